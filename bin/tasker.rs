@@ -1,0 +1,2 @@
+//! tasker
+fn main() {}

@@ -1,0 +1,166 @@
+//! The fast path between API processes and endpoints.
+//!
+//! Owns topology, wire format and connections; the only place with lapin. Two implementations of one trait, held together
+//! by one conformance suite: `amqp` (RabbitMQ) and `memory` (in this process, for `tasker up` and tests).
+//!
+//! What it promises: a message whose publish answered `Ok` was accepted by the broker; a delivery that was not
+//! acknowledged comes again. What it does not: that a message arrives. The ledger asks again (`reconciler`).
+
+pub mod memory;
+pub mod wire;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+
+use crate::domain::{EndpointName, TaskType};
+
+/// Where a message goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// Every endpoint subscribed to the type: the fanout exchange.
+    All(TaskType),
+    /// Just these endpoints of the type. Any number; split into several publishes where a header would grow too long.
+    Named(TaskType, Vec<EndpointName>),
+    /// These endpoints of the type, past the tasks that wait in their queue; lost for those not connected now.
+    Control(TaskType, Vec<EndpointName>),
+    /// The API processes: what became of tasks. Durable.
+    Responses,
+    /// The API processes: who is there.
+    Presence,
+    /// For people to look at: what could not be decoded, with the reason.
+    Dead {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A message to publish.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// Where to.
+    pub to: Address,
+    /// See [`wire`].
+    pub body: Bytes,
+    /// Whether the broker writes it to disk before it confirms.
+    pub persistent: bool,
+    /// How long it may lie in a queue; endless when absent.
+    pub expires_in: Option<std::time::Duration>,
+}
+
+/// What to consume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The task queues and control messages of these endpoints. Several names on one link: relays and simulated fleets.
+    Tasks(Vec<(TaskType, EndpointName)>),
+    /// What endpoints report; shared by all consumers.
+    Responses,
+    /// Who is there; shared by all consumers.
+    Presence,
+}
+
+/// How a message came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Through the fanout exchange to a subscriber's queue.
+    All(TaskType, EndpointName),
+    /// By name to a subscriber's queue.
+    Named(TaskType, EndpointName),
+    /// By name, past the queue.
+    Control(TaskType, EndpointName),
+    /// From [`Source::Responses`].
+    Responses,
+    /// From [`Source::Presence`].
+    Presence,
+}
+
+/// A message that has arrived and waits to be acknowledged.
+#[derive(Debug)]
+pub struct Delivery {
+    /// How it came.
+    pub origin: Origin,
+    /// See [`wire`].
+    pub body: Bytes,
+    /// Whether it may have been delivered before.
+    pub redelivered: bool,
+    /// Tells the broker that it is in safe hands. Dropped without use, the message comes again when the link is renewed.
+    pub acker: Box<dyn Acker>,
+}
+
+/// Acknowledges deliveries of one consumer.
+#[async_trait]
+pub trait Acker: Send + Sync + std::fmt::Debug {
+    /// Acknowledges this delivery *and all before it* of the same [`Consumer`], in one frame. A link that has been renewed
+    /// meanwhile makes it a no-op: the deliveries come again.
+    async fn ack_through(&self);
+}
+
+/// A stream of deliveries that outlives the connection: after a cut it goes on with the next one.
+#[derive(Debug)]
+pub struct Consumer {
+    /// Bounded by the prefetch; closed when the broker is closed.
+    pub deliveries: mpsc::Receiver<Delivery>,
+    /// The state of the link *of this consumer*.
+    pub link: watch::Receiver<Link>,
+}
+
+/// Whether a link is up, and which one it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Whether messages can go and come now.
+    pub up: bool,
+    /// Grows by one with each connection made.
+    pub epoch: u64,
+}
+
+/// Why a message did not go out, or may not have.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum BrokerError {
+    /// There is no connection. The message was not sent.
+    #[error("not connected to the broker at {safe_url}")]
+    Disconnected {
+        /// The address without password.
+        safe_url: String,
+    },
+    /// The connection ended, or the confirm did not come in time. It may have been sent, or may still be.
+    #[error("the broker did not confirm: {reason}")]
+    Unconfirmed {
+        /// What was seen.
+        reason: String,
+    },
+    /// The broker said no (a full queue, a missing exchange).
+    #[error("the broker refused the message: {reason}")]
+    Refused {
+        /// What it said.
+        reason: String,
+    },
+    /// The broker is being closed.
+    #[error("the broker link is closed")]
+    Closed,
+}
+
+/// A broker. Cheap to clone behind an [`Arc`]; connects in the background and for ever.
+#[async_trait]
+pub trait Broker: Send + Sync + std::fmt::Debug {
+    /// Publishes in order and waits for all confirms; answers one result a message, in order. Bounded: waits while too
+    /// many are in flight.
+    async fn publish(&self, messages: Vec<Message>) -> Vec<Result<(), BrokerError>>;
+
+    /// Starts to consume. Declares what the source needs, now and after every reconnect. Returns at once; the consumer's
+    /// link says when it is up.
+    async fn consume(&self, source: Source, prefetch: u16) -> Result<Consumer, BrokerError>;
+
+    /// Stops taking part in the fanout of these subscriptions (graceful leave); named messages still wait in the queue.
+    async fn unsubscribe(&self, subscriptions: Vec<(TaskType, EndpointName)>) -> Result<(), BrokerError>;
+
+    /// The state of the link that publishes.
+    fn link(&self) -> watch::Receiver<Link>;
+
+    /// Ends all consumers and connections; what was published and not confirmed is waited for first.
+    async fn close(&self);
+}
+
+/// A shared broker.
+pub type SharedBroker = Arc<dyn Broker>;

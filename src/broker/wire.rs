@@ -1,0 +1,320 @@
+//! The bytes of a message: JSON with a version.
+//!
+//! A message of an unknown version or kind is refused, not guessed at: the caller puts it on the dead exchange with the
+//! reason. Members that a version does not know are ignored, so that a newer sender may add some.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::domain::{
+    AttemptError, Command, EndpointName, Identifier, Json, Presence, PresenceState, Report, ReportEvent, TaskId, TaskMessage, TaskType,
+};
+
+/// The version this program writes, and the only one it reads.
+pub const VERSION: u32 = 1;
+
+/// Why a body is not a message.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// Not JSON, or not of the form.
+    #[error("not a message: {0}")]
+    Form(#[from] serde_json::Error),
+    /// Made by another version of the program.
+    #[error("message version {found}, this program reads version {VERSION}")]
+    Version {
+        /// What the message says.
+        found: u32,
+    },
+    /// Of a kind that does not belong here.
+    #[error("unknown kind of message `{found}`")]
+    Kind {
+        /// What the message says.
+        found: String,
+    },
+}
+
+/// What every message starts with. Read first: a message of another version need not have our members.
+#[derive(Deserialize)]
+struct Head {
+    v: u32,
+    kind: String,
+}
+
+fn kind(body: &[u8]) -> Result<String, WireError> {
+    let head: Head = serde_json::from_slice(body)?;
+    if head.v == VERSION { Ok(head.kind) } else { Err(WireError::Version { found: head.v }) }
+}
+
+/// Head and members of one message on the way out.
+#[derive(Serialize)]
+struct Tagged<'a, T> {
+    v: u32,
+    kind: &'a str,
+    #[serde(flatten)]
+    members: T,
+}
+
+fn encode(kind: &str, members: impl Serialize) -> Bytes {
+    serde_json::to_vec(&Tagged { v: VERSION, kind, members }).expect("messages have string keys and finite numbers").into()
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[derive(Serialize, Deserialize)]
+struct TaskBody {
+    id: TaskId,
+    #[serde(rename = "type")]
+    task_type: TaskType,
+    identifier: Identifier,
+    payload: Json,
+    expires_in_ms: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CancelBody {
+    task_id: TaskId,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WelcomeBody {
+    session: Uuid,
+    presence_interval_ms: u64,
+}
+
+/// The bytes of a command.
+pub fn encode_command(command: &Command) -> Bytes {
+    match command {
+        Command::Task(task) => encode_task(task),
+        Command::Cancel { task_id } => encode("cancel", CancelBody { task_id: *task_id }),
+        Command::Welcome { session, presence_interval } => {
+            encode("welcome", WelcomeBody { session: *session, presence_interval_ms: millis(*presence_interval) })
+        }
+    }
+}
+
+fn encode_task(task: &TaskMessage) -> Bytes {
+    let TaskMessage { id, task_type, identifier, payload, expires_in } = task.clone();
+    encode("task", TaskBody { id, task_type, identifier, payload, expires_in_ms: millis(expires_in) })
+}
+
+/// The command in these bytes.
+///
+/// # Errors
+/// See [`WireError`]; never panics, whatever the bytes.
+pub fn decode_command(body: &[u8]) -> Result<Command, WireError> {
+    match kind(body)?.as_str() {
+        "task" => {
+            let TaskBody { id, task_type, identifier, payload, expires_in_ms } = serde_json::from_slice(body)?;
+            let expires_in = Duration::from_millis(expires_in_ms);
+            Ok(Command::Task(TaskMessage { id, task_type, identifier, payload, expires_in }))
+        }
+        "cancel" => serde_json::from_slice::<CancelBody>(body).map(|body| Command::Cancel { task_id: body.task_id }).map_err(Into::into),
+        "welcome" => {
+            let WelcomeBody { session, presence_interval_ms } = serde_json::from_slice(body)?;
+            Ok(Command::Welcome { session, presence_interval: Duration::from_millis(presence_interval_ms) })
+        }
+        other => Err(WireError::Kind { found: other.to_owned() }),
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct ReportBody {
+    task_id: TaskId,
+    #[serde(rename = "type")]
+    task_type: TaskType,
+    endpoint: EndpointName,
+    instance: Uuid,
+}
+
+#[derive(Serialize)]
+struct ReportWith<T> {
+    #[serde(flatten)]
+    report: ReportBody,
+    #[serde(flatten)]
+    event: T,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ProgressBody {
+    percent: u8,
+}
+
+#[derive(Serialize, Deserialize)]
+struct FinishedBody {
+    errnr: i32,
+    #[serde(default)]
+    errmsg: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    payload: Option<Json>,
+    attempt: u32,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    attempts: Vec<AttemptError>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    log: Option<String>,
+}
+
+/// The bytes of a report.
+pub fn encode_report(report: &Report) -> Bytes {
+    let Report { task_id, task_type, endpoint, instance, event } = report.clone();
+    let report = ReportBody { task_id, task_type, endpoint, instance };
+    match event {
+        ReportEvent::Received => encode("received", report),
+        ReportEvent::Canceled => encode("canceled", report),
+        ReportEvent::Progress { percent } => encode("progress", ReportWith { report, event: ProgressBody { percent } }),
+        ReportEvent::Finished { errnr, errmsg, payload, attempt, attempts, log } => {
+            encode("finished", ReportWith { report, event: FinishedBody { errnr, errmsg, payload, attempt, attempts, log } })
+        }
+    }
+}
+
+/// The report in these bytes.
+///
+/// # Errors
+/// See [`WireError`]; never panics, whatever the bytes.
+pub fn decode_report(body: &[u8]) -> Result<Report, WireError> {
+    let event = match kind(body)?.as_str() {
+        "received" => ReportEvent::Received,
+        "canceled" => ReportEvent::Canceled,
+        "progress" => ReportEvent::Progress { percent: serde_json::from_slice::<ProgressBody>(body)?.percent.min(100) },
+        "finished" => {
+            let FinishedBody { errnr, errmsg, payload, attempt, attempts, log } = serde_json::from_slice(body)?;
+            ReportEvent::Finished { errnr, errmsg, payload, attempt, attempts, log }
+        }
+        other => return Err(WireError::Kind { found: other.to_owned() }),
+    };
+    let ReportBody { task_id, task_type, endpoint, instance } = serde_json::from_slice(body)?;
+    Ok(Report { task_id, task_type, endpoint, instance, event })
+}
+
+#[derive(Serialize, Deserialize)]
+struct PresenceBody {
+    endpoint: EndpointName,
+    instance: Uuid,
+    session: Uuid,
+    types: Vec<TaskType>,
+    interval_ms: u64,
+    #[serde(default)]
+    version: String,
+}
+
+/// The bytes of a presence message.
+pub fn encode_presence(presence: &Presence) -> Bytes {
+    let Presence { endpoint, instance, session, task_types, state, interval, version } = presence.clone();
+    let kind = match state {
+        PresenceState::Joined => "joined",
+        PresenceState::Alive => "alive",
+        PresenceState::Leaving => "leaving",
+    };
+    encode(kind, PresenceBody { endpoint, instance, session, types: task_types, interval_ms: millis(interval), version })
+}
+
+/// The presence in these bytes.
+///
+/// # Errors
+/// See [`WireError`]; never panics, whatever the bytes.
+pub fn decode_presence(body: &[u8]) -> Result<Presence, WireError> {
+    let state = match kind(body)?.as_str() {
+        "joined" => PresenceState::Joined,
+        "alive" => PresenceState::Alive,
+        "leaving" => PresenceState::Leaving,
+        other => return Err(WireError::Kind { found: other.to_owned() }),
+    };
+    let PresenceBody { endpoint, instance, session, types, interval_ms, version } = serde_json::from_slice(body)?;
+    Ok(Presence { endpoint, instance, session, task_types: types, state, interval: Duration::from_millis(interval_ms), version })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::json;
+    use proptest::prelude::*;
+
+    fn report(event: ReportEvent) -> Report {
+        Report {
+            task_id: TaskId::new(),
+            task_type: "backup".parse().expect("a type"),
+            endpoint: "console1".parse().expect("an endpoint"),
+            instance: Uuid::new_v4(),
+            event,
+        }
+    }
+
+    #[test]
+    fn a_task_keeps_its_payload_to_the_byte() {
+        let text = r#"{"b":1.0,"a":12345678901234567890123, "s":"\u00e9"}"#;
+        let payload: Json = serde_json::from_str(text).expect("JSON");
+        let task = TaskMessage {
+            id: TaskId::new(),
+            task_type: "worker".parse().expect("a type"),
+            identifier: "é 1".parse().expect("an identifier"),
+            payload,
+            expires_in: Duration::from_secs(90),
+        };
+        let Command::Task(read) = decode_command(&encode_command(&Command::Task(task.clone()))).expect("decodes") else {
+            panic!("another kind came back");
+        };
+        assert_eq!((read.id, read.identifier, read.expires_in), (task.id, task.identifier, task.expires_in));
+        assert_eq!(read.payload.get(), text);
+    }
+
+    #[test]
+    fn commands_and_presence_come_back() {
+        let session = Uuid::new_v4();
+        let welcome = Command::Welcome { session, presence_interval: Duration::from_secs(10) };
+        assert!(matches!(decode_command(&encode_command(&welcome)), Ok(Command::Welcome { session: read, .. }) if read == session));
+        let task_id = TaskId::new();
+        assert!(
+            matches!(decode_command(&encode_command(&Command::Cancel { task_id })), Ok(Command::Cancel { task_id: read }) if read == task_id)
+        );
+        let presence = Presence {
+            endpoint: "console1".parse().expect("an endpoint"),
+            instance: Uuid::new_v4(),
+            session,
+            task_types: vec!["worker".parse().expect("a type")],
+            state: PresenceState::Leaving,
+            interval: Duration::from_secs(10),
+            version: "0.1.0".into(),
+        };
+        assert_eq!(decode_presence(&encode_presence(&presence)).expect("decodes"), presence);
+    }
+
+    #[test]
+    fn reports_come_back() {
+        let attempts = vec![AttemptError { attempt: 1, errnr: 75, errmsg: "busy".into() }];
+        let event = ReportEvent::Finished {
+            errnr: 32,
+            errmsg: "could not backup!".into(),
+            payload: Some(json(&[1, 2])),
+            attempt: 2,
+            attempts: attempts.clone(),
+            log: Some("line\n".into()),
+        };
+        let read = decode_report(&encode_report(&report(event))).expect("decodes");
+        let ReportEvent::Finished { errnr: 32, payload: Some(payload), attempt: 2, attempts: read, .. } = read.event else {
+            panic!("another event came back: {:?}", read.event);
+        };
+        assert_eq!((payload.get(), read), ("[1,2]", attempts));
+        assert!(matches!(decode_report(&encode_report(&report(ReportEvent::Received))), Ok(Report { event: ReportEvent::Received, .. })));
+    }
+
+    #[test]
+    fn strangers_are_refused_with_the_reason() {
+        assert!(matches!(decode_command(br#"{"v":2,"kind":"task"}"#), Err(WireError::Version { found: 2 })));
+        assert!(matches!(decode_command(br#"{"v":1,"kind":"dance"}"#), Err(WireError::Kind { .. })));
+        for body in [&b""[..], b"{}", b"\xff\xfe", br#"{"v":1,"kind":"task","id":"x"}"#] {
+            assert!(matches!(decode_command(body), Err(WireError::Form(_))));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn rubbish_never_panics(body in proptest::collection::vec(any::<u8>(), 0..256)) {
+            let _ = (decode_command(&body), decode_report(&body), decode_presence(&body));
+        }
+    }
+}

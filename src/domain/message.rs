@@ -1,0 +1,130 @@
+//! What travels through the broker, as values. `broker::wire` gives them their bytes.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::{AttemptError, EndpointName, Identifier, Json, ResponseEvent, TaskId, TaskType};
+
+/// What the API tells endpoints.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Perform this.
+    Task(TaskMessage),
+    /// Stop this if it runs, never start it otherwise.
+    Cancel {
+        /// Which task.
+        task_id: TaskId,
+    },
+    /// The ledger knows you as subscribed since this message's place in the queue.
+    ///
+    /// Sent through the endpoint's own task queue, so that it also proves that the endpoint consumes. What lies in the
+    /// queue before it was published when the endpoint may not have been expected: it is dropped, the API asks again
+    /// for all that is owed.
+    Welcome {
+        /// The session of the presence message this answers.
+        session: Uuid,
+        /// How often to send presence from now on.
+        presence_interval: Duration,
+    },
+}
+
+/// One task on its way to endpoints.
+#[derive(Debug, Clone)]
+pub struct TaskMessage {
+    /// Our name for it.
+    pub id: TaskId,
+    /// Its type.
+    pub task_type: TaskType,
+    /// The customer's name for it.
+    pub identifier: Identifier,
+    /// The customer's data.
+    pub payload: Json,
+    /// How long from now on it is worth starting. A span and not a time: clocks of servers differ.
+    pub expires_in: Duration,
+}
+
+/// What an endpoint tells the API about one task.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// Which task.
+    pub task_id: TaskId,
+    /// Its type.
+    pub task_type: TaskType,
+    /// Who answers.
+    pub endpoint: EndpointName,
+    /// Which process answers.
+    pub instance: Uuid,
+    /// What happened.
+    pub event: ReportEvent,
+}
+
+/// What happened at the endpoint.
+#[derive(Debug, Clone)]
+pub enum ReportEvent {
+    /// It is in the journal.
+    Received,
+    /// The handler says how far it is.
+    Progress {
+        /// Percent, 0 to 100.
+        percent: u8,
+    },
+    /// The handler ended, all attempts included.
+    Finished {
+        /// 0 for success.
+        errnr: i32,
+        /// What went wrong, empty on success.
+        errmsg: String,
+        /// What the handler answered.
+        payload: Option<Json>,
+        /// The attempt that decided, from 1.
+        attempt: u32,
+        /// What earlier attempts died of.
+        attempts: Vec<AttemptError>,
+        /// The last lines the handler logged.
+        log: Option<String>,
+    },
+    /// It was stopped, or never started, because of a cancel.
+    Canceled,
+}
+
+impl ReportEvent {
+    /// What this means for the response's status; progress says no more than that it was received.
+    pub const fn response_event(&self) -> ResponseEvent {
+        match self {
+            Self::Received | Self::Progress { .. } => ResponseEvent::Received,
+            Self::Finished { .. } => ResponseEvent::Finished,
+            Self::Canceled => ResponseEvent::Canceled,
+        }
+    }
+}
+
+/// What an endpoint process says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Presence {
+    /// Its name.
+    pub endpoint: EndpointName,
+    /// The process: made anew at every start.
+    pub instance: Uuid,
+    /// The connection: made anew at every connect.
+    pub session: Uuid,
+    /// The types it consumes.
+    pub task_types: Vec<TaskType>,
+    /// Coming, staying or going.
+    pub state: PresenceState,
+    /// The interval it keeps; it is thought gone after three of them.
+    pub interval: Duration,
+    /// Its version of the program.
+    pub version: String,
+}
+
+/// Coming, staying or going.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PresenceState {
+    /// Consuming since just now, and not welcomed yet.
+    Joined,
+    /// Still here.
+    Alive,
+    /// Stopping on purpose: not to be expected for tasks without a list.
+    Leaving,
+}

@@ -1,0 +1,33 @@
+//! The nouns of the product and the rules that hold between them. No I/O, no clock, no other module of ours.
+//!
+//! `names` what things may be called · `timestamp` points in time · `task` and `response` the two rows of the ledger with
+//! their state machines · `outcome` what a handler asks for · `message` what travels through the broker.
+
+mod message;
+mod names;
+mod outcome;
+mod response;
+mod task;
+mod timestamp;
+
+pub use message::{Command, Presence, PresenceState, Report, ReportEvent, TaskMessage};
+pub use names::{EndpointName, Identifier, InvalidName, RESERVED_TASK_TYPES, TaskId, TaskType};
+pub use outcome::{AttemptError, Outcome, errnr};
+pub use response::{Response, ResponseEvent, ResponseStatus};
+pub use task::{Counts, IllegalMove, NewTask, Task, TaskEvent, TaskStatus};
+pub use timestamp::Timestamp;
+
+/// A JSON text that is passed on byte for byte and shared without copying.
+///
+/// It is kept as text on purpose: a customer's `1.0`, a number above 2^53 or the order of members reach the handler as
+/// they were sent. Texts enter only through [`crate::domain::json`] or a decoder that has checked them.
+pub type Json = std::sync::Arc<serde_json::value::RawValue>;
+
+/// The JSON text of a value.
+///
+/// # Panics
+/// Never for types whose serialisation cannot fail, which is all that is passed here: maps with string keys.
+pub fn json(value: &impl serde::Serialize) -> Json {
+    let text = serde_json::value::to_raw_value(value).expect("a value with string keys serialises");
+    Json::from(text)
+}

@@ -1,0 +1,5 @@
+//! The agent that runs on every server: consume, journal, execute, answer. Knows the broker and never the store.
+
+mod handler;
+
+pub use handler::{AttemptSink, Context, Handler, Work};

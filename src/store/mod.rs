@@ -1,0 +1,288 @@
+//! The ledger: all SQL, and the only place with sqlx.
+//!
+//! One trait, two implementations, one conformance suite. What a method promises is said here once; how each database
+//! keeps the promise is said there. All times come from the caller's [`crate::clock::Clock`], which follows the database's.
+//!
+//! Order of locks, the same in every method that writes: task rows by id, then response rows by (task, endpoint). Whoever
+//! holds the lock of a task row decides alone about that task, so counts and states are derived from what was read under
+//! the lock and never from affected rows.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::domain::{
+    EndpointName, Identifier, NewTask, Presence, Report, Response, Task, TaskEvent, TaskId, TaskStatus, TaskType, Timestamp,
+};
+
+/// Why the store did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database cannot be reached, or has no connection free in time. Trying again later can help.
+    #[error("the database at {safe_url} is not available: {reason}")]
+    Unavailable {
+        /// The address without password.
+        safe_url: String,
+        /// What the driver said.
+        reason: String,
+    },
+    /// A deadlock or lock time-out that persisted through all retries.
+    #[error("the database was too busy: {reason}")]
+    Busy {
+        /// What the database said.
+        reason: String,
+    },
+    /// The schema is missing, older or newer than this program; or a migration was interrupted.
+    #[error("the database schema does not fit this program: {reason}")]
+    Schema {
+        /// What is wrong and which command mends it.
+        reason: String,
+    },
+    /// A row holds what this program cannot read.
+    #[error("a row of the database cannot be read: {reason}")]
+    Corrupt {
+        /// Table, key and column.
+        reason: String,
+    },
+    /// A statement failed in a way that no retry can mend: a defect.
+    #[error("a statement failed: {reason}")]
+    Statement {
+        /// What the database said.
+        reason: String,
+    },
+}
+
+impl StoreError {
+    /// Whether trying again later, unchanged, can help.
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::Busy { .. })
+    }
+}
+
+/// Shorthand of this module.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// What became of a submission.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Accepted {
+    /// Recorded now.
+    New,
+    /// The type has a task of this identifier already.
+    Existing {
+        /// That task.
+        id: TaskId,
+        /// Whether its digest is the same, so that this was a repeat.
+        same: bool,
+    },
+}
+
+/// The set of endpoints that must answer a task.
+#[derive(Debug, Clone)]
+pub struct Freeze {
+    /// Which task.
+    pub id: TaskId,
+    /// Who must answer.
+    pub expected: Vec<EndpointName>,
+}
+
+/// A task that somebody has to look at, claimed until the lease runs out.
+#[derive(Debug, Clone)]
+pub struct DueTask {
+    /// The task as it stands.
+    pub task: Task,
+    /// Whether its expected set has been frozen.
+    pub frozen: bool,
+    /// How often it was asked for again.
+    pub asks: u32,
+}
+
+/// What to do with a due task, decided by the reconciler.
+#[derive(Debug, Clone)]
+pub struct Settlement {
+    /// Which task.
+    pub id: TaskId,
+    /// What happened to it, if anything did. [`TaskEvent::Expire`] also gives up its open rows.
+    pub event: Option<TaskEvent>,
+    /// How often it has been asked for again by now.
+    pub asks: u32,
+    /// When to look again. Ignored if the task is final afterwards: then it is when it may be forgotten.
+    pub due_at: Timestamp,
+}
+
+/// What a batch of reports did.
+#[derive(Debug, Clone, Default)]
+pub struct Applied {
+    /// Tasks whose status changed, with the status they have now.
+    pub moved: Vec<(TaskId, TaskStatus)>,
+    /// Reports that changed a row.
+    pub changed: u64,
+    /// Reports that were repeats or stragglers.
+    pub repeated: u64,
+    /// Reports of endpoints that were not expected: adopted into the set of an open task without a list.
+    pub adopted: u64,
+    /// Reports for tasks or endpoints the ledger does not know, and not adopted.
+    pub unknown: u64,
+}
+
+/// What a cancel did.
+#[derive(Debug, Clone)]
+pub struct CancelOutcome {
+    /// The task afterwards.
+    pub task: Task,
+    /// Whether this call ended it; false for a repeat.
+    pub changed: bool,
+    /// Whether it had ended otherwise (done, expired), so that there was nothing to cancel.
+    pub refused: bool,
+    /// Endpoints that have received it and have not finished: they must be told to stop.
+    pub running: Vec<EndpointName>,
+}
+
+/// Which responses of a task to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ResponseFilter {
+    /// Every one.
+    #[default]
+    All,
+    /// Those finished with an error.
+    Failed,
+    /// Those of endpoints that have not received it.
+    Missing,
+}
+
+/// Which tasks to list, newest first.
+#[derive(Debug, Clone, Default)]
+pub struct TaskQuery {
+    /// Only these states; empty means all.
+    pub status: Vec<TaskStatus>,
+    /// Only identifiers that begin so.
+    pub identifier_prefix: Option<String>,
+    /// Only tasks accepted at or after this.
+    pub since: Option<Timestamp>,
+    /// Only tasks accepted before this.
+    pub until: Option<Timestamp>,
+    /// Only tasks older than this one: the cursor.
+    pub before: Option<TaskId>,
+    /// At most this many, 1 to 1000.
+    pub limit: u32,
+}
+
+/// An endpoint as presence has shown it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointRecord {
+    /// Its name.
+    pub name: EndpointName,
+    /// The types it subscribes to, with whether it does now.
+    pub subscriptions: Vec<(TaskType, bool)>,
+    /// Its version of the program.
+    pub version: String,
+    /// When it was last heard of.
+    pub last_seen: Timestamp,
+}
+
+/// A number of tasks and the age of the oldest, for metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenTasks {
+    /// Their type.
+    pub task_type: TaskType,
+    /// Their status, one of the open ones.
+    pub status: TaskStatus,
+    /// How many.
+    pub count: u64,
+    /// When the oldest was accepted.
+    pub oldest: Timestamp,
+}
+
+/// The ledger.
+#[async_trait]
+pub trait Store: Send + Sync + std::fmt::Debug {
+    /// Brings the schema up to date. Safe when several processes start at once: one works, the others wait.
+    async fn migrate(&self) -> Result<()>;
+
+    /// Drops everything this program made and migrates anew.
+    async fn reset(&self) -> Result<()>;
+
+    /// Fails with [`StoreError::Schema`] unless the schema is exactly this program's.
+    async fn check_schema(&self) -> Result<()>;
+
+    /// The database's time of day; also proves that it answers.
+    async fn now(&self) -> Result<Timestamp>;
+
+    /// Records submissions, all in one statement; one answer each, in order. New tasks are due at `due_at`: if whoever
+    /// accepted them dies before publishing, another process takes over then. Two equal submissions in one call: the
+    /// second is `Existing`.
+    async fn accept(&self, tasks: &[NewTask], due_at: Timestamp) -> Result<Vec<Accepted>>;
+
+    /// Freezes the expected sets of tasks whose set is not frozen yet: writes the rows, `EXPECTED`, and the count. Answers
+    /// the ids frozen by *this* call; a task that is final, gone or frozen already is left out.
+    async fn freeze(&self, sets: &[Freeze], now: Timestamp) -> Result<Vec<TaskId>>;
+
+    /// Notes that the broker has confirmed these tasks: `CREATED` becomes `SENT`, due at its receive deadline; tasks that
+    /// have moved on are left alone. Returns how many became `SENT`.
+    async fn mark_published(&self, ids: &[TaskId], now: Timestamp) -> Result<u64>;
+
+    /// Claims tasks that are due, oldest first, by moving their due time to `lease_until`; rows locked by others are
+    /// skipped, so processes never wait for each other. Bounded and served by an index.
+    async fn claim_due(&self, now: Timestamp, lease_until: Timestamp, limit: u32) -> Result<Vec<DueTask>>;
+
+    /// Writes what the reconciler decided, guarded by the states found under the lock. Returns the tasks whose status
+    /// changed. `retention` says how long a final task is kept.
+    async fn settle(&self, settlements: &[Settlement], now: Timestamp, retention: Duration) -> Result<Vec<(TaskId, TaskStatus)>>;
+
+    /// Removes final tasks with their responses.
+    async fn forget(&self, ids: &[TaskId]) -> Result<u64>;
+
+    /// Endpoints that must answer a task and have not received it, by name.
+    async fn missing(&self, id: TaskId) -> Result<Vec<EndpointName>>;
+
+    /// Missing endpoints of several tasks at once.
+    async fn missing_of(&self, ids: &[TaskId]) -> Result<HashMap<TaskId, Vec<EndpointName>>>;
+
+    /// Open tasks of these types that an endpoint must answer and has not finished, oldest first, after a cursor.
+    async fn owed_by(&self, endpoint: &EndpointName, task_types: &[TaskType], after: Option<TaskId>, limit: u32) -> Result<Vec<Task>>;
+
+    /// Applies what endpoints report: rows through [`ResponseStatus::next`], counts, task states through
+    /// [`TaskStatus::next`], all in one transaction. Repeats and stragglers change nothing. A report from an endpoint that
+    /// is not expected is adopted into the set when the task has no list, is frozen and still open: its copy came through
+    /// the fanout, so it *was* subscribed; a report about a task with a list never is.
+    async fn apply(&self, reports: &[Report], now: Timestamp, retention: Duration) -> Result<Applied>;
+
+    /// Cancels a task: the row first, whoever runs it is told by the caller. `None` when there is no such task.
+    async fn cancel(&self, id: TaskId, now: Timestamp, retention: Duration) -> Result<Option<CancelOutcome>>;
+
+    /// The task of this type with this identifier, by unique key.
+    async fn find_by_identifier(&self, task_type: &TaskType, identifier: &Identifier) -> Result<Option<Task>>;
+
+    /// The task with this id, by primary key.
+    async fn find(&self, id: TaskId) -> Result<Option<Task>>;
+
+    /// Responses of a task by endpoint name.
+    async fn responses(&self, id: TaskId, filter: ResponseFilter) -> Result<Vec<Response>>;
+
+    /// Tasks of a type, newest first.
+    async fn list(&self, task_type: &TaskType, query: &TaskQuery) -> Result<Vec<Task>>;
+
+    /// Notes who is there. Returns the endpoints that were not subscribed before, or have a new session: they must be
+    /// welcomed and asked for what they owe.
+    async fn see(&self, presences: &[Presence], now: Timestamp) -> Result<Vec<Presence>>;
+
+    /// Marks subscriptions as gone whose presence is overdue. Called only by a process that has itself been collecting
+    /// presence for longer than the longest interval: silence after our own outage proves nothing. Returns how many.
+    async fn miss(&self, now: Timestamp) -> Result<u64>;
+
+    /// The endpoints subscribed now, by type and name.
+    async fn subscribed(&self, task_types: &[TaskType]) -> Result<HashMap<TaskType, Vec<EndpointName>>>;
+
+    /// All endpoints ever seen and not forgotten, by name, after a cursor.
+    async fn endpoints(&self, after: Option<&EndpointName>, limit: u32) -> Result<Vec<EndpointRecord>>;
+
+    /// Open tasks by type and status; bounded cost however much history there is.
+    async fn open_tasks(&self) -> Result<Vec<OpenTasks>>;
+
+    /// Ends the connections.
+    async fn close(&self);
+}
+
+/// A shared store.
+pub type SharedStore = Arc<dyn Store>;

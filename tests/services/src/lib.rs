@@ -1,0 +1,1 @@
+//! Private RabbitMQ and MariaDB servers for the tests.
