@@ -1,0 +1,26 @@
+//! Logs go to stderr: one line an event, for people or as JSON. stdout belongs to data.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt;
+
+use crate::config::{Log, LogFormat};
+
+/// Starts logging for this process. `RUST_LOG` wins over the configured filter, as everywhere in Rust.
+///
+/// # Errors
+/// When the filter cannot be read.
+pub fn start_logging(log: &Log) -> Result<(), String> {
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(filter) if !filter.is_empty() => EnvFilter::try_new(&filter).map_err(|error| format!("RUST_LOG: {error}"))?,
+        _ => EnvFilter::try_new(&log.filter).map_err(|error| format!("log.filter: {error}"))?,
+    };
+    let builder = fmt::Subscriber::builder().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // A second start in one process (tests) keeps the first one's subscriber.
+    let _ = match log.format {
+        LogFormat::Text => tracing::subscriber::set_global_default(builder.with_ansi(std::io::stderr().is_terminal()).finish()),
+        LogFormat::Json => tracing::subscriber::set_global_default(builder.json().flatten_event(true).finish()),
+    };
+    Ok(())
+}

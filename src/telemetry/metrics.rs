@@ -1,0 +1,143 @@
+//! Every metric of the program, in one place. Labels are closed sets or configured names, never what a customer sent.
+
+use std::sync::Arc;
+
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+/// Seconds from 0.5 ms to 10 min, a bit more than three a decade: web requests and day-long rollouts on one scale.
+const SECONDS: &[f64] =
+    &[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0, 300.0, 600.0];
+
+/// Sizes of batches.
+const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+
+/// Metrics as shared by all parts of a process.
+pub type SharedMetrics = Arc<Metrics>;
+
+/// The metrics of a process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Answers of the HTTP side: `route` (the template), `method`, `status`.
+    pub http_requests: HistogramVec,
+    /// Submissions by `task_type` and `result`: new, repeated, conflict, busy, unavailable.
+    pub submissions: IntCounterVec,
+    /// From submission to the answer of the store.
+    pub accept_seconds: Histogram,
+    /// Submissions recorded in one statement.
+    pub accept_batch: Histogram,
+    /// Task messages by `task_type` and `result`: confirmed, failed.
+    pub publishes: IntCounterVec,
+    /// From submission to the broker's confirm.
+    pub publish_seconds: Histogram,
+    /// Reports of endpoints by `result`: changed, repeated, adopted, unknown.
+    pub responses: IntCounterVec,
+    /// Reports written in one transaction.
+    pub collect_batch: Histogram,
+    /// Time to write a batch of reports.
+    pub collect_seconds: Histogram,
+    /// Tasks that came to a `status`.
+    pub task_moves: IntCounterVec,
+    /// Tasks asked for again by `reason`: missing, returned.
+    pub asks: IntCounterVec,
+    /// Messages that could not be decoded, by `source`: responses, presence.
+    pub undecodable: IntCounterVec,
+    /// Open tasks by `task_type` and `status`.
+    pub open_tasks: IntGaugeVec,
+    /// Age of the oldest open task by `task_type` and `status`.
+    pub oldest_task_seconds: GaugeVec,
+    /// Endpoints subscribed by `task_type`.
+    pub subscribed: IntGaugeVec,
+    /// 1 while the broker can be reached.
+    pub broker_up: IntGauge,
+    /// 1 while the database can be reached.
+    pub database_up: IntGauge,
+    /// When the process started, in seconds since 1970.
+    pub start_time: Gauge,
+}
+
+impl Metrics {
+    /// All metrics, at zero.
+    ///
+    /// # Panics
+    /// Never: names are constants and each is registered once.
+    pub fn new() -> SharedMetrics {
+        let registry = Registry::new();
+        let made = Self::register(&registry).expect("metric names are constants and differ");
+        Arc::new(made)
+    }
+
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(metric.clone())).map(|()| metric)
+        };
+        let gauge = |name: &str, help: &str, labels: &[&str]| {
+            let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(metric.clone())).map(|()| metric)
+        };
+        let single = |name: &str, help: &str| {
+            let metric = IntGauge::new(name, help)?;
+            registry.register(Box::new(metric.clone())).map(|()| metric)
+        };
+        let histogram = |name: &str, help: &str, buckets: &[f64]| {
+            let metric = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?;
+            registry.register(Box::new(metric.clone())).map(|()| metric)
+        };
+        let http = HistogramOpts::new("tasker_http_request_seconds", "Time to answer a request").buckets(SECONDS.to_vec());
+        let http_requests = HistogramVec::new(http, &["route", "method", "status"])?;
+        registry.register(Box::new(http_requests.clone()))?;
+        let oldest = Opts::new("tasker_oldest_open_task_seconds", "Age of the oldest task in an open status");
+        let oldest_task_seconds = GaugeVec::new(oldest, &["task_type", "status"])?;
+        registry.register(Box::new(oldest_task_seconds.clone()))?;
+        let start_time = Gauge::new("tasker_process_start_time_seconds", "When the process started, in seconds since 1970")?;
+        registry.register(Box::new(start_time.clone()))?;
+        start_time.set(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs_f64());
+        Ok(Self {
+            registry: registry.clone(),
+            http_requests,
+            submissions: counter("tasker_submissions_total", "Submissions by what became of them", &["task_type", "result"])?,
+            accept_seconds: histogram("tasker_accept_seconds", "Time to record a submission", SECONDS)?,
+            accept_batch: histogram("tasker_accept_batch_size", "Submissions recorded in one statement", SIZES)?,
+            publishes: counter("tasker_publishes_total", "Task messages by what the broker said", &["task_type", "result"])?,
+            publish_seconds: histogram("tasker_publish_seconds", "Time from submission to the broker's confirm", SECONDS)?,
+            responses: counter("tasker_responses_total", "Reports of endpoints by what they changed", &["result"])?,
+            collect_batch: histogram("tasker_collect_batch_size", "Reports written in one transaction", SIZES)?,
+            collect_seconds: histogram("tasker_collect_seconds", "Time to write a batch of reports", SECONDS)?,
+            task_moves: counter("tasker_task_moves_total", "Tasks that came to a status", &["status"])?,
+            asks: counter("tasker_asks_total", "Task messages sent again, by reason", &["reason"])?,
+            undecodable: counter("tasker_undecodable_total", "Messages put on the dead exchange", &["source"])?,
+            open_tasks: gauge("tasker_open_tasks", "Open tasks", &["task_type", "status"])?,
+            oldest_task_seconds,
+            subscribed: gauge("tasker_subscribed_endpoints", "Endpoints subscribed", &["task_type"])?,
+            broker_up: single("tasker_broker_up", "1 while the broker can be reached")?,
+            database_up: single("tasker_database_up", "1 while the database can be reached")?,
+            start_time,
+        })
+    }
+
+    /// The text that Prometheus scrapes.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail, and every metric was checked when it was registered.
+        let _ = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renders_what_was_counted() {
+        let metrics = Metrics::new();
+        metrics.submissions.with_label_values(&["worker", "new"]).inc();
+        metrics.accept_seconds.observe(0.003);
+        let text = metrics.render();
+        assert!(text.contains("tasker_submissions_total{result=\"new\",task_type=\"worker\"} 1"), "{text}");
+        assert!(text.contains("tasker_accept_seconds_bucket{le=\"0.005\"} 1"), "{text}");
+    }
+}
