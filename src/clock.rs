@@ -11,7 +11,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use crate::domain::Timestamp;
 
 /// A shared clock; clones tell the same time.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Clock {
     origin: Instant,
     /// Microseconds since the epoch at `origin`.

@@ -1,10 +1,17 @@
 //! tasker hands tasks to fleets of servers and knows exactly what became of each one.
 
+pub mod acceptor;
 pub mod backoff;
 pub mod broker;
 pub mod clock;
+pub mod collector;
 pub mod config;
 pub mod domain;
 pub mod endpoint;
+pub mod presence;
+pub mod publisher;
+pub mod reconciler;
+pub mod service;
 pub mod store;
 pub mod telemetry;
+pub mod watch;

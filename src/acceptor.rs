@@ -1,0 +1,156 @@
+//! Records submissions: the step between a validated POST and its 201.
+//!
+//! Submissions that arrive while a statement runs are recorded together by the next one, so the database sees a few
+//! statements a second however fast they come, and a lone submission waits for nobody. What is recorded is handed to the
+//! publisher in memory; if that hand-over fails or the process dies, the row is due in [`PUBLISH_LEASE`] and the
+//! reconciler of any API process takes over. Memory is bounded by [`QUEUE`] and [`BUDGET_KIB`]: beyond, callers are told to
+//! come back.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use crate::clock::Clock;
+use crate::domain::{NewTask, TaskId};
+use crate::publisher::Outgoing;
+use crate::store::{Accepted, SharedStore, StoreError};
+use crate::telemetry::SharedMetrics;
+
+/// Submissions that may wait to be recorded.
+const QUEUE: usize = 4096;
+/// KiB of payload that may wait to be recorded: 64 bodies of the default limit.
+const BUDGET_KIB: usize = 64 * 1024;
+/// Submissions recorded in one statement at most.
+const BATCH: usize = 256;
+/// How long the accepting process has to publish before any other may.
+const PUBLISH_LEASE: Duration = Duration::from_secs(10);
+
+/// Why a submission was not recorded.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AcceptError {
+    /// Too many submissions are waiting.
+    #[error("too many submissions are waiting to be recorded")]
+    Busy,
+    /// The process is stopping.
+    #[error("the process is stopping")]
+    Stopping,
+    /// The store said no; shared by all submissions of the statement.
+    #[error(transparent)]
+    Store(#[from] Arc<StoreError>),
+}
+
+/// Accepts submissions. Clones feed the same loop, which ends when the last clone is gone.
+#[derive(Debug, Clone)]
+pub struct Acceptor {
+    queue: mpsc::Sender<Submission>,
+    budget: Arc<Semaphore>,
+    metrics: SharedMetrics,
+}
+
+#[derive(Debug)]
+struct Submission {
+    task: NewTask,
+    answer: oneshot::Sender<Result<Accepted, AcceptError>>,
+    _budget: OwnedSemaphorePermit,
+}
+
+impl Acceptor {
+    /// The entrance, and the loop to be spawned behind it. The loop ends once every clone is dropped and all that was
+    /// waiting is recorded; it then closes `publish`.
+    pub fn new(
+        store: SharedStore,
+        clock: Clock,
+        metrics: SharedMetrics,
+        publish: mpsc::Sender<Outgoing>,
+    ) -> (Self, impl Future<Output = ()> + Send) {
+        let (queue, submissions) = mpsc::channel(QUEUE);
+        let acceptor = Self { queue, budget: Arc::new(Semaphore::new(BUDGET_KIB)), metrics: metrics.clone() };
+        (acceptor, record(submissions, store, clock, metrics, publish))
+    }
+
+    /// Records a submission, together with others that come at the same time.
+    ///
+    /// # Errors
+    /// See [`AcceptError`]. After an error the submission is not recorded, except when the connection to the database
+    /// broke during the commit; a repeat of the same submission finds out.
+    pub async fn submit(&self, task: NewTask) -> Result<Accepted, AcceptError> {
+        let task_type = task.task_type.clone();
+        let result = self.queue(task).await;
+        let label = match &result {
+            Ok(Accepted::New) => "new",
+            Ok(Accepted::Existing { same: true, .. }) => "repeated",
+            Ok(Accepted::Existing { same: false, .. }) => "conflict",
+            Err(AcceptError::Busy) => "busy",
+            Err(AcceptError::Stopping | AcceptError::Store(_)) => "unavailable",
+        };
+        self.metrics.submissions.with_label_values(&[task_type.as_str(), label]).inc();
+        result
+    }
+
+    async fn queue(&self, task: NewTask) -> Result<Accepted, AcceptError> {
+        let weight = u32::try_from(task.payload.get().len() / 1024 + 1).unwrap_or(u32::MAX);
+        let _budget = self.budget.clone().try_acquire_many_owned(weight).map_err(|_| AcceptError::Busy)?;
+        let (answer, answered) = oneshot::channel();
+        self.queue.try_send(Submission { task, answer, _budget }).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => AcceptError::Busy,
+            mpsc::error::TrySendError::Closed(_) => AcceptError::Stopping,
+        })?;
+        answered.await.unwrap_or(Err(AcceptError::Stopping))
+    }
+}
+
+async fn record(
+    mut submissions: mpsc::Receiver<Submission>,
+    store: SharedStore,
+    clock: Clock,
+    metrics: SharedMetrics,
+    publish: mpsc::Sender<Outgoing>,
+) {
+    let mut batch = Vec::with_capacity(BATCH);
+    while submissions.recv_many(&mut batch, BATCH).await > 0 {
+        let (tasks, answers): (Vec<_>, Vec<_>) = batch.drain(..).map(|s| (s.task, (s.answer, s._budget))).unzip();
+        let started = Instant::now();
+        let results = accept(&store, &clock, &tasks).await;
+        metrics.accept_batch.observe(tasks.len() as f64);
+        metrics.accept_seconds.observe(started.elapsed().as_secs_f64());
+        for ((task, (answer, _budget)), result) in tasks.into_iter().zip(answers).zip(results) {
+            if matches!(result, Ok(Accepted::New)) {
+                hand_over(&publish, task);
+            }
+            // A caller who has gone away finds the task by its identifier.
+            let _ = answer.send(result);
+        }
+    }
+}
+
+/// One statement for all; when that fails for a reason that lies in a row, each alone, so that one does not spoil the others.
+async fn accept(store: &SharedStore, clock: &Clock, tasks: &[NewTask]) -> Vec<Result<Accepted, AcceptError>> {
+    let due_at = clock.now().after(PUBLISH_LEASE);
+    match store.accept(tasks, due_at).await {
+        Ok(accepted) => accepted.into_iter().map(Ok).collect(),
+        Err(error) if error.is_transient() || tasks.len() == 1 => {
+            tracing::warn!(submissions = tasks.len(), %error, "could not record submissions");
+            let error = Arc::new(error);
+            tasks.iter().map(|_| Err(AcceptError::Store(error.clone()))).collect()
+        }
+        Err(_) => {
+            let mut results = Vec::with_capacity(tasks.len());
+            for task in tasks {
+                let alone = store.accept(std::slice::from_ref(task), due_at).await;
+                results.push(match alone {
+                    Ok(mut accepted) => accepted.pop().ok_or(AcceptError::Stopping),
+                    Err(error) => Err(AcceptError::Store(Arc::new(error))),
+                });
+            }
+            results
+        }
+    }
+}
+
+fn hand_over(publish: &mpsc::Sender<Outgoing>, task: NewTask) {
+    let id: TaskId = task.id;
+    if publish.try_send(Outgoing::from(task)).is_err() {
+        tracing::debug!(task = %id, "the publisher is behind; the task goes out when its lease is over");
+    }
+}

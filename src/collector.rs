@@ -1,0 +1,184 @@
+//! Takes in what endpoints report and writes it to the ledger, in batches.
+//!
+//! Promise: a report is acknowledged only after its transaction has committed; repeats, stragglers and any order give the
+//! same ledger; one report that cannot be read or written goes alone to the dead exchange. While the database is away
+//! nothing is acknowledged and the broker keeps the rest: at most [`PREFETCH`] reports lie here.
+
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Backoff;
+use crate::broker::{Address, BrokerError, Consumer, Delivery, Message, SharedBroker, Source, wire};
+use crate::clock::Clock;
+use crate::domain::Report;
+use crate::store::{Applied, SharedStore, StoreError};
+use crate::telemetry::SharedMetrics;
+use crate::watch::Watch;
+
+/// Reports the broker hands out before the first is acknowledged.
+const PREFETCH: u16 = 1000;
+/// Reports in one transaction at most.
+const BATCH: usize = 500;
+/// Bytes of reports in one transaction at most, unless a single one is larger: a quarter of MySQL's default packet.
+const BATCH_BYTES: usize = 2 * 1024 * 1024;
+
+/// Writes reports to the ledger.
+#[derive(Debug)]
+pub struct Collector {
+    store: SharedStore,
+    broker: SharedBroker,
+    clock: Clock,
+    metrics: SharedMetrics,
+    watch: Watch,
+    retention: Duration,
+}
+
+impl Collector {
+    /// A collector; several may run at once, in one process or in many.
+    pub fn new(store: SharedStore, broker: SharedBroker, clock: Clock, metrics: SharedMetrics, watch: Watch, retention: Duration) -> Self {
+        Self { store, broker, clock, metrics, watch, retention }
+    }
+
+    /// Collects until told to stop; the batch in hand is finished.
+    ///
+    /// # Errors
+    /// When the broker is closed before it could start.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), BrokerError> {
+        let consumer = self.broker.consume(Source::Responses, PREFETCH).await?;
+        Batches { consumer, broker: self.broker.clone(), metrics: self.metrics.clone(), source: "responses" }.run(&self, &stop).await;
+        Ok(())
+    }
+
+    async fn apply(&self, reports: &[Report]) -> Result<(), StoreError> {
+        let started = Instant::now();
+        let Applied { moved, changed, repeated, adopted, unknown } = self.store.apply(reports, self.clock.now(), self.retention).await?;
+        self.metrics.collect_seconds.observe(started.elapsed().as_secs_f64());
+        self.metrics.collect_batch.observe(reports.len() as f64);
+        for (label, count) in [("changed", changed), ("repeated", repeated), ("adopted", adopted), ("unknown", unknown)] {
+            self.metrics.responses.with_label_values(&[label]).inc_by(count);
+        }
+        for (id, status) in moved {
+            self.metrics.task_moves.with_label_values(&[status.as_str()]).inc();
+            if status.is_final() {
+                self.watch.ended(id);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Sink for Collector {
+    type Item = Report;
+
+    fn decode(&self, body: &[u8]) -> Result<Report, wire::WireError> {
+        wire::decode_report(body)
+    }
+
+    async fn write(&self, reports: &[Report]) -> Result<(), StoreError> {
+        self.apply(reports).await
+    }
+}
+
+/// Where batches of one kind of message go.
+#[async_trait]
+pub(crate) trait Sink: Sync {
+    /// The message as a value.
+    type Item: Send + Sync;
+    /// Reads one body.
+    fn decode(&self, body: &[u8]) -> Result<Self::Item, wire::WireError>;
+    /// Writes a batch, all or nothing.
+    async fn write(&self, items: &[Self::Item]) -> Result<(), StoreError>;
+}
+
+/// Takes deliveries in batches: decode, write, acknowledge. Shared by reports and presence.
+pub(crate) struct Batches {
+    pub(crate) consumer: Consumer,
+    pub(crate) broker: SharedBroker,
+    pub(crate) metrics: SharedMetrics,
+    pub(crate) source: &'static str,
+}
+
+impl Batches {
+    pub(crate) async fn run<S: Sink>(mut self, sink: &S, stop: &CancellationToken) {
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            let taken = stop.run_until_cancelled(self.consumer.deliveries.recv_many(&mut batch, BATCH)).await;
+            if taken.is_none_or(|count| count == 0) {
+                break;
+            }
+            if self.take(sink, &batch, stop).await.is_none() {
+                break;
+            }
+            batch.clear();
+        }
+    }
+
+    /// `None` when told to stop before all was written: what was not acknowledged comes again, to whoever consumes then.
+    async fn take<S: Sink>(&self, sink: &S, batch: &[Delivery], stop: &CancellationToken) -> Option<()> {
+        let mut items = Vec::with_capacity(batch.len());
+        let (mut bytes, mut last) = (0, None);
+        for delivery in batch {
+            match sink.decode(&delivery.body) {
+                Ok(item) => items.push((item, delivery)),
+                Err(error) => self.bury(delivery, error.to_string(), stop).await?,
+            }
+            bytes += delivery.body.len();
+            last = Some(delivery);
+            if bytes >= BATCH_BYTES {
+                self.write(sink, std::mem::take(&mut items), stop).await?;
+                bytes = 0;
+            }
+        }
+        self.write(sink, items, stop).await?;
+        if let Some(delivery) = last {
+            delivery.acker.ack_through().await;
+        }
+        Some(())
+    }
+
+    /// Writes all, whatever it takes: waits for a database that is away, halves a batch that one row spoils.
+    async fn write<S: Sink>(&self, sink: &S, items: Vec<(S::Item, &Delivery)>, stop: &CancellationToken) -> Option<()> {
+        let (values, deliveries): (Vec<_>, Vec<_>) = items.into_iter().unzip();
+        let mut spans = vec![0..values.len()];
+        let mut failures = 0;
+        while let Some(span) = spans.pop() {
+            if span.is_empty() {
+                continue;
+            }
+            match sink.write(&values[span.clone()]).await {
+                Ok(()) => failures = 0,
+                Err(error) if error.is_transient() || matches!(error, StoreError::Schema { .. }) => {
+                    failures += 1;
+                    tracing::warn!(source = self.source, messages = span.len(), %error, "cannot write; the messages wait");
+                    stop.run_until_cancelled(tokio::time::sleep(Backoff::CONNECTION.jittered(failures))).await?;
+                    spans.push(span);
+                }
+                Err(error) if span.len() == 1 => self.bury(deliveries[span.start], error.to_string(), stop).await?,
+                Err(_) => {
+                    let middle = span.start + span.len() / 2;
+                    spans.push(middle..span.end);
+                    spans.push(span.start..middle);
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// Puts one message on the dead exchange. It waits until the broker has it: what is acknowledged next must not be lost.
+    async fn bury(&self, delivery: &Delivery, reason: String, stop: &CancellationToken) -> Option<()> {
+        tracing::warn!(source = self.source, bytes = delivery.body.len(), %reason, "a message goes to the dead exchange");
+        self.metrics.undecodable.with_label_values(&[self.source]).inc();
+        let message = Message { to: Address::Dead { reason }, body: delivery.body.clone(), persistent: true, expires_in: None };
+        let mut failures = 0;
+        loop {
+            match self.broker.publish(vec![message.clone()]).await.pop() {
+                Some(Ok(())) => return Some(()),
+                _ => failures += 1,
+            }
+            stop.run_until_cancelled(tokio::time::sleep(Backoff::CONNECTION.jittered(failures))).await?;
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Who is there: takes in presence, welcomes endpoints, asks those that return for what they owe.
+//!
+//! An endpoint that joins drops what lies in its queue until it is welcomed (see [`Command::Welcome`]), and is welcomed
+//! only after the ledger knows it as subscribed. So a copy of a task runs only where the ledger expects it, and what was
+//! missed meanwhile comes from the ledger and not from an old queue.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::{Address, BrokerError, Link, Message, SharedBroker, Source, wire};
+use crate::clock::Clock;
+use crate::collector::{Batches, Sink};
+use crate::config::Config;
+use crate::domain::{Command, Presence, PresenceState, TaskId, TaskType};
+use crate::publisher::{Outgoing, Publisher};
+use crate::store::{SharedStore, StoreError};
+use crate::telemetry::SharedMetrics;
+
+/// Presence messages the broker hands out before the first is acknowledged.
+const PREFETCH: u16 = 1000;
+/// Tasks asked for in one go of an endpoint that returned.
+const OWED_PAGE: u32 = 100;
+/// Endpoints welcomed at the same time: each costs a query or two.
+const WELCOMES: usize = 8;
+/// Presence messages a second that an API process shall have to take in, whatever the size of the fleet.
+const MESSAGES_PER_SECOND: u64 = 100;
+/// The longest interval asked of endpoints.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(60);
+/// How often overdue subscriptions are looked for.
+const MISS_EVERY: Duration = Duration::from_secs(1);
+
+/// The presence loop.
+pub struct PresenceWatch {
+    config: Arc<Config>,
+    store: SharedStore,
+    broker: SharedBroker,
+    publisher: Arc<Publisher>,
+    clock: Clock,
+    metrics: SharedMetrics,
+}
+
+impl PresenceWatch {
+    /// A loop; several may run at once, in one process or in many.
+    pub fn new(
+        config: Arc<Config>,
+        store: SharedStore,
+        broker: SharedBroker,
+        publisher: Arc<Publisher>,
+        clock: Clock,
+        metrics: SharedMetrics,
+    ) -> Self {
+        Self { config, store, broker, publisher, clock, metrics }
+    }
+
+    /// Takes in presence until told to stop.
+    ///
+    /// # Errors
+    /// When the broker is closed before it could start.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), BrokerError> {
+        let consumer = self.broker.consume(Source::Presence, PREFETCH).await?;
+        let link = consumer.link.clone();
+        let batches = Batches { consumer, broker: self.broker.clone(), metrics: self.metrics.clone(), source: "presence" };
+        tokio::join!(batches.run(&self, &stop), self.miss_overdue(link, &stop));
+        Ok(())
+    }
+
+    /// Marks subscriptions as gone. Only while presence has been coming in without a break for as long as silence is
+    /// allowed: after an outage of ours everybody looks overdue.
+    async fn miss_overdue(&self, mut link: watch::Receiver<Link>, stop: &CancellationToken) {
+        let (mut since, mut silence, mut ticks) = (Instant::now(), None, tokio::time::interval(MISS_EVERY));
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            if link.has_changed().unwrap_or(false) || !link.borrow().up {
+                link.borrow_and_update();
+                (since, silence) = (Instant::now(), None);
+            }
+            match self.miss(since.elapsed(), &mut silence).await {
+                Ok(0) => {}
+                Ok(gone) => tracing::info!(subscriptions = gone, "endpoints have not been heard of for three intervals"),
+                Err(error) => {
+                    tracing::debug!(%error, "could not look for overdue endpoints");
+                    (since, silence) = (Instant::now(), None);
+                }
+            }
+        }
+    }
+
+    async fn miss(&self, listened: Duration, silence: &mut Option<Duration>) -> Result<u64, StoreError> {
+        let allowed = match *silence {
+            Some(allowed) => allowed,
+            None => *silence.insert(self.interval().await? * 3),
+        };
+        if listened < allowed { Ok(0) } else { self.store.miss(self.clock.now()).await }
+    }
+
+    /// The interval to ask of endpoints now.
+    async fn interval(&self) -> Result<Duration, StoreError> {
+        let types: Vec<TaskType> = self.config.task_types.iter().map(|policy| policy.name.clone()).collect();
+        let subscribed = self.store.subscribed(&types).await?.values().map(Vec::len).sum();
+        Ok(interval_for(subscribed, self.config.endpoint.presence_interval))
+    }
+
+    /// Asks for what an endpoint owes, then welcomes it.
+    async fn welcome(&self, presence: Presence, interval: Duration) -> Result<(), StoreError> {
+        self.ask_owed(&presence).await?;
+        let body = wire::encode_command(&Command::Welcome { session: presence.session, presence_interval: interval });
+        let messages = presence.task_types.iter().map(|task_type| Message {
+            to: Address::Named(task_type.clone(), vec![presence.endpoint.clone()]),
+            body: body.clone(),
+            persistent: false,
+            expires_in: Some(LONGEST_INTERVAL),
+        });
+        for result in self.broker.publish(messages.collect()).await {
+            if let Err(error) = result {
+                // It asks again.
+                tracing::debug!(endpoint = %presence.endpoint, %error, "could not welcome");
+            }
+        }
+        Ok(())
+    }
+
+    async fn ask_owed(&self, presence: &Presence) -> Result<(), StoreError> {
+        let endpoint = &presence.endpoint;
+        let mut after: Option<TaskId> = None;
+        loop {
+            let owed = self.store.owed_by(endpoint, &presence.task_types, after, OWED_PAGE).await?;
+            let Some(last) = owed.last() else { return Ok(()) };
+            after = Some(last.id);
+            self.metrics.asks.with_label_values(&["returned"]).inc_by(owed.len() as u64);
+            tracing::info!(%endpoint, tasks = owed.len(), "asking an endpoint that returned for what it owes");
+            self.publisher.ask(owed.into_iter().map(|task| (Outgoing::from(task), vec![endpoint.clone()])).collect()).await;
+        }
+    }
+}
+
+#[async_trait]
+impl Sink for PresenceWatch {
+    type Item = Presence;
+
+    fn decode(&self, body: &[u8]) -> Result<Presence, wire::WireError> {
+        wire::decode_presence(body)
+    }
+
+    async fn write(&self, presences: &[Presence]) -> Result<(), StoreError> {
+        let mut newcomers = self.store.see(presences, self.clock.now()).await?;
+        // One that says it has just joined waits for a welcome, even where the ledger has seen the session already.
+        let waiting = presences.iter().filter(|presence| presence.state == PresenceState::Joined);
+        for presence in waiting {
+            if !newcomers.iter().any(|seen| seen.session == presence.session) {
+                newcomers.push(presence.clone());
+            }
+        }
+        if newcomers.is_empty() {
+            return Ok(());
+        }
+        let interval = self.interval().await?;
+        let welcomes = newcomers.into_iter().map(|presence| self.welcome(presence, interval));
+        let results: Vec<_> = futures::stream::iter(welcomes).buffer_unordered(WELCOMES).collect().await;
+        results.into_iter().collect()
+    }
+}
+
+/// The interval to ask of each of so many subscriptions: the configured one on small fleets, longer on large ones.
+fn interval_for(subscribed: usize, configured: Duration) -> Duration {
+    let needed = Duration::from_secs(subscribed as u64 / MESSAGES_PER_SECOND);
+    needed.clamp(configured.min(LONGEST_INTERVAL), LONGEST_INTERVAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_interval_grows_with_the_fleet() {
+        let configured = Duration::from_secs(10);
+        for (subscribed, secs) in [(0, 10), (999, 10), (1_000, 10), (3_000, 30), (6_000, 60), (50_000, 60)] {
+            assert_eq!(interval_for(subscribed, configured), Duration::from_secs(secs), "{subscribed}");
+        }
+    }
+}

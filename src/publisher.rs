@@ -1,0 +1,173 @@
+//! Sends tasks to endpoints: freezes who is expected, publishes, notes the broker's confirm.
+//!
+//! Promise: a task is published only after its expected set is in the ledger, so whatever an endpoint answers finds its
+//! row. Given up: order between tasks, and exactly-once publishing; endpoints recognise repeats by the task id. A publish
+//! that fails is not retried here: the row stays due and the reconciler takes it up.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::broker::{Address, BrokerError, Message, SharedBroker, wire};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::domain::{Command, EndpointName, Identifier, Json, NewTask, Task, TaskId, TaskMessage, TaskType, Timestamp};
+use crate::store::{Freeze, SharedStore, StoreError};
+use crate::telemetry::SharedMetrics;
+
+/// Tasks frozen and published together at most. Bounds the transaction; the database's work a task falls little beyond it.
+const BATCH: usize = 256;
+
+/// What is needed to publish a task.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// Our name for it.
+    pub id: TaskId,
+    /// Its type.
+    pub task_type: TaskType,
+    /// The customer's name for it.
+    pub identifier: Identifier,
+    /// The customer's data.
+    pub payload: Json,
+    /// The endpoints asked for; empty means whoever is subscribed.
+    pub endpoints: Vec<EndpointName>,
+    /// When it was accepted.
+    pub start_time: Timestamp,
+    /// When every expected endpoint should have received it.
+    pub receive_by: Timestamp,
+    /// When it is given up.
+    pub expires_at: Timestamp,
+}
+
+macro_rules! outgoing_from {
+    ($row:ty) => {
+        impl From<$row> for Outgoing {
+            fn from(row: $row) -> Self {
+                Self {
+                    id: row.id,
+                    task_type: row.task_type,
+                    identifier: row.identifier,
+                    payload: row.payload,
+                    endpoints: row.endpoints,
+                    start_time: row.start_time,
+                    receive_by: row.receive_by,
+                    expires_at: row.expires_at,
+                }
+            }
+        }
+    };
+}
+outgoing_from!(NewTask);
+outgoing_from!(Task);
+
+/// Publishes tasks.
+#[derive(Debug)]
+pub struct Publisher {
+    config: Arc<Config>,
+    store: SharedStore,
+    broker: SharedBroker,
+    clock: Clock,
+    metrics: SharedMetrics,
+}
+
+impl Publisher {
+    /// A publisher for the types of this configuration.
+    pub fn new(config: Arc<Config>, store: SharedStore, broker: SharedBroker, clock: Clock, metrics: SharedMetrics) -> Arc<Self> {
+        Arc::new(Self { config, store, broker, clock, metrics })
+    }
+
+    /// Publishes what the acceptor hands over, until it closes the channel.
+    pub async fn run(self: Arc<Self>, mut accepted: mpsc::Receiver<Outgoing>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while accepted.recv_many(&mut batch, BATCH).await > 0 {
+            if let Err(error) = self.publish_new(&batch).await {
+                tracing::warn!(tasks = batch.len(), %error, "could not publish; the reconciler takes over");
+            }
+            batch.clear();
+        }
+    }
+
+    /// Freezes the expected sets of tasks that have none, and publishes those.
+    ///
+    /// # Errors
+    /// When the store cannot be reached; the tasks are due again later.
+    pub async fn publish_new(&self, tasks: &[Outgoing]) -> Result<(), StoreError> {
+        let sets = self.expected(tasks).await?;
+        // Locks are taken in the order of ids, see `store`.
+        let frozen = self.store.freeze(&sets, self.clock.now()).await?;
+        let frozen: std::collections::HashSet<TaskId> = frozen.into_iter().collect();
+        let expected: HashMap<TaskId, &[EndpointName]> = sets.iter().map(|set| (set.id, set.expected.as_slice())).collect();
+        let (mut confirmed, mut sending, mut messages) = (Vec::new(), Vec::new(), Vec::new());
+        for task in tasks.iter().filter(|task| frozen.contains(&task.id)) {
+            match expected.get(&task.id) {
+                // Nobody to send to: it is as sent as it can be, and INCOMPLETE at its deadline.
+                None | Some([]) => confirmed.push(task.id),
+                Some(_) if task.endpoints.is_empty() => {
+                    messages.push(self.message(task, Address::All(task.task_type.clone())));
+                    sending.push(task);
+                }
+                Some(names) => {
+                    messages.push(self.message(task, Address::Named(task.task_type.clone(), names.to_vec())));
+                    sending.push(task);
+                }
+            }
+        }
+        let results = self.broker.publish(messages).await;
+        confirmed.extend(self.confirmed(&sending, &results));
+        self.store.mark_published(&confirmed, self.clock.now()).await?;
+        Ok(())
+    }
+
+    /// Sends tasks again to just these endpoints. Answers the tasks whose messages the broker confirmed.
+    pub async fn ask(&self, asks: Vec<(Outgoing, Vec<EndpointName>)>) -> Vec<TaskId> {
+        let messages = asks.iter().map(|(task, names)| self.message(task, Address::Named(task.task_type.clone(), names.clone()))).collect();
+        let results = self.broker.publish(messages).await;
+        let tasks: Vec<&Outgoing> = asks.iter().map(|(task, _)| task).collect();
+        self.confirmed(&tasks, &results).collect()
+    }
+
+    async fn expected(&self, tasks: &[Outgoing]) -> Result<Vec<Freeze>, StoreError> {
+        let mut open: Vec<TaskType> = tasks.iter().filter(|task| task.endpoints.is_empty()).map(|task| task.task_type.clone()).collect();
+        open.sort_unstable();
+        open.dedup();
+        let subscribed = if open.is_empty() { HashMap::new() } else { self.store.subscribed(&open).await? };
+        let who = |task: &Outgoing| match task.endpoints.is_empty() {
+            true => subscribed.get(&task.task_type).cloned().unwrap_or_default(),
+            false => task.endpoints.clone(),
+        };
+        Ok(tasks.iter().map(|task| Freeze { id: task.id, expected: who(task) }).collect())
+    }
+
+    fn message(&self, task: &Outgoing, to: Address) -> Message {
+        let now = self.clock.now();
+        let command = Command::Task(TaskMessage {
+            id: task.id,
+            task_type: task.task_type.clone(),
+            identifier: task.identifier.clone(),
+            payload: task.payload.clone(),
+            expires_in: task.expires_at.since(now),
+        });
+        let policy = self.config.policy(&task.task_type);
+        Message {
+            to,
+            body: wire::encode_command(&command),
+            persistent: policy.is_some_and(|policy| policy.persistent),
+            // The copy of an endpoint that does not take it soon is of no use: the ledger asks again when it is back.
+            expires_in: policy.map(|policy| policy.wait_for_endpoints_timeout),
+        }
+    }
+
+    fn confirmed<'a>(&self, tasks: &'a [&Outgoing], results: &'a [Result<(), BrokerError>]) -> impl Iterator<Item = TaskId> + use<'a> {
+        let now = self.clock.now();
+        for (task, result) in tasks.iter().zip(results) {
+            let label = if result.is_ok() { "confirmed" } else { "failed" };
+            self.metrics.publishes.with_label_values(&[task.task_type.as_str(), label]).inc();
+            match result {
+                Ok(()) => self.metrics.publish_seconds.observe(now.since(task.start_time).as_secs_f64()),
+                Err(error) => tracing::debug!(task = %task.id, %error, "not published"),
+            }
+        }
+        tasks.iter().zip(results).filter(|(_, result)| result.is_ok()).map(|(task, _)| task.id)
+    }
+}
