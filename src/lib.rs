@@ -8,6 +8,7 @@ pub mod collector;
 pub mod config;
 pub mod domain;
 pub mod endpoint;
+pub mod observer;
 pub mod presence;
 pub mod publisher;
 pub mod reconciler;

@@ -1,0 +1,103 @@
+//! Keeps the clock and the gauges in step with database and broker.
+//!
+//! Also the judge of the schema: a process must not work on one that is not its own, and must wait for one that cannot be
+//! reached.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Backoff;
+use crate::broker::SharedBroker;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::domain::TaskType;
+use crate::store::{SharedStore, StoreError};
+use crate::telemetry::SharedMetrics;
+
+/// How often the gauges are renewed and the clock is set. Short against the intervals at which metrics are read.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// The loop.
+pub struct Observer {
+    config: Arc<Config>,
+    store: SharedStore,
+    broker: SharedBroker,
+    clock: Clock,
+    metrics: SharedMetrics,
+}
+
+impl Observer {
+    /// One for each API process.
+    pub fn new(config: Arc<Config>, store: SharedStore, broker: SharedBroker, clock: Clock, metrics: SharedMetrics) -> Self {
+        Self { config, store, broker, clock, metrics }
+    }
+
+    /// Observes until told to stop. Ends on its own when the schema turns out not to be this program's.
+    pub async fn run(self, stop: CancellationToken) {
+        let (mut checked, mut failures) = (false, 0);
+        loop {
+            let pause = match self.look(&mut checked).await {
+                Ok(()) => {
+                    failures = 0;
+                    EVERY
+                }
+                Err(error @ StoreError::Schema { .. }) => {
+                    tracing::error!(%error, "this process cannot work on this database");
+                    return;
+                }
+                Err(error) => {
+                    failures += 1;
+                    self.metrics.database_up.set(0);
+                    tracing::warn!(%error, "the database is away; waiting for it");
+                    Backoff::CONNECTION.jittered(failures).min(EVERY)
+                }
+            };
+            if stop.run_until_cancelled(self.follow_link(pause)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Shows the state of the broker link for a while, as it changes.
+    async fn follow_link(&self, span: Duration) {
+        let mut link = self.broker.link();
+        let follow = async {
+            loop {
+                self.metrics.broker_up.set(i64::from(link.borrow_and_update().up));
+                if link.changed().await.is_err() {
+                    // The broker is closed for good: nothing to follow.
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(span, follow).await;
+    }
+
+    async fn look(&self, checked: &mut bool) -> Result<(), StoreError> {
+        self.clock.set(self.store.now().await?);
+        if !*checked {
+            self.store.check_schema().await?;
+            *checked = true;
+        }
+        self.metrics.database_up.set(1);
+        let types: Vec<TaskType> = self.config.task_types.iter().map(|policy| policy.name.clone()).collect();
+        let subscribed = self.store.subscribed(&types).await?;
+        for task_type in &types {
+            let count = subscribed.get(task_type).map_or(0, Vec::len);
+            self.metrics.subscribed.with_label_values(&[task_type.as_str()]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        let open = self.store.open_tasks().await?;
+        // What is not open any more must not keep its last value.
+        self.metrics.open_tasks.reset();
+        self.metrics.oldest_task_seconds.reset();
+        let now = self.clock.now();
+        for row in open {
+            let labels = [row.task_type.as_str(), row.status.as_str()];
+            self.metrics.open_tasks.with_label_values(&labels).set(i64::try_from(row.count).unwrap_or(i64::MAX));
+            self.metrics.oldest_task_seconds.with_label_values(&labels).set(now.since(row.oldest).as_secs_f64());
+        }
+        Ok(())
+    }
+}
