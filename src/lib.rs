@@ -2,6 +2,7 @@
 
 pub mod acceptor;
 pub mod backoff;
+pub mod bench;
 pub mod broker;
 pub mod clock;
 pub mod collector;

@@ -1,0 +1,66 @@
+//! Measured spans and what to say about them.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Spans of one kind, in the order they were measured.
+#[derive(Debug, Default, Clone)]
+pub struct Spans(Vec<Duration>);
+
+impl Spans {
+    /// Adds one.
+    pub fn push(&mut self, span: Duration) {
+        self.0.push(span);
+    }
+
+    /// Adds those of another.
+    pub fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    /// The least value that at least `percent` of the spans do not exceed (nearest rank); zero without spans.
+    pub fn percentile(&self, percent: f64) -> Duration {
+        let mut sorted = self.0.clone();
+        sorted.sort_unstable();
+        let rank = (percent / 100.0 * sorted.len() as f64).ceil() as usize;
+        sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Spans {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = |percent| self.percentile(percent).as_secs_f64() * 1000.0;
+        write!(f, "p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms", millis(50.0), millis(99.0), millis(100.0))
+    }
+}
+
+/// Resident memory of a process in MiB, now; `None` where `/proc` does not tell.
+pub fn resident_mib(pid: u32) -> Option<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: f64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+    Some(kib / 1024.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_nearest_ranks() {
+        let mut spans = Spans::default();
+        assert_eq!(spans.percentile(50.0), Duration::ZERO);
+        for millis in (1..=100).rev() {
+            spans.push(Duration::from_millis(millis));
+        }
+        assert_eq!(spans.percentile(50.0), Duration::from_millis(50));
+        assert_eq!(spans.percentile(99.0), Duration::from_millis(99));
+        assert_eq!(spans.percentile(100.0), Duration::from_millis(100));
+        assert_eq!(spans.percentile(0.0), Duration::from_millis(1));
+    }
+
+    #[test]
+    fn this_process_has_some_memory() {
+        assert!(resident_mib(std::process::id()).is_some_and(|mib| mib > 1.0));
+    }
+}

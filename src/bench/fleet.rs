@@ -1,0 +1,183 @@
+//! Simulated endpoints: many names on few links, the same protocol as the real agent, no journal and no work.
+//!
+//! What is measured behind them - API, broker, store - is real.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::broker::{Address, BrokerError, Delivery, Message, Origin, SharedBroker, Source, wire};
+use crate::domain::{Command, EndpointName, Presence, PresenceState, Report, ReportEvent, TaskId, TaskType, json};
+
+/// Deliveries a link takes before the first is acknowledged, and in one go.
+const PREFETCH: u16 = 1000;
+/// How often a fleet says that it is there; as often as the API asks of the largest.
+const PRESENCE: Duration = Duration::from_secs(30);
+/// Presence messages published in one go.
+const CHUNK: usize = 500;
+
+/// How many copies of each task each endpoint got. More than one is no fault: the ledger may ask again, and a repeat is answered again.
+type Copies = HashMap<TaskId, HashMap<EndpointName, u32>>;
+
+/// The names of a simulated fleet: `sim-00000` and on.
+pub fn names(count: usize) -> Vec<EndpointName> {
+    (0..count).filter_map(|number| format!("sim-{number:05}").parse().ok()).collect()
+}
+
+/// A fleet that answers at once.
+#[derive(Debug)]
+pub struct Fleet {
+    size: usize,
+    welcomed: watch::Receiver<usize>,
+    copies: Arc<Mutex<Copies>>,
+    stop: CancellationToken,
+    links: TaskTracker,
+}
+
+impl Fleet {
+    /// Joins the names to the type, spread evenly over the links.
+    ///
+    /// # Errors
+    /// When a link is closed.
+    pub async fn join(links: &[SharedBroker], task_type: &TaskType, names: &[EndpointName]) -> Result<Self, BrokerError> {
+        let (welcomes, welcomed) = watch::channel(0);
+        let (copies, stop, tracker) = (Arc::new(Mutex::new(Copies::new())), CancellationToken::new(), TaskTracker::new());
+        let share = names.len().div_ceil(links.len().max(1)).max(1);
+        for (link, names) in links.iter().zip(names.chunks(share)) {
+            let subscriptions = names.iter().map(|name| (task_type.clone(), name.clone())).collect();
+            let mut consumer = link.consume(Source::Tasks(subscriptions), PREFETCH).await?;
+            let member = Member {
+                link: link.clone(),
+                task_type: task_type.clone(),
+                instance: Uuid::new_v4(),
+                session: Uuid::new_v4(),
+                welcomes: welcomes.clone(),
+                copies: copies.clone(),
+                known: HashSet::new(),
+            };
+            let (names, stop) = (names.to_vec(), stop.clone());
+            tracker.spawn(async move {
+                if consumer.link.wait_for(|link| link.up).await.is_ok() {
+                    stop.run_until_cancelled(member.run(&mut consumer.deliveries, &names)).await;
+                }
+            });
+        }
+        tracker.close();
+        Ok(Self { size: names.len(), welcomed, copies, stop, links: tracker })
+    }
+
+    /// Completes when every endpoint has been welcomed.
+    pub async fn welcomed(&mut self) {
+        let size = self.size;
+        // The sender lives as long as a link runs.
+        let _ = self.welcomed.wait_for(|count| *count >= size).await;
+    }
+
+    /// How many copies of each task each endpoint got.
+    pub fn copies(&self) -> Copies {
+        self.copies.lock().map(|copies| copies.clone()).unwrap_or_default()
+    }
+
+    /// Lets go.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.links.wait().await;
+    }
+}
+
+/// The endpoints of one link.
+struct Member {
+    link: SharedBroker,
+    task_type: TaskType,
+    instance: Uuid,
+    session: Uuid,
+    welcomes: watch::Sender<usize>,
+    copies: Arc<Mutex<Copies>>,
+    /// Who has been welcomed.
+    known: HashSet<EndpointName>,
+}
+
+impl Member {
+    async fn run(mut self, deliveries: &mut tokio::sync::mpsc::Receiver<Delivery>, names: &[EndpointName]) {
+        self.say(names, PresenceState::Joined).await;
+        let mut presence = tokio::time::interval_at(tokio::time::Instant::now() + PRESENCE, PRESENCE);
+        let mut batch = Vec::with_capacity(usize::from(PREFETCH));
+        loop {
+            tokio::select! {
+                _ = presence.tick() => self.say(names, PresenceState::Alive).await,
+                taken = deliveries.recv_many(&mut batch, usize::from(PREFETCH)) => {
+                    if taken == 0 {
+                        return;
+                    }
+                    self.answer(&batch).await;
+                    batch.clear();
+                }
+            }
+        }
+    }
+
+    async fn say(&self, names: &[EndpointName], state: PresenceState) {
+        for chunk in names.chunks(CHUNK) {
+            let messages = chunk.iter().map(|endpoint| {
+                let presence = Presence {
+                    endpoint: endpoint.clone(),
+                    instance: self.instance,
+                    session: self.session,
+                    task_types: vec![self.task_type.clone()],
+                    state,
+                    interval: PRESENCE,
+                    version: env!("CARGO_PKG_VERSION").to_owned(),
+                };
+                Message { to: Address::Presence, body: wire::encode_presence(&presence), persistent: false, expires_in: None }
+            });
+            self.link.publish(messages.collect()).await;
+        }
+    }
+
+    async fn answer(&mut self, batch: &[Delivery]) {
+        let mut reports = Vec::with_capacity(batch.len());
+        for delivery in batch {
+            let (Origin::All(_, endpoint) | Origin::Named(_, endpoint) | Origin::Control(_, endpoint)) = &delivery.origin else {
+                continue;
+            };
+            match wire::decode_command(&delivery.body) {
+                Ok(Command::Welcome { session, .. }) if session == self.session && self.known.insert(endpoint.clone()) => {
+                    self.welcomes.send_modify(|count| *count += 1);
+                }
+                Ok(Command::Task(task)) if self.known.contains(endpoint) => {
+                    self.count(task.id, endpoint);
+                    reports.push(self.finished(task.id, endpoint));
+                }
+                _ => {}
+            }
+        }
+        self.link.publish(reports).await;
+        if let Some(last) = batch.last() {
+            last.acker.ack_through().await;
+        }
+    }
+
+    fn count(&self, id: TaskId, endpoint: &EndpointName) {
+        if let Ok(mut copies) = self.copies.lock() {
+            *copies.entry(id).or_default().entry(endpoint.clone()).or_default() += 1;
+        }
+    }
+
+    fn finished(&self, task_id: TaskId, endpoint: &EndpointName) -> Message {
+        let event = ReportEvent::Finished {
+            errnr: 0,
+            errmsg: String::new(),
+            payload: Some(json(&"simulated")),
+            attempt: 1,
+            attempts: Vec::new(),
+            log: None,
+        };
+        let report = Report { task_id, task_type: self.task_type.clone(), endpoint: endpoint.clone(), instance: self.instance, event };
+        Message { to: Address::Responses, body: wire::encode_report(&report), persistent: true, expires_in: None }
+    }
+}

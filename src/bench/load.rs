@@ -1,0 +1,188 @@
+//! The customer's side: posts tasks over HTTP and waits for their end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::figures::Spans;
+
+/// A customer of one API.
+#[derive(Debug, Clone)]
+pub struct Customer {
+    http: reqwest::Client,
+    url: String,
+}
+
+/// The part of a task that the bench looks at.
+#[derive(Debug, Clone, Deserialize)]
+pub struct SeenTask {
+    /// The customer's name.
+    pub identifier: String,
+    /// Where it stands.
+    pub status: String,
+    /// Endpoints that must answer.
+    pub expected: u64,
+    /// Endpoints that have.
+    pub finished: u64,
+    /// Of these with an error.
+    pub failed: u64,
+    /// When it was accepted.
+    pub start_time: crate::domain::Timestamp,
+    /// When it ended.
+    pub finished_at: Option<crate::domain::Timestamp>,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    tasks: Vec<SeenTask>,
+    next_cursor: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Status {
+    task: SeenTask,
+}
+
+impl Customer {
+    /// A customer of the API at this base URL.
+    ///
+    /// # Errors
+    /// When no HTTP client can be made.
+    pub fn new(url: String) -> anyhow::Result<Self> {
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(120)).build()?;
+        Ok(Self { http, url })
+    }
+
+    /// Posts one task; answers how long that took.
+    ///
+    /// # Errors
+    /// When the answer is not 201.
+    pub async fn post(&self, task_type: &str, identifier: &str, payload: &str) -> anyhow::Result<Duration> {
+        let body = json!({"identifier": identifier, "payload": payload});
+        let started = Instant::now();
+        let answer = self.http.post(format!("{}/{task_type}", self.url)).json(&body).send().await?;
+        let status = answer.status();
+        let text = answer.text().await?;
+        if status != reqwest::StatusCode::CREATED {
+            bail!("POST /{task_type} was answered {status}: {text}");
+        }
+        Ok(started.elapsed())
+    }
+
+    /// Posts so many tasks named `<prefix>-<number>`, so many at a time. With a `rate` a second they are spread evenly, and
+    /// the time a post waits for its turn counts as part of its span.
+    ///
+    /// # Errors
+    /// The first that fails ends the bench: a lost submission must not be averaged away.
+    pub async fn post_many(&self, task_type: &str, prefix: &str, load: Load) -> anyhow::Result<Spans> {
+        let next = Arc::new(AtomicUsize::new(0));
+        let payload: Arc<str> = "x".repeat(load.payload_bytes).into();
+        let started = Instant::now();
+        let workers = (0..load.concurrency.max(1)).map(|_| {
+            let (me, next, payload) = (self.clone(), next.clone(), payload.clone());
+            let (task_type, prefix) = (task_type.to_owned(), prefix.to_owned());
+            tokio::spawn(async move {
+                let mut spans = Spans::default();
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= load.count {
+                        return Ok::<_, anyhow::Error>(spans);
+                    }
+                    let planned = load.rate.map(|rate| started + Duration::from_secs_f64(number as f64 / rate));
+                    if let Some(planned) = planned {
+                        tokio::time::sleep_until(planned.into()).await;
+                    }
+                    let span = me.post(&task_type, &format!("{prefix}-{number}"), &payload).await?;
+                    spans.push(planned.map_or(span, |planned| planned.elapsed()));
+                }
+            })
+        });
+        let mut spans = Spans::default();
+        for worker in workers.collect::<Vec<_>>() {
+            spans.extend(worker.await??);
+        }
+        Ok(spans)
+    }
+
+    /// Waits until a task has ended.
+    ///
+    /// # Errors
+    /// When it cannot be read, or does not end in time.
+    pub async fn wait(&self, task_type: &str, identifier: &str, patience: Duration) -> anyhow::Result<SeenTask> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let url = format!("{}/{task_type}/{identifier}?wait=30s&responses=none", self.url);
+            let status: Status = self.http.get(url).send().await?.error_for_status()?.json().await?;
+            if matches!(status.task.status.as_str(), "DONE" | "CANCELED" | "EXPIRED") {
+                return Ok(status.task);
+            }
+            if Instant::now() > deadline {
+                bail!("task {identifier} is {} after {patience:?}: {:?}", status.task.status, status.task);
+            }
+        }
+    }
+
+    /// All tasks whose identifier begins so.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub async fn list(&self, task_type: &str, prefix: &str) -> anyhow::Result<Vec<SeenTask>> {
+        let (mut tasks, mut cursor) = (Vec::new(), None::<String>);
+        loop {
+            let mut url = format!("{}/{task_type}?limit=1000&identifier={prefix}", self.url);
+            if let Some(cursor) = cursor {
+                url = format!("{url}&cursor={cursor}");
+            }
+            let page: Page = self.http.get(url).send().await?.error_for_status()?.json().await.context("a page of tasks")?;
+            tasks.extend(page.tasks);
+            match page.next_cursor {
+                Some(next) => cursor = Some(next),
+                None => return Ok(tasks),
+            }
+        }
+    }
+
+    /// How many tasks the API process has brought to this status so far, from its metrics.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub async fn moved_to(&self, status: &str) -> anyhow::Result<u64> {
+        let text = self.http.get(format!("{}/metrics", self.url)).send().await?.error_for_status()?.text().await?;
+        let name = format!("tasker_task_moves_total{{status=\"{status}\"}} ");
+        Ok(text.lines().find_map(|line| line.strip_prefix(&name)).and_then(|value| value.parse().ok()).unwrap_or(0))
+    }
+
+    /// Waits until the API is ready.
+    ///
+    /// # Errors
+    /// When it is not ready in time.
+    pub async fn ready(&self, patience: Duration) -> anyhow::Result<()> {
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline {
+            if let Ok(answer) = self.http.get(format!("{}/ready", self.url)).send().await
+                && answer.status().is_success()
+            {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        bail!("the API at {} was not ready within {patience:?}", self.url)
+    }
+}
+
+/// What to post, and how fast.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    /// Tasks in all.
+    pub count: usize,
+    /// Posts under way at a time.
+    pub concurrency: usize,
+    /// Tasks a second; as fast as they go when absent.
+    pub rate: Option<f64>,
+    /// Length of the payload, a JSON string.
+    pub payload_bytes: usize,
+}
