@@ -1,0 +1,167 @@
+//! A private RabbitMQ server, or a cluster of them.
+
+use std::fs::{self, Permissions};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use rustix::process::Signal;
+
+use crate::{Home, Port, Process};
+
+/// Generous: a machine that compiles on every core starts an Erlang VM slowly.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A private RabbitMQ server with the management plugin; `guest` with the password `guest` is its administrator.
+#[derive(Debug)]
+pub struct RabbitMq {
+    home: Home,
+    amqp: Port,
+    management: Port,
+    distribution: Port,
+    /// The name server of Erlang nodes. RabbitMQ would start one as a daemon on the machine's common port and leave it running.
+    _epmd: Process,
+    epmd_port: Port,
+    process: Option<Process>,
+}
+
+impl RabbitMq {
+    /// Starts a server and waits until both AMQP and the management API answer.
+    pub fn start() -> anyhow::Result<Self> {
+        let home = Home::new("rabbitmq")?;
+        let (amqp, management, distribution, epmd_port) = (Port::free()?, Port::free()?, Port::free()?, Port::free()?);
+        home.write("enabled_plugins", "[rabbitmq_management].\n")?;
+        home.write(
+            "rabbitmq.conf",
+            &format!(
+                "listeners.tcp.1 = 127.0.0.1:{}\nmanagement.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {}\n\
+                 # The alarm that blocks publishers must come from a test, not from a full laptop.\ndisk_free_limit.absolute = 1MB\n\
+                 vm_memory_high_watermark.absolute = 2GB\nlog.console.level = info\n",
+                amqp.number(),
+                management.number(),
+            ),
+        )?;
+        // Erlang takes a cookie that others can read for a mistake and refuses to start.
+        let cookie = home.write(".erlang.cookie", "tasker")?;
+        fs::set_permissions(&cookie, Permissions::from_mode(0o400)).context("protecting the cookie")?;
+        let mut epmd = Command::new("epmd");
+        epmd.args(["-address", "127.0.0.1", "-port", &epmd_port.number().to_string()]);
+        let epmd = home.start("epmd", &mut epmd)?;
+        let mut server = Self { home, amqp, management, distribution, _epmd: epmd, epmd_port, process: None };
+        server.launch()?;
+        Ok(server)
+    }
+
+    /// The AMQP URL without a virtual host: `amqp://guest:guest@127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{}", self.port())
+    }
+
+    /// The management API: `http://127.0.0.1:PORT/api`.
+    pub fn management_url(&self) -> String {
+        format!("http://127.0.0.1:{}/api", self.management.number())
+    }
+
+    /// The AMQP port it listens on, or will again.
+    pub fn port(&self) -> u16 {
+        self.amqp.number()
+    }
+
+    /// Ends it at once, as a crash would.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.process.take().map_or(Ok(()), |mut process| process.kill())
+    }
+
+    /// Shuts it down in order.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        self.process.take().map_or(Ok(()), |mut process| process.stop(PATIENCE))
+    }
+
+    /// Starts it again with the same ports and data, after ending it if it runs, and waits until it is ready.
+    pub fn restart(&mut self) -> anyhow::Result<()> {
+        self.stop()?;
+        self.launch()
+    }
+
+    /// Freezes it: connections stay open and nothing answers.
+    pub fn pause(&self) -> anyhow::Result<()> {
+        self.process.as_ref().context("RabbitMQ does not run")?.signal(Signal::STOP)
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) -> anyhow::Result<()> {
+        self.process.as_ref().context("RabbitMQ does not run")?.signal(Signal::CONT)
+    }
+
+    fn launch(&mut self) -> anyhow::Result<()> {
+        let (amqp, management) = (self.amqp.number(), self.management.number());
+        let home = &self.home;
+        let mut command = Command::new(program()?);
+        command
+            // Nothing that the caller's environment says about RabbitMQ or Erlang may reach this server.
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("LC_ALL", "C.UTF-8")
+            // Here Erlang looks for its cookie.
+            .env("HOME", home.path())
+            .env("ERL_EPMD_PORT", self.epmd_port.number().to_string())
+            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            .env("ERL_CRASH_DUMP", home.join("erl_crash.dump"))
+            // The script then becomes the server instead of waiting for it: one process fewer, and its number is the server's.
+            .env("RUNNING_UNDER_SYSTEMD", "true")
+            // The name of a file that is not there: the system's own is not read.
+            .env("RABBITMQ_CONF_ENV_FILE", home.join("rabbitmq-env.conf"))
+            .env("RABBITMQ_NODENAME", format!("tasker-{amqp}@localhost"))
+            .env("RABBITMQ_DIST_PORT", self.distribution.number().to_string())
+            .env("RABBITMQ_CONFIG_FILE", home.join("rabbitmq.conf"))
+            .env("RABBITMQ_ADVANCED_CONFIG_FILE", home.join("advanced.config"))
+            .env("RABBITMQ_ENABLED_PLUGINS_FILE", home.join("enabled_plugins"))
+            .env("RABBITMQ_MNESIA_BASE", home.join("data"))
+            .env("RABBITMQ_GENERATED_CONFIG_DIR", home.join("generated"))
+            .env("RABBITMQ_SCHEMA_DIR", home.join("schema"))
+            .env("RABBITMQ_PID_FILE", home.join("rabbitmq.pid"))
+            .env("RABBITMQ_LOG_BASE", home.join("log"))
+            // To standard output, where whoever reports a failure finds it.
+            .env("RABBITMQ_LOGS", "-")
+            // Schedulers that spin while they wait would take the cores from what is being tested.
+            .env("RABBITMQ_SCHEDULER_BUSY_WAIT_THRESHOLD", "none")
+            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-noinput -kernel inet_dist_use_interface {127,0,0,1}");
+        let mut process = self.home.start("rabbitmq", &mut command)?;
+        process.ready(PATIENCE, || greet(amqp).and_then(|()| overview(management)))?;
+        self.process = Some(process);
+        Ok(())
+    }
+}
+
+/// The script itself. `/usr/sbin/rabbitmq-server` is a wrapper of Debian's that changes to the user `rabbitmq` and into its directory.
+fn program() -> anyhow::Result<PathBuf> {
+    crate::find("rabbitmq-server", &["/usr/lib/rabbitmq/bin"])
+}
+
+/// The first step of AMQP: the client's header is answered with the method `connection.start`.
+fn greet(port: u16) -> anyhow::Result<()> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(b"AMQP\0\0\x09\x01")?;
+    let mut head = [0; 11];
+    stream.read_exact(&mut head)?;
+    // A frame: type (1 = method), channel, length, then the class and the method (10, 10).
+    ensure!(head[0] == 1 && head[7..] == [0, 10, 0, 10], "the broker answers something that is not connection.start");
+    Ok(())
+}
+
+/// The management API lets `guest` in.
+fn overview(port: u16) -> anyhow::Result<()> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    // The credentials are guest:guest.
+    stream.write_all(b"GET /api/overview HTTP/1.0\r\nHost: 127.0.0.1\r\nAuthorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\n\r\n")?;
+    let mut head = [0; 12];
+    stream.read_exact(&mut head)?;
+    ensure!(head.ends_with(b" 200"), "the management API answers `{}`", String::from_utf8_lossy(&head));
+    Ok(())
+}
