@@ -1,10 +1,31 @@
 //! What a process is told before it starts, checked before anything else happens.
 //!
-//! One struct a concern. `load` reads the layers, `span` and `size` the units, `secret` keeps passwords out of every text.
+//! One struct a concern. `layers` lays default, file, environment and flags over each other, `decode` turns the result into
+//! these structs and `rules` holds them against each other; `reader` and `kinds` are its tools. `span` and `size` know the
+//! units, `secret` keeps passwords out of every text, `show` prints what is in effect.
+//!
+//! Whatever is wrong is reported all at once, with key, expectation, what came, and its source. Database, broker and
+//! management interface may be absent: a process asks for the parts it needs ([`Config::for_api`] and its siblings).
 
+mod decode;
+mod kinds;
+mod layers;
+mod problem;
+mod reader;
+mod rules;
 mod secret;
+pub mod show;
+mod size;
+pub mod span;
+mod yaml;
 
+pub use layers::{ConfigFile, DEFAULT, Environment, Flag, Sources};
+pub use problem::{ConfigError, Problem};
+pub use reader::Entry;
 pub use secret::Secret;
+
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -23,7 +44,7 @@ pub struct Config {
     /// Database and broker, under the name the original gave them.
     pub manager: Manager,
     /// The broker's management interface, for `tasker initialize -r`.
-    pub rabbitmq: Management,
+    pub rabbitmq: Part<Management>,
     /// What runs on the servers.
     pub endpoint: Endpoint,
     /// How long tasks live.
@@ -32,10 +53,131 @@ pub struct Config {
     pub log: Log,
 }
 
+/// A configuration with what there is to say about it.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// What is allowed but rarely meant.
+    pub warnings: Vec<Problem>,
+    /// Every value in effect with its source.
+    pub entries: Vec<Entry>,
+}
+
+/// Lays the sources over each other and checks the result.
+///
+/// # Errors
+/// All that is wrong, at once. Parts that only some processes need are not among it, see [`Part`].
+pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
+    checked(layers::merge(sources)?)
+}
+
+fn checked(merged: layers::Merged) -> Result<Loaded, ConfigError> {
+    let (config, findings) = decode::decode(merged);
+    if findings.problems.is_empty() {
+        Ok(Loaded { config, warnings: findings.warnings, entries: findings.entries })
+    } else {
+        Err(ConfigError::Invalid(findings.problems))
+    }
+}
+
+/// A part of the configuration that only some processes need.
+#[derive(Debug, Clone)]
+pub struct Part<T> {
+    /// The part, when all of it is there.
+    value: Option<T>,
+    /// What is missing of it.
+    lacking: Vec<Problem>,
+}
+
+impl<T> Part<T> {
+    /// The part, when all of it is there.
+    pub const fn get(&self) -> Option<&T> {
+        self.value.as_ref()
+    }
+
+    /// What is missing of it: keys without a value, and placeholders whose variable is not set.
+    pub fn lacking(&self) -> &[Problem] {
+        &self.lacking
+    }
+}
+
+impl<T> From<T> for Part<T> {
+    fn from(value: T) -> Self {
+        Self { value: Some(value), lacking: Vec::new() }
+    }
+}
+
 impl Config {
+    /// Reads a text as if it were the only file, without environment and flags.
+    ///
+    /// # Errors
+    /// As [`load`].
+    pub fn from_yaml(text: &str) -> Result<Self, ConfigError> {
+        Ok(checked(layers::merge_text("the text", text, &Environment::default(), &[])?)?.config)
+    }
+
+    /// The ledger's database.
+    ///
+    /// # Errors
+    /// What is missing of it.
+    pub fn database(&self) -> Result<&Database, ConfigError> {
+        self.manager.db.get().ok_or_else(|| ConfigError::Invalid(self.manager.db.lacking.clone()))
+    }
+
+    /// The broker.
+    ///
+    /// # Errors
+    /// What is missing of it.
+    pub fn message_queue(&self) -> Result<&MessageQueue, ConfigError> {
+        self.manager.message_queue.get().ok_or_else(|| ConfigError::Invalid(self.manager.message_queue.lacking.clone()))
+    }
+
+    /// The broker's management interface.
+    ///
+    /// # Errors
+    /// What is missing of it.
+    pub fn management(&self) -> Result<&Management, ConfigError> {
+        self.rabbitmq.get().ok_or_else(|| ConfigError::Invalid(self.rabbitmq.lacking.clone()))
+    }
+
+    /// What `tasker api` needs.
+    ///
+    /// # Errors
+    /// All that is missing.
+    pub fn for_api(&self) -> Result<(&Database, &MessageQueue), ConfigError> {
+        both(self.database(), self.message_queue())
+    }
+
+    /// What `tasker endpoint` needs.
+    ///
+    /// # Errors
+    /// All that is missing.
+    pub fn for_endpoint(&self) -> Result<&MessageQueue, ConfigError> {
+        self.message_queue()
+    }
+
+    /// What `tasker initialize -r` needs: whom to create, and who may do so.
+    ///
+    /// # Errors
+    /// All that is missing.
+    pub fn for_provisioning(&self) -> Result<(&MessageQueue, &Management), ConfigError> {
+        both(self.message_queue(), self.management())
+    }
+
     /// The policy of a type, if it is configured.
     pub fn policy(&self, task_type: &TaskType) -> Option<&TypePolicy> {
         self.task_types.iter().find(|policy| policy.name == *task_type)
+    }
+}
+
+fn both<A, B>(a: Result<A, ConfigError>, b: Result<B, ConfigError>) -> Result<(A, B), ConfigError> {
+    match (a, b) {
+        (Ok(a), Ok(b)) => Ok((a, b)),
+        (a, b) => {
+            let problems = [a.err(), b.err()].into_iter().flatten().flat_map(|error| error.problems());
+            Err(ConfigError::Invalid(problems.collect()))
+        }
     }
 }
 
@@ -79,9 +221,9 @@ pub struct Api {
 #[derive(Debug, Clone)]
 pub struct Manager {
     /// The ledger's database.
-    pub db: Database,
+    pub db: Part<Database>,
     /// The broker.
-    pub message_queue: MessageQueue,
+    pub message_queue: Part<MessageQueue>,
 }
 
 /// The ledger's database.

@@ -1,0 +1,256 @@
+//! The merged tree to a [`Config`]: every key with its kind and bounds stands here, once.
+
+use std::cell::RefCell;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use ::config::{Value, ValueKind};
+
+use super::kinds::{Choice, DatabaseUri, Given, Hidden, HttpUrl, Ip, Kind, Size, Span, Text, Texts, Truth, Whole, split_list};
+use super::layers::{self, Merged};
+use super::problem::Problem;
+use super::reader::{Findings, Table};
+use super::{Api, Config, Database, Endpoint, Log, LogFormat, Management, Manager, MessageQueue, Part, Tasks, TypePolicy, rules};
+use crate::backoff::Backoff;
+use crate::domain::TaskType;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// A message of RabbitMQ 4 and a `MEDIUMTEXT` hold 16 MiB; what wraps a body needs room too.
+const LARGEST_BODY: u64 = 8 << 20;
+
+const RECEIVE_TIMEOUT: Span = Span::up_to(DAY);
+
+pub(super) fn decode(merged: Merged) -> (Config, Findings) {
+    let findings = RefCell::new(Findings { problems: merged.problems, warnings: merged.warnings, entries: Vec::new() });
+    let mut root = Table::new(&findings, "", merged.tree, layers::default_tree());
+
+    let types = root.take("task_types");
+    let api = api(root.table("api"));
+    let tasks = tasks(root.table("tasks"));
+    let task_types = task_types(&findings, types, &api, &tasks);
+    let mut manager = root.table("manager");
+    let db = database(manager.table("db"));
+    let message_queue = message_queue(manager.table("message_queue"));
+    manager.finish();
+    let rabbitmq = management(root.table("rabbitmq"));
+    let endpoint = endpoint(root.table("endpoint"), &task_types);
+    let log = log(root.table("log"));
+    root.finish();
+
+    let config = Config { task_types, api, manager: Manager { db, message_queue }, rabbitmq, endpoint, tasks, log };
+    let mut findings = findings.into_inner();
+    rules::check(&config, &mut findings);
+    findings.problems.sort_by(|a, b| a.key.cmp(&b.key));
+    findings.warnings.sort_by(|a, b| a.key.cmp(&b.key));
+    (config, findings)
+}
+
+fn api(mut table: Table<'_>) -> Api {
+    let api = Api {
+        host: table.optional("host", &Ip).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        port: table.value("port", &Whole(0, u16::MAX)),
+        wait_for_endpoints_timeout: table.value("wait_for_endpoints_timeout", &Span { seconds: true, ..RECEIVE_TIMEOUT }),
+        body_limit: in_memory(table.value("body_limit", &Size(1 << 10, LARGEST_BODY))),
+        stop_timeout: table.value("stop_timeout", &Span::up_to(HOUR)),
+    };
+    table.finish_needed();
+    api
+}
+
+fn tasks(mut table: Table<'_>) -> Tasks {
+    let tasks = Tasks {
+        expires_after: table.value("expires_after", &Span::up_to(YEAR)),
+        retention: table.value("retention", &Span::up_to(10 * YEAR)),
+    };
+    table.finish_needed();
+    tasks
+}
+
+fn task_types(findings: &RefCell<Findings>, given: Option<Value>, api: &Api, tasks: &Tasks) -> Vec<TypePolicy> {
+    const EXPECTED: &str = "expected a list of task types such as `[worker, backup]`";
+    let problem = |message: String, source: Option<String>| {
+        findings.borrow_mut().problems.push(Problem::new("task_types", message, source));
+    };
+    let Some(given) = given else {
+        problem(format!("is missing: {EXPECTED}"), None);
+        return Vec::new();
+    };
+    if let Some(variable) = layers::unset(&given) {
+        problem(format!("the environment variable `{variable}` is not set"), layers::place(&given));
+        return Vec::new();
+    }
+    let place = layers::place(&given);
+    let items: Vec<Value> = match &given.kind {
+        ValueKind::Array(items) if !items.is_empty() => items.clone(),
+        ValueKind::String(text) if layers::untyped(given.origin().unwrap_or_default()) => {
+            let origin = given.origin().map(str::to_owned);
+            split_list(text).map(|name| Value::new(origin.as_ref(), name)).collect()
+        }
+        _ => {
+            problem(format!("{EXPECTED}, got {}", Given::new(&given).describe(false)), place);
+            return Vec::new();
+        }
+    };
+    let mut policies: Vec<TypePolicy> = Vec::new();
+    for (index, item) in items.into_iter().enumerate() {
+        let (path, place) = (format!("task_types[{index}]"), layers::place(&item));
+        let Some(policy) = policy(Table::new(findings, path, named(item), Value::default()), api, tasks) else { continue };
+        if policies.iter().any(|other| other.name == policy.name) {
+            problem(format!("`{}` is there twice", policy.name), place);
+        } else {
+            policies.push(policy);
+        }
+    }
+    policies
+}
+
+/// A task type given as a mere name is a map with just that name.
+fn named(item: Value) -> Value {
+    match item.kind {
+        ValueKind::Table(_) => item,
+        _ => {
+            let origin = item.origin().map(str::to_owned);
+            Value::new(origin.as_ref(), ::config::Map::from_iter([("name".to_owned(), item)]))
+        }
+    }
+}
+
+fn policy(mut table: Table<'_>, api: &Api, tasks: &Tasks) -> Option<TypePolicy> {
+    let name = table.required("name", &TypeName);
+    let mut backoff = table.table("backoff");
+    let first = backoff.optional("first", &Span::up_to(DAY));
+    let max = backoff.optional("max", &Span::up_to(DAY));
+    backoff.finish_needed();
+    let expires_after = table.optional("expires_after", &Span::up_to(YEAR));
+    let receive = table.optional("wait_for_endpoints_timeout", &RECEIVE_TIMEOUT);
+    let attempts = table.optional("attempts", &Whole(1, 100));
+    let time_limit = table.optional("time_limit", &Span::up_to(30 * DAY));
+    let concurrency = table.optional("concurrency", &Whole(1, 1000));
+    let persistent = table.optional("persistent", &Truth);
+    table.finish_needed();
+    let first = first.unwrap_or_else(|| Duration::from_secs(1).min(max.unwrap_or(Duration::MAX)));
+    Some(TypePolicy {
+        name: name?,
+        attempts: attempts.unwrap_or(3),
+        backoff: Backoff { first, max: max.unwrap_or_else(|| Duration::from_secs(60).max(first)) },
+        time_limit: time_limit.unwrap_or(HOUR),
+        expires_after: expires_after.unwrap_or(tasks.expires_after),
+        concurrency: concurrency.unwrap_or(4),
+        persistent: persistent.unwrap_or(false),
+        wait_for_endpoints_timeout: receive.unwrap_or(api.wait_for_endpoints_timeout),
+    })
+}
+
+/// The name of a task type.
+struct TypeName;
+
+impl Kind for TypeName {
+    type Value = TaskType;
+    fn expected(&self) -> String {
+        "the name of a task type: a letter followed by at most 63 letters, digits, `_` or `-`, and none of the reserved names".to_owned()
+    }
+    fn parse(&self, given: &Given<'_>) -> Option<TaskType> {
+        given.text()?.parse().ok()
+    }
+    fn show(&self, value: &TaskType) -> serde_json::Value {
+        value.as_str().into()
+    }
+}
+
+fn database(mut table: Table<'_>) -> Part<Database> {
+    let verbose = table.value("verbose", &Truth);
+    let max_connections = table.value("max_connections", &Whole(1, 1000));
+    let uri = table.required("uri", &DatabaseUri);
+    let value = uri.map(|uri| Database { verbose, uri, max_connections });
+    Part { value, lacking: table.finish() }
+}
+
+fn message_queue(mut table: Table<'_>) -> Part<MessageQueue> {
+    let host = Text("the name or address of a host", |text| {
+        (1..=253).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':'))
+    });
+    let host = table.required("host", &host);
+    let username = table.required("username", &Text("a user name", |text| (1..=255).contains(&text.len())));
+    let password = table.required("password", &Hidden);
+    let tls = table.value("tls", &Truth);
+    let port = Whole(1, u16::MAX);
+    let port = table.optional("port", &port).unwrap_or_else(|| {
+        let by_tls = if tls { 5671 } else { 5672 };
+        table.derived("port", &port, &by_tls, "follows from manager.message_queue.tls");
+        by_tls
+    });
+    let virtual_host = table.value(
+        "virtual_host",
+        &Text("1 to 255 bytes without control characters", |text| (1..=255).contains(&text.len()) && !text.chars().any(char::is_control)),
+    );
+    let exchange = table.value(
+        "exchange",
+        &Text("1 to 60 characters out of A-Z a-z 0-9 . _ -", |text| {
+            (1..=60).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+        }),
+    );
+    let unused = Text("a text", |_| true);
+    let queue = table.optional("queue", &unused);
+    let routing_key = table.optional("routing_key", &unused);
+    let lacking = table.finish();
+    let value = match (host, username, password) {
+        (Some(host), Some(username), Some(password)) => {
+            Some(MessageQueue { host, port, username, password, virtual_host, exchange, queue, routing_key, tls })
+        }
+        _ => None,
+    };
+    Part { value, lacking }
+}
+
+fn management(mut table: Table<'_>) -> Part<Management> {
+    let apiurl = table.required("apiurl", &HttpUrl);
+    let username = table.required("username", &Text("a user name", |text| (1..=255).contains(&text.len())));
+    let password = table.required("password", &Hidden);
+    let lacking = table.finish();
+    let value = match (apiurl, username, password) {
+        (Some(apiurl), Some(username), Some(password)) => Some(Management { apiurl, username, password }),
+        _ => None,
+    };
+    Part { value, lacking }
+}
+
+fn endpoint(mut table: Table<'_>, task_types: &[TypePolicy]) -> Endpoint {
+    let path = Text("the path of a directory", |text| !text.is_empty() && !text.contains('\0'));
+    let variable = Texts("names of environment variables", |text| !text.is_empty() && !text.contains(['=', '\0']));
+    let remember = Span::up_to(2 * YEAR);
+    let remembered = table.optional("remember", &remember).unwrap_or_else(|| {
+        let longest = task_types.iter().map(|policy| policy.expires_after).max().unwrap_or(DAY);
+        let derived = longest.max(DAY) + HOUR;
+        table.derived("remember", &remember, &derived, "follows from the longest expires_after");
+        derived
+    });
+    let endpoint = Endpoint {
+        data_dir: table.value("data_dir", &path).into(),
+        handlers_dir: table.optional("handlers_dir", &path).map(Into::into),
+        presence_interval: table.value("presence_interval", &Span::up_to(HOUR)),
+        stop_timeout: table.value("stop_timeout", &Span::up_to(HOUR)),
+        remember: remembered,
+        journal_limit: table.value("journal_limit", &Size(1 << 20, 1 << 40)),
+        pass_env: table.value("pass_env", &variable),
+        output_limit: in_memory(table.value("output_limit", &Size(1 << 10, LARGEST_BODY))),
+    };
+    table.finish_needed();
+    endpoint
+}
+
+fn log(mut table: Table<'_>) -> Log {
+    let filter =
+        Text("a log filter such as `info` or `info,tasker=debug`", |text| tracing_subscriber::EnvFilter::builder().parse(text).is_ok());
+    let formats = Choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
+    let log = Log { filter: table.value("filter", &filter), format: table.value("format", &formats) };
+    table.finish_needed();
+    log
+}
+
+/// A size that [`LARGEST_BODY`] bounds.
+fn in_memory(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,333 @@
+//! What a value may be: how it is read, what is expected instead, how it is shown.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ::config::{Value, ValueKind};
+
+use super::{Secret, layers, size, span};
+
+/// A value as a layer gave it.
+pub(super) struct Given<'a> {
+    value: &'a Value,
+    untyped: bool,
+}
+
+impl<'a> Given<'a> {
+    pub(super) fn new(value: &'a Value) -> Self {
+        Self { value, untyped: layers::untyped(value.origin().unwrap_or_default()) }
+    }
+
+    pub(super) fn text(&self) -> Option<&'a str> {
+        match &self.value.kind {
+            ValueKind::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn whole(&self) -> Option<i128> {
+        match &self.value.kind {
+            ValueKind::I64(number) => Some((*number).into()),
+            ValueKind::U64(number) => Some((*number).into()),
+            ValueKind::I128(number) => Some(*number),
+            ValueKind::String(text) if self.untyped => text.parse().ok(),
+            _ => None,
+        }
+    }
+
+    fn truth(&self) -> Option<bool> {
+        match &self.value.kind {
+            ValueKind::Boolean(truth) => Some(*truth),
+            ValueKind::String(text) if self.untyped => text.parse().ok(),
+            _ => None,
+        }
+    }
+
+    /// The texts of a list; one text with commas where the source knows no lists.
+    fn texts(&self) -> Option<Vec<&'a str>> {
+        match &self.value.kind {
+            ValueKind::Array(items) => items.iter().map(|item| Given::new(item).text()).collect(),
+            ValueKind::String(text) if self.untyped => Some(split_list(text).collect()),
+            _ => None,
+        }
+    }
+
+    /// What came, for people: never a secret, nor a text that may hold one.
+    pub(super) fn describe(&self, secret: bool) -> String {
+        if let Some(variable) = layers::placeholder(self.value) {
+            return format!("the value of `{variable}`");
+        }
+        match &self.value.kind {
+            ValueKind::Nil => "nothing".to_owned(),
+            ValueKind::Table(_) => "a map".to_owned(),
+            ValueKind::Array(items) if items.is_empty() => "an empty list".to_owned(),
+            ValueKind::Array(_) => "a list".to_owned(),
+            ValueKind::Boolean(_) if secret => "true or false".to_owned(),
+            ValueKind::String(_) if secret => "another text".to_owned(),
+            _ if secret => "a number".to_owned(),
+            ValueKind::String(text) if text.is_empty() => "an empty text".to_owned(),
+            ValueKind::String(text) if text.contains('@') => "a text with `@`, not shown since it may hold a password".to_owned(),
+            ValueKind::String(text) if text.chars().count() > 60 => format!("a text of {} characters", text.chars().count()),
+            ValueKind::String(text) => format!("`{}`", text.escape_debug()),
+            other => format!("`{other}`"),
+        }
+    }
+}
+
+/// The items of a list written as one text with commas.
+pub(super) fn split_list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+/// A kind of value.
+pub(super) trait Kind {
+    type Value;
+    /// Completes "expected …".
+    fn expected(&self) -> String;
+    fn parse(&self, given: &Given<'_>) -> Option<Self::Value>;
+    /// The value as `config show` prints it.
+    fn show(&self, value: &Self::Value) -> serde_json::Value;
+    /// Whether no error may tell the value.
+    fn is_secret(&self) -> bool {
+        false
+    }
+}
+
+/// A whole number within bounds.
+pub(super) struct Whole<T>(pub(super) T, pub(super) T);
+
+impl<T: Copy + PartialOrd + std::fmt::Display + TryFrom<i128> + Into<serde_json::Value>> Kind for Whole<T> {
+    type Value = T;
+    fn expected(&self) -> String {
+        format!("a whole number from {} to {}", self.0, self.1)
+    }
+    fn parse(&self, given: &Given<'_>) -> Option<T> {
+        T::try_from(given.whole()?).ok().filter(|number| (self.0..=self.1).contains(number))
+    }
+    fn show(&self, value: &T) -> serde_json::Value {
+        (*value).into()
+    }
+}
+
+/// True or false.
+pub(super) struct Truth;
+
+impl Kind for Truth {
+    type Value = bool;
+    fn expected(&self) -> String {
+        "true or false".to_owned()
+    }
+    fn parse(&self, given: &Given<'_>) -> Option<bool> {
+        given.truth()
+    }
+    fn show(&self, value: &bool) -> serde_json::Value {
+        (*value).into()
+    }
+}
+
+/// A span of time within bounds.
+pub(super) struct Span {
+    pub(super) least: Duration,
+    pub(super) most: Duration,
+    /// Whether a bare number counts as seconds; only where the original had it so.
+    pub(super) seconds: bool,
+}
+
+impl Span {
+    pub(super) const fn up_to(most: Duration) -> Self {
+        Self { least: Duration::from_millis(1), most, seconds: false }
+    }
+}
+
+impl Kind for Span {
+    type Value = Duration;
+    fn expected(&self) -> String {
+        let seconds = if self.seconds { ", or a number of seconds" } else { "" };
+        format!("{}{seconds}, from {} to {}", span::FORM, span::format(self.least), span::format(self.most))
+    }
+    fn parse(&self, given: &Given<'_>) -> Option<Duration> {
+        let bare = || given.whole().filter(|_| self.seconds).and_then(|secs| u64::try_from(secs).ok()).map(Duration::from_secs);
+        let spelt = || given.text().and_then(|text| span::parse(text).ok());
+        bare().or_else(spelt).filter(|span| (self.least..=self.most).contains(span))
+    }
+    fn show(&self, value: &Duration) -> serde_json::Value {
+        span::format(*value).into()
+    }
+}
+
+/// A size in bytes within bounds.
+pub(super) struct Size(pub(super) u64, pub(super) u64);
+
+impl Kind for Size {
+    type Value = u64;
+    fn expected(&self) -> String {
+        format!("{}, from {} to {}", size::FORM, size::format(self.0), size::format(self.1))
+    }
+    fn parse(&self, given: &Given<'_>) -> Option<u64> {
+        let spelt = || given.text().and_then(size::parse);
+        given.whole().and_then(|bytes| u64::try_from(bytes).ok()).or_else(spelt).filter(|bytes| (self.0..=self.1).contains(bytes))
+    }
+    fn show(&self, value: &u64) -> serde_json::Value {
+        size::format(*value).into()
+    }
+}
+
+/// A text of a form.
+pub(super) struct Text(pub(super) &'static str, pub(super) fn(&str) -> bool);
+
+impl Kind for Text {
+    type Value = String;
+    fn expected(&self) -> String {
+        self.0.to_owned()
+    }
+    fn parse(&self, given: &Given<'_>) -> Option<String> {
+        given.text().filter(|text| (self.1)(text)).map(str::to_owned)
+    }
+    fn show(&self, value: &String) -> serde_json::Value {
+        value.as_str().into()
+    }
+}
+
+/// An IP address.
+pub(super) struct Ip;
+
+impl Kind for Ip {
+    type Value = IpAddr;
+    fn expected(&self) -> String {
+        "an IP address such as `127.0.0.1` or `::`".to_owned()
+    }
+    fn parse(&self, given: &Given<'_>) -> Option<IpAddr> {
+        given.text()?.parse().ok()
+    }
+    fn show(&self, value: &IpAddr) -> serde_json::Value {
+        value.to_string().into()
+    }
+}
+
+/// One word out of a few.
+pub(super) struct Choice<T: 'static>(pub(super) &'static [(&'static str, T)]);
+
+impl<T: Copy + PartialEq> Kind for Choice<T> {
+    type Value = T;
+    fn expected(&self) -> String {
+        self.0.iter().map(|(word, _)| format!("`{word}`")).collect::<Vec<_>>().join(" or ")
+    }
+    fn parse(&self, given: &Given<'_>) -> Option<T> {
+        let text = given.text()?;
+        self.0.iter().find(|(word, _)| *word == text).map(|(_, choice)| *choice)
+    }
+    fn show(&self, value: &T) -> serde_json::Value {
+        self.0.iter().find(|(_, choice)| choice == value).map(|(word, _)| *word).unwrap_or_default().into()
+    }
+}
+
+/// A list of texts of a form.
+pub(super) struct Texts(pub(super) &'static str, pub(super) fn(&str) -> bool);
+
+impl Kind for Texts {
+    type Value = Vec<String>;
+    fn expected(&self) -> String {
+        format!("a list of {}", self.0)
+    }
+    fn parse(&self, given: &Given<'_>) -> Option<Vec<String>> {
+        given.texts()?.into_iter().map(|text| (self.1)(text).then(|| text.to_owned())).collect()
+    }
+    fn show(&self, value: &Vec<String>) -> serde_json::Value {
+        value.clone().into()
+    }
+}
+
+/// A password.
+pub(super) struct Hidden;
+
+impl Kind for Hidden {
+    type Value = Secret;
+    fn expected(&self) -> String {
+        "a text (a number needs quotes)".to_owned()
+    }
+    fn parse(&self, given: &Given<'_>) -> Option<Secret> {
+        given.text().map(Secret::new)
+    }
+    fn show(&self, _: &Secret) -> serde_json::Value {
+        "***".into()
+    }
+    fn is_secret(&self) -> bool {
+        true
+    }
+}
+
+/// The address of a database, which may hold a password.
+pub(super) struct DatabaseUri;
+
+impl Kind for DatabaseUri {
+    type Value = Secret;
+    fn expected(&self) -> String {
+        "`mysql://user:password@host:port/database` (other characters than letters and digits in user and password percent-encoded) \
+         or `sqlite:///path/to/file`"
+            .to_owned()
+    }
+    fn parse(&self, given: &Given<'_>) -> Option<Secret> {
+        let text = given.text()?;
+        let formed = match text.split_once("://")? {
+            ("mysql", _) => reqwest::Url::parse(text).is_ok_and(|url| url.has_host() && url.path().len() > 1),
+            ("sqlite", file) => !file.is_empty(),
+            _ => false,
+        };
+        formed.then(|| Secret::new(text))
+    }
+    fn show(&self, value: &Secret) -> serde_json::Value {
+        shown_uri(value.reveal()).into()
+    }
+    fn is_secret(&self) -> bool {
+        true
+    }
+}
+
+/// An address without its password and without the values behind `?`.
+fn shown_uri(uri: &str) -> String {
+    if uri.starts_with("sqlite:") {
+        return uri.split_once('?').map_or(uri, |(file, _)| file).to_owned();
+    }
+    let Ok(mut url) = reqwest::Url::parse(uri) else { return "***".to_owned() };
+    let hidden = url.password().is_none() || url.set_password(Some("***")).is_ok();
+    if url.query().is_some() {
+        url.set_query(Some("***"));
+    }
+    if hidden { url.to_string() } else { "***".to_owned() }
+}
+
+/// The address of an HTTP interface. Its user has keys of its own.
+pub(super) struct HttpUrl;
+
+impl Kind for HttpUrl {
+    type Value = String;
+    fn expected(&self) -> String {
+        "an address such as `http://localhost:15672/api`, without user and password in it".to_owned()
+    }
+    fn parse(&self, given: &Given<'_>) -> Option<String> {
+        let text = given.text()?;
+        let url = reqwest::Url::parse(text).ok()?;
+        let formed = matches!(url.scheme(), "http" | "https") && url.has_host() && url.username().is_empty() && url.password().is_none();
+        formed.then(|| text.trim_end_matches('/').to_owned())
+    }
+    fn show(&self, value: &String) -> serde_json::Value {
+        value.as_str().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_shown_without_secrets() {
+        for (uri, shown) in [
+            ("mysql://tasker:pw@db:3306/tasker", "mysql://tasker:***@db:3306/tasker"),
+            ("mysql://tasker@db/tasker?ssl-key=x", "mysql://tasker@db/tasker?***"),
+            ("sqlite:///var/lib/tasker.db?mode=rwc", "sqlite:///var/lib/tasker.db"),
+            ("mysql://a b", "***"),
+        ] {
+            assert_eq!(shown_uri(uri), shown);
+        }
+    }
+}

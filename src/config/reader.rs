@@ -1,0 +1,175 @@
+//! Reads tables key by key: collects what is wrong instead of stopping at it, and notes what was read from where.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use ::config::{Value, ValueKind};
+
+use super::kinds::{Given, Kind};
+use super::layers;
+use super::problem::Problem;
+use super::yaml::printable;
+
+/// A value in effect, for `config show`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Its key from the root on, such as `api.port` or `task_types[0].attempts`.
+    pub path: String,
+    /// The value; secrets are `***`.
+    pub value: serde_json::Value,
+    /// Which layer said so.
+    pub origin: String,
+}
+
+/// All that was found while reading.
+#[derive(Default)]
+pub(super) struct Findings {
+    pub(super) problems: Vec<Problem>,
+    pub(super) warnings: Vec<Problem>,
+    pub(super) entries: Vec<Entry>,
+}
+
+/// A table being read. Keys that nobody asked for are unknown, see [`Table::finish`].
+pub(super) struct Table<'f> {
+    findings: &'f RefCell<Findings>,
+    path: String,
+    rest: BTreeMap<String, Value>,
+    default: BTreeMap<String, Value>,
+    known: Vec<&'static str>,
+    /// Required values that are absent, or whose placeholder is not set: only whoever needs this table minds.
+    pub(super) lacking: Vec<Problem>,
+}
+
+impl<'f> Table<'f> {
+    pub(super) fn new(findings: &'f RefCell<Findings>, path: impl Into<String>, value: Value, default: Value) -> Self {
+        let path = path.into();
+        let rest = match value.kind {
+            ValueKind::Table(table) => table.into_iter().collect(),
+            ValueKind::Nil => BTreeMap::new(),
+            _ => {
+                let message = format!("expected a map, got {}", Given::new(&value).describe(false));
+                findings.borrow_mut().problems.push(Problem::new(&path, message, layers::place(&value)));
+                BTreeMap::new()
+            }
+        };
+        let default = default.into_table().unwrap_or_default().into_iter().collect();
+        Self { findings, path, rest, default, known: Vec::new(), lacking: Vec::new() }
+    }
+
+    /// The path of one of its keys.
+    pub(super) fn path(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    /// Takes a value out as it is.
+    pub(super) fn take(&mut self, key: &'static str) -> Option<Value> {
+        self.known.push(key);
+        self.rest.remove(key)
+    }
+
+    /// The table below a key; an empty one when it is absent.
+    pub(super) fn table(&mut self, key: &'static str) -> Table<'f> {
+        let value = self.take(key).unwrap_or_default();
+        let default = self.default.remove(key).unwrap_or_default();
+        Table::new(self.findings, self.path(key), value, default)
+    }
+
+    /// A value that may be absent.
+    pub(super) fn optional<K: Kind>(&mut self, key: &'static str, kind: &K) -> Option<K::Value> {
+        let value = self.take(key)?;
+        let path = self.path(key);
+        if let Some(variable) = layers::unset(&value) {
+            let message = format!("the environment variable `{variable}` is not set");
+            self.lacking.push(Problem::new(path, message, layers::place(&value)));
+            return None;
+        }
+        let given = Given::new(&value);
+        let Some(parsed) = kind.parse(&given) else {
+            let message = format!("expected {}, got {}", kind.expected(), given.describe(kind.is_secret()));
+            self.problem(key, message, layers::place(&value));
+            return None;
+        };
+        let origin = value.origin().unwrap_or_default().to_owned();
+        self.findings.borrow_mut().entries.push(Entry { path, value: kind.show(&parsed), origin });
+        Some(parsed)
+    }
+
+    /// A value the compiled-in default has. When the given one is wrong, that default stands in so that reading can go on.
+    pub(super) fn value<K: Kind<Value: Default>>(&mut self, key: &'static str, kind: &K) -> K::Value {
+        let fallback = self.default.remove(key);
+        self.optional(key, kind).or_else(|| kind.parse(&Given::new(&fallback?))).unwrap_or_default()
+    }
+
+    /// A value that must be there.
+    pub(super) fn required<K: Kind>(&mut self, key: &'static str, kind: &K) -> Option<K::Value> {
+        if !self.rest.contains_key(key) {
+            let message = format!("is missing: expected {}", kind.expected());
+            self.lacking.push(Problem::new(self.path(key), message, None));
+        }
+        self.optional(key, kind)
+    }
+
+    /// Notes a value that follows from others.
+    pub(super) fn derived<K: Kind>(&self, key: &str, kind: &K, value: &K::Value, from: &str) {
+        let entry = Entry { path: self.path(key), value: kind.show(value), origin: from.to_owned() };
+        self.findings.borrow_mut().entries.push(entry);
+    }
+
+    /// Notes something wrong with a key.
+    pub(super) fn problem(&self, key: &str, message: impl Into<String>, source: Option<String>) {
+        self.findings.borrow_mut().problems.push(Problem::new(self.path(key), message, source));
+    }
+
+    /// Reports what nobody asked for. Answers what is lacking.
+    pub(super) fn finish(self) -> Vec<Problem> {
+        for (key, value) in &self.rest {
+            let shown = printable(key);
+            let near = self.known.iter().find(|known| distance(known, key) <= 2);
+            let hint = near.map_or_else(|| format!("known here: {}", self.known.join(", ")), |near| format!("did you mean `{near}`?"));
+            self.problem(shown, format!("unknown key; {hint}"), layers::place(value));
+        }
+        self.lacking
+    }
+
+    /// [`Self::finish`] for a table everybody needs: what is lacking is a problem at once.
+    pub(super) fn finish_needed(self) {
+        let findings = self.findings;
+        let lacking = self.finish();
+        findings.borrow_mut().problems.extend(lacking);
+    }
+}
+
+/// How many letters two words differ by (Levenshtein); words are short keys.
+fn distance(a: &str, b: &str) -> usize {
+    if a.len().abs_diff(b.len()) > 2 || b.len() > 64 {
+        return usize::MAX;
+    }
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = i;
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+        for (j, y) in b.bytes().enumerate() {
+            let (left, above) = (row[j], row[j + 1]);
+            row[j + 1] = (diagonal + usize::from(x != y)).min(left + 1).min(above + 1);
+            diagonal = above;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::distance;
+
+    #[test]
+    fn counts_letters_that_differ() {
+        for (a, b, letters) in
+            [("port", "port", 0), ("port", "prot", 2), ("attempts", "attempt", 1), ("host", "port", 2), ("uri", "url", 1)]
+        {
+            assert_eq!(distance(a, b), letters, "{a} {b}");
+        }
+        assert_eq!(distance("port", "persistent"), usize::MAX);
+    }
+}

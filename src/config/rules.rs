@@ -1,0 +1,120 @@
+//! What must hold between keys, and what is allowed but rarely meant.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::problem::Problem;
+use super::reader::Findings;
+use super::{Config, layers, span};
+
+/// Clocks, queues and repeats may make a task outlive its span a little; an outcome must be remembered longer still.
+const MARGIN: Duration = Duration::from_secs(3600);
+
+pub(super) fn check(config: &Config, findings: &mut Findings) {
+    for policy in &config.task_types {
+        let (receive, life) = (policy.wait_for_endpoints_timeout, policy.expires_after);
+        if receive >= life {
+            let message = format!(
+                "the time-out for receiving ({}) must be shorter than the task's life (expires_after {}) for type `{}`",
+                span::format(receive),
+                span::format(life),
+                policy.name
+            );
+            problem(
+                findings,
+                type_key(findings, policy.name.as_str(), "wait_for_endpoints_timeout", "api.wait_for_endpoints_timeout"),
+                message,
+            );
+        }
+        if policy.backoff.max < policy.backoff.first {
+            let message = format!(
+                "the longest wait ({}) must not be shorter than the first ({}) for type `{}`",
+                span::format(policy.backoff.max),
+                span::format(policy.backoff.first),
+                policy.name
+            );
+            problem(findings, type_key(findings, policy.name.as_str(), "backoff.max", "task_types"), message);
+        }
+        let limit = type_key(findings, policy.name.as_str(), "time_limit", "");
+        if !limit.is_empty() && policy.time_limit > life {
+            let message = format!(
+                "an attempt may run for {}, but the task is given up after {}",
+                span::format(policy.time_limit),
+                span::format(life)
+            );
+            warning(findings, limit, message);
+        }
+    }
+    if let Some(longest) = config.task_types.iter().map(|policy| policy.expires_after).max()
+        && config.endpoint.remember < longest + MARGIN
+    {
+        let message = format!(
+            "expected at least {} (the longest expires_after and an hour), got {}: a task could run twice",
+            span::format(longest + MARGIN),
+            span::format(config.endpoint.remember)
+        );
+        problem(findings, "endpoint.remember".to_owned(), message);
+    }
+    network(config, findings);
+}
+
+fn network(config: &Config, findings: &mut Findings) {
+    if !config.api.host.is_loopback() {
+        let message = format!("everybody who reaches {} can run tasks: let a proxy with authentication stand before it", config.api.host);
+        warning(findings, "api.host".to_owned(), message);
+    }
+    if let Some(queue) = &config.manager.message_queue.value {
+        let local = is_loopback(&queue.host);
+        if local && config.api.port == queue.port {
+            let message = format!("{} is the port of manager.message_queue on this host", queue.port);
+            problem(findings, "api.port".to_owned(), message);
+        }
+        if !local && !queue.tls {
+            let message = format!("passwords and tasks cross the network to {} in the clear: set tls: true", queue.host);
+            warning(findings, "manager.message_queue.tls".to_owned(), message);
+        }
+        if let (true, 5672) | (false, 5671) = (queue.tls, queue.port) {
+            let message = format!("{} is the usual port {} TLS", queue.port, if queue.tls { "without" } else { "with" });
+            warning(findings, "manager.message_queue.port".to_owned(), message);
+        }
+    }
+    if let Some(db) = &config.manager.db.value
+        && let Ok(url) = reqwest::Url::parse(db.uri.reveal())
+        && url.scheme() == "mysql"
+        && !url.host_str().is_some_and(is_loopback)
+        && !url.query().unwrap_or_default().contains("ssl-mode=")
+    {
+        let message = "the connection falls back to plain text when the server offers no TLS: add `?ssl-mode=VERIFY_IDENTITY`";
+        warning(findings, "manager.db.uri".to_owned(), message.to_owned());
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// The path of a type's key if the type has it, else another key.
+fn type_key(findings: &Findings, name: &str, key: &str, otherwise: &str) -> String {
+    let index = findings
+        .entries
+        .iter()
+        .find(|entry| entry.path.starts_with("task_types[") && entry.path.ends_with("].name") && entry.value == name);
+    let path = index.and_then(|entry| entry.path.strip_suffix("name")).map(|prefix| format!("{prefix}{key}"));
+    path.filter(|path| findings.entries.iter().any(|entry| entry.path == *path)).unwrap_or_else(|| otherwise.to_owned())
+}
+
+fn problem(findings: &mut Findings, key: String, message: String) {
+    let problem = with_source(findings, key, message);
+    findings.problems.push(problem);
+}
+
+fn warning(findings: &mut Findings, key: String, message: String) {
+    let warning = with_source(findings, key, message);
+    findings.warnings.push(warning);
+}
+
+fn with_source(findings: &Findings, key: String, message: String) -> Problem {
+    let source = findings.entries.iter().find(|entry| entry.path == key).map(|entry| layers::place_of(&entry.origin).to_owned());
+    Problem { key, message, source }
+}
