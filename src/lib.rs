@@ -1,6 +1,7 @@
 //! tasker hands tasks to fleets of servers and knows exactly what became of each one.
 
 pub mod acceptor;
+pub mod api;
 pub mod backoff;
 pub mod bench;
 pub mod broker;

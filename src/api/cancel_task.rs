@@ -1,0 +1,78 @@
+//! `DELETE /{type}/{id}`: withdraws a task.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, web};
+
+use super::problem::{Code, Problem, ProblemBody};
+use super::view::TaskView;
+use super::{Answer, Api, ApiState, TaskName, answer};
+use crate::broker::{Address, Message, wire};
+use crate::domain::{Command, EndpointName, Task};
+use crate::store::{CancelOutcome, StoreError};
+
+/// Cancels a task.
+///
+/// The task is CANCELED at once: endpoints that have not started it never will, those that run it are told to stop. What an
+/// endpoint finished before stays in the responses. A repeat answers the same.
+#[utoipa::path(
+    delete, path = "/{type}/{id}", operation_id = "cancelTask", tag = "tasks",
+    params(
+        ("type" = String, Path, description = "A configured task type"),
+        ("id" = String, Path, description = "The identifier, percent-encoded; or our id"),
+    ),
+    responses(
+        (status = 200, description = "The cancelled task", body = TaskView),
+        (status = 400, description = "`bad_path`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "`unknown_task_type`, `unknown_task`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "`already_ended`: DONE or EXPIRED", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 500, description = "`internal`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "`database_unavailable`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
+    )
+)]
+pub async fn cancel_task(api: web::Data<Api>, request: HttpRequest) -> Answer {
+    let policy = api.task_type(&request)?;
+    let name = TaskName::of(&request)?;
+    let (state, task_type) = (api.state.clone(), policy.name.clone());
+    let canceled = api
+        .run(async move {
+            let Some(task) = name.find(&state.store, &task_type).await? else { return Ok::<_, StoreError>(None) };
+            cancel(&state, &task).await
+        })
+        .await?;
+    let CancelOutcome { task, refused, .. } = canceled.ok_or_else(Problem::unknown_task)?;
+    if refused {
+        return Err(Problem::new(Code::AlreadyEnded, format!("the task is {} and cannot be cancelled", task.status.as_str())));
+    }
+    answer(StatusCode::OK, &TaskView::of(&task), task.payload.get().len() + 1024)
+}
+
+/// The ledger first: it decides who has to be told.
+async fn cancel(state: &ApiState, task: &Task) -> Result<Option<CancelOutcome>, StoreError> {
+    let outcome = state.store.cancel(task.id, state.clock.now(), state.config.tasks.retention).await?;
+    if let Some(CancelOutcome { changed: true, .. }) = outcome {
+        state.watch.ended(task.id);
+    }
+    if let Some(CancelOutcome { running, refused: false, .. }) = &outcome
+        && !running.is_empty()
+    {
+        // The customer need not wait for the broker: the cancel is recorded, and who misses this message is told when it reports.
+        tokio::spawn(tell(state.clone(), task.clone(), running.clone()));
+    }
+    Ok(outcome)
+}
+
+async fn tell(state: ApiState, task: Task, running: Vec<EndpointName>) {
+    let endpoints = running.len();
+    let message = Message {
+        to: Address::Control(task.task_type, running),
+        body: wire::encode_command(&Command::Cancel { task_id: task.id }),
+        persistent: false,
+        expires_in: None,
+    };
+    for told in state.broker.publish(vec![message]).await {
+        match told {
+            Ok(()) => tracing::info!(task_id = %task.id, endpoints, "told endpoints to stop a cancelled task"),
+            Err(error) => tracing::warn!(task_id = %task.id, endpoints, %error, "could not tell endpoints to stop a cancelled task"),
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! What makes two submissions the same: the value of the payload and the set of endpoints.
+//!
+//! White space, the order of members, the spelling of strings (`é` or `\u00e9`) and of numbers (`1.0` or `1`) do not
+//! matter; numbers are compared as exact decimals, so that two that differ only beyond a double's precision differ here.
+//! Members that occur twice are both part of the value.
+
+use std::ops::Range;
+
+use sha2::{Digest, Sha256};
+
+use crate::domain::EndpointName;
+
+/// The digest of a submission. `payload` must have passed [`super::json_check::check`].
+pub fn digest(payload: &str, endpoints: &[EndpointName]) -> [u8; 32] {
+    let mut names: Vec<&str> = endpoints.iter().map(EndpointName::as_str).collect();
+    names.sort_unstable();
+    // Neither a canonical JSON text nor a name holds a line break, so the parts cannot run into each other.
+    let mut hash = Sha256::new_with_prefix(canonical(payload));
+    for name in names {
+        hash.update(b"\n");
+        hash.update(name);
+    }
+    hash.finalize().into()
+}
+
+/// A JSON text that is equal for equal values.
+fn canonical(text: &str) -> Vec<u8> {
+    let mut writer = Canonical { text, at: 0, out: Vec::with_capacity(text.len()) };
+    writer.value();
+    writer.out
+}
+
+/// Reads a text that is known to be JSON of bounded depth, so it neither reports errors nor fears recursion.
+struct Canonical<'a> {
+    text: &'a str,
+    at: usize,
+    out: Vec<u8>,
+}
+
+impl<'a> Canonical<'a> {
+    fn value(&mut self) {
+        match self.peek() {
+            b'{' => self.object(),
+            b'[' => self.array(),
+            b'"' => self.string(),
+            _ => self.word(),
+        }
+    }
+
+    fn array(&mut self) {
+        self.at += 1;
+        self.out.push(b'[');
+        while !matches!(self.peek(), b']' | 0) {
+            self.value();
+            self.out.push(b',');
+            self.at += usize::from(self.peek() == b',');
+        }
+        self.at += 1;
+        self.out.push(b']');
+    }
+
+    /// Writes the members as they come, then puts them in order.
+    fn object(&mut self) {
+        self.at += 1;
+        self.out.push(b'{');
+        let begin = self.out.len();
+        let mut members: Vec<(Range<usize>, usize)> = Vec::new();
+        while !matches!(self.peek(), b'}' | 0) {
+            let start = self.out.len();
+            self.string();
+            let name = start..self.out.len();
+            self.at += usize::from(self.peek() == b':');
+            self.value();
+            self.out.push(b',');
+            members.push((name, self.out.len()));
+            self.at += usize::from(self.peek() == b',');
+        }
+        self.at += 1;
+        if !members.is_sorted_by_key(|(name, _)| &self.out[name.clone()]) {
+            members.sort_by_key(|(name, _)| &self.out[name.clone()]);
+            let ordered: Vec<u8> = members.iter().flat_map(|(name, end)| &self.out[name.start..*end]).copied().collect();
+            self.out.truncate(begin);
+            self.out.extend(ordered);
+        }
+        self.out.push(b'}');
+    }
+
+    fn string(&mut self) {
+        self.skip_space();
+        let start = self.at;
+        let bytes = self.text.as_bytes();
+        let mut end = start + 1;
+        let mut escaped = false;
+        while let Some(byte) = bytes.get(end) {
+            match byte {
+                b'"' => break,
+                b'\\' => {
+                    escaped = true;
+                    end += 2;
+                }
+                _ => end += 1,
+            }
+        }
+        self.at = (end + 1).min(bytes.len());
+        let raw = self.text.get(start..self.at).unwrap_or_default();
+        match serde_json::from_str::<String>(raw).and_then(|text| serde_json::to_vec(&text)) {
+            Ok(plain) if escaped => self.out.extend(plain),
+            _ => self.out.extend(raw.as_bytes()),
+        }
+    }
+
+    /// A number, `true`, `false` or `null`.
+    fn word(&mut self) {
+        let rest = self.text.get(self.at..).unwrap_or_default();
+        let end = rest.find([',', ':', ']', '}', ' ', '\t', '\n', '\r']).unwrap_or(rest.len());
+        let word = &rest[..end];
+        self.at += end.max(1);
+        if word.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
+            self.out.extend(decimal(word).into_bytes());
+        } else {
+            self.out.extend(word.as_bytes());
+        }
+    }
+
+    /// The next byte that is not white space; 0 at the end.
+    fn peek(&mut self) -> u8 {
+        self.skip_space();
+        self.text.as_bytes().get(self.at).copied().unwrap_or(0)
+    }
+
+    fn skip_space(&mut self) {
+        while matches!(self.text.as_bytes().get(self.at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
+    }
+}
+
+/// A number as sign, digits without zeros at either end, and exponent of ten: equal for equal numbers, and only for them.
+fn decimal(number: &str) -> String {
+    let (sign, number) = number.strip_prefix('-').map_or(("", number), |rest| ("-", rest));
+    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = [whole, fraction].concat();
+    let shortened = digits.trim_end_matches('0');
+    let dropped = digits.len() - shortened.len();
+    let shortened = shortened.trim_start_matches('0');
+    if shortened.is_empty() {
+        return "0".to_owned();
+    }
+    // An exponent beyond i128 belongs to a number that is too small for a double: its spelling has to do.
+    match exponent.parse::<i128>().ok().and_then(|exponent| {
+        let shift = i128::try_from(dropped).ok()? - i128::try_from(fraction.len()).ok()?;
+        exponent.checked_add(shift)
+    }) {
+        Some(exponent) => format!("{sign}{shortened}e{exponent}"),
+        None => format!("{sign}{number}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    fn text(text: &str) -> String {
+        String::from_utf8(canonical(text)).expect("UTF-8")
+    }
+
+    fn names(names: &[&str]) -> Vec<EndpointName> {
+        names.iter().map(|name| name.parse().expect("a name")).collect()
+    }
+
+    #[test]
+    fn spelling_does_not_matter() {
+        let same = [
+            (r#"{"a":1,"b":[true,null]}"#, " { \"b\" : [ true , null ] ,\n \"a\" : 1.0 } "),
+            (r#""é/""#, r#""\u00e9\/""#),
+            (r#"{"\u0061":1}"#, r#"{"a":1}"#),
+            ("100", "1e2"),
+            ("-0.0", "0"),
+            ("1.50", "15e-1"),
+            ("[]", "[ ]"),
+            ("{}", "{\t}"),
+            (r#"{"b":{"y":1,"x":2},"a":0}"#, r#"{"a":0,"b":{"x":2,"y":1}}"#),
+        ];
+        for (one, other) in same {
+            assert_eq!(text(one), text(other), "{one} and {other}");
+        }
+    }
+
+    #[test]
+    fn values_do() {
+        let all = [
+            "1",
+            "-1",
+            "10",
+            "\"1\"",
+            "true",
+            "\"true\"",
+            "null",
+            "[]",
+            "{}",
+            "[[]]",
+            "[1]",
+            "[1,2]",
+            "[2,1]",
+            "[12]",
+            "12345678901234567890123",
+            "12345678901234567890124",
+            r#"{"a":1}"#,
+            r#"{"a":1,"a":2}"#,
+            r#"{"a":2,"a":1}"#,
+            r#"{"a":2}"#,
+            r#"{"a":[1]}"#,
+            r#""\u0000""#,
+            r#""\\u0000""#,
+            "\"\"",
+        ];
+        for (index, one) in all.iter().enumerate() {
+            for other in &all[index + 1..] {
+                assert_ne!(text(one), text(other), "{one} and {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn endpoints_are_a_set() {
+        assert_eq!(digest("1", &names(&["a", "b"])), digest("1", &names(&["b", "a"])));
+        assert_ne!(digest("1", &names(&["a", "b"])), digest("1", &names(&["ab"])));
+        assert_ne!(digest("1", &names(&["a"])), digest("1", &names(&[])));
+        assert_ne!(digest("1", &names(&["a"])), digest("2", &names(&["a"])));
+    }
+
+    proptest! {
+        #[test]
+        fn equal_for_equal_values(pairs in prop::collection::btree_map(any::<String>(), any::<(i64, String)>(), 0..12)) {
+            let forward: Value = pairs.iter().map(|(key, (number, text))| (key.clone(), serde_json::json!([number, text]))).collect::<serde_json::Map<_, _>>().into();
+            let plain = serde_json::to_string(&forward).expect("serialises");
+            let members: Vec<String> = pairs.iter().rev().map(|(key, value)| format!("{} : {}", serde_json::json!(key), serde_json::json!([value.0, value.1]))).collect();
+            let backward = format!("{{ {} }}", members.join(" ,\n"));
+            prop_assert_eq!(canonical(&plain), canonical(&backward));
+        }
+
+        /// It trusts its input; an input that breaks the trust must still not hang or panic.
+        #[test]
+        fn ends_on_any_text(text in "[{}\\[\\]\",:\\\\0-9eé ]{0,40}") {
+            canonical(&text);
+        }
+
+        #[test]
+        fn decimals_keep_the_number(whole in any::<u32>(), fraction in "[0-9]{1,6}", exponent in -20i32..20) {
+            let written = format!("{whole}.{fraction}e{exponent}");
+            let (read, kept): (f64, f64) = (written.parse().expect("a number"), decimal(&written).parse().expect("a number"));
+            prop_assert_eq!(read, kept);
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The HTTP interface: the only place with actix.
+//!
+//! Owns routes, the form of requests and answers, and the way errors leave (`problem`). Decides nothing about tasks: a
+//! submission goes to the `acceptor`, everything else is read from the store. `docs/api.md` is the contract in words,
+//! `/openapi.json` in schemas.
+//!
+//! A `POST` passes `request` (id, span, metrics) -> `body` (type, size, time) -> `json_check` (is it JSON) -> `submission`
+//! (is it a submission) -> `digest` -> acceptor -> `view`. Nothing a client sends, or fails to send, holds more than a
+//! bounded amount of memory for a bounded time.
+
+mod body;
+mod cancel_task;
+mod digest;
+mod health;
+mod json_check;
+mod list_endpoints;
+mod list_tasks;
+mod openapi;
+mod percent;
+mod problem;
+mod query;
+mod request;
+mod show_task;
+mod submission;
+mod submit_task;
+mod view;
+
+pub use openapi::document;
+
+use std::future::Future;
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::middleware::from_fn;
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, guard, web};
+use serde::Serialize;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use crate::acceptor::Acceptor;
+use crate::broker::SharedBroker;
+use crate::clock::Clock;
+use crate::config::{Config, TypePolicy};
+use crate::domain::{Identifier, Task, TaskId, TaskType};
+use crate::store::{SharedStore, StoreError};
+use crate::telemetry::Metrics;
+use crate::watch::Watch;
+use problem::{Code, Problem};
+
+/// What the interface works with.
+#[derive(Clone)]
+pub struct ApiState {
+    /// What is configured.
+    pub config: Arc<Config>,
+    /// The ledger.
+    pub store: SharedStore,
+    /// For cancels, and to say whether it is there.
+    pub broker: SharedBroker,
+    /// Where submissions go.
+    pub acceptor: Acceptor,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Who waits for which task.
+    pub watch: Watch,
+    /// The ledger's time.
+    pub clock: Clock,
+    /// How long and how much.
+    pub limits: Limits,
+}
+
+/// How long the interface waits for others, and how much it holds for them. The defaults are meant for production; tests are
+/// less patient.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// For the head of a request.
+    pub head_timeout: Duration,
+    /// For a body, on top of what it earns by arriving.
+    pub body_timeout: Duration,
+    /// Bytes of all request bodies held at the same time.
+    pub body_budget: usize,
+    /// For one call of the store. Longer than the store's own time-outs: only a database that hangs gets here.
+    pub store_timeout: Duration,
+    /// How long a connection may lie idle. Longer than the pools of the usual reverse proxies, lest they reuse a closed one.
+    pub keep_alive: Duration,
+    /// Connections that one worker serves at the same time; more wait in the listen queue.
+    pub connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head_timeout: Duration::from_secs(5),
+            body_timeout: Duration::from_secs(10),
+            body_budget: 256 * 1024 * 1024,
+            store_timeout: Duration::from_secs(15),
+            keep_alive: Duration::from_secs(75),
+            connections: 8192,
+        }
+    }
+}
+
+/// Serves until told to stop, then finishes the requests under way within `api.stop_timeout`; waiting reads are answered
+/// at once with what there is. To be called within the runtime that store and broker live in.
+///
+/// # Errors
+/// When the listener cannot be used.
+pub async fn serve(state: ApiState, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
+    let stop_timeout = state.config.api.stop_timeout;
+    let limits = state.limits.clone();
+    let bodies = Arc::new(Semaphore::new(limits.body_budget.min(Semaphore::MAX_PERMITS)));
+    let api = web::Data::new(Api { state, runtime: Handle::current(), stop: stop.clone(), bodies });
+    let workers = std::thread::available_parallelism().map_or(2, usize::from);
+
+    let server = HttpServer::new(move || App::new().app_data(api.clone()).wrap(from_fn(request::observe)).configure(routes))
+        .workers(workers)
+        .max_connections(limits.connections)
+        .keep_alive(limits.keep_alive)
+        .client_request_timeout(limits.head_timeout)
+        .client_disconnect_timeout(Duration::from_secs(2))
+        .shutdown_timeout(stop_timeout.as_secs().max(1))
+        .disable_signals()
+        .listen(listener)?
+        .run();
+    let handle = server.handle();
+    let stopped = async {
+        stop.cancelled().await;
+        handle.stop(true).await;
+    };
+    // The server ends when it has been stopped, and only a defect ends it before.
+    let mut server = std::pin::pin!(server);
+    tokio::select! {
+        ended = &mut server => ended,
+        () = stopped => server.await,
+    }
+}
+
+/// What handlers see.
+struct Api {
+    state: ApiState,
+    /// Where store and broker are called. A worker of the server has a runtime of its own; a connection of the pool that was
+    /// made there would stall when that worker is busy and die when it stops.
+    runtime: Handle,
+    stop: CancellationToken,
+    bodies: Arc<Semaphore>,
+}
+
+impl Api {
+    /// Does work with store or broker to its end, whether or not the client stays to hear of it.
+    async fn run<T, E>(&self, work: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, Problem>
+    where
+        T: Send + 'static,
+        E: Into<Problem> + Send + 'static,
+    {
+        let work = self.runtime.spawn(work.in_current_span());
+        match tokio::time::timeout(self.state.limits.store_timeout, work).await {
+            Ok(Ok(answer)) => answer.map_err(Into::into),
+            Ok(Err(died)) => Err(Problem::internal(died)),
+            Err(_) => Err(Problem::database_unavailable("the store did not answer in time")),
+        }
+    }
+
+    /// The task of this type that a path names.
+    async fn find(&self, policy: &TypePolicy, name: &TaskName) -> Result<Task, Problem> {
+        let (store, task_type, name) = (Arc::clone(&self.state.store), policy.name.clone(), name.clone());
+        let found = self.run(async move { name.find(&store, &task_type).await }).await?;
+        found.ok_or_else(Problem::unknown_task)
+    }
+
+    /// The configured type in the path of a request.
+    fn task_type(&self, request: &HttpRequest) -> Result<&TypePolicy, Problem> {
+        let name = segment(request, 0)?;
+        let task_type: Option<TaskType> = name.parse().ok();
+        task_type.and_then(|name| self.state.config.policy(&name)).ok_or_else(Problem::unknown_task_type)
+    }
+}
+
+/// The ways a path may name a task.
+#[derive(Debug, Clone)]
+struct TaskName {
+    identifier: Option<Identifier>,
+    id: Option<TaskId>,
+}
+
+impl TaskName {
+    /// The name in the path of a request. Any text is one, if only one that no task has.
+    fn of(request: &HttpRequest) -> Result<Self, Problem> {
+        let text = segment(request, 1)?;
+        Ok(Self { identifier: text.parse().ok(), id: text.parse().ok() })
+    }
+
+    /// Looks for the customer's name first: an identifier may look like an id of ours.
+    async fn find(&self, store: &SharedStore, task_type: &TaskType) -> Result<Option<Task>, StoreError> {
+        if let Some(identifier) = &self.identifier
+            && let Some(task) = store.find_by_identifier(task_type, identifier).await?
+        {
+            return Ok(Some(task));
+        }
+        let Some(id) = self.id else { return Ok(None) };
+        Ok(store.find(id).await?.filter(|task| task.task_type == *task_type))
+    }
+}
+
+/// A decoded segment of the path as it was sent. The router's own decoding would turn bytes that are not UTF-8 into
+/// replacement characters.
+fn segment(request: &HttpRequest, index: usize) -> Result<String, Problem> {
+    let raw = request.uri().path().split('/').nth(index + 1).unwrap_or_default();
+    let text = percent::decode(raw).filter(|text| !text.chars().any(char::is_control));
+    text.ok_or_else(|| Problem::new(Code::BadPath, "the path must be percent-encoded UTF-8 without control characters"))
+}
+
+/// A JSON answer. `capacity` is a guess at its length that saves copies of large ones.
+fn answer(status: StatusCode, body: &impl Serialize, capacity: usize) -> Result<HttpResponse, Problem> {
+    let mut bytes = Vec::with_capacity(capacity);
+    serde_json::to_writer(&mut bytes, body).map_err(Problem::internal)?;
+    Ok(HttpResponse::build(status).content_type("application/json").body(bytes))
+}
+
+type Answer = Result<HttpResponse, Problem>;
+
+fn routes(app: &mut web::ServiceConfig) {
+    // Whatever can be read can be asked about.
+    let read = || web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
+    let only_read = || web::to(|| async { Answer::Err(Problem::method_not_allowed("GET, HEAD")) });
+    app.service(web::resource("/").route(read().to(health::index)).default_service(only_read()))
+        .service(web::resource("/heartbeat").route(read().to(health::heartbeat)).default_service(only_read()))
+        .service(web::resource("/ready").route(read().to(health::ready)).default_service(only_read()))
+        .service(web::resource("/metrics").route(read().to(health::metrics)).default_service(only_read()))
+        .service(web::resource("/openapi.json").route(read().to(openapi::show)).default_service(only_read()))
+        .service(web::resource("/endpoints").route(read().to(list_endpoints::list_endpoints)).default_service(only_read()))
+        .service(
+            web::resource("/{type}")
+                .route(web::post().to(submit_task::submit_task))
+                .route(read().to(list_tasks::list_tasks))
+                .default_service(web::to(|api: web::Data<Api>, request| async move { wrong_method(&api, &request, "GET, HEAD, POST") })),
+        )
+        .service(
+            web::resource("/{type}/{id}")
+                .route(read().to(show_task::show_task))
+                .route(web::delete().to(cancel_task::cancel_task))
+                .default_service(web::to(|api: web::Data<Api>, request| async move { wrong_method(&api, &request, "GET, HEAD, DELETE") })),
+        )
+        .default_service(web::to(|| async { Answer::Err(Problem::new(Code::NotFound, "there is nothing at this path")) }));
+}
+
+/// A type that is not configured has no paths, so no methods either.
+fn wrong_method(api: &Api, request: &HttpRequest, allow: &'static str) -> Answer {
+    api.task_type(request)?;
+    Err(Problem::method_not_allowed(allow))
+}

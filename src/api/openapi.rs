@@ -1,0 +1,52 @@
+//! The description of the interface in OpenAPI, generated from the handlers. A snapshot of it lies in `tests/`, so that
+//! every change of the contract shows in review.
+
+use std::sync::LazyLock;
+
+use actix_web::HttpResponse;
+use bytes::Bytes;
+use utoipa::OpenApi;
+
+use super::Answer;
+use super::{cancel_task, health, list_endpoints, list_tasks, show_task, submit_task};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "tasker", description = "Hands tasks to fleets of servers and knows exactly what became of each one.", license(name = "MIT OR Apache-2.0")),
+    paths(
+        health::index,
+        health::heartbeat,
+        health::ready,
+        health::metrics,
+        show,
+        list_endpoints::list_endpoints,
+        submit_task::submit_task,
+        list_tasks::list_tasks,
+        show_task::show_task,
+        cancel_task::cancel_task,
+    ),
+    tags(
+        (name = "tasks", description = "Submit, read, list and cancel tasks"),
+        (name = "endpoints", description = "Who performs them"),
+        (name = "operation", description = "For those who look after the process"),
+    )
+)]
+struct Description;
+
+static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| document().into());
+
+/// The OpenAPI document as JSON text.
+pub fn document() -> String {
+    let mut text = Description::openapi().to_pretty_json().unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// This description.
+#[utoipa::path(
+    get, path = "/openapi.json", operation_id = "openapi", tag = "operation",
+    responses((status = 200, description = "The OpenAPI document", body = serde_json::Value))
+)]
+pub async fn show() -> Answer {
+    Ok(HttpResponse::Ok().content_type("application/json").body(DOCUMENT.clone()))
+}

@@ -1,0 +1,390 @@
+//! The one door through which errors leave: RFC 9457 problem documents.
+//!
+//! Handlers answer `Result<_, Problem>`; `request` renders the problem, since it alone knows the request id. What a customer
+//! can act on is in `detail` and `errors`; what only the operator can act on is in `cause`, which goes to the log.
+
+use std::fmt;
+
+use actix_web::http::{StatusCode, header};
+use actix_web::{HttpResponse, ResponseError};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::acceptor::AcceptError;
+use crate::domain::TaskId;
+use crate::store::StoreError;
+
+/// What went wrong, as a word that programs may branch on. `docs/api.md` lists them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ProblemCode)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    /// The path is not percent-encoded UTF-8, or holds control characters.
+    BadPath,
+    /// The body is not JSON that every reader agrees on.
+    InvalidJson,
+    /// The connection ended, or broke the framing, before the body was complete.
+    IncompleteBody,
+    /// No such task type is configured.
+    UnknownTaskType,
+    /// The type has no such task.
+    UnknownTask,
+    /// There is nothing at this path.
+    NotFound,
+    /// The path does not take this method; `Allow` says which it takes.
+    MethodNotAllowed,
+    /// The body did not arrive in time.
+    BodyTimeout,
+    /// The identifier belongs to a task of other content.
+    IdentifierConflict,
+    /// The task has ended otherwise and cannot be cancelled.
+    AlreadyEnded,
+    /// The body is longer than allowed.
+    BodyTooLarge,
+    /// The body is not plain `application/json`.
+    UnsupportedMediaType,
+    /// The body is JSON but not a submission.
+    InvalidSubmission,
+    /// A query parameter cannot be used.
+    InvalidQuery,
+    /// Too many submissions wait to be recorded.
+    TooManySubmissions,
+    /// A defect; the log has more under the request id.
+    Internal,
+    /// The database does not answer.
+    DatabaseUnavailable,
+    /// This process holds as many request bodies as it may.
+    Overloaded,
+}
+
+impl Code {
+    const fn status(self) -> StatusCode {
+        match self {
+            Self::BadPath | Self::InvalidJson | Self::IncompleteBody => StatusCode::BAD_REQUEST,
+            Self::UnknownTaskType | Self::UnknownTask | Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::IdentifierConflict | Self::AlreadyEnded => StatusCode::CONFLICT,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::InvalidSubmission | Self::InvalidQuery => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::TooManySubmissions => StatusCode::TOO_MANY_REQUESTS,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::DatabaseUnavailable | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::BadPath => "bad_path",
+            Self::InvalidJson => "invalid_json",
+            Self::IncompleteBody => "incomplete_body",
+            Self::UnknownTaskType => "unknown_task_type",
+            Self::UnknownTask => "unknown_task",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::BodyTimeout => "body_timeout",
+            Self::IdentifierConflict => "identifier_conflict",
+            Self::AlreadyEnded => "already_ended",
+            Self::BodyTooLarge => "body_too_large",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::InvalidSubmission => "invalid_submission",
+            Self::InvalidQuery => "invalid_query",
+            Self::TooManySubmissions => "too_many_submissions",
+            Self::Internal => "internal",
+            Self::DatabaseUnavailable => "database_unavailable",
+            Self::Overloaded => "overloaded",
+        }
+    }
+
+    const fn title(self) -> &'static str {
+        match self {
+            Self::BadPath => "The path is malformed",
+            Self::InvalidJson => "The body is not acceptable JSON",
+            Self::IncompleteBody => "The body is incomplete",
+            Self::UnknownTaskType => "Unknown task type",
+            Self::UnknownTask => "Unknown task",
+            Self::NotFound => "Nothing here",
+            Self::MethodNotAllowed => "Method not allowed",
+            Self::BodyTimeout => "The body took too long",
+            Self::IdentifierConflict => "The identifier is taken",
+            Self::AlreadyEnded => "The task has already ended",
+            Self::BodyTooLarge => "The body is too large",
+            Self::UnsupportedMediaType => "The body must be application/json",
+            Self::InvalidSubmission => "The submission has problems",
+            Self::InvalidQuery => "The query has problems",
+            Self::TooManySubmissions => "Too many submissions",
+            Self::Internal => "Internal error",
+            Self::DatabaseUnavailable => "The database is not available",
+            Self::Overloaded => "Overloaded",
+        }
+    }
+}
+
+/// One thing wrong with a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ProblemItem)]
+pub struct Item {
+    /// Where: a JSON pointer into the body (RFC 6901), or `?name` for a query parameter.
+    pub pointer: String,
+    /// What.
+    pub message: String,
+}
+
+impl Item {
+    /// A thing wrong at a place.
+    pub fn new(pointer: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { pointer: pointer.into(), message: message.into() }
+    }
+}
+
+/// An answer that is not what was asked for.
+#[derive(Debug)]
+pub struct Problem {
+    code: Code,
+    detail: String,
+    errors: Vec<Item>,
+    existing_id: Option<TaskId>,
+    allow: Option<&'static str>,
+    retry_after_secs: Option<u32>,
+    cause: Option<String>,
+}
+
+/// A problem as it is sent (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub struct ProblemBody<'a> {
+    /// `urn:tasker:problem:` and the code.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The code in words; the same for every problem of this code.
+    title: &'a str,
+    /// The HTTP status.
+    status: u16,
+    /// What to branch on.
+    code: Code,
+    /// What happened this time.
+    detail: &'a str,
+    /// Every single thing that was wrong with the body or the query.
+    #[serde(skip_serializing_if = "<[Item]>::is_empty")]
+    errors: &'a [Item],
+    /// The task that has the identifier, with `identifier_conflict`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = uuid::Uuid, required = false)]
+    existing_id: Option<TaskId>,
+    /// Names this request in the log.
+    request_id: &'a str,
+}
+
+/// Problems named in one answer at most; a list of 50,000 bad names is told from its beginning.
+const MAX_ITEMS: usize = 1000;
+
+impl Problem {
+    /// A problem of this code.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), errors: Vec::new(), existing_id: None, allow: None, retry_after_secs: None, cause: None }
+    }
+
+    /// No such type. Says nothing about other types.
+    pub fn unknown_task_type() -> Self {
+        Self::new(Code::UnknownTaskType, "no task type of this name is configured")
+    }
+
+    /// No such task.
+    pub fn unknown_task() -> Self {
+        Self::new(Code::UnknownTask, "this type has no task with this identifier or id")
+    }
+
+    /// A method the path does not take.
+    pub fn method_not_allowed(allow: &'static str) -> Self {
+        Self { allow: Some(allow), ..Self::new(Code::MethodNotAllowed, format!("this path takes {allow}")) }
+    }
+
+    /// Everything that is wrong with a body or a query.
+    pub fn invalid(code: Code, mut errors: Vec<Item>) -> Self {
+        let count = errors.len();
+        errors.truncate(MAX_ITEMS);
+        let detail = match count {
+            1 => "1 problem".to_owned(),
+            2..=MAX_ITEMS => format!("{count} problems"),
+            _ => format!("{count} problems, of which the first {MAX_ITEMS} are listed"),
+        };
+        Self { errors, ..Self::new(code, detail) }
+    }
+
+    /// The identifier belongs to this other task.
+    pub fn identifier_conflict(existing_id: TaskId) -> Self {
+        let detail = "a task of this type has the same identifier and other content";
+        Self { existing_id: Some(existing_id), ..Self::new(Code::IdentifierConflict, detail) }
+    }
+
+    /// Something only the operator can mend.
+    pub fn internal(cause: impl fmt::Display) -> Self {
+        Self::new(Code::Internal, "an unexpected error; the operator finds it in the log by the request id").because(cause)
+    }
+
+    /// The database does not answer: nothing is known to have been recorded, and the same request may be sent again.
+    pub fn database_unavailable(cause: impl fmt::Display) -> Self {
+        let problem = Self::new(Code::DatabaseUnavailable, "the ledger cannot be reached now; send the same request again later");
+        problem.retry_after(5).because(cause)
+    }
+
+    /// Says when to try again.
+    pub fn retry_after(self, seconds: u32) -> Self {
+        Self { retry_after_secs: Some(seconds), ..self }
+    }
+
+    /// Keeps what the log should know.
+    pub fn because(self, cause: impl fmt::Display) -> Self {
+        Self { cause: Some(cause.to_string()), ..self }
+    }
+
+    /// What the log should know.
+    pub fn cause(&self) -> Option<&str> {
+        self.cause.as_deref()
+    }
+
+    /// The answer for the request of this id.
+    pub fn render(&self, request_id: &str) -> HttpResponse {
+        let mut answer = HttpResponse::build(self.code.status());
+        if let Some(allow) = self.allow {
+            answer.insert_header((header::ALLOW, allow));
+        }
+        if let Some(seconds) = self.retry_after_secs {
+            answer.insert_header((header::RETRY_AFTER, seconds));
+        }
+        if matches!(self.code, Code::BodyTimeout | Code::BodyTooLarge | Code::IncompleteBody) {
+            // The rest of the body is not worth waiting for.
+            answer.force_close();
+        }
+        let body = ProblemBody {
+            kind: format!("urn:tasker:problem:{}", self.code.as_str()),
+            title: self.code.title(),
+            status: self.code.status().as_u16(),
+            code: self.code,
+            detail: &self.detail,
+            errors: &self.errors,
+            existing_id: self.existing_id,
+            request_id,
+        };
+        answer.content_type("application/problem+json").body(serde_json::to_vec(&body).unwrap_or_default())
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code.as_str(), self.detail)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.code.status()
+    }
+
+    /// A bare answer: [`Problem::render`] makes the whole one.
+    fn error_response(&self) -> HttpResponse {
+        HttpResponse::new(self.status_code())
+    }
+}
+
+impl From<&StoreError> for Problem {
+    fn from(error: &StoreError) -> Self {
+        if error.is_transient() { Self::database_unavailable(error) } else { Self::internal(error) }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        (&error).into()
+    }
+}
+
+impl From<AcceptError> for Problem {
+    fn from(error: AcceptError) -> Self {
+        match error {
+            AcceptError::Busy => {
+                Self::new(Code::TooManySubmissions, "too many submissions wait to be recorded; send this one again").retry_after(1)
+            }
+            AcceptError::Stopping => Self::database_unavailable("this process is stopping"),
+            AcceptError::Store(error) => error.as_ref().into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    use actix_web::body::{MessageBody, to_bytes};
+
+    fn header<'a>(answer: &'a HttpResponse, name: &str) -> &'a str {
+        answer.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    async fn body(answer: HttpResponse) -> serde_json::Value {
+        let bytes = to_bytes(answer.into_body().boxed()).await.expect("a body");
+        serde_json::from_slice(&bytes).expect("JSON")
+    }
+
+    #[tokio::test]
+    async fn a_problem_says_it_all() {
+        let items = vec![Item::new("/identifier", "is missing"), Item::new("/x~1y", "is not a member of a submission")];
+        let answer = Problem::invalid(Code::InvalidSubmission, items).render("r-1");
+        assert_eq!(answer.status(), 422);
+        assert_eq!(header(&answer, "content-type"), "application/problem+json");
+        assert_eq!(
+            body(answer).await,
+            serde_json::json!({
+                "type": "urn:tasker:problem:invalid_submission", "title": "The submission has problems", "status": 422,
+                "code": "invalid_submission", "detail": "2 problems", "request_id": "r-1",
+                "errors": [
+                    {"pointer": "/identifier", "message": "is missing"},
+                    {"pointer": "/x~1y", "message": "is not a member of a submission"},
+                ],
+            })
+        );
+    }
+
+    #[tokio::test]
+    async fn the_cause_stays_inside() {
+        let error = StoreError::Statement { reason: "secret table".to_owned() };
+        let problem = Problem::from(error);
+        assert!(problem.cause().is_some_and(|cause| cause.contains("secret table")));
+        let answer = problem.render("r-2");
+        assert_eq!(answer.status(), 500);
+        assert!(!body(answer).await.to_string().contains("secret"));
+    }
+
+    #[tokio::test]
+    async fn an_outage_says_when_to_come_back() {
+        let error = StoreError::Unavailable { safe_url: "mysql://db".to_owned(), reason: "refused".to_owned() };
+        let answer = Problem::from(AcceptError::Store(Arc::new(error))).render("r-3");
+        assert_eq!((answer.status().as_u16(), header(&answer, "retry-after")), (503, "5"));
+        let answer = Problem::from(AcceptError::Busy).render("r-4");
+        assert_eq!((answer.status().as_u16(), header(&answer, "retry-after")), (429, "1"));
+    }
+
+    #[tokio::test]
+    async fn a_conflict_names_the_other_task() {
+        let id = TaskId::new();
+        let answer = body(Problem::identifier_conflict(id).render("r-5")).await;
+        assert_eq!(answer["existing_id"], id.to_string());
+    }
+
+    #[tokio::test]
+    async fn a_long_list_is_told_from_its_beginning() {
+        let items = (0..50_000).map(|index| Item::new(format!("/endpoints/{index}"), "is no name")).collect();
+        let answer = body(Problem::invalid(Code::InvalidSubmission, items).render("r-6")).await;
+        assert_eq!(answer["errors"].as_array().map(Vec::len), Some(MAX_ITEMS));
+        assert_eq!(answer["detail"], "50000 problems, of which the first 1000 are listed");
+    }
+
+    #[test]
+    fn codes_are_spelt_the_same_everywhere() {
+        for code in [Code::BadPath, Code::IdentifierConflict, Code::TooManySubmissions, Code::DatabaseUnavailable, Code::InvalidJson] {
+            assert_eq!(serde_json::to_value(code).expect("serialises"), code.as_str());
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Query strings, and the spans and cursors in them.
+//!
+//! As strict as bodies: a misspelt filter that was ignored would list everything. All problems are told at once.
+
+use std::time::Duration;
+
+use super::percent;
+use super::problem::{Code, Item, Problem};
+use crate::domain::{EndpointName, TaskId, Timestamp};
+
+/// A query string on its way to be used up.
+#[derive(Debug)]
+pub struct Query {
+    pairs: Vec<(String, String)>,
+    problems: Vec<Item>,
+}
+
+impl Query {
+    /// The parameters of a query string.
+    pub fn new(text: &str) -> Self {
+        let mut query = Self { pairs: Vec::new(), problems: Vec::new() };
+        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            match (percent::decode(name), percent::decode(&value.replace('+', " "))) {
+                (Some(name), Some(value)) => query.pairs.push((name, value)),
+                _ => query.problem(&shortened(name), "is not percent-encoded UTF-8"),
+            }
+        }
+        query
+    }
+
+    /// Takes a parameter out; `None` when it is absent or cannot be used.
+    pub fn take<T>(&mut self, name: &str, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let at = self.pairs.iter().position(|(other, _)| other == name)?;
+        let (_, value) = self.pairs.remove(at);
+        if self.pairs.iter().any(|(other, _)| other == name) {
+            self.pairs.retain(|(other, _)| other != name);
+            self.problem(name, "occurs twice");
+            return None;
+        }
+        read(&value).map_err(|message| self.problem(name, &message)).ok()
+    }
+
+    /// Ends the reading.
+    ///
+    /// # Errors
+    /// Everything that was wrong, unknown parameters included.
+    pub fn finish(mut self) -> Result<(), Problem> {
+        for (name, _) in std::mem::take(&mut self.pairs) {
+            self.problem(&shortened(&name), "is not a parameter of this path");
+        }
+        if self.problems.is_empty() { Ok(()) } else { Err(Problem::invalid(Code::InvalidQuery, self.problems)) }
+    }
+
+    fn problem(&mut self, name: &str, message: &str) {
+        self.problems.push(Item::new(format!("?{name}"), message));
+    }
+}
+
+fn shortened(name: &str) -> String {
+    name.chars().take(100).collect()
+}
+
+/// A span such as `500ms`, `20s` or `1m`, up to a maximum.
+///
+/// # Errors
+/// A message for a person.
+pub fn span(text: &str, max: Duration) -> Result<Duration, String> {
+    let malformed = || "must be a number with a unit, such as 500ms, 20s or 1m".to_owned();
+    let digits = text.trim_end_matches(|letter: char| !letter.is_ascii_digit());
+    let number = Some(digits).filter(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let millis: u64 = match &text[digits.len()..] {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        _ => return Err(malformed()),
+    };
+    // Digits that do not fit are a number all the same, and too large a one.
+    let number = number.ok_or_else(malformed)?.parse::<u64>().unwrap_or(u64::MAX);
+    let span = Duration::from_millis(number.saturating_mul(millis));
+    if span <= max { Ok(span) } else { Err(format!("must be at most {}s", max.as_secs())) }
+}
+
+/// A number of items on one page.
+///
+/// # Errors
+/// A message for a person.
+pub fn limit(text: &str) -> Result<u32, String> {
+    text.parse().ok().filter(|limit| (1..=1000).contains(limit)).ok_or_else(|| "must be a number from 1 to 1000".to_owned())
+}
+
+/// A point in time.
+///
+/// # Errors
+/// A message for a person.
+pub fn time(text: &str) -> Result<Timestamp, String> {
+    // A `+` that was not escaped has become a space; in a time it can only have been the sign of the zone.
+    let zoned = text.replace(' ', "+");
+    let time =
+        chrono::DateTime::parse_from_rfc3339(&zoned).map_err(|_| "must be a time such as 2026-01-31T12:00:00Z (RFC 3339)".to_owned())?;
+    Ok(time.with_timezone(&chrono::Utc).into())
+}
+
+/// Where a list of tasks goes on, as a text that means nothing to the customer.
+pub fn task_cursor(last: TaskId) -> String {
+    format!("t{}", last.0.simple())
+}
+
+/// The task in a cursor.
+///
+/// # Errors
+/// A message for a person.
+pub fn read_task_cursor(text: &str) -> Result<TaskId, String> {
+    let id = text.strip_prefix('t').filter(|id| id.len() == 32).and_then(|id| id.parse().ok());
+    id.ok_or_else(no_cursor)
+}
+
+/// Where a list of endpoints goes on.
+pub fn endpoint_cursor(last: &EndpointName) -> String {
+    use std::fmt::Write;
+    last.as_str().bytes().fold("e".to_owned(), |mut cursor, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(cursor, "{byte:02x}");
+        cursor
+    })
+}
+
+/// The endpoint in a cursor.
+///
+/// # Errors
+/// A message for a person.
+pub fn read_endpoint_cursor(text: &str) -> Result<EndpointName, String> {
+    let digits = text.strip_prefix('e').filter(|digits| digits.len() % 2 == 0 && digits.is_ascii()).ok_or_else(no_cursor)?;
+    let bytes: Option<Vec<u8>> = (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).ok()).collect();
+    let name = bytes.and_then(|bytes| String::from_utf8(bytes).ok()).and_then(|name| name.parse().ok());
+    name.ok_or_else(no_cursor)
+}
+
+fn no_cursor() -> String {
+    "is not a cursor of this list".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn spans_have_a_unit_and_a_maximum() {
+        for (text, millis) in [("20s", 20_000), ("1m", 60_000), ("0s", 0), ("250ms", 250), ("60000ms", 60_000), ("007s", 7_000)] {
+            assert_eq!(span(text, MINUTE), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "s", "20", "-1s", "+1s", "1.5s", "1 s", "1h", "1S", "é", "20é", "1s1s", "٣s"] {
+            assert!(span(text, MINUTE).is_err_and(|message| message.contains("unit")), "{text}");
+        }
+        for text in ["61s", "2m", "60001ms", "99999999999999999999999s"] {
+            assert!(span(text, MINUTE).is_err_and(|message| message.contains("60s")), "{text}");
+        }
+    }
+
+    #[test]
+    fn limits_are_within_bounds() {
+        assert_eq!((limit("1"), limit("1000")), (Ok(1), Ok(1000)));
+        for text in ["0", "1001", "-1", "", "ten", "1e2", "4294967297"] {
+            assert!(limit(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_rfc_3339() {
+        let noon = Timestamp::from_micros(1_769_860_800_000_000);
+        for text in ["2026-01-31T12:00:00Z", "2026-01-31T13:00:00+01:00", "2026-01-31T13:00:00 01:00", "2026-01-31T12:00:00.000Z"] {
+            assert_eq!(time(text), Ok(noon), "{text}");
+        }
+        for text in ["", "2026-01-31", "now", "1769860800", "2026-02-30T00:00:00Z", "2026-01-31T12:00:00"] {
+            assert!(time(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_query_tells_everything_at_once() {
+        let mut query = Query::new("limit=0&a=1&b=%ff&wait=1s&wait=2s&&c&ok=x%26y+z");
+        assert_eq!(query.take("limit", limit), None);
+        assert_eq!(query.take("wait", |text| span(text, MINUTE)), None);
+        assert_eq!(query.take("ok", |text| Ok(text.to_owned())).as_deref(), Some("x&y z"));
+        assert_eq!(query.take("absent", limit), None);
+        assert_eq!(query.problems.iter().map(|item| item.pointer.as_str()).collect::<Vec<_>>(), ["?b", "?limit", "?wait"], "told so far");
+        let problem = query.finish().expect_err("has problems");
+        assert!(problem.to_string().contains("5 problems"), "{problem}");
+        assert!(Query::new("").finish().is_ok());
+    }
+
+    #[test]
+    fn cursors_are_ours_or_nothing() {
+        let id = TaskId::new();
+        assert_eq!(read_task_cursor(&task_cursor(id)), Ok(id));
+        for text in ["", "t", "x", "t123", &id.to_string(), &format!("t{id}"), &endpoint_cursor(&"a".parse().expect("a name"))] {
+            assert!(read_task_cursor(text).is_err(), "{text}");
+        }
+        for text in ["", "e", "e1", "ezz", "e2f", "e00", "eé", &task_cursor(id)] {
+            assert!(read_endpoint_cursor(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_endpoint_cursor_reads_back(name in "[A-Za-z0-9._-]{1,128}") {
+            let name: EndpointName = name.parse().expect("a name");
+            prop_assert_eq!(read_endpoint_cursor(&endpoint_cursor(&name)), Ok(name));
+        }
+
+        #[test]
+        fn nothing_in_a_query_panics(text in any::<String>()) {
+            let _ = (Query::new(&text).finish(), span(&text, MINUTE), time(&text), read_task_cursor(&text), read_endpoint_cursor(&text));
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! The body of a `POST`: the envelope around the customer's payload.
+//!
+//! Refuses what it does not know. A misspelt `endpoint` that was ignored would send the task to the whole fleet.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::problem::Item;
+use crate::domain::{EndpointName, Identifier, Json, json};
+
+/// Endpoints one submission may list.
+pub const MAX_ENDPOINTS: usize = 50_000;
+
+/// What a customer asks for.
+#[derive(Debug)]
+pub struct Submission {
+    /// The customer's name for it.
+    pub identifier: Identifier,
+    /// The customer's data, byte for byte.
+    pub payload: Json,
+    /// Who must perform it; empty means whoever is subscribed.
+    pub endpoints: Vec<EndpointName>,
+}
+
+// For the description of the interface; `parse` reads the real one.
+/// What is to be done, and by whom.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = Submission)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "describes; never made")]
+pub struct SubmissionBody {
+    /// Your name for the task: unique within the type, 1 to 191 characters of any script, no control characters. The same
+    /// submission may be sent again under it.
+    #[schema(min_length = 1, max_length = 191, example = "e7bd91d0-16ad-11e2-892e-0800200c9a66")]
+    identifier: String,
+    /// Any JSON value, handed to the handler byte for byte; `""` when absent.
+    #[schema(value_type = serde_json::Value, required = false)]
+    payload: serde_json::Value,
+    /// The names of the endpoints that must perform it, and no others: each `[A-Za-z0-9._-]{1,128}`, none twice. Absent or
+    /// empty: all that are subscribed to the type.
+    #[schema(required = false, max_items = 50_000)]
+    endpoints: Vec<String>,
+}
+
+/// The submission in a text that has passed [`super::json_check::check`].
+///
+/// # Errors
+/// Every problem there is.
+pub fn parse(text: &str) -> Result<Submission, Vec<Item>> {
+    if !text.trim_start().starts_with('{') {
+        return Err(vec![Item::new("", "must be an object")]);
+    }
+    let Members(members) = serde_json::from_str(text).map_err(|error| vec![Item::new("", error.to_string())])?;
+
+    let mut problems = Vec::new();
+    let mut seen: HashMap<&str, &RawValue> = HashMap::new();
+    for (name, value) in &members {
+        let known = matches!(&**name, "identifier" | "payload" | "endpoints");
+        if !known {
+            problems.push(Item::new(pointer(name), "is not a member of a submission (identifier, payload, endpoints)"));
+        } else if seen.insert(name, value).is_some() {
+            problems.push(Item::new(pointer(name), "occurs twice"));
+        }
+    }
+    let identifier = identifier(seen.get("identifier").copied()).map_err(|problem| problems.push(problem)).ok();
+    let payload = seen.get("payload").map_or_else(|| json(&""), |value| Json::from((*value).to_owned()));
+    let endpoints = seen.get("endpoints").map_or_else(Vec::new, |value| endpoints(value, &mut problems));
+    match identifier {
+        Some(identifier) if problems.is_empty() => Ok(Submission { identifier, payload, endpoints }),
+        _ => Err(problems),
+    }
+}
+
+fn identifier(value: Option<&RawValue>) -> Result<Identifier, Item> {
+    let problem = |message: String| Item::new("/identifier", message);
+    let value = value.ok_or_else(|| problem("is missing".to_owned()))?;
+    let text: String = serde_json::from_str(value.get()).map_err(|_| problem(format!("must be a string, not {}", kind(value))))?;
+    text.parse().map_err(|invalid| problem(format!("{invalid}")))
+}
+
+fn endpoints(value: &RawValue, problems: &mut Vec<Item>) -> Vec<EndpointName> {
+    let Ok(values) = serde_json::from_str::<Vec<&RawValue>>(value.get()) else {
+        problems.push(Item::new("/endpoints", format!("must be an array of endpoint names, not {}", kind(value))));
+        return Vec::new();
+    };
+    if values.len() > MAX_ENDPOINTS {
+        problems.push(Item::new("/endpoints", format!("lists {} endpoints, {MAX_ENDPOINTS} are allowed", values.len())));
+        return Vec::new();
+    }
+    let mut first = HashMap::with_capacity(values.len());
+    let mut names = Vec::with_capacity(values.len());
+    for (index, value) in values.into_iter().enumerate() {
+        let mut problem = |message: String| problems.push(Item::new(format!("/endpoints/{index}"), message));
+        let Ok(text) = serde_json::from_str::<String>(value.get()) else {
+            problem(format!("must be a string, not {}", kind(value)));
+            continue;
+        };
+        match text.parse::<EndpointName>() {
+            Err(invalid) => problem(invalid.to_string()),
+            Ok(name) => match first.get(&name) {
+                Some(earlier) => problem(format!("repeats /endpoints/{earlier}")),
+                None => {
+                    first.insert(name.clone(), index);
+                    names.push(name);
+                }
+            },
+        }
+    }
+    names
+}
+
+/// What a JSON text is, for a person.
+fn kind(value: &RawValue) -> &'static str {
+    match value.get().as_bytes().first() {
+        Some(b'{') => "an object",
+        Some(b'[') => "an array",
+        Some(b'"') => "a string",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'n') => "null",
+        _ => "a number",
+    }
+}
+
+/// The pointer to a member (RFC 6901), cut where a name is absurdly long.
+fn pointer(name: &str) -> String {
+    const MAX: usize = 200;
+    let mut pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
+    if let Some((cut, _)) = pointer.char_indices().nth(MAX) {
+        pointer.truncate(cut);
+        pointer.push('…');
+    }
+    pointer
+}
+
+/// The members of an object as they stand, repeats included.
+struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Members<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+                let mut members = Vec::new();
+                while let Some((Name(name), value)) = map.next_entry()? {
+                    members.push((name, value));
+                }
+                Ok(Members(members))
+            }
+        }
+        from.deserialize_map(Collect)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn problems(text: &str) -> Vec<(String, String)> {
+        let items = parse(text).expect_err("this must be refused");
+        items.into_iter().map(|item| (item.pointer, item.message)).collect()
+    }
+
+    fn pointers(text: &str) -> Vec<String> {
+        problems(text).into_iter().map(|(pointer, _)| pointer).collect()
+    }
+
+    #[test]
+    fn takes_the_least_and_the_most() {
+        let least = parse(r#" {"identifier":"a"} "#).expect("is fine");
+        assert_eq!((least.identifier.as_str(), least.payload.get(), least.endpoints.len()), ("a", r#""""#, 0));
+        let most = parse(r#"{"endpoints":["b","a"],"payload": {"x" : 1.0, "x":2, "y":12345678901234567890123},"identifier":"日本 /%"}"#);
+        let most = most.expect("is fine");
+        assert_eq!(most.payload.get(), r#"{"x" : 1.0, "x":2, "y":12345678901234567890123}"#, "kept to the byte");
+        assert_eq!(most.endpoints.iter().map(EndpointName::as_str).collect::<Vec<_>>(), ["b", "a"], "in the order given");
+        assert!(parse(r#"{"identifier":"a","endpoints":[]}"#).expect("is fine").endpoints.is_empty());
+        assert_eq!(parse(r#"{"identifier":"a","payload":null}"#).expect("is fine").payload.get(), "null");
+        assert_eq!(parse(r#"{"identif\u0069er":"a"}"#).expect("an escaped name is the same name").identifier.as_str(), "a");
+    }
+
+    #[test]
+    fn lists_every_problem() {
+        let text = r#"{"endpoint":["x"],"a/b~c":1,"identifier":7,"endpoints":["ok","no way",3,"ok",""],"payload":1,"payload":2}"#;
+        assert_eq!(
+            pointers(text),
+            ["/endpoint", "/a~1b~0c", "/payload", "/identifier", "/endpoints/1", "/endpoints/2", "/endpoints/3", "/endpoints/4"]
+        );
+        assert!(problems(text).contains(&("/endpoints/3".to_owned(), "repeats /endpoints/0".to_owned())));
+        assert!(problems(text).contains(&("/endpoints/2".to_owned(), "must be a string, not a number".to_owned())));
+    }
+
+    #[test]
+    fn the_identifier_is_needed_and_has_a_form() {
+        for (text, word) in [
+            ("{}", "missing"),
+            (r#"{"identifier":""}"#, "1 to 191"),
+            (r#"{"identifier":null}"#, "not null"),
+            (r#"{"identifier":["a"]}"#, "not an array"),
+            (r#"{"identifier":{}}"#, "not an object"),
+            (r#"{"identifier":true}"#, "not a boolean"),
+            (r#"{"identifier":"a\u0000b"}"#, "control"),
+            (r#"{"identifier":"a\nb"}"#, "control"),
+        ] {
+            let [(pointer, message)] = &problems(text)[..] else { panic!("one problem in {text}") };
+            assert_eq!(pointer, "/identifier");
+            assert!(message.contains(word), "{text}: {message}");
+        }
+        assert!(parse(&format!(r#"{{"identifier":"{}"}}"#, "é".repeat(191))).is_ok());
+        assert_eq!(pointers(&format!(r#"{{"identifier":"{}"}}"#, "é".repeat(192))), ["/identifier"]);
+    }
+
+    #[test]
+    fn only_an_object_will_do() {
+        for text in ["[]", "1", "null", r#""x""#, r#"[{"identifier":"a"}]"#] {
+            assert_eq!(problems(text), [(String::new(), "must be an object".to_owned())]);
+        }
+    }
+
+    #[test]
+    fn endpoints_have_a_form_and_a_maximum() {
+        for wrong in ["null", "\"a\"", "{}", "1"] {
+            assert_eq!(pointers(&format!(r#"{{"identifier":"a","endpoints":{wrong}}}"#)), ["/endpoints"]);
+        }
+        let list = |count: usize| {
+            let names: Vec<String> = (0..count).map(|index| format!("n{index}")).collect();
+            serde_json::json!({"identifier": "a", "endpoints": names}).to_string()
+        };
+        assert_eq!(parse(&list(MAX_ENDPOINTS)).expect("is fine").endpoints.len(), MAX_ENDPOINTS);
+        assert_eq!(pointers(&list(MAX_ENDPOINTS + 1)), ["/endpoints"]);
+    }
+
+    #[test]
+    fn a_pointer_stays_readable() {
+        let text = format!(r#"{{"identifier":"a","{}":1}}"#, "é".repeat(100_000));
+        assert!(pointers(&text)[0].len() < 500);
+    }
+
+    proptest! {
+        #[test]
+        fn a_payload_survives_as_it_is(payload in any::<String>(), identifier in "[a-z]{1,20}") {
+            let text = serde_json::to_string(&payload).expect("serialises");
+            let body = format!("{{\"payload\":\t{text} ,\"identifier\":\"{identifier}\"}}");
+            let submission = parse(&body).expect("is fine");
+            prop_assert_eq!(submission.payload.get(), text);
+        }
+    }
+}

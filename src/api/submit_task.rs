@@ -1,0 +1,100 @@
+//! `POST /{type}`: takes a submission.
+
+use std::sync::Arc;
+
+use actix_web::http::{StatusCode, header};
+use actix_web::{HttpRequest, web};
+
+use super::body::{self, Rules};
+use super::problem::{Code, Problem, ProblemBody};
+use super::submission::{self, Submission, SubmissionBody};
+use super::view::TaskView;
+use super::{Answer, Api, answer, digest, json_check, percent};
+use crate::config::TypePolicy;
+use crate::domain::{NewTask, Task, TaskId};
+use crate::store::Accepted;
+
+/// Submits a task.
+///
+/// Answers once the task is recorded; from then on it will be performed, whatever happens to this process or the broker.
+/// The same submission again answers 200 with the task that is there, so a request that got no answer can simply be repeated.
+#[utoipa::path(
+    post, path = "/{type}", operation_id = "submitTask", tag = "tasks",
+    params(("type" = String, Path, description = "A configured task type")),
+    request_body(content = SubmissionBody, content_type = "application/json"),
+    responses(
+        (status = 201, description = "Recorded", body = TaskView, headers(("Location" = String, description = "Where to read the task"))),
+        (status = 200, description = "The same submission was made before: the task as it stands", body = TaskView),
+        (status = 400, description = "`invalid_json`, `incomplete_body`, `bad_path`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "`unknown_task_type`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 408, description = "`body_timeout`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "`identifier_conflict`: other content under the same identifier", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 413, description = "`body_too_large`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 415, description = "`unsupported_media_type`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_submission`, with every problem", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 429, description = "`too_many_submissions`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
+        (status = 500, description = "`internal`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "`database_unavailable`, `overloaded`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
+    )
+)]
+pub async fn submit_task(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
+    let policy = api.task_type(&request)?;
+    let rules = Rules { limit: api.state.config.api.body_limit, timeout: api.state.limits.body_timeout, budget: &api.bodies };
+    let body = body::read(request.headers(), payload, rules).await?;
+    let text = json_check::check(&body.bytes).map_err(|fault| Problem::new(Code::InvalidJson, fault.to_string()))?;
+    let submission = submission::parse(text).map_err(|problems| Problem::invalid(Code::InvalidSubmission, problems))?;
+    drop(body);
+    record(&api, new_task(&api, policy, submission)).await
+}
+
+fn new_task(api: &Api, policy: &TypePolicy, submission: Submission) -> NewTask {
+    let Submission { identifier, payload, endpoints } = submission;
+    let now = api.state.clock.now();
+    NewTask {
+        id: TaskId::new(),
+        task_type: policy.name.clone(),
+        digest: digest::digest(payload.get(), &endpoints),
+        identifier,
+        payload,
+        endpoints,
+        start_time: now,
+        receive_by: now.after(policy.wait_for_endpoints_timeout),
+        expires_at: now.after(policy.expires_after),
+    }
+}
+
+/// How often a submission is tried whose twin was forgotten between being found and being read.
+const TRIES: u32 = 3;
+
+async fn record(api: &Api, task: NewTask) -> Answer {
+    for _ in 0..TRIES {
+        let (acceptor, submitted) = (api.state.acceptor.clone(), task.clone());
+        match api.run(async move { acceptor.submit(submitted).await }).await? {
+            Accepted::New => return created(&task),
+            Accepted::Existing { id, same: false } => return Err(Problem::identifier_conflict(id)),
+            Accepted::Existing { id, same: true } => {
+                let store = Arc::clone(&api.state.store);
+                if let Some(existing) = api.run(async move { store.find(id).await }).await? {
+                    return repeated(&existing);
+                }
+            }
+        }
+    }
+    Err(Problem::internal("a task of this identifier is found and then not, again and again"))
+}
+
+fn created(task: &NewTask) -> Answer {
+    let mut answer = answer(StatusCode::CREATED, &TaskView::accepted(task), task.payload.get().len() + 1024)?;
+    // A dot segment would not survive a client that resolves the address.
+    let name = match task.identifier.as_str() {
+        "." | ".." => task.id.to_string(),
+        identifier => percent::encode(identifier),
+    };
+    let location = format!("/{}/{name}", task.task_type);
+    answer.headers_mut().insert(header::LOCATION, location.parse().map_err(Problem::internal)?);
+    Ok(answer)
+}
+
+fn repeated(task: &Task) -> Answer {
+    answer(StatusCode::OK, &TaskView::of(task), task.payload.get().len() + 1024)
+}

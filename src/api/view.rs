@@ -1,0 +1,339 @@
+//! Tasks, responses and endpoints as they are sent: borrowed from what the store gave, payloads as the text they are.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use crate::domain::{AttemptError, Counts, EndpointName, NewTask, Response, ResponseStatus, Task, TaskId, TaskStatus, TaskType, Timestamp};
+use crate::store::EndpointRecord;
+
+/// A task.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Task)]
+pub struct TaskView<'a> {
+    /// Our name for it.
+    #[schema(value_type = uuid::Uuid)]
+    pub id: TaskId,
+    /// The customer's name for it.
+    pub identifier: &'a str,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub task_type: &'a str,
+    /// Where it stands.
+    pub status: TaskStatus,
+    /// When it was accepted.
+    #[schema(value_type = String, format = DateTime)]
+    pub start_time: Timestamp,
+    /// The endpoints asked for; empty means whoever was subscribed.
+    #[schema(value_type = Vec<String>)]
+    pub endpoints: Names<'a>,
+    /// The customer's data.
+    #[schema(value_type = serde_json::Value)]
+    pub payload: &'a RawValue,
+    /// How its expected endpoints stand.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// When the broker first confirmed it.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    pub published_at: Option<Timestamp>,
+    /// When it ended.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    pub finished_at: Option<Timestamp>,
+    /// When every expected endpoint should have received it.
+    #[schema(value_type = String, format = DateTime)]
+    pub receive_by: Timestamp,
+    /// When it is given up.
+    #[schema(value_type = String, format = DateTime)]
+    pub expires_at: Timestamp,
+    /// The endpoints that must answer it and have not received it. Only where a single task is read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Vec<String>, required = false)]
+    pub missing: Option<Names<'a>>,
+}
+
+impl<'a> TaskView<'a> {
+    /// A task as the ledger has it.
+    pub fn of(task: &'a Task) -> Self {
+        Self {
+            id: task.id,
+            identifier: task.identifier.as_str(),
+            task_type: task.task_type.as_str(),
+            status: task.status,
+            start_time: task.start_time,
+            endpoints: Names(&task.endpoints),
+            payload: &task.payload,
+            counts: task.counts,
+            published_at: task.published_at,
+            finished_at: task.finished_at,
+            receive_by: task.receive_by,
+            expires_at: task.expires_at,
+            missing: None,
+        }
+    }
+
+    /// A task that has just been recorded.
+    pub fn accepted(task: &'a NewTask) -> Self {
+        Self {
+            id: task.id,
+            identifier: task.identifier.as_str(),
+            task_type: task.task_type.as_str(),
+            status: TaskStatus::Created,
+            start_time: task.start_time,
+            endpoints: Names(&task.endpoints),
+            payload: &task.payload,
+            counts: Counts::default(),
+            published_at: None,
+            finished_at: None,
+            receive_by: task.receive_by,
+            expires_at: task.expires_at,
+            missing: None,
+        }
+    }
+}
+
+/// Endpoint names, written without a copy of each.
+#[derive(Debug, Clone, Copy)]
+pub struct Names<'a>(pub &'a [EndpointName]);
+
+impl Serialize for Names<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(self.0.iter().map(EndpointName::as_str))
+    }
+}
+
+/// What one endpoint did with the task.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TaskResponse)]
+pub struct ResponseView<'a> {
+    /// The task's id, `/`, the endpoint.
+    #[schema(value_type = String)]
+    id: ResponseId<'a>,
+    /// The task.
+    #[schema(value_type = uuid::Uuid)]
+    task_id: TaskId,
+    /// Who answers.
+    endpoint: &'a str,
+    /// Where it stands.
+    status: ResponseStatus,
+    /// 0 for success; null until finished.
+    #[schema(required = true)]
+    errnr: Option<i32>,
+    /// What went wrong, empty on success.
+    errmsg: &'a str,
+    /// What the handler answered.
+    #[schema(value_type = Option<serde_json::Value>, required = true)]
+    payload: Option<&'a RawValue>,
+    /// The attempt that decided, from 1; 0 before the first.
+    attempt: u32,
+    /// What earlier attempts died of.
+    attempts: &'a [AttemptError],
+    /// Percent done as the handler last said.
+    #[schema(required = true)]
+    progress: Option<u8>,
+    /// The last lines the handler logged.
+    #[schema(required = true)]
+    log: Option<&'a str>,
+    /// When it was learnt that the endpoint has the task.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    start_time: Option<Timestamp>,
+    /// When anything here last changed.
+    #[schema(value_type = String, format = DateTime)]
+    last_modified_time: Timestamp,
+}
+
+impl<'a> ResponseView<'a> {
+    /// A response as the ledger has it.
+    pub fn of(response: &'a Response) -> Self {
+        Self {
+            id: ResponseId(response.task_id, &response.endpoint),
+            task_id: response.task_id,
+            endpoint: response.endpoint.as_str(),
+            status: response.status,
+            errnr: response.errnr,
+            errmsg: &response.errmsg,
+            payload: response.payload.as_deref(),
+            attempt: response.attempt,
+            attempts: &response.attempts,
+            progress: response.progress,
+            log: response.log.as_deref(),
+            start_time: response.start_time,
+            last_modified_time: response.last_modified_time,
+        }
+    }
+}
+
+/// `<task id>/<endpoint>`.
+#[derive(Debug)]
+pub struct ResponseId<'a>(TaskId, &'a EndpointName);
+
+impl fmt::Display for ResponseId<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.0, self.1)
+    }
+}
+
+impl Serialize for ResponseId<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+/// A task with what became of it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TaskWithResponses)]
+pub struct TaskWithResponses<'a> {
+    /// The task, with the endpoints that are missing.
+    pub task: TaskView<'a>,
+    /// What its endpoints did, by endpoint.
+    #[serde(rename = "taskResponseList")]
+    #[schema(value_type = Vec<ResponseView<'a>>)]
+    pub responses: Responses<'a>,
+}
+
+/// Responses, turned into views one at a time as they are written.
+#[derive(Debug, Clone, Copy)]
+pub struct Responses<'a>(pub &'a [Response]);
+
+impl Serialize for Responses<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(self.0.iter().map(ResponseView::of))
+    }
+}
+
+/// A page of tasks.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TaskPage)]
+pub struct TaskPage<'a> {
+    /// The tasks, newest first.
+    pub tasks: Vec<TaskView<'a>>,
+    /// Where to go on; null at the end.
+    #[schema(required = true)]
+    pub next_cursor: Option<String>,
+}
+
+/// A page of endpoints.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = EndpointPage)]
+pub struct EndpointPage<'a> {
+    /// The endpoints, by name.
+    pub endpoints: Vec<EndpointView<'a>>,
+    /// Where to go on; null at the end.
+    #[schema(required = true)]
+    pub next_cursor: Option<String>,
+}
+
+/// An endpoint as its presence has shown it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Endpoint)]
+pub struct EndpointView<'a> {
+    /// Its name.
+    name: &'a str,
+    /// When it was last heard of.
+    #[schema(value_type = String, format = DateTime)]
+    last_seen: Timestamp,
+    /// Its version of the program.
+    version: &'a str,
+    /// The task types it is known for.
+    types: Vec<SubscriptionView<'a>>,
+}
+
+/// Whether an endpoint takes tasks of a type.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Subscription)]
+pub struct SubscriptionView<'a> {
+    /// The type.
+    #[serde(rename = "type")]
+    task_type: &'a str,
+    /// Whether it does now.
+    subscribed: bool,
+}
+
+impl<'a> EndpointView<'a> {
+    /// An endpoint as the ledger has it.
+    pub fn of(record: &'a EndpointRecord) -> Self {
+        let subscription =
+            |(task_type, subscribed): &'a (TaskType, bool)| SubscriptionView { task_type: task_type.as_str(), subscribed: *subscribed };
+        Self {
+            name: record.name.as_str(),
+            last_seen: record.last_seen,
+            version: &record.version,
+            types: record.subscriptions.iter().map(subscription).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::json;
+
+    fn names(names: &[&str]) -> Vec<EndpointName> {
+        names.iter().map(|name| name.parse().expect("a name")).collect()
+    }
+
+    fn task() -> Task {
+        let time = Timestamp::from_micros(1_700_000_000_123_456);
+        Task {
+            id: TaskId(uuid::Uuid::from_u128(7)),
+            identifier: "e7bd91d0".parse().expect("an identifier"),
+            task_type: "backup".parse().expect("a type"),
+            status: TaskStatus::Incomplete,
+            payload: serde_json::from_str(r#"{"b": 1.0, "a": 12345678901234567890}"#).expect("JSON"),
+            endpoints: names(&["console1", "console2"]),
+            counts: Counts { expected: 2, received: 1, finished: 1, failed: 1, ..Counts::default() },
+            start_time: time,
+            published_at: Some(time),
+            finished_at: None,
+            receive_by: time,
+            expires_at: time,
+        }
+    }
+
+    #[test]
+    fn a_task_has_the_fields_of_the_contract() {
+        let task = task();
+        let missing = names(&["console2"]);
+        let view = TaskView { missing: Some(Names(&missing)), ..TaskView::of(&task) };
+        assert_eq!(
+            serde_json::to_string(&view).expect("serialises"),
+            concat!(
+                r#"{"id":"00000000-0000-0000-0000-000000000007","identifier":"e7bd91d0","type":"backup","status":"INCOMPLETE","#,
+                r#""start_time":"2023-11-14T22:13:20.123456Z","endpoints":["console1","console2"],"#,
+                r#""payload":{"b": 1.0, "a": 12345678901234567890},"#,
+                r#""expected":2,"received":1,"finished":1,"failed":1,"canceled":0,"expired":0,"#,
+                r#""published_at":"2023-11-14T22:13:20.123456Z","finished_at":null,"#,
+                r#""receive_by":"2023-11-14T22:13:20.123456Z","expires_at":"2023-11-14T22:13:20.123456Z","missing":["console2"]}"#
+            )
+        );
+        assert!(!serde_json::to_string(&TaskView::of(&task)).expect("serialises").contains("missing"));
+    }
+
+    #[test]
+    fn a_response_has_the_fields_of_the_contract() {
+        let response = Response {
+            task_id: TaskId(uuid::Uuid::from_u128(7)),
+            endpoint: "console1".parse().expect("a name"),
+            status: ResponseStatus::Finished,
+            errnr: Some(32),
+            errmsg: "could not backup!".to_owned(),
+            payload: Some(json(&"x")),
+            attempt: 2,
+            attempts: vec![AttemptError { attempt: 1, errnr: 75, errmsg: "busy".to_owned() }],
+            progress: Some(80),
+            log: None,
+            start_time: None,
+            last_modified_time: Timestamp::from_micros(0),
+        };
+        assert_eq!(
+            serde_json::to_string(&ResponseView::of(&response)).expect("serialises"),
+            concat!(
+                r#"{"id":"00000000-0000-0000-0000-000000000007/console1","task_id":"00000000-0000-0000-0000-000000000007","#,
+                r#""endpoint":"console1","status":"FINISHED","errnr":32,"errmsg":"could not backup!","payload":"x","attempt":2,"#,
+                r#""attempts":[{"attempt":1,"errnr":75,"errmsg":"busy"}],"progress":80,"log":null,"start_time":null,"#,
+                r#""last_modified_time":"1970-01-01T00:00:00.000000Z"}"#
+            )
+        );
+    }
+}
