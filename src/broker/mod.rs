@@ -6,6 +6,7 @@
 //! What it promises: a message whose publish answered `Ok` was accepted by the broker; a delivery that was not
 //! acknowledged comes again. What it does not: that a message arrives. The ledger asks again (`reconciler`).
 
+pub mod amqp;
 pub mod memory;
 pub mod wire;
 

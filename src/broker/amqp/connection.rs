@@ -1,0 +1,307 @@
+//! One connection to RabbitMQ, for ever.
+//!
+//! Owns connecting, declaring what the role needs, noticing that the link is dead, tearing it down and trying again. Users
+//! see a [`watch`] of the present [`Session`] and tell it when anything on it failed; they never repair a connection, they
+//! wait for the next. The client library's own recovery stays off: it gives up after a number of tries and says nothing,
+//! and it replays a topology that one missing queue can wedge.
+
+use std::fmt;
+use std::future::Future;
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use lapin::tcp::{AsyncTcpStream, OwnedTLSConfig};
+use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
+use lapin::{Channel, Connection, ConnectionProperties, Event};
+use tokio::sync::watch;
+use tokio::time::{interval, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::topology::{self, Names};
+use super::{AmqpOptions, Role};
+use crate::backoff::Backoff;
+
+/// For a connection to be made, the handshake included. The library has no deadline of its own: a port that accepts and
+/// stays silent would hold it for ever.
+const CONNECT_TIME: Duration = Duration::from_secs(10);
+/// For one answer of the broker.
+pub(super) const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// For the polite end of a connection that is to be given up anyway.
+const CLOSE_TIME: Duration = Duration::from_secs(2);
+/// A link that held this long was a good one: the next failure starts the backoff anew.
+const HEALTHY_TIME: Duration = Duration::from_secs(60);
+/// How often the state of the connection is looked at, besides listening to its events.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Why something on a link failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LinkError {
+    #[error("no answer to {what} within {} s", limit.as_secs())]
+    Silent { what: &'static str, limit: Duration },
+    #[error("{what}: {source}")]
+    Amqp { what: &'static str, source: lapin::Error },
+    #[error("`{name}` is too long for a name in AMQP")]
+    Name { name: String },
+    #[error("{0}")]
+    Ended(&'static str),
+}
+
+impl LinkError {
+    /// Whether the broker ended a channel with this, and not the connection.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Amqp { source, .. } if source.is_amqp_soft_error())
+    }
+}
+
+/// Waits for an answer of the broker, but not for ever.
+pub(super) async fn within<T>(what: &'static str, answer: impl Future<Output = lapin::Result<T>>) -> Result<T, LinkError> {
+    match timeout(ANSWER_TIME, answer).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(source)) => Err(LinkError::Amqp { what, source }),
+        Err(_) => Err(LinkError::Silent { what, limit: ANSWER_TIME }),
+    }
+}
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// An endpoint's only one.
+    All,
+    /// Apart, because a broker under a memory or disk alarm stops reading from connections that publish, and with the
+    /// messages the acknowledgements on them.
+    Publish,
+    /// Apart for the same reason.
+    Consume,
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::All => "all",
+            Self::Publish => "publish",
+            Self::Consume => "consume",
+        })
+    }
+}
+
+/// The present connection, declared and ready.
+pub(super) struct Session {
+    connection: Connection,
+    socket: Option<TcpStream>,
+    broken: CancellationToken,
+    purpose: Purpose,
+    safe_url: String,
+}
+
+impl Session {
+    pub(super) async fn channel(&self) -> Result<Channel, LinkError> {
+        within("opening a channel", self.connection.create_channel()).await
+    }
+
+    /// Whether the broker takes no messages now because its memory or disk runs short.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.connection.status().blocked()
+    }
+
+    /// Bytes of one frame at most; the headers of a message must fit into one.
+    pub(super) fn frame_max(&self) -> usize {
+        usize::try_from(self.connection.configuration().frame_max()).unwrap_or(usize::MAX)
+    }
+
+    /// Gives the connection up: everything on it is torn down and made again.
+    pub(super) fn fail(&self, error: &dyn fmt::Display) {
+        if !self.broken.is_cancelled() {
+            warn!(broker = %self.safe_url, purpose = %self.purpose, "lost the link to the broker: {error}");
+            self.broken.cancel();
+        }
+    }
+
+    pub(super) async fn broken(&self) {
+        self.broken.cancelled().await;
+    }
+
+    /// Waits until the connection is dead, as far as the library knows.
+    async fn died(&self) {
+        let mut events = std::pin::pin!(self.connection.events_listener());
+        let mut look = interval(LOOK_EVERY);
+        loop {
+            let seen = tokio::select! {
+                event = events.next() => match event {
+                    Some(Event::Error(error)) => error.to_string(),
+                    Some(Event::ConnectionBlocked(reason)) => {
+                        warn!(broker = %self.safe_url, "the broker takes no messages: {reason}");
+                        continue;
+                    }
+                    Some(Event::ConnectionUnblocked) => {
+                        info!(broker = %self.safe_url, "the broker takes messages again");
+                        continue;
+                    }
+                    Some(_) => continue,
+                    None => "the connection ended".to_owned(),
+                },
+                _ = look.tick() => "the connection ended".to_owned(),
+            };
+            // An event may be about one channel; those who use that channel see to it.
+            if !self.connection.status().connected() {
+                self.fail(&seen);
+                return;
+            }
+        }
+    }
+
+    async fn end(&self) {
+        if self.connection.status().connected() {
+            let goodbye = self.connection.close(200, "closing".into());
+            if !matches!(timeout(CLOSE_TIME, goodbye).await, Ok(Ok(()))) {
+                warn!(broker = %self.safe_url, purpose = %self.purpose, "the broker did not answer the goodbye");
+            }
+        }
+        shut(self.socket.as_ref());
+    }
+}
+
+/// Ends the library's thread for this connection, whatever state it is in: it leaves when its socket does.
+fn shut(socket: Option<&TcpStream>) {
+    if let Some(socket) = socket {
+        // An error means that the other side was faster.
+        let _ = socket.shutdown(Shutdown::Both);
+    }
+}
+
+/// The present session, if there is one.
+pub(super) type Sessions = watch::Receiver<Option<Arc<Session>>>;
+
+/// Waits for a session that is not broken.
+pub(super) async fn next_session(sessions: &mut Sessions) -> Option<Arc<Session>> {
+    loop {
+        let present = sessions.borrow_and_update().clone();
+        if let Some(session) = present.filter(|session| !session.broken.is_cancelled()) {
+            return Some(session);
+        }
+        sessions.changed().await.ok()?;
+    }
+}
+
+/// Keeps a connection until told to stop.
+pub(super) async fn supervise(
+    options: Arc<AmqpOptions>,
+    purpose: Purpose,
+    sessions: watch::Sender<Option<Arc<Session>>>,
+    stop: CancellationToken,
+) {
+    let mut failures = 0;
+    loop {
+        let established = tokio::select! {
+            established = establish(&options, purpose) => established,
+            () = stop.cancelled() => return,
+        };
+        match established {
+            Ok(session) => {
+                info!(broker = %session.safe_url, %purpose, "connected to the broker");
+                let session = Arc::new(session);
+                sessions.send_replace(Some(Arc::clone(&session)));
+                let since = Instant::now();
+                tokio::select! {
+                    () = session.broken() => {}
+                    () = session.died() => {}
+                    () = stop.cancelled() => {}
+                }
+                sessions.send_replace(None);
+                session.broken.cancel();
+                session.end().await;
+                if since.elapsed() >= HEALTHY_TIME {
+                    failures = 0;
+                }
+            }
+            Err(error) => warn!(broker = %options.safe_url(), %purpose, "cannot connect to the broker: {error}"),
+        }
+        failures += 1;
+        tokio::select! {
+            () = tokio::time::sleep(Backoff::CONNECTION.jittered(failures)) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn establish(options: &AmqpOptions, purpose: Purpose) -> Result<Session, LinkError> {
+    let (connection, socket) = connect(options, purpose).await?;
+    let session = Session { connection, socket, broken: CancellationToken::new(), purpose, safe_url: options.safe_url() };
+    match declare(options, &session).await {
+        Ok(()) => Ok(session),
+        Err(error) => {
+            session.end().await;
+            Err(error)
+        }
+    }
+}
+
+async fn declare(options: &AmqpOptions, session: &Session) -> Result<(), LinkError> {
+    let names = Names::new(&options.message_queue.exchange);
+    let channel = session.channel().await?;
+    match &options.role {
+        Role::Api { types } => topology::declare_api(&channel, &names, types).await?,
+        Role::Endpoint => topology::declare_endpoint(&channel, &names).await?,
+    }
+    within("closing a channel", channel.close(200, "declared".into())).await
+}
+
+/// Connects within the time limit. The socket comes along so that it can be shut when the library does not let go of it.
+async fn connect(options: &AmqpOptions, purpose: Purpose) -> Result<(Connection, Option<TcpStream>), LinkError> {
+    const WHAT: &str = "connecting";
+    let failed = |source| LinkError::Amqp { what: WHAT, source };
+    let name = format!("{} ({purpose})", options.name);
+    // No `enable_auto_recover`: see the head of this file.
+    let properties = ConnectionProperties::default().with_connection_name(name.into());
+    let socket = Arc::new(Mutex::new(None));
+    let slot = Arc::clone(&socket);
+    let opened = Connection::connector(
+        address(options),
+        lapin::runtime::default_runtime().map_err(failed)?,
+        async move |uri: AMQPUri, runtime| {
+            // Resolved at each attempt: the name may point elsewhere by now.
+            let host = uri.authority.host.as_str();
+            let addresses: Vec<_> = tokio::net::lookup_host((host, uri.authority.port)).await?.collect();
+            let stream = AsyncTcpStream::connect(&runtime, addresses).await?;
+            if let AsyncTcpStream::Plain(plain) = &stream {
+                let copy = plain.get_ref().as_fd().try_clone_to_owned()?;
+                *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(TcpStream::from(copy));
+            }
+            match uri.scheme {
+                AMQPScheme::AMQP => Ok(stream),
+                AMQPScheme::AMQPS => Ok(stream.into_tls(host, OwnedTLSConfig::default().as_ref()).await?),
+            }
+        },
+        properties,
+    );
+    let opened = timeout(CONNECT_TIME, opened).await;
+    let socket = socket.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let error = match opened {
+        Ok(Ok(connection)) => return Ok((connection, socket)),
+        Ok(Err(source)) => failed(source),
+        Err(_) => LinkError::Silent { what: WHAT, limit: CONNECT_TIME },
+    };
+    shut(socket.as_ref());
+    Err(error)
+}
+
+/// Never to be logged: its Debug output shows the password.
+fn address(options: &AmqpOptions) -> AMQPUri {
+    let config = &options.message_queue;
+    AMQPUri {
+        scheme: if config.tls { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
+        authority: AMQPAuthority {
+            userinfo: AMQPUserInfo { username: config.username.clone(), password: config.password.reveal().to_owned() },
+            host: config.host.clone(),
+            port: config.port,
+        },
+        vhost: config.virtual_host.clone(),
+        query: AMQPQueryString {
+            heartbeat: Some(u16::try_from(options.heartbeat.as_secs()).unwrap_or(u16::MAX).max(1)),
+            ..AMQPQueryString::default()
+        },
+    }
+}

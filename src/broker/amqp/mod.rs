@@ -1,0 +1,233 @@
+//! The broker behind RabbitMQ.
+//!
+//! `connection` keeps a link · `topology` declares · `publisher` and `parts` send · `consumer` and `lane` receive. Each
+//! task here owns its channels alone; they meet in the present session of a connection, which any of them may give up.
+
+mod connection;
+mod consumer;
+mod lane;
+mod parts;
+mod publisher;
+mod topology;
+
+use std::collections::{BTreeSet, HashSet};
+use std::fmt;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use self::connection::{LinkError, Purpose, Session, Sessions, supervise};
+use self::consumer::{NamedOnly, Subscriber};
+use self::publisher::{Job, Publisher, disconnected};
+use self::topology::Names;
+use super::{Broker, BrokerError, Consumer, Link, Message, SharedBroker, Source};
+use crate::config::MessageQueue;
+use crate::domain::{EndpointName, TaskType};
+
+/// How often a side that has nothing to say shows that it lives. Twice this in silence ends the connection: early enough
+/// to notice a dead link within the time a person waits, late enough not to take a busy machine for one.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// For everything on its way when the broker is closed.
+const CLOSE_TIME: Duration = Duration::from_secs(10);
+/// Calls to publish that wait for the publisher.
+const JOBS: usize = 64;
+
+/// Who connects, which decides what is declared and over how many connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// An API process: publishes tasks, consumes responses and presence, over a connection each.
+    Api {
+        /// The configured types; their exchanges are declared before anybody publishes.
+        types: Vec<TaskType>,
+    },
+    /// An endpoint process: one connection, because there are thousands of them.
+    Endpoint,
+}
+
+/// How to connect.
+#[derive(Debug, Clone)]
+pub struct AmqpOptions {
+    /// Where to, and as whom.
+    pub message_queue: MessageQueue,
+    /// As what.
+    pub role: Role,
+    /// What the broker's own tools show for this connection.
+    pub name: String,
+    /// See [`HEARTBEAT`]; in seconds on the wire, and the broker may ask for less.
+    pub heartbeat: Duration,
+}
+
+impl AmqpOptions {
+    /// The usual options.
+    pub fn new(message_queue: MessageQueue, role: Role) -> Self {
+        let name = match role {
+            Role::Api { .. } => "tasker api",
+            Role::Endpoint => "tasker endpoint",
+        };
+        Self { message_queue, role, name: name.to_owned(), heartbeat: HEARTBEAT }
+    }
+
+    /// The address without password, for logs and errors.
+    pub fn safe_url(&self) -> String {
+        let MessageQueue { host, port, username, virtual_host, tls, .. } = &self.message_queue;
+        let scheme = if *tls { "amqps" } else { "amqp" };
+        format!("{scheme}://{username}@{host}:{port}/{virtual_host}")
+    }
+}
+
+/// The broker behind RabbitMQ.
+pub struct AmqpBroker {
+    safe_url: String,
+    names: Names,
+    publishing: watch::Receiver<Link>,
+    jobs: mpsc::Sender<Job>,
+    consuming: Sessions,
+    named_only: NamedOnly,
+    /// Ends those who publish and consume, once they have finished what is on its way.
+    closing: CancellationToken,
+    workers: TaskTracker,
+    /// Ends the connections, after those.
+    stop: CancellationToken,
+    supervisors: TaskTracker,
+}
+
+impl AmqpBroker {
+    /// Starts to connect in the background, and returns at once. To be called on a tokio runtime.
+    pub fn start(options: AmqpOptions) -> SharedBroker {
+        let options = Arc::new(options);
+        let (closing, stop) = (CancellationToken::new(), CancellationToken::new());
+        let (workers, supervisors) = (TaskTracker::new(), TaskTracker::new());
+        let keep = |purpose| -> Sessions {
+            let (sessions, present) = watch::channel(None::<Arc<Session>>);
+            supervisors.spawn(supervise(Arc::clone(&options), purpose, sessions, stop.clone()));
+            present
+        };
+        let (publish, consuming) = match options.role {
+            Role::Api { .. } => (keep(Purpose::Publish), keep(Purpose::Consume)),
+            Role::Endpoint => {
+                let only = keep(Purpose::All);
+                (only.clone(), only)
+            }
+        };
+        let (link, publishing) = watch::channel(Link::default());
+        let (jobs, queue) = mpsc::channel(JOBS);
+        let names = Names::new(&options.message_queue.exchange);
+        let safe_url = options.safe_url();
+        let publisher =
+            Publisher { names: names.clone(), safe_url: safe_url.clone(), sessions: publish, jobs: queue, link, closing: closing.clone() };
+        workers.spawn(publisher.run());
+        let named_only = NamedOnly::default();
+        Arc::new(Self { safe_url, names, publishing, jobs, consuming, named_only, closing, workers, stop, supervisors })
+    }
+
+    fn named_only(&self) -> std::sync::MutexGuard<'_, HashSet<(TaskType, EndpointName)>> {
+        self.named_only.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn leave_fanout(&self, subscriptions: &[(TaskType, EndpointName)]) -> Result<(), BrokerError> {
+        let session = self.consuming.borrow().clone().ok_or_else(|| disconnected(&self.safe_url))?;
+        let left: Result<(), LinkError> = async {
+            // A channel of its own: an error here must not end a channel that consumes.
+            let channel = session.channel().await?;
+            topology::leave_fanout(&channel, &self.names, subscriptions).await?;
+            connection::within("closing a channel", channel.close(200, "left".into())).await
+        }
+        .await;
+        left.map_err(|error| BrokerError::Unconfirmed { reason: error.to_string() })
+    }
+}
+
+#[async_trait]
+impl Broker for AmqpBroker {
+    async fn publish(&self, messages: Vec<Message>) -> Vec<Result<(), BrokerError>> {
+        let count = messages.len();
+        let all = |error: BrokerError| vec![Err(error); count];
+        if self.closing.is_cancelled() {
+            return all(BrokerError::Closed);
+        }
+        if !self.publishing.borrow().up {
+            return all(disconnected(&self.safe_url));
+        }
+        let (reply, answer) = oneshot::channel();
+        if self.jobs.send(Job { messages, reply }).await.is_err() {
+            return all(BrokerError::Closed);
+        }
+        answer.await.unwrap_or_else(|_| all(BrokerError::Unconfirmed { reason: "the publisher ended".to_owned() }))
+    }
+
+    async fn consume(&self, source: Source, prefetch: u16) -> Result<Consumer, BrokerError> {
+        if self.closing.is_cancelled() {
+            return Err(BrokerError::Closed);
+        }
+        // A name that is given twice would be refused by the broker, with ourselves as the other process.
+        let source = match source {
+            Source::Tasks(names) => Source::Tasks(names.into_iter().collect::<BTreeSet<_>>().into_iter().collect()),
+            other => other,
+        };
+        if let Source::Tasks(names) = &source {
+            let mut named_only = self.named_only();
+            names.iter().for_each(|name| drop(named_only.remove(name)));
+        }
+        // 0 would mean "without bound" to the broker.
+        let prefetch = prefetch.max(1);
+        let (deliveries, receiver) = mpsc::channel(usize::from(prefetch));
+        let (link, state) = watch::channel(Link::default());
+        let subscriber = Subscriber {
+            names: self.names.clone(),
+            source,
+            prefetch,
+            sessions: self.consuming.clone(),
+            deliveries,
+            link,
+            named_only: Arc::clone(&self.named_only),
+            closing: self.closing.clone(),
+            warned: HashSet::new(),
+        };
+        self.workers.spawn(subscriber.run());
+        Ok(Consumer { deliveries: receiver, link: state })
+    }
+
+    async fn unsubscribe(&self, subscriptions: Vec<(TaskType, EndpointName)>) -> Result<(), BrokerError> {
+        if self.closing.is_cancelled() {
+            return Err(BrokerError::Closed);
+        }
+        // First: a reconnect in between must not bind them again.
+        self.named_only().extend(subscriptions.iter().cloned());
+        self.leave_fanout(&subscriptions).await
+    }
+
+    fn link(&self) -> watch::Receiver<Link> {
+        self.publishing.clone()
+    }
+
+    async fn close(&self) {
+        self.closing.cancel();
+        self.workers.close();
+        if timeout(CLOSE_TIME, self.workers.wait()).await.is_err() {
+            warn!(broker = %self.safe_url, "closing with messages that the broker did not confirm");
+        }
+        self.stop.cancel();
+        self.supervisors.close();
+        self.supervisors.wait().await;
+    }
+}
+
+impl Drop for AmqpBroker {
+    /// Forgotten without [`Broker::close`]: nothing is waited for, but nothing is left running.
+    fn drop(&mut self) {
+        self.closing.cancel();
+        self.stop.cancel();
+    }
+}
+
+impl fmt::Debug for AmqpBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AmqpBroker").field("url", &self.safe_url).finish()
+    }
+}

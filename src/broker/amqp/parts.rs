@@ -1,0 +1,198 @@
+//! From a message to what is really published: exchange, routing key, properties. Pure but for the names.
+//!
+//! Many endpoints in one publish is RabbitMQ's sender-selected distribution: the routing key names the first, a header the
+//! others. Tasks by name use `BCC`, which the broker takes away again, so that a copy does not carry everyone's name.
+//! Control uses `CC`, which stays, since one process may serve many endpoints through its one control queue and must learn
+//! which of them are meant; so control is split into small groups.
+
+use bytes::Bytes;
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldArray, FieldTable, LongString, ShortString};
+
+use super::connection::LinkError;
+use super::topology::{Names, control_key, short};
+use crate::broker::{Address, Message};
+use crate::domain::TaskType;
+
+/// Bytes of names in one header. Headers must fit into one frame, or the connection dies.
+const HEADER_BYTES: usize = 32 << 10;
+/// Endpoints in one control message; each of them receives all these names.
+const CONTROL_GROUP: usize = 64;
+/// What an entry of a header's list takes besides its text.
+const ENTRY_BYTES: usize = 5;
+/// The header with the reason of a dead message.
+const REASON: &str = "x-reason";
+/// Bytes of a reason that are kept.
+const REASON_BYTES: usize = 1024;
+/// The header with the further routing keys of a control message.
+const CC: &str = "CC";
+
+/// One `basic.publish`.
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    pub(super) exchange: ShortString,
+    pub(super) routing_key: ShortString,
+    pub(super) properties: BasicProperties,
+    pub(super) body: Bytes,
+}
+
+/// The type whose exchanges a message needs.
+pub(super) fn needed_type(message: &Message) -> Option<&TaskType> {
+    match &message.to {
+        Address::All(task_type) | Address::Named(task_type, _) => Some(task_type),
+        _ => None,
+    }
+}
+
+/// Splits a message into publishes; none if it names nobody.
+pub(super) fn parts(names: &Names, message: &Message, frame_max: usize) -> Result<Vec<Part>, LinkError> {
+    let properties = properties(message);
+    let part = |exchange, routing_key, properties| Part { exchange, routing_key, properties, body: message.body.clone() };
+    let one = |exchange| Ok(vec![part(exchange, ShortString::default(), properties.clone())]);
+    let many = |exchange: ShortString, keys: Vec<String>, header: &'static str, most: usize| {
+        let budget = HEADER_BYTES.min(frame_max / 2);
+        groups(keys, most, budget)
+            .into_iter()
+            .map(|(first, others)| {
+                let mut properties = properties.clone();
+                if !others.is_empty() {
+                    let others: Vec<_> = others.into_iter().map(|key| AMQPValue::LongString(key.into())).collect();
+                    let mut headers = FieldTable::default();
+                    headers.insert(header.into(), AMQPValue::FieldArray(FieldArray::from(others)));
+                    properties = properties.with_headers(headers);
+                }
+                Ok(part(exchange.clone(), short(first)?, properties))
+            })
+            .collect()
+    };
+    match &message.to {
+        Address::All(task_type) => one(names.fanout(task_type)?),
+        Address::Responses => one(names.responses()?),
+        Address::Presence => one(names.presence()?),
+        Address::Named(task_type, endpoints) => {
+            let keys = endpoints.iter().map(ToString::to_string).collect();
+            many(names.direct(task_type)?, keys, "BCC", usize::MAX)
+        }
+        Address::Control(task_type, endpoints) => {
+            let keys = endpoints.iter().map(|endpoint| control_key(task_type, endpoint)).collect();
+            many(names.control()?, keys, CC, CONTROL_GROUP)
+        }
+        Address::Dead { reason } => {
+            let end = reason.floor_char_boundary(REASON_BYTES);
+            let mut headers = FieldTable::default();
+            headers.insert(REASON.into(), AMQPValue::LongString(LongString::from(&reason[..end])));
+            Ok(vec![part(names.dead()?, ShortString::default(), properties.clone().with_headers(headers))])
+        }
+    }
+}
+
+/// The endpoints' keys that a control message was sent to.
+pub(super) fn control_keys<'a>(routing_key: &'a str, properties: &'a BasicProperties) -> impl Iterator<Item = &'a str> {
+    let others = match properties.headers().as_ref().and_then(|headers| headers.inner().get(CC)) {
+        Some(AMQPValue::FieldArray(keys)) => keys.as_slice(),
+        _ => &[],
+    };
+    let others = others.iter().filter_map(|key| match key {
+        AMQPValue::LongString(key) => std::str::from_utf8(key.as_bytes()).ok(),
+        _ => None,
+    });
+    std::iter::once(routing_key).chain(others)
+}
+
+fn properties(message: &Message) -> BasicProperties {
+    let properties = BasicProperties::default()
+        .with_content_type(ShortString::from("application/json"))
+        .with_delivery_mode(if message.persistent { 2 } else { 1 });
+    match message.expires_in {
+        Some(span) => {
+            // In milliseconds. The broker closes the channel on a number beyond 32 bits.
+            let millis = span.as_millis().min(u128::from(u32::MAX));
+            properties.with_expiration(ShortString::from(millis.to_string()))
+        }
+        None => properties,
+    }
+}
+
+/// Routing key and further keys of each publish: at most so many keys, and so many bytes of further ones.
+fn groups(keys: Vec<String>, most: usize, budget: usize) -> Vec<(String, Vec<String>)> {
+    let mut groups: Vec<(String, Vec<String>)> = Vec::new();
+    let mut room = 0;
+    for key in keys {
+        let size = key.len() + ENTRY_BYTES;
+        match groups.last_mut() {
+            Some((_, others)) if room >= size && others.len() + 1 < most => {
+                room -= size;
+                others.push(key);
+            }
+            _ => {
+                room = budget;
+                groups.push((key, Vec::new()));
+            }
+        }
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn message(to: Address) -> Message {
+        Message { to, body: Bytes::from_static(b"{}"), persistent: true, expires_in: Some(Duration::from_secs(u64::MAX / 1000)) }
+    }
+
+    fn task_type() -> TaskType {
+        "worker".parse().expect("a type")
+    }
+
+    #[test]
+    fn goes_where_the_topology_says() {
+        let names = Names::new("ex");
+        let endpoints = vec!["a".parse().expect("a name"), "b.c".parse().expect("a name")];
+        let table = [
+            (Address::All(task_type()), "ex.worker", ""),
+            (Address::Named(task_type(), endpoints.clone()), "ex.worker.to", "a"),
+            (Address::Control(task_type(), endpoints), "ex.control", "worker.a"),
+            (Address::Responses, "ex.responses", ""),
+            (Address::Presence, "ex.presence", ""),
+            (Address::Dead { reason: "ä".repeat(1000) }, "ex.dead", ""),
+        ];
+        for (to, exchange, key) in table {
+            let parts = parts(&names, &message(to.clone()), 131_072).expect("names are short");
+            let [part] = &parts[..] else { panic!("{to:?} makes {} parts", parts.len()) };
+            assert_eq!((part.exchange.as_str(), part.routing_key.as_str()), (exchange, key), "{to:?}");
+            assert_eq!(part.properties.expiration().as_ref().map(ShortString::as_str), Some("4294967295"));
+        }
+        assert!(parts(&names, &message(Address::Named(task_type(), vec![])), 131_072).expect("names are short").is_empty());
+    }
+
+    #[test]
+    fn control_names_everyone_it_is_for() {
+        let endpoints: Vec<_> = (0..200).map(|n| format!("e{n}").parse().expect("a name")).collect();
+        let parts = parts(&Names::new("ex"), &message(Address::Control(task_type(), endpoints.clone())), 131_072).expect("names are short");
+        assert_eq!(parts.len(), 4);
+        let keys: Vec<_> = parts
+            .iter()
+            .flat_map(|part| control_keys(part.routing_key.as_str(), &part.properties).map(str::to_owned).collect::<Vec<_>>())
+            .collect();
+        assert_eq!(keys, endpoints.iter().map(|endpoint| control_key(&task_type(), endpoint)).collect::<Vec<_>>());
+    }
+
+    proptest! {
+        #[test]
+        fn groups_lose_nobody_and_fit(lengths in proptest::collection::vec(1usize..128, 0..400), most in 1usize..100, budget in 0usize..2000) {
+            let keys: Vec<String> = lengths.iter().map(|length| "x".repeat(*length)).collect();
+            let made = groups(keys.clone(), most, budget);
+            let again: Vec<String> = made.iter().flat_map(|(first, others)| std::iter::once(first).chain(others)).cloned().collect();
+            prop_assert_eq!(again, keys);
+            for (_, others) in &made {
+                prop_assert!(others.len() < most);
+                prop_assert!(others.iter().map(|key| key.len() + ENTRY_BYTES).sum::<usize>() <= budget);
+            }
+        }
+    }
+}

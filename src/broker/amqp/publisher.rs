@@ -1,0 +1,335 @@
+//! Publishes on one channel, from one task.
+//!
+//! Owns the channel in confirm mode and what is in flight on it. One task, because confirms of a channel that several
+//! tasks publish on can reach the wrong message. Pipelined: up to [`IN_FLIGHT`] publishes wait for their confirms, each of
+//! which is looked at for itself. A confirm that does not come leaves a message unknown, never "not sent".
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use futures::stream::{FuturesUnordered, StreamExt};
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::{Channel, Confirmation};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::connection::{LinkError, Session, Sessions, next_session, within};
+use super::parts::{Part, needed_type, parts};
+use super::topology::{self, Names};
+use crate::broker::{BrokerError, Link, Message};
+use crate::domain::TaskType;
+
+/// Publishes that wait for their confirms. The library's own buffers have no bound.
+const IN_FLIGHT: usize = 256;
+/// For a confirm, and for a message that waits to be sent because no confirms come.
+const CONFIRM_TIME: Duration = Duration::from_secs(30);
+/// How often the above is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Beyond this a broker closes the channel, and with it fails everybody's messages.
+const BODY_BYTES: usize = 16 << 20;
+
+/// Messages to publish and where to say what became of them.
+pub(super) struct Job {
+    pub(super) messages: Vec<Message>,
+    pub(super) reply: oneshot::Sender<Vec<Result<(), BrokerError>>>,
+}
+
+/// The task that publishes.
+pub(super) struct Publisher {
+    pub(super) names: Names,
+    pub(super) safe_url: String,
+    pub(super) sessions: Sessions,
+    pub(super) jobs: mpsc::Receiver<Job>,
+    pub(super) link: watch::Sender<Link>,
+    pub(super) closing: CancellationToken,
+}
+
+impl Publisher {
+    /// Publishes until closed and nothing is in flight.
+    pub(super) async fn run(mut self) {
+        loop {
+            let session = tokio::select! {
+                biased;
+                () = self.closing.cancelled() => return self.refuse_all(),
+                session = next_session(&mut self.sessions) => session,
+                // Those who asked just before the link went down.
+                Some(job) = self.jobs.recv() => {
+                    self.refuse(job);
+                    continue;
+                }
+            };
+            let Some(session) = session else { return self.refuse_all() };
+            let channel = match confirming_channel(&session).await {
+                Ok(channel) => channel,
+                Err(error) => {
+                    session.fail(&error);
+                    continue;
+                }
+            };
+            self.link.send_modify(|link| *link = Link { up: true, epoch: link.epoch + 1 });
+            let mut flight = Flight::new(channel);
+            let end = self.publish(&session, &mut flight).await;
+            self.link.send_modify(|link| link.up = false);
+            match end {
+                Ok(()) => return self.refuse_all(),
+                Err(error) => {
+                    session.fail(&error);
+                    flight.give_up(&self.safe_url, &error);
+                }
+            }
+        }
+    }
+
+    /// Publishes on one channel until it fails or the broker is closed.
+    async fn publish(&mut self, session: &Session, flight: &mut Flight) -> Result<(), LinkError> {
+        let mut look = interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            flight.fill(&self.names).await?;
+            tokio::select! {
+                biased;
+                () = session.broken() => return Err(LinkError::Ended("the connection ended")),
+                Some(confirmed) = flight.in_flight.next(), if !flight.in_flight.is_empty() => flight.settle(confirmed)?,
+                job = self.jobs.recv(), if flight.has_room() => match job {
+                    Some(job) => flight.accept(job, &self.names, session.frame_max()),
+                    None => return Ok(()),
+                },
+                _ = look.tick() => {
+                    let blocked = session.is_blocked();
+                    // Those who look at the link before they publish need not wait for the time limit.
+                    self.link.send_if_modified(|link| std::mem::replace(&mut link.up, !blocked) == blocked);
+                    if flight.give_up_overdue(&self.safe_url) && !blocked {
+                        return Err(LinkError::Silent { what: "a message", limit: CONFIRM_TIME });
+                    }
+                }
+                () = self.closing.cancelled(), if flight.is_idle() => return Ok(()),
+            }
+        }
+    }
+
+    fn refuse(&self, job: Job) {
+        let error = if self.closing.is_cancelled() { BrokerError::Closed } else { disconnected(&self.safe_url) };
+        // The caller may have gone.
+        let _ = job.reply.send(vec![Err(error); job.messages.len()]);
+    }
+
+    fn refuse_all(mut self) {
+        self.jobs.close();
+        while let Ok(job) = self.jobs.try_recv() {
+            self.refuse(job);
+        }
+    }
+}
+
+pub(super) fn disconnected(safe_url: &str) -> BrokerError {
+    BrokerError::Disconnected { safe_url: safe_url.to_owned() }
+}
+
+async fn confirming_channel(session: &Session) -> Result<Channel, LinkError> {
+    let channel = session.channel().await?;
+    within("turning on confirms", channel.confirm_select(ConfirmSelectOptions::default())).await?;
+    Ok(channel)
+}
+
+/// Which message of which job a publish belongs to.
+#[derive(Clone, Copy)]
+struct Place {
+    job: u64,
+    message: usize,
+}
+
+struct Confirmed {
+    place: Place,
+    answer: lapin::Result<Confirmation>,
+}
+
+type Publishing = Pin<Box<dyn Future<Output = Confirmed> + Send>>;
+
+/// What is on its way through one channel.
+struct Flight {
+    channel: Channel,
+    /// Types whose exchanges this channel has seen declared.
+    declared: BTreeSet<TaskType>,
+    next_job: u64,
+    jobs: HashMap<u64, Pending>,
+    waiting: VecDeque<(Place, Part)>,
+    in_flight: FuturesUnordered<Publishing>,
+    undeclared: Vec<TaskType>,
+}
+
+/// A job that is not answered yet.
+struct Pending {
+    /// Taken when the caller was told that it took too long; what is in flight is still counted.
+    reply: Option<oneshot::Sender<Vec<Result<(), BrokerError>>>>,
+    messages: Vec<Progress>,
+    /// Publishes of all messages that are not confirmed.
+    open: usize,
+    /// When something last moved.
+    moved: Instant,
+}
+
+#[derive(Default)]
+struct Progress {
+    unsent: usize,
+    unconfirmed: usize,
+    error: Option<BrokerError>,
+}
+
+impl Pending {
+    fn is_done(&self) -> bool {
+        self.open == 0
+    }
+
+    /// Answers the caller; what is still open gets the error that fits.
+    fn answer(&mut self, safe_url: &str, reason: &str) {
+        let Some(reply) = self.reply.take() else { return };
+        let results = self.messages.iter_mut().map(|progress| match progress {
+            Progress { error: Some(error), .. } => Err(error.clone()),
+            Progress { unconfirmed: 1.., .. } => Err(BrokerError::Unconfirmed { reason: reason.to_owned() }),
+            Progress { unsent: 1.., .. } => Err(disconnected(safe_url)),
+            _ => Ok(()),
+        });
+        // The caller may have gone.
+        let _ = reply.send(results.collect());
+    }
+}
+
+impl Flight {
+    fn new(channel: Channel) -> Self {
+        Self {
+            channel,
+            declared: BTreeSet::new(),
+            next_job: 0,
+            jobs: HashMap::new(),
+            waiting: VecDeque::new(),
+            in_flight: FuturesUnordered::new(),
+            undeclared: Vec::new(),
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.waiting.is_empty() && self.in_flight.len() < IN_FLIGHT
+    }
+
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.in_flight.is_empty()
+    }
+
+    fn accept(&mut self, job: Job, names: &Names, frame_max: usize) {
+        let id = self.next_job;
+        self.next_job += 1;
+        let mut pending =
+            Pending { reply: Some(job.reply), messages: Vec::with_capacity(job.messages.len()), open: 0, moved: Instant::now() };
+        for (index, message) in job.messages.iter().enumerate() {
+            let mut progress = Progress::default();
+            let made = match message.body.len() {
+                0..=BODY_BYTES => parts(names, message, frame_max).map_err(|error| error.to_string()),
+                length => Err(format!("a body of {length} bytes is over the limit of {BODY_BYTES}")),
+            };
+            match made {
+                Ok(parts) => {
+                    if let Some(task_type) = needed_type(message).filter(|task_type| !self.declared.contains(*task_type)) {
+                        self.undeclared.push(task_type.clone());
+                        self.declared.insert(task_type.clone());
+                    }
+                    progress.unsent = parts.len();
+                    pending.open += parts.len();
+                    self.waiting.extend(parts.into_iter().map(|part| (Place { job: id, message: index }, part)));
+                }
+                Err(reason) => progress.error = Some(BrokerError::Refused { reason }),
+            }
+            pending.messages.push(progress);
+        }
+        match pending.is_done() {
+            true => pending.answer("", ""),
+            false => drop(self.jobs.insert(id, pending)),
+        }
+    }
+
+    /// Sends as much as may be in flight.
+    async fn fill(&mut self, names: &Names) -> Result<(), LinkError> {
+        // A publish to an exchange that is not there would end the channel, and with it everybody's messages.
+        for task_type in std::mem::take(&mut self.undeclared) {
+            topology::declare_type(&self.channel, names, &task_type).await?;
+        }
+        while self.in_flight.len() < IN_FLIGHT {
+            let Some((place, part)) = self.waiting.pop_front() else { break };
+            if let Some(pending) = self.jobs.get_mut(&place.job) {
+                pending.moved = Instant::now();
+                pending.messages[place.message].unsent -= 1;
+                pending.messages[place.message].unconfirmed += 1;
+            }
+            let mut publishing: Publishing = Box::pin(publish(self.channel.clone(), place, part));
+            // The first poll hands the frames to the library: polled here, they go out in order.
+            match (&mut publishing).now_or_never() {
+                Some(confirmed) => self.settle(confirmed)?,
+                None => self.in_flight.push(publishing),
+            }
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, Confirmed { place, answer }: Confirmed) -> Result<(), LinkError> {
+        let confirmation = answer.map_err(|source| LinkError::Amqp { what: "publishing", source })?;
+        let Some(pending) = self.jobs.get_mut(&place.job) else { return Ok(()) };
+        let progress = &mut pending.messages[place.message];
+        progress.unconfirmed -= 1;
+        pending.open -= 1;
+        pending.moved = Instant::now();
+        if !confirmation.is_ack() {
+            let reason = "a queue is full or could not store it".to_owned();
+            progress.error = Some(BrokerError::Refused { reason });
+        }
+        if pending.is_done()
+            && let Some(mut done) = self.jobs.remove(&place.job)
+        {
+            done.answer("", "");
+        }
+        Ok(())
+    }
+
+    /// Answers those who wait too long; tells whether there were any.
+    fn give_up_overdue(&mut self, safe_url: &str) -> bool {
+        let overdue: Vec<u64> = self
+            .jobs
+            .iter()
+            .filter(|(_, pending)| pending.reply.is_some() && pending.moved.elapsed() > CONFIRM_TIME)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in &overdue {
+            // What was not sent never will be; what was sent may still be confirmed, and takes up room until then.
+            let before = self.waiting.len();
+            self.waiting.retain(|(place, _)| place.job != *id);
+            let dropped = before - self.waiting.len();
+            let Some(pending) = self.jobs.get_mut(id) else { continue };
+            pending.answer(safe_url, &format!("no confirm within {} s", CONFIRM_TIME.as_secs()));
+            pending.open -= dropped;
+            if pending.is_done() {
+                self.jobs.remove(id);
+            }
+        }
+        !overdue.is_empty()
+    }
+
+    /// Answers everybody: the channel is gone.
+    fn give_up(mut self, safe_url: &str, error: &LinkError) {
+        let reason = error.to_string();
+        for pending in self.jobs.values_mut() {
+            pending.answer(safe_url, &reason);
+        }
+    }
+}
+
+async fn publish(channel: Channel, place: Place, part: Part) -> Confirmed {
+    let Part { exchange, routing_key, properties, body } = part;
+    let options = BasicPublishOptions::default();
+    let answer = match channel.basic_publish(exchange, routing_key, options, &body, properties).await {
+        Ok(confirm) => confirm.await,
+        Err(error) => Err(error),
+    };
+    Confirmed { place, answer }
+}

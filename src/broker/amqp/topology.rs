@@ -1,0 +1,240 @@
+//! What is declared in RabbitMQ, by which role, and why each argument is what it is.
+//!
+//! Every exchange, queue and binding of the product is here and nowhere else; a new connection runs the same functions as
+//! the first one. Arguments are constants and not configuration: re-declaring a queue with another argument is refused by
+//! the broker (406), so a changed setting would lock every endpoint out of its own queue. Works on RabbitMQ 3.10 to 4.x:
+//! queues are durable or exclusive, prefetch is per consumer, nothing is mirrored or lazy.
+
+use futures::future::{join_all, try_join_all};
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{Channel, ExchangeKind};
+
+use super::connection::{LinkError, within};
+use crate::domain::{EndpointName, TaskType};
+
+/// An endpoint's queue that nobody consumed for so long is deleted: servers that are gone clean up after themselves.
+const TASK_QUEUE_UNUSED_MS: i64 = 7 * 24 * 3600 * 1000;
+/// One endpoint that is away must not fill the broker's disk and so stop everybody; the ledger asks again for what is
+/// dropped.
+const TASK_QUEUE_BYTES: i64 = 256 << 20;
+/// Responses are never dropped: over this, publishing them is refused and endpoints keep them in their journals.
+const RESPONSE_QUEUE_BYTES: i64 = 1 << 30;
+/// Three of the longest presence intervals: older presence says nothing about now.
+const PRESENCE_AGE_MS: i64 = 3 * 60 * 1000;
+const PRESENCE_QUEUE_MESSAGES: i64 = 100_000;
+/// Dead messages are for people to look at; nobody looks at more than this.
+const DEAD_QUEUE_MESSAGES: i64 = 10_000;
+const DEAD_QUEUE_BYTES: i64 = 64 << 20;
+/// Control messages that wait for one connected process.
+const CONTROL_QUEUE_MESSAGES: i64 = 10_000;
+
+/// The names in the broker. All begin with the installation's prefix, so that several can share a virtual host.
+#[derive(Debug, Clone)]
+pub(super) struct Names {
+    prefix: String,
+}
+
+impl Names {
+    pub(super) fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned() }
+    }
+
+    /// Tasks of a type for everyone.
+    pub(super) fn fanout(&self, task_type: &TaskType) -> Result<ShortString, LinkError> {
+        short(format!("{}.{task_type}", self.prefix))
+    }
+
+    /// Tasks of a type by endpoint name.
+    pub(super) fn direct(&self, task_type: &TaskType) -> Result<ShortString, LinkError> {
+        short(format!("{}.{task_type}.to", self.prefix))
+    }
+
+    /// An endpoint's queue for a type.
+    pub(super) fn task_queue(&self, task_type: &TaskType, endpoint: &EndpointName) -> Result<ShortString, LinkError> {
+        short(format!("{}.{task_type}.{endpoint}", self.prefix))
+    }
+
+    pub(super) fn control(&self) -> Result<ShortString, LinkError> {
+        short(format!("{}.control", self.prefix))
+    }
+
+    pub(super) fn responses(&self) -> Result<ShortString, LinkError> {
+        short(format!("{}.responses", self.prefix))
+    }
+
+    pub(super) fn presence(&self) -> Result<ShortString, LinkError> {
+        short(format!("{}.presence", self.prefix))
+    }
+
+    pub(super) fn dead(&self) -> Result<ShortString, LinkError> {
+        short(format!("{}.dead", self.prefix))
+    }
+}
+
+/// The key of an endpoint's control messages.
+pub(super) fn control_key(task_type: &TaskType, endpoint: &EndpointName) -> String {
+    // A type has no dot, so the first dot ends it and no two pairs share a key.
+    format!("{task_type}.{endpoint}")
+}
+
+/// A name of AMQP. The library's own conversion panics above 255 bytes.
+pub(super) fn short(name: String) -> Result<ShortString, LinkError> {
+    ShortString::try_new(name.as_str()).map_err(|_| LinkError::Name { name })
+}
+
+/// What an API process needs: everything but the endpoints' own queues. So tasks can be published before the first
+/// endpoint has ever connected, and responses before the first collector has.
+pub(super) async fn declare_api(channel: &Channel, names: &Names, types: &[TaskType]) -> Result<(), LinkError> {
+    declare_shared(channel, names).await?;
+    try_join_all(types.iter().map(|task_type| declare_type(channel, names, task_type))).await?;
+    Ok(())
+}
+
+/// What an endpoint process needs before it subscribes. It declares the API's queues too: what it reports must have a
+/// place to wait even if no API process has ever run against this broker.
+pub(super) async fn declare_endpoint(channel: &Channel, names: &Names) -> Result<(), LinkError> {
+    declare_shared(channel, names).await
+}
+
+/// The exchanges of one type.
+pub(super) async fn declare_type(channel: &Channel, names: &Names, task_type: &TaskType) -> Result<(), LinkError> {
+    // One publish reaches every subscriber's queue; the broker shares the body between classic queues.
+    exchange(channel, names.fanout(task_type)?, ExchangeKind::Fanout).await?;
+    // Tasks with a list of endpoints, and repeats for those who missed one; many names travel in one publish.
+    exchange(channel, names.direct(task_type)?, ExchangeKind::Direct).await
+}
+
+/// The parts of the topology that belong to no type.
+async fn declare_shared(channel: &Channel, names: &Names) -> Result<(), LinkError> {
+    // Cancels and the like go past the waiting tasks, to those who are connected.
+    exchange(channel, names.control()?, ExchangeKind::Direct).await?;
+
+    // Reached through an exchange of the same name and not through the default exchange: a queue that somebody deleted
+    // would swallow messages in silence, a missing exchange is an error that makes us declare all this again.
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(RESPONSE_QUEUE_BYTES));
+    arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+    mailbox(channel, names.responses()?, arguments).await?;
+
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(PRESENCE_AGE_MS));
+    arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(PRESENCE_QUEUE_MESSAGES));
+    arguments.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
+    mailbox(channel, names.presence()?, arguments).await?;
+
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(DEAD_QUEUE_MESSAGES));
+    arguments.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(DEAD_QUEUE_BYTES));
+    arguments.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
+    mailbox(channel, names.dead()?, arguments).await
+}
+
+/// Declares the queues of subscriptions and binds them. Pipelined, and answered one result a subscription in order: the
+/// broker works through a channel in order and closes it at the first refusal, so the first error is the one to blame.
+///
+/// Those marked `named_only` have left the fanout; the binding of an earlier life is taken away.
+pub(super) async fn declare_task_queues(
+    channel: &Channel,
+    names: &Names,
+    subscriptions: &[(TaskType, EndpointName)],
+    named_only: &[bool],
+) -> Result<Vec<Result<(), LinkError>>, LinkError> {
+    let mut types: Vec<&TaskType> = subscriptions.iter().map(|(task_type, _)| task_type).collect();
+    types.sort_unstable();
+    types.dedup();
+    for task_type in types {
+        declare_type(channel, names, task_type).await?;
+    }
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-expires".into(), AMQPValue::LongLongInt(TASK_QUEUE_UNUSED_MS));
+    arguments.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(TASK_QUEUE_BYTES));
+    // Not `reject-publish`: one full queue would make the broker refuse the whole fanout, for everyone.
+    arguments.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
+    // Classic, because a quorum queue writes each copy of a fanout to disk of its own (300 endpoints, 300 bodies) and
+    // knows no transient messages; nothing here needs replication since the ledger asks again.
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("classic".into()));
+    let declared = join_all(subscriptions.iter().zip(named_only).map(|((task_type, endpoint), named_only)| {
+        let arguments = arguments.clone();
+        async move {
+            let queue = names.task_queue(task_type, endpoint)?;
+            let (fanout, direct) = (names.fanout(task_type)?, names.direct(task_type)?);
+            let key = short(endpoint.to_string())?;
+            // Started together, in this order, so that a subscription costs one round trip and not three.
+            let declare = channel.queue_declare(queue.clone(), QueueDeclareOptions::durable(), arguments);
+            let by_name = channel.queue_bind(queue.clone(), direct, key, QueueBindOptions::default(), FieldTable::default());
+            let to_all = async {
+                match named_only {
+                    true => channel.queue_unbind(queue.clone(), fanout, ShortString::default(), FieldTable::default()).await,
+                    false => {
+                        let (key, options) = (ShortString::default(), QueueBindOptions::default());
+                        channel.queue_bind(queue.clone(), fanout, key, options, FieldTable::default()).await
+                    }
+                }
+            };
+            let all = async { futures::try_join!(declare, by_name, to_all) };
+            within("declaring a task queue", all).await.map(|_| ())
+        }
+    }))
+    .await;
+    Ok(declared)
+}
+
+/// The queue for control messages of one connected process: gone with its connection, because what was said to a process
+/// that is no longer there is said again from the ledger when it returns.
+pub(super) async fn declare_control_queue(channel: &Channel) -> Result<ShortString, LinkError> {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(CONTROL_QUEUE_MESSAGES));
+    arguments.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("classic".into()));
+    // Exclusive, since 4.x refuses queues that are neither durable nor exclusive; auto-delete, since a consumer may be
+    // given up before its connection.
+    let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
+    let queue = within("declaring the control queue", channel.queue_declare(ShortString::default(), options, arguments)).await?;
+    Ok(queue.name().clone())
+}
+
+/// Lets a control queue hear what is meant for these subscriptions.
+pub(super) async fn bind_control(
+    channel: &Channel,
+    names: &Names,
+    queue: &ShortString,
+    subscriptions: &[(TaskType, EndpointName)],
+) -> Result<(), LinkError> {
+    let exchange = names.control()?;
+    try_join_all(subscriptions.iter().map(|(task_type, endpoint)| {
+        let (queue, exchange) = (queue.clone(), exchange.clone());
+        async move {
+            let key = short(control_key(task_type, endpoint))?;
+            let bind = channel.queue_bind(queue, exchange, key, QueueBindOptions::default(), FieldTable::default());
+            within("binding the control queue", bind).await
+        }
+    }))
+    .await?;
+    Ok(())
+}
+
+/// Takes subscriptions out of the fanout; their queues stay and still get what is sent by name.
+pub(super) async fn leave_fanout(channel: &Channel, names: &Names, subscriptions: &[(TaskType, EndpointName)]) -> Result<(), LinkError> {
+    try_join_all(subscriptions.iter().map(|(task_type, endpoint)| async move {
+        let (queue, exchange) = (names.task_queue(task_type, endpoint)?, names.fanout(task_type)?);
+        within("leaving the fanout", channel.queue_unbind(queue, exchange, ShortString::default(), FieldTable::default())).await
+    }))
+    .await?;
+    Ok(())
+}
+
+/// A durable exchange: a broker that restarts has it back before anybody reconnects.
+async fn exchange(channel: &Channel, name: ShortString, kind: ExchangeKind) -> Result<(), LinkError> {
+    let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    within("declaring an exchange", channel.exchange_declare(name, kind, options, FieldTable::default())).await
+}
+
+/// A durable queue behind a fanout exchange of its own name, so that somebody who debugs can bind a second queue to it.
+async fn mailbox(channel: &Channel, name: ShortString, mut arguments: FieldTable) -> Result<(), LinkError> {
+    exchange(channel, name.clone(), ExchangeKind::Fanout).await?;
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("classic".into()));
+    within("declaring a queue", channel.queue_declare(name.clone(), QueueDeclareOptions::durable(), arguments)).await?;
+    let bind = channel.queue_bind(name.clone(), name, ShortString::default(), QueueBindOptions::default(), FieldTable::default());
+    within("binding a queue", bind).await
+}
