@@ -1,2 +1,130 @@
-//! Set-up and test commands.
-fn main() {}
+//! Set-up and test commands of the repository: `cargo xtask --help`.
+//!
+//! No signal is handled here on purpose. Servers and test runs live in [`tasker_services::Home`]s, and those end with this process
+//! however it ends.
+
+mod install;
+
+use std::env;
+use std::process::{Command, ExitCode, ExitStatus};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use tasker_services::{Home, MariaDb, RabbitMq, start_pair};
+
+const HELP: &str = "\
+Set-up and test commands of the repository
+
+cargo xtask test [ARGS]   all tests on a private RabbitMQ and MariaDB; what is missing is installed with apt-get
+                          ARGS go to `cargo test`: a filter, `--test it broker`, `-- --nocapture`
+cargo xtask services      starts the two servers and prints their URLs; they run until Ctrl-C
+cargo xtask check         formatting, clippy and documentation, with warnings as errors
+cargo xtask ci            check, then test";
+
+fn main() -> ExitCode {
+    let mut arguments = env::args().skip(1);
+    let command = arguments.next();
+    let rest: Vec<String> = arguments.collect();
+    let done = match command.as_deref() {
+        Some("test") => test(&rest),
+        Some("services") if rest.is_empty() => services(),
+        Some("check") if rest.is_empty() => check(),
+        Some("ci") if rest.is_empty() => check().and_then(|()| test(&[])),
+        Some("help" | "--help" | "-h") => {
+            println!("{HELP}");
+            Ok(())
+        }
+        _ => {
+            eprintln!("{HELP}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => match error.downcast_ref::<Failed>() {
+            // The command has said what is wrong.
+            Some(failed) => failed.code(),
+            None => {
+                eprintln!("xtask: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+/// A command that ended without success.
+#[derive(Debug)]
+struct Failed(ExitStatus);
+
+impl Failed {
+    fn code(&self) -> ExitCode {
+        self.0.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
+    }
+}
+
+impl std::fmt::Display for Failed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Failed {}
+
+fn test(arguments: &[String]) -> anyhow::Result<()> {
+    install::what_is_missing()?;
+    let (rabbitmq, mariadb) = start()?;
+    let mut tests = cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]);
+    tests.args(arguments).envs(variables(&rabbitmq, &mariadb));
+    run(&mut tests)
+}
+
+fn services() -> anyhow::Result<()> {
+    install::what_is_missing()?;
+    let (rabbitmq, mariadb) = start()?;
+    println!("# RabbitMQ: guest / guest, management at {}", rabbitmq.management_url().trim_end_matches("api"));
+    println!("# MariaDB: root without a password");
+    for (name, value) in variables(&rabbitmq, &mariadb) {
+        println!("export {name}={value}");
+    }
+    println!("# Both end with this command: Ctrl-C");
+    loop {
+        thread::park();
+    }
+}
+
+fn check() -> anyhow::Result<()> {
+    run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
+    run(cargo(&["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn start() -> anyhow::Result<(RabbitMq, MariaDb)> {
+    eprintln!("Starting a private RabbitMQ and a private MariaDB");
+    let begin = Instant::now();
+    let pair = start_pair()?;
+    eprintln!("Both are ready after {:.1?}", begin.elapsed());
+    Ok(pair)
+}
+
+/// What tells the tests where the servers are.
+fn variables(rabbitmq: &RabbitMq, mariadb: &MariaDb) -> [(&'static str, String); 3] {
+    [("TASKER_TEST_AMQP", rabbitmq.url()), ("TASKER_TEST_RABBITMQ_API", rabbitmq.management_url()), ("TASKER_TEST_MYSQL", mariadb.url())]
+}
+
+fn cargo(arguments: &[&str]) -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(arguments);
+    cargo
+}
+
+/// Runs a command that ends with this process, and shows it.
+fn run(command: &mut Command) -> anyhow::Result<()> {
+    let name = command.get_args().next().unwrap_or_default().to_string_lossy().into_owned();
+    eprintln!("Running cargo {name}");
+    let status = Home::new("run")?.run(command).with_context(|| format!("running cargo {name}"))?;
+    if !status.success() {
+        bail!(Failed(status));
+    }
+    Ok(())
+}

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
@@ -109,6 +109,18 @@ impl Home {
         let process = Process::new(name, child, log, self.line.clone());
         self.line.tell("started", process.id())?;
         Ok(process)
+    }
+
+    /// Runs a command to its end, with our output.
+    ///
+    /// In a process group of its own it does not see a Ctrl-C (it ends because this process does) and must not read from the terminal.
+    pub fn run(&self, command: &mut Command) -> anyhow::Result<ExitStatus> {
+        let mut child =
+            command.process_group(0).spawn().with_context(|| format!("starting {}", command.get_program().to_string_lossy()))?;
+        self.line.tell("started", child.id())?;
+        let status = child.wait().context("waiting for a command")?;
+        self.line.tell("ended", child.id())?;
+        Ok(status)
     }
 }
 

@@ -38,7 +38,7 @@ pub fn start_pair() -> anyhow::Result<(RabbitMq, MariaDb)> {
 }
 
 /// A program in one of the given directories or else on the path.
-fn find(program: &str, directories: &[&str]) -> anyhow::Result<PathBuf> {
+pub fn find(program: &str, directories: &[&str]) -> anyhow::Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     directories
         .iter()
@@ -47,4 +47,9 @@ fn find(program: &str, directories: &[&str]) -> anyhow::Result<PathBuf> {
         .map(|directory| directory.join(program))
         .find(|file| file.is_file())
         .with_context(|| format!("{program} is not installed; `cargo xtask test` installs it or says how"))
+}
+
+/// Whether this user may do everything, and servers refuse to run without being told that it is meant.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
 }

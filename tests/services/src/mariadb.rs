@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use rustix::process::{Signal, geteuid};
+use rustix::process::Signal;
 
 use crate::{Home, Port, Process};
 
@@ -106,7 +106,7 @@ impl MariaDb {
 
 /// A server started by root must be told that this is meant.
 fn as_user() -> Option<&'static str> {
-    geteuid().is_root().then_some("--user=root")
+    crate::is_root().then_some("--user=root")
 }
 
 /// `mariadbd` is in a directory that is not on every user's path.
