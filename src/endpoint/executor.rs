@@ -1,0 +1,314 @@
+//! One attempt at one task, from a handler to what is to be done next. Knows neither broker nor journal.
+//!
+//! A pipeline: [`run`] under a time limit -> [`normalise`] -> [`decide`]. A panic, a passed time limit, a missing handler
+//! and an answer that cannot be kept are ordinary outcomes with numbers of their own ([`errnr`]). A stop of the process is
+//! told apart from all of them: it costs no attempt.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context as Poll_, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::task::{JoinError, JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use super::{AttemptSink, Context, Handler, Work};
+use crate::backoff::Backoff;
+use crate::domain::{AttemptError, Json, Outcome, ReportEvent, errnr};
+
+/// How long an attempt gets to end by itself after it was told to.
+pub const GRACE: Duration = Duration::from_secs(5);
+
+/// Bytes of a log that are kept.
+const LOG_TAIL: usize = 8 << 10;
+
+/// Bytes of an error text that are kept.
+const ERRMSG_LIMIT: usize = 4 << 10;
+
+/// Levels of nesting that an answer may have: what readers of JSON commonly allow.
+const NESTING_LIMIT: usize = 128;
+
+/// What an attempt may use up.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// How long it may run.
+    pub time: Duration,
+    /// How long it gets to end by itself after that, or after a cancel.
+    pub grace: Duration,
+    /// Bytes of its answer.
+    pub output: usize,
+}
+
+/// What can end an attempt from outside.
+#[derive(Debug, Clone)]
+pub struct Signals {
+    /// The customer has cancelled the task.
+    pub canceled: CancellationToken,
+    /// The process does not wait for it any longer.
+    pub stopping: CancellationToken,
+}
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub enum End {
+    /// By itself, or by its time limit.
+    Outcome(Outcome),
+    /// By a cancel.
+    Canceled,
+    /// By the stop of the process: it must be run again.
+    Stopped,
+}
+
+/// Runs one attempt to its end. Whatever the handler does, this returns at the time limit and a grace.
+pub async fn run(handler: Arc<dyn Handler>, work: Work, limits: Limits, signals: &Signals, sink: Arc<dyn AttemptSink>) -> End {
+    let started = Instant::now();
+    let deadline = started.checked_add(limits.time).unwrap_or_else(|| started + Duration::from_secs(u32::MAX.into()));
+    let told = CancellationToken::new();
+    let context = Context::new(deadline, told.clone(), sink);
+    // A task of its own: a panic ends there, and a handler that blocks its thread cannot keep our timer from firing.
+    let mut attempt = Attempt(tokio::spawn(async move { handler.run(&work, &context).await }));
+    enum Cause {
+        Canceled,
+        Stopping,
+        TimeLimit,
+    }
+    let cause = tokio::select! {
+        biased;
+        joined = &mut attempt => return End::Outcome(joined.unwrap_or_else(outcome_of_panic)),
+        () = signals.canceled.cancelled() => Cause::Canceled,
+        () = signals.stopping.cancelled() => Cause::Stopping,
+        () = tokio::time::sleep_until(deadline.into()) => Cause::TimeLimit,
+    };
+    told.cancel();
+    let late = tokio::time::timeout(limits.grace, &mut attempt).await;
+    match cause {
+        // Whatever it says: an executable that is asked to end may well call that a success.
+        Cause::Canceled => End::Canceled,
+        Cause::TimeLimit => End::Outcome(Outcome::failed(errnr::TIME_LIMIT, format!("the time limit of {:?} passed", limits.time))),
+        Cause::Stopping => match late {
+            Ok(Ok(done @ Outcome::Done(_))) => End::Outcome(done),
+            _ => End::Stopped,
+        },
+    }
+}
+
+/// A handler at work. Dropped, it is dropped too.
+struct Attempt(JoinHandle<Outcome>);
+
+impl Future for Attempt {
+    type Output = Result<Outcome, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Poll_<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context)
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn outcome_of_panic(error: JoinError) -> Outcome {
+    let text = error.try_into_panic().ok().map(|panic| match panic.downcast::<String>() {
+        Ok(text) => *text,
+        Err(panic) => panic.downcast_ref::<&str>().map_or_else(|| "no text".to_owned(), |text| (*text).to_owned()),
+    });
+    Outcome::failed(errnr::PANIC, format!("the handler panicked: {}", text.unwrap_or_else(|| "it was aborted".to_owned())))
+}
+
+/// Cuts an outcome down to what can be journalled, sent and shown.
+pub fn normalise(outcome: Outcome, output_limit: usize) -> Outcome {
+    match outcome {
+        Outcome::Done(answer) => match objection(&answer, output_limit) {
+            None => Outcome::Done(answer),
+            Some(objection) => Outcome::failed(errnr::BAD_ANSWER, objection),
+        },
+        Outcome::Failed { errnr, errmsg, payload } => Outcome::Failed {
+            errnr: never_zero(errnr),
+            errmsg: shortened(errmsg),
+            payload: payload.filter(|payload| objection(payload, output_limit).is_none()),
+        },
+        Outcome::Retry { after, errnr, errmsg } => Outcome::Retry { after, errnr: never_zero(errnr), errmsg: shortened(errmsg) },
+    }
+}
+
+fn objection(answer: &Json, output_limit: usize) -> Option<String> {
+    let length = answer.get().len();
+    if length > output_limit {
+        return Some(format!("the answer has {length} bytes, the limit is {output_limit}"));
+    }
+    (nesting(answer.get()) > NESTING_LIMIT).then(|| format!("the answer is nested more than {NESTING_LIMIT} levels deep"))
+}
+
+/// The deepest nesting of a JSON text that is known to be one.
+fn nesting(text: &str) -> usize {
+    let (mut depth, mut deepest, mut quoted, mut escaped) = (0usize, 0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = quoted,
+            b'"' => quoted = !quoted,
+            b'[' | b'{' if !quoted => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !quoted => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// A failure that calls itself 0 would be taken for a success.
+fn never_zero(number: i32) -> i32 {
+    if number == 0 { errnr::PANIC } else { number }
+}
+
+fn shortened(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(ERRMSG_LIMIT));
+    text
+}
+
+/// What follows from an attempt.
+#[derive(Debug)]
+pub enum Step {
+    /// It is over.
+    Final(ReportEvent),
+    /// It is tried again.
+    Again {
+        /// After this long.
+        after: Duration,
+        /// What all attempts up to now died of.
+        attempts: Vec<AttemptError>,
+    },
+}
+
+/// The rules by which attempts follow one another.
+#[derive(Debug, Clone, Copy)]
+pub struct Retries {
+    /// Attempts at most.
+    pub attempts: u32,
+    /// The wait between them.
+    pub backoff: Backoff,
+    /// How long the task is still worth starting.
+    pub time_left: Duration,
+}
+
+/// What follows from the outcome of an attempt. `chance` in `0.0..1.0` decides how much of the backoff is waited.
+pub fn decide(
+    outcome: Outcome,
+    attempt: u32,
+    mut attempts: Vec<AttemptError>,
+    log: Option<String>,
+    retries: &Retries,
+    chance: f64,
+) -> Step {
+    let (errnr, errmsg, payload) = match outcome {
+        Outcome::Done(answer) => (0, String::new(), Some(answer)),
+        Outcome::Failed { errnr, errmsg, payload } => (errnr, errmsg, payload),
+        Outcome::Retry { after, errnr, errmsg } => {
+            let after = after.unwrap_or_else(|| retries.backoff.wait(attempt, chance));
+            // A wait that outlasts the task would end in silence: its error is worth more.
+            if attempt < retries.attempts && after < retries.time_left {
+                attempts.push(AttemptError { attempt, errnr, errmsg });
+                return Step::Again { after, attempts };
+            }
+            (errnr, errmsg, None)
+        }
+    };
+    Step::Final(ReportEvent::Finished { errnr, errmsg, payload, attempt, attempts, log })
+}
+
+/// The last lines of an attempt's log. Cheap to write to and never larger than twice what is kept.
+#[derive(Debug, Default)]
+pub struct LogTail(Mutex<String>);
+
+impl LogTail {
+    /// Adds a line.
+    pub fn push(&self, line: &str) {
+        let mut text = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = &line[line.ceil_char_boundary(line.len().saturating_sub(LOG_TAIL))..];
+        text.push_str(line);
+        text.push('\n');
+        if text.len() > 2 * LOG_TAIL {
+            let cut = tail_start(&text);
+            text.drain(..cut);
+        }
+    }
+
+    /// What is kept; `None` when nothing was logged.
+    pub fn take(&self) -> Option<String> {
+        let mut text = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let cut = tail_start(&text);
+        text.drain(..cut);
+        (!text.is_empty()).then_some(text)
+    }
+}
+
+/// Where the kept part begins: with a whole line if there is one.
+fn tail_start(text: &str) -> usize {
+    let Some(excess) = text.len().checked_sub(LOG_TAIL).filter(|excess| *excess > 0) else { return 0 };
+    let start = text.ceil_char_boundary(excess);
+    match text[start..].find('\n') {
+        Some(newline) if start + newline + 1 < text.len() => start + newline + 1,
+        _ => start,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::json;
+    use proptest::prelude::*;
+
+    fn retries(attempts: u32) -> Retries {
+        let backoff = Backoff { first: Duration::from_secs(2), max: Duration::from_secs(60) };
+        Retries { attempts, backoff, time_left: Duration::from_secs(1000) }
+    }
+
+    fn again(after: Option<u64>) -> Outcome {
+        Outcome::Retry { after: after.map(Duration::from_secs), errnr: 75, errmsg: "busy".into() }
+    }
+
+    #[test]
+    fn a_retry_follows_the_rules() {
+        let earlier = vec![AttemptError { attempt: 1, errnr: 1, errmsg: "first".into() }];
+        let Step::Again { after, attempts } = decide(again(None), 2, earlier.clone(), None, &retries(3), 1.0) else {
+            panic!("not tried again");
+        };
+        assert_eq!((after, attempts.len(), attempts[1].attempt), (Duration::from_secs(4), 2, 2));
+        for (outcome, attempt) in [(again(None), 3), (again(Some(1000)), 1), (Outcome::failed(32, "no"), 1)] {
+            let step = decide(outcome, attempt, earlier.clone(), None, &retries(3), 1.0);
+            assert!(matches!(step, Step::Final(ReportEvent::Finished { errnr: 75 | 32, payload: None, .. })), "{step:?}");
+        }
+        let step = decide(Outcome::Done(json(&1)), 2, earlier, Some("log".into()), &retries(3), 0.0);
+        let Step::Final(ReportEvent::Finished { errnr: 0, attempt: 2, attempts, log: Some(_), .. }) = step else { panic!("{step:?}") };
+        assert_eq!(attempts.len(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_kept_becomes_a_failure() {
+        let deep: Json = serde_json::from_str(&format!("{}{}", "[".repeat(129), "]".repeat(129))).expect("JSON");
+        for answer in [json(&"x".repeat(100)), deep] {
+            assert!(matches!(normalise(Outcome::Done(answer.clone()), 99), Outcome::Failed { errnr: errnr::BAD_ANSWER, .. }));
+            let failed = normalise(Outcome::Failed { errnr: 0, errmsg: "é".repeat(5000), payload: Some(answer) }, 99);
+            let Outcome::Failed { errnr: errnr::PANIC, errmsg, payload: None } = failed else { panic!("{failed:?}") };
+            assert!(errmsg.len() <= ERRMSG_LIMIT);
+        }
+        let edge: Json = serde_json::from_str(&format!("{}\"[[\\\"[\"{}", "[".repeat(128), "]".repeat(128))).expect("JSON");
+        assert!(matches!(normalise(Outcome::Done(edge), 1000), Outcome::Done(_)));
+    }
+
+    proptest! {
+        #[test]
+        fn the_tail_is_the_end_of_the_log(lines in proptest::collection::vec("[a-zé]{0,3000}", 0..20)) {
+            let tail = LogTail::default();
+            lines.iter().for_each(|line| tail.push(line));
+            let all: String = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
+            let kept = tail.take().unwrap_or_default();
+            prop_assert!(all.ends_with(&kept) && kept.len() <= LOG_TAIL);
+            prop_assert!(kept == all || kept.len() + 3001 > LOG_TAIL / 2);
+        }
+    }
+}

@@ -1,0 +1,437 @@
+//! The endpoint's memory on disk: what it was asked to do and what came of it.
+//!
+//! Owns a directory of append-only segments, two threads (one writes, one synchronises) and an index in memory. Promises:
+//! what [`Journal::take`] and [`Journal::keep`] have answered survives `kill -9` and the loss of power; opening it never
+//! fails because of what a crash left behind; memory does not grow with messages or reports. Gives up: what a disk
+//! destroys behind our back (it is noticed, said and left out).
+//!
+//! Writing and synchronising overlap: while one `fdatasync` runs the next records are written, and all who wait are
+//! answered together by the next one.
+
+mod index;
+mod record;
+mod segments;
+
+pub use index::State;
+pub use record::{Record, StoredTask};
+pub use segments::{Damage, Options};
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as blocking};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::backoff::Backoff;
+use crate::domain::TaskId;
+use index::Index;
+use segments::{Active, Segments};
+
+/// Orders that wait for the writer; more wait with whoever sends them.
+const ORDERS: usize = 1024;
+
+/// Records that are written in one piece at most.
+const GROUP: usize = 1024;
+
+/// How often old segments are looked for while there is room.
+const LOOK_FOR_OLD: Duration = Duration::from_secs(60);
+
+/// The wait after a write error.
+const RETRY: Backoff = Backoff { first: Duration::from_millis(200), max: Duration::from_secs(5) };
+
+/// Why the journal did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// Another process, or another agent of this one, uses the directory.
+    #[error("the journal {dir} is in use by another process ({holder})")]
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+        /// What the lock file says.
+        holder: String,
+    },
+    /// The directory cannot be used.
+    #[error("the journal {dir} cannot be opened: {source}")]
+    Open {
+        /// The directory.
+        dir: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No more tasks are taken until reports have gone out.
+    #[error("the journal is full")]
+    Full,
+    /// The disk did not take it.
+    #[error("the journal cannot be written: {0}")]
+    Write(Arc<io::Error>),
+    /// What was asked for cannot be read back.
+    #[error("the journal cannot be read: {0}")]
+    Read(#[source] io::Error),
+    /// The journal has been closed.
+    #[error("the journal is closed")]
+    Closed,
+}
+
+/// Whether there is room.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Health {
+    /// Tasks are taken.
+    #[default]
+    Room,
+    /// No more tasks are taken; those that were taken go on.
+    Full,
+    /// Nothing more is started either, until reports have gone out.
+    Over,
+    /// The disk does not take what is written.
+    Failing {
+        /// What the system said.
+        reason: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    /// On disk, or refused when there is no room for tasks.
+    Take,
+    /// On disk.
+    Keep,
+    /// In the file, safe from the end of this process; on disk soon.
+    Note,
+    /// The end.
+    Close,
+}
+
+struct Order {
+    records: Vec<Record>,
+    wish: Wish,
+    done: oneshot::Sender<Result<(), JournalError>>,
+}
+
+/// What the synchronising thread is handed: the segment and who waits for it.
+type Wait = (Active, Vec<oneshot::Sender<Result<(), JournalError>>>);
+
+/// A shared journal; clones are the same one. Closed when the last is dropped.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    dir: Arc<Path>,
+    index: Arc<Mutex<Index>>,
+    orders: mpsc::Sender<Order>,
+    health: watch::Receiver<Health>,
+}
+
+impl Journal {
+    /// Opens or creates the journal in a directory, for this process alone.
+    ///
+    /// # Errors
+    /// [`JournalError::InUse`] and [`JournalError::Open`].
+    pub fn open(dir: &Path, options: Options) -> Result<(Self, Vec<Damage>), JournalError> {
+        let failed = |source| JournalError::Open { dir: dir.to_owned(), source };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
+        let lock = lock(dir)?;
+        let mut index = Index::default();
+        let (segments, damages) = Segments::open(dir, options, &mut index).map_err(failed)?;
+        let index = Arc::new(Mutex::new(index));
+        let (orders, queue) = mpsc::channel(ORDERS);
+        let (say, health) = watch::channel(Health::Room);
+        let writer = Writer { segments, options, index: index.clone(), health: say, sync: Arc::default(), looked: None };
+        thread::Builder::new().name("journal".into()).spawn(move || writer.run(queue, lock)).map_err(failed)?;
+        Ok((Self { dir: dir.into(), index, orders, health }, damages))
+    }
+
+    /// Puts tasks on disk. Answers when they are there.
+    ///
+    /// # Errors
+    /// [`JournalError::Full`] and [`JournalError::Write`]: nothing was promised, ask again later.
+    pub async fn take(&self, records: Vec<Record>) -> Result<(), JournalError> {
+        self.order(records, Wish::Take).await
+    }
+
+    /// Puts on disk what must not be lost, however long it takes, and whether or not there is room for more tasks.
+    ///
+    /// # Errors
+    /// [`JournalError::Closed`] alone.
+    pub async fn keep(&self, records: Vec<Record>) -> Result<(), JournalError> {
+        let mut failures = 0u32;
+        loop {
+            match self.order(records.clone(), Wish::Keep).await {
+                Err(JournalError::Write(_)) => {
+                    failures = failures.saturating_add(1);
+                    tokio::time::sleep(RETRY.jittered(failures)).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Writes what the end of this process must not undo, without waiting for the disk.
+    ///
+    /// # Errors
+    /// [`JournalError::Write`] and [`JournalError::Closed`].
+    pub async fn note(&self, records: Vec<Record>) -> Result<(), JournalError> {
+        self.order(records, Wish::Note).await
+    }
+
+    async fn order(&self, records: Vec<Record>, wish: Wish) -> Result<(), JournalError> {
+        let (done, answer) = oneshot::channel();
+        self.orders.send(Order { records, wish, done }).await.map_err(|_| JournalError::Closed)?;
+        answer.await.unwrap_or(Err(JournalError::Closed))
+    }
+
+    /// Where a task stands; `None` for one that was never heard of, or long ago.
+    pub fn state(&self, id: TaskId) -> Option<State> {
+        self.index().state(id)
+    }
+
+    /// Tasks that are to be performed, oldest first.
+    pub fn pending(&self) -> Vec<TaskId> {
+        self.index().ids(|state| matches!(state, State::Pending { .. }))
+    }
+
+    /// Tasks that have ended without the broker knowing, oldest first.
+    pub fn unreported(&self) -> Vec<TaskId> {
+        self.index().ids(|state| matches!(state, State::Finished { reported: false } | State::Canceled { reported: false }))
+    }
+
+    /// A task that is to be performed. Reads from disk: not for an async worker.
+    ///
+    /// # Errors
+    /// [`JournalError::Read`].
+    pub fn read_task(&self, id: TaskId) -> Result<Option<StoredTask>, JournalError> {
+        let record = self.read(id)?;
+        Ok(record.and_then(|(record, state)| match (record, state) {
+            (Record::Task(task), State::Pending { started }) => Some(StoredTask { started, ..task }),
+            _ => None,
+        }))
+    }
+
+    /// The final report of a task that has ended. Reads from disk: not for an async worker.
+    ///
+    /// # Errors
+    /// [`JournalError::Read`].
+    pub fn read_report(&self, id: TaskId) -> Result<Option<Bytes>, JournalError> {
+        let record = self.read(id)?;
+        Ok(record.and_then(|(record, _)| match record {
+            Record::Outcome { report, .. } | Record::Canceled { report, .. } => Some(report),
+            _ => None,
+        }))
+    }
+
+    fn read(&self, id: TaskId) -> Result<Option<(Record, State)>, JournalError> {
+        // Its segment may be dropped between the look at the index and the look at the file: it has moved then.
+        let mut tries = 0;
+        loop {
+            let Some((at, state)) = ({
+                let index = self.index();
+                index.location(id).zip(index.state(id))
+            }) else {
+                return Ok(None);
+            };
+            match Segments::read_frame(&self.dir, at) {
+                Ok(Some(record)) => return Ok(Some((record, state))),
+                Ok(None) => return Err(JournalError::Read(io::ErrorKind::InvalidData.into())),
+                Err(error) if error.kind() == io::ErrorKind::NotFound && tries < 10 => tries += 1,
+                Err(error) => return Err(JournalError::Read(error)),
+            }
+        }
+    }
+
+    /// Whether there is room, now and later.
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.health.clone()
+    }
+
+    /// Finishes what was ordered before and frees the directory. All clones find it closed from then on.
+    pub async fn close(&self) {
+        let _ = self.order(Vec::new(), Wish::Close).await;
+        let mut health = self.health.clone();
+        while health.changed().await.is_ok() {}
+    }
+
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn lock(dir: &Path) -> Result<File, JournalError> {
+    let path = dir.join("lock");
+    let failed = |source| JournalError::Open { dir: dir.to_owned(), source };
+    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let holder = fs::read_to_string(&path).unwrap_or_default();
+            return Err(JournalError::InUse { dir: dir.to_owned(), holder: holder.trim().to_owned() });
+        }
+        Err(TryLockError::Error(source)) => return Err(failed(source)),
+    }
+    // For people alone; the lock is what counts, and a full disk must not keep us from starting.
+    let _ = file.set_len(0).and_then(|()| writeln!(file, "pid {}", std::process::id()));
+    Ok(file)
+}
+
+/// The writing thread.
+struct Writer {
+    segments: Segments,
+    options: Options,
+    index: Arc<Mutex<Index>>,
+    health: watch::Sender<Health>,
+    sync: Arc<SyncState>,
+    looked: Option<Instant>,
+}
+
+impl Writer {
+    fn run(mut self, mut queue: mpsc::Receiver<Order>, lock: File) {
+        let (waits, to_sync) = blocking::sync_channel::<Wait>(ORDERS);
+        let state = self.sync.clone();
+        let syncer = thread::Builder::new().name("journal-sync".into()).spawn(move || synchronise(&to_sync, &state));
+        let Ok(syncer) = syncer else { return };
+        self.maintain();
+        while let Some(first) = queue.blocking_recv() {
+            let mut orders = vec![first];
+            let mut records = orders[0].records.len();
+            while records < GROUP
+                && let Ok(order) = queue.try_recv()
+            {
+                records += order.records.len();
+                orders.push(order);
+            }
+            let closing = orders.iter().any(|order| order.wish == Wish::Close);
+            if self.write(orders, &waits) {
+                self.maintain();
+            }
+            if closing {
+                break;
+            }
+        }
+        drop(queue);
+        drop(waits);
+        let _ = syncer.join();
+        // Freed before the last handle on `health` goes: that is what `closed` waits for.
+        drop(lock);
+    }
+
+    /// Whether the file took it.
+    fn write(&mut self, mut orders: Vec<Order>, waits: &blocking::SyncSender<Wait>) -> bool {
+        match self.sync.failed_segment.swap(0, Ordering::AcqRel) {
+            0 => {}
+            number => self.segments.abandon(number),
+        }
+        if !self.has_room() {
+            for refused in orders.extract_if(.., |order| order.wish == Wish::Take) {
+                let _ = refused.done.send(Err(JournalError::Full));
+            }
+        }
+        let records: Vec<Record> = orders.iter_mut().flat_map(|order| order.records.drain(..)).collect();
+        if records.is_empty() {
+            for order in orders {
+                let _ = order.done.send(Ok(()));
+            }
+            return true;
+        }
+        // That an attempt has begun is not waited for, but it is not left lying either: a handler may bring the machine down.
+        let sync_anyway = records.iter().any(|record| matches!(record, Record::Started { .. }));
+        match self.segments.append(&records, &self.index) {
+            Ok(active) => {
+                let (noted, waiting): (Vec<_>, Vec<_>) = orders.into_iter().partition(|order| order.wish == Wish::Note);
+                for order in noted {
+                    let _ = order.done.send(Ok(()));
+                }
+                if sync_anyway || !waiting.is_empty() {
+                    let _ = waits.send((active, waiting.into_iter().map(|order| order.done).collect()));
+                }
+                true
+            }
+            Err(error) => {
+                self.fail(&error);
+                let error = Arc::new(error);
+                for order in orders {
+                    let _ = order.done.send(Err(JournalError::Write(error.clone())));
+                }
+                false
+            }
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.segments.bytes() < self.options.taking_limit()
+    }
+
+    /// Frees what can be freed and says how things are.
+    fn maintain(&mut self) {
+        let crowded = self.segments.bytes() > self.options.limit / 4 * 3;
+        let due = self.looked.is_none_or(|looked| looked.elapsed() > LOOK_FOR_OLD);
+        if crowded || due {
+            self.looked = Some(Instant::now());
+            if let Err(error) = self.segments.reclaim(&self.index) {
+                return self.fail(&error);
+            }
+        }
+        let error = self.sync.error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let health = match (error, self.segments.bytes()) {
+            (Some(reason), _) => Health::Failing { reason },
+            (None, bytes) if bytes >= self.options.limit => Health::Over,
+            _ if self.has_room() => Health::Room,
+            _ => Health::Full,
+        };
+        self.say(health);
+    }
+
+    fn fail(&self, error: &io::Error) {
+        self.say(Health::Failing { reason: error.to_string() });
+    }
+
+    fn say(&self, health: Health) {
+        self.health.send_if_modified(|current| {
+            let changed = *current != health;
+            if changed {
+                match &health {
+                    Health::Room => tracing::info!("the journal has room again"),
+                    Health::Full | Health::Over => tracing::warn!("the journal is full: no tasks are taken until reports have gone out"),
+                    Health::Failing { reason } => tracing::error!(reason, "the journal cannot be written: no tasks are taken"),
+                }
+                *current = health;
+            }
+            changed
+        });
+    }
+}
+
+/// What the synchronising thread has to say.
+#[derive(Debug, Default)]
+struct SyncState {
+    /// The number of a segment that must not be written to any more; 0 for none.
+    failed_segment: AtomicU32,
+    /// What went wrong last, if it did.
+    error: Mutex<Option<String>>,
+}
+
+/// The synchronising thread: everyone who came while the last run was under way is served by the next.
+fn synchronise(waits: &blocking::Receiver<Wait>, state: &SyncState) {
+    while let Ok((mut active, mut waiting)) = waits.recv() {
+        while let Ok((next, more)) = waits.try_recv() {
+            if next.number != active.number {
+                answer(&active, std::mem::take(&mut waiting), state);
+                active = next;
+            }
+            waiting.extend(more);
+        }
+        answer(&active, waiting, state);
+    }
+}
+
+fn answer(active: &Active, waiting: Vec<oneshot::Sender<Result<(), JournalError>>>, state: &SyncState) {
+    let outcome = active.file.sync_data().map_err(Arc::new);
+    if outcome.is_err() {
+        state.failed_segment.store(active.number, Ordering::Release);
+    }
+    *state.error.lock().unwrap_or_else(PoisonError::into_inner) = outcome.as_ref().err().map(ToString::to_string);
+    for done in waiting {
+        let _ = done.send(outcome.clone().map_err(JournalError::Write));
+    }
+}

@@ -1,0 +1,360 @@
+//! The bytes of the journal.
+//!
+//! A segment is a header of 16 bytes followed by frames: length (u32), CRC-32 (u32), body. All numbers are little endian.
+//! The checksum covers the segment's number, the frame's place and the body, so that a frame that a disk returns from
+//! another place is as wrong as a flipped bit.
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::domain::{AttemptError, TaskId, Timestamp};
+
+/// What every segment starts with; the last byte is the version of the format.
+const MAGIC: [u8; 8] = *b"taskjnl\x01";
+
+/// Bytes of a segment's header.
+pub(super) const HEADER: usize = 16;
+
+/// Bytes of a frame before its body.
+const FRAME: usize = 8;
+
+/// Bytes of a body before what its kind adds: the kind and the task's id.
+const BODY: usize = 17;
+
+/// One thing the endpoint must not forget.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// A task to perform, with all that is known about it. A later one replaces an earlier one, so that each retry and
+    /// each move to a younger segment leaves one record that says everything.
+    Task(StoredTask),
+    /// An attempt is about to start. 0 takes it back: the attempt was stopped by us and does not count.
+    Started {
+        /// Which task.
+        id: TaskId,
+        /// Which attempt, from 1.
+        attempt: u32,
+    },
+    /// The handler ended; the report as it goes to the API.
+    Outcome {
+        /// Which task.
+        id: TaskId,
+        /// An encoded report.
+        report: Bytes,
+    },
+    /// Stop it, or never start it: may come before the task itself.
+    Canceled {
+        /// Which task.
+        id: TaskId,
+        /// An encoded report.
+        report: Bytes,
+    },
+    /// The broker has the final report.
+    Reported {
+        /// Which task.
+        id: TaskId,
+    },
+    /// It has expired before it could be run: there is nothing to report.
+    Forgotten {
+        /// Which task.
+        id: TaskId,
+    },
+}
+
+/// A task that waits for its next attempt, or runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredTask {
+    /// Which task.
+    pub id: TaskId,
+    /// When it is not worth starting any more, by this machine's clock.
+    pub expires_at: Timestamp,
+    /// When the next attempt may start.
+    pub not_before: Timestamp,
+    /// The attempt that was started last; 0 when none is under way.
+    pub started: u32,
+    /// What earlier attempts died of.
+    pub attempts: Vec<AttemptError>,
+    /// The message as it came.
+    pub message: Bytes,
+}
+
+impl Record {
+    /// Which task it is about.
+    pub fn id(&self) -> TaskId {
+        match self {
+            Self::Task(task) => task.id,
+            Self::Started { id, .. }
+            | Self::Outcome { id, .. }
+            | Self::Canceled { id, .. }
+            | Self::Reported { id }
+            | Self::Forgotten { id } => *id,
+        }
+    }
+
+    fn kind(&self) -> u8 {
+        match self {
+            Self::Task(_) => 1,
+            Self::Started { .. } => 2,
+            Self::Outcome { .. } => 3,
+            Self::Canceled { .. } => 4,
+            Self::Reported { .. } => 5,
+            Self::Forgotten { .. } => 6,
+        }
+    }
+
+    /// Appends the frame of this record to a buffer whose first byte will stand at `base` of the segment.
+    pub(super) fn encode(&self, segment: u32, base: u32, to: &mut Vec<u8>) {
+        let start = to.len();
+        let place = base.wrapping_add(u32::try_from(start).unwrap_or(u32::MAX));
+        to.extend_from_slice(&[0; FRAME]);
+        to.push(self.kind());
+        to.extend_from_slice(self.id().0.as_bytes());
+        match self {
+            Self::Task(task) => {
+                let attempts = serde_json::to_vec(&task.attempts).unwrap_or_default();
+                to.extend_from_slice(&task.expires_at.as_micros().to_le_bytes());
+                to.extend_from_slice(&task.not_before.as_micros().to_le_bytes());
+                to.extend_from_slice(&task.started.to_le_bytes());
+                to.extend_from_slice(&u32::try_from(attempts.len()).unwrap_or(0).to_le_bytes());
+                to.extend_from_slice(&attempts);
+                to.extend_from_slice(&task.message);
+            }
+            Self::Started { attempt, .. } => to.extend_from_slice(&attempt.to_le_bytes()),
+            Self::Outcome { report, .. } | Self::Canceled { report, .. } => to.extend_from_slice(report),
+            Self::Reported { .. } | Self::Forgotten { .. } => {}
+        }
+        let length = to.len() - start - FRAME;
+        let sum = checksum(segment, place, &to[start + FRAME..]);
+        to[start..start + 4].copy_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
+        to[start + 4..start + FRAME].copy_from_slice(&sum.to_le_bytes());
+    }
+
+    fn decode(body: &[u8]) -> Option<Self> {
+        let (head, rest) = body.split_at_checked(BODY)?;
+        let id = TaskId(Uuid::from_slice(&head[1..]).ok()?);
+        Some(match head[0] {
+            1 => {
+                let mut fields = Fields(rest);
+                let expires_at = Timestamp::from_micros(i64::from_le_bytes(fields.take()?));
+                let not_before = Timestamp::from_micros(i64::from_le_bytes(fields.take()?));
+                let started = u32::from_le_bytes(fields.take()?);
+                let length = usize::try_from(u32::from_le_bytes(fields.take()?)).ok()?;
+                let (attempts, message) = fields.0.split_at_checked(length)?;
+                let attempts = if attempts.is_empty() { Vec::new() } else { serde_json::from_slice(attempts).ok()? };
+                Self::Task(StoredTask { id, expires_at, not_before, started, attempts, message: Bytes::copy_from_slice(message) })
+            }
+            2 => Self::Started { id, attempt: u32::from_le_bytes(rest.try_into().ok()?) },
+            3 => Self::Outcome { id, report: Bytes::copy_from_slice(rest) },
+            4 => Self::Canceled { id, report: Bytes::copy_from_slice(rest) },
+            5 if rest.is_empty() => Self::Reported { id },
+            6 if rest.is_empty() => Self::Forgotten { id },
+            _ => return None,
+        })
+    }
+}
+
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (field, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*field)
+    }
+}
+
+fn checksum(segment: u32, place: u32, body: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&segment.to_le_bytes());
+    hasher.update(&place.to_le_bytes());
+    hasher.update(body);
+    hasher.finalize()
+}
+
+/// The first bytes of a segment.
+pub(super) fn header(segment: u32) -> [u8; HEADER] {
+    let mut bytes = [0; HEADER];
+    bytes[..8].copy_from_slice(&MAGIC);
+    bytes[8..12].copy_from_slice(&segment.to_le_bytes());
+    bytes[12..].copy_from_slice(&checksum(segment, 0, &MAGIC).to_le_bytes());
+    bytes
+}
+
+/// How the readable part of a segment ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// With the last byte of the file.
+    Clean,
+    /// In the middle of a frame, or in nothing but zeros: what a crash leaves of a write that was never answered.
+    Torn,
+    /// With a frame that is there in full and wrong: what was behind it is lost.
+    Damaged,
+}
+
+/// Reads the frames of one segment from the first on, and stops at the first that is not as it was written.
+pub(super) struct Scan<'a> {
+    bytes: &'a [u8],
+    segment: u32,
+    at: usize,
+    ending: Option<Ending>,
+}
+
+impl<'a> Scan<'a> {
+    pub(super) fn new(bytes: &'a [u8], segment: u32) -> Self {
+        let expected = header(segment);
+        let (at, ending) = match bytes.get(..HEADER) {
+            Some(head) if head == expected => (HEADER, None),
+            None if bytes.iter().zip(expected).all(|(found, written)| *found == written) => (0, Some(Ending::Torn)),
+            _ if bytes.iter().all(|byte| *byte == 0) => (0, Some(Ending::Torn)),
+            _ => (0, Some(Ending::Damaged)),
+        };
+        Self { bytes, segment, at, ending }
+    }
+
+    /// Bytes up to the end of the last good frame.
+    pub(super) fn good(&self) -> usize {
+        self.at
+    }
+
+    /// How it ended; meant for after the last frame.
+    pub(super) fn ending(&self) -> Ending {
+        self.ending.unwrap_or(Ending::Clean)
+    }
+
+    fn read(&mut self) -> Result<(usize, Record), Ending> {
+        let rest = &self.bytes[self.at..];
+        if rest.is_empty() {
+            return Err(Ending::Clean);
+        }
+        if rest.iter().take(64).all(|byte| *byte == 0) && rest.iter().all(|byte| *byte == 0) {
+            return Err(Ending::Torn);
+        }
+        let mut fields = Fields(rest);
+        let (Some(length), Some(sum)) = (fields.take(), fields.take()) else { return Err(Ending::Torn) };
+        let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
+        // A length that leads past the end cannot be told from a torn write; if it is a flipped bit, the file's tail is lost either way.
+        let Some(body) = fields.0.get(..length) else { return Err(Ending::Torn) };
+        let place = u32::try_from(self.at).unwrap_or(u32::MAX);
+        let intact = checksum(self.segment, place, body) == u32::from_le_bytes(sum);
+        let record = intact.then(|| Record::decode(body)).flatten().ok_or(Ending::Damaged)?;
+        Ok((FRAME + length, record))
+    }
+}
+
+impl Iterator for Scan<'_> {
+    /// Place of the frame, its length, and what it says.
+    type Item = (u32, u32, Record);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ending.is_some() {
+            return None;
+        }
+        match self.read() {
+            Ok((length, record)) => {
+                let found = (u32::try_from(self.at).ok()?, u32::try_from(length).ok()?, record);
+                self.at += length;
+                Some(found)
+            }
+            Err(ending) => {
+                self.ending = Some(ending);
+                None
+            }
+        }
+    }
+}
+
+/// The one record in the bytes of a frame that stood at `place`.
+pub(super) fn decode_frame(bytes: &[u8], segment: u32, place: u32) -> Option<Record> {
+    let mut fields = Fields(bytes);
+    let length = usize::try_from(u32::from_le_bytes(fields.take()?)).ok()?;
+    let sum = u32::from_le_bytes(fields.take()?);
+    let body = fields.0;
+    (body.len() == length && checksum(segment, place, body) == sum).then(|| Record::decode(body)).flatten()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Records of all kinds about few tasks.
+    pub(in super::super) fn records() -> impl Strategy<Value = Vec<Record>> {
+        let bytes = || proptest::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from);
+        let one = (0u8..6, 0u128..5, bytes(), any::<i64>(), 0u32..4).prop_map(|(kind, id, bytes, time, attempt)| {
+            let id = TaskId(Uuid::from_u128(id));
+            match kind {
+                0 => Record::Task(StoredTask {
+                    id,
+                    expires_at: Timestamp::from_micros(time),
+                    not_before: Timestamp::from_micros(time / 2),
+                    started: attempt,
+                    attempts: (0..attempt).map(|attempt| AttemptError { attempt, errnr: 1, errmsg: "é\n".into() }).collect(),
+                    message: bytes,
+                }),
+                1 => Record::Started { id, attempt },
+                2 => Record::Outcome { id, report: bytes },
+                3 => Record::Canceled { id, report: bytes },
+                4 => Record::Reported { id },
+                _ => Record::Forgotten { id },
+            }
+        });
+        proptest::collection::vec(one, 0..12)
+    }
+
+    fn segment(number: u32, records: &[Record]) -> Vec<u8> {
+        let mut bytes = header(number).to_vec();
+        for record in records {
+            record.encode(number, 0, &mut bytes);
+        }
+        bytes
+    }
+
+    fn read(bytes: &[u8], number: u32) -> (Vec<Record>, Ending) {
+        let mut scan = Scan::new(bytes, number);
+        let records = scan.by_ref().map(|(_, _, record)| record).collect();
+        (records, scan.ending())
+    }
+
+    proptest! {
+        #[test]
+        fn reads_what_it_writes(records in records()) {
+            prop_assert_eq!(read(&segment(7, &records), 7), (records, Ending::Clean));
+        }
+
+        #[test]
+        fn a_cut_leaves_a_beginning(records in records()) {
+            let bytes = segment(7, &records);
+            for cut in 0..bytes.len() {
+                let (found, ending) = read(&bytes[..cut], 7);
+                prop_assert!(records.starts_with(&found));
+                prop_assert!(ending != Ending::Damaged, "cut at {} of {}", cut, bytes.len());
+            }
+        }
+
+        #[test]
+        fn a_flipped_bit_leaves_a_beginning(records in records(), bit in 0u8..8) {
+            let bytes = segment(7, &records);
+            for place in 0..bytes.len() {
+                let mut bytes = bytes.clone();
+                bytes[place] ^= 1 << bit;
+                let (found, ending) = read(&bytes, 7);
+                prop_assert!(records.starts_with(&found));
+                prop_assert!(ending != Ending::Clean);
+            }
+        }
+
+        #[test]
+        fn rubbish_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read(&bytes, 1);
+            let framed = [&header(1)[..], &bytes].concat();
+            let _ = (read(&framed, 1), decode_frame(&bytes, 1, 0));
+        }
+    }
+
+    #[test]
+    fn frames_of_another_segment_are_strangers() {
+        let records = [Record::Reported { id: TaskId::new() }];
+        let mut bytes = segment(1, &records);
+        bytes[..HEADER].copy_from_slice(&header(2));
+        assert_eq!(read(&bytes, 2), (vec![], Ending::Damaged));
+    }
+}

@@ -1,0 +1,305 @@
+//! The journal's files: appended to, read once at the start, dropped from the old end.
+//!
+//! A segment goes only when all older ones are gone. So a record is never lost before one that it overrules, and reading
+//! what is left in order always leads to the state that was.
+
+use std::collections::VecDeque;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use super::index::{Index, Location, State};
+use super::record::{self, Ending, HEADER, Record, Scan};
+
+/// Bytes of records that are copied forward or answered for in one write.
+const BATCH: usize = 1 << 20;
+
+/// Ended tasks that are remembered at most, whatever room there is on disk: some 25 MiB of memory.
+const REMEMBER_AT_MOST: usize = 500_000;
+
+/// How much is kept, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Bytes on disk at which no more tasks are taken.
+    pub limit: u64,
+    /// How long ended tasks are remembered.
+    pub remember: Duration,
+}
+
+impl Options {
+    /// Small enough that dropping one frees little at a time, large enough that few files are open.
+    fn segment_bytes(self) -> u64 {
+        (self.limit / 64).clamp(16 << 10, 4 << 20)
+    }
+
+    /// Bytes on disk up to which tasks are taken: the rest is for outcomes.
+    pub(super) fn taking_limit(self) -> u64 {
+        self.limit - self.limit / 16
+    }
+}
+
+/// What was found wrong when the journal was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub path: PathBuf,
+    /// Where reading stopped.
+    pub offset: u64,
+    /// Bytes from there on.
+    pub lost: u64,
+    /// Whether it is what a crash leaves behind; otherwise records that were answered for may be gone.
+    pub torn: bool,
+}
+
+#[derive(Debug)]
+struct Sealed {
+    number: u32,
+    bytes: u64,
+    last_write: SystemTime,
+    damaged: bool,
+}
+
+/// The segment that is written to.
+#[derive(Debug, Clone)]
+pub(super) struct Active {
+    pub(super) number: u32,
+    pub(super) file: Arc<File>,
+    bytes: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Segments {
+    dir: PathBuf,
+    options: Options,
+    sealed: VecDeque<Sealed>,
+    active: Option<Active>,
+    next: u32,
+    buffer: Vec<u8>,
+}
+
+/// The file of a segment.
+pub(super) fn path(dir: &Path, number: u32) -> PathBuf {
+    dir.join(format!("{number:010}.journal"))
+}
+
+fn numbers(dir: &Path) -> io::Result<Vec<u32>> {
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let number: Option<u32> = name.to_str().and_then(|name| name.strip_suffix(".journal")).and_then(|digits| digits.parse().ok());
+        numbers.extend(number);
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+fn locked(index: &Mutex<Index>) -> std::sync::MutexGuard<'_, Index> {
+    index.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Segments {
+    /// Reads all that is there into the index.
+    pub(super) fn open(dir: &Path, options: Options, index: &mut Index) -> io::Result<(Self, Vec<Damage>)> {
+        let mut segments =
+            Self { dir: dir.to_owned(), options, sealed: VecDeque::new(), active: None, next: 1, buffer: Vec::new() };
+        let mut damages = Vec::new();
+        let numbers = numbers(dir)?;
+        for (position, number) in numbers.iter().enumerate() {
+            let last = position + 1 == numbers.len();
+            damages.extend(segments.read(*number, last, index)?);
+            segments.next = number.saturating_add(1);
+        }
+        File::open(dir)?.sync_all()?;
+        Ok((segments, damages))
+    }
+
+    fn read(&mut self, number: u32, last: bool, index: &mut Index) -> io::Result<Option<Damage>> {
+        let path = path(&self.dir, number);
+        let bytes = fs::read(&path)?;
+        let mut scan = Scan::new(&bytes, number);
+        for (place, length, record) in scan.by_ref() {
+            index.apply(&record, Location { segment: number, place, length });
+        }
+        let (good, ending) = (scan.good(), scan.ending());
+        let offset = u64::try_from(good).unwrap_or(u64::MAX);
+        let lost = u64::try_from(bytes.len() - good).unwrap_or(u64::MAX);
+        let damage = (ending != Ending::Clean).then(|| Damage { path: path.clone(), offset, lost, torn: ending == Ending::Torn });
+        if ending != Ending::Damaged && good <= HEADER {
+            // Nothing was ever answered for here.
+            fs::remove_file(&path)?;
+        } else if ending != Ending::Damaged && last && offset < self.options.segment_bytes() {
+            let file = OpenOptions::new().read(true).write(true).open(&path)?;
+            file.set_len(offset)?;
+            file.sync_all()?;
+            self.active = Some(Active { number, file: Arc::new(file), bytes: offset });
+        } else {
+            let meta = fs::metadata(&path)?;
+            let last_write = meta.modified().unwrap_or_else(|_| SystemTime::now());
+            self.sealed.push_back(Sealed { number, bytes: meta.len(), last_write, damaged: ending == Ending::Damaged });
+        }
+        Ok(damage)
+    }
+
+    /// Bytes on disk.
+    pub(super) fn bytes(&self) -> u64 {
+        self.sealed.iter().map(|sealed| sealed.bytes).sum::<u64>() + self.active.as_ref().map_or(0, |active| active.bytes)
+    }
+
+    /// Writes records behind all others, in one piece. They are in the index when this answers, and on disk once the
+    /// answered segment has been synchronised.
+    pub(super) fn append(&mut self, records: &[Record], index: &Mutex<Index>) -> io::Result<Active> {
+        let full = self.active.as_ref().is_some_and(|active| active.bytes >= self.options.segment_bytes());
+        if full {
+            self.seal()?;
+        }
+        let mut active = match self.active.take() {
+            Some(active) => active,
+            None => self.create()?,
+        };
+        let base = u32::try_from(active.bytes).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        self.buffer.clear();
+        let mut ends = Vec::with_capacity(records.len());
+        for record in records {
+            record.encode(active.number, base, &mut self.buffer);
+            ends.push(self.buffer.len());
+        }
+        if let Err(error) = active.file.write_all_at(&self.buffer, active.bytes) {
+            // What is half written must not stay in front of what comes next. If even this fails the segment is left
+            // alone: reading it stops there, as after a crash.
+            match active.file.set_len(active.bytes) {
+                Ok(()) => self.active = Some(active),
+                Err(_) => self.abandon_this(&active),
+            }
+            return Err(error);
+        }
+        let mut index = locked(index);
+        let mut start = 0;
+        for (record, end) in records.iter().zip(ends) {
+            let (Ok(offset), Ok(length)) = (u32::try_from(start), u32::try_from(end - start)) else { continue };
+            index.apply(record, Location { segment: active.number, place: base.saturating_add(offset), length });
+            start = end;
+        }
+        active.bytes += u64::try_from(self.buffer.len()).unwrap_or(u64::MAX);
+        self.buffer.shrink_to(BATCH);
+        self.active = Some(active.clone());
+        Ok(active)
+    }
+
+    /// Never writes to this segment again: after a failed synchronisation nobody knows what of it is on disk.
+    pub(super) fn abandon(&mut self, number: u32) {
+        if let Some(active) = self.active.take_if(|active| active.number == number) {
+            self.abandon_this(&active);
+        }
+    }
+
+    fn abandon_this(&mut self, active: &Active) {
+        self.sealed.push_back(Sealed { number: active.number, bytes: active.bytes, last_write: SystemTime::now(), damaged: false });
+    }
+
+    /// Ends the active segment. It is synchronised first, so that only the last segment can have a torn end.
+    fn seal(&mut self) -> io::Result<()> {
+        let Some(active) = self.active.take() else { return Ok(()) };
+        let synced = active.file.sync_data();
+        self.abandon_this(&active);
+        synced
+    }
+
+    fn create(&mut self) -> io::Result<Active> {
+        let number = self.next;
+        let path = path(&self.dir, number);
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        let written = file.write_all_at(&record::header(number), 0).and_then(|()| file.sync_all());
+        // Without this a power cut can take the whole file, however well its content was synchronised.
+        let written = written.and_then(|()| File::open(&self.dir)?.sync_all());
+        if let Err(error) = written {
+            let _ = fs::remove_file(&path);
+            return Err(error);
+        }
+        self.next = number.checked_add(1).ok_or(io::ErrorKind::StorageFull)?;
+        Ok(Active { number, file: Arc::new(file), bytes: HEADER as u64 })
+    }
+
+    /// Drops old segments: those that nobody can ask about any more, and, where room is short and at least half of what
+    /// is kept is for repeats alone, the oldest. What is still needed moves forward.
+    pub(super) fn reclaim(&mut self, index: &Mutex<Index>) -> io::Result<()> {
+        // Each segment is looked at once: what moves forward must not be moved again in the same breath.
+        for _ in 0..self.sealed.len() + 1 {
+            let (live, remembered) = {
+                let index = locked(index);
+                (index.live_bytes(), index.remembered())
+            };
+            let bytes = self.bytes();
+            let short = bytes > self.options.limit / 4 * 3 && live < bytes / 2;
+            let crowded = short || remembered > REMEMBER_AT_MOST;
+            let Some(oldest) = self.sealed.front() else {
+                if !short {
+                    return Ok(());
+                }
+                self.seal()?;
+                continue;
+            };
+            let over = oldest.last_write.elapsed().is_ok_and(|age| age > self.options.remember);
+            if !over && !crowded {
+                return Ok(());
+            }
+            self.retire(oldest.number, oldest.damaged, index)?;
+        }
+        Ok(())
+    }
+
+    fn retire(&mut self, number: u32, damaged: bool, index: &Mutex<Index>) -> io::Result<()> {
+        let path = path(&self.dir, number);
+        let bytes = fs::read(&path)?;
+        let mut forward = Vec::new();
+        let mut size = 0;
+        for (place, length, record) in Scan::new(&bytes, number) {
+            let at = Location { segment: number, place, length };
+            let (needed, state) = {
+                let mut index = locked(index);
+                index.forget(record.id(), at);
+                (index.needs(record.id(), at), index.state(record.id()))
+            };
+            if !needed {
+                continue;
+            }
+            size += usize::try_from(length).unwrap_or(BATCH);
+            forward.push(match (record, state) {
+                // The record that said so may lie in a segment that goes before this one comes round again.
+                (Record::Task(task), Some(State::Pending { started })) => Record::Task(record::StoredTask { started, ..task }),
+                (record, _) => record,
+            });
+            if size >= BATCH {
+                self.append(&forward, index)?;
+                forward.clear();
+                size = 0;
+            }
+        }
+        if !forward.is_empty() {
+            self.append(&forward, index)?;
+        }
+        if let Some(active) = self.active.clone()
+            && let Err(error) = active.file.sync_data()
+        {
+            self.abandon(active.number);
+            return Err(error);
+        }
+        self.sealed.retain(|sealed| sealed.number != number);
+        if damaged {
+            // For people to look at; nothing reads it again.
+            fs::rename(&path, path.with_extension("damaged"))?;
+        } else {
+            fs::remove_file(&path)?;
+        }
+        File::open(&self.dir)?.sync_all()
+    }
+
+    /// The bytes of one frame.
+    pub(super) fn read_frame(dir: &Path, at: Location) -> io::Result<Option<Record>> {
+        let mut bytes = vec![0; usize::try_from(at.length).unwrap_or(0)];
+        File::open(path(dir, at.segment))?.read_exact_at(&mut bytes, u64::from(at.place))?;
+        Ok(record::decode_frame(&bytes, at.segment, at.place))
+    }
+}
