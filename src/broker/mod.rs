@@ -8,6 +8,7 @@
 
 pub mod amqp;
 pub mod memory;
+pub mod provision;
 pub mod wire;
 
 use std::sync::Arc;

@@ -1,3 +1,5 @@
-//! The integration tests.
+//! The integration tests: one program, one file a subject.
 
 mod api_openapi;
+mod broker_conformance;
+mod support;

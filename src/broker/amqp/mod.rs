@@ -172,7 +172,7 @@ impl Broker for AmqpBroker {
         };
         if let Source::Tasks(names) = &source {
             let mut named_only = self.named_only();
-            names.iter().for_each(|name| drop(named_only.remove(name)));
+            named_only.retain(|left| !names.contains(left));
         }
         // 0 would mean "without bound" to the broker.
         let prefetch = prefetch.max(1);
