@@ -5,6 +5,7 @@ pub mod api;
 pub mod backoff;
 pub mod bench;
 pub mod broker;
+pub mod cli;
 pub mod clock;
 pub mod collector;
 pub mod config;

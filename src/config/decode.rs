@@ -160,12 +160,17 @@ impl Kind for TypeName {
     }
 }
 
+fn part<T>(value: Option<T>, table: Table<'_>) -> Part<T> {
+    let begun = table.begun;
+    Part { value, lacking: table.finish(), begun }
+}
+
 fn database(mut table: Table<'_>) -> Part<Database> {
     let verbose = table.value("verbose", &Truth);
     let max_connections = table.value("max_connections", &Whole(1, 1000));
     let uri = table.required("uri", &DatabaseUri);
     let value = uri.map(|uri| Database { verbose, uri, max_connections });
-    Part { value, lacking: table.finish() }
+    part(value, table)
 }
 
 fn message_queue(mut table: Table<'_>) -> Part<MessageQueue> {
@@ -195,26 +200,24 @@ fn message_queue(mut table: Table<'_>) -> Part<MessageQueue> {
     let unused = Text("a text", |_| true);
     let queue = table.optional("queue", &unused);
     let routing_key = table.optional("routing_key", &unused);
-    let lacking = table.finish();
     let value = match (host, username, password) {
         (Some(host), Some(username), Some(password)) => {
             Some(MessageQueue { host, port, username, password, virtual_host, exchange, queue, routing_key, tls })
         }
         _ => None,
     };
-    Part { value, lacking }
+    part(value, table)
 }
 
 fn management(mut table: Table<'_>) -> Part<Management> {
     let apiurl = table.required("apiurl", &HttpUrl);
     let username = table.required("username", &Text("a user name", |text| (1..=255).contains(&text.len())));
     let password = table.required("password", &Hidden);
-    let lacking = table.finish();
     let value = match (apiurl, username, password) {
         (Some(apiurl), Some(username), Some(password)) => Some(Management { apiurl, username, password }),
         _ => None,
     };
-    Part { value, lacking }
+    part(value, table)
 }
 
 fn endpoint(mut table: Table<'_>, task_types: &[TypePolicy]) -> Endpoint {

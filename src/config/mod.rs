@@ -88,6 +88,8 @@ pub struct Part<T> {
     value: Option<T>,
     /// What is missing of it.
     lacking: Vec<Problem>,
+    /// Whether any of what it requires is there.
+    begun: bool,
 }
 
 impl<T> Part<T> {
@@ -96,15 +98,15 @@ impl<T> Part<T> {
         self.value.as_ref()
     }
 
-    /// What is missing of it: keys without a value, and placeholders whose variable is not set.
-    pub fn lacking(&self) -> &[Problem] {
-        &self.lacking
+    /// What is missing of it, if it is given at all: keys without a value, and placeholders whose variable is not set.
+    fn begun(&self) -> &[Problem] {
+        if self.begun { &self.lacking } else { &[] }
     }
 }
 
 impl<T> From<T> for Part<T> {
     fn from(value: T) -> Self {
-        Self { value: Some(value), lacking: Vec::new() }
+        Self { value: Some(value), lacking: Vec::new(), begun: true }
     }
 }
 
@@ -115,6 +117,12 @@ impl Config {
     /// As [`load`].
     pub fn from_yaml(text: &str) -> Result<Self, ConfigError> {
         Ok(checked(layers::merge_text("the text", text, &Environment::default(), &[])?)?.config)
+    }
+
+    /// What is missing of parts that are given at least in part.
+    pub fn begun(&self) -> impl Iterator<Item = &Problem> {
+        let parts = [self.manager.db.begun(), self.manager.message_queue.begun(), self.rabbitmq.begun()];
+        parts.into_iter().flatten()
     }
 
     /// The ledger's database.

@@ -38,6 +38,8 @@ pub(super) struct Table<'f> {
     known: Vec<&'static str>,
     /// Required values that are absent, or whose placeholder is not set: only whoever needs this table minds.
     pub(super) lacking: Vec<Problem>,
+    /// Whether any required value was given.
+    pub(super) begun: bool,
 }
 
 impl<'f> Table<'f> {
@@ -53,7 +55,7 @@ impl<'f> Table<'f> {
             }
         };
         let default = default.into_table().unwrap_or_default().into_iter().collect();
-        Self { findings, path, rest, default, known: Vec::new(), lacking: Vec::new() }
+        Self { findings, path, rest, default, known: Vec::new(), lacking: Vec::new(), begun: false }
     }
 
     /// The path of one of its keys.
@@ -105,6 +107,8 @@ impl<'f> Table<'f> {
         if !self.rest.contains_key(key) {
             let message = format!("is missing: expected {}", kind.expected());
             self.lacking.push(Problem::new(self.path(key), message, None));
+        } else {
+            self.begun = true;
         }
         self.optional(key, kind)
     }

@@ -2,4 +2,6 @@
 
 mod api_openapi;
 mod broker_conformance;
+mod cli;
+mod config;
 mod support;

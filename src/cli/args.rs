@@ -1,0 +1,392 @@
+//! Every command, flag and default of the program, as its help shows them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgGroup, Args, Parser, Subcommand};
+
+use crate::config::{ConfigFile, span};
+use crate::domain::{EndpointName, Identifier, TaskStatus, TaskType, Timestamp};
+
+use super::client::Responses;
+
+const CLIENT: &str = "Asking the API";
+const GLOBAL: &str = "Everywhere";
+
+/// Hands tasks to fleets of servers and knows exactly what became of each one.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tasker",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  tasker up                                   everything in one process, nothing else needed
+  tasker submit worker --payload '{\"seconds\": 2}' --wait
+  tasker api -m production                    one of several processes on RabbitMQ and MySQL
+
+Exit codes:
+  0 ok, 1 wrong usage or no connection, 2 some failed, 3 some did not receive it, 4 nobody answered,
+  5 canceled, 124 the wait was over first"
+)]
+pub struct Cli {
+    /// What all commands share.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What all commands share.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Address of the API to ask
+    #[arg(long, global = true, value_name = "URL", env = "TASKER_API_URL", hide_env_values = true, default_value = "http://127.0.0.1:8888", help_heading = GLOBAL)]
+    pub api: String,
+    /// Print JSON, errors too
+    #[arg(long, global = true, help_heading = GLOBAL)]
+    pub json: bool,
+    /// Read config/<MODE>.config.yaml [default: development, where a file is needed]
+    #[arg(short, long, global = true, value_name = "MODE", value_parser = mode, conflicts_with = "config", help_heading = GLOBAL)]
+    pub mode: Option<String>,
+    /// Read this configuration file
+    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
+    pub config: Option<PathBuf>,
+}
+
+impl Global {
+    /// The file that was named, if one was.
+    pub fn named_file(&self) -> Option<ConfigFile> {
+        let path = self.config.clone().map(ConfigFile::Path);
+        path.or_else(|| self.mode.clone().map(ConfigFile::Mode))
+    }
+
+    /// The file that was named, or the one for development: for commands that cannot do without.
+    pub fn file(&self) -> ConfigFile {
+        self.named_file().unwrap_or_else(|| ConfigFile::Mode("development".to_owned()))
+    }
+}
+
+/// What to do.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Start everything in one process: API, endpoints, SQLite and an in-process broker
+    #[command(after_help = "\
+Examples:
+  tasker up
+  tasker up --listen 127.0.0.1:9000 --endpoints web1,web2,web3 --data-dir /tmp/tasker
+
+The task types are worker and backup unless -m or --config names a file; what it says about database and
+broker is not used. Data survives a restart.")]
+    Up(Up),
+    /// Start an API process on the configured database and broker
+    #[command(after_help = "Example:\n  tasker api -m production --listen 127.0.0.1:8888")]
+    Api(Api),
+    /// Start an endpoint: runs the handlers of its task types on this server
+    #[command(after_help = "Example:\n  tasker endpoint -m production -e web1 -t worker -t backup")]
+    Endpoint(Endpoint),
+    /// Measure how fast tasks go through
+    #[command(subcommand)]
+    Bench(Bench),
+    /// Everything that needs no server in this process.
+    #[command(flatten)]
+    Client(ClientCommand),
+}
+
+/// Commands that need no server in this process.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ClientCommand {
+    /// Create tables (-d) and the broker's virtual host, user and permissions (-r)
+    #[command(after_help = "\
+Examples:
+  tasker initialize -d -r                     both; what is there already stays
+  tasker initialize -d --reset --yes          drop all tasks and begin anew")]
+    Initialize(Initialize),
+    /// Submit a task
+    #[command(after_help = "\
+Examples:
+  tasker submit worker
+  tasker submit backup --endpoints console1,console2 --payload '{\"seconds\": 1}' --wait 1m
+  generate-payload | tasker submit worker --identifier nightly-2024-07-12 --payload-file - --json
+
+Submitting the same identifier with the same content again is safe: it answers the task that is there.")]
+    Submit(Submit),
+    /// Show what became of a task
+    #[command(after_help = "Example:\n  tasker status backup e7bd91d0-16ad-11e2-892e-0800200c9a66 --wait")]
+    Status(Status),
+    /// List the tasks of a type, newest first
+    #[command(after_help = "Example:\n  tasker list worker --status INCOMPLETE --since 2h")]
+    List(List),
+    /// Cancel a task: endpoints that have not begun never will, others are told to stop
+    #[command(after_help = "Example:\n  tasker cancel backup e7bd91d0-16ad-11e2-892e-0800200c9a66")]
+    Cancel(Cancel),
+    /// List the endpoints, when they were last heard of and what they subscribe to
+    #[command(after_help = "Example:\n  tasker endpoints --json")]
+    Endpoints(Endpoints),
+    /// Check the configuration, or show what is in effect
+    #[command(subcommand)]
+    Config(Configuration),
+    /// Print the completions of a shell
+    #[command(after_help = "Example:\n  tasker completions bash > /etc/bash_completion.d/tasker")]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// `tasker up`.
+#[derive(Debug, Clone, Args)]
+pub struct Up {
+    /// Where database and journals are kept
+    #[arg(long, value_name = "DIR", default_value = "./tasker-data")]
+    pub data_dir: PathBuf,
+    /// Address to listen on; port 0 takes a free one
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8888")]
+    pub listen: SocketAddr,
+    /// Names of the endpoints to start, separated by commas
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "console1,console2")]
+    pub endpoints: Vec<EndpointName>,
+}
+
+/// `tasker api`.
+#[derive(Debug, Clone, Args)]
+pub struct Api {
+    /// Address to listen on, instead of api.host and api.port; port 0 takes a free one
+    #[arg(long, value_name = "IP:PORT")]
+    pub listen: Option<SocketAddr>,
+}
+
+/// `tasker endpoint`.
+#[derive(Debug, Clone, Args)]
+pub struct Endpoint {
+    /// Name of the endpoint, usually the server's
+    #[arg(short, long, value_name = "NAME")]
+    pub endpoint: EndpointName,
+    /// Task type to run, as often as there are types [default: all configured types]
+    #[arg(short, long = "tasktype", value_name = "TYPE")]
+    pub tasktypes: Vec<TaskType>,
+    /// Where journals are kept, instead of endpoint.data_dir
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Where executables named after task types are looked for, instead of endpoint.handlers_dir
+    #[arg(long, value_name = "DIR")]
+    pub handlers_dir: Option<PathBuf>,
+}
+
+/// `tasker bench`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Bench {
+    /// Many small tasks, each to one endpoint
+    ///
+    /// Without -m or --config it measures the embedded platform.
+    #[command(after_help = "Example:\n  tasker bench tasks --count 20000 --concurrency 64 -m development")]
+    Tasks(BenchTasks),
+    /// Few tasks, each to many simulated endpoints
+    ///
+    /// Without -m or --config it measures the embedded platform.
+    #[command(after_help = "Example:\n  tasker bench fleet --endpoints 1000 --tasks 10 -m development")]
+    Fleet(BenchFleet),
+}
+
+/// `tasker bench tasks`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchTasks {
+    /// Tasks to submit
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    pub count: u64,
+    /// Submissions at the same time
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub concurrency: u32,
+    /// Size of each payload
+    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=1_048_576))]
+    pub payload_bytes: u32,
+    /// Keep database and data directory afterwards, to look at them
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// `tasker bench fleet`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchFleet {
+    /// Endpoints to simulate, many on each connection
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub endpoints: u32,
+    /// Tasks to submit, one after the other
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub tasks: u64,
+}
+
+/// `tasker initialize`.
+#[derive(Debug, Clone, Args)]
+#[command(group = ArgGroup::new("what").args(["database", "rabbitmq"]).required(true).multiple(true))]
+pub struct Initialize {
+    /// Create or update the tables in manager.db
+    #[arg(short, long)]
+    pub database: bool,
+    /// Create virtual host, user and permissions over the broker's management interface
+    #[arg(short, long)]
+    pub rabbitmq: bool,
+    /// Delete what is there first: all tasks, all queues
+    #[arg(long)]
+    pub reset: bool,
+    /// Do not ask before deleting
+    #[arg(long, requires = "reset")]
+    pub yes: bool,
+}
+
+/// `tasker submit`.
+#[derive(Debug, Clone, Args)]
+pub struct Submit {
+    /// Task type
+    #[arg(value_name = "TYPE")]
+    pub task_type: TaskType,
+    /// Your name for the task [default: a new UUID]
+    #[arg(long, value_name = "ID")]
+    pub identifier: Option<Identifier>,
+    /// Payload as JSON
+    #[arg(long, value_name = "JSON")]
+    pub payload: Option<String>,
+    /// File that holds the payload as JSON; - reads standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "payload")]
+    pub payload_file: Option<PathBuf>,
+    /// Endpoints that are to perform it, separated by commas or one at a time [default: all that subscribe to the type]
+    #[arg(short, long, visible_alias = "endpoint", value_name = "NAMES", value_delimiter = ',')]
+    pub endpoints: Vec<EndpointName>,
+    /// How to wait for the end.
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// How to wait for the end of a task.
+#[derive(Debug, Clone, Args)]
+pub struct Waiting {
+    /// Wait until the task ends, or all endpoints that have received it are through; at most for DURATION
+    #[arg(long, value_name = "DURATION", value_parser = span::parse, num_args = 0..=1, help_heading = CLIENT)]
+    pub wait: Option<Option<Duration>>,
+    /// Show all endpoints at the end, not only failed and missing ones
+    #[arg(long, help_heading = CLIENT)]
+    pub all: bool,
+}
+
+/// `tasker status`.
+#[derive(Debug, Clone, Args)]
+pub struct Status {
+    /// Task type
+    #[arg(value_name = "TYPE")]
+    pub task_type: TaskType,
+    /// Identifier or task id
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// How to wait for the end.
+    #[command(flatten)]
+    pub waiting: Waiting,
+    /// Which responses to show [default: failed and missing ones]
+    #[arg(long, value_name = "WHICH", conflicts_with = "all", help_heading = CLIENT)]
+    pub responses: Option<Responses>,
+}
+
+/// `tasker list`.
+#[derive(Debug, Clone, Args)]
+pub struct List {
+    /// Task type
+    #[arg(value_name = "TYPE")]
+    pub task_type: TaskType,
+    /// Only tasks of these states, separated by commas: CREATED, SENT, INCOMPLETE, DONE, CANCELED, EXPIRED
+    #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = status)]
+    pub status: Vec<TaskStatus>,
+    /// Only tasks whose identifier begins so
+    #[arg(long, value_name = "PREFIX")]
+    pub identifier: Option<String>,
+    /// Only tasks accepted since then: a time such as 2024-07-12T10:00:00Z, or a span such as 2h before now
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub since: Option<Timestamp>,
+    /// Only tasks accepted before then
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub until: Option<Timestamp>,
+    /// Where and how much.
+    #[command(flatten)]
+    pub page: Page,
+}
+
+/// Which part of a long list.
+#[derive(Debug, Clone, Args)]
+pub struct Page {
+    /// Entries at most
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
+    /// Go on where the page before ended
+    #[arg(long, value_name = "CURSOR")]
+    pub cursor: Option<String>,
+}
+
+/// `tasker cancel`.
+#[derive(Debug, Clone, Args)]
+pub struct Cancel {
+    /// Task type
+    #[arg(value_name = "TYPE")]
+    pub task_type: TaskType,
+    /// Identifier or task id
+    #[arg(value_name = "ID")]
+    pub id: String,
+}
+
+/// `tasker endpoints`.
+#[derive(Debug, Clone, Args)]
+pub struct Endpoints {
+    /// Where and how much.
+    #[command(flatten)]
+    pub page: Page,
+}
+
+/// `tasker config`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Configuration {
+    /// Say `ok`, or all that is wrong
+    ///
+    /// Without --for, a part that is absent altogether is fine.
+    #[command(after_help = "Example:\n  tasker config check -m production --for endpoint")]
+    Check {
+        /// Check that this command has all it needs; repeatable
+        #[arg(long = "for", value_name = "COMMAND")]
+        roles: Vec<Role>,
+    },
+    /// Print the configuration in effect as YAML, secrets as ***
+    #[command(after_help = "Example:\n  tasker config show --origin --config /etc/tasker/tasker.yaml")]
+    Show {
+        /// Print where each value comes from
+        #[arg(long)]
+        origin: bool,
+    },
+}
+
+/// Who needs which parts of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Role {
+    /// Database and broker.
+    Api,
+    /// The broker.
+    Endpoint,
+    /// Database, broker and its management interface.
+    Initialize,
+}
+
+fn mode(text: &str) -> Result<String, String> {
+    let formed = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    if formed { Ok(text.to_owned()) } else { Err("expected a word such as `development` or `production`".to_owned()) }
+}
+
+fn status(text: &str) -> Result<TaskStatus, String> {
+    let words = TaskStatus::ALL.map(TaskStatus::as_str).join(", ");
+    TaskStatus::ALL.into_iter().find(|status| status.as_str().eq_ignore_ascii_case(text)).ok_or_else(|| format!("expected one of {words}"))
+}
+
+fn time(text: &str) -> Result<Timestamp, String> {
+    if let Ok(span) = span::parse(text) {
+        return Ok(crate::clock::Clock::system().now().before(span));
+    }
+    let time = chrono::DateTime::parse_from_rfc3339(text);
+    time.map(|time| time.to_utc().into()).map_err(|_| "expected a time such as `2024-07-12T10:00:00Z` or a span such as `2h`".to_owned())
+}

@@ -1,0 +1,555 @@
+//! The API as a customer sees it, typed.
+//!
+//! One method a route. Nothing is retried here: submitting is safe to repeat since the identifier names the task, so
+//! whoever calls decides with [`ClientError::is_transient`].
+
+use std::time::Duration;
+
+use reqwest::{Method, RequestBuilder, StatusCode, Url};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::config::span;
+use crate::domain::{AttemptError, EndpointName, Identifier, Json, ResponseStatus, TaskId, TaskStatus, TaskType, Timestamp};
+
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// How long an answer may take, beyond a wait that was asked for.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// Why there is no answer, or not the one that was wanted.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The address is none.
+    #[error("`{address}` is not the address of an API: expected `http://host:port` or `https://host`")]
+    Address {
+        /// What was given.
+        address: String,
+    },
+    /// Nobody answers there.
+    #[error("no API answers at {url} ({reason}): start one with `tasker up` or `tasker api`, or name another with --api")]
+    Unreachable {
+        /// Where.
+        url: String,
+        /// What was seen.
+        reason: String,
+    },
+    /// The connection was lost, or no answer came in time.
+    #[error("the API at {url} did not answer: {reason}")]
+    Lost {
+        /// Where.
+        url: String,
+        /// What was seen.
+        reason: String,
+    },
+    /// The API says no.
+    #[error("{problem}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// Its words.
+        problem: Problem,
+    },
+    /// What answers does not speak as our API does.
+    #[error("what answers at {url} is not this version's API: {reason}")]
+    Foreign {
+        /// Where.
+        url: String,
+        /// What was seen.
+        reason: String,
+    },
+    /// `.` and `..` mean something else in an address.
+    #[error("a task with the identifier `{0}` can only be named by its task id")]
+    Unnameable(String),
+}
+
+impl ClientError {
+    /// Whether trying again later, unchanged, can help.
+    pub const fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Lost { .. } => true,
+            Self::Refused { status, .. } => matches!(*status, 429 | 502 | 503 | 504),
+            Self::Address { .. } | Self::Foreign { .. } | Self::Unnameable(_) => false,
+        }
+    }
+
+    /// One word for programs.
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Address { .. } => "address",
+            Self::Unreachable { .. } => "unreachable",
+            Self::Lost { .. } => "lost",
+            Self::Refused { problem, .. } => &problem.code,
+            Self::Foreign { .. } => "foreign",
+            Self::Unnameable(_) => "unnameable",
+        }
+    }
+}
+
+/// Why the API says no (`application/problem+json`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// One word for programs.
+    #[serde(default)]
+    pub code: String,
+    /// A sentence for people.
+    pub detail: String,
+    /// What is wrong with which member of the body.
+    #[serde(default)]
+    pub errors: Vec<MemberError>,
+    /// To find the request in the API's log.
+    #[serde(default)]
+    pub request_id: Option<String>,
+}
+
+/// What is wrong with a member of the body.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberError {
+    /// Which member, as a JSON pointer.
+    pub pointer: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.detail)?;
+        self.errors.iter().try_for_each(|error| write!(f, "\n  {}: {}", error.pointer, error.message))
+    }
+}
+
+/// A task to submit.
+#[derive(Debug, Clone, Serialize)]
+pub struct Submission {
+    /// The customer's name for it.
+    pub identifier: Identifier,
+    /// The customer's data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload: Option<Json>,
+    /// Who is to perform it; empty means whoever is subscribed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<EndpointName>,
+}
+
+/// A task as the API shows it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Task {
+    /// The API's name for it.
+    pub id: TaskId,
+    /// The customer's name for it.
+    pub identifier: Identifier,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub task_type: TaskType,
+    /// Where it stands.
+    pub status: TaskStatus,
+    /// When it was accepted.
+    pub start_time: Timestamp,
+    /// The endpoints asked for.
+    pub endpoints: Vec<EndpointName>,
+    /// The customer's data.
+    pub payload: Json,
+    /// Endpoints that must answer.
+    pub expected: u32,
+    /// Of these, how many have received it.
+    pub received: u32,
+    /// Of these, how many have finished.
+    pub finished: u32,
+    /// Of the finished, how many with an error.
+    pub failed: u32,
+    /// Withdrawn by a cancel.
+    pub canceled: u32,
+    /// Given up when the task's time was over.
+    pub expired: u32,
+    /// When the broker confirmed it.
+    #[serde(default)]
+    pub published_at: Option<Timestamp>,
+    /// When it ended.
+    #[serde(default)]
+    pub finished_at: Option<Timestamp>,
+    /// When every expected endpoint should have received it.
+    pub receive_by: Timestamp,
+    /// When it is given up.
+    pub expires_at: Timestamp,
+    /// Expected endpoints that have not received it; only where one task is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Vec<EndpointName>>,
+}
+
+/// What one endpoint did with a task.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Response {
+    /// A name of this row.
+    pub id: Json,
+    /// The task.
+    pub task_id: TaskId,
+    /// Who answers.
+    pub endpoint: EndpointName,
+    /// Where it stands.
+    pub status: ResponseStatus,
+    /// 0 for success; absent before the end.
+    #[serde(default)]
+    pub errnr: Option<i32>,
+    /// What went wrong.
+    #[serde(default)]
+    pub errmsg: Option<String>,
+    /// What the handler answered.
+    #[serde(default)]
+    pub payload: Option<Json>,
+    /// The attempt that decided.
+    #[serde(default)]
+    pub attempt: u32,
+    /// What earlier attempts died of.
+    #[serde(default)]
+    pub attempts: Vec<AttemptError>,
+    /// Percent done.
+    #[serde(default)]
+    pub progress: Option<u8>,
+    /// The last lines the handler logged.
+    #[serde(default)]
+    pub log: Option<String>,
+    /// When the API learnt that the endpoint has it.
+    #[serde(default)]
+    pub start_time: Option<Timestamp>,
+    /// When it last changed.
+    pub last_modified_time: Timestamp,
+}
+
+/// A task with what endpoints did with it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Report {
+    /// The task.
+    pub task: Task,
+    /// The responses that were asked for.
+    #[serde(rename = "taskResponseList")]
+    pub responses: Vec<Response>,
+}
+
+/// What came of a submission.
+#[derive(Debug, Clone)]
+pub struct Submitted {
+    /// The task.
+    pub task: Task,
+    /// Whether it was there already.
+    pub repeated: bool,
+}
+
+/// Which responses to ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Responses {
+    /// Every one.
+    #[default]
+    All,
+    /// Those finished with an error.
+    Failed,
+    /// Those of endpoints that have not received it.
+    Missing,
+    /// None at all.
+    None,
+}
+
+impl Responses {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Failed => "failed",
+            Self::Missing => "missing",
+            Self::None => "none",
+        }
+    }
+}
+
+/// Which tasks to list.
+#[derive(Debug, Clone, Default)]
+pub struct Query {
+    /// Only these states; empty means all.
+    pub status: Vec<TaskStatus>,
+    /// Only identifiers that begin so.
+    pub identifier: Option<String>,
+    /// Only tasks accepted at or after this.
+    pub since: Option<Timestamp>,
+    /// Only tasks accepted before this.
+    pub until: Option<Timestamp>,
+    /// At most this many.
+    pub limit: Option<u32>,
+    /// Where the page before ended.
+    pub cursor: Option<String>,
+}
+
+/// A page of tasks.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TaskPage {
+    /// Newest first.
+    pub tasks: Vec<Task>,
+    /// Where the next page begins, if there is one.
+    #[serde(default)]
+    pub next_cursor: Option<String>,
+}
+
+/// A page of endpoints.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EndpointPage {
+    /// By name.
+    pub endpoints: Vec<Endpoint>,
+    /// Where the next page begins, if there is one.
+    #[serde(default)]
+    pub next_cursor: Option<String>,
+}
+
+/// An endpoint the API knows.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Its name.
+    pub name: EndpointName,
+    /// When it was last heard of.
+    pub last_seen: Timestamp,
+    /// Its version of the program.
+    pub version: String,
+    /// What it subscribes to.
+    pub types: Vec<Subscription>,
+}
+
+/// A type an endpoint consumes, or did.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Subscription {
+    /// The type.
+    #[serde(rename = "type")]
+    pub task_type: TaskType,
+    /// Whether it does now.
+    pub subscribed: bool,
+}
+
+/// A client of one API. Clones share their connections.
+#[derive(Debug, Clone)]
+pub struct Client {
+    base: Url,
+    http: reqwest::Client,
+}
+
+impl Client {
+    /// A client of the API at an address such as `http://127.0.0.1:8888`. Connects when first used.
+    ///
+    /// # Errors
+    /// [`ClientError::Address`].
+    pub fn new(address: &str) -> Result<Self, ClientError> {
+        let invalid = || ClientError::Address { address: shown(address) };
+        let base = Url::parse(address).map_err(|_| invalid())?;
+        if !matches!(base.scheme(), "http" | "https") || !base.has_host() || base.query().is_some() || base.fragment().is_some() {
+            return Err(invalid());
+        }
+        // A second installation changes nothing: whoever came first has installed one.
+        _ = rustls::crypto::ring::default_provider().install_default();
+        // A redirect could carry a submission to somewhere else.
+        let http = reqwest::Client::builder().connect_timeout(CONNECT).redirect(reqwest::redirect::Policy::none());
+        Ok(Self { base, http: http.build().map_err(|_| invalid())? })
+    }
+
+    /// Submits a task; submitting the same again answers the task that is there.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn submit(&self, task_type: &TaskType, submission: &Submission) -> Result<Submitted, ClientError> {
+        let request = self.request(Method::POST, &[task_type.as_str()])?.json(submission);
+        let (status, task) = self.answer(request, ANSWER).await?;
+        Ok(Submitted { task, repeated: status == StatusCode::OK })
+    }
+
+    /// A task by identifier or id. With `wait` the API answers when the task ends, at the latest after that time.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn status(
+        &self,
+        task_type: &TaskType,
+        id: &str,
+        wait: Option<Duration>,
+        responses: Responses,
+    ) -> Result<Report, ClientError> {
+        let mut request = self.request(Method::GET, &[task_type.as_str(), id])?.query(&[("responses", responses.as_str())]);
+        if let Some(wait) = wait {
+            request = request.query(&[("wait", span::format(wait))]);
+        }
+        Ok(self.answer(request, ANSWER + wait.unwrap_or_default()).await?.1)
+    }
+
+    /// A page of the tasks of a type.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn list(&self, task_type: &TaskType, query: &Query) -> Result<TaskPage, ClientError> {
+        let status: Vec<_> = query.status.iter().map(|status| status.as_str()).collect();
+        let parameters = [
+            ("status", (!status.is_empty()).then(|| status.join(","))),
+            ("identifier", query.identifier.clone()),
+            ("since", query.since.map(|time| time.to_string())),
+            ("until", query.until.map(|time| time.to_string())),
+            ("limit", query.limit.map(|limit| limit.to_string())),
+            ("cursor", query.cursor.clone()),
+        ];
+        let request = self.request(Method::GET, &[task_type.as_str()])?.query(&given(parameters));
+        Ok(self.answer(request, ANSWER).await?.1)
+    }
+
+    /// Cancels a task by identifier or id.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; [`ClientError::Refused`] with 409 when it has ended otherwise.
+    pub async fn cancel(&self, task_type: &TaskType, id: &str) -> Result<Task, ClientError> {
+        Ok(self.answer(self.request(Method::DELETE, &[task_type.as_str(), id])?, ANSWER).await?.1)
+    }
+
+    /// A page of the endpoints the API knows.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn endpoints(&self, limit: Option<u32>, cursor: Option<&str>) -> Result<EndpointPage, ClientError> {
+        let parameters = [("limit", limit.map(|limit| limit.to_string())), ("cursor", cursor.map(str::to_owned))];
+        let request = self.request(Method::GET, &["endpoints"])?.query(&given(parameters));
+        Ok(self.answer(request, ANSWER).await?.1)
+    }
+
+    fn request(&self, method: Method, path: &[&str]) -> Result<RequestBuilder, ClientError> {
+        Ok(self.http.request(method, address(&self.base, path)?))
+    }
+
+    async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder, patience: Duration) -> Result<(StatusCode, T), ClientError> {
+        let answer = request.timeout(patience).send().await.map_err(|error| self.failure(&error))?;
+        let status = answer.status();
+        let body = answer.bytes().await.map_err(|error| self.failure(&error))?;
+        if !status.is_success() {
+            return Err(ClientError::Refused { status: status.as_u16(), problem: problem(status, &body) });
+        }
+        let value = serde_json::from_slice(&body).map_err(|error| ClientError::Foreign { url: self.url(), reason: error.to_string() })?;
+        Ok((status, value))
+    }
+
+    fn failure(&self, error: &reqwest::Error) -> ClientError {
+        let (url, reason) = (self.url(), root_cause(error));
+        if error.is_connect() { ClientError::Unreachable { url, reason } } else { ClientError::Lost { url, reason } }
+    }
+
+    fn url(&self) -> String {
+        shown(self.base.as_str())
+    }
+}
+
+/// An address as it may be shown: what stands before `@` may be a password.
+fn shown(address: &str) -> String {
+    let (scheme, rest) = address.split_once("://").unwrap_or(("", address));
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host).trim_end_matches('/');
+    if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") }
+}
+
+/// The address of a path below the base, each segment encoded.
+fn address(base: &Url, path: &[&str]) -> Result<Url, ClientError> {
+    let mut url = base.clone();
+    for segment in path {
+        if matches!(*segment, "." | "..") {
+            return Err(ClientError::Unnameable((*segment).to_owned()));
+        }
+    }
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().extend(path);
+    }
+    Ok(url)
+}
+
+fn given<const N: usize>(parameters: [(&'static str, Option<String>); N]) -> Vec<(&'static str, String)> {
+    parameters.into_iter().filter_map(|(name, value)| value.map(|value| (name, value))).collect()
+}
+
+/// The API's words; those of a proxy before it are not JSON and only their status counts.
+fn problem(status: StatusCode, body: &[u8]) -> Problem {
+    serde_json::from_slice(body).unwrap_or_else(|_| Problem {
+        code: format!("http_{}", status.as_u16()),
+        detail: format!("the answer was HTTP {status}"),
+        errors: Vec::new(),
+        request_id: None,
+    })
+}
+
+/// The innermost error, which says what happened; the outer ones say during what, and name the whole address.
+fn root_cause(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "no answer in time".to_owned();
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    let text = cause.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// What a fresh submission to console1 and console2 looks like.
+    pub(in crate::cli) fn task() -> Task {
+        serde_json::from_str(
+            r#"{"id":"0190a6c8-5f5e-7c3a-8000-000000000001","identifier":"e7bd91d0-16ad-11e2-892e-0800200c9a66","type":"backup",
+                "status":"CREATED","start_time":"2024-07-12T10:00:00.000000Z","endpoints":["console1","console2"],"payload":{"foo":1.0},
+                "expected":0,"received":0,"finished":0,"failed":0,"canceled":0,"expired":0,"published_at":null,"finished_at":null,
+                "receive_by":"2024-07-12T10:00:30Z","expires_at":"2024-07-13T10:00:00Z"}"#,
+        )
+        .expect("the contract's own example")
+    }
+
+    /// A response of console1 that failed like the sample handler.
+    pub(in crate::cli) fn response() -> Response {
+        serde_json::from_str(
+            r#"{"id":"0190a6c8-5f5e-7c3a-8000-000000000001/console1","task_id":"0190a6c8-5f5e-7c3a-8000-000000000001","endpoint":"console1",
+                "status":"FINISHED","errnr":32,"errmsg":"could not backup!","payload":null,"attempt":1,"attempts":[],"progress":null,
+                "log":null,"start_time":"2024-07-12T10:00:00Z","last_modified_time":"2024-07-12T10:00:05Z"}"#,
+        )
+        .expect("the contract's own example")
+    }
+
+    #[test]
+    fn keeps_what_it_reads() {
+        let text = serde_json::to_string(&Report { task: task(), responses: vec![response()] }).expect("serialises");
+        assert!(text.contains(r#""payload":{"foo":1.0}"#), "{text}");
+        assert!(text.contains(r#""taskResponseList":[{"id":"0190"#), "{text}");
+    }
+
+    #[test]
+    fn encodes_identifiers() {
+        let base = Url::parse("http://h:1/tasker/").expect("an address");
+        let made = |id| address(&base, &["worker", id]).map(|url| url.to_string()).map_err(|error| error.to_string());
+        assert_eq!(made("a b/c?d#ä%"), Ok("http://h:1/tasker/worker/a%20b%2Fc%3Fd%23%C3%A4%25".to_owned()));
+        assert_eq!(made(".."), Err("a task with the identifier `..` can only be named by its task id".to_owned()));
+    }
+
+    #[test]
+    fn refuses_other_addresses() {
+        for address in ["", "localhost", "localhost:8888", "ftp://h", "http://", "http://h?x=1", "https://u:hunter2@"] {
+            let error = Client::new(address).expect_err(address).to_string();
+            assert!(error.contains("is not the address of an API") && !error.contains("hunter2"), "{error}");
+        }
+        assert_eq!(shown("http://u:hunter2@h:1/x/"), "http://h:1/x");
+    }
+
+    #[test]
+    fn reads_problems_of_others() {
+        let ours = br#"{"type":"about:blank","code":"invalid_body","detail":"the body is not valid","errors":[{"pointer":"/identifier","message":"is missing"}]}"#;
+        assert_eq!(problem(StatusCode::UNPROCESSABLE_ENTITY, ours).to_string(), "the body is not valid\n  /identifier: is missing");
+        let proxy = problem(StatusCode::BAD_GATEWAY, b"<html>");
+        assert_eq!((proxy.code.as_str(), proxy.detail.as_str()), ("http_502", "the answer was HTTP 502 Bad Gateway"));
+    }
+
+    #[tokio::test]
+    async fn says_who_does_not_answer() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+        let client = Client::new(&format!("http://{free}")).expect("an address");
+        let error = client.endpoints(None, None).await.expect_err("nobody listens");
+        assert!(error.is_transient());
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "no API answers at http://{free} (connection refused): start one with `tasker up` or `tasker api`, or name another with --api"
+            )
+        );
+    }
+}

@@ -1,0 +1,81 @@
+//! What a command tells the shell.
+
+use crate::domain::TaskStatus;
+
+use super::client::Task;
+
+/// The exit code of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Code {
+    /// It worked.
+    Ok = 0,
+    /// Wrong usage, no connection, or refused by the API.
+    Failure = 1,
+    /// Some endpoints finished with an error, or did not finish in time.
+    SomeFailed = 2,
+    /// Some endpoints did not receive the task.
+    SomeMissing = 3,
+    /// No endpoint has finished.
+    NobodyAnswered = 4,
+    /// The task was canceled.
+    Canceled = 5,
+    /// The wait was over before the task was.
+    TimedOut = 124,
+}
+
+impl From<Code> for std::process::ExitCode {
+    fn from(code: Code) -> Self {
+        Self::from(code as u8)
+    }
+}
+
+/// What came of a task; nothing while it is worth waiting.
+///
+/// An `INCOMPLETE` task may go on for hours, until a server that is down comes back. Nobody at a terminal means to wait for
+/// that: it counts as settled once all who have received it are through.
+pub fn verdict(task: &Task) -> Option<Code> {
+    let through = task.finished + task.canceled + task.expired;
+    let settled = task.status.is_final() || (task.status == TaskStatus::Incomplete && through >= task.received);
+    settled.then_some(match task.status {
+        TaskStatus::Canceled => Code::Canceled,
+        _ if task.finished == 0 => Code::NobodyAnswered,
+        _ if task.received < task.expected => Code::SomeMissing,
+        _ if task.failed > 0 || task.finished < task.expected => Code::SomeFailed,
+        _ => Code::Ok,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::client::tests::task;
+    use TaskStatus as S;
+
+    #[test]
+    fn tells_the_shell_what_became_of_a_task() {
+        let table = [
+            // status, expected, received, finished, failed, canceled, expired
+            (S::Created, [2, 0, 0, 0, 0, 0], None),
+            (S::Sent, [2, 1, 0, 0, 0, 0], None),
+            (S::Sent, [2, 2, 1, 1, 0, 0], None),
+            (S::Incomplete, [3, 2, 1, 0, 0, 0], None),
+            (S::Incomplete, [3, 2, 2, 0, 0, 0], Some(Code::SomeMissing)),
+            (S::Incomplete, [3, 2, 2, 2, 0, 0], Some(Code::SomeMissing)),
+            (S::Incomplete, [1, 0, 0, 0, 0, 0], Some(Code::NobodyAnswered)),
+            (S::Incomplete, [0, 0, 0, 0, 0, 0], Some(Code::NobodyAnswered)),
+            (S::Done, [2, 2, 2, 0, 0, 0], Some(Code::Ok)),
+            (S::Done, [2, 2, 2, 1, 0, 0], Some(Code::SomeFailed)),
+            (S::Done, [2, 2, 2, 2, 0, 0], Some(Code::SomeFailed)),
+            (S::Canceled, [2, 2, 1, 1, 1, 0], Some(Code::Canceled)),
+            (S::Canceled, [0, 0, 0, 0, 0, 0], Some(Code::Canceled)),
+            (S::Expired, [3, 2, 2, 0, 0, 1], Some(Code::SomeMissing)),
+            (S::Expired, [2, 2, 1, 0, 0, 1], Some(Code::SomeFailed)),
+            (S::Expired, [2, 0, 0, 0, 0, 2], Some(Code::NobodyAnswered)),
+        ];
+        for (status, [expected, received, finished, failed, canceled, expired], code) in table {
+            let task = Task { status, expected, received, finished, failed, canceled, expired, ..task() };
+            assert_eq!(verdict(&task), code, "{task:?}");
+        }
+    }
+}

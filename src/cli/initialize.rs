@@ -1,0 +1,61 @@
+//! `tasker initialize`: what must be there before the first process starts.
+
+use std::io::{self, BufRead, IsTerminal};
+
+use crate::config::{self, Database, Environment, Management, MessageQueue, Sources};
+
+use super::args::{Global, Initialize};
+use super::exit::Code;
+use super::output::{Failure, note, print};
+
+pub(super) async fn run(global: &Global, args: Initialize) -> Result<Code, Failure> {
+    let sources = Sources { file: global.file(), environment: Environment::of_process(), flags: Vec::new() };
+    let config = config::load(&sources)?.config;
+    // Nothing is touched before everything that is needed is known to be there.
+    let db = args.database.then(|| config.database()).transpose()?;
+    let broker = args.rabbitmq.then(|| config.for_provisioning()).transpose()?;
+    if args.reset {
+        confirm(&args, broker)?;
+    }
+    if let Some(db) = db {
+        database(db, args.reset).await?;
+        print("database: the tables are there\n")?;
+    }
+    if let Some((queue, management)) = broker {
+        rabbitmq(queue, management, args.reset).await?;
+        print(&format!("rabbitmq: virtual host {}, user {} and its permissions are there\n", queue.virtual_host, queue.username))?;
+    }
+    Ok(Code::Ok)
+}
+
+/// Nothing is deleted by accident: either `--yes`, or a person who types it.
+fn confirm(args: &Initialize, broker: Option<(&MessageQueue, &Management)>) -> Result<(), Failure> {
+    if args.yes {
+        return Ok(());
+    }
+    let mut losses = Vec::new();
+    if args.database {
+        losses.push("all tasks in the database manager.db.uri names".to_owned());
+    }
+    if let Some((queue, _)) = broker {
+        losses.push(format!("virtual host {} with all its queues, and user {}", queue.virtual_host, queue.username));
+    }
+    let losses = losses.join(", and ");
+    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        return Err(Failure::Usage(format!("--reset deletes {losses}: add --yes to do so without being asked")));
+    }
+    note(&format!("This deletes {losses}. Type yes to go on:"));
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer).map_err(|error| Failure::Usage(format!("cannot read the answer: {error}")))?;
+    if answer.trim() == "yes" { Ok(()) } else { Err(Failure::Usage("nothing was deleted".to_owned())) }
+}
+
+/// Brings the schema up to date; with `reset`, drops what is there first.
+async fn database(_db: &Database, _reset: bool) -> Result<(), Failure> {
+    Err(Failure::Setup("the store is not part of this build".to_owned()))
+}
+
+/// Creates virtual host, user and permissions; with `reset`, deletes what is there first.
+async fn rabbitmq(_queue: &MessageQueue, _management: &Management, _reset: bool) -> Result<(), Failure> {
+    Err(Failure::Setup("the broker is not part of this build".to_owned()))
+}

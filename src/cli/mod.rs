@@ -1,0 +1,72 @@
+//! The command line: what may be asked (`args`), and every command that needs no server in its own process.
+//!
+//! `client` speaks HTTP with an API and knows nothing of terminals; `tasks` asks it, `wait` waits, `render` turns answers
+//! into text, `exit` into exit codes. `configuration` and `initialize` work on the configuration. Servers and the bench are
+//! put together elsewhere: here are only their arguments.
+//!
+//! Promise: data on standard output, everything else on standard error; every failure is one clear text and exit code 1.
+
+pub mod args;
+pub mod client;
+mod configuration;
+mod exit;
+mod initialize;
+mod output;
+mod render;
+mod tasks;
+mod wait;
+
+use std::ffi::OsString;
+
+use clap::{CommandFactory, Parser};
+
+pub use args::{Cli, ClientCommand, Command, Global};
+pub use exit::Code;
+pub use output::Failure;
+
+/// The whole tree of commands.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Reads the command line. Help, version and usage errors have been printed when this answers a code.
+///
+/// # Errors
+/// The exit code: [`Code::Ok`] after help and version, [`Code::Failure`] after wrong usage (2 means something else here).
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, Code> {
+    let words: Vec<OsString> = words.into_iter().collect();
+    Cli::try_parse_from(&words).map_err(|error| {
+        if !error.use_stderr() {
+            // Nobody is left to tell when this fails.
+            _ = error.print();
+            return Code::Ok;
+        }
+        if words.iter().any(|word| word == "--json") {
+            output::note(&output::usage_as_json(&error.render().to_string()));
+        } else {
+            _ = error.print();
+        }
+        Code::Failure
+    })
+}
+
+/// Runs a command that needs no server in this process. Whatever went wrong has been told.
+pub async fn run(global: &Global, command: ClientCommand) -> Code {
+    let done = match command {
+        ClientCommand::Initialize(args) => initialize::run(global, args).await,
+        ClientCommand::Submit(args) => tasks::submit(global, args).await,
+        ClientCommand::Status(args) => tasks::status(global, args).await,
+        ClientCommand::List(args) => tasks::list(global, args).await,
+        ClientCommand::Cancel(args) => tasks::cancel(global, args).await,
+        ClientCommand::Endpoints(args) => tasks::endpoints(global, args).await,
+        ClientCommand::Config(command) => configuration::run(global, command),
+        ClientCommand::Completions { shell } => completions(shell),
+    };
+    done.unwrap_or_else(|failure| failure.report(global.json))
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<Code, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command(), "tasker", &mut script);
+    output::print(&String::from_utf8_lossy(&script)).map(|()| Code::Ok)
+}

@@ -1,0 +1,124 @@
+//! Data to standard output, everything else to standard error; people or programs on the other side.
+
+use std::io::{self, ErrorKind, IsTerminal, Write};
+
+use serde::Serialize;
+
+use crate::config::ConfigError;
+
+use super::client::{ClientError, MemberError};
+use super::exit::Code;
+
+/// Why a command did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The API did not.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The configuration is not valid.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// What was given cannot be used.
+    #[error("{0}")]
+    Usage(String),
+    /// What was to be set up could not be.
+    #[error("{0}")]
+    Setup(String),
+    /// The output could not be written.
+    #[error("cannot write the output: {0}")]
+    Output(io::Error),
+}
+
+impl Failure {
+    fn code(&self) -> &str {
+        match self {
+            Self::Client(error) => error.code(),
+            Self::Config(_) => "config",
+            Self::Usage(_) => "usage",
+            Self::Setup(_) => "setup",
+            Self::Output(_) => "output",
+        }
+    }
+
+    /// Tells the user, and the shell.
+    pub fn report(&self, json: bool) -> Code {
+        // `tasker list | head` closes the pipe when it has seen enough.
+        if matches!(self, Self::Output(error) if error.kind() == ErrorKind::BrokenPipe) {
+            return Code::Failure;
+        }
+        let text = if json { as_json(self.code(), self) } else { format!("tasker: {self}") };
+        note(&text);
+        Code::Failure
+    }
+}
+
+#[derive(Serialize)]
+struct Outer<'a> {
+    error: Inner<'a>,
+}
+
+#[derive(Serialize)]
+struct Inner<'a> {
+    code: &'a str,
+    detail: String,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [MemberError],
+}
+
+fn as_json(code: &str, failure: &Failure) -> String {
+    let (detail, errors) = match failure {
+        Failure::Client(ClientError::Refused { problem, .. }) => (problem.detail.clone(), problem.errors.as_slice()),
+        other => (other.to_string(), [].as_slice()),
+    };
+    serde_json::to_string(&Outer { error: Inner { code, detail, errors } }).unwrap_or_default()
+}
+
+/// An error of the command line as JSON.
+pub(super) fn usage_as_json(text: &str) -> String {
+    let end = ["\n\nUsage:", "\n\nFor more"].iter().filter_map(|end| text.find(end)).min().unwrap_or(text.len());
+    let text = text.get(..end).unwrap_or(text).trim().trim_start_matches("error: ");
+    as_json("usage", &Failure::Usage(text.to_owned()))
+}
+
+/// Writes to standard output.
+pub(super) fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::Output)
+}
+
+/// Writes a value as a line of JSON to standard output.
+pub(super) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(value).map_err(|error| Failure::Output(error.into()))?;
+    print(&(text + "\n"))
+}
+
+/// Writes a line to standard error. Where that fails there is nobody left to tell.
+pub(super) fn note(line: &str) {
+    _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Whether somebody watches standard error.
+pub(super) fn is_watched() -> bool {
+    io::stderr().is_terminal()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::client::Problem;
+
+    #[test]
+    fn errors_are_json_for_programs() {
+        let errors = vec![MemberError { pointer: "/identifier".to_owned(), message: "is missing".to_owned() }];
+        let problem = Problem { code: "invalid_body".to_owned(), detail: "no".to_owned(), errors, request_id: None };
+        let refused = Failure::Client(ClientError::Refused { status: 422, problem });
+        assert_eq!(
+            as_json(refused.code(), &refused),
+            r#"{"error":{"code":"invalid_body","detail":"no","errors":[{"pointer":"/identifier","message":"is missing"}]}}"#
+        );
+        assert_eq!(
+            usage_as_json("error: what?\n\nFor more information, try '--help'.\n"),
+            r#"{"error":{"code":"usage","detail":"what?"}}"#
+        );
+    }
+}

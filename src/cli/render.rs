@@ -1,0 +1,234 @@
+//! What people see. Pure: values in, text out.
+//!
+//! Whatever came from elsewhere (error texts, names) has its control characters made visible, so that no endpoint can
+//! write to an operator's terminal.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::domain::{ResponseStatus, TaskStatus, Timestamp};
+
+use super::client::{Endpoint, Response, Submitted, Task};
+
+/// Longest text in a column of a table.
+const WIDEST: usize = 100;
+
+/// What a submission answers: one line.
+pub(super) fn submitted(submitted: &Submitted) -> String {
+    let there = if submitted.repeated { ", was there already" } else { "" };
+    format!("{}{there}\n", heading(&submitted.task))
+}
+
+/// Type, identifier, status and id of a task.
+fn heading(task: &Task) -> String {
+    format!("{} {} {} (task {})", task.status.as_str(), task.task_type, visible(task.identifier.as_str()), task.id)
+}
+
+/// How a task stands, in a line: `2 of 2 endpoints finished, 1 failed, in 5.0 s`.
+pub(super) fn summary(task: &Task, now: Timestamp) -> String {
+    let many = |count: u32, what: &str| (count > 0).then(|| format!(", {count} {what}")).unwrap_or_default();
+    let head = match (task.expected, task.status) {
+        // Frozen by the API just after it has answered.
+        (0, TaskStatus::Created) => "not sent yet".to_owned(),
+        (0, _) => format!("no endpoint subscribes to {}", task.task_type),
+        (expected, _) => format!("{} of {expected} {} finished", task.finished, if expected == 1 { "endpoint" } else { "endpoints" }),
+    };
+    let missing = task.expected.saturating_sub(task.received);
+    let (failed, missing) = (many(task.failed, "failed"), many(missing, "did not receive it"));
+    let (canceled, expired) = (many(task.canceled, "canceled"), many(task.expired, "gave up"));
+    let (time, word) = task.finished_at.map_or((now, "after"), |end| (end, "in"));
+    format!("{head}{failed}{missing}{canceled}{expired}, {word} {}", seconds(time.since(task.start_time)))
+}
+
+/// A task with what endpoints did with it, and how it stands in the last line.
+pub(super) fn report(task: &Task, responses: &[Response], now: Timestamp) -> String {
+    let mut rows: Vec<[String; 4]> = responses.iter().filter(|response| response.status != ResponseStatus::Expected).map(row).collect();
+    let missing = task.missing.iter().flatten();
+    let word = if task.status.is_final() { "not received" } else { "not received yet" };
+    rows.extend(missing.map(|endpoint| [endpoint.to_string(), word.to_owned(), String::new(), String::new()]));
+    let mut text = heading(task) + "\n";
+    if !rows.is_empty() {
+        text += &table(["ENDPOINT", "STATUS", "ERRNR", "MESSAGE"], &rows);
+    }
+    _ = writeln!(text, "{}", summary(task, now));
+    text
+}
+
+fn row(response: &Response) -> [String; 4] {
+    let status = match (response.status, response.progress) {
+        (ResponseStatus::Created, Some(percent)) => format!("running, {percent}%"),
+        (ResponseStatus::Created, None) => "running".to_owned(),
+        (ResponseStatus::Finished, _) if response.attempt > 1 => format!("finished at attempt {}", response.attempt),
+        (status, _) => status.as_str().to_lowercase(),
+    };
+    let message = match response.errmsg.as_deref().unwrap_or_default() {
+        "" => response.payload.as_ref().map(|payload| payload.get()).unwrap_or_default(),
+        errmsg => errmsg,
+    };
+    [response.endpoint.to_string(), status, response.errnr.map(|errnr| errnr.to_string()).unwrap_or_default(), visible(message)]
+}
+
+/// Tasks, one a line.
+pub(super) fn tasks(tasks: &[Task]) -> String {
+    let rows: Vec<_> = tasks
+        .iter()
+        .map(|task| {
+            let missing = task.expected.saturating_sub(task.received);
+            [
+                task.status.as_str().to_owned(),
+                visible(task.identifier.as_str()),
+                clock(task.start_time),
+                format!("{}/{}", task.finished, task.expected),
+                task.failed.to_string(),
+                missing.to_string(),
+                task.id.to_string(),
+            ]
+        })
+        .collect();
+    table(["STATUS", "IDENTIFIER", "SUBMITTED", "FINISHED", "FAILED", "MISSING", "TASK"], &rows)
+}
+
+/// Endpoints, one a line.
+pub(super) fn endpoints(endpoints: &[Endpoint]) -> String {
+    let types = |endpoint: &Endpoint| {
+        let types = endpoint.types.iter().map(|one| format!("{}{}", one.task_type, if one.subscribed { "" } else { " (gone)" }));
+        types.collect::<Vec<_>>().join(", ")
+    };
+    let rows: Vec<_> = endpoints
+        .iter()
+        .map(|endpoint| [endpoint.name.to_string(), clock(endpoint.last_seen), visible(&endpoint.version), types(endpoint)])
+        .collect();
+    table(["ENDPOINT", "LAST SEEN", "VERSION", "TYPES"], &rows)
+}
+
+/// Columns as wide as their longest text, no blanks at the end of lines.
+fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
+    let head = head.map(str::to_owned);
+    let width = |column: usize| std::iter::once(&head).chain(rows).map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths: [usize; N] = std::array::from_fn(width);
+    let mut text = String::new();
+    for row in std::iter::once(&head).chain(rows) {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            _ = write!(line, "{cell:width$}  ");
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// A text of others on one line: control characters visible, bounded.
+fn visible(text: &str) -> String {
+    let mut shown = String::new();
+    for (count, c) in text.chars().enumerate() {
+        if count == WIDEST {
+            shown.push('…');
+            break;
+        }
+        // Direction marks reorder what stands around them.
+        let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        match c {
+            '\n' => shown.push_str(" | "),
+            c if c.is_control() || turns => shown.extend(c.escape_default()),
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
+fn clock(time: Timestamp) -> String {
+    DateTime::<Utc>::from(time).format("%Y-%m-%d %H:%M:%SZ").to_string()
+}
+
+fn seconds(span: Duration) -> String {
+    format!("{:.1} s", span.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::client::tests::{response, task};
+    use crate::cli::client::{Subscription, Task};
+
+    fn after(seconds: u64) -> Timestamp {
+        task().start_time.after(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn sums_up_in_one_line() {
+        let done = Task { expected: 2, received: 2, finished: 2, status: TaskStatus::Done, finished_at: Some(after(5)), ..task() };
+        let table = [
+            (task(), "not sent yet, after 9.0 s"),
+            (Task { status: TaskStatus::Incomplete, ..task() }, "no endpoint subscribes to backup, after 9.0 s"),
+            (Task { failed: 1, ..done.clone() }, "2 of 2 endpoints finished, 1 failed, in 5.0 s"),
+            (Task { expected: 1, received: 1, finished: 1, ..done.clone() }, "1 of 1 endpoint finished, in 5.0 s"),
+            (
+                Task { expected: 3, received: 1, finished: 1, failed: 1, finished_at: None, ..done.clone() },
+                "1 of 3 endpoints finished, 1 failed, 2 did not receive it, after 9.0 s",
+            ),
+            (Task { finished: 1, canceled: 1, ..done.clone() }, "1 of 2 endpoints finished, 1 canceled, in 5.0 s"),
+            (Task { finished: 1, expired: 1, ..done }, "1 of 2 endpoints finished, 1 gave up, in 5.0 s"),
+        ];
+        for (task, line) in table {
+            assert_eq!(summary(&task, after(9)), line);
+        }
+    }
+
+    #[test]
+    fn reports_failed_and_missing_endpoints() {
+        let missing = Some(vec!["console3".parse().expect("a name")]);
+        let task = Task { status: TaskStatus::Incomplete, expected: 3, received: 2, finished: 2, failed: 1, missing, ..task() };
+        let text = "\
+INCOMPLETE backup e7bd91d0-16ad-11e2-892e-0800200c9a66 (task 0190a6c8-5f5e-7c3a-8000-000000000001)
+ENDPOINT  STATUS            ERRNR  MESSAGE
+console1  finished          32     could not backup!
+console3  not received yet
+2 of 3 endpoints finished, 1 failed, 1 did not receive it, after 30.0 s
+";
+        assert_eq!(report(&task, &[response()], after(30)), text);
+    }
+
+    #[test]
+    fn shows_progress_attempts_and_answers() {
+        let running = Response { status: ResponseStatus::Created, errnr: None, errmsg: None, progress: Some(40), ..response() };
+        assert_eq!(row(&running), ["console1", "running, 40%", "", ""]);
+        let payload = Some(crate::domain::json(&serde_json::json!({"took": 1.0})));
+        let second = Response { errnr: Some(0), errmsg: Some(String::new()), attempt: 2, payload, ..response() };
+        assert_eq!(row(&second), ["console1", "finished at attempt 2", "0", "{\"took\":1.0}"]);
+    }
+
+    #[test]
+    fn others_cannot_write_to_the_terminal() {
+        assert_eq!(visible("a\u{1b}[2Jb\nc\u{202e}d\t"), "a\\u{1b}[2Jb | c\\u{202e}d\\t");
+        assert_eq!(visible(&"x".repeat(200)).chars().count(), WIDEST + 1);
+    }
+
+    #[test]
+    fn lists_tasks_and_endpoints() {
+        let lines = tasks(&[Task { expected: 2, received: 1, finished: 1, ..task() }]);
+        assert_eq!(
+            lines,
+            "\
+STATUS   IDENTIFIER                            SUBMITTED             FINISHED  FAILED  MISSING  TASK
+CREATED  e7bd91d0-16ad-11e2-892e-0800200c9a66  2024-07-12 10:00:00Z  1/2       0       1        0190a6c8-5f5e-7c3a-8000-000000000001
+"
+        );
+        let subscription = |name: &str, subscribed| Subscription { task_type: name.parse().expect("a name"), subscribed };
+        let endpoint = Endpoint {
+            name: "console1".parse().expect("a name"),
+            last_seen: task().start_time,
+            version: "0.1.0".to_owned(),
+            types: vec![subscription("worker", true), subscription("backup", false)],
+        };
+        assert_eq!(
+            endpoints(&[endpoint]),
+            "\
+ENDPOINT  LAST SEEN             VERSION  TYPES
+console1  2024-07-12 10:00:00Z  0.1.0    worker, backup (gone)
+"
+        );
+    }
+}

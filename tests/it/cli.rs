@@ -1,0 +1,152 @@
+//! The command line as it is read: defaults, refusals and their exit codes.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use tasker::cli::args::{Bench, Configuration, Role};
+use tasker::cli::client::Responses;
+use tasker::cli::{Cli, ClientCommand, Code, Command, parse};
+use tasker::config::ConfigFile;
+
+fn read(line: &str) -> Result<Cli, Code> {
+    parse(std::iter::once("tasker").chain(line.split_whitespace()).map(OsString::from))
+}
+
+fn command(line: &str) -> Command {
+    read(line).unwrap_or_else(|_| panic!("`tasker {line}` is valid")).command
+}
+
+fn client(line: &str) -> ClientCommand {
+    match command(line) {
+        Command::Client(command) => command,
+        other => panic!("`tasker {line}` is {other:?}"),
+    }
+}
+
+#[test]
+fn the_tree_holds_together() {
+    tasker::cli::command().debug_assert();
+}
+
+#[test]
+fn every_command_is_explained_with_an_example() {
+    fn check(command: &clap::Command, path: &str) {
+        let path = format!("{path} {}", command.get_name());
+        assert!(command.get_about().is_some(), "`{path}` says nothing about itself");
+        if command.get_subcommands().next().is_none() {
+            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(after.contains(path.trim()), "`{path}` has no example:\n{after}");
+        }
+        for argument in command.get_arguments() {
+            assert!(argument.get_help().is_some(), "`{path}` does not explain {}", argument.get_id());
+        }
+        command.get_subcommands().for_each(|inner| check(inner, &path));
+    }
+    check(&tasker::cli::command(), "");
+}
+
+#[test]
+fn every_example_can_be_typed() {
+    fn examples(command: &clap::Command, lines: &mut Vec<String>) {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        // What follows two blanks explains the example.
+        lines.extend(help.lines().filter_map(|line| Some(line.split_once("tasker ")?.1.split("  ").next()?.trim().to_owned())));
+        command.get_subcommands().for_each(|inner| examples(inner, lines));
+    }
+    let mut lines = Vec::new();
+    examples(&tasker::cli::command(), &mut lines);
+    assert!(lines.len() > 15, "{lines:?}");
+    for line in lines {
+        let typed = line.split(" > ").next().unwrap_or_default().replace("'{\"seconds\": 2}'", "2").replace("'{\"seconds\": 1}'", "1");
+        assert!(read(&typed).is_ok(), "tasker {typed}");
+    }
+}
+
+#[test]
+fn servers_have_their_defaults() {
+    let Command::Up(up) = command("up") else { panic!("another command") };
+    let names: Vec<_> = up.endpoints.iter().map(|name| name.as_str()).collect();
+    assert_eq!((up.listen.to_string().as_str(), names), ("127.0.0.1:8888", vec!["console1", "console2"]));
+    assert_eq!(up.data_dir.to_str(), Some("./tasker-data"));
+    let Command::Endpoint(endpoint) = command("endpoint -e web1 -t worker -t backup") else { panic!("another command") };
+    assert_eq!((endpoint.endpoint.as_str(), endpoint.tasktypes.len(), endpoint.data_dir), ("web1", 2, None));
+    let Command::Bench(Bench::Tasks(bench)) = command("bench tasks --count 5") else { panic!("another command") };
+    assert_eq!((bench.count, bench.concurrency, bench.payload_bytes, bench.keep), (5, 64, 100, false));
+    let Command::Bench(Bench::Fleet(bench)) = command("bench fleet --endpoints 5") else { panic!("another command") };
+    assert_eq!((bench.endpoints, bench.tasks), (5, 10));
+}
+
+#[test]
+fn a_file_is_named_by_mode_or_path() {
+    let file = |line: &str| read(line).map(|cli| (cli.global.named_file(), cli.global.file())).expect("valid");
+    let mode = |name: &str| ConfigFile::Mode(name.to_owned());
+    assert_eq!(file("up"), (None, mode("development")));
+    assert_eq!(file("-m production api"), (Some(mode("production")), mode("production")));
+    assert_eq!(file("api --mode staging").1.path().as_deref().and_then(std::path::Path::to_str), Some("config/staging.config.yaml"));
+    assert_eq!(file("config check --config x.yaml").1, ConfigFile::Path("x.yaml".into()));
+}
+
+#[test]
+fn submissions_take_endpoints_and_waits_in_several_ways() {
+    for line in ["submit worker --endpoints a,b", "submit worker -e a -e b", "submit worker --endpoint a --endpoints b"] {
+        let ClientCommand::Submit(submit) = client(line) else { panic!("another command") };
+        assert_eq!(submit.endpoints.iter().map(|name| name.as_str()).collect::<Vec<_>>(), ["a", "b"], "{line}");
+    }
+    for (line, wait) in [
+        ("submit worker", None),
+        ("submit worker --wait", Some(None)),
+        ("submit worker --wait 1m30s", Some(Some(Duration::from_secs(90)))),
+        ("submit worker --wait=1s --all", Some(Some(Duration::from_secs(1)))),
+    ] {
+        let ClientCommand::Submit(submit) = client(line) else { panic!("another command") };
+        assert_eq!(submit.waiting.wait, wait, "{line}");
+    }
+    let ClientCommand::Status(status) = client("status worker x --responses missing --wait") else { panic!("another command") };
+    assert_eq!((status.id.as_str(), status.responses, status.waiting.wait), ("x", Some(Responses::Missing), Some(None)));
+    let ClientCommand::List(list) = client("list worker --status done,SENT --since 2024-07-12T12:00:00+02:00 --limit 5") else {
+        panic!("another command")
+    };
+    assert_eq!((list.status.len(), list.page.limit), (2, 5));
+    assert_eq!(list.since.map(|time| time.to_string()).as_deref(), Some("2024-07-12T10:00:00.000000Z"));
+    let ClientCommand::Config(Configuration::Check { roles }) = client("config check --for api --for endpoint") else {
+        panic!("another command")
+    };
+    assert_eq!(roles, [Role::Api, Role::Endpoint]);
+}
+
+#[test]
+fn wrong_usage_is_code_1_and_help_0() {
+    for line in ["--help", "--version", "submit --help", "help up", "bench tasks -h"] {
+        assert_eq!(read(line).err(), Some(Code::Ok), "{line}");
+    }
+    for line in [
+        "",
+        "fly",
+        "up --listen nowhere",
+        "up --endpoints a/b",
+        "up --mode a --config b",
+        "up --mode ../x",
+        "endpoint",
+        "endpoint -e a -t metrics",
+        "submit",
+        "submit a.b",
+        "submit worker --wait 30",
+        "submit worker --payload 1 --payload-file x",
+        "submit worker --endpoints a,,b",
+        "status worker",
+        "status worker x --all --responses none",
+        "list worker --status FINE",
+        "list worker --since yesterday",
+        "list worker --limit 0",
+        "list worker --limit 1001",
+        "initialize",
+        "initialize --reset",
+        "initialize -d --yes",
+        "bench",
+        "bench tasks --count 0",
+        "completions csh",
+        "--json fly",
+    ] {
+        assert_eq!(read(line).err(), Some(Code::Failure), "{line}");
+    }
+}
