@@ -7,6 +7,20 @@
 //! holds the lock of a task row decides alone about that task, so counts and states are derived from what was read under
 //! the lock and never from affected rows.
 
+mod batch;
+mod columns;
+mod fault;
+mod ledger;
+mod migrations;
+mod mysql;
+mod presence;
+mod sqlite;
+mod submissions;
+mod window;
+
+pub use mysql::MySqlStore;
+pub use sqlite::SqliteStore;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +34,12 @@ use crate::domain::{
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// The configured address is none.
+    #[error("the address of the database cannot be used: {reason}")]
+    Address {
+        /// What is wrong with it, without the address.
+        reason: String,
+    },
     /// The database cannot be reached, or has no connection free in time. Trying again later can help.
     #[error("the database at {safe_url} is not available: {reason}")]
     Unavailable {
@@ -62,7 +82,7 @@ impl StoreError {
 }
 
 /// Shorthand of this module.
-pub type Result<T> = std::result::Result<T, StoreError>;
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 /// What became of a submission.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -286,3 +306,16 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
 /// A shared store.
 pub type SharedStore = Arc<dyn Store>;
+
+/// The store of an address: `mysql://` (also `mariadb://`) or `sqlite://`. Connects at the first operation, so a database
+/// that is away does not keep a process from starting.
+///
+/// # Errors
+/// [`StoreError::Address`] when the address cannot be used.
+pub fn open(database: &crate::config::Database) -> Result<SharedStore> {
+    match database.uri.reveal().split_once("://").map(|(scheme, _)| scheme) {
+        Some("mysql" | "mariadb") => Ok(Arc::new(MySqlStore::new(database)?)),
+        Some("sqlite") => Ok(Arc::new(SqliteStore::new(database)?)),
+        _ => Err(StoreError::Address { reason: "it begins neither with `mysql://` nor with `sqlite://`".into() }),
+    }
+}

@@ -1,0 +1,161 @@
+//! Values in columns: what both databases keep alike, and how a row that cannot be read is reported.
+
+use std::collections::HashMap;
+use std::str::FromStr;
+
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::ledger::counts_of;
+use super::presence::SubscriptionState;
+use super::{EndpointRecord, Result, StoreError};
+use crate::domain::{EndpointName, Identifier, Json, Response, ResponseStatus, Task, TaskId, TaskStatus, TaskType, Timestamp};
+
+/// A task as its columns are, with times already read.
+#[derive(Debug)]
+pub(super) struct TaskColumns {
+    pub id: Uuid,
+    pub task_type: String,
+    pub identifier: Vec<u8>,
+    pub status: u8,
+    pub payload: String,
+    pub endpoints: Option<String>,
+    pub counts: [u32; 6],
+    pub start_time: Timestamp,
+    pub published_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    pub receive_by: Timestamp,
+    pub expires_at: Timestamp,
+}
+
+impl TaskColumns {
+    pub fn decode(self) -> Result<Task> {
+        let at = |column| format!("task {}, column {column}", self.id);
+        Ok(Task {
+            id: TaskId(self.id),
+            identifier: String::from_utf8(self.identifier)
+                .map_err(|error| error.to_string())
+                .and_then(|text| text.parse::<Identifier>().map_err(|error| error.to_string()))
+                .map_err(|error| corrupt(at("identifier"), error))?,
+            task_type: name(&self.task_type, || at("task_type"))?,
+            status: task_status(self.status, || at("status"))?,
+            payload: json(self.payload, || at("payload"))?,
+            endpoints: match &self.endpoints {
+                Some(list) => serde_json::from_str(list).map_err(|error| corrupt(at("endpoints"), error))?,
+                None => Vec::new(),
+            },
+            counts: counts_of(self.counts),
+            start_time: self.start_time,
+            published_at: self.published_at,
+            finished_at: self.finished_at,
+            receive_by: self.receive_by,
+            expires_at: self.expires_at,
+        })
+    }
+}
+
+/// A response as its columns are, with times already read.
+#[derive(Debug)]
+pub(super) struct ResponseColumns {
+    pub endpoint: String,
+    pub status: u8,
+    pub errnr: Option<i32>,
+    pub errmsg: Option<String>,
+    pub payload: Option<String>,
+    pub attempt: u32,
+    pub attempts: Option<String>,
+    pub progress: Option<u8>,
+    pub log: Option<String>,
+    pub start_time: Option<Timestamp>,
+    pub last_modified_time: Timestamp,
+}
+
+impl ResponseColumns {
+    pub fn decode(self, task_id: TaskId) -> Result<Response> {
+        let at = |column| format!("response of {} to task {task_id}, column {column}", self.endpoint);
+        Ok(Response {
+            task_id,
+            endpoint: name(&self.endpoint, || at("endpoint"))?,
+            status: response_status(self.status, || at("status"))?,
+            errnr: self.errnr,
+            errmsg: self.errmsg.unwrap_or_default(),
+            payload: self.payload.map(|text| json(text, || format!("response to task {task_id}, column payload"))).transpose()?,
+            attempt: self.attempt,
+            attempts: match &self.attempts {
+                Some(list) => serde_json::from_str(list).map_err(|error| corrupt(at("attempts"), error))?,
+                None => Vec::new(),
+            },
+            progress: self.progress,
+            log: self.log,
+            start_time: self.start_time,
+            last_modified_time: self.last_modified_time,
+        })
+    }
+}
+
+/// A list as JSON text, or `None` for an empty one.
+pub(super) fn list<T: serde::Serialize>(items: &[T]) -> Result<Option<String>> {
+    if items.is_empty() {
+        return Ok(None);
+    }
+    serde_json::to_string(items).map(Some).map_err(|error| StoreError::Statement { reason: format!("a list cannot be written: {error}") })
+}
+
+/// A digest out of its column.
+pub(super) fn digest(bytes: &[u8], id: Uuid) -> Result<[u8; 32]> {
+    bytes.try_into().map_err(|_| corrupt(format!("task {id}, column digest"), format!("{} bytes", bytes.len())))
+}
+
+/// A name out of a column.
+pub(super) fn name<T: FromStr<Err: std::fmt::Display>>(text: &str, at: impl FnOnce() -> String) -> Result<T> {
+    text.parse().map_err(|error| corrupt(at(), error))
+}
+
+/// An endpoint's name out of a column.
+pub(super) fn endpoint(text: &str) -> Result<EndpointName> {
+    name(text, || format!("endpoint name {text:?}"))
+}
+
+/// A task type out of a column.
+pub(super) fn task_type(text: &str) -> Result<TaskType> {
+    name(text, || format!("task type {text:?}"))
+}
+
+/// A status out of its column.
+pub(super) fn task_status(code: u8, at: impl FnOnce() -> String) -> Result<TaskStatus> {
+    TaskStatus::from_code(code).ok_or_else(|| corrupt(at(), format!("{code} is no status")))
+}
+
+/// A status out of its column.
+pub(super) fn response_status(code: u8, at: impl FnOnce() -> String) -> Result<ResponseStatus> {
+    ResponseStatus::from_code(code).ok_or_else(|| corrupt(at(), format!("{code} is no status")))
+}
+
+/// A state out of its column.
+pub(super) fn subscription_state(code: u8) -> Result<SubscriptionState> {
+    SubscriptionState::from_code(code).ok_or_else(|| corrupt("subscription, column state".into(), format!("{code} is no state")))
+}
+
+/// Puts endpoints and their subscriptions together, in the order of the endpoints.
+pub(super) fn endpoint_records(
+    endpoints: Vec<(EndpointName, String, Timestamp)>,
+    subscriptions: Vec<(EndpointName, TaskType, SubscriptionState)>,
+) -> Vec<EndpointRecord> {
+    let mut by_name: HashMap<EndpointName, Vec<(TaskType, bool)>> = HashMap::new();
+    for (name, task_type, state) in subscriptions {
+        by_name.entry(name).or_default().push((task_type, state == SubscriptionState::Online));
+    }
+    let record = |(name, version, last_seen)| {
+        let subscriptions = by_name.remove(&name).unwrap_or_default();
+        EndpointRecord { name, subscriptions, version, last_seen }
+    };
+    endpoints.into_iter().map(record).collect()
+}
+
+fn json(text: String, at: impl FnOnce() -> String) -> Result<Json> {
+    RawValue::from_string(text).map(Json::from).map_err(|error| corrupt(at(), error))
+}
+
+fn corrupt(at: String, error: impl std::fmt::Display) -> StoreError {
+    StoreError::Corrupt { reason: format!("{at}: {error}") }
+}

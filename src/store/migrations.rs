@@ -1,0 +1,126 @@
+//! The schema's history, and whether a database fits it. The statements are in `migrations/`, one table or key a file,
+//! because MySQL commits at every one of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sqlx::migrate::{AppliedMigration, MigrateError, Migration, Migrator};
+
+use super::{Result, StoreError};
+
+/// The schema on MySQL and MariaDB.
+pub(super) static MYSQL: Migrator = unlocked(sqlx::migrate!("migrations/mysql"));
+/// The schema on SQLite.
+pub(super) static SQLITE: Migrator = unlocked(sqlx::migrate!("migrations/sqlite"));
+
+/// The tables made by all versions so far, in the order in which they can be dropped, for [`super::Store::reset`].
+pub(super) const TABLES: [&str; 5] = ["response", "task", "subscription", "endpoint", HISTORY];
+/// The table that remembers which migrations ran.
+pub(super) const HISTORY: &str = "_sqlx_migrations";
+
+/// The locking of sqlx asks MariaDB to wait for -1 seconds, which it answers at once without the lock; both dialects hold
+/// a lock of their own around the run.
+const fn unlocked(mut migrator: Migrator) -> Migrator {
+    migrator.locking = false;
+    migrator
+}
+
+/// Fails unless exactly the migrations of this program have run. `interrupted` is one that began and did not end.
+pub(super) fn check(migrator: &Migrator, interrupted: Option<i64>, applied: &[AppliedMigration]) -> Result<()> {
+    if let Some(version) = interrupted {
+        return Err(dirty(version));
+    }
+    let applied: BTreeMap<i64, &AppliedMigration> = applied.iter().map(|migration| (migration.version, migration)).collect();
+    let ours: BTreeMap<i64, _> =
+        migrator.iter().filter(|migration| !migration.migration_type.is_down_migration()).map(|m| (m.version, m)).collect();
+    if let Some((version, _)) = applied.iter().find(|(version, _)| !ours.contains_key(version)) {
+        return Err(newer(*version));
+    }
+    for (version, migration) in ours {
+        match applied.get(&version) {
+            None => return Err(missing(&format!("migration {version} ({}) has not run", migration.description))),
+            Some(there) if there.checksum != migration.checksum => return Err(altered(version)),
+            Some(_) => (),
+        }
+    }
+    Ok(())
+}
+
+/// The migrations that lead from what was applied back to a version, in their order.
+pub(super) fn way_back<'m>(migrator: &'m Migrator, applied: &[AppliedMigration], to: i64) -> impl Iterator<Item = &'m Migration> {
+    let applied: BTreeSet<i64> = applied.iter().map(|migration| migration.version).collect();
+    let down = migrator.migrations.iter().rev().filter(|migration| migration.migration_type.is_down_migration());
+    down.filter(move |migration| migration.version > to && applied.contains(&migration.version))
+}
+
+/// The error of a run in the words of the contract.
+pub(super) fn explain(error: MigrateError) -> std::result::Result<StoreError, sqlx::Error> {
+    Ok(match error {
+        MigrateError::Dirty(version) => dirty(version),
+        MigrateError::VersionMissing(version) => newer(version),
+        MigrateError::VersionMismatch(version) => altered(version),
+        MigrateError::Execute(error) => return Err(error),
+        MigrateError::ExecuteMigration(error @ sqlx::Error::Database(_), version) => {
+            StoreError::Schema { reason: format!("migration {version} failed: {error}; {RESET}") }
+        }
+        MigrateError::ExecuteMigration(error, _) => return Err(error),
+        other => StoreError::Schema { reason: other.to_string() },
+    })
+}
+
+/// There is no schema, or an older one.
+pub(super) fn missing(what: &str) -> StoreError {
+    StoreError::Schema { reason: format!("{what}; run `tasker initialize --database`") }
+}
+
+const RESET: &str = "mend it by hand, or drop all tasks and begin anew with `tasker initialize --database --reset --yes`";
+
+fn dirty(version: i64) -> StoreError {
+    StoreError::Schema { reason: format!("migration {version} began and did not end; {RESET}") }
+}
+
+fn newer(version: i64) -> StoreError {
+    StoreError::Schema { reason: format!("migration {version} is of a newer version of tasker; run that version, or {RESET}") }
+}
+
+fn altered(version: i64) -> StoreError {
+    StoreError::Schema { reason: format!("migration {version} ran with another text than this program has; {RESET}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn applied(migrator: &Migrator) -> Vec<AppliedMigration> {
+        let up = migrator.iter().filter(|migration| !migration.migration_type.is_down_migration());
+        up.map(|migration| AppliedMigration { version: migration.version, checksum: migration.checksum.clone() }).collect()
+    }
+
+    #[test]
+    fn migrations_come_in_pairs_and_both_ways() {
+        let names = |migrator: &Migrator| {
+            migrator.iter().map(|m| (m.version, m.description.to_string(), m.migration_type.is_down_migration())).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&MYSQL), names(&SQLITE), "the two directories differ");
+        let versions = |down| MYSQL.iter().filter(|m| m.migration_type.is_down_migration() == down).map(|m| m.version).collect::<Vec<_>>();
+        assert_eq!(versions(false), versions(true), "a migration has no way back");
+        assert_eq!(versions(false), (1..=i64::try_from(versions(false).len()).expect("few")).collect::<Vec<_>>(), "a number is missing");
+    }
+
+    #[test]
+    fn a_schema_fits_exactly_or_says_what_to_run() {
+        let all = applied(&MYSQL);
+        assert!(check(&MYSQL, None, &all).is_ok());
+        let reason = |interrupted, applied: &[AppliedMigration]| match check(&MYSQL, interrupted, applied) {
+            Err(StoreError::Schema { reason }) => reason,
+            other => panic!("{other:?}"),
+        };
+        for reason in [
+            reason(None, &all[1..]),
+            reason(Some(2), &all),
+            reason(None, &[all.as_slice(), &[AppliedMigration { version: 9999, checksum: vec![1].into() }]].concat()),
+            reason(None, &[&[AppliedMigration { version: 1, checksum: vec![1].into() }], &all[1..]].concat()),
+        ] {
+            assert!(reason.contains("tasker initialize --database"), "{reason}");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The ledger on MySQL 8 and later and MariaDB 10.6 and later.
+//!
+//! `session` connects and runs operations · `schema` migrates · `rows` writes and reads whole rows · `submit`, `report`,
+//! `settle` change tasks · `presence` keeps subscriptions · `read` answers questions.
+//!
+//! READ COMMITTED throughout: it locks rows and no gaps, so that claims do not hold up inserts. What is read without a lock
+//! of its own is read under the lock of its task row, and is therefore the latest there is.
+
+mod presence;
+mod read;
+mod report;
+mod rows;
+mod schema;
+mod session;
+mod settle;
+mod submit;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::FutureExt;
+
+pub use session::MySqlStore;
+
+use super::{
+    Accepted, Applied, CancelOutcome, DueTask, EndpointRecord, Freeze, OpenTasks, ResponseFilter, Result, Settlement, Store, TaskQuery,
+};
+use crate::domain::{EndpointName, Identifier, NewTask, Presence, Report, Response, Task, TaskId, TaskStatus, TaskType, Timestamp};
+
+#[async_trait]
+impl Store for MySqlStore {
+    async fn migrate(&self) -> Result<()> {
+        self.create_database().await?;
+        self.change_schema(schema::Work::Migrate).await
+    }
+
+    async fn reset(&self) -> Result<()> {
+        self.create_database().await?;
+        self.change_schema(schema::Work::Reset).await
+    }
+
+    async fn check_schema(&self) -> Result<()> {
+        self.run(|conn| schema::check(conn).boxed()).await
+    }
+
+    async fn now(&self) -> Result<Timestamp> {
+        self.run(|conn| read::now(conn).boxed()).await
+    }
+
+    async fn accept(&self, tasks: &[NewTask], due_at: Timestamp) -> Result<Vec<Accepted>> {
+        if tasks.is_empty() {
+            return Ok(Vec::new());
+        }
+        let tasks: Arc<[NewTask]> = tasks.into();
+        self.transact(move |conn| submit::accept(conn, tasks.clone(), due_at).boxed()).await
+    }
+
+    async fn freeze(&self, sets: &[Freeze], now: Timestamp) -> Result<Vec<TaskId>> {
+        if sets.is_empty() {
+            return Ok(Vec::new());
+        }
+        let sets: Arc<[Freeze]> = sets.into();
+        self.transact(move |conn| submit::freeze(conn, sets.clone(), now).boxed()).await
+    }
+
+    async fn mark_published(&self, ids: &[TaskId], now: Timestamp) -> Result<u64> {
+        let ids = sorted(ids);
+        self.transact(move |conn| submit::mark_published(conn, ids.clone(), now).boxed()).await
+    }
+
+    async fn claim_due(&self, now: Timestamp, lease_until: Timestamp, limit: u32) -> Result<Vec<DueTask>> {
+        self.transact(move |conn| settle::claim_due(conn, now, lease_until, limit).boxed()).await
+    }
+
+    async fn settle(&self, settlements: &[Settlement], now: Timestamp, retention: Duration) -> Result<Vec<(TaskId, TaskStatus)>> {
+        let mut rest = settlements.to_vec();
+        rest.sort_by_key(|settlement| settlement.id);
+        let mut moved = Vec::new();
+        while !rest.is_empty() {
+            let batch: Arc<[Settlement]> = rest.as_slice().into();
+            let (some, done) = self.transact(move |conn| settle::settle(conn, batch.clone(), now, retention).boxed()).await?;
+            moved.extend(some);
+            rest.drain(..done);
+        }
+        Ok(moved)
+    }
+
+    async fn forget(&self, ids: &[TaskId]) -> Result<u64> {
+        let mut forgotten = 0;
+        let mut rest = sorted(ids).to_vec();
+        while !rest.is_empty() {
+            let batch: Arc<[TaskId]> = rest.as_slice().into();
+            let (some, done) = self.transact(move |conn| settle::forget(conn, batch.clone()).boxed()).await?;
+            forgotten += some;
+            rest.drain(..done);
+        }
+        Ok(forgotten)
+    }
+
+    async fn missing(&self, id: TaskId) -> Result<Vec<EndpointName>> {
+        Ok(self.missing_of(&[id]).await?.remove(&id).unwrap_or_default())
+    }
+
+    async fn missing_of(&self, ids: &[TaskId]) -> Result<HashMap<TaskId, Vec<EndpointName>>> {
+        let ids = sorted(ids);
+        self.run(move |conn| read::missing_of(conn, ids.clone()).boxed()).await
+    }
+
+    async fn owed_by(&self, endpoint: &EndpointName, task_types: &[TaskType], after: Option<TaskId>, limit: u32) -> Result<Vec<Task>> {
+        let (endpoint, task_types): (_, Arc<[TaskType]>) = (endpoint.clone(), task_types.into());
+        self.run(move |conn| read::owed_by(conn, endpoint.clone(), task_types.clone(), after, limit).boxed()).await
+    }
+
+    async fn apply(&self, reports: &[Report], now: Timestamp, retention: Duration) -> Result<Applied> {
+        if reports.is_empty() {
+            return Ok(Applied::default());
+        }
+        let reports: Arc<[Report]> = reports.into();
+        self.transact(move |conn| report::apply(conn, reports.clone(), now, retention).boxed()).await
+    }
+
+    async fn cancel(&self, id: TaskId, now: Timestamp, retention: Duration) -> Result<Option<CancelOutcome>> {
+        self.transact(move |conn| settle::cancel(conn, id, now, retention).boxed()).await
+    }
+
+    async fn find_by_identifier(&self, task_type: &TaskType, identifier: &Identifier) -> Result<Option<Task>> {
+        let (task_type, identifier) = (task_type.clone(), identifier.clone());
+        self.run(move |conn| read::find_by_identifier(conn, task_type.clone(), identifier.clone()).boxed()).await
+    }
+
+    async fn find(&self, id: TaskId) -> Result<Option<Task>> {
+        self.run(move |conn| read::find(conn, id).boxed()).await
+    }
+
+    async fn responses(&self, id: TaskId, filter: ResponseFilter) -> Result<Vec<Response>> {
+        self.run(move |conn| read::responses(conn, id, filter).boxed()).await
+    }
+
+    async fn list(&self, task_type: &TaskType, query: &TaskQuery) -> Result<Vec<Task>> {
+        let (task_type, query) = (task_type.clone(), Arc::new(query.clone()));
+        self.run(move |conn| read::list(conn, task_type.clone(), query.clone()).boxed()).await
+    }
+
+    async fn see(&self, presences: &[Presence], now: Timestamp) -> Result<Vec<Presence>> {
+        if presences.is_empty() {
+            return Ok(Vec::new());
+        }
+        let presences: Arc<[Presence]> = presences.into();
+        self.transact(move |conn| presence::see(conn, presences.clone(), now).boxed()).await
+    }
+
+    async fn miss(&self, now: Timestamp) -> Result<u64> {
+        self.transact(move |conn| presence::miss(conn, now).boxed()).await
+    }
+
+    async fn subscribed(&self, task_types: &[TaskType]) -> Result<HashMap<TaskType, Vec<EndpointName>>> {
+        let task_types: Arc<[TaskType]> = task_types.into();
+        self.run(move |conn| presence::subscribed(conn, task_types.clone()).boxed()).await
+    }
+
+    async fn endpoints(&self, after: Option<&EndpointName>, limit: u32) -> Result<Vec<EndpointRecord>> {
+        let after = after.cloned();
+        self.run(move |conn| presence::endpoints(conn, after.clone(), limit).boxed()).await
+    }
+
+    async fn open_tasks(&self) -> Result<Vec<OpenTasks>> {
+        self.run(|conn| read::open_tasks(conn).boxed()).await
+    }
+
+    async fn close(&self) {
+        self.disconnect().await;
+    }
+}
+
+/// Ids once each, in the order of locks.
+fn sorted(ids: &[TaskId]) -> Arc<[TaskId]> {
+    let mut ids = ids.to_vec();
+    ids.sort_unstable();
+    ids.dedup();
+    ids.into()
+}

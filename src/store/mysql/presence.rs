@@ -1,0 +1,122 @@
+//! Who is there.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use sqlx::{MySqlConnection, Row};
+
+use super::rows::{Query, datetime, push_names, time};
+use crate::domain::{EndpointName, Presence, TaskType, Timestamp};
+use crate::store::batch::{self, padded_rows};
+use crate::store::fault::Fault;
+use crate::store::presence::{self, Subscription, SubscriptionState};
+use crate::store::{EndpointRecord, columns};
+
+pub(super) async fn see(conn: &mut MySqlConnection, presences: Arc<[Presence]>, now: Timestamp) -> Result<Vec<Presence>, Fault> {
+    let names: Vec<&EndpointName> = presences.iter().map(|presence| &presence.endpoint).collect::<BTreeSet<_>>().into_iter().collect();
+    let mut known = HashMap::new();
+    for names in names.chunks(batch::KEYS) {
+        let mut query = Query::new("SELECT endpoint, task_type, state, instance, session, seen_until FROM subscription WHERE endpoint IN ");
+        push_names(&mut query, names.iter().map(|name| name.as_str()));
+        query.push(" ORDER BY endpoint, task_type FOR UPDATE");
+        for row in query.build().fetch_all(&mut *conn).await? {
+            let subscription = Subscription {
+                state: columns::subscription_state(row.try_get(2)?)?,
+                instance: row.try_get(3)?,
+                session: row.try_get(4)?,
+                seen_until: time(&row, 5)?,
+            };
+            known.insert((columns::endpoint(row.try_get(0)?)?, columns::task_type(row.try_get(1)?)?), subscription);
+        }
+    }
+    let seen = presence::see(&known, &presences, now);
+    let subscriptions: Vec<_> = seen.subscriptions.iter().collect();
+    for run in subscriptions.chunks(batch::WIDE_ROWS) {
+        let mut query =
+            Query::new("INSERT INTO subscription (endpoint, task_type, state, instance, session, seen_until, last_seen) VALUES ");
+        for (at, ((endpoint, task_type), subscription)) in padded_rows(run, |_| 0).enumerate() {
+            query.push(if at == 0 { "(" } else { ", (" });
+            let mut values = query.separated(", ");
+            values.push_bind(endpoint.as_str()).push_bind(task_type.as_str()).push_bind(subscription.state.code());
+            values.push_bind(subscription.instance).push_bind(subscription.session);
+            values.push_bind(datetime(subscription.seen_until)).push_bind(datetime(now));
+            query.push(")");
+        }
+        query.push(
+            " ON DUPLICATE KEY UPDATE state = VALUES(state), instance = VALUES(instance), session = VALUES(session), \
+             seen_until = VALUES(seen_until), last_seen = VALUES(last_seen)",
+        );
+        query.build().execute(&mut *conn).await?;
+    }
+    let endpoints: Vec<_> = seen.endpoints.iter().collect();
+    for run in endpoints.chunks(batch::WIDE_ROWS) {
+        let mut query = Query::new("INSERT INTO endpoint (name, version, last_seen) VALUES ");
+        for (at, (name, version)) in padded_rows(run, |_| 0).enumerate() {
+            query.push(if at == 0 { "(" } else { ", (" });
+            query.separated(", ").push_bind(name.as_str()).push_bind(version.as_str()).push_bind(datetime(now));
+            query.push(")");
+        }
+        query.push(" ON DUPLICATE KEY UPDATE version = VALUES(version), last_seen = VALUES(last_seen)");
+        query.build().execute(&mut *conn).await?;
+    }
+    Ok(seen.newcomers)
+}
+
+pub(super) async fn miss(conn: &mut MySqlConnection, now: Timestamp) -> Result<u64, Fault> {
+    // Looked for without locks: an update without a key would lock and release every row of a fleet that is well.
+    let overdue = sqlx::query("SELECT DISTINCT endpoint FROM subscription WHERE state = 1 AND seen_until < ? ORDER BY endpoint")
+        .bind(datetime(now))
+        .fetch_all(&mut *conn)
+        .await?;
+    let names: Vec<&str> = overdue.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    let mut missed = 0;
+    for names in names.chunks(batch::KEYS) {
+        let mut query = Query::new("UPDATE subscription FORCE INDEX (PRIMARY) SET state = ");
+        query.push_bind(SubscriptionState::Missed.code()).push(" WHERE state = 1 AND seen_until < ").push_bind(datetime(now));
+        query.push(" AND endpoint IN ");
+        push_names(&mut query, names.iter().copied());
+        missed += query.build().execute(&mut *conn).await?.rows_affected();
+    }
+    Ok(missed)
+}
+
+pub(super) async fn subscribed(
+    conn: &mut MySqlConnection,
+    task_types: Arc<[TaskType]>,
+) -> Result<HashMap<TaskType, Vec<EndpointName>>, Fault> {
+    let mut subscribed: HashMap<TaskType, Vec<EndpointName>> = HashMap::new();
+    for task_type in task_types.iter().collect::<BTreeSet<_>>() {
+        let names = sqlx::query(
+            "SELECT endpoint FROM subscription FORCE INDEX (subscription_type) WHERE task_type = ? AND state = 1 ORDER BY endpoint",
+        )
+        .bind(task_type.as_str())
+        .fetch_all(&mut *conn)
+        .await?;
+        let names = names.iter().map(|row| Ok(columns::endpoint(row.try_get(0)?)?)).collect::<Result<_, Fault>>()?;
+        subscribed.insert(task_type.clone(), names);
+    }
+    Ok(subscribed)
+}
+
+pub(super) async fn endpoints(conn: &mut MySqlConnection, after: Option<EndpointName>, limit: u32) -> Result<Vec<EndpointRecord>, Fault> {
+    let rows = sqlx::query("SELECT name, version, last_seen FROM endpoint WHERE name > ? ORDER BY name LIMIT ?")
+        .bind(after.as_ref().map_or("", EndpointName::as_str))
+        .bind(limit)
+        .fetch_all(&mut *conn)
+        .await?;
+    let mut endpoints = Vec::with_capacity(rows.len());
+    for row in &rows {
+        endpoints.push((columns::endpoint(row.try_get(0)?)?, row.try_get(1)?, time(row, 2)?));
+    }
+    let mut subscriptions = Vec::new();
+    for run in endpoints.chunks(batch::KEYS) {
+        let mut query = Query::new("SELECT endpoint, task_type, state FROM subscription WHERE endpoint IN ");
+        push_names(&mut query, run.iter().map(|(name, _, _): &(EndpointName, String, Timestamp)| name.as_str()));
+        query.push(" ORDER BY endpoint, task_type");
+        for row in query.build().fetch_all(&mut *conn).await? {
+            let state = columns::subscription_state(row.try_get(2)?)?;
+            subscriptions.push((columns::endpoint(row.try_get(0)?)?, columns::task_type(row.try_get(1)?)?, state));
+        }
+    }
+    Ok(columns::endpoint_records(endpoints, subscriptions))
+}

@@ -1,0 +1,170 @@
+//! Questions that change nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use sqlx::mysql::MySqlRow;
+use sqlx::{MySqlConnection, Row};
+use uuid::Uuid;
+
+use super::rows::{Query, TASK, datetime, optional_time, push_ids, push_names, task, time};
+use crate::domain::{EndpointName, Identifier, Response, Task, TaskId, TaskStatus, TaskType, Timestamp};
+use crate::store::columns::{self, ResponseColumns};
+use crate::store::fault::Fault;
+use crate::store::window::{ids_from, ids_until, newest, prefix_end};
+use crate::store::{OpenTasks, ResponseFilter, TaskQuery, batch};
+
+pub(super) async fn now(conn: &mut MySqlConnection) -> Result<Timestamp, Fault> {
+    Ok(time(&sqlx::query("SELECT UTC_TIMESTAMP(6)").fetch_one(conn).await?, 0)?)
+}
+
+pub(super) async fn find(conn: &mut MySqlConnection, id: TaskId) -> Result<Option<Task>, Fault> {
+    let mut query = Query::new("SELECT ");
+    query.push(TASK).push(" FROM task AS t WHERE t.id = ").push_bind(id.0);
+    query.build().fetch_optional(conn).await?.as_ref().map(task).transpose()
+}
+
+pub(super) async fn find_by_identifier(
+    conn: &mut MySqlConnection,
+    task_type: TaskType,
+    identifier: Identifier,
+) -> Result<Option<Task>, Fault> {
+    let mut query = Query::new("SELECT ");
+    query.push(TASK).push(" FROM task AS t WHERE t.task_type = ").push_bind(task_type.as_str());
+    query.push(" AND t.identifier = ").push_bind(identifier.as_str().as_bytes());
+    query.build().fetch_optional(conn).await?.as_ref().map(task).transpose()
+}
+
+pub(super) async fn missing_of(conn: &mut MySqlConnection, ids: Arc<[TaskId]>) -> Result<HashMap<TaskId, Vec<EndpointName>>, Fault> {
+    let mut missing: HashMap<TaskId, Vec<EndpointName>> = HashMap::new();
+    for ids in ids.chunks(batch::KEYS) {
+        let mut query = Query::new("SELECT task_id, endpoint FROM response FORCE INDEX (PRIMARY) WHERE start_time IS NULL AND task_id IN ");
+        push_ids(&mut query, ids);
+        query.push(" ORDER BY task_id, endpoint");
+        for row in query.build().fetch_all(&mut *conn).await? {
+            let id: Uuid = row.try_get(0)?;
+            missing.entry(TaskId(id)).or_default().push(columns::endpoint(row.try_get(1)?)?);
+        }
+    }
+    Ok(missing)
+}
+
+pub(super) async fn owed_by(
+    conn: &mut MySqlConnection,
+    endpoint: EndpointName,
+    task_types: Arc<[TaskType]>,
+    after: Option<TaskId>,
+    limit: u32,
+) -> Result<Vec<Task>, Fault> {
+    if task_types.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut query = Query::new("SELECT STRAIGHT_JOIN ");
+    query.push(TASK).push(" FROM response AS r FORCE INDEX (response_owed) JOIN task AS t ON t.id = r.task_id WHERE r.owed_to = ");
+    query.push_bind(endpoint.as_str()).push(" AND r.task_id > ").push_bind(after.map_or(Uuid::nil(), |id| id.0));
+    query.push(" AND t.status < 3 AND t.task_type IN ");
+    push_names(&mut query, task_types.iter().map(TaskType::as_str));
+    query.push(" ORDER BY r.task_id LIMIT ").push_bind(limit);
+    query.build().fetch_all(conn).await?.iter().map(task).collect()
+}
+
+pub(super) async fn responses(conn: &mut MySqlConnection, id: TaskId, filter: ResponseFilter) -> Result<Vec<Response>, Fault> {
+    let mut query = Query::new(
+        "SELECT endpoint, status, errnr, errmsg, payload, attempt, attempts, progress, log, start_time, last_modified_time \
+         FROM response FORCE INDEX (PRIMARY) WHERE task_id = ",
+    );
+    query.push_bind(id.0);
+    query.push(match filter {
+        ResponseFilter::All => "",
+        ResponseFilter::Failed => " AND status = 2 AND errnr <> 0",
+        ResponseFilter::Missing => " AND start_time IS NULL",
+    });
+    query.push(" ORDER BY endpoint");
+    query.build().fetch_all(conn).await?.iter().map(|row| response(row, id)).collect()
+}
+
+fn response(row: &MySqlRow, id: TaskId) -> Result<Response, Fault> {
+    let columns = ResponseColumns {
+        endpoint: row.try_get(0)?,
+        status: row.try_get(1)?,
+        errnr: row.try_get(2)?,
+        errmsg: row.try_get(3)?,
+        payload: row.try_get(4)?,
+        attempt: row.try_get(5)?,
+        attempts: row.try_get(6)?,
+        progress: row.try_get(7)?,
+        log: row.try_get(8)?,
+        start_time: optional_time(row, 9)?,
+        last_modified_time: time(row, 10)?,
+    };
+    Ok(columns.decode(id)?)
+}
+
+pub(super) async fn list(conn: &mut MySqlConnection, task_type: TaskType, query: Arc<TaskQuery>) -> Result<Vec<Task>, Fault> {
+    if query.status.is_empty() {
+        return list_one(conn, &task_type, &query, None).await;
+    }
+    // One read for each status: each is a walk along a key that stops at the limit.
+    let mut tasks = Vec::new();
+    for status in TaskStatus::ALL.into_iter().filter(|status| query.status.contains(status)) {
+        tasks.extend(list_one(conn, &task_type, &query, Some(status)).await?);
+    }
+    Ok(newest(tasks, query.limit))
+}
+
+async fn list_one(
+    conn: &mut MySqlConnection,
+    task_type: &TaskType,
+    wanted: &TaskQuery,
+    status: Option<TaskStatus>,
+) -> Result<Vec<Task>, Fault> {
+    let mut query = Query::new("SELECT ");
+    query.push(TASK).push(" FROM task AS t ");
+    query.push(match (&wanted.identifier_prefix, status) {
+        (Some(_), _) => "",
+        (None, Some(_)) => "FORCE INDEX (task_state) ",
+        (None, None) => "FORCE INDEX (task_list) ",
+    });
+    query.push("WHERE t.task_type = ").push_bind(task_type.as_str());
+    if let Some(status) = status {
+        query.push(" AND t.status = ").push_bind(status.code());
+    }
+    if let Some(before) = wanted.before {
+        query.push(" AND t.id < ").push_bind(before.0);
+    }
+    if let Some(since) = wanted.since {
+        query.push(" AND t.start_time >= ").push_bind(datetime(since)).push(" AND t.id >= ").push_bind(ids_from(since));
+    }
+    if let Some(until) = wanted.until {
+        query.push(" AND t.start_time < ").push_bind(datetime(until)).push(" AND t.id < ").push_bind(ids_until(until));
+    }
+    if let Some(prefix) = &wanted.identifier_prefix {
+        query.push(" AND t.identifier >= ").push_bind(prefix.as_bytes());
+        if let Some(end) = prefix_end(prefix.as_bytes()) {
+            query.push(" AND t.identifier < ").push_bind(end);
+        }
+    }
+    query.push(" ORDER BY t.id DESC LIMIT ").push_bind(wanted.limit);
+    query.build().fetch_all(conn).await?.iter().map(task).collect()
+}
+
+pub(super) async fn open_tasks(conn: &mut MySqlConnection) -> Result<Vec<OpenTasks>, Fault> {
+    // From the key alone; ids sort by time, so the least is the oldest.
+    let rows = sqlx::query(
+        "SELECT g.task_type, g.status, g.number, t.start_time FROM (SELECT task_type, status, COUNT(*) AS number, MIN(id) AS oldest \
+         FROM task FORCE INDEX (task_state) WHERE status IN (0, 1, 2) GROUP BY status, task_type) AS g \
+         JOIN task AS t ON t.id = g.oldest ORDER BY g.task_type, g.status",
+    )
+    .fetch_all(conn)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(OpenTasks {
+                task_type: columns::task_type(row.try_get(0)?)?,
+                status: columns::task_status(row.try_get(1)?, || "task, column status".into())?,
+                count: row.try_get::<i64, _>(2)?.unsigned_abs(),
+                oldest: time(row, 3)?,
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,187 @@
+//! Whole rows: reading tasks, locking them, writing what changed.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, NaiveDateTime, Utc};
+use sqlx::mysql::MySqlRow;
+use sqlx::{MySql, MySqlConnection, QueryBuilder, Row};
+use uuid::Uuid;
+
+use crate::domain::{EndpointName, ReportEvent, Task, TaskId, Timestamp};
+use crate::store::batch::{self, padded, padded_rows};
+use crate::store::columns::{self, TaskColumns};
+use crate::store::fault::Fault;
+use crate::store::ledger::{RowChange, TaskChange, TaskState, counts_of, grouped};
+
+pub(super) type Query = QueryBuilder<MySql>;
+
+/// The columns of a [`Task`], of a table called `t`.
+pub(super) const TASK: &str = "t.id, t.task_type, t.identifier, t.status, t.payload, t.endpoints, t.expected, t.received, \
+                               t.finished, t.failed, t.canceled, t.expired, t.start_time, t.published_at, t.finished_at, \
+                               t.receive_by, t.expires_at";
+
+/// A time as `DATETIME(6)` has it; what lies beyond its year 9999 becomes its last moment.
+pub(super) fn datetime(time: Timestamp) -> NaiveDateTime {
+    const LAST: i64 = 253_402_300_799_999_999;
+    DateTime::<Utc>::from(Timestamp::from_micros(time.as_micros().clamp(0, LAST))).naive_utc()
+}
+
+/// A time out of a column.
+pub(super) fn timestamp(time: NaiveDateTime) -> Timestamp {
+    time.and_utc().into()
+}
+
+/// Adds `(?, ?, ...)` with the ids, filled up to one of few lengths.
+pub(super) fn push_ids(query: &mut Query, ids: &[TaskId]) {
+    query.push("(");
+    let mut list = query.separated(", ");
+    for id in padded(ids) {
+        list.push_bind(id.0);
+    }
+    query.push(")");
+}
+
+/// Adds `(?, ?, ...)` with names, filled up to one of few lengths.
+pub(super) fn push_names<'a>(query: &mut Query, names: impl IntoIterator<Item = &'a str>) {
+    let names: Vec<&str> = names.into_iter().collect();
+    query.push("(");
+    let mut list = query.separated(", ");
+    for name in padded(&names) {
+        list.push_bind(*name);
+    }
+    query.push(")");
+}
+
+pub(super) fn task(row: &MySqlRow) -> Result<Task, Fault> {
+    let columns = TaskColumns {
+        id: row.try_get(0)?,
+        task_type: row.try_get(1)?,
+        identifier: row.try_get(2)?,
+        status: row.try_get(3)?,
+        payload: row.try_get(4)?,
+        endpoints: row.try_get(5)?,
+        counts: counts(row, 6)?,
+        start_time: time(row, 12)?,
+        published_at: optional_time(row, 13)?,
+        finished_at: optional_time(row, 14)?,
+        receive_by: time(row, 15)?,
+        expires_at: time(row, 16)?,
+    };
+    Ok(columns.decode()?)
+}
+
+pub(super) fn counts(row: &MySqlRow, from: usize) -> Result<[u32; 6], sqlx::Error> {
+    let mut counts = [0; 6];
+    for (at, count) in counts.iter_mut().enumerate() {
+        *count = row.try_get(from + at)?;
+    }
+    Ok(counts)
+}
+
+pub(super) fn time(row: &MySqlRow, at: usize) -> Result<Timestamp, sqlx::Error> {
+    row.try_get::<NaiveDateTime, _>(at).map(timestamp)
+}
+
+pub(super) fn optional_time(row: &MySqlRow, at: usize) -> Result<Option<Timestamp>, sqlx::Error> {
+    Ok(row.try_get::<Option<NaiveDateTime>, _>(at)?.map(timestamp))
+}
+
+/// Locks tasks by id, which must be sorted, and reads what decisions need.
+pub(super) async fn lock(conn: &mut MySqlConnection, ids: &[TaskId]) -> Result<HashMap<TaskId, TaskState>, Fault> {
+    let mut tasks = HashMap::with_capacity(ids.len());
+    for ids in ids.chunks(batch::KEYS) {
+        let mut query = Query::new(
+            "SELECT id, status, frozen_at IS NOT NULL, endpoints IS NOT NULL, expires_at, finished_at, \
+             expected, received, finished, failed, canceled, expired FROM task FORCE INDEX (PRIMARY) WHERE id IN ",
+        );
+        push_ids(&mut query, ids);
+        query.push(" ORDER BY id FOR UPDATE");
+        for row in query.build().fetch_all(&mut *conn).await? {
+            let id: Uuid = row.try_get(0)?;
+            let state = TaskState {
+                status: columns::task_status(row.try_get(1)?, || format!("task {id}, column status"))?,
+                frozen: row.try_get::<i64, _>(2)? != 0,
+                listed: row.try_get::<i64, _>(3)? != 0,
+                expires_at: time(&row, 4)?,
+                finished_at: optional_time(&row, 5)?,
+                counts: counts_of(counts(&row, 6)?),
+            };
+            tasks.insert(TaskId(id), state);
+        }
+    }
+    Ok(tasks)
+}
+
+/// Writes changes of tasks that are locked, one statement for each distinct change.
+pub(super) async fn write_tasks(conn: &mut MySqlConnection, changes: Vec<(TaskId, TaskChange)>) -> Result<(), Fault> {
+    for (change, ids) in grouped(changes) {
+        for ids in ids.chunks(batch::KEYS) {
+            let mut query = Query::new("UPDATE task FORCE INDEX (PRIMARY) SET ");
+            let names = ["expected", "received", "finished", "failed", "canceled", "expired"];
+            for (name, count) in names.into_iter().zip(change.counts) {
+                query.push(name).push(" = ").push_bind(count).push(", ");
+            }
+            query.push("frozen_at = COALESCE(frozen_at, ").push_bind(change.frozen_at.map(datetime));
+            query.push("), published_at = COALESCE(published_at, ").push_bind(change.published_at.map(datetime));
+            query.push("), finished_at = COALESCE(finished_at, ").push_bind(change.finished_at.map(datetime));
+            query.push("), due_at = COALESCE(").push_bind(change.due_at.map(datetime));
+            query.push(", due_at), asks = COALESCE(").push_bind(change.asks);
+            query.push(", asks), status = ").push_bind(change.to.code());
+            query.push(" WHERE status = ").push_bind(change.from.code()).push(" AND id IN ");
+            push_ids(&mut query, ids);
+            query.build().execute(&mut *conn).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes responses whose tasks are locked, in the order of their keys.
+pub(super) async fn write_responses(
+    conn: &mut MySqlConnection,
+    rows: &[((TaskId, &EndpointName), RowChange<'_>)],
+    now: Timestamp,
+) -> Result<(), Fault> {
+    for run in batch::runs(rows, batch::WIDE_ROWS, weight) {
+        let mut query = Query::new(
+            "INSERT INTO response (task_id, endpoint, status, errnr, errmsg, payload, attempt, attempts, progress, log, \
+             start_time, last_modified_time) VALUES ",
+        );
+        for (at, ((task_id, endpoint), change)) in padded_rows(run, weight).enumerate() {
+            query.push(if at == 0 { "(" } else { ", (" });
+            let mut values = query.separated(", ");
+            values.push_bind(task_id.0).push_bind(endpoint.as_str()).push_bind(change.row.status.code());
+            match change.answer {
+                Some(ReportEvent::Finished { errnr, errmsg, payload, attempt, attempts, log }) => {
+                    values.push_bind(*errnr).push_bind(Some(errmsg.as_str())).push_bind(payload.as_ref().map(|json| json.get()));
+                    values.push_bind(*attempt).push_bind(columns::list(attempts)?).push_bind(change.row.progress).push_bind(log.as_deref());
+                }
+                _ => {
+                    values.push_bind(None::<i32>).push_bind(None::<&str>).push_bind(None::<&str>);
+                    values.push_bind(0u32).push_bind(None::<String>).push_bind(change.row.progress).push_bind(None::<&str>);
+                }
+            }
+            values.push_bind(change.row.start_time.map(datetime)).push_bind(datetime(now));
+            query.push(")");
+        }
+        // `VALUES(column)`, for MariaDB knows no row alias.
+        query.push(
+            " ON DUPLICATE KEY UPDATE status = VALUES(status), errnr = VALUES(errnr), errmsg = VALUES(errmsg), \
+             payload = VALUES(payload), attempt = VALUES(attempt), attempts = VALUES(attempts), progress = VALUES(progress), \
+             log = VALUES(log), start_time = VALUES(start_time), last_modified_time = VALUES(last_modified_time)",
+        );
+        query.build().execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+/// About how many bytes a response takes in a statement.
+fn weight(row: &((TaskId, &EndpointName), RowChange<'_>)) -> usize {
+    let answer = match row.1.answer {
+        Some(ReportEvent::Finished { errmsg, payload, attempts, log, .. }) => {
+            let attempts: usize = attempts.iter().map(|attempt| attempt.errmsg.len() + 64).sum();
+            errmsg.len() + payload.as_ref().map_or(0, |json| json.get().len()) + attempts + log.as_ref().map_or(0, String::len)
+        }
+        _ => 0,
+    };
+    128 + row.0.1.as_str().len() + answer
+}

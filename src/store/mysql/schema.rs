@@ -1,0 +1,72 @@
+//! Migrating, one process at a time.
+
+use sqlx::migrate::Migrate;
+use sqlx::{AssertSqlSafe, Executor, MySqlConnection};
+
+use crate::store::fault::Fault;
+use crate::store::migrations::{self, HISTORY, MYSQL, TABLES};
+use crate::store::{Result, StoreError};
+
+/// Seconds to wait for another process that migrates.
+const WAIT: u32 = 600;
+
+/// What to do with the schema while no other process does.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Work {
+    /// Bring it up to date.
+    Migrate,
+    /// Drop everything, then the same.
+    Reset,
+    /// Go back to a version.
+    Revert(i64),
+}
+
+pub(super) async fn change(conn: &mut MySqlConnection, work: Work) -> Result<(), Fault> {
+    lock(conn).await?;
+    let done = locked(conn, work).await;
+    unlock(conn).await?;
+    done
+}
+
+async fn locked(conn: &mut MySqlConnection, work: Work) -> Result<(), Fault> {
+    match work {
+        Work::Migrate => (),
+        Work::Reset => {
+            for table in TABLES {
+                conn.execute(AssertSqlSafe(format!("DROP TABLE IF EXISTS {table}"))).await?;
+            }
+        }
+        Work::Revert(to) => {
+            let applied = conn.list_applied_migrations(HISTORY).await.map_err(fault)?;
+            for migration in migrations::way_back(&MYSQL, &applied, to) {
+                conn.revert(HISTORY, migration).await.map_err(fault)?;
+            }
+            return Ok(());
+        }
+    }
+    MYSQL.run_direct(None, conn, false).await.map_err(fault)
+}
+
+pub(super) async fn check(conn: &mut MySqlConnection) -> Result<(), Fault> {
+    let interrupted = conn.dirty_version(HISTORY).await.map_err(fault)?;
+    let applied = conn.list_applied_migrations(HISTORY).await.map_err(fault)?;
+    Ok(migrations::check(&MYSQL, interrupted, &applied)?)
+}
+
+/// A lock of the server, by database; it ends with the connection, should the process die.
+async fn lock(conn: &mut MySqlConnection) -> Result<(), Fault> {
+    let got: Option<i64> = sqlx::query_scalar("SELECT GET_LOCK(CONCAT('tasker.', SHA1(DATABASE())), ?)").bind(WAIT).fetch_one(conn).await?;
+    match got {
+        Some(1) => Ok(()),
+        _ => Err(StoreError::Busy { reason: format!("another process has been migrating for {WAIT} seconds") }.into()),
+    }
+}
+
+async fn unlock(conn: &mut MySqlConnection) -> Result<(), Fault> {
+    sqlx::query("SELECT RELEASE_LOCK(CONCAT('tasker.', SHA1(DATABASE())))").execute(conn).await?;
+    Ok(())
+}
+
+fn fault(error: sqlx::migrate::MigrateError) -> Fault {
+    migrations::explain(error).map_or_else(Fault::Sql, Fault::Told)
+}

@@ -1,0 +1,89 @@
+//! Who is there, worked out from what was read under the lock. No I/O.
+
+use std::collections::{BTreeMap, HashMap};
+
+use uuid::Uuid;
+
+use crate::domain::{EndpointName, Presence, PresenceState, TaskType, Timestamp};
+
+/// Presence messages an endpoint may miss before it is thought gone.
+const INTERVALS: u32 = 3;
+/// Characters of a version that are kept: the one text here that no name check bounds.
+const VERSION_LENGTH: usize = 255;
+
+/// Whether an endpoint is subscribed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SubscriptionState {
+    /// Its presence was overdue.
+    Missed,
+    /// It is there.
+    Online,
+    /// It said that it goes. Unlike one that was missed, the same process does not come back.
+    Left,
+}
+
+impl SubscriptionState {
+    /// The number kept in the store.
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// The state with this number.
+    pub fn from_code(code: u8) -> Option<Self> {
+        [Self::Missed, Self::Online, Self::Left].get(usize::from(code)).copied()
+    }
+}
+
+/// A subscription as it was last seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Subscription {
+    pub state: SubscriptionState,
+    pub instance: Uuid,
+    pub session: Uuid,
+    pub seen_until: Timestamp,
+}
+
+/// What a batch of presence messages does.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// Rows to write, by key, which is the order of locks.
+    pub subscriptions: BTreeMap<(EndpointName, TaskType), Subscription>,
+    /// Endpoints heard of, with their version.
+    pub endpoints: BTreeMap<EndpointName, String>,
+    /// Those to welcome.
+    pub newcomers: Vec<Presence>,
+}
+
+/// What presence messages do to the subscriptions as they were read.
+pub(super) fn see(known: &HashMap<(EndpointName, TaskType), Subscription>, presences: &[Presence], now: Timestamp) -> Seen {
+    let mut seen = Seen::default();
+    for presence in presences {
+        seen.endpoints.insert(presence.endpoint.clone(), presence.version.chars().take(VERSION_LENGTH).collect());
+        // Whoever still says `Joined` has not been welcomed, whatever the ledger knows: a welcome can be lost.
+        let mut new = presence.state == PresenceState::Joined;
+        for task_type in &presence.task_types {
+            let key = (presence.endpoint.clone(), task_type.clone());
+            let before = seen.subscriptions.get(&key).or_else(|| known.get(&key));
+            let same_process = before.is_some_and(|before| before.instance == presence.instance);
+            let left = before.is_some_and(|before| before.state == SubscriptionState::Left);
+            let (state, seen_until) = match presence.state {
+                // The farewell of a process that has been replaced, or a sign of life that its own farewell overtook.
+                PresenceState::Leaving if !same_process => continue,
+                PresenceState::Alive if same_process && left => continue,
+                PresenceState::Leaving => (SubscriptionState::Left, now),
+                PresenceState::Joined | PresenceState::Alive => {
+                    (SubscriptionState::Online, now.after(presence.interval.saturating_mul(INTERVALS)))
+                }
+            };
+            new |= state == SubscriptionState::Online
+                && before.is_none_or(|before| before.state != SubscriptionState::Online || before.session != presence.session);
+            let after = Subscription { state, instance: presence.instance, session: presence.session, seen_until };
+            seen.subscriptions.insert(key, after);
+        }
+        let welcomed = |other: &Presence| other.endpoint == presence.endpoint && other.session == presence.session;
+        if new && !seen.newcomers.iter().any(welcomed) {
+            seen.newcomers.push(presence.clone());
+        }
+    }
+    seen
+}

@@ -1,0 +1,61 @@
+//! What endpoints report.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::{Row, SqliteConnection};
+use uuid::Uuid;
+
+use super::rows::{Query, lock, optional_time, write_responses, write_tasks};
+use crate::domain::{EndpointName, Report, TaskId, Timestamp};
+use crate::store::batch;
+use crate::store::fault::Fault;
+use crate::store::ledger::{RowState, fold};
+use crate::store::{Applied, columns};
+
+pub(super) async fn apply(
+    conn: &mut SqliteConnection,
+    reports: Arc<[Report]>,
+    now: Timestamp,
+    retention: Duration,
+) -> Result<Applied, Fault> {
+    let mut ids: Vec<TaskId> = reports.iter().map(|report| report.task_id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let tasks = lock(conn, &ids).await?;
+    let mut keys: Vec<(TaskId, &EndpointName)> =
+        reports.iter().filter(|report| tasks.contains_key(&report.task_id)).map(|report| (report.task_id, &report.endpoint)).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let rows = rows(conn, &keys).await?;
+    let folded = fold(&tasks, &rows, &reports, now, retention);
+    let rows: Vec<_> = folded.rows.into_iter().collect();
+    write_responses(conn, &rows, now).await?;
+    write_tasks(conn, folded.tasks).await?;
+    Ok(folded.applied)
+}
+
+async fn rows(conn: &mut SqliteConnection, keys: &[(TaskId, &EndpointName)]) -> Result<HashMap<(TaskId, EndpointName), RowState>, Fault> {
+    let mut rows = HashMap::with_capacity(keys.len());
+    for keys in keys.chunks(batch::KEYS) {
+        let mut query =
+            Query::new("SELECT task_id, endpoint, status, progress, start_time FROM response WHERE (task_id, endpoint) IN (VALUES ");
+        for (at, (id, endpoint)) in batch::padded(keys).enumerate() {
+            query.push(if at == 0 { "(" } else { ", (" });
+            query.separated(", ").push_bind(id.0).push_bind(endpoint.as_str());
+            query.push(")");
+        }
+        query.push(")");
+        for row in query.build().fetch_all(&mut *conn).await? {
+            let (id, endpoint): (Uuid, &str) = (row.try_get(0)?, row.try_get(1)?);
+            let state = RowState {
+                status: columns::response_status(row.try_get(2)?, || format!("response of {endpoint} to task {id}, column status"))?,
+                progress: row.try_get(3)?,
+                start_time: optional_time(&row, 4)?,
+            };
+            rows.insert((TaskId(id), columns::endpoint(endpoint)?), state);
+        }
+    }
+    Ok(rows)
+}

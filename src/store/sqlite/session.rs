@@ -1,0 +1,174 @@
+//! Connections, and how an operation runs on one.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, SqliteConnection, SqlitePool};
+
+use super::schema;
+use crate::config;
+use crate::store::fault::{ACQUIRE, Fault, MIGRATION_PATIENCE, PATIENCE, retried};
+use crate::store::{Result, StoreError, migrations};
+
+/// Connections that read. They never wait for the one that writes, nor it for them.
+const READERS: u32 = 4;
+/// How long to wait for another process that writes.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// The ledger in a file.
+#[derive(Debug)]
+pub struct SqliteStore {
+    /// One connection: SQLite has one writer, and a queue in front of it is fairer than its lock.
+    writer: SqlitePool,
+    readers: SqlitePool,
+    safe_url: String,
+}
+
+impl SqliteStore {
+    /// Prepares to open the file; nothing is touched before the first operation.
+    ///
+    /// # Errors
+    /// [`StoreError::Address`] when the address cannot be used.
+    pub fn new(database: &config::Database) -> Result<Self> {
+        let options = SqliteConnectOptions::from_str(database.uri.reveal());
+        let options = options.map_err(|error| StoreError::Address { reason: error.to_string() })?;
+        let safe_url = format!("sqlite://{}", options.get_filename().display());
+        // FULL: what was accepted or acknowledged is on the disk, also when the power goes.
+        let mut options = options
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY)
+            .statement_cache_capacity(256)
+            .disable_statement_logging();
+        if let (true, Ok(level)) = (database.verbose, "info".parse()) {
+            options = options.log_statements(level);
+        }
+        let pool = |connections| SqlitePoolOptions::new().max_connections(connections).test_before_acquire(false);
+        // Whoever writes waits for those before, and each of them may wait for another process.
+        let writer = pool(1).acquire_timeout(ACQUIRE + BUSY).connect_lazy_with(options.clone());
+        let readers = pool(READERS).acquire_timeout(ACQUIRE).connect_lazy_with(options);
+        Ok(Self { writer, readers, safe_url })
+    }
+
+    /// Runs statements that only read.
+    pub(super) async fn run<T, Work>(&self, work: Work) -> Result<T>
+    where
+        T: Send + 'static,
+        Work: for<'c> Fn(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static,
+    {
+        self.run_on(&self.readers, PATIENCE, work).await
+    }
+
+    /// Runs statements in a transaction of the writer. `IMMEDIATE`, because a transaction that begins by reading is refused
+    /// at its first write, without any wait, when another process has written meanwhile.
+    pub(super) async fn transact<T, Work>(&self, work: Work) -> Result<T>
+    where
+        T: Send + 'static,
+        Work: for<'c> Fn(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static,
+    {
+        self.transact_within(PATIENCE, work).await
+    }
+
+    async fn transact_within<T, Work>(&self, patience: Duration, work: Work) -> Result<T>
+    where
+        T: Send + 'static,
+        Work: for<'c> Fn(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static,
+    {
+        let work = Arc::new(work);
+        self.run_on(&self.writer, patience, move |conn| enclosed(conn, work.clone()).boxed()).await
+    }
+
+    async fn run_on<T, Work>(&self, pool: &SqlitePool, patience: Duration, work: Work) -> Result<T>
+    where
+        T: Send + 'static,
+        Work: for<'c> Fn(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static,
+    {
+        let (pool, safe_url, work) = (pool.clone(), self.safe_url.clone(), Arc::new(work));
+        let attempt = move || attempt(pool.clone(), patience, work.clone());
+        retried(attempt, move |error| judge(error, &safe_url)).await
+    }
+
+    /// Changes the schema, however long that takes.
+    pub(super) async fn change_schema(&self, work: schema::Work) -> Result<()> {
+        self.transact_within(MIGRATION_PATIENCE, move |conn| schema::change(conn, work).boxed()).await
+    }
+
+    /// Goes back to an older schema. For tests of the way back.
+    ///
+    /// # Errors
+    /// As [`crate::store::Store::migrate`].
+    pub async fn revert(&self, to: i64) -> Result<()> {
+        self.change_schema(schema::Work::Revert(to)).await
+    }
+
+    /// Ends the connections.
+    pub(super) async fn disconnect(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+async fn enclosed<T, Work>(conn: &mut SqliteConnection, work: Arc<Work>) -> Result<T, Fault>
+where
+    Work: for<'c> Fn(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync,
+{
+    let mut transaction = conn.begin_with("BEGIN IMMEDIATE").await?;
+    match work(&mut transaction).await {
+        Ok(value) => {
+            transaction.commit().await?;
+            Ok(value)
+        }
+        Err(fault) => {
+            // Its own failure adds nothing: dropping the transaction rolls back once more.
+            let _ = transaction.rollback().await;
+            Err(fault)
+        }
+    }
+}
+
+async fn attempt<T, Work>(pool: SqlitePool, patience: Duration, work: Arc<Work>) -> Result<T, Fault>
+where
+    Work: for<'c> Fn(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync,
+{
+    let mut conn = pool.acquire().await?;
+    match tokio::time::timeout(patience, work(&mut conn)).await {
+        Ok(done) => {
+            if let Err(Fault::Sql(error)) = &done
+                && !matches!(error, sqlx::Error::Database(_) | sqlx::Error::RowNotFound)
+            {
+                conn.close_on_drop();
+            }
+            done
+        }
+        Err(_) => {
+            conn.close_on_drop();
+            Err(Fault::Sql(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
+        }
+    }
+}
+
+/// What an error of the driver means.
+fn judge(error: sqlx::Error, safe_url: &str) -> Fault {
+    let unavailable = |reason: String| Fault::Told(StoreError::Unavailable { safe_url: safe_url.to_owned(), reason });
+    let database = match &error {
+        sqlx::Error::Database(database) => database,
+        sqlx::Error::PoolTimedOut => return unavailable("no connection in time".into()),
+        sqlx::Error::Io(_) | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => return unavailable(error.to_string()),
+        _ => return Fault::Sql(error),
+    };
+    // The last byte is the primary code.
+    let code = database.code().and_then(|code| code.parse::<i32>().ok()).unwrap_or_default();
+    match code & 0xff {
+        // Busy, locked.
+        5 | 6 => Fault::Again(database.to_string()),
+        // No permission, read-only, I/O, full, cannot open.
+        3 | 8 | 10 | 13 | 14 => unavailable(database.to_string()),
+        1 if database.message().starts_with("no such") => Fault::Told(migrations::missing(database.message())),
+        _ => Fault::Sql(error),
+    }
+}

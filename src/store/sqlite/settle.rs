@@ -1,0 +1,141 @@
+//! What happens to tasks apart from reports: claiming, settling, cancelling, forgetting.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::{Row, SqliteConnection};
+
+use super::rows::{Query, TASK, lock, micros, push_ids, task, write_tasks};
+use crate::domain::{EndpointName, ResponseStatus, TaskId, TaskStatus, Timestamp};
+use crate::store::fault::Fault;
+use crate::store::{CancelOutcome, DueTask, Settlement, batch, columns};
+
+/// Responses touched in one transaction at most, unless a single task has more.
+const ROWS: u64 = 20_000;
+
+pub(super) async fn claim_due(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    lease_until: Timestamp,
+    limit: u32,
+) -> Result<Vec<DueTask>, Fault> {
+    let mut query = Query::new("SELECT ");
+    query.push(TASK).push(", t.frozen_at IS NOT NULL, t.asks FROM task AS t INDEXED BY task_due WHERE t.due_at <= ");
+    query.push_bind(micros(now)).push(" ORDER BY t.due_at LIMIT ").push_bind(limit);
+    let rows = query.build().fetch_all(&mut *conn).await?;
+    let due = |row| Ok(DueTask { task: task(row)?, frozen: row.try_get::<i64, _>(17)? != 0, asks: row.try_get(18)? });
+    let due: Vec<DueTask> = rows.iter().map(due).collect::<Result<_, Fault>>()?;
+    let mut ids: Vec<TaskId> = due.iter().map(|due| due.task.id).collect();
+    ids.sort_unstable();
+    for ids in ids.chunks(batch::KEYS) {
+        let mut query = Query::new("UPDATE task SET due_at = ");
+        query.push_bind(micros(lease_until)).push(" WHERE id IN ");
+        push_ids(&mut query, ids);
+        query.build().execute(&mut *conn).await?;
+    }
+    Ok(due)
+}
+
+/// Settles as many as one transaction should; says which moved, and how many are done.
+pub(super) async fn settle(
+    conn: &mut SqliteConnection,
+    settlements: Arc<[Settlement]>,
+    now: Timestamp,
+    retention: Duration,
+) -> Result<(Vec<(TaskId, TaskStatus)>, usize), Fault> {
+    let settlements = &settlements[..settlements.len().min(batch::KEYS)];
+    let mut ids: Vec<TaskId> = settlements.iter().map(|settlement| settlement.id).collect();
+    ids.dedup();
+    let tasks = lock(conn, &ids).await?;
+    let (mut changes, mut given_up, mut rows, mut done) = (Vec::new(), Vec::new(), 0, 0);
+    for same in settlements.chunk_by(|a, b| a.id == b.id) {
+        let Some(settlement) = same.last() else { continue };
+        let Some(task) = tasks.get(&settlement.id) else {
+            done += same.len();
+            continue;
+        };
+        let (change, give_up) = task.settle(settlement, now, retention);
+        let open = if give_up { u64::from(task.counts.open()) } else { 0 };
+        if rows > 0 && rows + open > ROWS {
+            break;
+        }
+        rows += open;
+        done += same.len();
+        changes.push((settlement.id, change));
+        if give_up {
+            given_up.push(settlement.id);
+        }
+    }
+    for ids in given_up.chunks(batch::KEYS) {
+        let mut query = Query::new("UPDATE response SET last_modified_time = ");
+        query.push_bind(micros(now)).push(", status = 4 WHERE +status < 2 AND task_id IN ");
+        push_ids(&mut query, ids);
+        query.build().execute(&mut *conn).await?;
+    }
+    let moved = changes.iter().filter(|(_, change)| change.from != change.to).map(|(id, change)| (*id, change.to)).collect();
+    write_tasks(conn, changes).await?;
+    Ok((moved, done))
+}
+
+pub(super) async fn cancel(
+    conn: &mut SqliteConnection,
+    id: TaskId,
+    now: Timestamp,
+    retention: Duration,
+) -> Result<Option<CancelOutcome>, Fault> {
+    let Some(state) = lock(conn, &[id]).await?.remove(&id) else { return Ok(None) };
+    let open = sqlx::query("SELECT endpoint, status FROM response WHERE task_id = ? AND +status < 2 ORDER BY endpoint")
+        .bind(id.0)
+        .fetch_all(&mut *conn)
+        .await?;
+    let mut running: Vec<EndpointName> = Vec::new();
+    for row in &open {
+        if row.try_get::<u8, _>(1)? == ResponseStatus::Created.code() {
+            running.push(columns::endpoint(row.try_get(0)?)?);
+        }
+    }
+    let withdrawn = u32::try_from(open.len() - running.len()).unwrap_or(u32::MAX);
+    let (changed, refused) = match state.cancel(withdrawn, now, retention) {
+        Err(_) => (false, true),
+        Ok(None) => (false, false),
+        Ok(Some(change)) => {
+            sqlx::query("UPDATE response SET last_modified_time = ?, status = 3 WHERE task_id = ? AND status = 0")
+                .bind(micros(now))
+                .bind(id.0)
+                .execute(&mut *conn)
+                .await?;
+            write_tasks(conn, vec![(id, change)]).await?;
+            (true, false)
+        }
+    };
+    let task = super::read::find(conn, id).await?;
+    Ok(task.map(|task| CancelOutcome { task, changed, refused, running: if refused { Vec::new() } else { running } }))
+}
+
+/// Forgets as many as one transaction should; says how many went, and how many ids are done.
+pub(super) async fn forget(conn: &mut SqliteConnection, ids: Arc<[TaskId]>) -> Result<(u64, usize), Fault> {
+    let ids = &ids[..ids.len().min(batch::KEYS)];
+    let tasks = lock(conn, ids).await?;
+    let (mut finals, mut rows, mut done) = (Vec::new(), 0, 0);
+    for id in ids {
+        if let Some(task) = tasks.get(id).filter(|task| task.status.is_final()) {
+            let expected = u64::from(task.counts.expected);
+            if rows > 0 && rows + expected > ROWS {
+                break;
+            }
+            rows += expected;
+            finals.push(*id);
+        }
+        done += 1;
+    }
+    if finals.is_empty() {
+        return Ok((0, done));
+    }
+    let mut query = Query::new("DELETE FROM response WHERE task_id IN ");
+    push_ids(&mut query, &finals);
+    query.build().execute(&mut *conn).await?;
+    let mut query = Query::new("DELETE FROM task WHERE id IN ");
+    push_ids(&mut query, &finals);
+    let forgotten = query.build().execute(&mut *conn).await?.rows_affected();
+    Ok((forgotten, done))
+}

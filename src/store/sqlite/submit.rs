@@ -1,0 +1,125 @@
+//! From a submission to the broker's confirm: accept, freeze, mark as published.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use sqlx::{Row, SqliteConnection};
+use uuid::Uuid;
+
+use super::rows::{Query, lock, micros, push_ids, write_tasks};
+use crate::domain::{EndpointName, Identifier, NewTask, TaskId, TaskStatus, Timestamp};
+use crate::store::batch::{self, padded_rows};
+use crate::store::fault::Fault;
+use crate::store::submissions::{Key, answers, distinct, key};
+use crate::store::{Accepted, Freeze, columns};
+
+pub(super) async fn accept(conn: &mut SqliteConnection, tasks: Arc<[NewTask]>, due_at: Timestamp) -> Result<Vec<Accepted>, Fault> {
+    let distinct = distinct(&tasks);
+    let mut inserted = 0;
+    for run in batch::runs(&distinct, batch::WIDE_ROWS, weight) {
+        let mut query = Query::new(
+            "INSERT INTO task (id, task_type, identifier, status, payload, endpoints, digest, start_time, receive_by, \
+             expires_at, due_at) VALUES ",
+        );
+        for (at, task) in padded_rows(run, weight).enumerate() {
+            query.push(if at == 0 { "(" } else { ", (" });
+            let mut values = query.separated(", ");
+            values.push_bind(task.id.0).push_bind(task.task_type.as_str()).push_bind(task.identifier.as_str().as_bytes());
+            values.push_bind(TaskStatus::Created.code()).push_bind(task.payload.get()).push_bind(columns::list(&task.endpoints)?);
+            values.push_bind(task.digest.as_slice()).push_bind(micros(task.start_time)).push_bind(micros(task.receive_by));
+            values.push_bind(micros(task.expires_at)).push_bind(micros(due_at));
+            query.push(")");
+        }
+        query.push(" ON CONFLICT DO NOTHING");
+        inserted += query.build().execute(&mut *conn).await?.rows_affected();
+    }
+    let recorded = if usize::try_from(inserted) == Ok(distinct.len()) {
+        distinct.iter().map(|task| (key(task), (task.id, task.digest))).collect()
+    } else {
+        recorded(conn, &distinct).await?
+    };
+    answers(&tasks, &recorded).ok_or_else(|| Fault::Again("a task of the same identifier was forgotten meanwhile".into()))
+}
+
+/// Who has the keys of these submissions.
+async fn recorded(conn: &mut SqliteConnection, tasks: &[&NewTask]) -> Result<HashMap<Key, (TaskId, [u8; 32])>, Fault> {
+    let mut recorded = HashMap::with_capacity(tasks.len());
+    for of_type in tasks.chunk_by(|a, b| a.task_type == b.task_type) {
+        for chunk in of_type.chunks(batch::KEYS) {
+            let Some(first) = chunk.first() else { continue };
+            let mut query = Query::new("SELECT identifier, id, digest FROM task INDEXED BY task_identifier WHERE task_type = ");
+            query.push_bind(first.task_type.as_str()).push(" AND identifier IN (");
+            let mut list = query.separated(", ");
+            for task in batch::padded(chunk) {
+                list.push_bind(task.identifier.as_str().as_bytes());
+            }
+            query.push(")");
+            for row in query.build().fetch_all(&mut *conn).await? {
+                let (identifier, id, digest): (Vec<u8>, Uuid, Vec<u8>) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+                let identifier: Identifier =
+                    columns::name(&String::from_utf8_lossy(&identifier), || format!("task {id}, column identifier"))?;
+                let digest = columns::digest(&digest, id)?;
+                recorded.insert((first.task_type.clone(), identifier), (TaskId(id), digest));
+            }
+        }
+    }
+    Ok(recorded)
+}
+
+fn weight(task: &&NewTask) -> usize {
+    let endpoints: usize = task.endpoints.iter().map(|endpoint| endpoint.as_str().len() + 3).sum();
+    256 + task.identifier.as_str().len() + task.payload.get().len() + endpoints
+}
+
+pub(super) async fn freeze(conn: &mut SqliteConnection, sets: Arc<[Freeze]>, now: Timestamp) -> Result<Vec<TaskId>, Fault> {
+    let sets: BTreeMap<TaskId, &Freeze> = sets.iter().map(|set| (set.id, set)).collect();
+    let ids: Vec<TaskId> = sets.keys().copied().collect();
+    let tasks = lock(conn, &ids).await?;
+    let (mut changes, mut rows) = (Vec::new(), Vec::new());
+    for (id, set) in sets {
+        let mut expected: Vec<&EndpointName> = set.expected.iter().collect();
+        expected.sort_unstable();
+        expected.dedup();
+        let number = u32::try_from(expected.len()).unwrap_or(u32::MAX);
+        if let Some(change) = tasks.get(&id).and_then(|task| task.freeze(number, now)) {
+            changes.push((id, change));
+            rows.extend(expected.into_iter().map(|endpoint| (id, endpoint)));
+        }
+    }
+    for run in rows.chunks(batch::NARROW_ROWS) {
+        let mut query = Query::new("INSERT INTO response (task_id, endpoint, status, last_modified_time) VALUES ");
+        for (at, (id, endpoint)) in padded_rows(run, |_| 0).enumerate() {
+            query.push(if at == 0 { "(" } else { ", (" });
+            query.separated(", ").push_bind(id.0).push_bind(endpoint.as_str()).push("0").push_bind(micros(now));
+            query.push(")");
+        }
+        // For the repeats that fill the statement up.
+        query.push(" ON CONFLICT DO NOTHING");
+        query.build().execute(&mut *conn).await?;
+    }
+    let frozen = changes.iter().map(|(id, _)| *id).collect();
+    write_tasks(conn, changes).await?;
+    Ok(frozen)
+}
+
+pub(super) async fn mark_published(conn: &mut SqliteConnection, ids: Arc<[TaskId]>, now: Timestamp) -> Result<u64, Fault> {
+    let mut sent = 0;
+    for ids in ids.chunks(batch::KEYS) {
+        // The guard is exact: whatever row it finds, it changes, and this transaction is the one that did.
+        let mut query = Query::new("UPDATE task SET published_at = COALESCE(published_at, ");
+        query.push_bind(micros(now)).push("), due_at = min(receive_by, expires_at), status = 1 WHERE +status = 0 AND id IN ");
+        push_ids(&mut query, ids);
+        let moved = query.build().execute(&mut *conn).await?.rows_affected();
+        sent += moved;
+        if usize::try_from(moved) == Ok(ids.len()) {
+            continue;
+        }
+        // An answer was quicker than the confirm: the task keeps its status and learns when it was published.
+        let mut query = Query::new("UPDATE task SET published_at = ");
+        query.push_bind(micros(now));
+        query.push(", due_at = CASE status WHEN 1 THEN min(receive_by, expires_at) ELSE due_at END WHERE published_at IS NULL AND +status <> 0 AND id IN ");
+        push_ids(&mut query, ids);
+        query.build().execute(&mut *conn).await?;
+    }
+    Ok(sent)
+}

@@ -1,0 +1,38 @@
+//! Which submissions of a batch are new. No I/O.
+
+use std::collections::{HashMap, HashSet};
+
+use super::Accepted;
+use crate::domain::{Identifier, NewTask, TaskId, TaskType};
+
+/// What makes a task one of its kind.
+pub(super) type Key = (TaskType, Identifier);
+
+/// The key of a submission.
+pub(super) fn key(task: &NewTask) -> Key {
+    (task.task_type.clone(), task.identifier.clone())
+}
+
+/// The submissions to insert: the first of each key, by key, which is the order of locks on the unique key.
+pub(super) fn distinct(tasks: &[NewTask]) -> Vec<&NewTask> {
+    let mut seen = HashSet::new();
+    let mut distinct: Vec<_> = tasks.iter().filter(|task| seen.insert((&task.task_type, &task.identifier))).collect();
+    distinct.sort_unstable_by_key(|task| (&task.task_type, &task.identifier));
+    distinct
+}
+
+/// One answer for each submission by what is on record now; `None` if a record has vanished meanwhile.
+///
+/// A record with our own id is ours, also when an earlier attempt of ours wrote it and the news of its commit was lost.
+pub(super) fn answers(tasks: &[NewTask], recorded: &HashMap<Key, (TaskId, [u8; 32])>) -> Option<Vec<Accepted>> {
+    let mut seen = HashSet::new();
+    tasks
+        .iter()
+        .map(|task| {
+            let key = key(task);
+            let (id, digest) = *recorded.get(&key)?;
+            let first = seen.insert(key);
+            Some(if first && id == task.id { Accepted::New } else { Accepted::Existing { id, same: digest == task.digest } })
+        })
+        .collect()
+}
