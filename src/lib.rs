@@ -16,6 +16,8 @@ pub mod presence;
 pub mod publisher;
 pub mod reconciler;
 pub mod service;
+#[path = "../handlers/mod.rs"]
+pub mod handlers;
 pub mod store;
 pub mod telemetry;
 pub mod watch;

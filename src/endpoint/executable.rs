@@ -16,6 +16,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,7 +26,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::leftovers::{Leftovers, Recorded};
+use super::leftovers::Leftovers;
 use super::{Context, Handler, Work};
 use crate::config;
 use crate::domain::{EndpointName, Identifier, Json, Outcome, TaskId, TaskType, errnr, json};
@@ -345,13 +346,13 @@ fn outcome(status: ExitStatus, answer: Answer, errmsg: String) -> Outcome {
 /// A process group; killed when dropped while it may be running.
 struct Group {
     leader: Pid,
-    over: std::cell::Cell<bool>,
+    over: AtomicBool,
 }
 
 impl Group {
     fn of(child: &Child) -> Option<Self> {
         let leader = Pid::from_raw(i32::try_from(child.id()?).ok()?)?;
-        Some(Self { leader, over: false.into() })
+        Some(Self { leader, over: AtomicBool::new(false) })
     }
 
     fn signal(&self, signal: Signal) {
@@ -360,19 +361,17 @@ impl Group {
     }
 
     fn over(&self) {
-        self.over.set(true);
+        self.over.store(true, Ordering::Relaxed);
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if !self.over.get() {
+        if !self.over.load(Ordering::Relaxed) {
             self.signal(Signal::KILL);
         }
     }
 }
-
-const _: fn(&Recorded) = |_| {};
 
 #[cfg(test)]
 mod tests {

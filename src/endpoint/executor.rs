@@ -35,8 +35,6 @@ pub struct Limits {
     pub time: Duration,
     /// How long it gets to end by itself after that, or after a cancel.
     pub grace: Duration,
-    /// Bytes of its answer.
-    pub output: usize,
 }
 
 /// What can end an attempt from outside.

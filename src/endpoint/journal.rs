@@ -11,6 +11,8 @@
 mod index;
 mod record;
 mod segments;
+#[cfg(test)]
+mod tests;
 
 pub use index::State;
 pub use record::{Record, StoredTask};

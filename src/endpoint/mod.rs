@@ -1,6 +1,26 @@
 //! The agent that runs on every server: consume, journal, execute, answer. Knows the broker and never the store.
+//!
+//! `agent` puts the parts together · `intake` takes deliveries · `journal` remembers them · `lane` keeps them in order ·
+//! `performer` takes one from its slot to its outcome · `executor` runs one attempt · `registry` finds its handler ·
+//! `executable` makes handlers of files · `leftovers` ends what a killed process left · `outbox` and `reporter` answer ·
+//! `presence` says who is here.
 
+mod agent;
+mod directory;
+mod executable;
+mod executor;
 mod handler;
+mod intake;
 mod journal;
+mod lane;
+mod leftovers;
+mod outbox;
+mod performer;
+mod presence;
+mod registry;
+mod reporter;
 
+pub use agent::{Agent, AgentConfig, AgentError, AgentHandle, AgentState};
 pub use handler::{AttemptSink, Context, Handler, Work};
+pub use journal::{Health, JournalError};
+pub use registry::Registry;

@@ -1,0 +1,17 @@
+//! A sample that fails: takes `payload.seconds`, 5 by default, and could not backup.
+
+use async_trait::async_trait;
+
+use crate::domain::Outcome;
+use crate::endpoint::{Context, Handler, Work};
+
+/// See the module.
+pub struct Backup;
+
+#[async_trait]
+impl Handler for Backup {
+    async fn run(&self, work: &Work, context: &Context) -> Outcome {
+        super::pass(super::takes(work, 5.0), context).await;
+        Outcome::failed(32, "could not backup!")
+    }
+}

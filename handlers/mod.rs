@@ -1,0 +1,113 @@
+//! The handlers that are compiled in. Each performs the task type of its own name.
+//!
+//! `worker` and `backup` are samples of a long task that works and of one that fails · `echo` answers its payload ·
+//! `steered` does what its payload says. Handlers in other languages lie beside, in `examples/`.
+
+mod backup;
+mod echo;
+mod steered;
+mod worker;
+
+pub use backup::Backup;
+pub use echo::Echo;
+pub use steered::Steered;
+pub use worker::Worker;
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::domain::TaskType;
+use crate::endpoint::{Context, Registry, Work};
+
+/// All of them.
+pub fn builtin() -> Registry {
+    let named = |name: &str| name.parse::<TaskType>().expect("the names below are task types");
+    Registry::new().with(named("worker"), Worker).with(named("backup"), Backup).with(named("echo"), Echo).with(named("steered"), Steered)
+}
+
+/// How long a sample takes: `{"seconds": 2.5}`. Any other payload means the usual time.
+#[derive(Deserialize)]
+struct Takes {
+    #[serde(default)]
+    seconds: Option<f64>,
+}
+
+/// The time a sample is to take.
+fn takes(work: &Work, usual: f64) -> Duration {
+    let asked = work.payload::<Takes>().ok().and_then(|takes| takes.seconds);
+    Duration::try_from_secs_f64(asked.unwrap_or(usual)).unwrap_or_default()
+}
+
+/// Takes its time, and says so on the way. Returns early when cancelled.
+async fn pass(time: Duration, context: &Context) {
+    /// Steps of progress.
+    const STEPS: u32 = 20;
+    for step in 0..STEPS {
+        tokio::select! {
+            () = tokio::time::sleep(time / STEPS) => {}
+            () = context.canceled() => return,
+        }
+        context.progress(u8::try_from((step + 1) * 100 / STEPS).unwrap_or(100));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Outcome, TaskId};
+    use crate::endpoint::{AttemptSink, Handler};
+    use std::sync::Arc;
+    use std::time::Instant;
+    use tokio_util::sync::CancellationToken;
+
+    struct Nowhere;
+    impl AttemptSink for Nowhere {
+        fn progress(&self, _: u8) {}
+        fn log(&self, _: &str) {}
+    }
+
+    async fn run(handler: &dyn Handler, task_type: &str, payload: &str) -> Outcome {
+        let work = Work {
+            id: TaskId::new(),
+            task_type: task_type.parse().expect("a type"),
+            identifier: "1".parse().expect("an identifier"),
+            endpoint: "console1".parse().expect("an endpoint"),
+            attempt: 1,
+            payload: serde_json::from_str(payload).expect("JSON"),
+        };
+        let context = Context::new(Instant::now() + Duration::from_secs(60), CancellationToken::new(), Arc::new(Nowhere));
+        handler.run(&work, &context).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn samples_take_the_time_they_are_given() {
+        for (payload, seconds) in [(r#""""#, 20.0), (r#"{"foo":"bar"}"#, 20.0), (r#"{"seconds":0.5}"#, 0.5), (r#"{"seconds":-1}"#, 0.0)] {
+            let before = tokio::time::Instant::now();
+            let Outcome::Done(answer) = run(&Worker, "worker", payload).await else { panic!("worker failed on {payload}") };
+            assert!((before.elapsed().as_secs_f64() - seconds).abs() < 0.1, "{payload}: {:?}", before.elapsed());
+            assert_eq!(answer.get(), format!(r#"{{"endpoint":"console1","seconds":{seconds:?}}}"#));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn backup_fails_after_five_seconds() {
+        let before = tokio::time::Instant::now();
+        let outcome = run(&Backup, "backup", r#""""#).await;
+        assert!(matches!(&outcome, Outcome::Failed { errnr: 32, errmsg, .. } if errmsg == "could not backup!"), "{outcome:?}");
+        assert!((before.elapsed().as_secs_f64() - 5.0).abs() < 0.1);
+    }
+
+    #[tokio::test]
+    async fn echo_answers_to_the_byte() {
+        let payload = r#"{"b":1.0,"a":[12345678901234567890123]}"#;
+        let outcome = run(&Echo, "echo", payload).await;
+        assert!(matches!(&outcome, Outcome::Done(answer) if answer.get() == payload), "{outcome:?}");
+    }
+
+    #[tokio::test]
+    async fn steered_refuses_what_it_does_not_know() {
+        let outcome = run(&Steered, "steered", r#"{"do":"dance"}"#).await;
+        assert!(matches!(&outcome, Outcome::Failed { errnr: 64, .. }), "{outcome:?}");
+    }
+}

@@ -1,0 +1,115 @@
+//! Does what its payload says: for tests, and to show how the platform treats each way a handler can end.
+//!
+//! | payload | what happens |
+//! |---|---|
+//! | `{"do": "ok", "answer": 1}` | works and answers `answer` |
+//! | `{"do": "fail", "errnr": 7, "errmsg": "no"}` | fails |
+//! | `{"do": "retry", "times": 2, "after_ms": 10}` | asks for another try in the first `times` attempts, then answers the number of the attempt |
+//! | `{"do": "panic"}` | panics |
+//! | `{"do": "hang"}` | does nothing until it is cancelled or its time is over; with `"deaf": true` not even then |
+//! | `{"do": "exit", "code": 3}` | ends the whole process in the first `times` attempts (1 unless said), then answers |
+//!
+//! All of them first log the lines of `log`, report the percentages of `progress`, and take `seconds`.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+
+use crate::domain::{Json, Outcome, errnr, json};
+use crate::endpoint::{Context, Handler, Work};
+
+/// The payload is none of those above (`EX_USAGE`).
+const BAD_PAYLOAD: i32 = 64;
+
+/// See the module.
+pub struct Steered;
+
+#[derive(Deserialize)]
+struct Steps {
+    #[serde(default)]
+    log: Vec<String>,
+    #[serde(default)]
+    progress: Vec<u8>,
+    #[serde(default)]
+    seconds: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "do", rename_all = "lowercase")]
+enum Do {
+    Ok {
+        #[serde(default)]
+        answer: serde_json::Value,
+    },
+    Fail {
+        #[serde(default = "one")]
+        errnr: i32,
+        #[serde(default)]
+        errmsg: String,
+    },
+    Retry {
+        times: u32,
+        #[serde(default)]
+        after_ms: Option<u64>,
+    },
+    Panic,
+    Hang {
+        #[serde(default)]
+        deaf: bool,
+    },
+    Exit {
+        #[serde(default = "one")]
+        code: i32,
+        #[serde(default = "once")]
+        times: u32,
+    },
+}
+
+fn one() -> i32 {
+    1
+}
+
+fn once() -> u32 {
+    1
+}
+
+#[async_trait]
+impl Handler for Steered {
+    async fn run(&self, work: &Work, context: &Context) -> Outcome {
+        let (steps, what) = match (work.payload::<Steps>(), work.payload::<Do>()) {
+            (Ok(steps), Ok(what)) => (steps, what),
+            (Err(error), _) | (_, Err(error)) => return Outcome::failed(BAD_PAYLOAD, format!("the payload says nothing to do: {error}")),
+        };
+        steps.log.iter().for_each(|line| context.log(line));
+        steps.progress.iter().for_each(|percent| context.progress(*percent));
+        if let Ok(time) = Duration::try_from_secs_f64(steps.seconds)
+            && !time.is_zero()
+        {
+            tokio::time::sleep(time).await;
+        }
+        carry_out(what, work, context).await
+    }
+}
+
+async fn carry_out(what: Do, work: &Work, context: &Context) -> Outcome {
+    let number: Json = json(&work.attempt);
+    match what {
+        Do::Ok { answer } => Outcome::Done(json(&answer)),
+        Do::Fail { errnr, errmsg } => Outcome::failed(errnr, errmsg),
+        Do::Retry { times, .. } if work.attempt > times => Outcome::Done(number),
+        Do::Retry { after_ms, .. } => Outcome::Retry {
+            after: after_ms.map(Duration::from_millis),
+            errnr: errnr::TRY_AGAIN,
+            errmsg: format!("attempt {} was asked to be tried again", work.attempt),
+        },
+        Do::Panic => panic!("the payload asked for it"),
+        Do::Hang { deaf: true } => std::future::pending().await,
+        Do::Hang { deaf: false } => {
+            context.canceled().await;
+            Outcome::failed(1, "was told to stop")
+        }
+        Do::Exit { times, .. } if work.attempt > times => Outcome::Done(number),
+        Do::Exit { code, .. } => std::process::exit(code),
+    }
+}

@@ -1,0 +1,248 @@
+//! The process on a server that performs tasks: puts the parts together, starts them in order and stops them in order.
+//!
+//! Promises: a task whose delivery was acknowledged is performed and reported, whatever ends this process and however
+//! often; it is started once, unless the process itself ended while it ran. Gives up: tasks that expire meanwhile.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::executable::Executables;
+use super::executor::GRACE;
+use super::intake::{Intake, IntakeError};
+use super::journal::{Health, Journal, JournalError, Options};
+use super::lane::Lane;
+use super::leftovers::Leftovers;
+use super::performer::{self, Core};
+use super::presence::{self, Session};
+use super::reporter;
+use super::{Registry, directory};
+use crate::broker::{BrokerError, SharedBroker, Source};
+use crate::clock::Clock;
+use crate::config::{self, TypePolicy};
+use crate::domain::EndpointName;
+
+/// Deliveries that may be on their way to the journal.
+const PREFETCH: u16 = 256;
+
+/// How long the last reports may take: they are in the journal and go out at the next start otherwise.
+const FLUSH: Duration = Duration::from_secs(3);
+
+/// What an agent is told.
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    /// Its name.
+    pub endpoint: EndpointName,
+    /// The types it performs, with their policies.
+    pub task_types: Vec<TypePolicy>,
+    /// Where it keeps its journal, and the rest.
+    pub settings: config::Endpoint,
+    /// How long a welcome may take before the endpoint says again that it has joined.
+    pub welcome_timeout: Duration,
+    /// How long an attempt gets to end by itself after it was told to.
+    pub grace: Duration,
+}
+
+impl AgentConfig {
+    /// With the usual time-outs.
+    pub fn new(endpoint: EndpointName, task_types: Vec<TypePolicy>, settings: config::Endpoint) -> Self {
+        Self { endpoint, task_types, settings, welcome_timeout: Duration::from_secs(30), grace: GRACE }
+    }
+}
+
+/// Why an agent does not start, or does not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// See [`JournalError`].
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// See [`BrokerError`].
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// Its own directory cannot be used.
+    #[error("{path} cannot be used: {source}")]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl From<IntakeError> for AgentError {
+    fn from(error: IntakeError) -> Self {
+        match error {
+            IntakeError::Broker(error) => error.into(),
+            IntakeError::Journal(error) => error.into(),
+        }
+    }
+}
+
+/// How an agent is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentState {
+    /// Whether it is connected to the broker.
+    pub connected: bool,
+    /// Whether the API has welcomed this connection: tasks arrive.
+    pub welcomed: bool,
+    /// Whether there is room for tasks.
+    pub journal: Health,
+}
+
+impl AgentState {
+    /// Whether all is well.
+    pub fn is_ready(&self) -> bool {
+        self.connected && self.welcomed && self.journal == Health::Room
+    }
+}
+
+/// Tells how an agent is.
+#[derive(Debug, Clone)]
+pub struct AgentHandle {
+    session: watch::Receiver<Session>,
+    health: watch::Receiver<Health>,
+}
+
+impl AgentHandle {
+    /// How it is now.
+    pub fn state(&self) -> AgentState {
+        let session = self.session.borrow();
+        AgentState { connected: session.up, welcomed: session.welcomed, journal: self.health.borrow().clone() }
+    }
+
+    /// Waits for a state. Answers `false` when the agent has ended instead.
+    pub async fn wait_for(&mut self, wanted: impl Fn(&AgentState) -> bool) -> bool {
+        loop {
+            self.session.mark_unchanged();
+            self.health.mark_unchanged();
+            if wanted(&self.state()) {
+                return true;
+            }
+            let changed = tokio::select! {
+                changed = self.session.changed() => changed,
+                changed = self.health.changed() => changed,
+            };
+            if changed.is_err() {
+                return false;
+            }
+        }
+    }
+}
+
+/// An endpoint with its journal open, ready to run.
+#[derive(Debug)]
+pub struct Agent {
+    core: Arc<Core>,
+    broker: SharedBroker,
+    session: watch::Sender<Session>,
+    welcome_timeout: Duration,
+    stop_timeout: Duration,
+}
+
+impl Agent {
+    /// Opens the journal and ends what an earlier process left running. Reads files: takes a moment.
+    ///
+    /// # Errors
+    /// When the directory is in use by another agent, or not to be used at all.
+    pub fn open(config: AgentConfig, broker: SharedBroker, registry: Registry) -> Result<Self, AgentError> {
+        let AgentConfig { endpoint, task_types, settings, welcome_timeout, grace } = config;
+        let names: Vec<_> = task_types.iter().map(|policy| &policy.name).collect();
+        let dir = directory::of(&settings.data_dir, &endpoint, &names);
+        let options = Options { limit: settings.journal_limit, remember: settings.remember };
+        // First, since its lock says that nobody else's handlers are in the way.
+        let (journal, damages) = Journal::open(&dir, options)?;
+        for damage in damages {
+            let (path, offset, lost) = (damage.path.display(), damage.offset, damage.lost);
+            match damage.torn {
+                true => tracing::info!(%path, offset, lost, "cut off what the last process did not finish writing"),
+                false => tracing::error!(%path, offset, lost, "the journal is damaged: what followed in this file is lost"),
+            }
+        }
+        let groups = dir.join("running");
+        let (leftovers, ended) =
+            Leftovers::sweep(groups.clone()).map_err(|source| AgentError::Directory { path: groups, source })?;
+        if ended > 0 {
+            tracing::warn!(ended, "ended executables that the last process left running");
+        }
+        let executables = settings.handlers_dir.clone().map(|dir| Arc::new(Executables::new(dir, &settings, leftovers)));
+        let lanes: HashMap<_, _> = task_types.into_iter().map(|policy| (policy.name.clone(), Arc::new(Lane::new(policy)))).collect();
+        let core =
+            Core::new(endpoint, journal, lanes, registry, executables, settings.output_limit, grace.min(settings.stop_timeout / 2), Clock::system());
+        Ok(Self {
+            core: Arc::new(core),
+            broker,
+            session: watch::Sender::new(Session::none(settings.presence_interval)),
+            welcome_timeout,
+            stop_timeout: settings.stop_timeout,
+        })
+    }
+
+    /// Tells how it is, from now until it has ended.
+    pub fn handle(&self) -> AgentHandle {
+        AgentHandle { session: self.session.subscribe(), health: self.core.journal.health() }
+    }
+
+    /// Runs until `stop`, then ends in order within the configured time: takes nothing more, says goodbye, lets handlers
+    /// finish, sends the last reports. What did not finish is in the journal for the next start.
+    ///
+    /// # Errors
+    /// When the broker or the journal are closed under it.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), AgentError> {
+        let Self { core, broker, session, welcome_timeout, stop_timeout } = self;
+        // Ends everything when this future is dropped: nothing must go on behind the back of whoever dropped it.
+        let all = CancellationToken::new();
+        let _all = all.clone().drop_guard();
+        performer::recover(&core).await?;
+        let subscriptions: Vec<_> = core.lanes.keys().map(|task_type| (task_type.clone(), core.endpoint.clone())).collect();
+        let consumer = broker.consume(Source::Tasks(subscriptions.clone()), PREFETCH).await?;
+
+        let running = TaskTracker::new();
+        let taking = all.child_token();
+        let parts = TaskTracker::new();
+        for lane in core.lanes.values() {
+            parts.spawn(performer::start_in_turn(core.clone(), lane.clone(), taking.clone(), running.clone(), all.clone()));
+        }
+        let say_so = presence::say_so(core.clone(), broker.clone(), session.subscribe(), welcome_timeout);
+        let quiet = taking.clone();
+        parts.spawn(async move { quiet.run_until_cancelled(say_so).await });
+        let flushed = CancellationToken::new();
+        let send_reports = reporter::send_reports(core.clone(), broker.clone(), flushed.clone());
+        let mut reporter = tokio::spawn(all.clone().run_until_cancelled_owned(send_reports));
+
+        let sessions = session.subscribe();
+        let intake = Intake { core: core.clone(), broker: broker.clone(), session };
+        let ended = intake.run(consumer, &stop).await;
+
+        let deadline = Instant::now() + stop_timeout;
+        taking.cancel();
+        parts.close();
+        parts.wait().await;
+        if sessions.borrow().up {
+            if let Err(error) = broker.unsubscribe(subscriptions).await {
+                tracing::warn!(%error, "the subscriptions could not be ended: tasks without a list may wait for this endpoint");
+            }
+            let last = sessions.borrow().clone();
+            presence::say_goodbye(&core, &broker, &last).await;
+        }
+        running.close();
+        if tokio::time::timeout_at(deadline - core.grace, running.wait()).await.is_err() {
+            tracing::warn!(tasks = running.len(), "handlers that still run are stopped; they start again with the next start");
+            core.stopping.cancel();
+            // Ends within the grace, whatever the handlers do.
+            running.wait().await;
+        }
+        flushed.cancel();
+        if tokio::time::timeout(FLUSH, &mut reporter).await.is_err() {
+            tracing::warn!("not all reports went out; they will with the next start");
+            reporter.abort();
+        }
+        core.journal.close().await;
+        Ok(ended?)
+    }
+}

@@ -1,0 +1,254 @@
+//! Takes deliveries: journal first, then the acknowledgement, then everything else.
+//!
+//! What is ready at the same time shares one write to the journal and one acknowledgement. Until the welcome of the
+//! present connection has come, tasks are dropped: they were published when this endpoint may not have been expected, and
+//! the API asks again for everything it owes.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::journal::{JournalError, Record, State, StoredTask};
+use super::lane::{Job, Lane};
+use super::performer::Core;
+use super::presence::Session;
+use crate::backoff::Backoff;
+use crate::broker::{Address, BrokerError, Consumer, Delivery, Link, Message, Origin, SharedBroker, wire};
+use crate::domain::{Command, ReportEvent, TaskId, TaskMessage, TaskType};
+
+/// Deliveries taken together at most.
+const BATCH: usize = 256;
+
+/// Takes deliveries and keeps the session up to date.
+pub(super) struct Intake {
+    pub(super) core: Arc<Core>,
+    pub(super) broker: SharedBroker,
+    pub(super) session: watch::Sender<Session>,
+}
+
+/// What a batch of deliveries asks for.
+#[derive(Default)]
+struct Wanted {
+    /// To be journalled if there is room.
+    tasks: Vec<Record>,
+    /// Started once they are.
+    jobs: Vec<(Arc<Lane>, Job)>,
+    /// To be journalled in any case.
+    tombstones: Vec<Record>,
+    /// Stopped once they are.
+    cancels: Vec<TaskId>,
+    /// Asked for again while they wait or run.
+    received: Vec<(TaskId, TaskType)>,
+    /// Asked for again after they ended.
+    ended: Vec<TaskId>,
+    /// Not for us, or not to be understood.
+    dead: Vec<Message>,
+    dropped: usize,
+}
+
+impl Intake {
+    /// Takes deliveries until `stop`.
+    ///
+    /// # Errors
+    /// When broker or journal are closed under it.
+    pub(super) async fn run(self, consumer: Consumer, stop: &CancellationToken) -> Result<(), IntakeError> {
+        let Consumer { mut deliveries, mut link } = consumer;
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            let now = *link.borrow_and_update();
+            self.follow(now);
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                changed = link.changed() => changed.map_err(|_| IntakeError::Broker(BrokerError::Closed))?,
+                taken = deliveries.recv_many(&mut batch, BATCH) => {
+                    if taken == 0 {
+                        return Err(IntakeError::Broker(BrokerError::Closed));
+                    }
+                    // These may be the first of a new connection, and nothing counts there before its welcome.
+                    let now = *link.borrow_and_update();
+                    self.follow(now);
+                    // Cut short by a stop, it is not acknowledged and comes again.
+                    let work = self.take(std::mem::take(&mut batch));
+                    let Some(done) = stop.run_until_cancelled(work).await else { return Ok(()) };
+                    done?;
+                }
+            }
+        }
+    }
+
+    fn follow(&self, link: Link) {
+        self.session.send_if_modified(|session| {
+            let fresh = link.up && link.epoch != session.epoch;
+            if fresh {
+                let interval = session.interval;
+                *session = Session { id: Uuid::new_v4(), epoch: link.epoch, up: true, welcomed: false, interval };
+                tracing::info!(session = %session.id, "consuming, waiting for the welcome");
+            }
+            let cut = session.up && !link.up;
+            if cut {
+                tracing::warn!("the connection that brings tasks is gone");
+                session.up = false;
+                session.welcomed = false;
+            } else if link.up && !session.up {
+                session.up = true;
+                return true;
+            }
+            fresh || cut
+        });
+    }
+
+    async fn take(&self, deliveries: Vec<Delivery>) -> Result<(), IntakeError> {
+        let mut wanted = Wanted::default();
+        let mut seen = HashSet::new();
+        for delivery in &deliveries {
+            self.sort(delivery, &mut wanted, &mut seen);
+        }
+        if wanted.dropped > 0 {
+            tracing::debug!(tasks = wanted.dropped, "dropped what came before the welcome");
+        }
+        if !wanted.tombstones.is_empty() {
+            // Not held up by a journal that is full: a cancel makes room.
+            self.core.journal.keep(wanted.tombstones).await?;
+            wanted.cancels.into_iter().for_each(|id| self.core.cancel(id));
+        }
+        if !wanted.tasks.is_empty() {
+            self.journal(wanted.tasks).await?;
+        }
+        if !wanted.dead.is_empty() {
+            self.bury(wanted.dead).await?;
+        }
+        if let Some(last) = deliveries.last() {
+            last.acker.ack_through().await;
+        }
+        for (lane, job) in wanted.jobs {
+            self.core.outbox.received(job.task.id, job.task.task_type.clone());
+            lane.push(job);
+        }
+        for (id, task_type) in wanted.received {
+            self.core.outbox.received(id, task_type);
+        }
+        for id in wanted.ended {
+            self.core.outbox.ended(id, None);
+        }
+        Ok(())
+    }
+
+    fn sort(&self, delivery: &Delivery, wanted: &mut Wanted, seen: &mut HashSet<TaskId>) {
+        match wire::decode_command(&delivery.body) {
+            Ok(Command::Task(task)) if self.session.borrow().welcomed => self.sort_task(task, delivery, wanted, seen),
+            Ok(Command::Task(_)) => wanted.dropped += 1,
+            Ok(Command::Cancel { task_id }) => self.sort_cancel(task_id, delivery, wanted),
+            Ok(Command::Welcome { session, presence_interval }) => self.welcome(session, presence_interval),
+            Err(error) => wanted.dead.push(dead(delivery, error.to_string())),
+        }
+    }
+
+    fn sort_task(&self, task: TaskMessage, delivery: &Delivery, wanted: &mut Wanted, seen: &mut HashSet<TaskId>) {
+        let id = task.id;
+        let Some(lane) = self.core.lanes.get(&task.task_type) else {
+            let reason = format!("{} does not perform `{}`", self.core.endpoint, task.task_type);
+            return wanted.dead.push(dead(delivery, reason));
+        };
+        match self.core.journal.state(id) {
+            Some(State::Pending { .. }) => wanted.received.push((id, task.task_type)),
+            Some(State::Finished { .. } | State::Canceled { .. }) => wanted.ended.push(id),
+            None if !seen.insert(id) => {}
+            None => {
+                let now = self.core.clock.now();
+                let expires_at = now.after(task.expires_in);
+                let message = delivery.body.clone();
+                let stored = StoredTask { id, expires_at, not_before: now, started: 0, attempts: Vec::new(), message };
+                wanted.tasks.push(Record::Task(stored));
+                wanted.jobs.push((lane.clone(), Job { task, expires_at, attempts: Vec::new() }));
+            }
+        }
+    }
+
+    fn sort_cancel(&self, id: TaskId, delivery: &Delivery, wanted: &mut Wanted) {
+        let (by_name, task_type) = match &delivery.origin {
+            Origin::Control(task_type, _) => (true, task_type),
+            Origin::All(task_type, _) | Origin::Named(task_type, _) => (self.session.borrow().welcomed, task_type),
+            Origin::Responses | Origin::Presence => return,
+        };
+        match self.core.journal.state(id) {
+            Some(State::Finished { .. } | State::Canceled { .. }) => wanted.ended.push(id),
+            // A tombstone for a task that may still come. Not for what lay in the queue before the welcome: it will not.
+            None if !by_name => wanted.dropped += 1,
+            None | Some(State::Pending { .. }) => {
+                let report = self.core.report(id, task_type.clone(), ReportEvent::Canceled);
+                wanted.tombstones.push(Record::Canceled { id, report });
+                wanted.cancels.push(id);
+            }
+        }
+    }
+
+    fn welcome(&self, id: Uuid, interval: std::time::Duration) {
+        let welcomed = self.session.send_if_modified(|session| {
+            let ours = session.up && session.id == id;
+            let fresh = ours && (!session.welcomed || session.interval != interval);
+            if ours {
+                session.welcomed = true;
+                // A word every few milliseconds, or none at all, would be a mistake on the other side.
+                session.interval = interval.clamp(std::time::Duration::from_millis(100), std::time::Duration::from_secs(3600));
+            }
+            fresh
+        });
+        if welcomed {
+            tracing::info!(session = %id, ?interval, "welcomed");
+        }
+    }
+
+    /// Until they are on disk. Meanwhile nothing more is read, and what was read is not acknowledged.
+    async fn journal(&self, tasks: Vec<Record>) -> Result<(), IntakeError> {
+        let mut failures = 0u32;
+        loop {
+            match self.core.journal.take(tasks.clone()).await {
+                Ok(()) => return Ok(()),
+                Err(JournalError::Full | JournalError::Write(_)) => failures = failures.saturating_add(1),
+                Err(error) => return Err(error.into()),
+            }
+            let wait = Backoff { max: std::time::Duration::from_secs(5), ..Backoff::CONNECTION };
+            tokio::time::sleep(wait.jittered(failures)).await;
+        }
+    }
+
+    /// Until people can look at them, or the broker does not want them.
+    async fn bury(&self, mut dead: Vec<Message>) -> Result<(), IntakeError> {
+        let mut failures = 0u32;
+        loop {
+            let results = self.broker.publish(dead.clone()).await;
+            let mut again = Vec::new();
+            for (message, result) in dead.into_iter().zip(results) {
+                match result {
+                    Ok(()) => tracing::warn!(to = ?message.to, "a message was put aside"),
+                    Err(BrokerError::Closed) => return Err(IntakeError::Broker(BrokerError::Closed)),
+                    Err(error @ BrokerError::Refused { .. }) => tracing::error!(to = ?message.to, %error, "a message is lost"),
+                    Err(_) => again.push(message),
+                }
+            }
+            if again.is_empty() {
+                return Ok(());
+            }
+            dead = again;
+            failures = failures.saturating_add(1);
+            tokio::time::sleep(Backoff::CONNECTION.jittered(failures)).await;
+        }
+    }
+}
+
+fn dead(delivery: &Delivery, reason: String) -> Message {
+    Message { to: Address::Dead { reason }, body: delivery.body.clone(), persistent: true, expires_in: None }
+}
+
+/// Why no more deliveries are taken.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum IntakeError {
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}

@@ -1,0 +1,250 @@
+//! The journal as its callers see it, on a real directory.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::index::Index;
+use super::segments::Segments;
+use super::*;
+use crate::domain::Timestamp;
+
+const LARGE: Options = Options { limit: 256 << 20, remember: Duration::from_secs(3600) };
+
+fn task(id: TaskId, bytes: usize) -> Record {
+    let time = Timestamp::from_micros(1_000_000);
+    let message = vec![b'x'; bytes].into();
+    Record::Task(StoredTask { id, expires_at: time, not_before: time, started: 0, attempts: vec![], message })
+}
+
+fn outcome(id: TaskId, bytes: usize) -> Record {
+    Record::Outcome { id, report: vec![b'o'; bytes].into() }
+}
+
+fn open(dir: &Path, options: Options) -> Journal {
+    let (journal, damages) = Journal::open(dir, options).expect("opens");
+    assert_eq!(damages, []);
+    journal
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").path()).collect();
+    files.retain(|path| path.extension().is_some_and(|ext| ext == "journal"));
+    files.sort();
+    files
+}
+
+#[tokio::test]
+async fn remembers_over_a_restart() {
+    let dir = TempDir::new().expect("a directory");
+    let ids: Vec<TaskId> = (0..4).map(|_| TaskId::new()).collect();
+    let journal = open(dir.path(), LARGE);
+    journal.take(ids.iter().map(|id| task(*id, 10)).collect()).await.expect("taken");
+    journal.note(vec![Record::Started { id: ids[0], attempt: 1 }, Record::Started { id: ids[1], attempt: 1 }]).await.expect("noted");
+    journal.keep(vec![outcome(ids[0], 5), Record::Canceled { id: ids[2], report: Bytes::from_static(b"c") }]).await.expect("kept");
+    journal.note(vec![Record::Reported { id: ids[2] }]).await.expect("noted");
+    journal.close().await;
+    assert!(matches!(journal.keep(vec![]).await, Err(JournalError::Closed)));
+
+    let journal = open(dir.path(), LARGE);
+    assert_eq!((journal.pending(), journal.unreported()), (vec![ids[1], ids[3]], vec![ids[0]]));
+    assert_eq!(journal.read_report(ids[0]).expect("reads"), Some(Bytes::from_static(b"ooooo")));
+    let read = journal.read_task(ids[1]).expect("reads").expect("is pending");
+    assert_eq!((read.started, read.message.len()), (1, 10));
+    assert_eq!(journal.state(ids[2]), Some(State::Canceled { reported: true }));
+    assert!(journal.read_task(ids[0]).expect("reads").is_none(), "it has ended");
+}
+
+#[tokio::test]
+async fn is_for_one_process_alone() {
+    let dir = TempDir::new().expect("a directory");
+    let journal = open(dir.path(), LARGE);
+    let error = Journal::open(dir.path(), LARGE).expect_err("it is in use");
+    assert!(matches!(error, JournalError::InUse { .. }) && error.to_string().contains(&format!("pid {}", std::process::id())), "{error}");
+    journal.close().await;
+    open(dir.path(), LARGE);
+}
+
+#[tokio::test]
+async fn a_full_journal_takes_no_tasks_but_outcomes() {
+    let dir = TempDir::new().expect("a directory");
+    let options = Options { limit: 1 << 20, remember: Duration::from_secs(3600) };
+    let journal = open(dir.path(), options);
+    let mut ids = Vec::new();
+    loop {
+        let id = TaskId::new();
+        match journal.take(vec![task(id, 10_000)]).await {
+            Ok(()) => ids.push(id),
+            Err(error) => break assert!(matches!(error, JournalError::Full), "{error}"),
+        }
+    }
+    assert!(ids.len() > 90, "{} tasks filled it", ids.len());
+    assert_eq!(*journal.health().borrow(), Health::Full);
+    for id in &ids {
+        journal.keep(vec![outcome(*id, 100)]).await.expect("an outcome is always written");
+    }
+    // Each outcome makes its task's message garbage: half of all is enough to have room again.
+    journal.health().wait_for(|health| *health == Health::Room).await.expect("the journal lives");
+    journal.take(vec![task(TaskId::new(), 10)]).await.expect("there is room again");
+    assert_eq!(journal.unreported(), ids);
+    journal.close().await;
+    assert_eq!(open(dir.path(), options).unreported(), ids);
+}
+
+#[tokio::test]
+async fn old_segments_go_and_what_lives_moves_on() {
+    let dir = TempDir::new().expect("a directory");
+    let options = Options { limit: 1 << 20, remember: Duration::from_secs(3600) };
+    let journal = open(dir.path(), options);
+    let (waiting, unsent) = (TaskId::new(), TaskId::new());
+    journal.take(vec![task(waiting, 100), task(unsent, 100)]).await.expect("taken");
+    journal.note(vec![Record::Started { id: waiting, attempt: 2 }]).await.expect("noted");
+    journal.keep(vec![outcome(unsent, 7)]).await.expect("kept");
+    let first = TaskId::new();
+    for id in std::iter::once(first).chain((0..500).map(|_| TaskId::new())) {
+        journal.take(vec![task(id, 5_000)]).await.expect("taken");
+        journal.keep(vec![outcome(id, 100)]).await.expect("kept");
+        journal.note(vec![Record::Reported { id }]).await.expect("noted");
+    }
+    let on_disk: u64 = files(dir.path()).iter().map(|path| fs::metadata(path).expect("a file").len()).sum();
+    assert!(on_disk < options.limit, "{on_disk} bytes");
+    for _ in 0..2 {
+        assert_eq!(journal.state(waiting), Some(State::Pending { started: 2 }));
+        assert_eq!(journal.read_task(waiting).expect("reads").expect("waits").message.len(), 100);
+        assert_eq!(journal.read_report(unsent).expect("reads").map(|report| report.len()), Some(7));
+        assert_eq!(journal.state(first), None, "the first ones are forgotten");
+        journal.close().await;
+        open(dir.path(), options).close().await;
+    }
+    let journal = open(dir.path(), options);
+    assert_eq!((journal.pending(), journal.unreported()), (vec![waiting], vec![unsent]));
+    assert_eq!(journal.state(waiting), Some(State::Pending { started: 2 }));
+}
+
+#[tokio::test]
+async fn what_is_too_old_is_forgotten() {
+    let dir = TempDir::new().expect("a directory");
+    let (old, waiting) = (TaskId::new(), TaskId::new());
+    let journal = open(dir.path(), LARGE);
+    journal.take(vec![task(old, 10), task(waiting, 10)]).await.expect("taken");
+    journal.keep(vec![outcome(old, 10)]).await.expect("kept");
+    journal.note(vec![Record::Reported { id: old }]).await.expect("noted");
+    journal.close().await;
+    // A damaged file is never written to again: it is old at once.
+    let file = files(dir.path()).pop().expect("a segment");
+    let mut bytes = fs::read(&file).expect("reads");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&file, bytes).expect("writes");
+    let aged = fs::File::options().write(true).open(&file).expect("opens");
+    aged.set_modified(std::time::SystemTime::now() - Duration::from_secs(7200)).expect("ages");
+
+    let (journal, damages) = Journal::open(dir.path(), LARGE).expect("opens");
+    assert!(matches!(damages[..], [Damage { torn: false, .. }]), "{damages:?}");
+    journal.keep(vec![Record::Reported { id: old }]).await.expect("kept");
+    assert_eq!(journal.pending(), [waiting]);
+    journal.close().await;
+    assert!(file.with_extension("damaged").exists() && !file.exists());
+    assert_eq!(open(dir.path(), LARGE).pending(), [waiting]);
+}
+
+#[tokio::test]
+async fn many_at_once_share_the_disk() {
+    let dir = TempDir::new().expect("a directory");
+    let journal = open(dir.path(), LARGE);
+    let ids: Vec<TaskId> = (0..500).map(|_| TaskId::new()).collect();
+    let all = ids.iter().map(|id| journal.take(vec![task(*id, 50)]));
+    for taken in futures::future::join_all(all).await {
+        taken.expect("taken");
+    }
+    journal.close().await;
+    assert_eq!(open(dir.path(), LARGE).pending(), ids);
+}
+
+/// What an index knows, in an order.
+fn known(index: &Index) -> Vec<(TaskId, Option<State>)> {
+    index.ids(|_| true).into_iter().map(|id| (id, index.state(id))).collect()
+}
+
+/// An index that was told these records.
+fn told(records: &[Record]) -> Vec<(TaskId, Option<State>)> {
+    let mut index = Index::default();
+    for (place, record) in (0..).zip(records) {
+        index.apply(record, index::Location { segment: 1, place, length: 1 });
+    }
+    known(&index)
+}
+
+/// Writes records one by one; returns the file and where each ended.
+fn written(dir: &Path, records: &[Record]) -> (PathBuf, Vec<u64>) {
+    let index = Mutex::default();
+    let (mut segments, _) = Segments::open(dir, LARGE, &mut Index::default()).expect("opens");
+    let mut ends = Vec::new();
+    for record in records {
+        segments.append(std::slice::from_ref(record), &index).expect("writes");
+        ends.push(segments.bytes());
+    }
+    (files(dir).pop().expect("a segment"), ends)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    /// Power may go at any byte: what was there before is there after, and it goes on from there.
+    #[test]
+    fn a_cut_anywhere_loses_the_end_alone(records in record::tests::records()) {
+        prop_assume!(!records.is_empty());
+        let dir = TempDir::new()?;
+        let (file, ends) = written(dir.path(), &records);
+        let bytes = fs::read(&file)?;
+        for cut in 0..=bytes.len() {
+            fs::write(&file, &bytes[..cut])?;
+            let whole = ends.iter().take_while(|end| **end <= cut as u64).count();
+            let index = Mutex::new(Index::default());
+            let (mut segments, damages) = Segments::open(dir.path(), LARGE, &mut index.lock().expect("not poisoned"))?;
+            prop_assert_eq!(known(&index.lock().expect("not poisoned")), told(&records[..whole]));
+            prop_assert!(damages.iter().all(|damage| damage.torn));
+            // Written to and read again: nothing of the cut is left in the way.
+            let more = Record::Outcome { id: TaskId::new(), report: Bytes::from_static(b"more") };
+            segments.append(std::slice::from_ref(&more), &index)?;
+            let mut again = Index::default();
+            let (_, damages) = Segments::open(dir.path(), LARGE, &mut again)?;
+            prop_assert_eq!(damages, vec![]);
+            let all: Vec<Record> = records[..whole].iter().cloned().chain([more]).collect();
+            prop_assert_eq!(known(&again), told(&all));
+            for left in files(dir.path()) {
+                fs::remove_file(left)?;
+            }
+        }
+    }
+
+    /// A disk may return other bytes than were written: nothing before them is lost, nothing that was never written appears.
+    #[test]
+    fn a_flipped_bit_anywhere_loses_what_follows_alone(records in record::tests::records(), bit in 0u8..8) {
+        prop_assume!(!records.is_empty());
+        let dir = TempDir::new()?;
+        let (file, ends) = written(dir.path(), &records);
+        let bytes = fs::read(&file)?;
+        for place in 0..bytes.len() {
+            let mut bytes = bytes.clone();
+            bytes[place] ^= 1 << bit;
+            fs::write(&file, &bytes)?;
+            let whole = if place < record::HEADER { 0 } else { ends.iter().take_while(|end| **end <= place as u64).count() };
+            let index = Mutex::new(Index::default());
+            let (mut segments, damages) = Segments::open(dir.path(), LARGE, &mut index.lock().expect("not poisoned"))?;
+            prop_assert_eq!(known(&index.lock().expect("not poisoned")), told(&records[..whole]));
+            prop_assert_eq!(damages.len(), 1);
+            segments.append(&[Record::Reported { id: TaskId::new() }], &index)?;
+            let mut again = Index::default();
+            Segments::open(dir.path(), LARGE, &mut again)?;
+            prop_assert_eq!(known(&again), told(&records[..whole]));
+            for left in files(dir.path()) {
+                fs::remove_file(left)?;
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The tasks of one type that wait for their turn.
+//!
+//! The journal knows them all; here are their ids in order, and in full only the next few, so that a long queue costs
+//! little memory and a short one no reading back.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::{Instant, sleep_until};
+
+use crate::config::TypePolicy;
+use crate::domain::{AttemptError, TaskId, TaskMessage, Timestamp};
+
+/// Tasks kept in full at most, and up to which size of payload.
+const KEPT: usize = 64;
+const KEPT_BYTES: usize = 64 << 10;
+
+/// A task ready to be run.
+#[derive(Debug, Clone)]
+pub(super) struct Job {
+    pub(super) task: TaskMessage,
+    pub(super) expires_at: Timestamp,
+    pub(super) attempts: Vec<AttemptError>,
+}
+
+/// A task whose turn has come: in full, or to be read back.
+#[derive(Debug)]
+pub(super) struct Turn {
+    pub(super) id: TaskId,
+    pub(super) job: Option<Job>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    ready: VecDeque<Turn>,
+    later: BinaryHeap<Reverse<(Instant, TaskId)>>,
+}
+
+/// One type's queue and its slots.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) policy: TypePolicy,
+    /// Taken before a task is started and given back when its handler has ended.
+    pub(super) slots: Arc<Semaphore>,
+    queue: Mutex<Queue>,
+    wake: Notify,
+}
+
+impl Lane {
+    pub(super) fn new(policy: TypePolicy) -> Self {
+        let slots = Arc::new(Semaphore::new(usize::try_from(policy.concurrency.max(1)).unwrap_or(1)));
+        Self { policy, slots, queue: Mutex::default(), wake: Notify::new() }
+    }
+
+    /// Adds a task at the end.
+    pub(super) fn push(&self, job: Job) {
+        let mut queue = self.lock();
+        let keep = queue.ready.len() < KEPT && job.task.payload.get().len() <= KEPT_BYTES;
+        queue.ready.push_back(Turn { id: job.task.id, job: keep.then_some(job) });
+        drop(queue);
+        self.wake.notify_one();
+    }
+
+    /// Adds a task that has to wait.
+    pub(super) fn push_at(&self, when: Instant, id: TaskId) {
+        self.lock().later.push(Reverse((when, id)));
+        self.wake.notify_one();
+    }
+
+    /// Waits for the next task. For one caller at a time.
+    pub(super) async fn next(&self) -> Turn {
+        loop {
+            let due = {
+                let mut queue = self.lock();
+                // Those that have waited go first: they were here before.
+                match queue.later.peek().copied() {
+                    Some(Reverse((when, id))) if when <= Instant::now() => {
+                        queue.later.pop();
+                        return Turn { id, job: None };
+                    }
+                    later => match queue.ready.pop_front() {
+                        Some(turn) => return turn,
+                        None => later.map(|Reverse((when, _))| when),
+                    },
+                }
+            };
+            match due {
+                Some(when) => tokio::select! {
+                    () = self.wake.notified() => {}
+                    () = sleep_until(when) => {}
+                },
+                None => self.wake.notified().await,
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

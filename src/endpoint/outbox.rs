@@ -1,0 +1,253 @@
+//! What has still to be told to the API: one note for each task.
+//!
+//! A later note about a task replaces an earlier one, so that a broker that is away for hours finds one report for each
+//! task and not all that ever happened, and that repeats asked for in a burst are answered once. Large reports stay in
+//! the journal until they are sent. So memory is bounded by the number of tasks in the journal, at a few dozen bytes each.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+use crate::domain::{TaskId, TaskType};
+
+/// How long a receipt is held back: a handler that ends within this time sends one report instead of two.
+const RECEIPT_DELAY: Duration = Duration::from_millis(5);
+
+/// Reports kept in memory at most, and up to which size; others are read back from the journal.
+const KEPT: usize = 256;
+const KEPT_BYTES: usize = 16 << 10;
+
+/// What is to be told about a task.
+#[derive(Debug, Clone)]
+pub(super) enum Note {
+    /// It is here.
+    Received(TaskType),
+    /// It is so far.
+    Progress(TaskType, u8),
+    /// It has ended; the encoded report, or `None` when it lies in the journal.
+    Ended(Option<Bytes>),
+}
+
+#[derive(Debug)]
+struct Entry {
+    note: Note,
+    /// Whether it stands in `ready`.
+    ready: bool,
+}
+
+#[derive(Debug, Default)]
+struct Notes {
+    entries: HashMap<TaskId, Entry>,
+    ready: VecDeque<TaskId>,
+    /// Receipts that are held back; the delay is the same for all, so they are in order.
+    early: VecDeque<(Instant, TaskId)>,
+    kept: usize,
+}
+
+/// The notes that wait.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    notes: Mutex<Notes>,
+    wake: Notify,
+}
+
+impl Outbox {
+    /// To be said in a moment, unless it ends before.
+    pub(super) fn received(&self, id: TaskId, task_type: TaskType) {
+        let mut notes = self.lock();
+        if notes.entries.contains_key(&id) {
+            return;
+        }
+        notes.entries.insert(id, Entry { note: Note::Received(task_type), ready: false });
+        notes.early.push_back((Instant::now() + RECEIPT_DELAY, id));
+        let first = notes.early.len() == 1;
+        drop(notes);
+        if first {
+            self.wake.notify_one();
+        }
+    }
+
+    /// To be said now, unless it has ended.
+    pub(super) fn progress(&self, id: TaskId, task_type: TaskType, percent: u8) {
+        self.say(id, Note::Progress(task_type, percent));
+    }
+
+    /// To be said now.
+    pub(super) fn ended(&self, id: TaskId, report: Option<Bytes>) {
+        self.say(id, Note::Ended(report));
+    }
+
+    fn say(&self, id: TaskId, note: Note) {
+        self.lock().say(id, note);
+        self.wake.notify_one();
+    }
+
+    /// Back to where they came from, unless there is something newer to say.
+    pub(super) fn put_back(&self, taken: Vec<(TaskId, Note)>) {
+        let mut notes = self.lock();
+        for (id, note) in taken.into_iter().rev() {
+            if !notes.entries.contains_key(&id) {
+                notes.insert_ready(id, note, true);
+            }
+        }
+        drop(notes);
+        self.wake.notify_one();
+    }
+
+    /// Waits for notes that are due and takes some.
+    pub(super) async fn take(&self, at_most: usize) -> Vec<(TaskId, Note)> {
+        loop {
+            let (taken, next) = self.lock().take(at_most, Instant::now());
+            if !taken.is_empty() {
+                return taken;
+            }
+            match next {
+                Some(next) => tokio::select! {
+                    () = self.wake.notified() => {}
+                    () = sleep_until(next) => {}
+                },
+                None => self.wake.notified().await,
+            }
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().entries.is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Notes {
+    fn say(&mut self, id: TaskId, note: Note) {
+        match self.entries.get(&id).map(|entry| (&entry.note, entry.ready)) {
+            Some((Note::Ended(_), _)) => {}
+            Some((_, true)) => {
+                let note = self.within_bounds(note);
+                self.entries.insert(id, Entry { note, ready: true });
+            }
+            _ => self.insert_ready(id, note, false),
+        }
+    }
+
+    fn insert_ready(&mut self, id: TaskId, note: Note, front: bool) {
+        let note = self.within_bounds(note);
+        self.entries.insert(id, Entry { note, ready: true });
+        if front { self.ready.push_front(id) } else { self.ready.push_back(id) }
+    }
+
+    fn within_bounds(&mut self, note: Note) -> Note {
+        match note {
+            Note::Ended(Some(report)) if self.kept < KEPT && report.len() <= KEPT_BYTES => {
+                self.kept += 1;
+                Note::Ended(Some(report))
+            }
+            Note::Ended(_) => Note::Ended(None),
+            other => other,
+        }
+    }
+
+    fn take(&mut self, at_most: usize, now: Instant) -> (Vec<(TaskId, Note)>, Option<Instant>) {
+        let mut taken = Vec::new();
+        while taken.len() < at_most
+            && let Some(id) = self.ready.pop_front()
+        {
+            taken.extend(self.remove(id));
+        }
+        while taken.len() < at_most
+            && let Some((due, id)) = self.early.front().copied()
+        {
+            // What was said meanwhile went the other way, and this is all that is left of it.
+            let waits = self.entries.get(&id).is_some_and(|entry| !entry.ready);
+            if waits && due > now {
+                return (taken, Some(due));
+            }
+            self.early.pop_front();
+            if waits {
+                taken.extend(self.remove(id));
+            }
+        }
+        if self.entries.is_empty() {
+            // A burst must not hold its memory for ever.
+            self.entries.shrink_to(64);
+            self.ready.shrink_to(64);
+            self.early.shrink_to(64);
+        }
+        (taken, None)
+    }
+
+    fn remove(&mut self, id: TaskId) -> Option<(TaskId, Note)> {
+        let entry = self.entries.remove(&id)?;
+        if let Note::Ended(Some(_)) = entry.note {
+            self.kept -= 1;
+        }
+        Some((id, entry.note))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn worker() -> TaskType {
+        "worker".parse().expect("a type")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quick_end_takes_the_place_of_the_receipt() {
+        let (outbox, id) = (Outbox::default(), TaskId::new());
+        outbox.received(id, worker());
+        outbox.ended(id, Some(Bytes::from_static(b"report")));
+        let taken = outbox.take(10).await;
+        assert!(matches!(taken[..], [(_, Note::Ended(Some(_)))]), "{taken:?}");
+        assert!(outbox.is_empty());
+        let nothing = tokio::time::timeout(Duration::from_secs(1), outbox.take(10)).await;
+        assert!(nothing.is_err(), "{nothing:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_receipt_waits_its_time_and_progress_overtakes_it() {
+        let (outbox, slow, busy) = (Outbox::default(), TaskId::new(), TaskId::new());
+        outbox.received(slow, worker());
+        outbox.received(busy, worker());
+        outbox.progress(busy, worker(), 10);
+        outbox.progress(busy, worker(), 20);
+        let taken = outbox.take(10).await;
+        assert!(matches!(taken[..], [(id, Note::Progress(_, 20))] if id == busy), "{taken:?}");
+        let before = Instant::now();
+        let taken = outbox.take(10).await;
+        assert!(matches!(taken[..], [(id, Note::Received(_))] if id == slow), "{taken:?}");
+        assert!(before.elapsed() >= RECEIPT_DELAY);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_put_back_gives_way_to_what_is_newer() {
+        let (outbox, id) = (Outbox::default(), TaskId::new());
+        outbox.progress(id, worker(), 10);
+        let taken = outbox.take(10).await;
+        outbox.ended(id, None);
+        outbox.put_back(taken);
+        assert!(matches!(outbox.take(10).await[..], [(_, Note::Ended(None))]));
+        assert!(outbox.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn few_reports_are_kept_in_memory() {
+        let outbox = Outbox::default();
+        for _ in 0..KEPT + 10 {
+            outbox.ended(TaskId::new(), Some(Bytes::from_static(b"report")));
+        }
+        outbox.ended(TaskId::new(), Some(vec![0; KEPT_BYTES + 1].into()));
+        let taken = outbox.take(usize::MAX).await;
+        let kept = taken.iter().filter(|(_, note)| matches!(note, Note::Ended(Some(_)))).count();
+        assert_eq!((kept, taken.len()), (KEPT, KEPT + 11));
+        outbox.ended(TaskId::new(), Some(Bytes::from_static(b"report")));
+        assert!(matches!(outbox.take(1).await[..], [(_, Note::Ended(Some(_)))]));
+    }
+}

@@ -1,0 +1,340 @@
+//! From a journalled task to its journalled outcome.
+//!
+//! Owns what all parts of an agent share, and the way of one task: wait for a slot -> note the start -> attempt -> journal
+//! what came of it -> leave a note in the outbox. Whatever ends this process on the way, the journal tells the next one
+//! where to go on.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use super::executable::Executables;
+use super::executor::{self, End, Limits, LogTail, Retries, Signals, Step};
+use super::journal::{Health, Journal, JournalError, Record, State, StoredTask};
+use super::lane::{Job, Lane, Turn};
+use super::outbox::Outbox;
+use super::{AttemptSink, Registry, Work};
+use crate::backoff::Backoff;
+use crate::broker::wire;
+use crate::clock::Clock;
+use crate::domain::{Command, EndpointName, Outcome, Report, ReportEvent, TaskId, TaskType, Timestamp, errnr};
+
+/// How often progress of one task is reported at most.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+/// Tasks that are read back at once at the start.
+const RECOVER: usize = 256;
+
+/// What the parts of one agent share.
+pub(super) struct Core {
+    pub(super) endpoint: EndpointName,
+    /// This process.
+    pub(super) instance: Uuid,
+    pub(super) clock: Clock,
+    pub(super) journal: Journal,
+    pub(super) outbox: Outbox,
+    pub(super) lanes: HashMap<TaskType, Arc<Lane>>,
+    pub(super) registry: Registry,
+    pub(super) executables: Option<Arc<Executables>>,
+    pub(super) output_limit: usize,
+    pub(super) grace: Duration,
+    /// Fired when running handlers are not waited for any longer.
+    pub(super) stopping: CancellationToken,
+    /// The tasks that run, with what cancels them.
+    running: Mutex<HashMap<TaskId, CancellationToken>>,
+}
+
+impl Core {
+    #[expect(clippy::too_many_arguments, reason = "called once, with what it is made of")]
+    pub(super) fn new(
+        endpoint: EndpointName,
+        journal: Journal,
+        lanes: HashMap<TaskType, Arc<Lane>>,
+        registry: Registry,
+        executables: Option<Arc<Executables>>,
+        output_limit: usize,
+        grace: Duration,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            endpoint,
+            instance: Uuid::new_v4(),
+            clock,
+            journal,
+            outbox: Outbox::default(),
+            lanes,
+            registry,
+            executables,
+            output_limit,
+            grace,
+            stopping: CancellationToken::new(),
+            running: Mutex::default(),
+        }
+    }
+
+    /// The bytes of a report about a task.
+    pub(super) fn report(&self, task_id: TaskId, task_type: TaskType, event: ReportEvent) -> Bytes {
+        wire::encode_report(&Report { task_id, task_type, endpoint: self.endpoint.clone(), instance: self.instance, event })
+    }
+
+    /// Stops a task that runs. One that does not has ended with its tombstone in the journal.
+    pub(super) fn cancel(&self, id: TaskId) {
+        match self.running().get(&id) {
+            Some(token) => token.cancel(),
+            None => self.outbox.ended(id, None),
+        }
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<TaskId, CancellationToken>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core").field("endpoint", &self.endpoint).field("lanes", &self.lanes.keys()).finish_non_exhaustive()
+    }
+}
+
+/// Takes up what an earlier process left in the journal.
+pub(super) async fn recover(core: &Arc<Core>) -> Result<(), JournalError> {
+    let (pending, unreported) = (core.journal.pending(), core.journal.unreported());
+    if !pending.is_empty() || !unreported.is_empty() {
+        tracing::info!(pending = pending.len(), unreported = unreported.len(), "taking up what the journal holds");
+    }
+    for id in unreported {
+        core.outbox.ended(id, None);
+    }
+    for ids in pending.chunks(RECOVER) {
+        let (journal, ids) = (core.journal.clone(), ids.to_vec());
+        let read = move || ids.into_iter().map(|id| (id, journal.read_task(id))).collect::<Vec<_>>();
+        let tasks = tokio::task::spawn_blocking(read).await.map_err(|_| JournalError::Closed)?;
+        let mut records = Vec::new();
+        let mut ended = Vec::new();
+        for (id, task) in tasks {
+            match task {
+                Ok(Some(task)) => take_up(core, task, &mut records, &mut ended),
+                Ok(None) => {}
+                Err(error) => tracing::error!(task_id = %id, %error, "a task in the journal cannot be read"),
+            }
+        }
+        if !records.is_empty() {
+            core.journal.keep(records).await?;
+        }
+        for id in ended {
+            core.outbox.ended(id, None);
+        }
+    }
+    Ok(())
+}
+
+fn take_up(core: &Arc<Core>, stored: StoredTask, records: &mut Vec<Record>, ended: &mut Vec<TaskId>) {
+    let id = stored.id;
+    let now = core.clock.now();
+    let known = job_of(&stored).and_then(|job| core.lanes.get(&job.task.task_type).map(|lane| (job, lane)));
+    let Some((job, lane)) = known else {
+        tracing::error!(task_id = %id, "a task in the journal is none that this version knows: it is forgotten");
+        return records.push(Record::Forgotten { id });
+    };
+    if stored.expires_at <= now {
+        return records.push(Record::Forgotten { id });
+    }
+    if stored.started == 0 {
+        return match stored.not_before.since(now) {
+            Duration::ZERO => lane.push(job),
+            wait => lane.push_at(Instant::now() + wait, id),
+        };
+    }
+    // It ran when the process ended, and may be why.
+    let outcome =
+        Outcome::Retry { after: None, errnr: errnr::INTERRUPTED, errmsg: "the endpoint process ended while the handler ran".to_owned() };
+    let retries = retries(lane, &job, now);
+    match executor::decide(outcome, stored.started, job.attempts, None, &retries, fastrand::f64()) {
+        Step::Final(event) => {
+            records.push(Record::Outcome { id, report: core.report(id, job.task.task_type, event) });
+            ended.push(id);
+        }
+        Step::Again { after, attempts } => {
+            records.push(Record::Task(StoredTask { started: 0, not_before: now.after(after), attempts, ..stored }));
+            lane.push_at(Instant::now() + after, id);
+        }
+    }
+}
+
+fn job_of(stored: &StoredTask) -> Option<Job> {
+    match wire::decode_command(&stored.message) {
+        Ok(Command::Task(task)) => Some(Job { task, expires_at: stored.expires_at, attempts: stored.attempts.clone() }),
+        _ => None,
+    }
+}
+
+fn retries(lane: &Lane, job: &Job, now: Timestamp) -> Retries {
+    Retries { attempts: lane.policy.attempts, backoff: lane.policy.backoff, time_left: job.expires_at.since(now) }
+}
+
+/// Starts the tasks of a lane, each as soon as there is a slot for it, until `stop`. `abandon` drops those that run.
+pub(super) async fn start_in_turn(
+    core: Arc<Core>,
+    lane: Arc<Lane>,
+    stop: CancellationToken,
+    running: TaskTracker,
+    abandon: CancellationToken,
+) {
+    let mut health = core.journal.health();
+    loop {
+        let next = async {
+            // The slot first: a task that is taken out of the queue can still be cancelled without having been started.
+            let slot = lane.slots.clone().acquire_owned().await.ok()?;
+            // What ends now could not be journalled for long.
+            health.wait_for(|health| *health != Health::Over).await.ok()?;
+            Some((slot, lane.next().await))
+        };
+        let Some(Some((slot, turn))) = stop.run_until_cancelled(next).await else { return };
+        running.spawn(abandon.clone().run_until_cancelled_owned(perform(core.clone(), lane.clone(), turn, slot)));
+    }
+}
+
+async fn perform(core: Arc<Core>, lane: Arc<Lane>, turn: Turn, slot: OwnedSemaphorePermit) {
+    let id = turn.id;
+    let canceled = CancellationToken::new();
+    // Before the look at the journal: a cancel writes there first and looks here second, so one of us sees the other.
+    core.running().insert(id, canceled.clone());
+    let done = attempt(&core, &lane, turn, slot, canceled).await;
+    core.running().remove(&id);
+    match done {
+        Ok(After::Ended(report)) => core.outbox.ended(id, report),
+        Ok(After::Again(when)) => match core.journal.state(id) {
+            Some(State::Canceled { .. }) => core.outbox.ended(id, None),
+            _ => lane.push_at(when, id),
+        },
+        Ok(After::Nothing) => {}
+        Err(error) => tracing::error!(task_id = %id, %error, "a task cannot be performed"),
+    }
+}
+
+/// What is left to do when nothing runs any more.
+enum After {
+    /// To report it.
+    Ended(Option<Bytes>),
+    /// To wait.
+    Again(Instant),
+    Nothing,
+}
+
+async fn attempt(
+    core: &Arc<Core>,
+    lane: &Arc<Lane>,
+    turn: Turn,
+    slot: OwnedSemaphorePermit,
+    canceled: CancellationToken,
+) -> Result<After, JournalError> {
+    let id = turn.id;
+    match core.journal.state(id) {
+        Some(State::Pending { .. }) => {}
+        Some(State::Canceled { .. }) => return Ok(After::Ended(None)),
+        _ => return Ok(After::Nothing),
+    }
+    let job = match turn.job {
+        Some(job) => job,
+        None => {
+            let journal = core.journal.clone();
+            let read = tokio::task::spawn_blocking(move || journal.read_task(id)).await.map_err(|_| JournalError::Closed)??;
+            let Some(job) = read.as_ref().and_then(job_of) else { return Ok(After::Nothing) };
+            job
+        }
+    };
+    if job.expires_at <= core.clock.now() {
+        tracing::info!(task_id = %id, "the task expired before it was its turn");
+        core.journal.keep(vec![Record::Forgotten { id }]).await?;
+        return Ok(After::Nothing);
+    }
+    let number = u32::try_from(job.attempts.len()).unwrap_or(u32::MAX).saturating_add(1);
+    // In the file before the handler begins: one that brings the process down must not do so for ever.
+    note_start(core, Record::Started { id, attempt: number }).await?;
+    let log = Arc::new(LogTail::default());
+    let end = match core.registry.find(&job.task.task_type, core.executables.as_ref()).await {
+        Ok(handler) => {
+            let work = Work {
+                id,
+                task_type: job.task.task_type.clone(),
+                identifier: job.task.identifier.clone(),
+                endpoint: core.endpoint.clone(),
+                attempt: number,
+                payload: job.task.payload.clone(),
+            };
+            let limits = Limits { time: lane.policy.time_limit, grace: core.grace };
+            let signals = Signals { canceled, stopping: core.stopping.clone() };
+            let sink =
+                Arc::new(Sink { core: core.clone(), id, task_type: job.task.task_type.clone(), log: log.clone(), said: Mutex::default() });
+            executor::run(handler, work, limits, &signals, sink).await
+        }
+        Err(reason) => End::Outcome(Outcome::failed(errnr::NO_HANDLER, reason)),
+    };
+    drop(slot);
+    let outcome = match end {
+        End::Outcome(outcome) => executor::normalise(outcome, core.output_limit),
+        End::Canceled => return Ok(After::Ended(None)),
+        End::Stopped => {
+            core.journal.keep(vec![Record::Started { id, attempt: 0 }]).await?;
+            return Ok(After::Nothing);
+        }
+    };
+    let now = core.clock.now();
+    match executor::decide(outcome, number, job.attempts.clone(), log.take(), &retries(lane, &job, now), fastrand::f64()) {
+        Step::Final(event) => {
+            let report = core.report(id, job.task.task_type, event);
+            core.journal.keep(vec![Record::Outcome { id, report: report.clone() }]).await?;
+            Ok(After::Ended(Some(report)))
+        }
+        Step::Again { after, attempts } => {
+            let not_before = now.after(after);
+            let message = wire::encode_command(&Command::Task(job.task));
+            let task = StoredTask { id, expires_at: job.expires_at, not_before, started: 0, attempts, message };
+            core.journal.keep(vec![Record::Task(task)]).await?;
+            Ok(After::Again(Instant::now() + after))
+        }
+    }
+}
+
+async fn note_start(core: &Core, record: Record) -> Result<(), JournalError> {
+    let mut failures = 0u32;
+    loop {
+        match core.journal.note(vec![record.clone()]).await {
+            Err(JournalError::Write(_)) => {
+                failures = failures.saturating_add(1);
+                tokio::time::sleep(Backoff::CONNECTION.jittered(failures)).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Where progress and log lines of an attempt go.
+struct Sink {
+    core: Arc<Core>,
+    id: TaskId,
+    task_type: TaskType,
+    log: Arc<LogTail>,
+    said: Mutex<Option<Instant>>,
+}
+
+impl AttemptSink for Sink {
+    fn progress(&self, percent: u8) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.is_none_or(|said| said.elapsed() >= PROGRESS_EVERY) {
+            *said = Some(Instant::now());
+            self.core.outbox.progress(self.id, self.task_type.clone(), percent);
+        }
+    }
+
+    fn log(&self, line: &str) {
+        self.log.push(line);
+    }
+}
