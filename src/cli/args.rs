@@ -11,7 +11,6 @@ use crate::domain::{EndpointName, Identifier, TaskStatus, TaskType, Timestamp};
 
 use super::client::Responses;
 
-const CLIENT: &str = "Asking the API";
 const GLOBAL: &str = "Everywhere";
 
 /// Hands tasks to fleets of servers and knows exactly what became of each one.
@@ -264,10 +263,10 @@ pub struct Submit {
 #[derive(Debug, Clone, Args)]
 pub struct Waiting {
     /// Wait until the task ends, or all endpoints that have received it are through; at most for DURATION
-    #[arg(long, value_name = "DURATION", value_parser = span::parse, num_args = 0..=1, help_heading = CLIENT)]
+    #[arg(long, value_name = "DURATION", value_parser = span::parse, num_args = 0..=1)]
     pub wait: Option<Option<Duration>>,
     /// Show all endpoints at the end, not only failed and missing ones
-    #[arg(long, help_heading = CLIENT)]
+    #[arg(long)]
     pub all: bool,
 }
 
@@ -284,7 +283,7 @@ pub struct Status {
     #[command(flatten)]
     pub waiting: Waiting,
     /// Which responses to show [default: failed and missing ones]
-    #[arg(long, value_name = "WHICH", conflicts_with = "all", help_heading = CLIENT)]
+    #[arg(long, value_name = "WHICH", conflicts_with = "all")]
     pub responses: Option<Responses>,
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ::config::{Value, ValueKind};
 
 use super::kinds::{Choice, DatabaseUri, Given, Hidden, HttpUrl, Ip, Kind, Size, Span, Text, Texts, Truth, Whole, split_list};
-use super::layers::{self, Merged};
+use super::layers::{self, DEFAULT_ORIGIN, Merged};
 use super::problem::Problem;
 use super::reader::{Findings, Table};
 use super::{Api, Config, Database, Endpoint, Log, LogFormat, Management, Manager, MessageQueue, Part, Tasks, TypePolicy, rules};
@@ -120,28 +120,22 @@ fn named(item: Value) -> Value {
 
 fn policy(mut table: Table<'_>, api: &Api, tasks: &Tasks) -> Option<TypePolicy> {
     let name = table.required("name", &TypeName);
-    let mut backoff = table.table("backoff");
-    let first = backoff.optional("first", &Span::up_to(DAY));
-    let max = backoff.optional("max", &Span::up_to(DAY));
-    backoff.finish_needed();
-    let expires_after = table.optional("expires_after", &Span::up_to(YEAR));
-    let receive = table.optional("wait_for_endpoints_timeout", &RECEIVE_TIMEOUT);
-    let attempts = table.optional("attempts", &Whole(1, 100));
-    let time_limit = table.optional("time_limit", &Span::up_to(30 * DAY));
-    let concurrency = table.optional("concurrency", &Whole(1, 1000));
-    let persistent = table.optional("persistent", &Truth);
+    let attempts = table.or("attempts", &Whole(1, 100), (3, DEFAULT_ORIGIN));
+    let mut waits = table.table("backoff");
+    let (shortest, longest) = (Duration::from_secs(1), Duration::from_secs(60));
+    let first = waits.or("first", &Span::up_to(DAY), (shortest, DEFAULT_ORIGIN));
+    let max = waits.or("max", &Span::up_to(DAY), (longest, DEFAULT_ORIGIN));
+    waits.finish_needed();
+    let time_limit = table.or("time_limit", &Span::up_to(30 * DAY), (HOUR, DEFAULT_ORIGIN));
+    let life = (tasks.expires_after, "follows from tasks.expires_after");
+    let expires_after = table.or("expires_after", &Span::up_to(YEAR), life);
+    let concurrency = table.or("concurrency", &Whole(1, 1000), (4, DEFAULT_ORIGIN));
+    let persistent = table.or("persistent", &Truth, (false, DEFAULT_ORIGIN));
+    let receive = (api.wait_for_endpoints_timeout, "follows from api.wait_for_endpoints_timeout");
+    let wait_for_endpoints_timeout = table.or("wait_for_endpoints_timeout", &RECEIVE_TIMEOUT, receive);
     table.finish_needed();
-    let first = first.unwrap_or_else(|| Duration::from_secs(1).min(max.unwrap_or(Duration::MAX)));
-    Some(TypePolicy {
-        name: name?,
-        attempts: attempts.unwrap_or(3),
-        backoff: Backoff { first, max: max.unwrap_or_else(|| Duration::from_secs(60).max(first)) },
-        time_limit: time_limit.unwrap_or(HOUR),
-        expires_after: expires_after.unwrap_or(tasks.expires_after),
-        concurrency: concurrency.unwrap_or(4),
-        persistent: persistent.unwrap_or(false),
-        wait_for_endpoints_timeout: receive.unwrap_or(api.wait_for_endpoints_timeout),
-    })
+    let backoff = Backoff { first, max };
+    Some(TypePolicy { name: name?, attempts, backoff, time_limit, expires_after, concurrency, persistent, wait_for_endpoints_timeout })
 }
 
 /// The name of a task type.
@@ -181,12 +175,8 @@ fn message_queue(mut table: Table<'_>) -> Part<MessageQueue> {
     let username = table.required("username", &Text("a user name", |text| (1..=255).contains(&text.len())));
     let password = table.required("password", &Hidden);
     let tls = table.value("tls", &Truth);
-    let port = Whole(1, u16::MAX);
-    let port = table.optional("port", &port).unwrap_or_else(|| {
-        let by_tls = if tls { 5671 } else { 5672 };
-        table.derived("port", &port, &by_tls, "follows from manager.message_queue.tls");
-        by_tls
-    });
+    let usual = if tls { 5671 } else { 5672 };
+    let port = table.or("port", &Whole(1, u16::MAX), (usual, "follows from manager.message_queue.tls"));
     let virtual_host = table.value(
         "virtual_host",
         &Text("1 to 255 bytes without control characters", |text| (1..=255).contains(&text.len()) && !text.chars().any(char::is_control)),
@@ -223,19 +213,14 @@ fn management(mut table: Table<'_>) -> Part<Management> {
 fn endpoint(mut table: Table<'_>, task_types: &[TypePolicy]) -> Endpoint {
     let path = Text("the path of a directory", |text| !text.is_empty() && !text.contains('\0'));
     let variable = Texts("names of environment variables", |text| !text.is_empty() && !text.contains(['=', '\0']));
-    let remember = Span::up_to(2 * YEAR);
-    let remembered = table.optional("remember", &remember).unwrap_or_else(|| {
-        let longest = task_types.iter().map(|policy| policy.expires_after).max().unwrap_or(DAY);
-        let derived = longest.max(DAY) + HOUR;
-        table.derived("remember", &remember, &derived, "follows from the longest expires_after");
-        derived
-    });
+    let longest = task_types.iter().map(|policy| policy.expires_after).max().unwrap_or(DAY);
+    let remember = table.or("remember", &Span::up_to(2 * YEAR), (longest.max(DAY) + HOUR, "follows from the longest expires_after"));
     let endpoint = Endpoint {
         data_dir: table.value("data_dir", &path).into(),
         handlers_dir: table.optional("handlers_dir", &path).map(Into::into),
         presence_interval: table.value("presence_interval", &Span::up_to(HOUR)),
         stop_timeout: table.value("stop_timeout", &Span::up_to(HOUR)),
-        remember: remembered,
+        remember,
         journal_limit: table.value("journal_limit", &Size(1 << 20, 1 << 40)),
         pass_env: table.value("pass_env", &variable),
         output_limit: in_memory(table.value("output_limit", &Size(1 << 10, LARGEST_BODY))),

@@ -21,6 +21,13 @@ pub struct Entry {
     pub origin: String,
 }
 
+impl Entry {
+    /// Whether somebody said so, rather than the default or another value.
+    pub(super) fn is_given(&self) -> bool {
+        self.origin != layers::DEFAULT_ORIGIN && !self.origin.starts_with("follows from ")
+    }
+}
+
 /// All that was found while reading.
 #[derive(Default)]
 pub(super) struct Findings {
@@ -113,8 +120,19 @@ impl<'f> Table<'f> {
         self.optional(key, kind)
     }
 
+    /// A value that may be absent, and then is what `otherwise` says for the reason it gives.
+    pub(super) fn or<K: Kind>(&mut self, key: &'static str, kind: &K, (otherwise, from): (K::Value, &str)) -> K::Value {
+        let absent = !self.rest.contains_key(key);
+        self.optional(key, kind).unwrap_or_else(|| {
+            if absent {
+                self.derived(key, kind, &otherwise, from);
+            }
+            otherwise
+        })
+    }
+
     /// Notes a value that follows from others.
-    pub(super) fn derived<K: Kind>(&self, key: &str, kind: &K, value: &K::Value, from: &str) {
+    fn derived<K: Kind>(&self, key: &str, kind: &K, value: &K::Value, from: &str) {
         let entry = Entry { path: self.path(key), value: kind.show(value), origin: from.to_owned() };
         self.findings.borrow_mut().entries.push(entry);
     }

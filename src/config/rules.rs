@@ -33,7 +33,16 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
                 span::format(policy.backoff.first),
                 policy.name
             );
-            problem(findings, type_key(findings, policy.name.as_str(), "backoff.max", "task_types"), message);
+            problem(
+                findings,
+                type_key(
+                    findings,
+                    policy.name.as_str(),
+                    "backoff.max",
+                    &type_key(findings, policy.name.as_str(), "backoff.first", "task_types"),
+                ),
+                message,
+            );
         }
         let limit = type_key(findings, policy.name.as_str(), "time_limit", "");
         if !limit.is_empty() && policy.time_limit > life {
@@ -94,14 +103,14 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// The path of a type's key if the type has it, else another key.
+/// The path of a type's key if it was given, else another key.
 fn type_key(findings: &Findings, name: &str, key: &str, otherwise: &str) -> String {
     let index = findings
         .entries
         .iter()
         .find(|entry| entry.path.starts_with("task_types[") && entry.path.ends_with("].name") && entry.value == name);
     let path = index.and_then(|entry| entry.path.strip_suffix("name")).map(|prefix| format!("{prefix}{key}"));
-    path.filter(|path| findings.entries.iter().any(|entry| entry.path == *path)).unwrap_or_else(|| otherwise.to_owned())
+    path.filter(|path| findings.entries.iter().any(|entry| entry.path == *path && entry.is_given())).unwrap_or_else(|| otherwise.to_owned())
 }
 
 fn problem(findings: &mut Findings, key: String, message: String) {

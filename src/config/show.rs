@@ -52,8 +52,12 @@ fn inline(value: &serde_json::Value) -> String {
 
 /// Whether YAML reads an unquoted text as just that text.
 fn is_plain(text: &str) -> bool {
-    let begins = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/');
-    let word = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'_' | b'-'));
     let other_meaning = ["true", "false", "yes", "no", "on", "off", "null", "y", "n"].contains(&text.to_ascii_lowercase().as_str());
-    begins && word && !other_meaning
+    let word = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'_' | b'-'));
+    // A number with a unit; `1e5` and `0x1d` would be numbers.
+    let measure = text.starts_with(|c: char| c.is_ascii_digit())
+        && text.ends_with(['d', 'h', 'm', 's', 'B'])
+        && text.bytes().all(|b| b.is_ascii_digit() || b"dhmusKMGiB".contains(&b));
+    !other_meaning && (word || measure)
 }
