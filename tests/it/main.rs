@@ -4,4 +4,7 @@ mod api_openapi;
 mod broker_conformance;
 mod cli;
 mod config;
+mod dependencies;
+mod layering;
+mod supervision;
 mod support;

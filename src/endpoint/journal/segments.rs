@@ -103,8 +103,7 @@ fn locked(index: &Mutex<Index>) -> std::sync::MutexGuard<'_, Index> {
 impl Segments {
     /// Reads all that is there into the index.
     pub(super) fn open(dir: &Path, options: Options, index: &mut Index) -> io::Result<(Self, Vec<Damage>)> {
-        let mut segments =
-            Self { dir: dir.to_owned(), options, sealed: VecDeque::new(), active: None, next: 1, buffer: Vec::new() };
+        let mut segments = Self { dir: dir.to_owned(), options, sealed: VecDeque::new(), active: None, next: 1, buffer: Vec::new() };
         let mut damages = Vec::new();
         let numbers = numbers(dir)?;
         for (position, number) in numbers.iter().enumerate() {
