@@ -1,7 +1,22 @@
 //! tasker hands tasks to fleets of servers and knows exactly what became of each one.
+//!
+//! The way of a task, and where to look for each step:
+//!
+//! 1. [`api`] takes a POST, checks it, and hands a [`domain::NewTask`] to the [`acceptor`], which records it together with
+//!    all others that came meanwhile: 201.
+//! 2. The [`publisher`] freezes who is expected into the ledger ([`store`]), publishes through the [`broker`], notes the confirm.
+//! 3. The [`endpoint`] journals it, acknowledges, runs its handler ([`handlers`] or an executable), journals the outcome, reports.
+//! 4. The [`collector`] writes reports to the ledger in batches and wakes who waits ([`watch`]).
+//! 5. The [`reconciler`] looks at every task whose time has come: publishes, asks again, passes deadlines, forgets.
+//! 6. [`presence`] knows who is there and asks those that return for what they owe.
+//!
+//! [`app`] puts the parts of a process together; [`cli`] is the command line; [`bench`] measures the whole. [`domain`] holds
+//! the words and the state machines; [`config`], [`telemetry`], [`clock`], [`backoff`], [`service`] and [`observer`] are what every
+//! process needs. `docs/architecture.md` gives the reasons; `tests/it/layering.rs` holds the table of who may know whom.
 
 pub mod acceptor;
 pub mod api;
+pub mod app;
 pub mod backoff;
 pub mod bench;
 pub mod broker;
@@ -11,13 +26,13 @@ pub mod collector;
 pub mod config;
 pub mod domain;
 pub mod endpoint;
+#[path = "../handlers/mod.rs"]
+pub mod handlers;
 pub mod observer;
 pub mod presence;
 pub mod publisher;
 pub mod reconciler;
 pub mod service;
-#[path = "../handlers/mod.rs"]
-pub mod handlers;
 pub mod store;
 pub mod telemetry;
 pub mod watch;

@@ -156,6 +156,24 @@ impl Customer {
         Ok(text.lines().find_map(|line| line.strip_prefix(&name)).and_then(|value| value.parse().ok()).unwrap_or(0))
     }
 
+    /// Waits until an endpoint is subscribed to something.
+    ///
+    /// # Errors
+    /// When it is not in time.
+    pub async fn subscribed(&self, endpoint: &str, patience: Duration) -> anyhow::Result<()> {
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline {
+            let text = self.http.get(format!("{}/endpoints?limit=1000", self.url)).send().await?.error_for_status()?.text().await?;
+            let seen: serde_json::Value = serde_json::from_str(&text)?;
+            let there = |row: &serde_json::Value| row["name"] == endpoint && row["types"][0]["subscribed"] == true;
+            if seen["endpoints"].as_array().is_some_and(|rows| rows.iter().any(there)) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        bail!("endpoint {endpoint} was not subscribed within {patience:?}")
+    }
+
     /// Waits until the API is ready.
     ///
     /// # Errors

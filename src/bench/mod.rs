@@ -1,5 +1,14 @@
-//! The bench: drives the public interfaces with simulated load, verifies that nothing is lost or done twice, says what it measured.
+//! The bench: drives the public interfaces with simulated load, verifies that nothing is lost or done twice, and prints
+//! what it measured. Figures are of this machine at this moment: compare ratios, not single numbers.
 
+mod broadcast;
 mod figures;
 mod fleet;
 mod load;
+mod stack;
+mod tasks;
+
+pub use broadcast::run as run_fleet;
+pub use load::Load;
+pub use stack::Stack;
+pub use tasks::run as run_tasks;

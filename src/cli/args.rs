@@ -199,12 +199,12 @@ pub struct BenchTasks {
     /// Submissions at the same time
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub concurrency: u32,
+    /// Submissions a second, evenly spread [default: as fast as they go]
+    #[arg(long, value_name = "N", value_parser = rate)]
+    pub rate: Option<f64>,
     /// Size of each payload
     #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=1_048_576))]
     pub payload_bytes: u32,
-    /// Keep database and data directory afterwards, to look at them
-    #[arg(long)]
-    pub keep: bool,
 }
 
 /// `tasker bench fleet`.
@@ -388,4 +388,9 @@ fn time(text: &str) -> Result<Timestamp, String> {
     }
     let time = chrono::DateTime::parse_from_rfc3339(text);
     time.map(|time| time.to_utc().into()).map_err(|_| "expected a time such as `2024-07-12T10:00:00Z` or a span such as `2h`".to_owned())
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
+    if rate.is_finite() && rate > 0.0 { Ok(rate) } else { Err("expected a number above 0".to_owned()) }
 }

@@ -2,7 +2,10 @@
 
 use std::io::{self, BufRead, IsTerminal};
 
+use crate::broker::provision::provision;
 use crate::config::{self, Database, Environment, Management, MessageQueue, Sources};
+
+use crate::store;
 
 use super::args::{Global, Initialize};
 use super::exit::Code;
@@ -22,8 +25,9 @@ pub(super) async fn run(global: &Global, args: Initialize) -> Result<Code, Failu
         print("database: the tables are there\n")?;
     }
     if let Some((queue, management)) = broker {
-        rabbitmq(queue, management, args.reset).await?;
-        print(&format!("rabbitmq: virtual host {}, user {} and its permissions are there\n", queue.virtual_host, queue.username))?;
+        for step in rabbitmq(queue, management, args.reset).await? {
+            print(&format!("rabbitmq: {step}\n"))?;
+        }
     }
     Ok(Code::Ok)
 }
@@ -51,11 +55,18 @@ fn confirm(args: &Initialize, broker: Option<(&MessageQueue, &Management)>) -> R
 }
 
 /// Brings the schema up to date; with `reset`, drops what is there first.
-async fn database(_db: &Database, _reset: bool) -> Result<(), Failure> {
-    Err(Failure::Setup("the store is not part of this build".to_owned()))
+async fn database(db: &Database, reset: bool) -> Result<(), Failure> {
+    let store = store::open(db).map_err(setup)?;
+    let done = if reset { store.reset().await } else { store.migrate().await };
+    store.close().await;
+    done.map_err(setup)
 }
 
 /// Creates virtual host, user and permissions; with `reset`, deletes what is there first.
-async fn rabbitmq(_queue: &MessageQueue, _management: &Management, _reset: bool) -> Result<(), Failure> {
-    Err(Failure::Setup("the broker is not part of this build".to_owned()))
+async fn rabbitmq(queue: &MessageQueue, management: &Management, reset: bool) -> Result<Vec<String>, Failure> {
+    provision(management, queue, reset).await.map_err(setup)
+}
+
+fn setup(error: impl std::fmt::Display) -> Failure {
+    Failure::Setup(error.to_string())
 }

@@ -165,15 +165,22 @@ impl Agent {
             }
         }
         let groups = dir.join("running");
-        let (leftovers, ended) =
-            Leftovers::sweep(groups.clone()).map_err(|source| AgentError::Directory { path: groups, source })?;
+        let (leftovers, ended) = Leftovers::sweep(groups.clone()).map_err(|source| AgentError::Directory { path: groups, source })?;
         if ended > 0 {
             tracing::warn!(ended, "ended executables that the last process left running");
         }
         let executables = settings.handlers_dir.clone().map(|dir| Arc::new(Executables::new(dir, &settings, leftovers)));
         let lanes: HashMap<_, _> = task_types.into_iter().map(|policy| (policy.name.clone(), Arc::new(Lane::new(policy)))).collect();
-        let core =
-            Core::new(endpoint, journal, lanes, registry, executables, settings.output_limit, grace.min(settings.stop_timeout / 2), Clock::system());
+        let core = Core::new(
+            endpoint,
+            journal,
+            lanes,
+            registry,
+            executables,
+            settings.output_limit,
+            grace.min(settings.stop_timeout / 2),
+            Clock::system(),
+        );
         Ok(Self {
             core: Arc::new(core),
             broker,

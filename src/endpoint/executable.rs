@@ -57,11 +57,8 @@ impl Executables {
     /// Reads the environment once: what changes later does not reach handlers.
     pub(super) fn new(dir: PathBuf, settings: &config::Endpoint, leftovers: Leftovers) -> Self {
         let own = |name: &str, default: &str| (name.into(), std::env::var_os(name).unwrap_or_else(|| default.into()));
-        let mut env: Vec<(OsString, OsString)> = vec![
-            own("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
-            own("HOME", "/"),
-            own("LANG", "C.UTF-8"),
-        ];
+        let mut env: Vec<(OsString, OsString)> =
+            vec![own("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), own("HOME", "/"), own("LANG", "C.UTF-8")];
         env.extend(settings.pass_env.iter().filter_map(|name| std::env::var_os(name).map(|value| (name.into(), value))));
         Self { dir, env, output_limit: settings.output_limit, leftovers }
     }
@@ -111,9 +108,7 @@ impl Executables {
 fn is_named_after(file: &str, task_type: &TaskType) -> bool {
     match file.strip_prefix(task_type.as_str()) {
         Some("") => true,
-        Some(rest) => {
-            rest.strip_prefix('.').is_some_and(|ext| !ext.is_empty() && ext.bytes().all(|byte| byte.is_ascii_alphanumeric()))
-        }
+        Some(rest) => rest.strip_prefix('.').is_some_and(|ext| !ext.is_empty() && ext.bytes().all(|byte| byte.is_ascii_alphanumeric())),
         None => false,
     }
 }
@@ -329,9 +324,7 @@ fn outcome(status: ExitStatus, answer: Answer, errmsg: String) -> Outcome {
         (Some(errnr::TRY_AGAIN), _, _) => {
             Outcome::Retry { after: None, errnr: errnr::TRY_AGAIN, errmsg: or("asked for another try".to_owned()) }
         }
-        (Some(code), _, answer) => {
-            Outcome::Failed { errnr: code, errmsg: or(format!("exit code {code}")), payload: answer.ok().flatten() }
-        }
+        (Some(code), _, answer) => Outcome::Failed { errnr: code, errmsg: or(format!("exit code {code}")), payload: answer.ok().flatten() },
         (None, signal, answer) => {
             let signal = signal.unwrap_or(0);
             Outcome::Failed {

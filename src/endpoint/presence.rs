@@ -44,12 +44,7 @@ impl Session {
 }
 
 /// Says so for as long as it is polled.
-pub(super) async fn say_so(
-    core: Arc<Core>,
-    broker: SharedBroker,
-    mut sessions: watch::Receiver<Session>,
-    welcome_timeout: Duration,
-) {
+pub(super) async fn say_so(core: Arc<Core>, broker: SharedBroker, mut sessions: watch::Receiver<Session>, welcome_timeout: Duration) {
     // A patience that grows: an API that is away for hours is not asked every few seconds by thousands.
     let patience = Backoff { first: welcome_timeout, max: welcome_timeout.saturating_mul(10) };
     let mut joined: Option<(Uuid, Instant)> = None;

@@ -14,11 +14,13 @@ mod ledger;
 mod migrations;
 mod mysql;
 mod presence;
+mod scratch;
 mod sqlite;
 mod submissions;
 mod window;
 
 pub use mysql::MySqlStore;
+pub use scratch::{drop_scratch, scratch};
 pub use sqlite::SqliteStore;
 
 use std::collections::HashMap;

@@ -153,7 +153,7 @@ impl Session {
         }
     }
 
-    async fn end(&self) {
+    pub(super) async fn end(&self) {
         if self.connection.status().connected() {
             let goodbye = self.connection.close(200, "closing".into());
             if !matches!(timeout(CLOSE_TIME, goodbye).await, Ok(Ok(()))) {
@@ -227,7 +227,7 @@ pub(super) async fn supervise(
     }
 }
 
-async fn establish(options: &AmqpOptions, purpose: Purpose) -> Result<Session, LinkError> {
+pub(super) async fn establish(options: &AmqpOptions, purpose: Purpose) -> Result<Session, LinkError> {
     let (connection, socket) = connect(options, purpose).await?;
     let session = Session { connection, socket, broken: CancellationToken::new(), purpose, safe_url: options.safe_url() };
     match declare(options, &session).await {

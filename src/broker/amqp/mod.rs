@@ -126,6 +126,29 @@ impl AmqpBroker {
         Arc::new(Self { safe_url, names, publishing, jobs, consuming, named_only, closing, workers, stop, supervisors })
     }
 
+    /// Deletes everything declared under the prefix of these options: for an installation that is given up, such as the
+    /// bench's. Nobody may be connected to it any more.
+    ///
+    /// # Errors
+    /// When the broker cannot be reached, or refuses.
+    pub async fn remove_topology(options: &AmqpOptions, subscriptions: &[(TaskType, EndpointName)]) -> Result<(), BrokerError> {
+        let types = match &options.role {
+            Role::Api { types } => types.clone(),
+            Role::Endpoint => Vec::new(),
+        };
+        let removal = async {
+            let session = connection::establish(options, Purpose::All).await?;
+            let names = Names::new(&options.message_queue.exchange);
+            let removed = match session.channel().await {
+                Ok(channel) => topology::remove(&channel, &names, &types, subscriptions).await,
+                Err(error) => Err(error),
+            };
+            session.end().await;
+            removed
+        };
+        removal.await.map_err(|error: LinkError| BrokerError::Refused { reason: error.to_string() })
+    }
+
     fn named_only(&self) -> std::sync::MutexGuard<'_, HashSet<(TaskType, EndpointName)>> {
         self.named_only.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -6,7 +6,7 @@
 //! queues are durable or exclusive, prefetch is per consumer, nothing is mirrored or lazy.
 
 use futures::future::{join_all, try_join_all};
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ExchangeKind};
 
@@ -221,6 +221,31 @@ pub(super) async fn leave_fanout(channel: &Channel, names: &Names, subscriptions
         within("leaving the fanout", channel.queue_unbind(queue, exchange, ShortString::default(), FieldTable::default())).await
     }))
     .await?;
+    Ok(())
+}
+
+/// Deletes all that the other functions declare for these types and subscriptions, whatever is in it.
+pub(super) async fn remove(
+    channel: &Channel,
+    names: &Names,
+    types: &[TaskType],
+    subscriptions: &[(TaskType, EndpointName)],
+) -> Result<(), LinkError> {
+    let mut queues = vec![names.responses()?, names.presence()?, names.dead()?];
+    let mut exchanges = queues.clone();
+    exchanges.push(names.control()?);
+    for task_type in types {
+        exchanges.extend([names.fanout(task_type)?, names.direct(task_type)?]);
+    }
+    for (task_type, endpoint) in subscriptions {
+        queues.push(names.task_queue(task_type, endpoint)?);
+    }
+    for queue in queues {
+        within("deleting a queue", channel.queue_delete(queue, QueueDeleteOptions::default())).await?;
+    }
+    for exchange in exchanges {
+        within("deleting an exchange", channel.exchange_delete(exchange, ExchangeDeleteOptions::default())).await?;
+    }
     Ok(())
 }
 

@@ -1,0 +1,16 @@
+//! The composition root: puts the parts of a process together, starts them, stops them in order.
+//!
+//! Nothing here waits for database or broker: a process starts, says through `/ready` what it lacks, and goes on when that
+//! is back. What cannot mend itself - a port in use, a directory that cannot be written, a database of another schema - ends
+//! the process with one line that says so.
+
+mod api_process;
+mod commands;
+mod embedded;
+mod endpoint_process;
+mod signals;
+
+pub use api_process::ApiProcess;
+pub use commands::run;
+pub use embedded::Embedded;
+pub use endpoint_process::EndpointProcess;

@@ -1,0 +1,120 @@
+//! The API role: HTTP in front, the loops of the ledger behind.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::acceptor::Acceptor;
+use crate::api::{self, ApiState, Limits};
+use crate::broker::SharedBroker;
+use crate::clock::Clock;
+use crate::collector::Collector;
+use crate::config::Config;
+use crate::observer::Observer;
+use crate::presence::PresenceWatch;
+use crate::publisher::Publisher;
+use crate::reconciler::Reconciler;
+use crate::service::Service;
+use crate::store::SharedStore;
+use crate::telemetry::Metrics;
+use crate::watch::Watch;
+
+/// Tasks that may wait in memory between acceptor and publisher; what finds no place is published by the reconciler.
+const HAND_OVER: usize = 8192;
+
+/// A running API role.
+#[derive(Debug)]
+pub struct ApiProcess {
+    /// Where it listens.
+    pub address: SocketAddr,
+    died: CancellationToken,
+    http: Service,
+    accept: JoinHandle<()>,
+    publish: JoinHandle<()>,
+    loops: Vec<Service>,
+    store: SharedStore,
+    broker: SharedBroker,
+    within: Duration,
+}
+
+impl ApiProcess {
+    /// Starts all parts.
+    ///
+    /// # Errors
+    /// When the listener has no address.
+    pub fn start(config: Arc<Config>, store: SharedStore, broker: SharedBroker, listener: TcpListener) -> std::io::Result<Self> {
+        let (clock, metrics, watch, died) = (Clock::system(), Metrics::new(), Watch::default(), CancellationToken::new());
+        let retention = config.tasks.retention;
+        let address = listener.local_addr()?;
+        let publisher = Publisher::new(config.clone(), store.clone(), broker.clone(), clock.clone(), metrics.clone());
+        let (outgoing, accepted) = mpsc::channel(HAND_OVER);
+        let (acceptor, accept) = Acceptor::new(store.clone(), clock.clone(), metrics.clone(), outgoing);
+        let state = ApiState {
+            config: config.clone(),
+            store: store.clone(),
+            broker: broker.clone(),
+            acceptor,
+            metrics: metrics.clone(),
+            watch: watch.clone(),
+            clock: clock.clone(),
+            limits: Limits::default(),
+        };
+        let observer = Observer::new(config.clone(), store.clone(), broker.clone(), clock.clone(), metrics.clone());
+        let collector = Collector::new(store.clone(), broker.clone(), clock.clone(), metrics.clone(), watch.clone(), retention);
+        let presence = PresenceWatch::new(config.clone(), store.clone(), broker.clone(), publisher.clone(), clock.clone(), metrics.clone());
+        let reconciler = Reconciler::new(store.clone(), publisher.clone(), clock.clone(), metrics.clone(), watch.clone(), retention);
+        let loops = vec![
+            Service::start("presence", &died, |stop| log_end("presence", presence.run(stop))),
+            Service::start("collector", &died, |stop| log_end("collector", collector.run(stop))),
+            Service::start("reconciler", &died, |stop| reconciler.run(stop)),
+            Service::start("observer", &died, |stop| observer.run(stop)),
+        ];
+        Ok(Self {
+            address,
+            http: Service::start("http", &died, |stop| log_end("http", api::serve(state, listener, stop))),
+            died,
+            accept: tokio::spawn(accept),
+            publish: tokio::spawn(publisher.run(accepted)),
+            loops,
+            store,
+            broker,
+            within: config.api.stop_timeout,
+        })
+    }
+
+    /// Cancelled when a part has ended on its own: the process should end too.
+    pub const fn died(&self) -> &CancellationToken {
+        &self.died
+    }
+
+    /// Stops in the order of a task's way: no new requests, what was accepted is published, the loops finish what they hold,
+    /// then the connections are closed. Bounded by `api.stop_timeout`.
+    pub async fn stop(self) {
+        let within = self.within;
+        self.http.stop(within).await;
+        // The last acceptor went with the HTTP side; its loop records what waits and closes the publisher's channel.
+        let drained = async {
+            let _ = self.accept.await;
+            let _ = self.publish.await;
+        };
+        if tokio::time::timeout(within, drained).await.is_err() {
+            tracing::warn!("not everything accepted was published in time; other processes will");
+        }
+        futures::future::join_all(self.loops.into_iter().map(|part| part.stop(within))).await;
+        let closed = async {
+            self.broker.close().await;
+            self.store.close().await;
+        };
+        let _ = tokio::time::timeout(within, closed).await;
+    }
+}
+
+async fn log_end<E: std::fmt::Display>(part: &'static str, run: impl Future<Output = Result<(), E>>) {
+    if let Err(error) = run.await {
+        tracing::error!(part, %error, "ended");
+    }
+}

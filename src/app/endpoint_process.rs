@@ -1,0 +1,66 @@
+//! The endpoint role: an agent and the link it answers through.
+
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::SharedBroker;
+use crate::config::Config;
+use crate::domain::{EndpointName, TaskType};
+use crate::endpoint::{Agent, AgentConfig, AgentHandle, Registry};
+use crate::service::Service;
+
+/// A running endpoint role.
+#[derive(Debug)]
+pub struct EndpointProcess {
+    /// Tells how it is.
+    pub handle: AgentHandle,
+    agent: Service,
+    broker: SharedBroker,
+    died: CancellationToken,
+    within: std::time::Duration,
+}
+
+impl EndpointProcess {
+    /// Starts an endpoint for some of the configured types; none given means all.
+    ///
+    /// # Errors
+    /// When a type is not configured, or the journal cannot be opened.
+    pub fn start(
+        config: Arc<Config>,
+        name: EndpointName,
+        types: &[TaskType],
+        broker: SharedBroker,
+        registry: Registry,
+    ) -> anyhow::Result<Self> {
+        let mut policies = config.task_types.clone();
+        if let Some(unknown) = types.iter().find(|wanted| config.policy(wanted).is_none()) {
+            let known: Vec<&str> = policies.iter().map(|policy| policy.name.as_str()).collect();
+            bail!("task type `{unknown}` is not configured; the configuration has {}", known.join(", "));
+        }
+        policies.retain(|policy| types.is_empty() || types.contains(&policy.name));
+        let agent = Agent::open(AgentConfig::new(name.clone(), policies, config.endpoint.clone()), broker.clone(), registry)
+            .with_context(|| format!("endpoint {name} cannot start"))?;
+        let (handle, died) = (agent.handle(), CancellationToken::new());
+        let run = |stop| async move {
+            if let Err(error) = agent.run(stop).await {
+                tracing::error!(%error, "the endpoint ended");
+            }
+        };
+        // The agent bounds its own stop; a little more, so that it is not cut off while it says goodbye.
+        let within = config.endpoint.stop_timeout + std::time::Duration::from_secs(10);
+        Ok(Self { handle, agent: Service::start("endpoint", &died, run), broker, died, within })
+    }
+
+    /// Cancelled when the agent has ended on its own: the process should end too.
+    pub const fn died(&self) -> &CancellationToken {
+        &self.died
+    }
+
+    /// Stops taking tasks, lets handlers finish, sends the last reports, closes the link.
+    pub async fn stop(self) {
+        self.agent.stop(self.within).await;
+        self.broker.close().await;
+    }
+}

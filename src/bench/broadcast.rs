@@ -1,0 +1,68 @@
+//! `tasker bench fleet`: tasks for everybody, to a simulated fleet.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+use super::figures::Spans;
+use super::fleet::{Fleet, names};
+use super::stack::Stack;
+use crate::domain::EndpointName;
+
+/// Endpoints on one link to the broker: each of its queues has a consumer, and a connection has at most 2,047 channels.
+const NAMES_A_LINK: usize = 1000;
+/// How long a fleet may take to join, and a task to reach all of it.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Runs it and prints what was measured; answers the endpoints it used as well. It fails when something cannot start, or
+/// an answer was lost.
+pub async fn run(stack: &Stack, endpoints: usize, tasks: usize) -> (Vec<EndpointName>, anyhow::Result<()>) {
+    let names = names(endpoints);
+    let result = measure(stack, &names, tasks).await;
+    (names, result)
+}
+
+async fn measure(stack: &Stack, names: &[EndpointName], tasks: usize) -> anyhow::Result<()> {
+    let endpoints = names.len();
+    let links: Vec<_> = (0..endpoints.div_ceil(NAMES_A_LINK)).map(|_| stack.link()).collect();
+    let started = Instant::now();
+    let mut fleet = Fleet::join(&links, &stack.task_type, names).await?;
+    tokio::time::timeout(PATIENCE, fleet.welcomed()).await.context("the fleet was not welcomed in time")?;
+    let joined = started.elapsed();
+
+    let task_type = stack.task_type.as_str();
+    let (mut spans, started) = (Spans::default(), Instant::now());
+    for number in 0..tasks {
+        let identifier = format!("fleet-{number}");
+        stack.customer.post(task_type, &identifier, "").await?;
+        let task = stack.customer.wait(task_type, &identifier, PATIENCE).await?;
+        let all = endpoints as u64;
+        if (task.status.as_str(), task.expected, task.finished, task.failed) != ("DONE", all, all, 0) {
+            bail!("not every endpoint answered: {task:?}");
+        }
+        spans.push(task.finished_at.map(|end| end.since(task.start_time)).unwrap_or_default());
+    }
+    let elapsed = started.elapsed();
+    let resident = stack.resident();
+
+    let copies = fleet.copies();
+    let (answers, repeats) = copies
+        .values()
+        .flat_map(|by| by.values())
+        .fold((0usize, 0usize), |(answers, repeats), copies| (answers + 1, repeats + (*copies as usize - 1)));
+    fleet.stop().await;
+    for link in links {
+        link.close().await;
+    }
+    if answers != endpoints * tasks {
+        bail!("{} answers are in the ledger, the fleet gave {answers}", endpoints * tasks);
+    }
+    println!("fleet        {endpoints} simulated endpoints, joined and welcomed in {:.1} s", joined.as_secs_f64());
+    println!("verified     {tasks} tasks DONE, {answers} answers in the ledger, {repeats} copies asked for again");
+    println!("task         from accepted to DONE {spans}");
+    println!("answers      {:.0}/s", answers as f64 / elapsed.as_secs_f64());
+    if let Some((what, mib)) = resident {
+        println!("memory       {mib:.1} MiB resident in {what}");
+    }
+    Ok(())
+}

@@ -1,0 +1,209 @@
+//! What the bench runs against: API, broker and store in this process (embedded), or an API process of its own on the
+//! configured broker, with a scratch database beside the configured one and an exchange prefix of its own. Nothing of a
+//! real installation is touched, and all of it is removed afterwards.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use super::figures::resident_mib;
+use super::load::Customer;
+use crate::app::ApiProcess;
+use crate::broker::SharedBroker;
+use crate::broker::amqp::{AmqpBroker, AmqpOptions, Role};
+use crate::broker::memory::MemoryBroker;
+use crate::config::{Config, Database, MessageQueue, Secret};
+use crate::domain::{EndpointName, TaskType};
+use crate::store;
+
+/// The endpoint that has nothing to do.
+pub(super) const IDLE: &str = "idle";
+/// How long the API may take to be ready.
+const START: Duration = Duration::from_secs(60);
+/// How long it may take to stop.
+const STOP: Duration = Duration::from_secs(20);
+
+/// A platform under test.
+#[derive(Debug)]
+pub struct Stack {
+    /// The customer's entrance.
+    pub customer: Customer,
+    /// The configuration of all its parts.
+    pub config: Arc<Config>,
+    /// The only task type it has.
+    pub task_type: TaskType,
+    backend: Backend,
+    files: TempDir,
+}
+
+#[derive(Debug)]
+enum Backend {
+    Embedded { api: Box<ApiProcess>, broker: MemoryBroker },
+    Real { api: Child, db: Database, queue: MessageQueue },
+}
+
+impl Stack {
+    /// Everything in this process: SQLite in a temporary directory, in-process broker.
+    ///
+    /// # Errors
+    /// When a part cannot start.
+    pub async fn embedded(config: Config) -> anyhow::Result<Self> {
+        let (mut config, task_type, files) = prepare(config)?;
+        let uri = Secret::new(format!("sqlite://{}", files.path().join("bench.db").display()));
+        let db = Database { verbose: false, uri, max_connections: 16 };
+        let store = store::open(&db)?;
+        config.manager.db = db.into();
+        let config = Arc::new(config);
+        store.migrate().await?;
+        let broker = MemoryBroker::new();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let api = ApiProcess::start(config.clone(), store, broker.connect(), listener)?;
+        let customer = Customer::new(format!("http://{}", api.address))?;
+        customer.ready(START).await?;
+        Ok(Self { customer, config, task_type, backend: Backend::Embedded { api: Box::new(api), broker }, files })
+    }
+
+    /// An API process on the configured broker and a scratch database.
+    ///
+    /// # Errors
+    /// When database or broker cannot be reached, or the database user may not create databases.
+    pub async fn real(config: Config) -> anyhow::Result<Self> {
+        let (mut config, task_type, files) = prepare(config)?;
+        let (db, queue) = config.for_api()?;
+        let queue = MessageQueue { exchange: format!("bench-{}", fastrand::u32(..)), ..queue.clone() };
+        let db = store::scratch(db)?;
+        let store = store::open(&db)?;
+        store.migrate().await.context("the scratch database of the bench")?;
+        store.close().await;
+        // Bound and let go: between here and the child's bind another process could take it, and the bench would say so.
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        (config.api.host, config.api.port) = (Ipv4Addr::LOCALHOST.into(), port);
+        let path = files.path().join("bench.config.yaml");
+        std::fs::write(&path, file_of(&config, &task_type, &db, &queue))?;
+        (config.manager.db, config.manager.message_queue) = (db.clone().into(), queue.clone().into());
+        let api = Command::new(std::env::current_exe()?)
+            .arg("api")
+            .arg("--config")
+            .arg(&path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .context("the API process of the bench")?;
+        let customer = Customer::new(format!("http://127.0.0.1:{port}"))?;
+        let stack = Self { customer, config: Arc::new(config), task_type, backend: Backend::Real { api, db, queue }, files };
+        stack.customer.ready(START).await?;
+        Ok(stack)
+    }
+
+    /// What is measured, in a line.
+    pub fn describe(&self) -> String {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        match &self.backend {
+            Backend::Embedded { .. } => format!("embedded: API, in-process broker and SQLite in this process, {cores} cores"),
+            Backend::Real { .. } => format!("API in a process of its own, on the configured broker and database, {cores} cores here"),
+        }
+    }
+
+    /// A link to the broker, as an endpoint has it.
+    pub fn link(&self) -> SharedBroker {
+        match &self.backend {
+            Backend::Embedded { broker, .. } => broker.connect(),
+            Backend::Real { queue, .. } => AmqpBroker::start(AmqpOptions::new(queue.clone(), Role::Endpoint)),
+        }
+    }
+
+    /// A directory that goes with the bench.
+    pub fn directory(&self) -> &std::path::Path {
+        self.files.path()
+    }
+
+    /// Resident memory in MiB, with the name of what it is of.
+    pub fn resident(&self) -> Option<(&'static str, f64)> {
+        match &self.backend {
+            Backend::Embedded { .. } => resident_mib(std::process::id()).map(|mib| ("the whole process", mib)),
+            Backend::Real { api, .. } => api.id().and_then(resident_mib).map(|mib| ("API process", mib)),
+        }
+    }
+
+    /// Resident memory in MiB of a real endpoint process that has nothing to do; only where there is a real broker.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub async fn idle_endpoint(&self) -> anyhow::Result<Option<f64>> {
+        if matches!(self.backend, Backend::Embedded { .. }) {
+            return Ok(None);
+        }
+        let mut endpoint = Command::new(std::env::current_exe()?)
+            .args(["endpoint", "-e", IDLE, "--config"])
+            .arg(self.files.path().join("bench.config.yaml"))
+            .arg("--data-dir")
+            .arg(self.files.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()?;
+        self.customer.subscribed(IDLE, START).await?;
+        let mib = endpoint.id().and_then(resident_mib);
+        endpoint.kill().await?;
+        Ok(mib)
+    }
+
+    /// Stops everything and removes what it made, the queues of these endpoints among it.
+    ///
+    /// # Errors
+    /// When something could not be removed; the text says what.
+    pub async fn stop(self, names: &[EndpointName]) -> anyhow::Result<()> {
+        match self.backend {
+            Backend::Embedded { api, .. } => api.stop().await,
+            Backend::Real { mut api, db, queue } => {
+                if let Some(pid) = api.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw) {
+                    rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+                }
+                if tokio::time::timeout(STOP, api.wait()).await.is_err() {
+                    api.kill().await?;
+                    bail!("the API process did not stop within {STOP:?}");
+                }
+                store::drop_scratch(&db).await?;
+                let options = AmqpOptions::new(queue, Role::Api { types: vec![self.task_type.clone()] });
+                let subscriptions: Vec<_> = names.iter().map(|name| (self.task_type.clone(), name.clone())).collect();
+                AmqpBroker::remove_topology(&options, &subscriptions).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A configuration with one task type of the bench, and a directory for what it writes.
+fn prepare(mut config: Config) -> anyhow::Result<(Config, TaskType, TempDir)> {
+    let task_type: TaskType = "echo".parse()?;
+    let mut policy = config.task_types.first().cloned().context("a configuration has at least one task type")?;
+    policy.name = task_type.clone();
+    policy.concurrency = 64;
+    config.task_types = vec![policy];
+    Ok((config, task_type, tempfile::tempdir()?))
+}
+
+/// What the child has to know, as a configuration file. JSON is YAML.
+fn file_of(config: &Config, task_type: &TaskType, db: &Database, queue: &MessageQueue) -> String {
+    json!({
+        "task_types": [task_type],
+        "api": {"host": config.api.host, "port": config.api.port, "wait_for_endpoints_timeout": 30},
+        "manager": {
+            "db": {"uri": db.uri.reveal(), "max_connections": db.max_connections},
+            "message_queue": {
+                "host": queue.host, "port": queue.port, "username": queue.username, "password": queue.password.reveal(),
+                "virtual_host": queue.virtual_host, "exchange": queue.exchange, "tls": queue.tls,
+            },
+        },
+        "log": {"filter": "warn"},
+    })
+    .to_string()
+}

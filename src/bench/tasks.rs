@@ -1,0 +1,102 @@
+//! `tasker bench tasks`: many tasks through one endpoint - the real agent, with its journal - and a handler that counts.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use async_trait::async_trait;
+
+use super::figures::Spans;
+use super::load::{Load, SeenTask};
+use super::stack::{IDLE, Stack};
+use crate::app::EndpointProcess;
+use crate::domain::{EndpointName, Outcome, TaskId};
+use crate::endpoint::{Context, Handler, Registry, Work};
+
+/// How long the last task may take after the last post.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How often the API is asked how far it is.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How often each task was performed.
+type Runs = Arc<Mutex<HashMap<TaskId, u32>>>;
+
+/// Answers the payload and counts who was served.
+struct Counting(Runs);
+
+#[async_trait]
+impl Handler for Counting {
+    async fn run(&self, work: &Work, _context: &Context) -> Outcome {
+        if let Ok(mut runs) = self.0.lock() {
+            *runs.entry(work.id).or_default() += 1;
+        }
+        Outcome::Done(work.payload.clone())
+    }
+}
+
+/// Runs it and prints what was measured; answers the endpoints it used as well. It fails when something cannot start, or a
+/// task was lost or run twice.
+pub async fn run(stack: &Stack, load: Load) -> (Vec<EndpointName>, anyhow::Result<()>) {
+    let names: Vec<EndpointName> = ["bench", IDLE].iter().filter_map(|name| name.parse().ok()).collect();
+    let result = measure(stack, load).await;
+    (names, result)
+}
+
+async fn measure(stack: &Stack, load: Load) -> anyhow::Result<()> {
+    let runs = Runs::default();
+    let registry = Registry::default().with(stack.task_type.clone(), Counting(runs.clone()));
+    let name = "bench".parse()?;
+    let mut settings = (*stack.config).clone();
+    settings.endpoint.data_dir = stack.directory().to_owned();
+    let types = [stack.task_type.clone()];
+    let endpoint = EndpointProcess::start(Arc::new(settings), name, &types, stack.link(), registry)?;
+    stack.customer.subscribed("bench", PATIENCE).await?;
+
+    let task_type = stack.task_type.as_str();
+    let started = Instant::now();
+    let posts = stack.customer.post_many(task_type, "bench", load).await?;
+    let posted = started.elapsed();
+    let done = loop {
+        let done = stack.customer.moved_to("DONE").await?;
+        if done >= load.count as u64 || started.elapsed() > posted + PATIENCE {
+            break started.elapsed();
+        }
+        tokio::time::sleep(LOOK).await;
+    };
+
+    let tasks = stack.customer.list(task_type, "bench-").await?;
+    let resident = stack.resident();
+    endpoint.stop().await;
+    verify(&tasks, load.count, &runs.lock().map(|runs| runs.clone()).unwrap_or_default())?;
+    let mut latencies = Spans::default();
+    for task in &tasks {
+        latencies.push(task.finished_at.map(|end| end.since(task.start_time)).unwrap_or_default());
+    }
+    let rate = |span: Duration| load.count as f64 / span.as_secs_f64();
+    println!("tasks        {} posted by {} at a time, payload {} bytes", load.count, load.concurrency, load.payload_bytes);
+    println!("verified     each DONE in the ledger, each run exactly once");
+    println!("POST         {:.0}/s; {posts}", rate(posted));
+    println!("end to end   {:.0}/s; from accepted to DONE {latencies}", rate(done));
+    if let Some((what, mib)) = resident {
+        println!("memory       {mib:.1} MiB resident in {what}");
+    }
+    if let Some(mib) = stack.idle_endpoint().await? {
+        println!("             {mib:.1} MiB resident in an idle endpoint process");
+    }
+    Ok(())
+}
+
+fn verify(tasks: &[SeenTask], count: usize, runs: &HashMap<TaskId, u32>) -> anyhow::Result<()> {
+    if tasks.len() != count {
+        bail!("{count} tasks were accepted, the ledger has {}", tasks.len());
+    }
+    if let Some(task) = tasks.iter().find(|task| (task.status.as_str(), task.expected, task.finished, task.failed) != ("DONE", 1, 1, 0)) {
+        bail!("not every task was done by its endpoint: {task:?}");
+    }
+    let (served, total) = (runs.len(), runs.values().sum::<u32>() as usize);
+    if (served, total) != (count, count) {
+        bail!("{count} tasks were accepted, the handler ran {total} times for {served} of them");
+    }
+    Ok(())
+}
