@@ -5,6 +5,7 @@ mod broker_conformance;
 mod cli;
 mod config;
 mod dependencies;
+mod journeys;
 mod layering;
 mod supervision;
 mod support;
