@@ -7,5 +7,6 @@ mod config;
 mod dependencies;
 mod journeys;
 mod layering;
+mod store_conformance;
 mod supervision;
 mod support;

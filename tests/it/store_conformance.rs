@@ -1,0 +1,83 @@
+//! One suite over both databases: what the trait `Store` promises, case by case, each with a database of its own.
+
+mod ledger;
+mod presence;
+mod read;
+mod report;
+mod schema;
+mod settle;
+mod submit;
+
+/// Makes a test on MariaDB and one on SQLite of each case.
+macro_rules! conformance {
+    ($($module:ident: $($case:ident),+;)+) => {
+        mod on_mysql {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() -> anyhow::Result<()> {
+                    let ledger = super::ledger::Ledger::on_mysql().await?;
+                    super::$module::$case(&ledger).await?;
+                    ledger.drop().await
+                }
+            )+)+
+        }
+        mod on_sqlite {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() -> anyhow::Result<()> {
+                    let ledger = super::ledger::Ledger::on_sqlite().await?;
+                    super::$module::$case(&ledger).await?;
+                    ledger.drop().await
+                }
+            )+)+
+        }
+    };
+}
+
+conformance! {
+    submit:
+        tells_new_from_repeat_and_conflict,
+        keeps_large_batches,
+        accepts_an_identifier_once_however_many_try,
+        keeps_identifiers_and_payloads_to_the_byte,
+        freezes_once,
+        freezes_a_fleet,
+        publishes_what_has_not_moved_on;
+    report:
+        moves_rows_counts_and_task,
+        ignores_repeats_and_stragglers,
+        counts_exactly_with_several_appliers_of_one_task,
+        counts_exactly_with_reports_of_many_tasks_crossing,
+        adopts_only_into_open_frozen_tasks_without_list,
+        leaves_a_cancelled_task_cancelled,
+        leaves_an_expired_task_expired,
+        keeps_what_an_endpoint_says;
+    settle:
+        claims_each_due_task_once,
+        claims_again_when_a_lease_runs_out,
+        does_not_wait_for_a_locked_task,
+        settles_by_the_state_it_finds,
+        gives_up_open_rows,
+        cancels_once,
+        gives_up_what_a_cancel_left_open,
+        forgets_only_what_has_ended;
+    presence:
+        welcomes_whoever_is_new,
+        tells_a_farewell_from_a_silence,
+        lists_endpoints_by_name,
+        survives_crossing_presences;
+    read:
+        finds_by_id_and_by_identifier,
+        lists_newest_first_by_cursor,
+        lists_by_filter,
+        tells_what_is_missing,
+        tells_what_is_owed,
+        counts_open_tasks,
+        reads_by_key_however_much_history_there_is;
+    schema:
+        migrates_once_when_three_start_together,
+        refuses_a_schema_that_does_not_fit,
+        goes_down_and_up_again,
+        resets_everything,
+        tells_the_time;
+}

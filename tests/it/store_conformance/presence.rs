@@ -1,0 +1,117 @@
+//! Who is there.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use tasker::domain::{Presence, PresenceState, TaskType};
+use uuid::Uuid;
+
+use super::ledger::{Ledger, at, fleet, name, names, together, worker};
+
+fn presence(endpoint: &str, types: &[&str], state: PresenceState) -> Presence {
+    Presence {
+        endpoint: name(endpoint),
+        instance: Uuid::from_u128(1),
+        session: Uuid::from_u128(2),
+        task_types: types.iter().map(|text| text.parse().expect("a type")).collect(),
+        state,
+        interval: Duration::from_secs(10),
+        version: "1.0".into(),
+    }
+}
+
+fn backup() -> TaskType {
+    "backup".parse().expect("a type")
+}
+
+pub async fn welcomes_whoever_is_new(ledger: &Ledger) -> Result<()> {
+    use PresenceState::{Alive, Joined};
+    let joined = presence("a", &["worker", "backup"], Joined);
+    let alive = presence("a", &["worker", "backup"], Alive);
+    assert_eq!(ledger.store.see(&[joined.clone(), alive.clone()], at(0)).await?, std::slice::from_ref(&joined));
+    assert!(ledger.store.see(std::slice::from_ref(&alive), at(1)).await?.is_empty(), "it is known");
+    assert_eq!(ledger.store.see(std::slice::from_ref(&joined), at(2)).await?.len(), 1, "it says that no welcome has reached it");
+    let reconnected = Presence { session: Uuid::from_u128(3), ..alive.clone() };
+    assert_eq!(ledger.store.see(std::slice::from_ref(&reconnected), at(3)).await?, std::slice::from_ref(&reconnected));
+    assert!(ledger.store.see(std::slice::from_ref(&reconnected), at(4)).await?.is_empty());
+    let more = Presence { task_types: vec![worker(), "restore".parse()?], ..reconnected.clone() };
+    assert_eq!(ledger.store.see(std::slice::from_ref(&more), at(4)).await?.len(), 1, "a type is new");
+    let unheard = presence("b", &["worker"], Alive);
+    assert_eq!(ledger.store.see(&[reconnected, unheard.clone()], at(5)).await?, [unheard]);
+    assert!(ledger.store.see(&[], at(5)).await?.is_empty());
+
+    let subscribed = ledger.store.subscribed(&[worker(), backup(), "other".parse()?]).await?;
+    assert_eq!(subscribed.get(&worker()), Some(&names(&["a", "b"])));
+    assert_eq!(subscribed.get(&backup()), Some(&names(&["a"])));
+    assert!(subscribed.iter().all(|(task_type, endpoints)| task_type.as_str() != "other" || endpoints.is_empty()));
+    Ok(())
+}
+
+pub async fn tells_a_farewell_from_a_silence(ledger: &Ledger) -> Result<()> {
+    use PresenceState::{Alive, Joined, Leaving};
+    let [alive, leaving] = [Alive, Leaving].map(|state| presence("a", &["worker"], state));
+    let online = async || anyhow::Ok(ledger.store.subscribed(&[worker()]).await?.remove(&worker()).unwrap_or_default());
+    ledger.store.see(&[alive.clone(), presence("b", &["worker"], Alive)], at(0)).await?;
+
+    // Silence: gone after three intervals, and back with the next sign of life.
+    assert_eq!(ledger.store.miss(at(30)).await?, 0);
+    ledger.store.see(&[presence("b", &["worker"], Alive)], at(25)).await?;
+    assert_eq!(ledger.store.miss(at(31)).await?, 1);
+    assert_eq!(ledger.store.miss(at(31)).await?, 0);
+    assert_eq!(online().await?, names(&["b"]));
+    assert_eq!(ledger.store.see(std::slice::from_ref(&alive), at(32)).await?.len(), 1, "it is welcomed back");
+    assert_eq!(online().await?, names(&["a", "b"]));
+
+    // A farewell holds against signs of life that come after it, but not against a new process.
+    assert!(ledger.store.see(std::slice::from_ref(&leaving), at(33)).await?.is_empty());
+    assert_eq!(online().await?, names(&["b"]));
+    assert!(ledger.store.see(std::slice::from_ref(&alive), at(34)).await?.is_empty());
+    assert_eq!(online().await?, names(&["b"]));
+    let successor = Presence { instance: Uuid::from_u128(7), session: Uuid::from_u128(8), ..presence("a", &["worker"], Joined) };
+    assert_eq!(ledger.store.see(&[successor], at(35)).await?.len(), 1);
+    assert!(ledger.store.see(&[leaving], at(36)).await?.is_empty());
+    assert_eq!(online().await?, names(&["a", "b"]), "the farewell of the predecessor came late");
+    Ok(())
+}
+
+pub async fn lists_endpoints_by_name(ledger: &Ledger) -> Result<()> {
+    let presences: Vec<Presence> =
+        fleet(700).iter().map(|name| presence(name.as_str(), &["worker", "backup"], PresenceState::Alive)).collect();
+    assert_eq!(ledger.store.see(&presences, at(0)).await?.len(), 700);
+    let gone = Presence { version: "é".repeat(300), ..presence("ep5", &["worker"], PresenceState::Leaving) };
+    ledger.store.see(&[gone], at(9)).await?;
+    let mut expected = fleet(700);
+    expected.sort();
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let page = ledger.store.endpoints(after.as_ref(), 300).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.name.clone());
+        seen.extend(page);
+    }
+    assert_eq!(seen.iter().map(|record| record.name.clone()).collect::<Vec<_>>(), expected);
+    let record = seen.iter().find(|record| record.name == name("ep5")).expect("it is listed");
+    assert_eq!(record.subscriptions, [(backup(), true), (worker(), false)]);
+    assert_eq!((record.last_seen, record.version.chars().count()), (at(9), 255));
+    assert_eq!((seen[0].last_seen, seen[0].version.as_str()), (at(0), "1.0"));
+    Ok(())
+}
+
+pub async fn survives_crossing_presences(ledger: &Ledger) -> Result<()> {
+    let runs = (0..6u64).map(|run| {
+        let store = ledger.store.clone();
+        async move {
+            for round in 0..5 {
+                let mut presences: Vec<Presence> =
+                    fleet(100).iter().map(|name| presence(name.as_str(), &["worker", "backup"], PresenceState::Alive)).collect();
+                fastrand::shuffle(&mut presences);
+                store.see(&presences, at(run + round)).await?;
+                store.miss(at(run + round)).await?;
+            }
+            Ok(())
+        }
+    });
+    together(runs).await?;
+    assert_eq!(ledger.store.subscribed(&[worker()]).await?[&worker()].len(), 100);
+    Ok(())
+}

@@ -1,0 +1,182 @@
+//! Questions that change nothing.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use tasker::domain::{NewTask, TaskEvent, TaskId, TaskStatus, TaskType};
+use tasker::store::{ResponseFilter, Settlement, TaskQuery};
+
+use super::ledger::{Ledger, RETENTION, at, finished, name, names, noon, received, task, tasks, worker};
+
+fn query(limit: u32) -> TaskQuery {
+    TaskQuery { limit, ..TaskQuery::default() }
+}
+
+fn backup() -> TaskType {
+    "backup".parse().expect("a type")
+}
+
+pub async fn finds_by_id_and_by_identifier(ledger: &Ledger) -> Result<()> {
+    let id = ledger.one("a", &["a"]).await?;
+    let by_id = ledger.task(id).await?;
+    let by_identifier = ledger.store.find_by_identifier(&worker(), &"a".parse()?).await?.expect("found");
+    assert_eq!(format!("{by_id:?}"), format!("{by_identifier:?}"));
+    assert!(ledger.store.find(TaskId::new()).await?.is_none());
+    assert!(ledger.store.find_by_identifier(&backup(), &"a".parse()?).await?.is_none());
+    assert!(ledger.store.find_by_identifier(&worker(), &"b".parse()?).await?.is_none());
+    assert!(ledger.store.responses(TaskId::new(), ResponseFilter::All).await?.is_empty());
+    Ok(())
+}
+
+pub async fn lists_newest_first_by_cursor(ledger: &Ledger) -> Result<()> {
+    let batch = tasks(25);
+    ledger.store.accept(&batch, at(10)).await?;
+    ledger.store.accept(&[NewTask { task_type: backup(), ..task("other") }], at(10)).await?;
+    let (mut seen, mut before) = (Vec::new(), None);
+    loop {
+        let page = ledger.store.list(&worker(), &TaskQuery { before, ..query(10) }).await?;
+        assert!(page.len() <= 10);
+        let Some(last) = page.last() else { break };
+        before = Some(last.id);
+        seen.extend(page.iter().map(|task| task.id));
+    }
+    assert_eq!(seen, batch.iter().rev().map(|task| task.id).collect::<Vec<_>>());
+    Ok(())
+}
+
+pub async fn lists_by_filter(ledger: &Ledger) -> Result<()> {
+    let mut batch = tasks(12);
+    for (number, task) in batch.iter_mut().enumerate() {
+        task.start_time = at(u64::try_from(number)? * 10);
+    }
+    let ids = ledger.frozen(&batch, &names(&["a"])).await?;
+    ledger.store.apply(&[received(ids[0], "a"), finished(ids[1], "a", 0), finished(ids[2], "a", 1)], at(1), RETENTION).await?;
+    ledger.store.cancel(ids[3], at(1), RETENTION).await?;
+    let list = async |wanted: TaskQuery| {
+        let tasks = ledger.store.list(&worker(), &wanted).await?;
+        anyhow::Ok(tasks.iter().map(|task| ids.iter().position(|id| *id == task.id).expect("ours")).collect::<Vec<_>>())
+    };
+    let of = |status: &[TaskStatus]| TaskQuery { status: status.to_vec(), ..query(100) };
+    assert_eq!(list(of(&[TaskStatus::Done])).await?, [2, 1]);
+    assert_eq!(list(of(&[TaskStatus::Canceled, TaskStatus::Sent, TaskStatus::Done])).await?, [3, 2, 1, 0]);
+    assert_eq!(list(TaskQuery { limit: 2, ..of(&[TaskStatus::Canceled, TaskStatus::Sent, TaskStatus::Done]) }).await?, [3, 2]);
+    assert_eq!(list(TaskQuery { before: Some(ids[2]), ..of(&[TaskStatus::Done]) }).await?, [1]);
+    let prefix = |text: &str| TaskQuery { identifier_prefix: Some(text.into()), ..query(100) };
+    assert_eq!(list(prefix("task 1")).await?, [11, 10, 1]);
+    assert_eq!(list(prefix("Task 1")).await?, [0; 0]);
+    assert_eq!(list(prefix("task_1")).await?, [0; 0]);
+    assert_eq!(list(prefix("")).await?.len(), 12);
+    assert_eq!(list(TaskQuery { status: vec![TaskStatus::Created], ..prefix("task 1") }).await?, [11, 10]);
+    assert_eq!(list(TaskQuery { since: Some(at(30)), until: Some(at(50)), ..query(100) }).await?, [4, 3]);
+    assert_eq!(list(TaskQuery { since: Some(at(30)), status: vec![TaskStatus::Created], ..query(2) }).await?, [11, 10]);
+    assert_eq!(list(TaskQuery { until: Some(noon()), ..query(100) }).await?, [0; 0]);
+    Ok(())
+}
+
+pub async fn tells_what_is_missing(ledger: &Ledger) -> Result<()> {
+    let first = ledger.one("first", &["c", "b", "B", "a"]).await?;
+    let second = ledger.one("second", &["a", "b"]).await?;
+    let complete = ledger.one("complete", &["a"]).await?;
+    ledger.store.apply(&[received(first, "b"), finished(first, "c", 0), received(complete, "a")], at(1), RETENTION).await?;
+    assert_eq!(ledger.store.missing(first).await?, names(&["B", "a"]));
+    assert_eq!(ledger.store.missing(complete).await?, []);
+    assert_eq!(ledger.store.missing(TaskId::new()).await?, []);
+    let missing = ledger.store.missing_of(&[second, first, complete, first]).await?;
+    assert_eq!(missing.get(&first), Some(&names(&["B", "a"])));
+    assert_eq!(missing.get(&second), Some(&names(&["a", "b"])));
+    assert!(missing.get(&complete).is_none_or(Vec::is_empty));
+    let responses = ledger.store.responses(first, ResponseFilter::Missing).await?;
+    assert_eq!(responses.iter().map(|response| response.endpoint.as_str()).collect::<Vec<_>>(), ["B", "a"]);
+    assert!(ledger.store.missing_of(&[]).await?.is_empty());
+    Ok(())
+}
+
+pub async fn tells_what_is_owed(ledger: &Ledger) -> Result<()> {
+    let ids = ledger.frozen(&tasks(8), &names(&["a", "b"])).await?;
+    let other = NewTask { task_type: backup(), ..task("other") };
+    let other = ledger.frozen(&[other], &names(&["a"])).await?[0];
+    ledger.store.apply(&[received(ids[0], "a"), finished(ids[1], "a", 0), finished(ids[2], "b", 0)], at(1), RETENTION).await?;
+    ledger.store.apply(&[received(ids[3], "a")], at(1), RETENTION).await?;
+    ledger.store.cancel(ids[3], at(2), RETENTION).await?;
+    let expire = Settlement { id: ids[4], event: Some(TaskEvent::Expire), asks: 0, due_at: at(9) };
+    ledger.store.settle(&[expire], at(3), RETENTION).await?;
+    let owed = async |types: &[TaskType], after, limit| {
+        anyhow::Ok(ledger.store.owed_by(&name("a"), types, after, limit).await?.iter().map(|task| task.id).collect::<Vec<_>>())
+    };
+    assert_eq!(owed(&[worker()], None, 100).await?, [ids[0], ids[2], ids[5], ids[6], ids[7]]);
+    assert_eq!(owed(&[worker(), backup()], None, 100).await?, [ids[0], ids[2], ids[5], ids[6], ids[7], other]);
+    assert_eq!(owed(&[worker()], None, 2).await?, [ids[0], ids[2]]);
+    assert_eq!(owed(&[worker()], Some(ids[2]), 2).await?, [ids[5], ids[6]]);
+    assert_eq!(owed(&[backup()], None, 2).await?, [other]);
+    assert_eq!(owed(&[], None, 2).await?, []);
+    assert!(ledger.store.owed_by(&name("A"), &[worker()], None, 100).await?.is_empty());
+    Ok(())
+}
+
+pub async fn counts_open_tasks(ledger: &Ledger) -> Result<()> {
+    assert!(ledger.store.open_tasks().await?.is_empty());
+    let mut batch = tasks(6);
+    for (number, task) in batch.iter_mut().enumerate() {
+        task.start_time = at(u64::try_from(number)?);
+    }
+    let ids = ledger.frozen(&batch, &names(&["a"])).await?;
+    ledger.store.accept(&[NewTask { task_type: backup(), start_time: at(50), ..task("other") }], at(10)).await?;
+    ledger.store.mark_published(&ids[1..4], at(9)).await?;
+    ledger.store.apply(&[finished(ids[1], "a", 0)], at(9), RETENTION).await?;
+    let open = ledger.store.open_tasks().await?;
+    let rows: Vec<_> = open.iter().map(|open| (open.task_type.clone(), open.status, open.count, open.oldest)).collect();
+    let expected =
+        [(backup(), TaskStatus::Created, 1, at(50)), (worker(), TaskStatus::Created, 3, at(0)), (worker(), TaskStatus::Sent, 2, at(2))];
+    assert_eq!(rows, expected);
+    Ok(())
+}
+
+/// Counts rows instead of reading a plan: what a plan promises and what a server does are two things.
+pub async fn reads_by_key_however_much_history_there_is(ledger: &Ledger) -> Result<()> {
+    if ledger.rows_read("task").await?.is_none() {
+        // SQLite counts nothing; its statements name their index, and fail where it does not serve.
+        return Ok(());
+    }
+    let history = tasks(3000);
+    let ids = ledger.frozen(&history, &names(&["a", "b"])).await?;
+    let reports: Vec<_> = ids.iter().flat_map(|id| [finished(*id, "a", 0), finished(*id, "b", 0)]).collect();
+    for reports in reports.chunks(2000) {
+        ledger.store.apply(reports, at(1), RETENTION).await?;
+    }
+    let open = ledger.one("open", &["a", "b"]).await?;
+    let store = &ledger.store;
+    let since = Some(at(0).after(Duration::from_secs(48 * 3600)));
+    let filtered = |status| TaskQuery { status: vec![status], ..query(5) };
+    let measured =
+        async |name: &str, most: u64, read: std::pin::Pin<Box<dyn Future<Output = Result<(), tasker::store::StoreError>> + '_>>| {
+            let rows = async || anyhow::Ok(ledger.rows_read("task").await?.unwrap_or(0) + ledger.rows_read("response").await?.unwrap_or(0));
+            let before = rows().await?;
+            read.await?;
+            let rows = rows().await? - before;
+            anyhow::ensure!(rows <= most, "{name} read {rows} rows");
+            anyhow::ensure!(rows > 0 || most == 1, "{name} read no row: the counter does not count");
+            anyhow::Ok(())
+        };
+    measured("find", 2, Box::pin(async { store.find(open).await.map(drop) })).await?;
+    let identifier = "task 1234".parse()?;
+    measured("find_by_identifier", 2, Box::pin(async { store.find_by_identifier(&worker(), &identifier).await.map(drop) })).await?;
+    measured("claim_due", 10, Box::pin(async { store.claim_due(at(600), at(20), 5).await.map(drop) })).await?;
+    measured("owed_by", 4, Box::pin(async { store.owed_by(&name("a"), &[worker()], None, 5).await.map(drop) })).await?;
+    measured("responses", 4, Box::pin(async { store.responses(open, ResponseFilter::All).await.map(drop) })).await?;
+    measured("missing", 4, Box::pin(async { store.missing(open).await.map(drop) })).await?;
+    measured("list", 12, Box::pin(async { store.list(&worker(), &query(5)).await.map(drop) })).await?;
+    let before = TaskQuery { before: Some(ids[1500]), ..query(5) };
+    measured("list before", 12, Box::pin(async { store.list(&worker(), &before).await.map(drop) })).await?;
+    let done = filtered(TaskStatus::Done);
+    measured("list done", 12, Box::pin(async { store.list(&worker(), &done).await.map(drop) })).await?;
+    let created = filtered(TaskStatus::Created);
+    measured("list created", 4, Box::pin(async { store.list(&worker(), &created).await.map(drop) })).await?;
+    let prefix = TaskQuery { identifier_prefix: Some("task 299".into()), ..query(50) };
+    measured("list prefix", 30, Box::pin(async { store.list(&worker(), &prefix).await.map(drop) })).await?;
+    let since = TaskQuery { since, ..query(5) };
+    measured("list since", 1, Box::pin(async { store.list(&worker(), &since).await.map(drop) })).await?;
+    measured("open_tasks", 8, Box::pin(async { store.open_tasks().await.map(drop) })).await?;
+    let reports = [received(open, "a")];
+    measured("apply", 8, Box::pin(async { store.apply(&reports, at(2), RETENTION).await.map(drop) })).await?;
+    Ok(())
+}

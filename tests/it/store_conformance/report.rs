@@ -1,0 +1,215 @@
+//! What endpoints report.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use tasker::domain::{
+    AttemptError, Counts, EndpointName, NewTask, Report, ReportEvent, ResponseStatus, TaskEvent, TaskId, TaskStatus, json,
+};
+use tasker::store::{Applied, Freeze, ResponseFilter, Settlement};
+
+use super::ledger::{Ledger, RETENTION, at, finished, fleet, name, names, noon, received, report, shared, task, tasks, together};
+
+fn tally(applied: &Applied) -> [u64; 4] {
+    [applied.changed, applied.repeated, applied.adopted, applied.unknown]
+}
+
+pub async fn moves_rows_counts_and_task(ledger: &Ledger) -> Result<()> {
+    let id = ledger.one("a", &["a", "b"]).await?;
+    let applied = ledger.store.apply(&[received(id, "a")], at(1), RETENTION).await?;
+    assert_eq!((tally(&applied), applied.moved), ([1, 0, 0, 0], vec![(id, TaskStatus::Sent)]));
+    let applied = ledger.store.apply(&[finished(id, "a", 0)], at(2), RETENTION).await?;
+    assert_eq!((tally(&applied), applied.moved), ([1, 0, 0, 0], vec![]));
+    // Finished without a word before: it was received all the same.
+    let applied = ledger.store.apply(&[finished(id, "b", 32)], at(3), RETENTION).await?;
+    assert_eq!((tally(&applied), applied.moved), ([1, 0, 0, 0], vec![(id, TaskStatus::Done)]));
+    let task = ledger.task(id).await?;
+    assert_eq!(task.counts, Counts { expected: 2, received: 2, finished: 2, failed: 1, canceled: 0, expired: 0 });
+    assert_eq!((task.status, task.finished_at), (TaskStatus::Done, Some(at(3))));
+    let failed = ledger.store.responses(id, ResponseFilter::Failed).await?;
+    assert_eq!(failed.len(), 1);
+    assert_eq!((&failed[0].endpoint, failed[0].status, failed[0].errnr), (&name("b"), ResponseStatus::Finished, Some(32)));
+    assert_eq!((failed[0].start_time, failed[0].last_modified_time), (Some(at(3)), at(3)));
+    let all = ledger.store.responses(id, ResponseFilter::All).await?;
+    assert_eq!((all[0].start_time, all[0].last_modified_time), (Some(at(1)), at(2)));
+
+    // Kept for its retention, and due to be forgotten then.
+    assert!(ledger.store.claim_due(at(4000), at(5000), 10).await?.is_empty());
+    assert_eq!(ledger.store.claim_due(at(3).after(RETENTION), at(5000).after(RETENTION), 10).await?.len(), 1);
+    Ok(())
+}
+
+pub async fn ignores_repeats_and_stragglers(ledger: &Ledger) -> Result<()> {
+    let id = ledger.one("a", &["a", "b"]).await?;
+    let batch =
+        [finished(id, "a", 5), received(id, "a"), finished(id, "a", 0), report(id, "a", ReportEvent::Canceled), finished(id, "a", 5)];
+    assert_eq!(tally(&ledger.store.apply(&batch, at(1), RETENTION).await?), [1, 4, 0, 0]);
+    assert_eq!(tally(&ledger.store.apply(&batch, at(2), RETENTION).await?), [0, 5, 0, 0]);
+    let counts = Counts { expected: 2, received: 1, finished: 1, failed: 1, ..Counts::default() };
+    assert_eq!(ledger.task(id).await?.counts, counts);
+    let responses = ledger.store.responses(id, ResponseFilter::All).await?;
+    assert_eq!((responses[0].errnr, responses[0].last_modified_time), (Some(5), at(1)));
+    let progress = |percent| report(id, "b", ReportEvent::Progress { percent });
+    for (percent, tally_, shown) in [(40, [1, 0, 0, 0], 40), (40, [0, 1, 0, 0], 40), (20, [0, 1, 0, 0], 40), (250, [1, 0, 0, 0], 100)] {
+        assert_eq!(tally(&ledger.store.apply(&[progress(percent)], at(3), RETENTION).await?), tally_, "{percent}");
+        assert_eq!(ledger.store.responses(id, ResponseFilter::All).await?[1].progress, Some(shown));
+    }
+    assert_eq!(ledger.task(id).await?.counts.received, 2);
+    assert_eq!(tally(&ledger.store.apply(&[], at(4), RETENTION).await?), [0; 4]);
+    Ok(())
+}
+
+/// Applies reports in batches by several processes at once and sums up.
+async fn apply_crossing(ledger: &Ledger, mut reports: Vec<Report>, size: usize) -> Result<(Vec<(TaskId, TaskStatus)>, [u64; 4])> {
+    fastrand::shuffle(&mut reports);
+    let stores = [ledger.store.clone(), ledger.another()?];
+    let batches = shared(reports.chunks(size).map(<[Report]>::to_vec).collect::<Vec<_>>());
+    let runs = (0..8).map(|run| {
+        let (store, batches) = (stores[run % 2].clone(), batches.clone());
+        async move {
+            let (mut moved, mut sum) = (Vec::new(), [0; 4]);
+            for batch in batches.iter().skip(run).step_by(8) {
+                let applied = store.apply(batch, at(1), RETENTION).await?;
+                sum.iter_mut().zip(tally(&applied)).for_each(|(sum, number)| *sum += number);
+                moved.extend(applied.moved);
+            }
+            Ok((moved, sum))
+        }
+    });
+    let (mut moved, mut sum) = (Vec::new(), [0; 4]);
+    for (some, numbers) in together(runs).await? {
+        moved.extend(some);
+        sum.iter_mut().zip(numbers).for_each(|(sum, number)| *sum += number);
+    }
+    stores[1].close().await;
+    Ok((moved, sum))
+}
+
+pub async fn counts_exactly_with_several_appliers_of_one_task(ledger: &Ledger) -> Result<()> {
+    let endpoints = fleet(600);
+    let id = ledger.frozen(&[task("one")], &endpoints).await?[0];
+    let mut reports = Vec::new();
+    for (number, endpoint) in endpoints.iter().enumerate() {
+        let errnr = i32::from(number % 5 == 0);
+        reports.extend([received(id, endpoint.as_str()), finished(id, endpoint.as_str(), errnr), finished(id, endpoint.as_str(), errnr)]);
+    }
+    let (moved, [changed, repeated, adopted, unknown]) = apply_crossing(ledger, reports, 70).await?;
+    assert_eq!((changed + repeated, adopted, unknown), (1800, 0, 0));
+    assert!((600..=1200).contains(&changed), "{changed}");
+    assert_eq!(moved.iter().filter(|(_, status)| *status == TaskStatus::Done).count(), 1, "it ends once");
+    assert_eq!(ledger.task(id).await?.counts, Counts { expected: 600, received: 600, finished: 600, failed: 120, ..Counts::default() });
+    Ok(())
+}
+
+pub async fn counts_exactly_with_reports_of_many_tasks_crossing(ledger: &Ledger) -> Result<()> {
+    let endpoints = fleet(25);
+    let ids = ledger.frozen(&tasks(25), &endpoints).await?;
+    let mut reports = Vec::new();
+    for id in &ids {
+        for endpoint in &endpoints {
+            reports.extend([received(*id, endpoint.as_str()), finished(*id, endpoint.as_str(), 0), received(*id, endpoint.as_str())]);
+        }
+    }
+    let (moved, [changed, repeated, ..]) = apply_crossing(ledger, reports, 100).await?;
+    assert_eq!(changed + repeated, 25 * 25 * 3);
+    assert_eq!(moved.iter().filter(|(_, status)| *status == TaskStatus::Done).count(), 25);
+    for id in ids {
+        let task = ledger.task(id).await?;
+        let counts = Counts { expected: 25, received: 25, finished: 25, ..Counts::default() };
+        assert_eq!((task.status, task.counts), (TaskStatus::Done, counts));
+    }
+    Ok(())
+}
+
+pub async fn adopts_only_into_open_frozen_tasks_without_list(ledger: &Ledger) -> Result<()> {
+    let open = ledger.one("open", &["a"]).await?;
+    let listed = ledger.one_listed("listed", &["a"]).await?;
+    let unfrozen = task("unfrozen");
+    ledger.store.accept(std::slice::from_ref(&unfrozen), at(10)).await?;
+    let ended = ledger.one("ended", &["a"]).await?;
+    ledger.store.apply(&[finished(ended, "a", 0)], at(1), RETENTION).await?;
+    let nobody = ledger.one("nobody", &[]).await?;
+
+    let reports = [listed, unfrozen.id, ended, TaskId::new()].map(|id| received(id, "late"));
+    assert_eq!(tally(&ledger.store.apply(&reports, at(2), RETENTION).await?), [0, 0, 0, 4]);
+    // The last expected one and an unexpected one in the same batch: both count, whichever comes first.
+    let applied = ledger.store.apply(&[finished(open, "a", 0), received(open, "late"), received(open, "late")], at(3), RETENTION).await?;
+    assert_eq!((tally(&applied), applied.moved), ([1, 1, 1, 0], vec![(open, TaskStatus::Sent)]));
+    let counts = Counts { expected: 2, received: 2, finished: 1, ..Counts::default() };
+    assert_eq!(ledger.task(open).await?.counts, counts);
+    let applied = ledger.store.apply(&[finished(open, "late", 0)], at(4), RETENTION).await?;
+    assert_eq!((tally(&applied), applied.moved), ([1, 0, 0, 0], vec![(open, TaskStatus::Done)]));
+    let applied = ledger.store.apply(&[finished(nobody, "late", 3)], at(4), RETENTION).await?;
+    assert_eq!((tally(&applied), applied.moved), ([0, 0, 1, 0], vec![(nobody, TaskStatus::Done)]));
+    assert_eq!(ledger.task(nobody).await?.counts, Counts { expected: 1, received: 1, finished: 1, failed: 1, ..Counts::default() });
+    Ok(())
+}
+
+pub async fn leaves_a_cancelled_task_cancelled(ledger: &Ledger) -> Result<()> {
+    let id = ledger.one("a", &["a", "b", "c"]).await?;
+    ledger.store.apply(&[received(id, "a"), received(id, "b")], at(1), RETENTION).await?;
+    ledger.store.cancel(id, at(2), RETENTION).await?;
+    let late = [finished(id, "a", 0), report(id, "b", ReportEvent::Canceled), finished(id, "c", 0), received(id, "d")];
+    let applied = ledger.store.apply(&late, at(3), RETENTION).await?;
+    assert_eq!((tally(&applied), applied.moved), ([2, 1, 0, 1], vec![]));
+    let task = ledger.task(id).await?;
+    assert_eq!((task.status, task.finished_at), (TaskStatus::Canceled, Some(at(2))));
+    assert_eq!(task.counts, Counts { expected: 3, received: 2, finished: 1, failed: 0, canceled: 2, expired: 0 });
+    // With the last row closed there is nothing left to give up: next it is forgotten.
+    assert!(ledger.store.claim_due(at(7200), at(9000), 10).await?.is_empty());
+    assert_eq!(ledger.store.claim_due(at(2).after(RETENTION), at(3).after(RETENTION), 10).await?.len(), 1);
+    Ok(())
+}
+
+pub async fn leaves_an_expired_task_expired(ledger: &Ledger) -> Result<()> {
+    let id = ledger.one("a", &["a", "b"]).await?;
+    ledger.store.apply(&[received(id, "a")], at(1), RETENTION).await?;
+    let expire = Settlement { id, event: Some(TaskEvent::Expire), asks: 1, due_at: at(9999) };
+    ledger.store.settle(&[expire], at(3600), RETENTION).await?;
+    let applied = ledger.store.apply(&[finished(id, "a", 0), received(id, "b"), received(id, "c")], at(3601), RETENTION).await?;
+    assert_eq!(tally(&applied), [0, 2, 0, 1]);
+    let task = ledger.task(id).await?;
+    assert_eq!(task.status, TaskStatus::Expired);
+    assert_eq!(task.counts, Counts { expected: 2, received: 1, finished: 0, failed: 0, canceled: 0, expired: 2 });
+    Ok(())
+}
+
+pub async fn keeps_what_an_endpoint_says(ledger: &Ledger) -> Result<()> {
+    let endpoints: Vec<EndpointName> = fleet(40);
+    let tasks = [NewTask { endpoints: endpoints.clone(), ..task("a") }];
+    ledger.store.accept(&tasks, at(10)).await?;
+    let id = tasks[0].id;
+    ledger.store.freeze(&[Freeze { id, expected: endpoints.clone() }], noon()).await?;
+    let attempts = vec![AttemptError { attempt: 1, errnr: -7, errmsg: "too 😀 soon\n'\"\\".into() }];
+    // Together more than one statement holds.
+    let payload = json(&"é😀".repeat(50_000));
+    let reports: Vec<Report> = endpoints
+        .iter()
+        .map(|endpoint| {
+            let event = ReportEvent::Finished {
+                errnr: i32::MIN,
+                errmsg: "Ärger\0\n".into(),
+                payload: Some(payload.clone()),
+                attempt: 2,
+                attempts: attempts.clone(),
+                log: Some("last line 😀".into()),
+            };
+            report(id, endpoint.as_str(), event)
+        })
+        .collect();
+    let applied = ledger.store.apply(&reports, at(1).after(Duration::from_micros(123_456)), RETENTION).await?;
+    assert_eq!((tally(&applied), applied.moved), ([40, 0, 0, 0], vec![(id, TaskStatus::Done)]));
+    let responses = ledger.store.responses(id, ResponseFilter::All).await?;
+    let mut sorted = names(&[]);
+    sorted.extend(endpoints);
+    sorted.sort();
+    assert_eq!(responses.iter().map(|response| response.endpoint.clone()).collect::<Vec<_>>(), sorted);
+    for response in responses {
+        assert_eq!((response.task_id, response.status, response.errnr), (id, ResponseStatus::Finished, Some(i32::MIN)));
+        assert_eq!((response.errmsg.as_str(), response.attempt, &response.attempts), ("Ärger\0\n", 2, &attempts));
+        assert_eq!(response.payload.map(|json| json.get().to_owned()).as_deref(), Some(payload.get()));
+        assert_eq!(response.log.as_deref(), Some("last line 😀"));
+        assert_eq!(response.start_time, Some(at(1).after(Duration::from_micros(123_456))));
+    }
+    Ok(())
+}
