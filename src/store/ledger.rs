@@ -246,3 +246,209 @@ pub(super) fn grouped(changes: Vec<(TaskId, TaskChange)>) -> Vec<(TaskChange, Ve
     groups.sort_unstable_by(|(_, a), (_, b)| a.first().cmp(&b.first()));
     groups
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::json;
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    const NOW: Timestamp = Timestamp::from_micros(1_000_000);
+    const RETENTION: Duration = Duration::from_secs(60);
+
+    fn task(status: TaskStatus, counts: Counts) -> TaskState {
+        let expires_at = NOW.after(Duration::from_secs(10));
+        TaskState { status, counts, frozen: true, listed: false, expires_at, finished_at: status.is_final().then_some(NOW) }
+    }
+
+    fn names(count: u8) -> Vec<EndpointName> {
+        (0..count).map(|number| format!("ep{number}").parse().expect("a name")).collect()
+    }
+
+    fn event() -> impl Strategy<Value = ReportEvent> {
+        prop_oneof![
+            Just(ReportEvent::Received),
+            (0u8..200).prop_map(|percent| ReportEvent::Progress { percent }),
+            (0i32..2).prop_map(|errnr| ReportEvent::Finished {
+                errnr,
+                errmsg: String::new(),
+                payload: Some(json(&errnr)),
+                attempt: 1,
+                attempts: Vec::new(),
+                log: None
+            }),
+            Just(ReportEvent::Canceled),
+        ]
+    }
+
+    /// A ledger in memory: what the databases do with what is answered here.
+    struct Model {
+        id: TaskId,
+        task: TaskState,
+        rows: HashMap<(TaskId, EndpointName), RowState>,
+        failed: u32,
+    }
+
+    impl Model {
+        fn new(expected: u8, listed: bool) -> Self {
+            let id = TaskId(Uuid::nil());
+            let rows = names(expected).into_iter().map(|name| ((id, name), RowState::EXPECTED)).collect();
+            let task = TaskState { listed, ..task(TaskStatus::Sent, Counts { expected: expected.into(), ..Counts::default() }) };
+            Self { id, task, rows, failed: 0 }
+        }
+
+        fn write(&mut self, change: &TaskChange) {
+            assert_eq!(change.from, self.task.status, "the guard");
+            self.task.status = change.to;
+            self.task.counts = counts_of(change.counts);
+            self.task.finished_at = self.task.finished_at.or(change.finished_at);
+        }
+
+        fn apply(&mut self, reports: &[Report]) -> [u64; 4] {
+            let tasks = HashMap::from([(self.id, self.task.clone())]);
+            let folded = fold(&tasks, &self.rows, reports, NOW, RETENTION);
+            for ((id, endpoint), change) in folded.rows {
+                let key = (id, endpoint.clone());
+                if let Some(ReportEvent::Finished { errnr, .. }) = change.answer {
+                    self.failed += u32::from(*errnr != 0);
+                }
+                self.rows.insert(key, change.row);
+            }
+            for (_, change) in &folded.tasks {
+                self.write(change);
+            }
+            let Applied { changed, repeated, adopted, unknown, .. } = folded.applied;
+            [changed, repeated, adopted, unknown]
+        }
+
+        fn settle(&mut self, event: TaskEvent) {
+            let settlement = Settlement { id: self.id, event: Some(event), asks: 0, due_at: NOW };
+            let (change, give_up) = self.task.settle(&settlement, NOW, RETENTION);
+            if give_up {
+                self.close(|_| true, ResponseStatus::Expired);
+            }
+            self.write(&change);
+        }
+
+        fn cancel(&mut self) {
+            let waiting = self.rows.values().filter(|row| row.status == ResponseStatus::Expected).count();
+            if let Ok(Some(change)) = self.task.cancel(u32::try_from(waiting).expect("few"), NOW, RETENTION) {
+                self.close(|status| status == ResponseStatus::Expected, ResponseStatus::Canceled);
+                self.write(&change);
+            }
+        }
+
+        fn close(&mut self, which: impl Fn(ResponseStatus) -> bool, to: ResponseStatus) {
+            for row in self.rows.values_mut().filter(|row| !row.status.is_final() && which(row.status)) {
+                row.status = to;
+            }
+        }
+
+        /// The counts as the rows say.
+        fn counted(&self) -> Counts {
+            let of = |status| u32::try_from(self.rows.values().filter(|row| row.status == status).count()).expect("few");
+            Counts {
+                expected: u32::try_from(self.rows.len()).expect("few"),
+                received: u32::try_from(self.rows.values().filter(|row| row.start_time.is_some()).count()).expect("few"),
+                finished: of(ResponseStatus::Finished),
+                failed: self.failed,
+                canceled: of(ResponseStatus::Canceled),
+                expired: of(ResponseStatus::Expired),
+            }
+        }
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Reports(Vec<(u8, ReportEvent)>),
+        Settle(TaskEvent),
+        Cancel,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let settle = prop_oneof![Just(TaskEvent::Published), Just(TaskEvent::ReceiveDeadline), Just(TaskEvent::Expire)];
+        prop_oneof![
+            8 => proptest::collection::vec((0u8..8, event()), 0..12).prop_map(Step::Reports),
+            2 => settle.prop_map(Step::Settle),
+            1 => Just(Step::Cancel),
+        ]
+    }
+
+    fn reports(id: TaskId, events: &[(u8, ReportEvent)]) -> Vec<Report> {
+        let names = names(8);
+        let report = |(endpoint, event): &(u8, ReportEvent)| Report {
+            task_id: id,
+            task_type: "worker".parse().expect("a type"),
+            endpoint: names[usize::from(*endpoint)].clone(),
+            instance: Uuid::nil(),
+            event: event.clone(),
+        };
+        events.iter().map(report).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn counts_are_what_the_rows_say(expected in 0u8..6, listed: bool, steps in proptest::collection::vec(step(), 0..12)) {
+            let mut model = Model::new(expected, listed);
+            for step in steps {
+                let was = model.task.status;
+                match step {
+                    Step::Reports(events) => {
+                        let tally = model.apply(&reports(model.id, &events));
+                        prop_assert_eq!(tally.iter().sum::<u64>(), events.len() as u64, "each report is one of the four");
+                    }
+                    Step::Settle(event) => model.settle(event),
+                    Step::Cancel => model.cancel(),
+                }
+                prop_assert_eq!(model.task.counts, model.counted());
+                let open = model.rows.values().filter(|row| !row.status.is_final()).count();
+                prop_assert_eq!(model.task.counts.open() as usize, open);
+                prop_assert!(!was.is_final() || model.task.status == was, "an end is an end");
+                prop_assert!(!listed || model.rows.len() == usize::from(expected), "a list never grows");
+            }
+        }
+
+        #[test]
+        fn batches_do_not_matter(expected in 1u8..6, events in proptest::collection::vec((0u8..8, event()), 0..30), size in 1usize..30) {
+            let (mut whole, mut pieces) = (Model::new(expected, true), Model::new(expected, true));
+            let reports = reports(whole.id, &events);
+            let at_once = whole.apply(&reports);
+            let mut in_pieces = [0; 4];
+            for piece in reports.chunks(size) {
+                in_pieces.iter_mut().zip(pieces.apply(piece)).for_each(|(sum, number)| *sum += number);
+            }
+            prop_assert_eq!(at_once, in_pieces);
+            prop_assert_eq!(whole.task.counts, pieces.task.counts);
+            prop_assert_eq!(whole.task.status, pieces.task.status);
+            prop_assert_eq!(whole.apply(&reports)[0], 0, "a repeat changes nothing");
+        }
+    }
+
+    #[test]
+    fn tells_when_to_look_at_what_has_ended() {
+        let running = Counts { expected: 2, received: 2, finished: 1, ..Counts::default() };
+        let sent = task(TaskStatus::Sent, running);
+        let cancelled = sent.cancel(0, NOW, RETENTION).expect("it is open").expect("it is new");
+        assert_eq!((cancelled.due_at, cancelled.finished_at), (Some(sent.expires_at), Some(NOW)), "a row is open");
+        let done = sent.after(TaskEvent::Progress, &Counts { finished: 2, ..running }, NOW, RETENTION);
+        assert_eq!((done.to, done.due_at), (TaskStatus::Done, Some(NOW.after(RETENTION))));
+        let open = Settlement { id: TaskId::new(), event: None, asks: 4, due_at: NOW.after(Duration::from_secs(3)) };
+        let (kept, give_up) = sent.settle(&open, NOW, RETENTION);
+        assert_eq!((kept.to, kept.due_at, kept.asks, give_up), (TaskStatus::Sent, Some(open.due_at), Some(4), false));
+        // Never in the past, or it would be claimed without end.
+        let late = Settlement { due_at: NOW.after(Duration::from_secs(99)), ..open };
+        let (kept, _) = task(TaskStatus::Canceled, running).settle(&late, NOW, RETENTION);
+        assert_eq!(kept.due_at, Some(late.due_at));
+        assert!(task(TaskStatus::Done, running).cancel(0, NOW, RETENTION).is_err());
+    }
+
+    #[test]
+    fn groups_by_identical_change() {
+        let kept = task(TaskStatus::Sent, Counts::default()).kept();
+        let other = TaskChange { asks: Some(1), ..kept.clone() };
+        let ids: Vec<TaskId> = (0..4).map(|_| TaskId::new()).collect();
+        let changes = vec![(ids[3], kept.clone()), (ids[1], other.clone()), (ids[0], kept.clone()), (ids[2], kept.clone())];
+        assert_eq!(grouped(changes), [(kept, vec![ids[0], ids[2], ids[3]]), (other, vec![ids[1]])]);
+    }
+}
