@@ -9,8 +9,15 @@ pub(super) const WIDE_ROWS: usize = 256;
 pub(super) const NARROW_ROWS: usize = 1024;
 /// Keys in one `IN` list at most.
 pub(super) const KEYS: usize = 512;
+/// Responses touched in one transaction at most, unless a single task has more: longer ones hold up everybody.
+pub(super) const ROWS: usize = 20_000;
 /// Bytes in one statement at most; a quarter of the smallest packet limit a server of ours comes with.
 pub(super) const BYTES: usize = 4 << 20;
+
+/// A count of rows as a number to add up.
+pub(super) fn rows(count: u32) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
 
 /// Cuts rows into runs of at most `rows` rows and about [`BYTES`] bytes; a row that is longer goes alone.
 pub(super) fn runs<T>(items: &[T], rows: usize, bytes: impl Fn(&T) -> usize) -> Vec<&[T]> {

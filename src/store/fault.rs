@@ -69,6 +69,9 @@ where
                     tokio::time::sleep(PAUSE.jittered(tries)).await;
                     tries += 1;
                 }
+                Fault::Sql(error @ (sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_))) => {
+                    return Err(StoreError::Corrupt { reason: error.to_string() });
+                }
                 Fault::Sql(error) => return Err(StoreError::Statement { reason: error.to_string() }),
             }
         }

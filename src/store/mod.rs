@@ -237,11 +237,12 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn accept(&self, tasks: &[NewTask], due_at: Timestamp) -> Result<Vec<Accepted>>;
 
     /// Freezes the expected sets of tasks whose set is not frozen yet: writes the rows, `EXPECTED`, and the count. Answers
-    /// the ids frozen by *this* call; a task that is final, gone or frozen already is left out.
+    /// the ids frozen by *this* call; a task that is final, gone or frozen already is left out. Large calls take several
+    /// transactions; after an error some may be frozen, and are found as due when their lease runs out.
     async fn freeze(&self, sets: &[Freeze], now: Timestamp) -> Result<Vec<TaskId>>;
 
     /// Notes that the broker has confirmed these tasks: `CREATED` becomes `SENT`, due at its receive deadline; tasks that
-    /// have moved on are left alone. Returns how many became `SENT`.
+    /// have moved on keep their status and learn when they were published. Returns how many became `SENT`.
     async fn mark_published(&self, ids: &[TaskId], now: Timestamp) -> Result<u64>;
 
     /// Claims tasks that are due, oldest first, by moving their due time to `lease_until`; rows locked by others are
@@ -255,7 +256,7 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Removes final tasks with their responses.
     async fn forget(&self, ids: &[TaskId]) -> Result<u64>;
 
-    /// Endpoints that must answer a task and have not received it, by name.
+    /// Endpoints that must answer a task and have not received it, by name; of an ended task those that never did.
     async fn missing(&self, id: TaskId) -> Result<Vec<EndpointName>>;
 
     /// Missing endpoints of several tasks at once.
@@ -270,7 +271,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// the fanout, so it *was* subscribed; a report about a task with a list never is.
     async fn apply(&self, reports: &[Report], now: Timestamp, retention: Duration) -> Result<Applied>;
 
-    /// Cancels a task: the row first, whoever runs it is told by the caller. `None` when there is no such task.
+    /// Cancels a task: the row first, whoever runs it is told by the caller. Responses nobody has received are withdrawn at
+    /// once; those that were received stay open until their endpoints report. `None` when there is no such task.
     async fn cancel(&self, id: TaskId, now: Timestamp, retention: Duration) -> Result<Option<CancelOutcome>>;
 
     /// The task of this type with this identifier, by unique key.
@@ -285,8 +287,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Tasks of a type, newest first.
     async fn list(&self, task_type: &TaskType, query: &TaskQuery) -> Result<Vec<Task>>;
 
-    /// Notes who is there. Returns the endpoints that were not subscribed before, or have a new session: they must be
-    /// welcomed and asked for what they owe.
+    /// Notes who is there. Returns the endpoints that were not subscribed before, or have a new session, or still say
+    /// `Joined` since no welcome has reached them: they must be welcomed and asked for what they owe.
     async fn see(&self, presences: &[Presence], now: Timestamp) -> Result<Vec<Presence>>;
 
     /// Marks subscriptions as gone whose presence is overdue. Called only by a process that has itself been collecting

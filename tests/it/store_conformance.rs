@@ -7,6 +7,7 @@ mod report;
 mod schema;
 mod settle;
 mod submit;
+mod trouble;
 
 /// Makes a test on MariaDB and one on SQLite of each case.
 macro_rules! conformance {
@@ -80,4 +81,10 @@ conformance! {
         goes_down_and_up_again,
         resets_everything,
         tells_the_time;
+    trouble:
+        outlives_callers_that_go_away,
+        outlives_deadlocks,
+        outlives_long_locks,
+        outlives_lost_connections,
+        reports_a_row_it_cannot_read;
 }

@@ -54,11 +54,16 @@ impl Store for SqliteStore {
     }
 
     async fn freeze(&self, sets: &[Freeze], now: Timestamp) -> Result<Vec<TaskId>> {
-        if sets.is_empty() {
-            return Ok(Vec::new());
+        let mut rest = sets.to_vec();
+        rest.sort_by_key(|set| set.id);
+        let mut frozen = Vec::new();
+        while !rest.is_empty() {
+            let batch: Arc<[Freeze]> = rest.as_slice().into();
+            let (some, done) = self.transact(move |conn| submit::freeze(conn, batch.clone(), now).boxed()).await?;
+            frozen.extend(some);
+            rest.drain(..done);
         }
-        let sets: Arc<[Freeze]> = sets.into();
-        self.transact(move |conn| submit::freeze(conn, sets.clone(), now).boxed()).await
+        Ok(frozen)
     }
 
     async fn mark_published(&self, ids: &[TaskId], now: Timestamp) -> Result<u64> {

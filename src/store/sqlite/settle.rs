@@ -10,9 +10,6 @@ use crate::domain::{EndpointName, ResponseStatus, TaskId, TaskStatus, Timestamp}
 use crate::store::fault::Fault;
 use crate::store::{CancelOutcome, DueTask, Settlement, batch, columns};
 
-/// Responses touched in one transaction at most, unless a single task has more.
-const ROWS: u64 = 20_000;
-
 pub(super) async fn claim_due(
     conn: &mut SqliteConnection,
     now: Timestamp,
@@ -55,8 +52,8 @@ pub(super) async fn settle(
             continue;
         };
         let (change, give_up) = task.settle(settlement, now, retention);
-        let open = if give_up { u64::from(task.counts.open()) } else { 0 };
-        if rows > 0 && rows + open > ROWS {
+        let open = if give_up { batch::rows(task.counts.open()) } else { 0 };
+        if rows > 0 && rows + open > batch::ROWS {
             break;
         }
         rows += open;
@@ -119,8 +116,8 @@ pub(super) async fn forget(conn: &mut SqliteConnection, ids: Arc<[TaskId]>) -> R
     let (mut finals, mut rows, mut done) = (Vec::new(), 0, 0);
     for id in ids {
         if let Some(task) = tasks.get(id).filter(|task| task.status.is_final()) {
-            let expected = u64::from(task.counts.expected);
-            if rows > 0 && rows + expected > ROWS {
+            let expected = batch::rows(task.counts.expected);
+            if rows > 0 && rows + expected > batch::ROWS {
                 break;
             }
             rows += expected;

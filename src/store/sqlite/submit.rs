@@ -1,6 +1,6 @@
 //! From a submission to the broker's confirm: accept, freeze, mark as published.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use sqlx::{Row, SqliteConnection};
@@ -71,19 +71,26 @@ fn weight(task: &&NewTask) -> usize {
     256 + task.identifier.as_str().len() + task.payload.get().len() + endpoints
 }
 
-pub(super) async fn freeze(conn: &mut SqliteConnection, sets: Arc<[Freeze]>, now: Timestamp) -> Result<Vec<TaskId>, Fault> {
-    let sets: BTreeMap<TaskId, &Freeze> = sets.iter().map(|set| (set.id, set)).collect();
-    let ids: Vec<TaskId> = sets.keys().copied().collect();
+/// Freezes as many as one transaction should; says which, and how many are done.
+pub(super) async fn freeze(conn: &mut SqliteConnection, sets: Arc<[Freeze]>, now: Timestamp) -> Result<(Vec<TaskId>, usize), Fault> {
+    let sets = &sets[..sets.len().min(batch::KEYS)];
+    let mut ids: Vec<TaskId> = sets.iter().map(|set| set.id).collect();
+    ids.dedup();
     let tasks = lock(conn, &ids).await?;
-    let (mut changes, mut rows) = (Vec::new(), Vec::new());
-    for (id, set) in sets {
+    let (mut changes, mut rows, mut done) = (Vec::new(), Vec::new(), 0);
+    for same in sets.chunk_by(|a, b| a.id == b.id) {
+        let Some(set) = same.first() else { continue };
         let mut expected: Vec<&EndpointName> = set.expected.iter().collect();
         expected.sort_unstable();
         expected.dedup();
+        if !rows.is_empty() && rows.len() + expected.len() > batch::ROWS {
+            break;
+        }
+        done += same.len();
         let number = u32::try_from(expected.len()).unwrap_or(u32::MAX);
-        if let Some(change) = tasks.get(&id).and_then(|task| task.freeze(number, now)) {
-            changes.push((id, change));
-            rows.extend(expected.into_iter().map(|endpoint| (id, endpoint)));
+        if let Some(change) = tasks.get(&set.id).and_then(|task| task.freeze(number, now)) {
+            changes.push((set.id, change));
+            rows.extend(expected.into_iter().map(|endpoint| (set.id, endpoint)));
         }
     }
     for run in rows.chunks(batch::NARROW_ROWS) {
@@ -99,7 +106,7 @@ pub(super) async fn freeze(conn: &mut SqliteConnection, sets: Arc<[Freeze]>, now
     }
     let frozen = changes.iter().map(|(id, _)| *id).collect();
     write_tasks(conn, changes).await?;
-    Ok(frozen)
+    Ok((frozen, done))
 }
 
 pub(super) async fn mark_published(conn: &mut SqliteConnection, ids: Arc<[TaskId]>, now: Timestamp) -> Result<u64, Fault> {

@@ -149,6 +149,8 @@ pub async fn freezes_a_fleet(ledger: &Ledger) -> Result<()> {
     let id = ledger.frozen(&[task("fleet")], &fleet(10_000)).await?[0];
     assert_eq!(ledger.task(id).await?.counts, Counts { expected: 10_000, ..Counts::default() });
     assert_eq!(ledger.store.missing(id).await?.len(), 10_000);
+    // More rows than one transaction should hold.
+    ledger.frozen(&tasks(7), &fleet(7000)).await?;
     Ok(())
 }
 
