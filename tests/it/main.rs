@@ -2,6 +2,7 @@
 
 mod api_openapi;
 mod broker_conformance;
+mod broker_provision;
 mod cli;
 mod config;
 mod dependencies;

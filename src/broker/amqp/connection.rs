@@ -13,9 +13,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
+use lapin::protocol::AMQPSoftError;
 use lapin::tcp::{AsyncTcpStream, OwnedTLSConfig};
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
-use lapin::{Channel, Connection, ConnectionProperties, Event};
+use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, Event};
 use tokio::sync::watch;
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -55,6 +56,12 @@ impl LinkError {
     pub(super) fn is_refusal(&self) -> bool {
         matches!(self, Self::Amqp { source, .. } if source.is_amqp_soft_error())
     }
+
+    /// Whether somebody else has the queue, or we may not have it.
+    pub(super) fn is_access_refused(&self) -> bool {
+        let refused = AMQPSoftError::ACCESSREFUSED.get_id();
+        matches!(self, Self::Amqp { source, .. } if matches!(source.kind(), ErrorKind::ProtocolError(error) if error.get_id() == refused))
+    }
 }
 
 /// Waits for an answer of the broker, but not for ever.
@@ -91,7 +98,7 @@ impl fmt::Display for Purpose {
 /// The present connection, declared and ready.
 pub(super) struct Session {
     connection: Connection,
-    socket: Option<TcpStream>,
+    _socket: Socket,
     broken: CancellationToken,
     purpose: Purpose,
     safe_url: String,
@@ -153,22 +160,44 @@ impl Session {
         }
     }
 
+    /// Says goodbye where there is somebody to say it to.
     pub(super) async fn end(&self) {
-        if self.connection.status().connected() {
-            let goodbye = self.connection.close(200, "closing".into());
-            if !matches!(timeout(CLOSE_TIME, goodbye).await, Ok(Ok(()))) {
-                warn!(broker = %self.safe_url, purpose = %self.purpose, "the broker did not answer the goodbye");
-            }
+        if !self.connection.status().connected() {
+            return;
         }
-        shut(self.socket.as_ref());
+        let failed = match timeout(CLOSE_TIME, self.connection.close(200, "closing".into())).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer".to_owned(),
+        };
+        info!(broker = %self.safe_url, purpose = %self.purpose, "left the broker without a goodbye: {failed}");
     }
 }
 
-/// Ends the library's thread for this connection, whatever state it is in: it leaves when its socket does.
-fn shut(socket: Option<&TcpStream>) {
-    if let Some(socket) = socket {
-        // An error means that the other side was faster.
-        let _ = socket.shutdown(Shutdown::Both);
+/// A second hold on a connection's socket, which is shut when this is dropped. The library's thread for a connection, even
+/// one that is only being made, leaves when its socket does; without this a port that accepts and stays silent would
+/// collect a thread and a socket with each attempt.
+#[derive(Clone, Default)]
+struct Slot(Arc<Mutex<Option<TcpStream>>>);
+
+struct Socket(Slot);
+
+impl Slot {
+    fn take(&self) -> Option<TcpStream> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn keep(&self, socket: TcpStream) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(socket);
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if let Some(socket) = self.0.take() {
+            // An error means that the other side was faster.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
     }
 }
 
@@ -228,8 +257,8 @@ pub(super) async fn supervise(
 }
 
 pub(super) async fn establish(options: &AmqpOptions, purpose: Purpose) -> Result<Session, LinkError> {
-    let (connection, socket) = connect(options, purpose).await?;
-    let session = Session { connection, socket, broken: CancellationToken::new(), purpose, safe_url: options.safe_url() };
+    let (connection, _socket) = connect(options, purpose).await?;
+    let session = Session { connection, _socket, broken: CancellationToken::new(), purpose, safe_url: options.safe_url() };
     match declare(options, &session).await {
         Ok(()) => Ok(session),
         Err(error) => {
@@ -249,15 +278,15 @@ async fn declare(options: &AmqpOptions, session: &Session) -> Result<(), LinkErr
     within("closing a channel", channel.close(200, "declared".into())).await
 }
 
-/// Connects within the time limit. The socket comes along so that it can be shut when the library does not let go of it.
-async fn connect(options: &AmqpOptions, purpose: Purpose) -> Result<(Connection, Option<TcpStream>), LinkError> {
+/// Connects within the time limit.
+async fn connect(options: &AmqpOptions, purpose: Purpose) -> Result<(Connection, Socket), LinkError> {
     const WHAT: &str = "connecting";
     let failed = |source| LinkError::Amqp { what: WHAT, source };
     let name = format!("{} ({purpose})", options.name);
     // No `enable_auto_recover`: see the head of this file.
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let socket = Arc::new(Mutex::new(None));
-    let slot = Arc::clone(&socket);
+    let slot = Slot::default();
+    let socket = Socket(slot.clone());
     let opened = Connection::connector(
         address(options),
         lapin::runtime::default_runtime().map_err(failed)?,
@@ -267,8 +296,7 @@ async fn connect(options: &AmqpOptions, purpose: Purpose) -> Result<(Connection,
             let addresses: Vec<_> = tokio::net::lookup_host((host, uri.authority.port)).await?.collect();
             let stream = AsyncTcpStream::connect(&runtime, addresses).await?;
             if let AsyncTcpStream::Plain(plain) = &stream {
-                let copy = plain.get_ref().as_fd().try_clone_to_owned()?;
-                *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(TcpStream::from(copy));
+                slot.keep(plain.get_ref().as_fd().try_clone_to_owned()?.into());
             }
             match uri.scheme {
                 AMQPScheme::AMQP => Ok(stream),
@@ -277,15 +305,11 @@ async fn connect(options: &AmqpOptions, purpose: Purpose) -> Result<(Connection,
         },
         properties,
     );
-    let opened = timeout(CONNECT_TIME, opened).await;
-    let socket = socket.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let error = match opened {
-        Ok(Ok(connection)) => return Ok((connection, socket)),
-        Ok(Err(source)) => failed(source),
-        Err(_) => LinkError::Silent { what: WHAT, limit: CONNECT_TIME },
-    };
-    shut(socket.as_ref());
-    Err(error)
+    match timeout(CONNECT_TIME, opened).await {
+        Ok(Ok(connection)) => Ok((connection, socket)),
+        Ok(Err(source)) => Err(failed(source)),
+        Err(_) => Err(LinkError::Silent { what: WHAT, limit: CONNECT_TIME }),
+    }
 }
 
 /// Never to be logged: its Debug output shows the password.

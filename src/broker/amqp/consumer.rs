@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::try_join_all;
 use futures::stream::{BoxStream, SelectAll, StreamExt};
 use lapin::message;
 use lapin::options::BasicAckOptions;
@@ -90,11 +91,14 @@ impl Subscriber {
         let end = self.hand_over(session, &mut line).await?;
         // The last acknowledgements were asked for before the end was.
         line.acknowledge(session).await?;
-        for lane in line.lanes {
-            lane.close().await?;
-        }
-        if let Some(control) = line.control {
-            control.close().await?;
+        if matches!(end, End::Dropped) {
+            // The connection lives on; when the whole broker is closed, it takes its channels along.
+            for lane in line.lanes {
+                lane.close().await?;
+            }
+            if let Some(control) = line.control {
+                control.close().await?;
+            }
         }
         Ok(end)
     }
@@ -149,11 +153,11 @@ impl Subscriber {
         for Refused { subscription, error } in refused {
             let (task_type, endpoint) = &subscription;
             if self.warned.insert(subscription.clone()) {
-                warn!(
-                    %task_type, %endpoint,
-                    "the broker does not give us the queue of endpoint `{endpoint}` for `{task_type}` (is another process of this \
-                     name and type running?); trying again until it does: {error}"
-                );
+                let queue = format!("the queue of endpoint `{endpoint}` for `{task_type}`");
+                match error.is_access_refused() {
+                    true => warn!(%task_type, %endpoint, "another process consumes {queue}; trying until it is free: {error}"),
+                    false => warn!(%task_type, %endpoint, "the broker refuses {queue}; trying again: {error}"),
+                }
             }
             still.insert(subscription);
         }
@@ -321,10 +325,9 @@ impl Line {
 
     async fn acknowledge(&mut self, session: &Session) -> Result<(), LinkError> {
         let through = self.mark.through.load(Ordering::Acquire);
-        for lane in &mut self.lanes {
-            tolerate(session, lane.acknowledge(through).await)?;
-        }
-        Ok(())
+        // At the same time: each waits until its frame is written.
+        let acknowledged = try_join_all(self.lanes.iter_mut().map(|lane| lane.acknowledge(through))).await;
+        tolerate(session, acknowledged.map(|_| ()))
     }
 }
 

@@ -77,7 +77,7 @@ impl AmqpOptions {
     pub fn safe_url(&self) -> String {
         let MessageQueue { host, port, username, virtual_host, tls, .. } = &self.message_queue;
         let scheme = if *tls { "amqps" } else { "amqp" };
-        format!("{scheme}://{username}@{host}:{port}/{virtual_host}")
+        format!("{scheme}://{username}@{host}:{port}/{}", virtual_host.replace('/', "%2F"))
     }
 }
 

@@ -1,0 +1,99 @@
+//! What `tasker initialize -r` does to a real RabbitMQ.
+
+use tasker::broker::amqp::{AmqpBroker, AmqpOptions, Role};
+use tasker::broker::provision::{ProvisionError, provision};
+use tasker::broker::{Address, Message};
+use tasker::config::{Management, MessageQueue, Secret};
+use uuid::Uuid;
+
+/// The management interface and broker under test, with a user and a virtual host of the test's own.
+fn configuration() -> (Management, MessageQueue) {
+    let variable = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `cargo xtask test`"));
+    let amqp: reqwest::Url = variable("TASKER_TEST_AMQP").parse().expect("TASKER_TEST_AMQP is an address");
+    let management = Management {
+        apiurl: variable("TASKER_TEST_RABBITMQ_API"),
+        username: amqp.username().to_owned(),
+        password: Secret::new(amqp.password().unwrap_or_default()),
+    };
+    let own = format!("test/{}", Uuid::new_v4().simple());
+    let message_queue = MessageQueue {
+        host: amqp.host_str().expect("TASKER_TEST_AMQP has a host").to_owned(),
+        port: amqp.port().unwrap_or(5672),
+        username: own.clone(),
+        password: Secret::new("first & ?#%"),
+        virtual_host: own,
+        exchange: "tasker".to_owned(),
+        queue: None,
+        routing_key: None,
+        tls: false,
+    };
+    (management, message_queue)
+}
+
+/// Connects as the configured user, and publishes.
+async fn works(message_queue: &MessageQueue) {
+    let broker = AmqpBroker::start(AmqpOptions::new(message_queue.clone(), Role::Endpoint));
+    broker.link().wait_for(|link| link.up).await.expect("is not closed");
+    let message = Message { to: Address::Presence, body: "here".into(), persistent: false, expires_in: None };
+    assert!(broker.publish(vec![message]).await.iter().all(Result::is_ok));
+    broker.close().await;
+}
+
+async fn delete(management: &Management, path: [&str; 2]) {
+    let mut url: reqwest::Url = management.apiurl.parse().expect("an address");
+    url.path_segments_mut().expect("it has a path").extend(path);
+    let request = reqwest::Client::new().delete(url).basic_auth(&management.username, Some(management.password.reveal()));
+    assert!(request.send().await.expect("the management interface answers").status().is_success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn makes_what_is_missing_and_resets_when_told() {
+    let (management, message_queue) = configuration();
+    let own = message_queue.virtual_host.as_str();
+
+    let done = provision(&management, &message_queue, false).await.expect("provisions");
+    let created = [
+        format!("created the virtual host `{own}`"),
+        format!("created the user `{own}`"),
+        format!("gave `{own}` all permissions in `{own}`"),
+    ];
+    assert_eq!(done, created);
+    works(&message_queue).await;
+
+    let changed = MessageQueue { password: Secret::new("second"), ..message_queue.clone() };
+    let done = provision(&management, &changed, false).await.expect("provisions again");
+    assert_eq!(done[..2], [format!("kept the virtual host `{own}`"), format!("set the password of the user `{own}`")]);
+    works(&changed).await;
+
+    let done = provision(&management, &changed, true).await.expect("resets");
+    assert_eq!(done[..2], [format!("deleted the user `{own}`"), format!("deleted the virtual host `{own}`")]);
+    assert_eq!(done[2..], created);
+    works(&changed).await;
+
+    delete(&management, ["vhosts", own]).await;
+    delete(&management, ["users", own]).await;
+    // Nothing there to delete is no error.
+    let done = provision(&management, &changed, true).await.expect("resets what is not there");
+    assert_eq!(done, created);
+    delete(&management, ["vhosts", own]).await;
+    delete(&management, ["users", own]).await;
+}
+
+#[tokio::test]
+async fn says_what_is_wrong_without_secrets() {
+    let (management, message_queue) = configuration();
+    let secret = || Secret::new("canary-password");
+    let wrong = Management { password: secret(), ..management.clone() };
+    let nobody = Management { apiurl: "http://user:canary-password@127.0.0.1:1/api".to_owned(), ..wrong.clone() };
+    let nonsense = Management { apiurl: "canary-password".to_owned(), ..wrong.clone() };
+    let errors = [
+        provision(&wrong, &message_queue, false).await.expect_err("the password is wrong"),
+        provision(&nobody, &message_queue, false).await.expect_err("nobody listens there"),
+        provision(&nonsense, &message_queue, false).await.expect_err("that is no address"),
+    ];
+    assert!(matches!(&errors, [ProvisionError::Unauthorized { .. }, ProvisionError::Unreachable { .. }, ProvisionError::Address]));
+    for error in errors {
+        let text = format!("{error} {error:?}");
+        assert!(!text.contains("canary"), "{text}");
+    }
+}
