@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -177,24 +178,38 @@ impl Session {
 /// A second hold on a connection's socket, which is shut when this is dropped. The library's thread for a connection, even
 /// one that is only being made, leaves when its socket does; without this a port that accepts and stays silent would
 /// collect a thread and a socket with each attempt.
-#[derive(Clone, Default)]
-struct Slot(Arc<Mutex<Option<TcpStream>>>);
-
 struct Socket(Slot);
 
+/// Where the thread that connects leaves the hold.
+#[derive(Clone, Default)]
+struct Slot(Arc<Mutex<Held>>);
+
+#[derive(Default)]
+enum Held {
+    #[default]
+    NotYet,
+    Open(TcpStream),
+    GivenUp,
+}
+
 impl Slot {
-    fn take(&self) -> Option<TcpStream> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    fn replace(&self, held: Held) -> Held {
+        std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), held)
     }
 
-    fn keep(&self, socket: TcpStream) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(socket);
+    fn keep(&self, socket: TcpStream) -> io::Result<()> {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*held, Held::GivenUp) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        *held = Held::Open(socket);
+        Ok(())
     }
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        if let Some(socket) = self.0.take() {
+        if let Held::Open(socket) = self.0.replace(Held::GivenUp) {
             // An error means that the other side was faster.
             let _ = socket.shutdown(Shutdown::Both);
         }
@@ -296,7 +311,7 @@ async fn connect(options: &AmqpOptions, purpose: Purpose) -> Result<(Connection,
             let addresses: Vec<_> = tokio::net::lookup_host((host, uri.authority.port)).await?.collect();
             let stream = AsyncTcpStream::connect(&runtime, addresses).await?;
             if let AsyncTcpStream::Plain(plain) = &stream {
-                slot.keep(plain.get_ref().as_fd().try_clone_to_owned()?.into());
+                slot.keep(plain.get_ref().as_fd().try_clone_to_owned()?.into())?;
             }
             match uri.scheme {
                 AMQPScheme::AMQP => Ok(stream),
