@@ -192,7 +192,7 @@ fn written(dir: &Path, records: &[Record]) -> (PathBuf, Vec<u64>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(16))]
+    #![proptest_config(ProptestConfig::with_cases(4))]
 
     /// Power may go at any byte: what was there before is there after, and it goes on from there.
     #[test]

@@ -1,0 +1,479 @@
+//! An endpoint over the in-process broker, with the test as the API.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tasker::broker::{Address, wire};
+use tasker::domain::{Command, Outcome, PresenceState, ReportEvent, TaskId, errnr, json};
+use tasker::endpoint::{Agent, AgentError, Context, Handler, Health, JournalError, Registry, Work};
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::api_side::{ApiSide, PATIENCE, policy, soon, task_type, until};
+
+/// A handler that says when it starts and ends when it is told to.
+#[derive(Clone)]
+struct Gate {
+    started: mpsc::UnboundedSender<(TaskId, u32)>,
+    open: Arc<Semaphore>,
+}
+
+impl Gate {
+    fn new() -> (Self, mpsc::UnboundedReceiver<(TaskId, u32)>) {
+        let (started, starts) = mpsc::unbounded_channel();
+        (Self { started, open: Arc::new(Semaphore::new(0)) }, starts)
+    }
+
+    fn registry(&self) -> Registry {
+        Registry::new().with(task_type("gate"), self.clone())
+    }
+
+    fn let_through(&self, count: usize) {
+        self.open.add_permits(count);
+    }
+}
+
+#[async_trait]
+impl Handler for Gate {
+    async fn run(&self, work: &Work, context: &Context) -> Outcome {
+        let _ = self.started.send((work.id, work.attempt));
+        tokio::select! {
+            permit = self.open.acquire() => permit.expect("never closed").forget(),
+            () = context.canceled() => return Outcome::failed(1, "told to stop"),
+        }
+        Outcome::Done(json(&work.attempt))
+    }
+}
+
+#[tokio::test]
+async fn a_task_is_performed_and_reported_once() {
+    let mut api = ApiSide::new().await;
+    let endpoint = api.started(&["echo", "worker"]).await;
+    let payload = r#"{"b":1.0,"a":"é"}"#;
+    let id = api.submit("echo", payload).await;
+    // No receipt before it: the handler was quick.
+    let report = api.report().await;
+    assert_eq!((report.task_id, report.endpoint.as_str()), (id, "console1"));
+    let ReportEvent::Finished { errnr: 0, payload: Some(answer), attempt: 1, .. } = report.event else { panic!("{report:?}") };
+    assert_eq!(answer.get(), payload);
+
+    let id = api.submit("worker", r#"{"seconds":0.3}"#).await;
+    let report = api.report().await;
+    assert!(report.task_id == id && matches!(report.event, ReportEvent::Received), "{report:?}");
+    assert_eq!(api.finished(id).await, (0, String::new(), Some(r#"{"endpoint":"console1","seconds":0.3}"#.to_owned())));
+    endpoint.stopped().await;
+    assert!(api.unexpected().is_empty());
+}
+
+#[tokio::test]
+async fn a_repeat_is_answered_and_not_run() {
+    let mut api = ApiSide::new().await;
+    let (gate, mut starts) = Gate::new();
+    let mut endpoint = api.start(api.config(vec![policy("gate")]), gate.registry()).await;
+    api.welcome().await;
+    soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
+    let task = ApiSide::task("gate", "1");
+    api.send_task(&task).await;
+    soon("the start", starts.recv()).await;
+    assert!(matches!(api.report().await.event, ReportEvent::Received));
+    api.send_task(&task).await;
+    api.send_task(&task).await;
+    assert!(matches!(api.report().await.event, ReportEvent::Received), "a repeat of a running task is received again");
+    gate.let_through(10);
+    api.finished(task.id).await;
+    for _ in 0..2 {
+        api.send_task(&task).await;
+        assert_eq!(api.finished(task.id).await, (0, String::new(), Some("1".to_owned())));
+    }
+    endpoint.stopped().await;
+    assert!(starts.try_recv().is_err(), "it ran once");
+
+    // It is remembered over a restart too.
+    let mut endpoint = api.start(api.config(vec![policy("gate")]), gate.registry()).await;
+    api.welcome().await;
+    soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
+    api.send_task(&task).await;
+    assert_eq!(api.finished(task.id).await.0, 0);
+    assert!(starts.try_recv().is_err(), "it ran once");
+    endpoint.stopped().await;
+}
+
+#[tokio::test]
+async fn nothing_counts_before_the_welcome() {
+    let mut api = ApiSide::new().await;
+    let config = tasker::endpoint::AgentConfig { welcome_timeout: Duration::from_millis(50), ..api.config(vec![policy("echo")]) };
+    let mut endpoint = api.start(config, tasker::handlers::builtin()).await;
+    let first = api.presence().await;
+    assert_eq!((first.state, first.task_types.as_slice()), (PresenceState::Joined, &[task_type("echo")][..]));
+    api.submit("echo", "1").await;
+    // Asked for again and again, in the same session.
+    loop {
+        let again = api.presence().await;
+        assert_eq!(again.session, first.session);
+        if again.state == PresenceState::Joined {
+            break;
+        }
+    }
+    // A welcome for another session is none.
+    let mut stranger = first.clone();
+    stranger.session = uuid::Uuid::new_v4();
+    api.welcome_session(&stranger).await;
+    api.submit("echo", "2").await;
+    api.welcome_session(&first).await;
+    let id = api.submit("echo", "3").await;
+    assert_eq!(api.finished(id).await.2.as_deref(), Some("3"));
+
+    // A new connection is a new session.
+    api.broker.cut();
+    assert!(soon("the cut", endpoint.handle.wait_for(|state| !state.connected)).await);
+    assert!(!endpoint.handle.state().is_ready());
+    api.broker.restore();
+    let second = loop {
+        let presence = api.presence().await;
+        if presence.session != first.session {
+            break presence;
+        }
+    };
+    assert_eq!((second.state, second.instance), (PresenceState::Joined, first.instance));
+    api.submit("echo", "4").await;
+    api.welcome_session(&second).await;
+    let id = api.submit("echo", "5").await;
+    assert_eq!(api.finished(id).await.2.as_deref(), Some("5"));
+    assert!(endpoint.handle.state().is_ready());
+    endpoint.stopped().await;
+    loop {
+        let last = api.presence().await;
+        if last.state == PresenceState::Leaving {
+            break assert_eq!(last.session, second.session);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_cancel_stops_what_runs_and_keeps_what_waits_from_running() {
+    let mut api = ApiSide::new().await;
+    let (gate, mut starts) = Gate::new();
+    let mut one = policy("gate");
+    one.concurrency = 1;
+    let mut endpoint = api.start(api.config(vec![one]), gate.registry()).await;
+    api.welcome().await;
+    soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
+    let running = api.submit("gate", "1").await;
+    assert_eq!(soon("the start", starts.recv()).await, Some((running, 1)));
+    let waiting = api.submit("gate", "2").await;
+    while api.report().await.task_id != waiting {}
+    api.cancel("gate", waiting).await;
+    let report = api.end().await;
+    assert!(report.task_id == waiting && matches!(report.event, ReportEvent::Canceled), "{report:?}");
+    api.cancel("gate", running).await;
+    let report = api.end().await;
+    assert!(report.task_id == running && matches!(report.event, ReportEvent::Canceled), "{report:?}");
+
+    // One that overtakes its task.
+    let task = ApiSide::task("gate", "3");
+    api.cancel("gate", task.id).await;
+    let report = api.end().await;
+    assert!(report.task_id == task.id && matches!(report.event, ReportEvent::Canceled), "{report:?}");
+    api.send_task(&task).await;
+    let report = api.end().await;
+    assert!(report.task_id == task.id && matches!(report.event, ReportEvent::Canceled), "{report:?}");
+
+    // The lane is free again, and nothing of all this was started.
+    gate.let_through(1);
+    let after = api.submit("gate", "4").await;
+    assert_eq!(soon("the start", starts.recv()).await, Some((after, 1)));
+    api.finished(after).await;
+    // What is done cannot be undone.
+    api.cancel("gate", after).await;
+    assert_eq!(api.finished(after).await.0, 0);
+    endpoint.stopped().await;
+}
+
+#[tokio::test]
+async fn a_deaf_handler_is_dropped_on_cancel() {
+    let mut api = ApiSide::new().await;
+    let endpoint = api.started(&["steered"]).await;
+    let id = api.submit("steered", r#"{"do":"hang","deaf":true}"#).await;
+    assert!(matches!(api.report().await.event, ReportEvent::Received));
+    api.cancel("steered", id).await;
+    let report = api.end().await;
+    assert!(report.task_id == id && matches!(report.event, ReportEvent::Canceled), "{report:?}");
+    endpoint.stopped().await;
+}
+
+#[tokio::test]
+async fn attempts_follow_one_another() {
+    let mut api = ApiSide::new().await;
+    let endpoint = api.started(&["steered"]).await;
+    let id = api.submit("steered", r#"{"do":"retry","times":2,"log":["é"],"progress":[50]}"#).await;
+    let report = api.end().await;
+    assert_eq!(report.task_id, id);
+    let ReportEvent::Finished { errnr: 0, payload: Some(answer), attempt: 3, attempts, log, .. } = report.event else {
+        panic!("{report:?}")
+    };
+    assert_eq!((answer.get(), log.as_deref()), ("3", Some("é\n")));
+    let numbers: Vec<_> = attempts.iter().map(|one| (one.attempt, one.errnr)).collect();
+    assert_eq!(numbers, [(1, errnr::TRY_AGAIN), (2, errnr::TRY_AGAIN)]);
+
+    let id = api.submit("steered", r#"{"do":"retry","times":9,"after_ms":1}"#).await;
+    let report = api.end().await;
+    assert_eq!(report.task_id, id);
+    let ReportEvent::Finished { errnr: errnr::TRY_AGAIN, attempt: 3, attempts, errmsg, .. } = report.event else { panic!("{report:?}") };
+    assert_eq!((attempts.len(), errmsg.as_str()), (2, "attempt 3 was asked to be tried again"));
+    endpoint.stopped().await;
+}
+
+#[tokio::test]
+async fn every_bad_end_is_an_ordinary_failure() {
+    let mut api = ApiSide::new().await;
+    let mut steered = policy("steered");
+    steered.time_limit = Duration::from_millis(50);
+    let mut config = api.config(vec![steered, policy("nobody"), policy("echo")]);
+    config.settings.output_limit = 100;
+    let endpoint = api.started_as(config).await;
+    let long = format!("\"{}\"", "x".repeat(100));
+    let table = [
+        ("steered", r#"{"do":"panic"}"#, errnr::PANIC, "the handler panicked: the payload asked for it"),
+        ("steered", r#"{"do":"fail","errnr":7,"errmsg":"no"}"#, 7, "no"),
+        ("steered", r#"{"do":"hang"}"#, errnr::TIME_LIMIT, "the time limit of 50ms passed"),
+        ("steered", r#"{"do":"hang","deaf":true}"#, errnr::TIME_LIMIT, "the time limit of 50ms passed"),
+        ("steered", r#""nonsense""#, 64, "the payload says nothing to do"),
+        ("nobody", "1", errnr::NO_HANDLER, "there is no handler `nobody`"),
+        ("echo", &long, errnr::BAD_ANSWER, "the answer has 102 bytes, the limit is 100"),
+    ];
+    for (name, payload, errnr, errmsg) in table {
+        let id = api.submit(name, payload).await;
+        let (found, text, answer) = api.finished(id).await;
+        assert_eq!((found, answer), (errnr, None), "{payload}: {text}");
+        assert!(text.starts_with(errmsg), "{payload}: {text}");
+    }
+    endpoint.stopped().await;
+}
+
+#[tokio::test]
+async fn a_crash_costs_an_attempt_and_nothing_else() {
+    let mut api = ApiSide::new().await;
+    let (gate, mut starts) = Gate::new();
+    let config = || {
+        let mut one = policy("gate");
+        one.concurrency = 1;
+        one.attempts = 2;
+        vec![one]
+    };
+    let mut endpoint = api.start(api.config(config()), gate.registry()).await;
+    api.welcome().await;
+    soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
+    let running = api.submit("gate", "1").await;
+    assert_eq!(soon("the start", starts.recv()).await, Some((running, 1)));
+    let waiting = api.submit("gate", "2").await;
+    while api.report().await.task_id != waiting {}
+    endpoint.kill().await;
+
+    // Nobody has to send anything again: not even a welcome is needed.
+    gate.let_through(1);
+    let endpoint = api.start(api.config(config()), gate.registry()).await;
+    let (first, second) = (soon("a start", starts.recv()).await.expect("lives"), api.end().await);
+    assert!([(waiting, 1), (running, 2)].contains(&first), "{first:?}");
+    assert_eq!(second.task_id, first.0);
+    let (third, _) = soon("a start", starts.recv()).await.expect("lives");
+    assert_ne!(third, first.0);
+    if third == waiting {
+        gate.let_through(1);
+        assert_eq!(api.finished(waiting).await.2.as_deref(), Some("1"));
+        endpoint.kill().await;
+        return;
+    }
+    // The second crash of the same task was one too many.
+    endpoint.kill().await;
+    let endpoint = api.start(api.config(config()), gate.registry()).await;
+    let report = api.end().await;
+    let ReportEvent::Finished { errnr: errnr::INTERRUPTED, attempt: 2, ref attempts, .. } = report.event else { panic!("{report:?}") };
+    assert_eq!((report.task_id, attempts.len(), attempts[0].errnr), (running, 1, errnr::INTERRUPTED));
+    endpoint.stopped().await;
+}
+
+#[tokio::test]
+async fn reports_wait_for_the_broker() {
+    let mut api = ApiSide::new().await;
+    let (gate, mut starts) = Gate::new();
+    let mut endpoint = api.start(api.config(vec![policy("gate")]), gate.registry()).await;
+    api.welcome().await;
+    soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
+    let id = api.submit("gate", "1").await;
+    soon("the start", starts.recv()).await;
+    assert!(matches!(api.report().await.event, ReportEvent::Received));
+    api.broker.cut();
+    soon("the cut", endpoint.handle.wait_for(|state| !state.connected)).await;
+    gate.let_through(1);
+    // Ended without a broker, and the process is gone before it is back.
+    endpoint.stopped().await;
+    let endpoint = api.start(api.config(vec![policy("gate")]), gate.registry()).await;
+    api.broker.restore();
+    assert_eq!(api.finished(id).await.2.as_deref(), Some("1"));
+    assert!(starts.try_recv().is_err(), "it ran once");
+    endpoint.stopped().await;
+}
+
+#[tokio::test]
+async fn a_full_journal_says_so_and_recovers() {
+    let mut api = ApiSide::new().await;
+    let (gate, mut starts) = Gate::new();
+    let mut config = api.config(vec![policy("gate")]);
+    config.settings.journal_limit = 256 << 10;
+    let mut endpoint = api.start(config, gate.registry()).await;
+    api.welcome().await;
+    soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
+    let payload = format!("\"{}\"", "x".repeat(4000));
+    let mut ids = std::collections::HashSet::new();
+    for _ in 0..100 {
+        ids.insert(api.submit("gate", &payload).await);
+    }
+    assert!(soon("the journal to fill", endpoint.handle.wait_for(|state| state.journal == Health::Full)).await);
+    assert!(!endpoint.handle.state().is_ready());
+    gate.let_through(100);
+    while !ids.is_empty() {
+        let report = api.end().await;
+        assert!(ids.remove(&report.task_id), "{report:?}");
+    }
+    assert!(soon("room", endpoint.handle.wait_for(|state| state.is_ready())).await);
+    for _ in 0..100 {
+        assert!(starts.try_recv().is_ok_and(|(_, attempt)| attempt == 1));
+    }
+    assert!(starts.try_recv().is_err(), "each ran once");
+    endpoint.stopped().await;
+}
+
+#[tokio::test]
+async fn one_directory_is_for_one_endpoint() {
+    let mut api = ApiSide::new().await;
+    let endpoint = api.started(&["echo", "worker"]).await;
+    let open = |types: [&str; 2]| Agent::open(api.config(types.map(policy).into()), api.broker.connect(), Registry::new());
+    let error = open(["worker", "echo"]).expect_err("it is in use");
+    assert!(matches!(error, AgentError::Journal(JournalError::InUse { .. })), "{error}");
+    open(["echo", "backup"]).expect("another set of types is another directory");
+    endpoint.stopped().await;
+    open(["echo", "worker"]).expect("it is free again");
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_what_runs_and_takes_no_more() {
+    let mut api = ApiSide::new().await;
+    let (gate, mut starts) = Gate::new();
+    let mut endpoint = api.start(api.config(vec![policy("gate")]), gate.registry()).await;
+    api.welcome().await;
+    soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
+    let id = api.submit("gate", "1").await;
+    soon("the start", starts.recv()).await;
+    endpoint.stop.cancel();
+    loop {
+        if api.presence().await.state == PresenceState::Leaving {
+            break;
+        }
+    }
+    assert!(!endpoint.join.is_finished(), "it waits for its handler");
+    gate.let_through(1);
+    endpoint.stopped().await;
+    assert_eq!(api.finished(id).await.2.as_deref(), Some("1"));
+}
+
+#[tokio::test]
+async fn what_a_stop_interrupts_starts_again_without_losing_an_attempt() {
+    let mut api = ApiSide::new().await;
+    let (gate, mut starts) = Gate::new();
+    let mut config = api.config(vec![policy("gate")]);
+    config.settings.stop_timeout = Duration::from_millis(200);
+    let mut endpoint = api.start(config.clone(), gate.registry()).await;
+    api.welcome().await;
+    soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
+    let id = api.submit("gate", "1").await;
+    assert_eq!(soon("the start", starts.recv()).await, Some((id, 1)));
+    endpoint.stopped().await;
+    gate.let_through(1);
+    let endpoint = api.start(config, gate.registry()).await;
+    assert_eq!(soon("the start", starts.recv()).await, Some((id, 1)));
+    let report = api.end().await;
+    assert!(matches!(&report.event, ReportEvent::Finished { errnr: 0, attempts, .. } if attempts.is_empty()), "{report:?}");
+    endpoint.stopped().await;
+}
+
+#[tokio::test]
+async fn what_is_not_for_us_is_put_aside() {
+    let mut api = ApiSide::new().await;
+    let endpoint = api.started(&["echo"]).await;
+    let to = Address::All(task_type("echo"));
+    api.send_bytes(to.clone(), "rubbish".into()).await;
+    api.send(to, &Command::Task(ApiSide::task("backup", "1"))).await;
+    let id = api.submit("echo", "1").await;
+    assert_eq!(api.finished(id).await.0, 0);
+    let dead = api.broker.dead();
+    assert_eq!(dead.len(), 2);
+    assert!(dead[0].0.starts_with("not a message") && dead[0].1 == "rubbish", "{dead:?}");
+    assert_eq!(dead[1].0, "console1 does not perform `backup`");
+    assert!(wire::decode_command(&dead[1].1).is_ok());
+    endpoint.stopped().await;
+}
+
+/// Counts how many of it run at once.
+#[derive(Clone, Default)]
+struct Crowd {
+    now: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl Handler for Crowd {
+    async fn run(&self, _: &Work, _: &Context) -> Outcome {
+        let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(now, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        self.now.fetch_sub(1, Ordering::SeqCst);
+        Outcome::Done(json(&()))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_tasks_run_a_few_at_a_time() {
+    let mut api = ApiSide::new().await;
+    let crowd = Crowd::default();
+    let mut endpoint = api.start(api.config(vec![policy("crowd")]), Registry::new().with(task_type("crowd"), crowd.clone())).await;
+    api.welcome().await;
+    soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
+    let mut ids = std::collections::HashSet::new();
+    for _ in 0..500 {
+        ids.insert(api.submit("crowd", "1").await);
+    }
+    while !ids.is_empty() {
+        let report = api.end().await;
+        assert!(ids.remove(&report.task_id), "reported twice: {report:?}");
+    }
+    assert_eq!(crowd.most.load(Ordering::SeqCst), 4);
+    endpoint.stopped().await;
+}
+
+#[tokio::test]
+async fn an_expired_task_is_not_started() {
+    let mut api = ApiSide::new().await;
+    let (gate, mut starts) = Gate::new();
+    let mut one = policy("gate");
+    one.concurrency = 1;
+    let mut endpoint = api.start(api.config(vec![one]), gate.registry()).await;
+    api.welcome().await;
+    soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
+    let first = api.submit("gate", "1").await;
+    soon("the start", starts.recv()).await;
+    let mut short = ApiSide::task("gate", "2");
+    short.expires_in = Duration::from_millis(1);
+    api.send_task(&short).await;
+    let last = api.submit("gate", "3").await;
+    // Both are in the journal, and the short one's time is over by any clock.
+    while api.report().await.task_id != last {}
+    let sent = std::time::Instant::now();
+    until("the short one's end", || sent.elapsed() > Duration::from_millis(5)).await;
+    gate.let_through(2);
+    assert_eq!(api.finished(first).await.0, 0);
+    assert_eq!(soon("the start", starts.recv()).await, Some((last, 1)));
+    assert_eq!(api.finished(last).await.0, 0);
+    endpoint.stopped().await;
+    assert!(PATIENCE > Duration::ZERO && starts.try_recv().is_err());
+}

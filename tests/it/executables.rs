@@ -1,0 +1,299 @@
+//! Executables as handlers, polite ones and rude ones.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tasker::domain::{ReportEvent, errnr};
+
+use crate::api_side::{ApiSide, Running, lines, policy, until};
+
+/// Installs an executable.
+fn install(api: &ApiSide, name: &str, script: &str) {
+    let dir = api.handlers_dir();
+    fs::create_dir_all(&dir).expect("a directory");
+    // Written under another name first, as a good deployment does.
+    let (new, path) = (dir.join(format!(".{name}.new")), dir.join(name));
+    fs::write(&new, script).expect("writes");
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).expect("may be run");
+    fs::rename(new, path).expect("is put in place");
+}
+
+async fn started(api: &mut ApiSide, time_limit: Duration) -> Running {
+    let mut run = policy("run");
+    run.time_limit = time_limit;
+    let config = api.config(vec![run, policy("echo")]);
+    api.started_as(config).await
+}
+
+/// What comes of one script with one payload.
+async fn outcome(script: &str, payload: &str, time_limit: Duration) -> (i32, String, Option<String>) {
+    let mut api = ApiSide::new().await;
+    install(&api, "run", script);
+    let endpoint = started(&mut api, time_limit).await;
+    let id = api.submit("run", payload).await;
+    let outcome = api.finished(id).await;
+    endpoint.stopped().await;
+    outcome
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// Whether a process of this id lives; one that is dead and not yet waited for does not.
+fn lives(pid: &str) -> bool {
+    let stat = fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+#[tokio::test]
+async fn a_task_goes_in_and_an_answer_comes_out() {
+    let mut api = ApiSide::new().await;
+    install(
+        &api,
+        "run.sh",
+        "#!/bin/sh\nread -r task\nprintf '{\"task\":%s,\"env\":\"%s %s %s %s\"}' \"$task\" \"$TASKER_TYPE\" \"$TASKER_ENDPOINT\" \"$TASKER_ATTEMPT\" \"$TASKER_TASK_ID\"\n",
+    );
+    let endpoint = started(&mut api, LONG).await;
+    let payload = r#"{"b":1.0,"a":"é"}"#;
+    let id = api.submit("run", payload).await;
+    let (errnr, errmsg, answer) = api.finished(id).await;
+    assert_eq!((errnr, errmsg.as_str()), (0, ""));
+    let task =
+        format!(r#"{{"id":"{id}","identifier":"the customer's {id}","type":"run","endpoint":"console1","attempt":1,"payload":{payload}}}"#);
+    assert_eq!(answer, Some(format!(r#"{{"task":{task},"env":"run console1 1 {id}"}}"#)));
+    endpoint.stopped().await;
+}
+
+#[tokio::test]
+async fn exit_codes_and_texts_become_outcomes() {
+    let table = [
+        ("cat >/dev/null", 0, "", Some("null")),
+        ("echo ' [1] '", 0, "", Some("[1]")),
+        ("echo '[1'", errnr::BAD_ANSWER, "the answer is not JSON", None),
+        ("echo one >&2; echo two >&2; exit 32", 32, "one\ntwo", None),
+        ("printf 'no newline' >&2; echo '{\"a\":1}'; exit 3", 3, "no newline", Some("{\"a\":1}")),
+        ("exit 9", 9, "exit code 9", None),
+        ("kill -9 $$", errnr::SIGNAL + 9, "ended by signal 9", None),
+        ("i=0; while [ $i -lt 50 ]; do echo line $i >&2; i=$((i+1)); done; exit 1", 1, "line 40\nline 41", None),
+        ("exit 75", errnr::TRY_AGAIN, "asked for another try", None),
+    ];
+    let mut api = ApiSide::new().await;
+    install(&api, "run", "#!/bin/sh\nexit 1\n");
+    let endpoint = started(&mut api, LONG).await;
+    for (script, errnr, errmsg, answer) in table {
+        install(&api, "run", &format!("#!/bin/sh\n{script}\n"));
+        let id = api.submit("run", "1").await;
+        let (found, text, answered) = api.finished(id).await;
+        assert_eq!((found, answered.as_deref().map(str::trim)), (errnr, answer), "{script}: {text}");
+        assert!(text.starts_with(errmsg), "{script}: {text}");
+    }
+    endpoint.stopped().await;
+}
+
+#[tokio::test]
+async fn another_try_sees_its_number_and_progress_and_log_arrive() {
+    let mut api = ApiSide::new().await;
+    let script = "#!/bin/sh\necho 'progress: 40' >&2\necho working >&2\n[ \"$TASKER_ATTEMPT\" = 3 ] || exit 75\necho '\"done\"'\n";
+    install(&api, "run", script);
+    let endpoint = started(&mut api, LONG).await;
+    api.submit("run", "1").await;
+    let mut percents = Vec::new();
+    let report = loop {
+        let report = api.report().await;
+        match report.event {
+            ReportEvent::Progress { percent } => percents.push(percent),
+            ReportEvent::Finished { .. } => break report,
+            _ => {}
+        }
+    };
+    let ReportEvent::Finished { errnr: 0, attempt: 3, attempts, log, .. } = report.event else { panic!("{report:?}") };
+    assert_eq!((attempts.len(), attempts[0].errmsg.as_str(), log.as_deref()), (2, "working", Some("working\n")));
+    assert!(percents.iter().all(|percent| *percent == 40), "{percents:?}");
+    endpoint.stopped().await;
+}
+
+#[tokio::test]
+async fn an_executable_can_be_deployed_while_the_endpoint_runs() {
+    let mut api = ApiSide::new().await;
+    let endpoint = started(&mut api, LONG).await;
+    let id = api.submit("run", "1").await;
+    let (errnr, errmsg, _) = api.finished(id).await;
+    assert!(errnr == errnr::NO_HANDLER && errmsg.contains("there is no handler `run`"), "{errnr} {errmsg}");
+
+    install(&api, "run.sh", "#!/bin/sh\necho 1\n");
+    let id = api.submit("run", "1").await;
+    assert_eq!(api.finished(id).await.2.as_deref().map(str::trim), Some("1"));
+    // It wins over what is compiled in.
+    install(&api, "echo", "#!/bin/sh\necho '\"mine\"'\n");
+    let id = api.submit("echo", "1").await;
+    assert_eq!(api.finished(id).await.2.as_deref().map(str::trim), Some("\"mine\""));
+
+    let refused = [("run.py", 0o755, "2 executables"), ("run", 0o757, "anyone may write")];
+    for (name, mode, reason) in refused {
+        install(&api, name, "#!/bin/sh\necho 2\n");
+        fs::set_permissions(api.handlers_dir().join(name), fs::Permissions::from_mode(mode)).expect("changes");
+        let id = api.submit("run", "1").await;
+        let (errnr, errmsg, _) = api.finished(id).await;
+        assert!(errnr == errnr::NO_HANDLER && errmsg.contains(reason), "{errnr} {errmsg}");
+    }
+    install(&api, "run", "#!/bin/nowhere\n");
+    let id = api.submit("run", "1").await;
+    let (errnr, errmsg, _) = api.finished(id).await;
+    assert!(errnr == errnr::PANIC && errmsg.contains("cannot be started"), "{errnr} {errmsg}");
+    endpoint.stopped().await;
+}
+
+#[tokio::test]
+async fn the_environment_is_not_handed_down() {
+    let (errnr, _, answer) = outcome("#!/bin/sh\nenv | sed 's/=.*//' | sort | tr '\\n' ' ' | sed 's/.*/\"&\"/'\n", "1", LONG).await;
+    let answer = answer.expect("an answer");
+    let names: Vec<_> =
+        answer.trim_matches('"').split_whitespace().filter(|name| !["PWD", "SHLVL", "_", "OLDPWD"].contains(name)).collect();
+    let expected = [
+        "HOME",
+        "LANG",
+        "PATH",
+        "TASKER_ATTEMPT",
+        "TASKER_ENDPOINT",
+        "TASKER_IDENTIFIER",
+        "TASKER_TASK_ID",
+        "TASKER_TIME_LEFT_SECS",
+        "TASKER_TYPE",
+    ];
+    assert_eq!((errnr, names), (0, expected.to_vec()));
+}
+
+#[tokio::test]
+async fn a_grandchild_that_holds_the_pipes_holds_up_nobody() {
+    let mut api = ApiSide::new().await;
+    let pid = api.dir.path().join("pid");
+    install(&api, "run", &format!("#!/bin/sh\n(trap '' TERM; while :; do sleep 1; done) & echo $! > {}\necho 1\n", pid.display()));
+    let endpoint = started(&mut api, LONG).await;
+    let before = Instant::now();
+    let id = api.submit("run", "1").await;
+    assert_eq!(api.finished(id).await, (0, String::new(), Some("1".to_owned())));
+    assert!(before.elapsed() < Duration::from_secs(20), "{:?}", before.elapsed());
+    let grandchild = lines(&pid).pop().expect("a number");
+    until("the grandchild's end", || !lives(&grandchild)).await;
+    endpoint.stopped().await;
+}
+
+#[tokio::test]
+async fn one_that_leaves_its_group_holds_up_nobody_either() {
+    let before = Instant::now();
+    let (errnr, _, answer) = outcome("#!/bin/sh\nsetsid sleep 30 &\necho 1\n", "1", LONG).await;
+    assert_eq!((errnr, answer.as_deref().map(str::trim)), (0, Some("1")));
+    assert!(before.elapsed() < Duration::from_secs(20), "{:?}", before.elapsed());
+}
+
+#[tokio::test]
+async fn one_that_ignores_sigterm_is_killed_with_all_its_children() {
+    let mut api = ApiSide::new().await;
+    let pids = api.dir.path().join("pids");
+    let script =
+        format!("#!/bin/sh\ntrap '' TERM\n(while :; do sleep 1; done) &\necho $! $$ > {}\nwhile :; do sleep 1; done\n", pids.display());
+    install(&api, "run", &script);
+    let endpoint = started(&mut api, Duration::from_millis(500)).await;
+    let id = api.submit("run", "1").await;
+    let (errnr, errmsg, _) = api.finished(id).await;
+    assert_eq!((errnr, errmsg.as_str()), (errnr::TIME_LIMIT, "the time limit of 500ms passed"));
+    let all = lines(&pids).join(" ");
+    until("their end", || all.split_whitespace().count() == 2 && all.split_whitespace().all(|pid| !lives(pid))).await;
+    endpoint.stopped().await;
+}
+
+#[tokio::test]
+async fn a_cancel_reaches_an_executable() {
+    let mut api = ApiSide::new().await;
+    let said = api.dir.path().join("said");
+    install(
+        &api,
+        "run",
+        &format!("#!/bin/sh\ntrap 'echo told >> {0}; exit 0' TERM\necho up >> {0}\nwhile :; do sleep 0.05; done\n", said.display()),
+    );
+    let endpoint = started(&mut api, LONG).await;
+    let id = api.submit("run", "1").await;
+    until("the start", || lines(&said) == ["up"]).await;
+    api.cancel("run", id).await;
+    let report = api.end().await;
+    assert!(report.task_id == id && matches!(report.event, ReportEvent::Canceled), "{report:?}");
+    assert_eq!(lines(&said), ["up", "told"]);
+    endpoint.stopped().await;
+}
+
+#[tokio::test]
+async fn floods_are_cut_off() {
+    let (errnr, errmsg, answer) = outcome("#!/bin/sh\nhead -c 50000000 /dev/zero\n", "1", LONG).await;
+    assert_eq!((errnr, errmsg.as_str(), answer), (errnr::BAD_ANSWER, "the answer has 50000000 bytes, the limit is 262144", None));
+    let (errnr, errmsg, _) =
+        outcome("#!/bin/sh\nhead -c 20000000 /dev/zero | tr '\\0' x >&2\necho >&2; echo last >&2; exit 1\n", "1", LONG).await;
+    assert!(errnr == 1 && errmsg.len() <= 4096, "{errnr} {}", errmsg.len());
+}
+
+#[tokio::test]
+async fn a_large_task_is_no_trouble_for_one_that_does_not_read_it() {
+    let payload = format!("\"{}\"", "x".repeat(4 << 20));
+    let (errnr, _, answer) = outcome("#!/bin/sh\necho 1\n", &payload, LONG).await;
+    assert_eq!((errnr, answer.as_deref().map(str::trim)), (0, Some("1")));
+    // Nor for one that writes while it reads.
+    let (errnr, _, _) = outcome("#!/bin/sh\ncat >&2\n", &payload, LONG).await;
+    assert_eq!(errnr, 0);
+}
+
+#[tokio::test]
+async fn what_a_killed_endpoint_left_running_is_ended_by_the_next() {
+    let mut api = ApiSide::new().await;
+    let pid = api.dir.path().join("pid");
+    install(&api, "run", &format!("#!/bin/sh\necho $$ >> {}\nsleep 1000\n", pid.display()));
+    // What a killed process leaves behind: the group itself, and the note about it.
+    let task = tasker::domain::TaskId::new();
+    let mut orphan = tokio::process::Command::new(api.handlers_dir().join("run"));
+    let mut orphan = orphan.env("TASKER_TASK_ID", task.to_string()).process_group(0).spawn().expect("starts");
+    let mut other = tokio::process::Command::new("sleep").arg("1000").process_group(0).kill_on_drop(true).spawn().expect("starts");
+    let notes = api.dir.path().join("data/console1/echo+run/running");
+    fs::create_dir_all(&notes).expect("a directory");
+    for child in [&orphan, &other] {
+        fs::write(notes.join(child.id().expect("it lives").to_string()), task.to_string()).expect("writes");
+    }
+    until("the start", || lines(&pid).len() == 1).await;
+    let endpoint = started(&mut api, LONG).await;
+    crate::api_side::soon("its end", orphan.wait()).await.expect("ended");
+    assert!(other.try_wait().expect("waits").is_none(), "the number may have gone to somebody else");
+    assert_eq!(fs::read_dir(&notes).expect("a directory").count(), 0);
+    endpoint.stopped().await;
+}
+
+#[tokio::test]
+async fn the_examples_do_what_they_say() {
+    let mut api = ApiSide::new().await;
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("handlers/examples");
+    for name in ["disk_usage.sh", "inventory.py"] {
+        let script = fs::read_to_string(examples.join(name)).expect("an example");
+        install(&api, name, &script);
+    }
+    let endpoint = api.started_as(api.config(vec![policy("disk_usage"), policy("inventory")])).await;
+    let value = |answer: Option<String>| -> serde_json::Value { serde_json::from_str(&answer.expect("an answer")).expect("JSON") };
+
+    let id = api.submit("disk_usage", r#"{"path":"/"}"#).await;
+    let (errnr, errmsg, answer) = api.finished(id).await;
+    assert_eq!(errnr, 0, "{errmsg}");
+    let root = &value(answer)["filesystems"][0];
+    assert!(root["mount"].is_string() && root["used_percent"].as_u64().is_some_and(|percent| percent <= 100), "{root}");
+    let id = api.submit("disk_usage", r#"{"path":"/","warn_percent":0}"#).await;
+    let (errnr, errmsg, answer) = api.finished(id).await;
+    assert!(errnr == 1 && errmsg.contains("% full") && answer.is_some(), "{errnr} {errmsg}");
+    let id = api.submit("disk_usage", r#"{"path":"/no/such/place"}"#).await;
+    let (errnr, errmsg, _) = api.finished(id).await;
+    assert_eq!((errnr, errmsg.as_str()), (2, "there is no /no/such/place on console1"));
+
+    let id = api.submit("inventory", r#""""#).await;
+    let (errnr, errmsg, answer) = api.finished(id).await;
+    assert_eq!(errnr, 0, "{errmsg}");
+    let answer = value(answer);
+    assert!(answer["memory"]["total_kb"].as_u64().is_some_and(|kb| kb > 0) && answer["processors"]["count"].is_u64(), "{answer}");
+    let id = api.submit("inventory", r#"{"sections":["nonsense"]}"#).await;
+    let (errnr, errmsg, _) = api.finished(id).await;
+    assert_eq!((errnr, errmsg.as_str()), (64, "no such section: nonsense"));
+    endpoint.stopped().await;
+}
