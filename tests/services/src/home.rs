@@ -21,7 +21,7 @@ trap '' HUP INT QUIT TERM
 groups=
 while read -r verb group; do
   case $verb in
-    started) groups="$groups $group" ;;
+    started) case " $groups " in *" $group "*) ;; *) groups="$groups $group" ;; esac ;;
     ended) kept=; for each in $groups; do [ "$each" = "$group" ] || kept="$kept $each"; done; groups=$kept ;;
   esac
 done
@@ -109,6 +109,11 @@ impl Home {
         let process = Process::new(name, child, log, self.line.clone());
         self.line.tell("started", process.id())?;
         Ok(process)
+    }
+
+    /// Ends a process group that somebody else has started, such as a supervisor, together with this home.
+    pub fn adopt(&self, group: u32) -> anyhow::Result<()> {
+        self.line.tell("started", group)
     }
 
     /// Runs a command to its end, with our output.
