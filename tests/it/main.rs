@@ -1,7 +1,13 @@
 //! The integration tests: one program, one file a subject.
 
+mod api_cancel;
 mod api_openapi;
+mod api_operate;
+mod api_read;
+mod api_refuse;
+mod api_rig;
 mod api_side;
+mod api_submit;
 mod broker_conformance;
 mod broker_provision;
 mod cli;

@@ -1,0 +1,123 @@
+//! What those who look after the process see: health, readiness, metrics, request ids, and how it stops.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
+
+use crate::api_rig::{PATIENCE, Rig, read_answer};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_process_says_what_it_is() {
+    let rig = Rig::start().await;
+    assert_eq!(rig.get("/heartbeat").await.json(), json!({"status": "alive"}));
+    let index = rig.get("/").await.json();
+    assert_eq!((&index["name"], &index["task_types"]), (&json!("tasker"), &json!(["worker", "backup", "Other_1"])));
+    for link in index["links"].as_array().expect("links") {
+        assert_eq!(rig.get(link.as_str().expect("a path")).await.status, 200, "{link}");
+    }
+    let described = rig.get("/openapi.json").await;
+    assert_eq!((described.header("content-type"), described.text.as_str()), ("application/json", tasker::api::document().as_str()));
+    let head = rig.send(rig.request("HEAD", "/heartbeat")).await;
+    assert_eq!((head.status, head.text.as_str()), (200, ""));
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readiness_follows_broker_and_database() {
+    let rig = Rig::start().await;
+    let ready = rig.get("/ready").await;
+    assert_eq!((ready.status, ready.json()), (200, json!({"ready": true, "database": "ok", "broker": "ok"})));
+    rig.broker.cut();
+    let ready = rig.get("/ready").await;
+    assert_eq!((ready.status, ready.json()), (503, json!({"ready": false, "database": "ok", "broker": "disconnected"})));
+    rig.broker.restore();
+    assert_eq!(rig.get("/ready").await.status, 200);
+    rig.store.close().await;
+    let ready = rig.get("/ready").await;
+    assert_eq!((ready.status, ready.json()), (503, json!({"ready": false, "database": "unavailable", "broker": "ok"})));
+    assert_eq!(rig.get("/heartbeat").await.status, 200);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_know_routes_and_no_names() {
+    let rig = Rig::start().await;
+    rig.submit("very-secret-name", &[]).await;
+    rig.get("/worker/very-secret-name").await;
+    rig.get("/worker/very-secret-name?responses=none&wait=0s").await;
+    rig.raw_path("BREW", "/no/such/path").await;
+    rig.get("/unheard-of").await;
+    let metrics = rig.get("/metrics").await;
+    assert_eq!(metrics.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+    for line in [
+        r#"tasker_http_request_seconds_count{method="POST",route="/{type}",status="201"} 1"#,
+        r#"tasker_http_request_seconds_count{method="GET",route="/{type}/{id}",status="200"} 1"#,
+        r#"tasker_http_request_seconds_count{method="GET",route="/{type}/{id}?wait",status="200"} 1"#,
+        r#"tasker_http_request_seconds_count{method="OTHER",route="unmatched",status="404"} 1"#,
+        r#"tasker_http_request_seconds_count{method="GET",route="/{type}",status="404"} 1"#,
+    ] {
+        assert!(metrics.text.contains(line), "{line} in {}", metrics.text);
+    }
+    assert!(!metrics.text.contains("secret") && !metrics.text.contains("unheard-of"));
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_names_its_request() {
+    let rig = Rig::start().await;
+    let given = rig.send(rig.request("GET", "/worker/unknown").header("X-Request-Id", "Root=1-abc/d")).await;
+    assert_eq!((given.header("x-request-id"), &given.json()["request_id"]), ("Root=1-abc/d", &json!("Root=1-abc/d")));
+    for bad in ["", "a b", "\"x\"", "<script>", &"x".repeat(129)] {
+        let answer = rig.send(rig.request("GET", "/heartbeat").header("X-Request-Id", bad)).await;
+        assert!(answer.header("x-request-id").parse::<uuid::Uuid>().is_ok(), "{bad} is not repeated: {answer:?}");
+    }
+    for path in ["/", "/worker", "/worker/unknown", "/metrics", "/no/such/path", "/worker?x=1"] {
+        let answer = rig.get(path).await;
+        assert!(!answer.header("x-request-id").is_empty(), "{path}");
+        assert_eq!((answer.header("x-content-type-options"), answer.header("cache-control")), ("nosniff", "no-store"), "{path}");
+        assert_eq!(answer.header("access-control-allow-origin"), "", "{path}");
+    }
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_is_kept() {
+    let rig = Rig::start().await;
+    let mut stream = rig.connect().await;
+    let body = r#"{"identifier":"a"}"#;
+    let post = format!("POST /worker HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    for (request, status) in
+        [(post.as_str(), 201), (&post, 200), ("GET /worker/a HTTP/1.1\r\nHost: x\r\n\r\n", 200), ("GET /x HTTP/1.1\r\nHost: x\r\n\r\n", 404)]
+    {
+        stream.write_all(request.as_bytes()).await.expect("the connection holds");
+        assert_eq!(read_answer(&mut stream).await.status, status);
+    }
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_answers_who_waits_and_lets_go_of_who_idles() {
+    let rig = Rig::start().await;
+    rig.submit("t", &["console1"]).await;
+    let mut idle = rig.connect().await;
+    idle.write_all(b"GET /heartbeat HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("the server reads");
+    assert_eq!(read_answer(&mut idle).await.status, 200);
+
+    let start = Instant::now();
+    let (answer, ()) = tokio::join!(rig.get("/worker/t?wait=60s"), async {
+        while rig.state.watch.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        rig.begin_stop();
+    });
+    assert_eq!((answer.status, &answer.json()["task"]["status"]), (200, &json!("CREATED")), "what there is, not an error");
+    let mut rest = Vec::new();
+    tokio::time::timeout(PATIENCE, idle.read_to_end(&mut rest)).await.expect("let go of in time").expect("closed in order");
+    assert!(rest.is_empty());
+    let address = rig.address;
+    rig.stop().await;
+    assert!(start.elapsed() < Duration::from_secs(5), "the idle connection did not hold it up for the whole stop time-out");
+    assert!(tokio::net::TcpStream::connect(address).await.is_err(), "nobody listens any more");
+}

@@ -1,0 +1,244 @@
+//! The HTTP interface on a free port over a SQLite file and an in-process broker, all its own, with the real acceptor and
+//! nothing behind it: what endpoints would do is written into the ledger by the test.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tasker::acceptor::Acceptor;
+use tasker::api::{ApiState, Limits, serve};
+use tasker::broker::memory::MemoryBroker;
+use tasker::clock::Clock;
+use tasker::config::{Config, Database, Secret};
+use tasker::domain::{EndpointName, Presence, PresenceState, Report, ReportEvent, TaskId, TaskType, json};
+use tasker::publisher::Outgoing;
+use tasker::store::{Freeze, SharedStore, SqliteStore, Store};
+use tasker::telemetry::Metrics;
+use tasker::watch::Watch;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// How long anything may take that should happen at once.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long ended tasks are kept here.
+const RETENTION: Duration = Duration::from_secs(3600);
+
+const CONFIG: &str = "
+task_types: [worker, backup, {name: Other_1, expires_after: 2h, wait_for_endpoints_timeout: 7s}]
+api: {port: 0, wait_for_endpoints_timeout: 30, body_limit: 64KiB, stop_timeout: 5s}
+";
+
+pub struct Rig {
+    pub address: SocketAddr,
+    pub store: SharedStore,
+    pub broker: MemoryBroker,
+    pub state: ApiState,
+    /// What a publisher would be given.
+    pub accepted: mpsc::Receiver<Outgoing>,
+    client: reqwest::Client,
+    stop: CancellationToken,
+    server: JoinHandle<io::Result<()>>,
+    _directory: TempDir,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The code of a problem, after a look at all that every problem must have.
+    pub fn code(&self) -> String {
+        let problem = self.json();
+        assert_eq!(self.header("content-type"), "application/problem+json", "{self:?}");
+        assert_eq!(problem["status"], self.status, "{self:?}");
+        assert_eq!(problem["request_id"], self.header("x-request-id"), "{self:?}");
+        assert!(problem["title"].is_string() && problem["detail"].is_string(), "{self:?}");
+        let code = problem["code"].as_str().expect("a code").to_owned();
+        assert_eq!(problem["type"], format!("urn:tasker:problem:{code}"));
+        code
+    }
+
+    /// The pointers of a problem's errors.
+    pub fn pointers(&self) -> Vec<String> {
+        let problem = self.json();
+        let errors = problem["errors"].as_array().expect("errors");
+        errors.iter().map(|error| error["pointer"].as_str().expect("a pointer").to_owned()).collect()
+    }
+}
+
+impl Rig {
+    pub async fn start() -> Self {
+        Self::start_with(Limits::default()).await
+    }
+
+    pub async fn start_with(limits: Limits) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let uri = Secret::new(format!("sqlite://{}", directory.path().join("ledger.db").display()));
+        let store = SqliteStore::new(&Database { verbose: false, uri, max_connections: 4 }).expect("an address");
+        store.migrate().await.expect("the schema");
+        let store: SharedStore = Arc::new(store);
+        let broker = MemoryBroker::new();
+        let (metrics, clock) = (Metrics::new(), Clock::system());
+        let (outgoing, accepted) = mpsc::channel(1000);
+        let (acceptor, recording) = Acceptor::new(store.clone(), clock.clone(), metrics.clone(), outgoing);
+        tokio::spawn(recording);
+        let config = Arc::new(Config::from_yaml(CONFIG).expect("a configuration"));
+        let watch = Watch::default();
+        let state = ApiState { config, store: store.clone(), broker: broker.connect(), acceptor, metrics, watch, clock, limits };
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let stop = CancellationToken::new();
+        let server = tokio::spawn(serve(state.clone(), listener, stop.clone()));
+        // One for the whole process: whoever comes second finds it there.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::new();
+        Self { address, store, broker, state, accepted, client, stop, server, _directory: directory }
+    }
+
+    pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+        let method = method.parse().expect("a method");
+        self.client.request(method, format!("http://{}{path}", self.address)).timeout(PATIENCE)
+    }
+
+    pub async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
+        let answer = request.send().await.expect("an answer");
+        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        Answer { status, headers, text: answer.text().await.expect("a body") }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(self.request("GET", path)).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.send(self.request("DELETE", path)).await
+    }
+
+    pub async fn post(&self, path: &str, body: impl Into<Vec<u8>>) -> Answer {
+        self.send(self.request("POST", path).header("Content-Type", "application/json").body(body.into())).await
+    }
+
+    /// Submits to `worker` and gives our id.
+    pub async fn submit(&self, identifier: &str, endpoints: &[&str]) -> TaskId {
+        let body = serde_json::json!({"identifier": identifier, "payload": {"foo": "bar"}, "endpoints": endpoints});
+        let answer = self.post("/worker", body.to_string()).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        answer.json()["id"].as_str().and_then(|id| id.parse().ok()).expect("an id")
+    }
+
+    /// Freezes who must answer, as the publisher does.
+    pub async fn freeze(&self, id: TaskId, endpoints: &[&str]) {
+        let expected = endpoints.iter().map(|name| endpoint(name)).collect();
+        let frozen = self.store.freeze(&[Freeze { id, expected }], self.state.clock.now()).await.expect("the store works");
+        assert_eq!(frozen, [id]);
+    }
+
+    /// Writes what an endpoint reports, as the collector does, but tells nobody.
+    pub async fn report(&self, id: TaskId, name: &str, event: ReportEvent) {
+        let report = Report { task_id: id, task_type: task_type("worker"), endpoint: endpoint(name), instance: Uuid::nil(), event };
+        self.store.apply(&[report], self.state.clock.now(), RETENTION).await.expect("the store works");
+    }
+
+    pub async fn see(&self, name: &str, types: &[&str], state: PresenceState) {
+        let presence = Presence {
+            endpoint: endpoint(name),
+            instance: Uuid::nil(),
+            session: Uuid::nil(),
+            task_types: types.iter().map(|name| task_type(name)).collect(),
+            state,
+            interval: Duration::from_secs(10),
+            version: "1.2.3".to_owned(),
+        };
+        self.store.see(&[presence], self.state.clock.now()).await.expect("the store works");
+    }
+
+    pub async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.expect("a connection")
+    }
+
+    /// Sends bytes as they are and reads one answer.
+    pub async fn raw(&self, bytes: &[u8]) -> Answer {
+        let mut stream = self.connect().await;
+        stream.write_all(bytes).await.expect("the server reads");
+        read_answer(&mut stream).await
+    }
+
+    /// Sends a request without body whose path no client library would let pass.
+    pub async fn raw_path(&self, method: &str, path: &str) -> Answer {
+        self.raw(format!("{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await
+    }
+
+    /// Tells the server to stop and waits for it.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        let ended = tokio::time::timeout(PATIENCE, self.server).await.expect("it stops in time");
+        ended.expect("no panic").expect("no error");
+    }
+
+    pub fn begin_stop(&self) {
+        self.stop.cancel();
+    }
+}
+
+/// One answer with a `Content-Length`.
+pub async fn read_answer(stream: &mut TcpStream) -> Answer {
+    let read = async {
+        let mut bytes = Vec::new();
+        let (head, body) = loop {
+            if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+                break bytes.split_at(end + 4);
+            }
+            assert!(stream.read_buf(&mut bytes).await.expect("the connection holds") > 0, "closed in the head: {bytes:?}");
+        };
+        let head = std::str::from_utf8(head).expect("an HTTP head");
+        let mut lines = head.lines();
+        let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|status| status.parse().ok()).expect("a status");
+        let mut headers = reqwest::header::HeaderMap::new();
+        for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
+            headers.insert(
+                reqwest::header::HeaderName::from_bytes(name.to_ascii_lowercase().as_bytes()).expect("a name"),
+                value.parse().expect("a value"),
+            );
+        }
+        let length: usize = headers.get("content-length").and_then(|length| length.to_str().ok()?.parse().ok()).unwrap_or(0);
+        let mut body = body.to_vec();
+        while body.len() < length {
+            assert!(stream.read_buf(&mut body).await.expect("the connection holds") > 0, "closed in the body");
+        }
+        Answer { status, headers, text: String::from_utf8(body).expect("a text") }
+    };
+    tokio::time::timeout(PATIENCE, read).await.expect("an answer in time")
+}
+
+pub fn endpoint(name: &str) -> EndpointName {
+    name.parse().expect("an endpoint name")
+}
+
+pub fn task_type(name: &str) -> TaskType {
+    name.parse().expect("a task type")
+}
+
+pub fn finished(errnr: i32, errmsg: &str) -> ReportEvent {
+    let payload = (errnr == 0).then(|| json(&serde_json::json!({"seconds": 20})));
+    ReportEvent::Finished { errnr, errmsg: errmsg.to_owned(), payload, attempt: 1, attempts: Vec::new(), log: None }
+}

@@ -1,0 +1,120 @@
+//! Submitting: what is taken, kept and told, and that a repeat is one task.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::api_rig::Rig;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_submission_is_recorded_and_told_in_full() {
+    let mut rig = Rig::start().await;
+    let body = r#"{"identifier":"e7bd91d0-16ad-11e2-892e-0800200c9a66","payload":{"b": 1.0,"a":12345678901234567890123,"s":"\u00e9\u0000"},"endpoints":["console2","console1"]}"#;
+    let answer = rig.post("/Other_1", body).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    assert_eq!(answer.header("location"), "/Other_1/e7bd91d0-16ad-11e2-892e-0800200c9a66");
+    assert_eq!(answer.header("content-type"), "application/json");
+    assert!(answer.text.contains(r#""payload":{"b": 1.0,"a":12345678901234567890123,"s":"\u00e9\u0000"}"#), "to the byte: {answer:?}");
+    let task = answer.json();
+    assert_eq!((&task["status"], &task["type"]), (&json!("CREATED"), &json!("Other_1")));
+    assert_eq!(task["endpoints"], json!(["console2", "console1"]));
+    for count in ["expected", "received", "finished", "failed", "canceled", "expired"] {
+        assert_eq!(task[count], 0, "{count}");
+    }
+
+    let read = rig.get(answer.header("location")).await;
+    assert_eq!(read.status, 200, "{read:?}");
+    assert!(read.text.contains(r#""payload":{"b": 1.0,"a":12345678901234567890123,"s":"\u00e9\u0000"}"#), "to the byte: {read:?}");
+    let mut known = read.json()["task"].clone();
+    assert_eq!(known["missing"], json!([]));
+    known.as_object_mut().expect("an object").remove("missing");
+    assert_eq!(known, task, "what is told first is what is in the ledger");
+    assert_eq!(read.json()["taskResponseList"], json!([]));
+
+    let handed_on = rig.accepted.recv().await.expect("handed to the publisher");
+    assert_eq!(task["id"], handed_on.id.to_string());
+    assert_eq!(handed_on.receive_by.since(handed_on.start_time), Duration::from_secs(7), "the type's own time-out");
+    assert_eq!(handed_on.expires_at.since(handed_on.start_time), Duration::from_secs(7200), "the type's own life");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_least_submission_has_an_empty_payload_and_no_list() {
+    let rig = Rig::start().await;
+    let task = rig.post("/worker", r#"{"identifier":"a"}"#).await.json();
+    assert_eq!((&task["payload"], &task["endpoints"]), (&json!(""), &json!([])));
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_identifier_finds_its_way_back() {
+    let rig = Rig::start().await;
+    for identifier in ["a/b", "100%", "%2F", "日本 語", "?x=1&y#z", ".", "..", "+", "a b", "\u{202e}rtl", "..%2f..", "\"quoted\"", &"é".repeat(191)] {
+        let answer = rig.post("/worker", json!({"identifier": identifier}).to_string()).await;
+        assert_eq!(answer.status, 201, "{identifier}: {answer:?}");
+        let location = answer.header("location").to_owned();
+        let read = rig.get(&location).await;
+        assert_eq!(read.status, 200, "{identifier} at {location}");
+        assert_eq!(read.json()["task"]["identifier"], identifier);
+        let by_id = rig.get(&format!("/worker/{}", answer.json()["id"].as_str().expect("an id"))).await;
+        assert_eq!(by_id.json(), read.json());
+    }
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_identifier_that_looks_like_an_id_is_found_first() {
+    let rig = Rig::start().await;
+    let other = rig.submit("other", &[]).await;
+    let twin = rig.submit(&other.to_string(), &[]).await;
+    assert_eq!(rig.get(&format!("/worker/{other}")).await.json()["task"]["id"], twin.to_string());
+    assert_eq!(rig.get(&format!("/worker/{twin}")).await.json()["task"]["id"], twin.to_string());
+    assert_eq!(rig.get(&format!("/backup/{twin}")).await.code(), "unknown_task", "another type's task is none of this type's");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_again_is_the_same_task() {
+    let rig = Rig::start().await;
+    let first = rig.post("/worker", r#"{"identifier":"x","payload":{"a":1,"b":"é"},"endpoints":["one","two"]}"#).await;
+    assert_eq!(first.status, 201);
+    for same in [
+        r#"{"identifier":"x","payload":{"a":1,"b":"é"},"endpoints":["one","two"]}"#,
+        r#" { "endpoints" : ["two","one"], "payload" : { "b":"\u00e9" , "a": 1.0 }, "identifier":"\u0078" } "#,
+    ] {
+        let repeat = rig.post("/worker", same).await;
+        assert_eq!((repeat.status, repeat.json()), (200, first.json()), "{same}");
+    }
+    for different in [
+        r#"{"identifier":"x","payload":{"a":1,"b":"e"},"endpoints":["one","two"]}"#,
+        r#"{"identifier":"x","payload":{"a":1,"b":"é"},"endpoints":["one"]}"#,
+        r#"{"identifier":"x","payload":{"a":1,"b":"é"}}"#,
+        r#"{"identifier":"x"}"#,
+    ] {
+        let conflict = rig.post("/worker", different).await;
+        assert_eq!((conflict.status, conflict.code().as_str()), (409, "identifier_conflict"), "{different}");
+        assert_eq!(conflict.json()["existing_id"], first.json()["id"]);
+    }
+    assert_eq!(rig.post("/backup", r#"{"identifier":"x"}"#).await.status, 201, "another type has names of its own");
+    assert_eq!(rig.post("/worker", r#"{"identifier":"X"}"#).await.status, 201, "compared byte for byte");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_at_once_are_still_one() {
+    let rig = Rig::start().await;
+    let posts = (0..50).map(|_| rig.post("/worker", r#"{"identifier":"x","payload":[1,2]}"#));
+    let answers = futures::future::join_all(posts).await;
+    assert_eq!(answers.iter().filter(|answer| answer.status == 201).count(), 1);
+    assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 49);
+    assert!(answers.iter().all(|answer| answer.json()["id"] == answers[0].json()["id"]));
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_broker_is_not_needed() {
+    let rig = Rig::start().await;
+    rig.broker.cut();
+    assert_eq!(rig.post("/worker", r#"{"identifier":"x"}"#).await.status, 201);
+    rig.stop().await;
+}
