@@ -9,7 +9,6 @@ use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::config::span;
 use crate::domain::{AttemptError, EndpointName, Identifier, Json, ResponseStatus, TaskId, TaskStatus, TaskType, Timestamp};
 
 /// How long a connection may take to be made.
@@ -17,6 +16,9 @@ const CONNECT: Duration = Duration::from_secs(5);
 
 /// How long an answer may take, beyond a wait that was asked for.
 const ANSWER: Duration = Duration::from_secs(30);
+
+/// The longest wait the API takes.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Why there is no answer, or not the one that was wanted.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +100,9 @@ pub struct Problem {
     /// What is wrong with which member of the body.
     #[serde(default)]
     pub errors: Vec<MemberError>,
+    /// The task that has the identifier already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub existing_id: Option<TaskId>,
     /// To find the request in the API's log.
     #[serde(default)]
     pub request_id: Option<String>,
@@ -355,7 +360,8 @@ impl Client {
         Ok(Submitted { task, repeated: status == StatusCode::OK })
     }
 
-    /// A task by identifier or id. With `wait` the API answers when the task ends, at the latest after that time.
+    /// A task by identifier or id. With `wait` the API answers when the task ends, at the latest after that time or
+    /// a minute.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -368,9 +374,9 @@ impl Client {
     ) -> Result<Report, ClientError> {
         let mut request = self.request(Method::GET, &[task_type.as_str(), id])?.query(&[("responses", responses.as_str())]);
         if let Some(wait) = wait {
-            request = request.query(&[("wait", span::format(wait))]);
+            request = request.query(&[("wait", format!("{}ms", wait.min(LONGEST_WAIT).as_millis()))]);
         }
-        Ok(self.answer(request, ANSWER + wait.unwrap_or_default()).await?.1)
+        Ok(self.answer(request, ANSWER + LONGEST_WAIT).await?.1)
     }
 
     /// A page of the tasks of a type.
@@ -465,6 +471,7 @@ fn problem(status: StatusCode, body: &[u8]) -> Problem {
         code: format!("http_{}", status.as_u16()),
         detail: format!("the answer was HTTP {status}"),
         errors: Vec::new(),
+        existing_id: None,
         request_id: None,
     })
 }

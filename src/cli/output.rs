@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 use serde::Serialize;
 
 use crate::config::ConfigError;
+use crate::domain::TaskId;
 
 use super::client::{ClientError, MemberError};
 use super::exit::Code;
@@ -63,14 +64,18 @@ struct Inner<'a> {
     detail: String,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [MemberError],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    existing_id: Option<TaskId>,
 }
 
 fn as_json(code: &str, failure: &Failure) -> String {
-    let (detail, errors) = match failure {
-        Failure::Client(ClientError::Refused { problem, .. }) => (problem.detail.clone(), problem.errors.as_slice()),
-        other => (other.to_string(), [].as_slice()),
+    let error = match failure {
+        Failure::Client(ClientError::Refused { problem, .. }) => {
+            Inner { code, detail: problem.detail.clone(), errors: &problem.errors, existing_id: problem.existing_id }
+        }
+        other => Inner { code, detail: other.to_string(), errors: &[], existing_id: None },
     };
-    serde_json::to_string(&Outer { error: Inner { code, detail, errors } }).unwrap_or_default()
+    serde_json::to_string(&Outer { error }).unwrap_or_default()
 }
 
 /// An error of the command line as JSON.
@@ -110,7 +115,7 @@ mod tests {
     #[test]
     fn errors_are_json_for_programs() {
         let errors = vec![MemberError { pointer: "/identifier".to_owned(), message: "is missing".to_owned() }];
-        let problem = Problem { code: "invalid_body".to_owned(), detail: "no".to_owned(), errors, request_id: None };
+        let problem = Problem { code: "invalid_body".to_owned(), detail: "no".to_owned(), errors, existing_id: None, request_id: None };
         let refused = Failure::Client(ClientError::Refused { status: 422, problem });
         assert_eq!(
             as_json(refused.code(), &refused),

@@ -49,7 +49,10 @@ pub(super) async fn until_settled(
                 bar.set_message("the API does not answer, trying again");
                 tokio::time::sleep(Backoff::CONNECTION.jittered(failures).min(left())).await;
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                bar.finish_and_clear();
+                return Err(error);
+            }
         }
         if left().is_zero() {
             bar.finish_and_clear();
