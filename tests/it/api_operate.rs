@@ -87,10 +87,14 @@ async fn a_connection_is_kept() {
     let rig = Rig::start().await;
     let mut stream = rig.connect().await;
     let body = r#"{"identifier":"a"}"#;
-    let post = format!("POST /worker HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-    for (request, status) in
-        [(post.as_str(), 201), (&post, 200), ("GET /worker/a HTTP/1.1\r\nHost: x\r\n\r\n", 200), ("GET /x HTTP/1.1\r\nHost: x\r\n\r\n", 404)]
-    {
+    let post =
+        format!("POST /worker HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    for (request, status) in [
+        (post.as_str(), 201),
+        (&post, 200),
+        ("GET /worker/a HTTP/1.1\r\nHost: x\r\n\r\n", 200),
+        ("GET /x HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+    ] {
         stream.write_all(request.as_bytes()).await.expect("the connection holds");
         assert_eq!(read_answer(&mut stream).await.status, status);
     }

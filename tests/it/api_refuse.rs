@@ -298,9 +298,14 @@ async fn without_the_database_nothing_is_promised() {
     let rig = Rig::start().await;
     rig.submit("here", &[]).await;
     rig.store.close().await;
-    for (method, path) in
-        [("POST", "/worker"), ("GET", "/worker"), ("GET", "/worker/here"), ("GET", "/worker/here?wait=1s"), ("DELETE", "/worker/here"), ("GET", "/endpoints")]
-    {
+    for (method, path) in [
+        ("POST", "/worker"),
+        ("GET", "/worker"),
+        ("GET", "/worker/here"),
+        ("GET", "/worker/here?wait=1s"),
+        ("DELETE", "/worker/here"),
+        ("GET", "/endpoints"),
+    ] {
         let request = rig.request(method, path).header("Content-Type", "application/json").body(r#"{"identifier":"there"}"#);
         let answer = rig.send(request).await;
         assert_eq!((answer.status, answer.code().as_str()), (503, "database_unavailable"), "{method} {path}");
@@ -317,7 +322,11 @@ async fn without_the_database_nothing_is_promised() {
 async fn what_is_no_http_gets_a_short_answer() {
     let rig = Rig::start().await;
     let start = tokio::time::Instant::now();
-    for bytes in ["\0\0\0\0\r\n\r\n", "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "GET /worker/é\u{1} HTTP/1.1\r\n\r\n"] {
+    for bytes in [
+        "\0\0\0\0\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        "GET /worker/é\u{1} HTTP/1.1\r\n\r\n",
+    ] {
         assert_eq!(rig.raw(bytes.as_bytes()).await.status, 400, "{bytes:?}");
     }
     let smuggled = head("Content-Length: 5\r\nTransfer-Encoding: chunked") + "0\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n";

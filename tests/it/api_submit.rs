@@ -49,7 +49,9 @@ async fn the_least_submission_has_an_empty_payload_and_no_list() {
 #[tokio::test(flavor = "multi_thread")]
 async fn any_identifier_finds_its_way_back() {
     let rig = Rig::start().await;
-    for identifier in ["a/b", "100%", "%2F", "日本 語", "?x=1&y#z", ".", "..", "+", "a b", "\u{202e}rtl", "..%2f..", "\"quoted\"", &"é".repeat(191)] {
+    for identifier in
+        ["a/b", "100%", "%2F", "日本 語", "?x=1&y#z", ".", "..", "+", "a b", "\u{202e}rtl", "..%2f..", "\"quoted\"", &"é".repeat(191)]
+    {
         let answer = rig.post("/worker", json!({"identifier": identifier}).to_string()).await;
         assert_eq!(answer.status, 201, "{identifier}: {answer:?}");
         let location = answer.header("location").to_owned();

@@ -71,7 +71,7 @@ fn servers_have_their_defaults() {
     let Command::Endpoint(endpoint) = command("endpoint -e web1 -t worker -t backup") else { panic!("another command") };
     assert_eq!((endpoint.endpoint.as_str(), endpoint.tasktypes.len(), endpoint.data_dir), ("web1", 2, None));
     let Command::Bench(Bench::Tasks(bench)) = command("bench tasks --count 5") else { panic!("another command") };
-    assert_eq!((bench.count, bench.concurrency, bench.payload_bytes, bench.keep), (5, 64, 100, false));
+    assert_eq!((bench.count, bench.concurrency, bench.payload_bytes, bench.rate), (5, 64, 100, None));
     let Command::Bench(Bench::Fleet(bench)) = command("bench fleet --endpoints 5") else { panic!("another command") };
     assert_eq!((bench.endpoints, bench.tasks), (5, 10));
 }
