@@ -32,10 +32,8 @@ pub(super) struct Intake {
 /// What a batch of deliveries asks for.
 #[derive(Default)]
 struct Wanted {
-    /// To be journalled if there is room.
-    tasks: Vec<Record>,
-    /// Started once they are.
-    jobs: Vec<(Arc<Lane>, Job)>,
+    /// To be journalled if there is room, and started once they are.
+    tasks: Vec<(Record, Arc<Lane>, Job)>,
     /// To be journalled in any case.
     tombstones: Vec<Record>,
     /// Stopped once they are.
@@ -124,10 +122,6 @@ impl Intake {
         if let Some(last) = deliveries.last() {
             last.acker.ack_through().await;
         }
-        for (lane, job) in wanted.jobs {
-            self.core.outbox.received(job.task.id, job.task.task_type.clone());
-            lane.push(job);
-        }
         for (id, task_type) in wanted.received {
             self.core.outbox.received(id, task_type);
         }
@@ -162,8 +156,7 @@ impl Intake {
                 let expires_at = now.after(task.expires_in);
                 let message = delivery.body.clone();
                 let stored = StoredTask { id, expires_at, not_before: now, started: 0, attempts: Vec::new(), message };
-                wanted.tasks.push(Record::Task(stored));
-                wanted.jobs.push((lane.clone(), Job { task, expires_at, attempts: Vec::new() }));
+                wanted.tasks.push((Record::Task(stored), lane.clone(), Job { task, expires_at, attempts: Vec::new() }));
             }
         }
     }
@@ -203,17 +196,32 @@ impl Intake {
     }
 
     /// Until they are on disk. Meanwhile nothing more is read, and what was read is not acknowledged.
-    async fn journal(&self, tasks: Vec<Record>) -> Result<(), IntakeError> {
+    async fn journal(&self, mut tasks: Vec<(Record, Arc<Lane>, Job)>) -> Result<(), IntakeError> {
         let mut failures = 0u32;
-        loop {
-            match self.core.journal.take(tasks.clone()).await {
-                Ok(()) => return Ok(()),
+        while !tasks.is_empty() {
+            // One by one where there is no room for all.
+            let now = if failures == 0 { tasks.len() } else { 1 };
+            let records = tasks[..now].iter().map(|(record, ..)| record.clone()).collect();
+            match self.core.journal.take(records).await {
+                Ok(()) => {
+                    // At once, not with the last of the batch: only what ends makes room for that one.
+                    for (_, lane, job) in tasks.drain(..now) {
+                        self.core.outbox.received(job.task.id, job.task.task_type.clone());
+                        lane.push(job);
+                    }
+                    continue;
+                }
+                Err(JournalError::Full) if now > 1 => {
+                    failures = 1;
+                    continue;
+                }
                 Err(JournalError::Full | JournalError::Write(_)) => failures = failures.saturating_add(1),
                 Err(error) => return Err(error.into()),
             }
             let wait = Backoff { max: std::time::Duration::from_secs(5), ..Backoff::CONNECTION };
             tokio::time::sleep(wait.jittered(failures)).await;
         }
+        Ok(())
     }
 
     /// Until people can look at them, or the broker does not want them.

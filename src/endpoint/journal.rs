@@ -141,7 +141,7 @@ impl Journal {
         let index = Arc::new(Mutex::new(index));
         let (orders, queue) = mpsc::channel(ORDERS);
         let (say, health) = watch::channel(Health::Room);
-        let writer = Writer { segments, options, index: index.clone(), health: say, sync: Arc::default(), looked: None };
+        let writer = Writer { segments, options, index: index.clone(), health: say, sync: Arc::default(), looked: None, full: false };
         thread::Builder::new().name("journal".into()).spawn(move || writer.run(queue, lock)).map_err(failed)?;
         Ok((Self { dir: dir.into(), index, orders, health }, damages))
     }
@@ -285,6 +285,8 @@ struct Writer {
     health: watch::Sender<Health>,
     sync: Arc<SyncState>,
     looked: Option<Instant>,
+    /// Whether a task was refused.
+    full: bool,
 }
 
 impl Writer {
@@ -324,10 +326,17 @@ impl Writer {
             0 => {}
             number => self.segments.abandon(number),
         }
-        if !self.has_room() {
-            for refused in orders.extract_if(.., |order| order.wish == Wish::Take) {
-                let _ = refused.done.send(Err(JournalError::Full));
-            }
+        let mut bytes = self.segments.bytes();
+        let limit = self.options.taking_limit();
+        let refused = orders.extract_if(.., |order| {
+            let more: u64 = order.records.iter().map(Record::size).sum();
+            let refuse = order.wish == Wish::Take && bytes + more > limit;
+            bytes += if refuse { 0 } else { more };
+            self.full |= refuse;
+            refuse
+        });
+        for order in refused {
+            let _ = order.done.send(Err(JournalError::Full));
         }
         let records: Vec<Record> = orders.iter_mut().flat_map(|order| order.records.drain(..)).collect();
         if records.is_empty() {
@@ -360,10 +369,6 @@ impl Writer {
         }
     }
 
-    fn has_room(&self) -> bool {
-        self.segments.bytes() < self.options.taking_limit()
-    }
-
     /// Frees what can be freed and says how things are.
     fn maintain(&mut self) {
         let crowded = self.segments.bytes() > self.options.limit / 4 * 3;
@@ -377,11 +382,19 @@ impl Writer {
         let error = self.sync.error.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let health = match (error, self.segments.bytes()) {
             (Some(reason), _) => Health::Failing { reason },
-            (None, bytes) if bytes >= self.options.limit => Health::Over,
-            _ if self.has_room() => Health::Room,
-            _ => Health::Full,
+            // With nothing to report, only starting what waits can make room.
+            (None, bytes) if bytes >= self.options.limit && self.unreported() > 0 => Health::Over,
+            (None, bytes) if self.full && bytes > self.options.limit / 4 * 3 => Health::Full,
+            _ => {
+                self.full = false;
+                Health::Room
+            }
         };
         self.say(health);
+    }
+
+    fn unreported(&self) -> usize {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner).unreported()
     }
 
     fn fail(&self, error: &io::Error) {

@@ -206,14 +206,13 @@ async fn perform(core: Arc<Core>, lane: Arc<Lane>, turn: Turn, slot: OwnedSemaph
     let canceled = CancellationToken::new();
     // Before the look at the journal: a cancel writes there first and looks here second, so one of us sees the other.
     core.running().insert(id, canceled.clone());
-    let done = attempt(&core, &lane, turn, slot, canceled).await;
+    let done = attempt(&core, &lane, turn, slot, canceled.clone()).await;
     core.running().remove(&id);
     match done {
         Ok(After::Ended(report)) => core.outbox.ended(id, report),
-        Ok(After::Again(when)) => match core.journal.state(id) {
-            Some(State::Canceled { .. }) => core.outbox.ended(id, None),
-            _ => lane.push_at(when, id),
-        },
+        // A cancel that found us leaves the report to us; one that did not has seen to it.
+        Ok(After::Again(_) | After::Nothing) if canceled.is_cancelled() => core.outbox.ended(id, None),
+        Ok(After::Again(when)) => lane.push_at(when, id),
         Ok(After::Nothing) => {}
         Err(error) => tracing::error!(task_id = %id, %error, "a task cannot be performed"),
     }
@@ -236,10 +235,8 @@ async fn attempt(
     canceled: CancellationToken,
 ) -> Result<After, JournalError> {
     let id = turn.id;
-    match core.journal.state(id) {
-        Some(State::Pending { .. }) => {}
-        Some(State::Canceled { .. }) => return Ok(After::Ended(None)),
-        _ => return Ok(After::Nothing),
+    if !matches!(core.journal.state(id), Some(State::Pending { .. })) {
+        return Ok(After::Nothing);
     }
     let job = match turn.job {
         Some(job) => job,
@@ -280,7 +277,7 @@ async fn attempt(
     drop(slot);
     let outcome = match end {
         End::Outcome(outcome) => executor::normalise(outcome, core.output_limit),
-        End::Canceled => return Ok(After::Ended(None)),
+        End::Canceled => return Ok(After::Nothing),
         End::Stopped => {
             core.journal.keep(vec![Record::Started { id, attempt: 0 }]).await?;
             return Ok(After::Nothing);

@@ -61,6 +61,8 @@ pub(super) struct Index {
     live: BTreeMap<u32, u64>,
     /// Entries kept for repeats alone.
     remembered: usize,
+    /// Entries that the broker has still to confirm.
+    unreported: usize,
 }
 
 impl Index {
@@ -75,6 +77,11 @@ impl Index {
     /// Entries that nobody waits for any more.
     pub(super) fn remembered(&self) -> usize {
         self.remembered
+    }
+
+    /// Entries that have ended and that the broker has still to confirm.
+    pub(super) fn unreported(&self) -> usize {
+        self.unreported
     }
 
     /// Bytes on disk that are still needed.
@@ -144,9 +151,11 @@ impl Index {
     }
 
     fn count(&mut self, state: State, at: Location, add: bool) {
-        if !state.is_live() {
-            self.remembered = if add { self.remembered + 1 } else { self.remembered.saturating_sub(1) };
-            return;
+        let count = |number: &mut usize| *number = if add { *number + 1 } else { number.saturating_sub(1) };
+        match state {
+            State::Pending { .. } => {}
+            State::Finished { reported: true } | State::Canceled { reported: true } => return count(&mut self.remembered),
+            State::Finished { .. } | State::Canceled { .. } => count(&mut self.unreported),
         }
         let bytes = self.live.entry(at.segment).or_default();
         *bytes = if add { *bytes + u64::from(at.length) } else { bytes.saturating_sub(u64::from(at.length)) };

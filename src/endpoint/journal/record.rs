@@ -101,6 +101,16 @@ impl Record {
         }
     }
 
+    /// Bytes of its frame on disk, to a few.
+    pub(super) fn size(&self) -> u64 {
+        let more = match self {
+            Self::Task(task) => task.message.len() + task.attempts.iter().map(|one| one.errmsg.len() + 64).sum::<usize>() + 28,
+            Self::Outcome { report, .. } | Self::Canceled { report, .. } => report.len(),
+            Self::Started { .. } | Self::Reported { .. } | Self::Forgotten { .. } => 4,
+        };
+        u64::try_from(FRAME + BODY + more).unwrap_or(u64::MAX)
+    }
+
     /// Appends the frame of this record to a buffer whose first byte will stand at `base` of the segment.
     pub(super) fn encode(&self, segment: u32, base: u32, to: &mut Vec<u8>) {
         let start = to.len();

@@ -231,7 +231,9 @@ impl Segments {
                 (index.live_bytes(), index.remembered())
             };
             let bytes = self.bytes();
-            let short = bytes > self.options.limit / 4 * 3 && live < bytes / 2;
+            // Over the limit less is worth moving the rest for: nothing is started any more.
+            let worth = if bytes >= self.options.limit { bytes / 16 } else { bytes / 2 };
+            let short = bytes > self.options.limit / 4 * 3 && bytes.saturating_sub(live) > worth;
             let crowded = short || remembered > REMEMBER_AT_MOST;
             let Some(oldest) = self.sealed.front() else {
                 if !short {
