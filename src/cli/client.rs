@@ -120,6 +120,9 @@ pub struct MemberError {
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.detail)?;
+        if let Some(id) = self.existing_id {
+            write!(f, " (task {id})")?;
+        }
         self.errors.iter().try_for_each(|error| write!(f, "\n  {}: {}", error.pointer, error.message))
     }
 }

@@ -36,7 +36,8 @@ pub(super) fn summary(task: &Task, now: Timestamp) -> String {
         (expected, _) => format!("{} of {expected} {} finished", task.finished, if expected == 1 { "endpoint" } else { "endpoints" }),
     };
     let missing = task.expected.saturating_sub(task.received);
-    let (failed, missing) = (many(task.failed, "failed"), many(missing, "did not receive it"));
+    let unreceived = if task.status.is_final() { "did not receive it" } else { "not received yet" };
+    let (failed, missing) = (many(task.failed, "failed"), many(missing, unreceived));
     let (canceled, expired) = (many(task.canceled, "canceled"), many(task.expired, "gave up"));
     let (time, word) = task.finished_at.map_or((now, "after"), |end| (end, "in"));
     format!("{head}{failed}{missing}{canceled}{expired}, {word} {}", seconds(time.since(task.start_time)))
@@ -166,8 +167,8 @@ mod tests {
             (Task { failed: 1, ..done.clone() }, "2 of 2 endpoints finished, 1 failed, in 5.0 s"),
             (Task { expected: 1, received: 1, finished: 1, ..done.clone() }, "1 of 1 endpoint finished, in 5.0 s"),
             (
-                Task { expected: 3, received: 1, finished: 1, failed: 1, finished_at: None, ..done.clone() },
-                "1 of 3 endpoints finished, 1 failed, 2 did not receive it, after 9.0 s",
+                Task { status: TaskStatus::Expired, expected: 3, received: 1, finished: 1, failed: 1, expired: 2, ..done.clone() },
+                "1 of 3 endpoints finished, 1 failed, 2 did not receive it, 2 gave up, in 5.0 s",
             ),
             (Task { finished: 1, canceled: 1, ..done.clone() }, "1 of 2 endpoints finished, 1 canceled, in 5.0 s"),
             (Task { finished: 1, expired: 1, ..done }, "1 of 2 endpoints finished, 1 gave up, in 5.0 s"),
@@ -186,7 +187,7 @@ INCOMPLETE backup e7bd91d0-16ad-11e2-892e-0800200c9a66 (task 0190a6c8-5f5e-7c3a-
 ENDPOINT  STATUS            ERRNR  MESSAGE
 console1  finished          32     could not backup!
 console3  not received yet
-2 of 3 endpoints finished, 1 failed, 1 did not receive it, after 30.0 s
+2 of 3 endpoints finished, 1 failed, 1 not received yet, after 30.0 s
 ";
         assert_eq!(report(&task, &[response()], after(30)), text);
     }
