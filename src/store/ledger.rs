@@ -65,6 +65,8 @@ impl RowState {
         let progress = match event {
             // Reports may overtake each other, so the bar only goes forward.
             ReportEvent::Progress { percent } if !self.status.is_final() => self.progress.max(Some((*percent).min(100))),
+            // Who reported progress is seen to have arrived.
+            ReportEvent::Finished { errnr: 0, .. } if !self.status.is_final() => self.progress.map(|_| 100),
             _ => self.progress,
         };
         // A cancel that overtook its task was never received.

@@ -12,10 +12,15 @@ use crate::config::{Log, LogFormat};
 /// # Errors
 /// When the filter cannot be read.
 pub fn start_logging(log: &Log) -> Result<(), String> {
-    let filter = match std::env::var("RUST_LOG") {
-        Ok(filter) if !filter.is_empty() => EnvFilter::try_new(&filter).map_err(|error| format!("RUST_LOG: {error}"))?,
-        _ => EnvFilter::try_new(&log.filter).map_err(|error| format!("log.filter: {error}"))?,
+    let (source, text) = match std::env::var("RUST_LOG") {
+        Ok(text) if !text.is_empty() => ("RUST_LOG", text),
+        _ => ("log.filter", log.filter.clone()),
     };
+    let mut filter = EnvFilter::try_new(&text).map_err(|error| format!("{source}: {error}"))?;
+    // The HTTP server tells of each of its threads. Whoever wants to read that names it.
+    if let (false, Ok(quiet)) = (text.contains("actix"), "actix_server=warn".parse()) {
+        filter = filter.add_directive(quiet);
+    }
     let builder = fmt::Subscriber::builder().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // A second start in one process (tests) keeps the first one's subscriber.
     let _ = match log.format {
