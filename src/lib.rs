@@ -11,7 +11,7 @@
 //! 6. [`presence`] knows who is there and asks those that return for what they owe.
 //!
 //! [`app`] puts the parts of a process together; [`cli`] is the command line; [`bench`] measures the whole. [`domain`] holds
-//! the words and the state machines; [`config`], [`telemetry`], [`clock`], [`backoff`], [`service`] and [`observer`] are what every
+//! the words and the state machines; [`config`], [`telemetry`], [`clock`], [`backoff`], [`service`], [`https`] and [`observer`] are what every
 //! process needs. `docs/architecture.md` gives the reasons; `tests/it/layering.rs` holds the table of who may know whom.
 
 pub mod acceptor;
@@ -28,6 +28,7 @@ pub mod domain;
 pub mod endpoint;
 #[path = "../handlers/mod.rs"]
 pub mod handlers;
+pub mod https;
 pub mod observer;
 pub mod presence;
 pub mod publisher;

@@ -53,7 +53,7 @@ impl Customer {
     /// # Errors
     /// When no HTTP client can be made.
     pub fn new(url: String) -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(120)).build()?;
+        let http = crate::https::client().timeout(Duration::from_secs(120)).build()?;
         Ok(Self { http, url })
     }
 

@@ -51,7 +51,7 @@ pub enum ClientError {
         /// The HTTP status.
         status: u16,
         /// Its words.
-        problem: Problem,
+        problem: Box<Problem>,
     },
     /// What answers does not speak as our API does.
     #[error("what answers at {url} is not this version's API: {reason}")]
@@ -346,10 +346,8 @@ impl Client {
         if !matches!(base.scheme(), "http" | "https") || !base.has_host() || base.query().is_some() || base.fragment().is_some() {
             return Err(invalid());
         }
-        // A second installation changes nothing: whoever came first has installed one.
-        _ = rustls::crypto::ring::default_provider().install_default();
         // A redirect could carry a submission to somewhere else.
-        let http = reqwest::Client::builder().connect_timeout(CONNECT).redirect(reqwest::redirect::Policy::none());
+        let http = crate::https::client().connect_timeout(CONNECT).redirect(reqwest::redirect::Policy::none());
         Ok(Self { base, http: http.build().map_err(|_| invalid())? })
     }
 
@@ -427,7 +425,7 @@ impl Client {
         let status = answer.status();
         let body = answer.bytes().await.map_err(|error| self.failure(&error))?;
         if !status.is_success() {
-            return Err(ClientError::Refused { status: status.as_u16(), problem: problem(status, &body) });
+            return Err(ClientError::Refused { status: status.as_u16(), problem: Box::new(problem(status, &body)) });
         }
         let value = serde_json::from_slice(&body).map_err(|error| ClientError::Foreign { url: self.url(), reason: error.to_string() })?;
         Ok((status, value))

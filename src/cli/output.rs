@@ -116,7 +116,7 @@ mod tests {
     fn errors_are_json_for_programs() {
         let errors = vec![MemberError { pointer: "/identifier".to_owned(), message: "is missing".to_owned() }];
         let problem = Problem { code: "invalid_body".to_owned(), detail: "no".to_owned(), errors, existing_id: None, request_id: None };
-        let refused = Failure::Client(ClientError::Refused { status: 422, problem });
+        let refused = Failure::Client(ClientError::Refused { status: 422, problem: Box::new(problem) });
         assert_eq!(
             as_json(refused.code(), &refused),
             r#"{"error":{"code":"invalid_body","detail":"no","errors":[{"pointer":"/identifier","message":"is missing"}]}}"#

@@ -28,7 +28,7 @@ fn heading(task: &Task) -> String {
 
 /// How a task stands, in a line: `2 of 2 endpoints finished, 1 failed, in 5.0 s`.
 pub(super) fn summary(task: &Task, now: Timestamp) -> String {
-    let many = |count: u32, what: &str| (count > 0).then(|| format!(", {count} {what}")).unwrap_or_default();
+    let many = |count: u32, what: &str| if count > 0 { format!(", {count} {what}") } else { String::new() };
     let head = match (task.expected, task.status) {
         // Frozen by the API just after it has answered.
         (0, TaskStatus::Created) => "not sent yet".to_owned(),

@@ -16,7 +16,7 @@ pub fn parse(text: &str) -> Option<u64> {
 
 /// Writes a size in the largest binary unit that holds it exactly.
 pub fn format(bytes: u64) -> String {
-    let fitting = UNITS.iter().take(3).find(|(_, unit)| bytes >= *unit && bytes % unit == 0);
+    let fitting = UNITS.iter().take(3).find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
     fitting.map_or_else(|| format!("{bytes}B"), |(name, unit)| format!("{}{name}", bytes / unit))
 }
 

@@ -109,9 +109,7 @@ impl Rig {
         let address = listener.local_addr().expect("an address");
         let stop = CancellationToken::new();
         let server = tokio::spawn(serve(state.clone(), listener, stop.clone()));
-        // One for the whole process: whoever comes second finds it there.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::new();
+        let client = tasker::https::client().build().expect("an HTTP client");
         Self { address, store, broker, state, accepted, client, stop, server, _directory: directory }
     }
 

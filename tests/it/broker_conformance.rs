@@ -582,7 +582,8 @@ mod broken_links {
         let mut url: reqwest::Url = api.parse().expect("TASKER_TEST_RABBITMQ_API is an address");
         url.path_segments_mut().expect("it has a path").extend(path);
         let Site::Amqp(MessageQueue { username, password, .. }) = Site::amqp() else { panic!("it is RabbitMQ") };
-        let answer = reqwest::Client::new().delete(url).basic_auth(username, Some(password.reveal())).send().await;
+        let answer =
+            tasker::https::client().build().expect("an HTTP client").delete(url).basic_auth(username, Some(password.reveal())).send().await;
         let status = answer.expect("the management interface answers").status();
         assert!(status.is_success(), "{status}");
     }

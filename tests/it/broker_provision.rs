@@ -42,7 +42,11 @@ async fn works(message_queue: &MessageQueue) {
 async fn delete(management: &Management, path: [&str; 2]) {
     let mut url: reqwest::Url = management.apiurl.parse().expect("an address");
     url.path_segments_mut().expect("it has a path").extend(path);
-    let request = reqwest::Client::new().delete(url).basic_auth(&management.username, Some(management.password.reveal()));
+    let request = tasker::https::client()
+        .build()
+        .expect("an HTTP client")
+        .delete(url)
+        .basic_auth(&management.username, Some(management.password.reveal()));
     assert!(request.send().await.expect("the management interface answers").status().is_success());
 }
 

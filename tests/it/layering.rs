@@ -15,6 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // What things are; no I/O.
     ("domain", &[]),
     // Leaves.
+    ("https", &[]),
     ("backoff", &["domain"]),
     ("clock", &["domain"]),
     ("config", &["domain", "backoff"]),
@@ -23,7 +24,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("watch", &["domain"]),
     // The outside world.
     ("store", &["domain", "backoff", "clock", "config"]),
-    ("broker", &["domain", "backoff", "config", "telemetry"]),
+    ("broker", &["domain", "backoff", "config", "https", "telemetry"]),
     // The loops of an API process.
     ("publisher", &["domain", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch"]),
     ("collector", &["domain", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch"]),
@@ -37,7 +38,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // HTTP: everything above.
     ("api", ABOVE),
     // Simulates endpoints and customers through what they really see.
-    ("bench", &["domain", "broker", "backoff", "clock", "config", "service", "telemetry"]),
+    ("bench", &["domain", "broker", "backoff", "clock", "config", "https", "service", "telemetry"]),
     // Commands and the place where everything is put together.
     ("app", ABOVE),
     ("cli", ABOVE),

@@ -99,7 +99,7 @@ impl Platform {
         });
         home.write("config.yaml", &config.to_string())?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let http = reqwest::Client::builder().timeout(PATIENCE).build()?;
+        let http = tasker::https::client().timeout(PATIENCE).build()?;
         Ok(Self { backend, home, port, runtime, http, processes: BTreeMap::new() })
     }
 
