@@ -9,6 +9,7 @@ use reqwest::{Client, Method, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::https;
 use crate::config::{Management, MessageQueue};
 
 /// For one answer of the management interface.
@@ -124,7 +125,7 @@ impl<'a> Api<'a> {
         let (_, _) = (base.set_username(""), base.set_password(None));
         let unusable = |source: reqwest::Error| ProvisionError::Unreachable { safe_url: base.to_string(), source: source.without_url() };
         // No proxy: this talks to a broker's port of its own network.
-        let client = crate::https::client().timeout(ANSWER_TIME).build().map_err(unusable)?;
+        let client = https::client().timeout(ANSWER_TIME).build().map_err(unusable)?;
         Ok(Self { client, base, management })
     }
 

@@ -12,6 +12,7 @@ use tasker::domain::{EndpointName, TaskType};
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use crate::support::management;
 use crate::support::proxy::Proxy;
 
 /// How long a test waits for what must come. Long, because machines are busy; only failures take it.
@@ -576,18 +577,6 @@ mod broken_links {
         nothing_else(&api, &mut a, "a").await;
     }
 
-    /// Deletes something behind everybody's back.
-    async fn delete(path: &[&str]) {
-        let api = std::env::var("TASKER_TEST_RABBITMQ_API").expect("TASKER_TEST_RABBITMQ_API is not set: run `cargo xtask test`");
-        let mut url: reqwest::Url = api.parse().expect("TASKER_TEST_RABBITMQ_API is an address");
-        url.path_segments_mut().expect("it has a path").extend(path);
-        let Site::Amqp(MessageQueue { username, password, .. }) = Site::amqp() else { panic!("it is RabbitMQ") };
-        let answer =
-            tasker::https::client().build().expect("an HTTP client").delete(url).basic_auth(username, Some(password.reveal())).send().await;
-        let status = answer.expect("the management interface answers").status();
-        assert!(status.is_success(), "{status}");
-    }
-
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_deleted_queue_comes_back() {
         let site = Site::amqp();
@@ -595,7 +584,7 @@ mod broken_links {
         let (api, endpoint) = (site.api().await, site.endpoint().await);
         let mut a = tasks(&endpoint, &["a"], 10).await;
         let epoch = a.link.borrow().epoch;
-        delete(&["queues", "/", &format!("{exchange}.worker.a")]).await;
+        management::delete(&["queues", "/", &format!("{exchange}.worker.a")]).await;
         timeout(PATIENCE, a.link.wait_for(|link| link.up && link.epoch > epoch)).await.expect("in time").expect("is not closed");
         publish(&api, message(Address::All(worker()), "to all")).await;
         assert_eq!(text(&next(&mut a).await), "to all");
@@ -608,7 +597,7 @@ mod broken_links {
         let (api, endpoint) = (site.api().await, site.endpoint().await);
         let mut responses = consume(&api, Source::Responses, 10).await;
         publish(&endpoint, message(Address::Responses, "before")).await;
-        delete(&["exchanges", "/", &format!("{exchange}.responses")]).await;
+        management::delete(&["exchanges", "/", &format!("{exchange}.responses")]).await;
         let results = endpoint.publish(vec![message(Address::Responses, "lost"), message(Address::Presence, "as well")]).await;
         assert!(matches!(&results[0], Err(BrokerError::Unconfirmed { reason }) if reason.contains("NOT_FOUND")), "{results:?}");
         publish_again(&endpoint, message(Address::Responses, "after")).await;

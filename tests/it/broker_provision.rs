@@ -6,15 +6,15 @@ use tasker::broker::{Address, Message};
 use tasker::config::{Management, MessageQueue, Secret};
 use uuid::Uuid;
 
+use crate::support::management;
+
 /// The management interface and broker under test, with a user and a virtual host of the test's own.
 fn configuration() -> (Management, MessageQueue) {
-    let variable = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `cargo xtask test`"));
-    let amqp: reqwest::Url = variable("TASKER_TEST_AMQP").parse().expect("TASKER_TEST_AMQP is an address");
-    let management = Management {
-        apiurl: variable("TASKER_TEST_RABBITMQ_API"),
-        username: amqp.username().to_owned(),
-        password: Secret::new(amqp.password().unwrap_or_default()),
-    };
+    let amqp: reqwest::Url = std::env::var("TASKER_TEST_AMQP")
+        .expect("TASKER_TEST_AMQP is not set: run `cargo xtask test`")
+        .parse()
+        .expect("TASKER_TEST_AMQP is an address");
+    let management = management::configuration();
     let own = format!("test/{}", Uuid::new_v4().simple());
     let message_queue = MessageQueue {
         host: amqp.host_str().expect("TASKER_TEST_AMQP has a host").to_owned(),
@@ -39,23 +39,12 @@ async fn works(message_queue: &MessageQueue) {
     broker.close().await;
 }
 
-async fn delete(management: &Management, path: [&str; 2]) {
-    let mut url: reqwest::Url = management.apiurl.parse().expect("an address");
-    url.path_segments_mut().expect("it has a path").extend(path);
-    let request = tasker::https::client()
-        .build()
-        .expect("an HTTP client")
-        .delete(url)
-        .basic_auth(&management.username, Some(management.password.reveal()));
-    assert!(request.send().await.expect("the management interface answers").status().is_success());
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn makes_what_is_missing_and_resets_when_told() {
-    let (management, message_queue) = configuration();
+    let (interface, message_queue) = configuration();
     let own = message_queue.virtual_host.as_str();
 
-    let done = provision(&management, &message_queue, false).await.expect("provisions");
+    let done = provision(&interface, &message_queue, false).await.expect("provisions");
     let created = [
         format!("created the virtual host `{own}`"),
         format!("created the user `{own}`"),
@@ -65,22 +54,22 @@ async fn makes_what_is_missing_and_resets_when_told() {
     works(&message_queue).await;
 
     let changed = MessageQueue { password: Secret::new("second"), ..message_queue.clone() };
-    let done = provision(&management, &changed, false).await.expect("provisions again");
+    let done = provision(&interface, &changed, false).await.expect("provisions again");
     assert_eq!(done[..2], [format!("kept the virtual host `{own}`"), format!("set the password of the user `{own}`")]);
     works(&changed).await;
 
-    let done = provision(&management, &changed, true).await.expect("resets");
+    let done = provision(&interface, &changed, true).await.expect("resets");
     assert_eq!(done[..2], [format!("deleted the user `{own}`"), format!("deleted the virtual host `{own}`")]);
     assert_eq!(done[2..], created);
     works(&changed).await;
 
-    delete(&management, ["vhosts", own]).await;
-    delete(&management, ["users", own]).await;
+    management::delete(&["vhosts", own]).await;
+    management::delete(&["users", own]).await;
     // Nothing there to delete is no error.
-    let done = provision(&management, &changed, true).await.expect("resets what is not there");
+    let done = provision(&interface, &changed, true).await.expect("resets what is not there");
     assert_eq!(done, created);
-    delete(&management, ["vhosts", own]).await;
-    delete(&management, ["users", own]).await;
+    management::delete(&["vhosts", own]).await;
+    management::delete(&["users", own]).await;
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
 //! What several integration tests need.
 
+pub mod management;
 pub mod platform;
 pub mod proxy;
