@@ -2,28 +2,18 @@
 
 use std::process::ExitCode;
 
-use tasker::cli::{self, Command};
+use tasker::cli;
 
 fn main() -> ExitCode {
     let cli = match cli::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(code) => return code.into(),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(cli::run(cli)).into(),
         Err(error) => {
             eprintln!("tasker: cannot start: {error}");
-            return ExitCode::FAILURE;
+            ExitCode::FAILURE
         }
-    };
-    match cli.command {
-        Command::Client(command) => runtime.block_on(cli::run(&cli.global, command)).into(),
-        server => match runtime.block_on(tasker::app::run(&cli.global, server)) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("tasker: {error:#}");
-                ExitCode::FAILURE
-            }
-        },
     }
 }

@@ -5,12 +5,9 @@
 //! the process with one line that says so.
 
 mod api_process;
-mod commands;
 mod embedded;
 mod endpoint_process;
-mod signals;
 
 pub use api_process::ApiProcess;
-pub use commands::run;
 pub use embedded::Embedded;
 pub use endpoint_process::EndpointProcess;

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
-use super::commands::any_of;
 use super::{ApiProcess, EndpointProcess};
 use crate::broker::memory::MemoryBroker;
 use crate::config::{Config, Database, Secret};
@@ -92,4 +91,17 @@ impl Embedded {
         futures::future::join_all(self.endpoints.into_iter().map(EndpointProcess::stop)).await;
         self.api.stop().await;
     }
+}
+
+/// Cancelled when any of these is.
+fn any_of(tokens: &[CancellationToken]) -> CancellationToken {
+    let any = CancellationToken::new();
+    for token in tokens.iter().cloned() {
+        let any = any.clone();
+        tokio::spawn(async move {
+            token.cancelled().await;
+            any.cancel();
+        });
+    }
+    any
 }

@@ -1,5 +1,6 @@
 //! `tasker bench fleet`: tasks for everybody, to a simulated fleet.
 
+use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -14,15 +15,15 @@ const NAMES_A_LINK: usize = 1000;
 /// How long a fleet may take to join, and a task to reach all of it.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Runs it and prints what was measured; answers the endpoints it used as well. It fails when something cannot start, or
+/// Runs it; answers the endpoints it used, and what was measured as text. It fails when something cannot start, or
 /// an answer was lost.
-pub async fn run(stack: &Stack, endpoints: usize, tasks: usize) -> (Vec<EndpointName>, anyhow::Result<()>) {
+pub async fn run(stack: &Stack, endpoints: usize, tasks: usize) -> (Vec<EndpointName>, anyhow::Result<String>) {
     let names = names(endpoints);
     let result = measure(stack, &names, tasks).await;
     (names, result)
 }
 
-async fn measure(stack: &Stack, names: &[EndpointName], tasks: usize) -> anyhow::Result<()> {
+async fn measure(stack: &Stack, names: &[EndpointName], tasks: usize) -> anyhow::Result<String> {
     let endpoints = names.len();
     let links: Vec<_> = (0..endpoints.div_ceil(NAMES_A_LINK)).map(|_| stack.link()).collect();
     let started = Instant::now();
@@ -57,12 +58,13 @@ async fn measure(stack: &Stack, names: &[EndpointName], tasks: usize) -> anyhow:
     if answers != endpoints * tasks {
         bail!("{} answers are in the ledger, the fleet gave {answers}", endpoints * tasks);
     }
-    println!("fleet        {endpoints} simulated endpoints, joined and welcomed in {:.1} s", joined.as_secs_f64());
-    println!("verified     {tasks} tasks DONE, {answers} answers in the ledger, {repeats} copies asked for again");
-    println!("task         from accepted to DONE {spans}");
-    println!("answers      {:.0}/s", answers as f64 / elapsed.as_secs_f64());
+    let mut report = String::new();
+    writeln!(report, "fleet        {endpoints} simulated endpoints, joined and welcomed in {:.1} s", joined.as_secs_f64())?;
+    writeln!(report, "verified     {tasks} tasks DONE, {answers} answers in the ledger, {repeats} copies asked for again")?;
+    writeln!(report, "task         from accepted to DONE {spans}")?;
+    writeln!(report, "answers      {:.0}/s", answers as f64 / elapsed.as_secs_f64())?;
     if let Some((what, mib)) = resident {
-        println!("memory       {mib:.1} MiB resident in {what}");
+        writeln!(report, "memory       {mib:.1} MiB resident in {what}")?;
     }
-    Ok(())
+    Ok(report)
 }

@@ -1,6 +1,7 @@
 //! `tasker bench tasks`: many tasks through one endpoint - the real agent, with its journal - and a handler that counts.
 
 use std::collections::HashMap;
+use std::fmt::Write;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -35,15 +36,15 @@ impl Handler for Counting {
     }
 }
 
-/// Runs it and prints what was measured; answers the endpoints it used as well. It fails when something cannot start, or a
+/// Runs it; answers the endpoints it used, and what was measured as text. It fails when something cannot start, or a
 /// task was lost or run twice.
-pub async fn run(stack: &Stack, load: Load) -> (Vec<EndpointName>, anyhow::Result<()>) {
+pub async fn run(stack: &Stack, load: Load) -> (Vec<EndpointName>, anyhow::Result<String>) {
     let names: Vec<EndpointName> = ["bench", IDLE].iter().filter_map(|name| name.parse().ok()).collect();
     let result = measure(stack, load).await;
     (names, result)
 }
 
-async fn measure(stack: &Stack, load: Load) -> anyhow::Result<()> {
+async fn measure(stack: &Stack, load: Load) -> anyhow::Result<String> {
     let runs = Runs::default();
     let registry = Registry::default().with(stack.task_type.clone(), Counting(runs.clone()));
     let name = "bench".parse()?;
@@ -74,17 +75,18 @@ async fn measure(stack: &Stack, load: Load) -> anyhow::Result<()> {
         latencies.push(task.finished_at.map(|end| end.since(task.start_time)).unwrap_or_default());
     }
     let rate = |span: Duration| load.count as f64 / span.as_secs_f64();
-    println!("tasks        {} posted by {} at a time, payload {} bytes", load.count, load.concurrency, load.payload_bytes);
-    println!("verified     each DONE in the ledger, each run exactly once");
-    println!("POST         {:.0}/s; {posts}", rate(posted));
-    println!("end to end   {:.0}/s; from accepted to DONE {latencies}", rate(done));
+    let mut report = String::new();
+    writeln!(report, "tasks        {} posted by {} at a time, payload {} bytes", load.count, load.concurrency, load.payload_bytes)?;
+    writeln!(report, "verified     each DONE in the ledger, each run exactly once")?;
+    writeln!(report, "POST         {:.0}/s; {posts}", rate(posted))?;
+    writeln!(report, "end to end   {:.0}/s; from accepted to DONE {latencies}", rate(done))?;
     if let Some((what, mib)) = resident {
-        println!("memory       {mib:.1} MiB resident in {what}");
+        writeln!(report, "memory       {mib:.1} MiB resident in {what}")?;
     }
     if let Some(mib) = stack.idle_endpoint().await? {
-        println!("             {mib:.1} MiB resident in an idle endpoint process");
+        writeln!(report, "             {mib:.1} MiB resident in an idle endpoint process")?;
     }
-    Ok(())
+    Ok(report)
 }
 
 fn verify(tasks: &[SeenTask], count: usize, runs: &HashMap<TaskId, u32>) -> anyhow::Result<()> {

@@ -9,8 +9,8 @@ use reqwest::{Client, Method, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::https;
 use crate::config::{Management, MessageQueue};
+use crate::https;
 
 /// For one answer of the management interface.
 const ANSWER_TIME: Duration = Duration::from_secs(10);

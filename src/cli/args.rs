@@ -90,14 +90,6 @@ broker is not used. Data survives a restart.")]
     /// Measure how fast tasks go through
     #[command(subcommand)]
     Bench(Bench),
-    /// Everything that needs no server in this process.
-    #[command(flatten)]
-    Client(ClientCommand),
-}
-
-/// Commands that need no server in this process.
-#[derive(Debug, Clone, Subcommand)]
-pub enum ClientCommand {
     /// Create tables (-d) and the broker's virtual host, user and permissions (-r)
     #[command(after_help = "\
 Examples:

@@ -1,8 +1,8 @@
-//! The command line: what may be asked (`args`), and every command that needs no server in its own process.
+//! The command line: what may be asked (`args`), and every command.
 //!
 //! `client` speaks HTTP with an API and knows nothing of terminals; `tasks` asks it, `wait` waits, `render` turns answers
-//! into text, `exit` into exit codes. `configuration` and `initialize` work on the configuration. Servers and the bench are
-//! put together elsewhere: here are only their arguments.
+//! into text, `exit` into exit codes. `configuration` and `initialize` work on the configuration. `servers` starts what
+//! `app` puts together, and the bench.
 //!
 //! Promise: data on standard output, everything else on standard error; every failure is one clear text and exit code 1.
 
@@ -13,6 +13,8 @@ mod exit;
 mod initialize;
 mod output;
 mod render;
+mod servers;
+mod signals;
 mod tasks;
 mod wait;
 
@@ -20,7 +22,7 @@ use std::ffi::OsString;
 
 use clap::{CommandFactory, Parser};
 
-pub use args::{Cli, ClientCommand, Command, Global};
+pub use args::{Cli, Command, Global};
 pub use exit::Code;
 pub use output::Failure;
 
@@ -50,17 +52,22 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, Code> {
     })
 }
 
-/// Runs a command that needs no server in this process. Whatever went wrong has been told.
-pub async fn run(global: &Global, command: ClientCommand) -> Code {
+/// Runs a command. Whatever went wrong has been told.
+pub async fn run(cli: Cli) -> Code {
+    let Cli { global, command } = cli;
     let done = match command {
-        ClientCommand::Initialize(args) => initialize::run(global, args).await,
-        ClientCommand::Submit(args) => tasks::submit(global, args).await,
-        ClientCommand::Status(args) => tasks::status(global, args).await,
-        ClientCommand::List(args) => tasks::list(global, args).await,
-        ClientCommand::Cancel(args) => tasks::cancel(global, args).await,
-        ClientCommand::Endpoints(args) => tasks::endpoints(global, args).await,
-        ClientCommand::Config(command) => configuration::run(global, command),
-        ClientCommand::Completions { shell } => completions(shell),
+        Command::Up(args) => servers::up(&global, args).await,
+        Command::Api(args) => servers::api(&global, args).await,
+        Command::Endpoint(args) => servers::endpoint(&global, args).await,
+        Command::Bench(args) => servers::bench(&global, args).await,
+        Command::Initialize(args) => initialize::run(&global, args).await,
+        Command::Submit(args) => tasks::submit(&global, args).await,
+        Command::Status(args) => tasks::status(&global, args).await,
+        Command::List(args) => tasks::list(&global, args).await,
+        Command::Cancel(args) => tasks::cancel(&global, args).await,
+        Command::Endpoints(args) => tasks::endpoints(&global, args).await,
+        Command::Config(command) => configuration::run(&global, command),
+        Command::Completions { shell } => completions(shell),
     };
     done.unwrap_or_else(|failure| failure.report(global.json))
 }

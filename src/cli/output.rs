@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::config::ConfigError;
 use crate::domain::TaskId;
+use crate::store::StoreError;
 
 use super::client::{ClientError, MemberError};
 use super::exit::Code;
@@ -28,6 +29,25 @@ pub enum Failure {
     /// The output could not be written.
     #[error("cannot write the output: {0}")]
     Output(io::Error),
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Setup(error.to_string())
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Setup(error.to_string())
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    /// With its causes, in one line.
+    fn from(error: anyhow::Error) -> Self {
+        Self::Setup(format!("{error:#}"))
+    }
 }
 
 impl Failure {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tasker::cli::args::{Bench, Configuration, Role};
 use tasker::cli::client::Responses;
-use tasker::cli::{Cli, ClientCommand, Code, Command, parse};
+use tasker::cli::{Cli, Code, Command, parse};
 use tasker::config::ConfigFile;
 
 fn read(line: &str) -> Result<Cli, Code> {
@@ -14,13 +14,6 @@ fn read(line: &str) -> Result<Cli, Code> {
 
 fn command(line: &str) -> Command {
     read(line).unwrap_or_else(|_| panic!("`tasker {line}` is valid")).command
-}
-
-fn client(line: &str) -> ClientCommand {
-    match command(line) {
-        Command::Client(command) => command,
-        other => panic!("`tasker {line}` is {other:?}"),
-    }
 }
 
 #[test]
@@ -89,7 +82,7 @@ fn a_file_is_named_by_mode_or_path() {
 #[test]
 fn submissions_take_endpoints_and_waits_in_several_ways() {
     for line in ["submit worker --endpoints a,b", "submit worker -e a -e b", "submit worker --endpoint a --endpoints b"] {
-        let ClientCommand::Submit(submit) = client(line) else { panic!("another command") };
+        let Command::Submit(submit) = command(line) else { panic!("another command") };
         assert_eq!(submit.endpoints.iter().map(|name| name.as_str()).collect::<Vec<_>>(), ["a", "b"], "{line}");
     }
     for (line, wait) in [
@@ -98,17 +91,17 @@ fn submissions_take_endpoints_and_waits_in_several_ways() {
         ("submit worker --wait 1m30s", Some(Some(Duration::from_secs(90)))),
         ("submit worker --wait=1s --all", Some(Some(Duration::from_secs(1)))),
     ] {
-        let ClientCommand::Submit(submit) = client(line) else { panic!("another command") };
+        let Command::Submit(submit) = command(line) else { panic!("another command") };
         assert_eq!(submit.waiting.wait, wait, "{line}");
     }
-    let ClientCommand::Status(status) = client("status worker x --responses missing --wait") else { panic!("another command") };
+    let Command::Status(status) = command("status worker x --responses missing --wait") else { panic!("another command") };
     assert_eq!((status.id.as_str(), status.responses, status.waiting.wait), ("x", Some(Responses::Missing), Some(None)));
-    let ClientCommand::List(list) = client("list worker --status done,SENT --since 2024-07-12T12:00:00+02:00 --limit 5") else {
+    let Command::List(list) = command("list worker --status done,SENT --since 2024-07-12T12:00:00+02:00 --limit 5") else {
         panic!("another command")
     };
     assert_eq!((list.status.len(), list.page.limit), (2, 5));
     assert_eq!(list.since.map(|time| time.to_string()).as_deref(), Some("2024-07-12T10:00:00.000000Z"));
-    let ClientCommand::Config(Configuration::Check { roles }) = client("config check --for api --for endpoint") else {
+    let Command::Config(Configuration::Check { roles }) = command("config check --for api --for endpoint") else {
         panic!("another command")
     };
     assert_eq!(roles, [Role::Api, Role::Endpoint]);

@@ -37,10 +37,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("handlers", &["domain", "endpoint"]),
     // HTTP: everything above.
     ("api", ABOVE),
-    // Simulates endpoints and customers through what they really see.
-    ("bench", &["domain", "broker", "backoff", "clock", "config", "https", "service", "telemetry"]),
-    // Commands and the place where everything is put together.
+    // Puts the parts of a process together.
     ("app", ABOVE),
+    // Starts a platform and drives it through what customers and endpoints really see.
+    ("bench", ABOVE),
     ("cli", ABOVE),
 ];
 

@@ -1,0 +1,115 @@
+//! Commands with servers in this process: `tasker up`, `tasker api` and `tasker endpoint` run until told to stop, `tasker bench`
+//! until it has measured.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::args::{Api, Bench, Endpoint, Global, Up};
+use super::exit::Code;
+use super::output::{Failure, print};
+use super::signals::told_to_stop;
+use crate::app::{ApiProcess, Embedded, EndpointProcess};
+use crate::bench::{self, Load, Stack};
+use crate::broker::amqp::{AmqpBroker, AmqpOptions, Role};
+use crate::config::{self, Config, ConfigFile, Environment, Flag, Sources};
+use crate::handlers;
+use crate::store::{self, StoreError};
+use crate::telemetry::start_logging;
+
+/// How long a command waits for the database before it goes on without: long enough to tell a wrong schema at once.
+const FIRST_LOOK: Duration = Duration::from_secs(3);
+
+/// `tasker up`: everything in one process.
+pub(super) async fn up(global: &Global, args: Up) -> Result<Code, Failure> {
+    let config = load(global.named_file().unwrap_or(ConfigFile::Embedded), Vec::new())?;
+    // First what fails most often, before any file is made.
+    let listener = listen(args.listen)?;
+    let embedded = Embedded::start(config, &args.data_dir, listener, &args.endpoints).await?;
+    print(&format!("{}\n", embedded.greeting()))?;
+    let asked = told_to_stop(embedded.died()).await?;
+    embedded.stop().await;
+    ended(asked)
+}
+
+/// `tasker api`.
+pub(super) async fn api(global: &Global, args: Api) -> Result<Code, Failure> {
+    let flag = |key, value: String| Flag { key, value, name: "--listen" };
+    let listen_on = args.listen.map(|at| vec![flag("api.host", at.ip().to_string()), flag("api.port", at.port().to_string())]);
+    let config = load(global.file(), listen_on.unwrap_or_default())?;
+    let (db, queue) = config.for_api()?;
+    let store = store::open(db)?;
+    match tokio::time::timeout(FIRST_LOOK, store.check_schema()).await {
+        Ok(Err(error @ StoreError::Schema { .. })) => return Err(error.into()),
+        Ok(Ok(())) => {}
+        // The observer goes on looking, and /ready says so.
+        Ok(Err(error)) => tracing::warn!(%error, "starting without the database"),
+        Err(_) => tracing::warn!("starting without the database: it does not answer"),
+    }
+    let listener = listen(SocketAddr::new(config.api.host, config.api.port))?;
+    let types = config.task_types.iter().map(|policy| policy.name.clone()).collect();
+    let broker = AmqpBroker::start(AmqpOptions::new(queue.clone(), Role::Api { types }));
+    let api = ApiProcess::start(Arc::new(config), store, broker, listener).map_err(|error| Failure::Setup(error.to_string()))?;
+    tracing::info!(address = %api.address, "the API listens");
+    let asked = told_to_stop(api.died()).await?;
+    api.stop().await;
+    ended(asked)
+}
+
+/// `tasker endpoint`.
+pub(super) async fn endpoint(global: &Global, args: Endpoint) -> Result<Code, Failure> {
+    let flag = |key, name, path: Option<PathBuf>| path.map(|path| Flag { key, name, value: path.display().to_string() });
+    let flags =
+        [flag("endpoint.data_dir", "--data-dir", args.data_dir), flag("endpoint.handlers_dir", "--handlers-dir", args.handlers_dir)];
+    let config = load(global.file(), flags.into_iter().flatten().collect())?;
+    let broker = AmqpBroker::start(AmqpOptions::new(config.for_endpoint()?.clone(), Role::Endpoint));
+    let endpoint = EndpointProcess::start(Arc::new(config), args.endpoint, &args.tasktypes, broker, handlers::builtin())?;
+    let asked = told_to_stop(endpoint.died()).await?;
+    endpoint.stop().await;
+    ended(asked)
+}
+
+/// `tasker bench`: on the configured database and broker when a file was named, embedded otherwise.
+pub(super) async fn bench(global: &Global, args: Bench) -> Result<Code, Failure> {
+    let stack = match global.named_file() {
+        Some(file) => Stack::real(load(file, Vec::new())?).await?,
+        None => Stack::embedded(load(ConfigFile::Embedded, Vec::new())?).await?,
+    };
+    print(&format!("bench        {}\n", stack.describe()))?;
+    let (names, measured) = match args {
+        Bench::Tasks(args) => {
+            let load = Load {
+                count: args.count as usize,
+                concurrency: args.concurrency as usize,
+                rate: args.rate,
+                payload_bytes: args.payload_bytes as usize,
+            };
+            bench::run_tasks(&stack, load).await
+        }
+        Bench::Fleet(args) => bench::run_fleet(&stack, args.endpoints as usize, args.tasks as usize).await,
+    };
+    // Whatever came of it, nothing is left behind.
+    let removed = stack.stop(&names).await;
+    print(&measured?)?;
+    removed?;
+    Ok(Code::Ok)
+}
+
+/// Reads the configuration and starts logging as it says.
+fn load(file: ConfigFile, flags: Vec<Flag>) -> Result<Config, Failure> {
+    let loaded = config::load(&Sources { file, environment: Environment::of_process(), flags })?;
+    start_logging(&loaded.config.log).map_err(Failure::Usage)?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(loaded.config)
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).map_err(|error| Failure::Setup(format!("cannot listen on {address}: {error}")))
+}
+
+fn ended(asked: bool) -> Result<Code, Failure> {
+    if asked { Ok(Code::Ok) } else { Err(Failure::Setup("a part of the process ended on its own; the log says which".to_owned())) }
+}
