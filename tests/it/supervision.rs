@@ -21,7 +21,7 @@ fn a_killed_process_comes_back() -> anyhow::Result<()> {
     site.tasker(&["initialize", "-d", "-r"])?;
     let mut supervisord = site.supervisord()?;
 
-    let before = supervisord.ready(PATIENCE, || site.all_running())?;
+    let before = supervisord.ready(PATIENCE, || site.all_running()).with_context(|| site.logs())?;
     until("all endpoints subscribe", PATIENCE, || site.all_subscribed()).with_context(|| site.logs())?;
     site.work_is_done()?;
 
