@@ -37,3 +37,8 @@ pub mod service;
 pub mod store;
 pub mod telemetry;
 pub mod watch;
+
+/// The examples of the README, compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

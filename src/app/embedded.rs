@@ -96,8 +96,8 @@ impl Embedded {
 /// Cancelled when any of these is.
 fn any_of(tokens: &[CancellationToken]) -> CancellationToken {
     let any = CancellationToken::new();
-    for token in tokens.iter().cloned() {
-        let any = any.clone();
+    for token in tokens {
+        let (token, any) = (token.clone(), any.clone());
         tokio::spawn(async move {
             token.cancelled().await;
             any.cancel();

@@ -42,10 +42,18 @@ pub struct Stack {
     files: TempDir,
 }
 
+/// An API process of the bench, and what was made for it.
+#[derive(Debug)]
+struct Real {
+    api: Child,
+    db: Database,
+    queue: MessageQueue,
+}
+
 #[derive(Debug)]
 enum Backend {
     Embedded { api: Box<ApiProcess>, broker: MemoryBroker },
-    Real { api: Child, db: Database, queue: MessageQueue },
+    Real(Box<Real>),
 }
 
 impl Stack {
@@ -97,7 +105,8 @@ impl Stack {
             .spawn()
             .context("the API process of the bench")?;
         let customer = Customer::new(format!("http://127.0.0.1:{port}"))?;
-        let stack = Self { customer, config: Arc::new(config), task_type, backend: Backend::Real { api, db, queue }, files };
+        let stack =
+            Self { customer, config: Arc::new(config), task_type, backend: Backend::Real(Box::new(Real { api, db, queue })), files };
         stack.customer.ready(START).await?;
         Ok(stack)
     }
@@ -107,7 +116,7 @@ impl Stack {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         match &self.backend {
             Backend::Embedded { .. } => format!("embedded: API, in-process broker and SQLite in this process, {cores} cores"),
-            Backend::Real { .. } => format!("API in a process of its own, on the configured broker and database, {cores} cores here"),
+            Backend::Real(_) => format!("API in a process of its own, on the configured broker and database, {cores} cores here"),
         }
     }
 
@@ -115,7 +124,7 @@ impl Stack {
     pub fn link(&self) -> SharedBroker {
         match &self.backend {
             Backend::Embedded { broker, .. } => broker.connect(),
-            Backend::Real { queue, .. } => AmqpBroker::start(AmqpOptions::new(queue.clone(), Role::Endpoint)),
+            Backend::Real(real) => AmqpBroker::start(AmqpOptions::new(real.queue.clone(), Role::Endpoint)),
         }
     }
 
@@ -128,7 +137,7 @@ impl Stack {
     pub fn resident(&self) -> Option<(&'static str, f64)> {
         match &self.backend {
             Backend::Embedded { .. } => resident_mib(std::process::id()).map(|mib| ("the whole process", mib)),
-            Backend::Real { api, .. } => api.id().and_then(resident_mib).map(|mib| ("API process", mib)),
+            Backend::Real(real) => real.api.id().and_then(resident_mib).map(|mib| ("API process", mib)),
         }
     }
 
@@ -163,7 +172,8 @@ impl Stack {
     pub async fn stop(self, names: &[EndpointName]) -> anyhow::Result<()> {
         match self.backend {
             Backend::Embedded { api, .. } => api.stop().await,
-            Backend::Real { mut api, db, queue } => {
+            Backend::Real(real) => {
+                let Real { mut api, db, queue } = *real;
                 if let Some(pid) = api.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw) {
                     rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
                 }

@@ -84,7 +84,10 @@ async fn resolve(core: &Arc<Core>, taken: Vec<(TaskId, Note)>) -> (Vec<(TaskId, 
     tokio::task::spawn_blocking(move || read(&from, taken)).await.unwrap_or_default()
 }
 
-fn read(core: &Core, taken: Vec<(TaskId, Note)>) -> (Vec<(TaskId, Note, Message)>, Vec<(TaskId, Note)>) {
+/// A note with the message that tells of it.
+type Ready = (TaskId, Note, Message);
+
+fn read(core: &Core, taken: Vec<(TaskId, Note)>) -> (Vec<Ready>, Vec<(TaskId, Note)>) {
     let (mut ready, mut rest, mut bytes) = (Vec::new(), Vec::new(), 0);
     for (id, note) in taken {
         if bytes > BATCH_BYTES {

@@ -17,9 +17,12 @@ pub fn start_logging(log: &Log) -> Result<(), String> {
         _ => ("log.filter", log.filter.clone()),
     };
     let mut filter = EnvFilter::try_new(&text).map_err(|error| format!("{source}: {error}"))?;
-    // The HTTP server tells of each of its threads. Whoever wants to read that names it.
-    if let (false, Ok(quiet)) = (text.contains("actix"), "actix_server=warn".parse()) {
-        filter = filter.add_directive(quiet);
+    // The HTTP server tells of each of its threads, and the AMQP library of each error that we log with its context.
+    // Whoever wants to read that names them.
+    for (library, quiet) in [("actix", "actix_server=warn"), ("lapin", "lapin=off")] {
+        if let (false, Ok(directive)) = (text.contains(library), quiet.parse()) {
+            filter = filter.add_directive(directive);
+        }
     }
     let builder = fmt::Subscriber::builder().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // A second start in one process (tests) keeps the first one's subscriber.

@@ -52,8 +52,11 @@ async fn a_task_is_performed_and_reported_once() {
     let endpoint = api.started(&["echo", "worker"]).await;
     let payload = r#"{"b":1.0,"a":"é"}"#;
     let id = api.submit("echo", payload).await;
-    // No receipt before it: the handler was quick.
-    let report = api.report().await;
+    // The handler is quick, so there is no receipt before it, unless the machine was too busy to let it be.
+    let mut report = api.report().await;
+    if matches!(report.event, ReportEvent::Received) {
+        report = api.report().await;
+    }
     assert_eq!((report.task_id, report.endpoint.as_str()), (id, "console1"));
     let ReportEvent::Finished { errnr: 0, payload: Some(answer), attempt: 1, .. } = report.event else { panic!("{report:?}") };
     assert_eq!(answer.get(), payload);

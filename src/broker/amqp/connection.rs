@@ -39,6 +39,11 @@ const HEALTHY_TIME: Duration = Duration::from_secs(60);
 /// How often the state of the connection is looked at, besides listening to its events.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// The largest frame of an endpoint. The library keeps two buffers of 32 frames for each connection: with the usual 128 KiB
+/// they would be most of the memory of an endpoint that has nothing to do. Larger bodies go in several frames; headers that
+/// go to endpoints are far below. RabbitMQ 4.1 and newer want at least 8 KiB.
+const ENDPOINT_FRAME: u32 = 16 * 1024;
+
 /// Why something on a link failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LinkError {
@@ -339,6 +344,10 @@ fn address(options: &AmqpOptions) -> AMQPUri {
         },
         vhost: config.virtual_host.clone(),
         query: AMQPQueryString {
+            frame_max: match options.role {
+                Role::Api { .. } => None,
+                Role::Endpoint => Some(ENDPOINT_FRAME),
+            },
             heartbeat: Some(u16::try_from(options.heartbeat.as_secs()).unwrap_or(u16::MAX).max(1)),
             ..AMQPQueryString::default()
         },
