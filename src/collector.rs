@@ -142,7 +142,8 @@ impl Batches {
     /// Writes all, whatever it takes: waits for a database that is away, halves a batch that one row spoils.
     async fn write<S: Sink>(&self, sink: &S, items: Vec<(S::Item, &Delivery)>, stop: &CancellationToken) -> Option<()> {
         let (values, deliveries): (Vec<_>, Vec<_>) = items.into_iter().unzip();
-        let mut spans = Vec::from([0..values.len()]);
+        let all = 0..values.len();
+        let mut spans = vec![all];
         let mut failures = 0;
         while let Some(span) = spans.pop() {
             if span.is_empty() {

@@ -1,7 +1,7 @@
 //! Who is there: takes in presence, welcomes endpoints, asks those that return for what they owe.
 //!
-//! An endpoint that joins drops what lies in its queue until it is welcomed (see [`Command::Welcome`]), and is welcomed
-//! only after the ledger knows it as subscribed. So a copy of a task runs only where the ledger expects it, and what was
+//! An endpoint that joins drops what lies in its queue until it is welcomed (see [`Command::Welcome`]), is welcomed only
+//! after the ledger knows it as subscribed, and is then asked for all it owes. So a copy of a task runs only where the ledger expects it, and what was
 //! missed meanwhile comes from the ledger and not from an old queue.
 
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::broker::{Address, BrokerError, Link, Message, SharedBroker, Source, w
 use crate::clock::Clock;
 use crate::collector::{Batches, Sink};
 use crate::config::Config;
-use crate::domain::{Command, Presence, PresenceState, TaskId, TaskType};
+use crate::domain::{Command, Presence, TaskId, TaskType};
 use crate::publisher::{Outgoing, Publisher};
 use crate::store::{SharedStore, StoreError};
 use crate::telemetry::SharedMetrics;
@@ -104,9 +104,9 @@ impl PresenceWatch {
         Ok(interval_for(subscribed, self.config.endpoint.presence_interval))
     }
 
-    /// Asks for what an endpoint owes, then welcomes it.
+    /// Welcomes an endpoint, then asks for what it owes. In this order: both go through its queue, and it drops what comes
+    /// before the welcome.
     async fn welcome(&self, presence: Presence, interval: Duration) -> Result<(), StoreError> {
-        self.ask_owed(&presence).await?;
         let body = wire::encode_command(&Command::Welcome { session: presence.session, presence_interval: interval });
         let messages = presence.task_types.iter().map(|task_type| Message {
             to: Address::Named(task_type.clone(), vec![presence.endpoint.clone()]),
@@ -116,11 +116,11 @@ impl PresenceWatch {
         });
         for result in self.broker.publish(messages.collect()).await {
             if let Err(error) = result {
-                // It asks again.
+                // It says again that it has joined.
                 tracing::debug!(endpoint = %presence.endpoint, %error, "could not welcome");
             }
         }
-        Ok(())
+        self.ask_owed(&presence).await
     }
 
     async fn ask_owed(&self, presence: &Presence) -> Result<(), StoreError> {
@@ -146,14 +146,7 @@ impl Sink for PresenceWatch {
     }
 
     async fn write(&self, presences: &[Presence]) -> Result<(), StoreError> {
-        let mut newcomers = self.store.see(presences, self.clock.now()).await?;
-        // One that says it has just joined waits for a welcome, even where the ledger has seen the session already.
-        let waiting = presences.iter().filter(|presence| presence.state == PresenceState::Joined);
-        for presence in waiting {
-            if !newcomers.iter().any(|seen| seen.session == presence.session) {
-                newcomers.push(presence.clone());
-            }
-        }
+        let newcomers = self.store.see(presences, self.clock.now()).await?;
         if newcomers.is_empty() {
             return Ok(());
         }

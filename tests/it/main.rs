@@ -17,6 +17,7 @@ mod endpoint;
 mod executables;
 mod journeys;
 mod layering;
+mod loops;
 mod store_conformance;
 mod supervision;
 mod support;

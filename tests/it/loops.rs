@@ -1,0 +1,176 @@
+//! The loops of an API process - publisher, presence, collector, reconciler - from the side of an endpoint that the test
+//! plays by hand over the in-process broker.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tasker::app::ApiProcess;
+use tasker::broker::memory::MemoryBroker;
+use tasker::broker::{Address, Consumer, Message, SharedBroker, Source, wire};
+use tasker::config::{Config, Database, Secret};
+use tasker::domain::{
+    Command, EndpointName, Identifier, NewTask, Presence, PresenceState, Report, ReportEvent, TaskId, TaskStatus, TaskType, Timestamp, json,
+};
+use tasker::store::{self, SharedStore};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::api_side::soon;
+
+/// An API process, and an endpoint's end of its broker.
+struct Site {
+    store: SharedStore,
+    broker: MemoryBroker,
+    link: SharedBroker,
+    api: ApiProcess,
+    _directory: TempDir,
+}
+
+fn worker() -> TaskType {
+    "worker".parse().expect("a task type")
+}
+
+fn endpoint(name: &str) -> EndpointName {
+    name.parse().expect("an endpoint")
+}
+
+impl Site {
+    async fn new() -> Self {
+        let directory = TempDir::new().expect("a directory");
+        let uri = Secret::new(format!("sqlite://{}", directory.path().join("ledger.db").display()));
+        let store = store::open(&Database { verbose: false, uri, max_connections: 4 }).expect("an address");
+        store.migrate().await.expect("migrates");
+        let broker = MemoryBroker::new();
+        let config = Config::from_yaml("task_types: [worker]\napi: {port: 0, wait_for_endpoints_timeout: 20s}").expect("a configuration");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let api = ApiProcess::start(Arc::new(config), store.clone(), broker.connect(), listener).expect("starts");
+        let link = broker.connect();
+        Self { store, broker, link, api, _directory: directory }
+    }
+
+    /// Records a task as if a process had died between accepting and publishing it: due now.
+    async fn orphan(&self, endpoints: &[&str]) -> TaskId {
+        let now = self.store.now().await.expect("the store answers");
+        let task = NewTask {
+            id: TaskId::new(),
+            task_type: worker(),
+            identifier: Uuid::new_v4().to_string().parse::<Identifier>().expect("an identifier"),
+            payload: json(&"x"),
+            endpoints: endpoints.iter().map(|name| endpoint(name)).collect(),
+            digest: [7; 32],
+            start_time: now,
+            receive_by: now.after(Duration::from_secs(20)),
+            expires_at: now.after(Duration::from_secs(600)),
+        };
+        self.store.accept(std::slice::from_ref(&task), Timestamp::from_micros(now.as_micros() - 1)).await.expect("accepts");
+        task.id
+    }
+
+    async fn subscribe(&self, name: &str) -> Consumer {
+        self.link.consume(Source::Tasks(vec![(worker(), endpoint(name))]), 100).await.expect("consumes")
+    }
+
+    async fn publish(&self, to: Address, body: Bytes) {
+        let results = self.link.publish(vec![Message { to, body, persistent: false, expires_in: None }]).await;
+        assert!(results.iter().all(Result::is_ok), "{results:?}");
+    }
+
+    /// Says that an endpoint has joined; answers its session.
+    async fn join(&self, name: &str) -> Uuid {
+        let session = Uuid::new_v4();
+        let presence = Presence {
+            endpoint: endpoint(name),
+            instance: Uuid::new_v4(),
+            session,
+            task_types: vec![worker()],
+            state: PresenceState::Joined,
+            interval: Duration::from_secs(10),
+            version: String::new(),
+        };
+        self.publish(Address::Presence, wire::encode_presence(&presence)).await;
+        session
+    }
+
+    async fn finish(&self, task_id: TaskId, name: &str) {
+        let event = ReportEvent::Finished { errnr: 0, errmsg: String::new(), payload: None, attempt: 1, attempts: vec![], log: None };
+        let report = Report { task_id, task_type: worker(), endpoint: endpoint(name), instance: Uuid::new_v4(), event };
+        self.publish(Address::Responses, wire::encode_report(&report)).await;
+    }
+
+    async fn until_status(&self, id: TaskId, status: TaskStatus) {
+        let look = async {
+            while self.store.find(id).await.expect("the store answers").is_none_or(|task| task.status != status) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        soon(&format!("{id} to be {status:?}"), look).await;
+    }
+}
+
+async fn command(consumer: &mut Consumer) -> Command {
+    let delivery = soon("a command", consumer.deliveries.recv()).await.expect("the consumer lives");
+    delivery.acker.ack_through().await;
+    wire::decode_command(&delivery.body).expect("a command")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_joins_is_welcomed_and_then_asked_for_what_it_owes() {
+    let site = Site::new().await;
+    let id = site.orphan(&["late"]).await;
+    // Published by the reconciler: nobody is there, so it goes nowhere.
+    site.until_status(id, TaskStatus::Sent).await;
+    let mut queue = site.subscribe("late").await;
+    let session = site.join("late").await;
+    let first = command(&mut queue).await;
+    assert!(matches!(first, Command::Welcome { session: answered, .. } if answered == session), "{first:?}");
+    let second = command(&mut queue).await;
+    assert!(matches!(&second, Command::Task(task) if task.id == id), "{second:?}");
+    site.finish(id, "late").await;
+    site.until_status(id, TaskStatus::Done).await;
+    site.api.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dead_process_accepted_is_published_by_another() {
+    let site = Site::new().await;
+    let mut queue = site.subscribe("here").await;
+    site.join("here").await;
+    assert!(matches!(command(&mut queue).await, Command::Welcome { .. }));
+    let ids = [site.orphan(&[]).await, site.orphan(&["here"]).await];
+    let mut seen = Vec::new();
+    for _ in ids {
+        let Command::Task(task) = command(&mut queue).await else { panic!("not a task") };
+        seen.push(task.id);
+        site.finish(task.id, "here").await;
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, ids);
+    for id in ids {
+        site.until_status(id, TaskStatus::Done).await;
+    }
+    site.api.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_read_goes_alone_to_the_dead_exchange() {
+    let site = Site::new().await;
+    let id = site.orphan(&["here"]).await;
+    site.until_status(id, TaskStatus::Sent).await;
+    for body in [&b"\xff\x00"[..], b"{}", br#"{"v":9,"kind":"finished"}"#, br#"{"v":1,"kind":"dance"}"#] {
+        site.publish(Address::Responses, Bytes::from_static(body)).await;
+        site.publish(Address::Presence, Bytes::from_static(body)).await;
+    }
+    site.finish(TaskId::new(), "nobody").await;
+    site.finish(id, "here").await;
+    site.until_status(id, TaskStatus::Done).await;
+    let all_dead = async {
+        while site.broker.dead().len() < 8 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    soon("eight dead messages", all_dead).await;
+    assert!(site.broker.dead().iter().all(|(reason, _)| !reason.is_empty()));
+    site.api.stop().await;
+}
