@@ -74,7 +74,11 @@ pub(super) async fn endpoint(global: &Global, args: Endpoint) -> Result<Code, Fa
 pub(super) async fn bench(global: &Global, args: Bench) -> Result<Code, Failure> {
     let stack = match global.named_file() {
         Some(file) => Stack::real(load(file, Vec::new())?).await?,
-        None => Stack::embedded(load(ConfigFile::Embedded, Vec::new())?).await?,
+        None => {
+            // The figures are what is to be read.
+            let quiet = Flag { key: "log.filter", value: "warn".to_owned(), name: "bench" };
+            Stack::embedded(load(ConfigFile::Embedded, vec![quiet])?).await?
+        }
     };
     print(&format!("bench        {}\n", stack.describe()))?;
     let (names, measured) = match args {
