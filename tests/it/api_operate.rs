@@ -1,10 +1,7 @@
 //! What those who look after the process see: health, readiness, metrics, request ids, and how it stops.
 
-use std::time::Duration;
-
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::Instant;
 
 use crate::api_rig::{PATIENCE, Rig, read_answer};
 
@@ -109,7 +106,6 @@ async fn a_stop_answers_who_waits_and_lets_go_of_who_idles() {
     idle.write_all(b"GET /heartbeat HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("the server reads");
     assert_eq!(read_answer(&mut idle).await.status, 200);
 
-    let start = Instant::now();
     let (answer, ()) = tokio::join!(rig.get("/worker/t?wait=60s"), async {
         while rig.state.watch.is_empty() {
             tokio::task::yield_now().await;
@@ -121,7 +117,7 @@ async fn a_stop_answers_who_waits_and_lets_go_of_who_idles() {
     tokio::time::timeout(PATIENCE, idle.read_to_end(&mut rest)).await.expect("let go of in time").expect("closed in order");
     assert!(rest.is_empty());
     let address = rig.address;
+    // Loses patience long before the stop time-out, for which the idle connection could have held it up.
     rig.stop().await;
-    assert!(start.elapsed() < Duration::from_secs(5), "the idle connection did not hold it up for the whole stop time-out");
     assert!(tokio::net::TcpStream::connect(address).await.is_err(), "nobody listens any more");
 }

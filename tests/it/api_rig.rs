@@ -33,7 +33,7 @@ const RETENTION: Duration = Duration::from_secs(3600);
 
 const CONFIG: &str = "
 task_types: [worker, backup, {name: Other_1, expires_after: 2h, wait_for_endpoints_timeout: 7s}]
-api: {port: 0, wait_for_endpoints_timeout: 30, body_limit: 64KiB, stop_timeout: 5s}
+api: {port: 0, wait_for_endpoints_timeout: 30, body_limit: 64KiB, stop_timeout: 60s}
 ";
 
 pub struct Rig {
