@@ -8,6 +8,7 @@ mod api_refuse;
 mod api_rig;
 mod api_side;
 mod api_submit;
+mod bench;
 mod broker_conformance;
 mod broker_provision;
 mod cli;

@@ -1,0 +1,60 @@
+//! The bench measures and verifies, embedded and on real servers. Not how fast: that is for whoever runs it.
+
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+use serde_json::json;
+use tasker_services::Home;
+
+fn bench(arguments: &[&str]) -> anyhow::Result<String> {
+    let output = Command::new(env!("CARGO_BIN_EXE_tasker")).arg("bench").args(arguments).output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "bench {arguments:?} ends with {}: {said}", output.status);
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// A configuration for the servers that all tests share. The bench makes everything of its own on them.
+fn configuration(home: &Home) -> anyhow::Result<String> {
+    let shared = |name: &str| std::env::var(name).with_context(|| format!("{name} is not set: run `cargo xtask test`"));
+    let amqp: reqwest::Url = shared("TASKER_TEST_AMQP")?.parse()?;
+    let config = json!({
+        "task_types": ["worker"],
+        "manager": {
+            "db": {"uri": format!("{}/it", shared("TASKER_TEST_MYSQL")?)},
+            "message_queue": {
+                "host": "127.0.0.1", "port": amqp.port(), "username": "guest", "password": "guest", "virtual_host": "/", "exchange": "it",
+            },
+        },
+    });
+    Ok(home.write("bench.yaml", &config.to_string())?.display().to_string())
+}
+
+fn shows(report: &str, lines: &[&str]) -> anyhow::Result<()> {
+    lines.iter().try_for_each(|line| Ok(ensure!(report.contains(line), "no `{line}` in\n{report}")))
+}
+
+#[test]
+fn tasks_embedded() -> anyhow::Result<()> {
+    let report = bench(&["tasks", "--count", "300", "--concurrency", "8"])?;
+    shows(&report, &["300 posted by 8", "each DONE in the ledger, each run exactly once", "p99", "MiB resident"])
+}
+
+#[test]
+fn tasks_on_real_servers() -> anyhow::Result<()> {
+    let home = Home::new("bench")?;
+    let report = bench(&["tasks", "--count", "300", "--rate", "300", "--config", &configuration(&home)?])?;
+    shows(&report, &["each run exactly once", "in an idle endpoint process"])
+}
+
+#[test]
+fn fleet_embedded() -> anyhow::Result<()> {
+    let report = bench(&["fleet", "--endpoints", "50", "--tasks", "3"])?;
+    shows(&report, &["50 simulated endpoints", "3 tasks DONE, 150 answers in the ledger", "answers"])
+}
+
+#[test]
+fn fleet_on_real_servers() -> anyhow::Result<()> {
+    let home = Home::new("bench")?;
+    let report = bench(&["fleet", "--endpoints", "30", "--tasks", "2", "--config", &configuration(&home)?])?;
+    shows(&report, &["2 tasks DONE, 60 answers in the ledger"])
+}
