@@ -2,8 +2,8 @@
 //!
 //! Submissions that arrive while a statement runs are recorded together by the next one, so the database sees a few
 //! statements a second however fast they come, and a lone submission waits for nobody. What is recorded is handed to the
-//! publisher in memory; if that hand-over fails or the process dies, the row is due in [`PUBLISH_LEASE`] and the
-//! reconciler of any API process takes over. Memory is bounded by [`QUEUE`] and [`BUDGET_KIB`]: beyond, callers are told to
+//! publisher in memory; if that hand-over fails or the process dies, the row is due in `PUBLISH_LEASE` and the
+//! reconciler of any API process takes over. Memory is bounded by `QUEUE` and `BUDGET_KIB`: beyond, callers are told to
 //! come back.
 
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //!
 //! Promise: a report is acknowledged only after its transaction has committed; repeats, stragglers and any order give the
 //! same ledger; one report that cannot be read or written goes alone to the dead exchange. While the database is away
-//! nothing is acknowledged and the broker keeps the rest: at most [`PREFETCH`] reports lie here.
+//! nothing is acknowledged and the broker keeps the rest: at most `PREFETCH` reports lie here.
 
 use std::time::{Duration, Instant};
 

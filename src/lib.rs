@@ -10,7 +10,7 @@
 //! 5. The [`reconciler`] looks at every task whose time has come: publishes, asks again, passes deadlines, forgets.
 //! 6. [`presence`] knows who is there and asks those that return for what they owe.
 //!
-//! [`app`] puts the parts of a process together; [`cli`] is the command line; [`bench`] measures the whole. [`domain`] holds
+//! [`app`] puts the parts of a process together; [`cli`] is the command line; [`mod@bench`] measures the whole. [`domain`] holds
 //! the words and the state machines; [`config`], [`telemetry`], [`clock`], [`backoff`], [`service`], [`https`] and [`observer`] are what every
 //! process needs. `docs/architecture.md` gives the reasons; `tests/it/layering.rs` holds the table of who may know whom.
 

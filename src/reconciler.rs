@@ -1,8 +1,8 @@
 //! Closes gaps and passes deadlines: looks at every task whose due time has come.
 //!
-//! One column, `due_at`, says when somebody has to look at a task next, whatever for; one pure function, [`decide`], says
+//! One column, `due_at`, says when somebody has to look at a task next, whatever for; one pure function, `decide`, says
 //! what there is to do. Any number of processes may run this loop: a task is claimed by moving its due time, and what is
-//! decided is written guarded by the state found under the lock. Work a pass is bounded by [`BATCH`].
+//! decided is written guarded by the state found under the lock. Work a pass is bounded by `BATCH`.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

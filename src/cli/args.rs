@@ -48,7 +48,7 @@ pub struct Global {
     /// Print JSON, errors too
     #[arg(long, global = true, help_heading = GLOBAL)]
     pub json: bool,
-    /// Read config/<MODE>.config.yaml [default: development, where a file is needed]
+    /// Read `config/MODE.config.yaml` [default: development, where a file is needed]
     #[arg(short, long, global = true, value_name = "MODE", value_parser = mode, conflicts_with = "config", help_heading = GLOBAL)]
     pub mode: Option<String>,
     /// Read this configuration file

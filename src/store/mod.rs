@@ -265,7 +265,7 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Open tasks of these types that an endpoint must answer and has not finished, oldest first, after a cursor.
     async fn owed_by(&self, endpoint: &EndpointName, task_types: &[TaskType], after: Option<TaskId>, limit: u32) -> Result<Vec<Task>>;
 
-    /// Applies what endpoints report: rows through [`ResponseStatus::next`], counts, task states through
+    /// Applies what endpoints report: rows through [`crate::domain::ResponseStatus::next`], counts, task states through
     /// [`TaskStatus::next`], all in one transaction. Repeats and stragglers change nothing. A report from an endpoint that
     /// is not expected is adopted into the set when the task has no list, is frozen and still open: its copy came through
     /// the fanout, so it *was* subscribed; a report about a task with a list never is.

@@ -30,7 +30,10 @@ fn configuration(home: &Home) -> anyhow::Result<String> {
 }
 
 fn shows(report: &str, lines: &[&str]) -> anyhow::Result<()> {
-    lines.iter().try_for_each(|line| Ok(ensure!(report.contains(line), "no `{line}` in\n{report}")))
+    for line in lines {
+        ensure!(report.contains(line), "no `{line}` in\n{report}");
+    }
+    Ok(())
 }
 
 #[test]

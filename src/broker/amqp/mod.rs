@@ -59,7 +59,7 @@ pub struct AmqpOptions {
     pub role: Role,
     /// What the broker's own tools show for this connection.
     pub name: String,
-    /// See [`HEARTBEAT`]; in seconds on the wire, and the broker may ask for less.
+    /// See `HEARTBEAT`; in seconds on the wire, and the broker may ask for less.
     pub heartbeat: Duration,
 }
 
