@@ -60,6 +60,8 @@ impl Executables {
         let mut env: Vec<(OsString, OsString)> =
             vec![own("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), own("HOME", "/"), own("LANG", "C.UTF-8")];
         env.extend(settings.pass_env.iter().filter_map(|name| std::env::var_os(name).map(|value| (name.into(), value))));
+        // Handlers run in this directory, where a path relative to ours would lead elsewhere.
+        let dir = std::path::absolute(&dir).unwrap_or(dir);
         Self { dir, env, output_limit: settings.output_limit, leftovers }
     }
 

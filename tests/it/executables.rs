@@ -297,3 +297,16 @@ async fn the_examples_do_what_they_say() {
     assert_eq!((errnr, errmsg.as_str()), (64, "no such section: nonsense"));
     endpoint.stopped().await;
 }
+
+#[tokio::test]
+async fn a_relative_directory_is_one_below_ours() {
+    let mut api = ApiSide::new().await;
+    let mut config = api.config(vec![policy("inventory")]);
+    // cargo runs tests at the root of the package.
+    config.settings.handlers_dir = Some("handlers/examples".into());
+    let endpoint = api.started_as(config).await;
+    let id = api.submit("inventory", r#""""#).await;
+    let (errnr, errmsg, _) = api.finished(id).await;
+    assert_eq!(errnr, 0, "{errmsg}");
+    endpoint.stopped().await;
+}
