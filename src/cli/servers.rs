@@ -72,13 +72,11 @@ pub(super) async fn endpoint(global: &Global, args: Endpoint) -> Result<Code, Fa
 
 /// `tasker bench`: on the configured database and broker when a file was named, embedded otherwise.
 pub(super) async fn bench(global: &Global, args: Bench) -> Result<Code, Failure> {
+    // The figures are what is to be read.
+    let quiet = vec![Flag { key: "log.filter", value: "warn".to_owned(), name: "bench" }];
     let stack = match global.named_file() {
-        Some(file) => Stack::real(load(file, Vec::new())?).await?,
-        None => {
-            // The figures are what is to be read.
-            let quiet = Flag { key: "log.filter", value: "warn".to_owned(), name: "bench" };
-            Stack::embedded(load(ConfigFile::Embedded, vec![quiet])?).await?
-        }
+        Some(file) => Stack::real(load(file, quiet)?).await?,
+        None => Stack::embedded(load(ConfigFile::Embedded, quiet)?).await?,
     };
     print(&format!("bench        {}\n", stack.describe()))?;
     let (names, measured) = match args {
