@@ -59,12 +59,8 @@ impl Collector {
         for (label, count) in [("changed", changed), ("repeated", repeated), ("adopted", adopted), ("unknown", unknown)] {
             self.metrics.responses.with_label_values(&[label]).inc_by(count);
         }
-        for (id, status) in moved {
-            self.metrics.task_moves.with_label_values(&[status.as_str()]).inc();
-            if status.is_final() {
-                self.watch.ended(id);
-            }
-        }
+        self.metrics.count_moves(&moved);
+        self.watch.moved(&moved);
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::clock::Clock;
-use crate::domain::{EndpointName, Task, TaskEvent, TaskId, TaskStatus, TaskType, Timestamp};
+use crate::domain::{EndpointName, Task, TaskEvent, TaskId, TaskType, Timestamp};
 use crate::publisher::{Outgoing, Publisher};
 use crate::store::{DueTask, Settlement, SharedStore, StoreError};
 use crate::telemetry::SharedMetrics;
@@ -137,7 +137,9 @@ impl Reconciler {
             settlements.extend(self.ask(ask, now).await?);
         }
         if !settlements.is_empty() {
-            self.note_moves(self.store.settle(&settlements, now, self.retention).await?);
+            let moved = self.store.settle(&settlements, now, self.retention).await?;
+            self.metrics.count_moves(&moved);
+            self.watch.moved(&moved);
         }
         Ok(full)
     }
@@ -173,21 +175,12 @@ impl Reconciler {
         };
         Ok(plans.into_iter().map(settle).collect())
     }
-
-    fn note_moves(&self, moved: Vec<(TaskId, TaskStatus)>) {
-        for (id, status) in moved {
-            self.metrics.task_moves.with_label_values(&[status.as_str()]).inc();
-            if status.is_final() {
-                self.watch.ended(id);
-            }
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Counts, json};
+    use crate::domain::{Counts, TaskStatus, json};
 
     fn at(secs: i64) -> Timestamp {
         Timestamp::from_micros(secs * 1_000_000)

@@ -6,6 +6,8 @@ use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::domain::{TaskId, TaskStatus};
+
 /// Seconds from 0.5 ms to 10 min, a bit more than three a decade: web requests and day-long rollouts on one scale.
 const SECONDS: &[f64] =
     &[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0, 300.0, 600.0];
@@ -116,6 +118,13 @@ impl Metrics {
             database_up: single("tasker_database_up", "1 while the database can be reached")?,
             start_time,
         })
+    }
+
+    /// Counts tasks by the status they have come to.
+    pub fn count_moves(&self, moved: &[(TaskId, TaskStatus)]) {
+        for (_, status) in moved {
+            self.task_moves.with_label_values(&[status.as_str()]).inc();
+        }
     }
 
     /// The text that Prometheus scrapes.
