@@ -13,13 +13,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::domain::{NewTask, TaskId};
-use crate::publisher::Outgoing;
+use crate::publisher::{self, Outgoing};
 use crate::store::{Accepted, SharedStore, StoreError};
 use crate::telemetry::SharedMetrics;
 
 /// Submissions that may wait to be recorded.
 const QUEUE: usize = 4096;
-/// KiB of payload that may wait to be recorded: 64 bodies of the default limit.
+/// KiB of payload that may wait to be recorded, and as many to be published: 64 bodies of the default limit.
 const BUDGET_KIB: usize = 64 * 1024;
 /// Submissions recorded in one statement at most.
 const BATCH: usize = 256;
@@ -62,7 +62,7 @@ impl Acceptor {
         store: SharedStore,
         clock: Clock,
         metrics: SharedMetrics,
-        publish: mpsc::Sender<Outgoing>,
+        publish: mpsc::Sender<publisher::Accepted>,
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (queue, submissions) = mpsc::channel(QUEUE);
         let acceptor = Self { queue, budget: Arc::new(Semaphore::new(BUDGET_KIB)), metrics: metrics.clone() };
@@ -89,8 +89,7 @@ impl Acceptor {
     }
 
     async fn queue(&self, task: NewTask) -> Result<Accepted, AcceptError> {
-        let weight = u32::try_from(task.payload.get().len() / 1024 + 1).unwrap_or(u32::MAX);
-        let _budget = self.budget.clone().try_acquire_many_owned(weight).map_err(|_| AcceptError::Busy)?;
+        let _budget = self.budget.clone().try_acquire_many_owned(weight(&task)).map_err(|_| AcceptError::Busy)?;
         let (answer, answered) = oneshot::channel();
         self.queue.try_send(Submission { task, answer, _budget }).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => AcceptError::Busy,
@@ -105,8 +104,9 @@ async fn record(
     store: SharedStore,
     clock: Clock,
     metrics: SharedMetrics,
-    publish: mpsc::Sender<Outgoing>,
+    publish: mpsc::Sender<publisher::Accepted>,
 ) {
+    let room = Arc::new(Semaphore::new(BUDGET_KIB));
     let mut batch = Vec::with_capacity(BATCH);
     while submissions.recv_many(&mut batch, BATCH).await > 0 {
         let (tasks, answers): (Vec<_>, Vec<_>) = batch.drain(..).map(|s| (s.task, (s.answer, s._budget))).unzip();
@@ -116,7 +116,7 @@ async fn record(
         metrics.accept_seconds.observe(started.elapsed().as_secs_f64());
         for ((task, (answer, _budget)), result) in tasks.into_iter().zip(answers).zip(results) {
             if matches!(result, Ok(Accepted::New)) {
-                hand_over(&publish, task);
+                hand_over(&publish, &room, task);
             }
             // A caller who has gone away finds the task by its identifier.
             let _ = answer.send(result);
@@ -148,9 +148,19 @@ async fn accept(store: &SharedStore, clock: &Clock, tasks: &[NewTask]) -> Vec<Re
     }
 }
 
-fn hand_over(publish: &mpsc::Sender<Outgoing>, task: NewTask) {
+/// Never waits: a broker that is slow must not hold up submissions, and what finds no room is in the ledger.
+fn hand_over(publish: &mpsc::Sender<publisher::Accepted>, room: &Arc<Semaphore>, task: NewTask) {
     let id: TaskId = task.id;
-    if publish.try_send(Outgoing::from(task)).is_err() {
+    let handed = room.clone().try_acquire_many_owned(weight(&task)).is_ok_and(|room| {
+        let accepted = publisher::Accepted { task: Outgoing::from(task), room };
+        publish.try_send(accepted).is_ok()
+    });
+    if !handed {
         tracing::debug!(task = %id, "the publisher is behind; the task goes out when its lease is over");
     }
+}
+
+/// KiB of memory that a submission takes, about.
+fn weight(task: &NewTask) -> u32 {
+    u32::try_from(task.payload.get().len() / 1024 + 1).unwrap_or(u32::MAX)
 }

@@ -1,9 +1,11 @@
 //! Takes in what endpoints report and writes it to the ledger, in batches.
 //!
 //! Promise: a report is acknowledged only after its transaction has committed; repeats, stragglers and any order give the
-//! same ledger; one report that cannot be read or written goes alone to the dead exchange. While the database is away
+//! same ledger; whoever reports that it has a task which was cancelled is told to stop; one report that cannot be read or written goes alone to the dead exchange. While the database is away
 //! nothing is acknowledged and the broker keeps the rest: at most `PREFETCH` reports lie here.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -12,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 use crate::backoff::Backoff;
 use crate::broker::{Address, BrokerError, Consumer, Delivery, Message, SharedBroker, Source, wire};
 use crate::clock::Clock;
-use crate::domain::Report;
+use crate::domain::{EndpointName, Report, TaskId, TaskType};
+use crate::publisher::{Publisher, Stop};
 use crate::store::{Applied, SharedStore, StoreError};
 use crate::telemetry::SharedMetrics;
 use crate::watch::Watch;
@@ -29,6 +32,7 @@ const BATCH_BYTES: usize = 2 * 1024 * 1024;
 pub struct Collector {
     store: SharedStore,
     broker: SharedBroker,
+    publisher: Arc<Publisher>,
     clock: Clock,
     metrics: SharedMetrics,
     watch: Watch,
@@ -37,8 +41,16 @@ pub struct Collector {
 
 impl Collector {
     /// A collector; several may run at once, in one process or in many.
-    pub fn new(store: SharedStore, broker: SharedBroker, clock: Clock, metrics: SharedMetrics, watch: Watch, retention: Duration) -> Self {
-        Self { store, broker, clock, metrics, watch, retention }
+    pub fn new(
+        store: SharedStore,
+        broker: SharedBroker,
+        publisher: Arc<Publisher>,
+        clock: Clock,
+        metrics: SharedMetrics,
+        watch: Watch,
+        retention: Duration,
+    ) -> Self {
+        Self { store, broker, publisher, clock, metrics, watch, retention }
     }
 
     /// Collects until told to stop; the batch in hand is finished.
@@ -53,16 +65,33 @@ impl Collector {
 
     async fn apply(&self, reports: &[Report]) -> Result<(), StoreError> {
         let started = Instant::now();
-        let Applied { moved, changed, repeated, adopted, unknown } = self.store.apply(reports, self.clock.now(), self.retention).await?;
+        let applied = self.store.apply(reports, self.clock.now(), self.retention).await?;
+        let Applied { moved, changed, repeated, adopted, unknown, doubled, to_stop } = applied;
         self.metrics.collect_seconds.observe(started.elapsed().as_secs_f64());
         self.metrics.collect_batch.observe(reports.len() as f64);
-        for (label, count) in [("changed", changed), ("repeated", repeated), ("adopted", adopted), ("unknown", unknown)] {
+        for (label, count) in
+            [("changed", changed), ("repeated", repeated), ("adopted", adopted), ("unknown", unknown), ("doubled", doubled)]
+        {
             self.metrics.responses.with_label_values(&[label]).inc_by(count);
         }
         self.metrics.count_moves(&moved);
         self.watch.moved(&moved);
+        if doubled > 0 {
+            tracing::error!(responses = doubled, "tasks were run twice: second executions have reported their end");
+        }
+        if !to_stop.is_empty() {
+            self.publisher.stop(by_task(to_stop)).await;
+        }
         Ok(())
     }
+}
+
+fn by_task(to_stop: Vec<(TaskType, TaskId, EndpointName)>) -> Vec<Stop> {
+    let mut stops: BTreeMap<TaskId, Stop> = BTreeMap::new();
+    for (task_type, task_id, endpoint) in to_stop {
+        stops.entry(task_id).or_insert_with(|| Stop { task_type, task_id, endpoints: Vec::new() }).endpoints.push(endpoint);
+    }
+    stops.into_values().collect()
 }
 
 #[async_trait]

@@ -2,7 +2,8 @@
 //!
 //! An endpoint that joins drops what lies in its queue until it is welcomed (see [`Command::Welcome`]), is welcomed only
 //! after the ledger knows it as subscribed, and is then asked for all it owes. So a copy of a task runs only where the ledger expects it, and what was
-//! missed meanwhile comes from the ledger and not from an old queue.
+//! missed meanwhile comes from the ledger and not from an old queue. What the endpoint received under another memory is
+//! not asked of it: that memory may be alive elsewhere, so the response fails as lost.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,15 +12,17 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::broker::{Address, BrokerError, Link, Message, SharedBroker, Source, wire};
 use crate::clock::Clock;
 use crate::collector::{Batches, Sink};
 use crate::config::Config;
-use crate::domain::{Command, Presence, TaskId, TaskType};
-use crate::publisher::{Outgoing, Publisher};
-use crate::store::{SharedStore, StoreError};
+use crate::domain::{Command, Presence, Report, ReportEvent, Task, TaskId, TaskType, errnr};
+use crate::publisher::{Ask, Publisher, Stop};
+use crate::store::{Owed, Seen, SharedStore, StoreError};
 use crate::telemetry::SharedMetrics;
+use crate::watch::Watch;
 
 /// Presence messages the broker hands out before the first is acknowledged.
 const PREFETCH: u16 = 1000;
@@ -42,6 +45,7 @@ pub struct PresenceWatch {
     publisher: Arc<Publisher>,
     clock: Clock,
     metrics: SharedMetrics,
+    watch: Watch,
 }
 
 impl PresenceWatch {
@@ -53,8 +57,9 @@ impl PresenceWatch {
         publisher: Arc<Publisher>,
         clock: Clock,
         metrics: SharedMetrics,
+        watch: Watch,
     ) -> Self {
-        Self { config, store, broker, publisher, clock, metrics }
+        Self { config, store, broker, publisher, clock, metrics, watch }
     }
 
     /// Takes in presence until told to stop.
@@ -129,12 +134,46 @@ impl PresenceWatch {
         loop {
             let owed = self.store.owed_by(endpoint, &presence.task_types, after, OWED_PAGE).await?;
             let Some(last) = owed.last() else { return Ok(()) };
-            after = Some(last.id);
-            self.metrics.asks.with_label_values(&["returned"]).inc_by(owed.len() as u64);
-            tracing::info!(%endpoint, tasks = owed.len(), "asking an endpoint that returned for what it owes");
-            self.publisher.ask(owed.into_iter().map(|task| (Outgoing::from(task), vec![endpoint.clone()])).collect()).await;
+            after = Some(last.task.id);
+            let (mut asks, mut stops, mut lost) = (Vec::new(), Vec::new(), Vec::new());
+            for Owed { task, row } in owed {
+                let endpoints = vec![endpoint.clone()];
+                match row.home {
+                    _ if task.status.is_final() => stops.push(Stop { task_type: task.task_type, task_id: task.id, endpoints }),
+                    Some(home) if home != presence.home => lost.push(replaced(&task, presence, home)),
+                    home => asks.push(Ask { task: task.into(), endpoints, received: home.is_some() }),
+                }
+            }
+            if !asks.is_empty() {
+                self.metrics.asks.with_label_values(&["returned"]).inc_by(asks.len() as u64);
+                tracing::info!(%endpoint, tasks = asks.len(), "asking an endpoint that returned for what it owes");
+                self.publisher.ask(&asks).await;
+            }
+            if !stops.is_empty() {
+                self.publisher.stop(stops).await;
+            }
+            if !lost.is_empty() {
+                tracing::warn!(%endpoint, tasks = lost.len(), "an endpoint has returned without the memory of what it had received");
+                let applied = self.store.apply(&lost, self.clock.now(), self.config.tasks.retention).await?;
+                self.metrics.count_moves(&applied.moved);
+                self.watch.moved(&applied.moved);
+            }
         }
     }
+}
+
+/// What becomes of a response whose endpoint came back as another process, which does not know how far the first one was.
+fn replaced(task: &Task, presence: &Presence, home: Uuid) -> Report {
+    let event = ReportEvent::Finished {
+        errnr: errnr::LOST,
+        errmsg: "lost: the endpoint that had received it was replaced by one that does not know of it".to_owned(),
+        payload: None,
+        attempt: 1,
+        attempts: Vec::new(),
+        log: None,
+        run: None,
+    };
+    Report { task_id: task.id, task_type: task.task_type.clone(), endpoint: presence.endpoint.clone(), home, event }
 }
 
 #[async_trait]
@@ -146,7 +185,11 @@ impl Sink for PresenceWatch {
     }
 
     async fn write(&self, presences: &[Presence]) -> Result<(), StoreError> {
-        let newcomers = self.store.see(presences, self.clock.now()).await?;
+        let Seen { newcomers, fenced } = self.store.see(presences, self.clock.now()).await?;
+        for Presence { endpoint, instance, .. } in fenced {
+            self.metrics.fenced.inc();
+            tracing::warn!(%endpoint, %instance, "a second process of this name is not let in while the first may hold tasks");
+        }
         if newcomers.is_empty() {
             return Ok(());
         }

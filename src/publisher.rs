@@ -4,10 +4,10 @@
 //! row. Given up: order between tasks, and exactly-once publishing; endpoints recognise repeats by the task id. A publish
 //! that fails is not retried here: the row stays due and the reconciler takes it up.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::broker::{Address, BrokerError, Message, SharedBroker, wire};
 use crate::clock::Clock;
@@ -38,6 +38,37 @@ pub struct Outgoing {
     pub receive_by: Timestamp,
     /// When it is given up.
     pub expires_at: Timestamp,
+}
+
+/// A task on its way from the acceptor to the publisher.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The task.
+    pub task: Outgoing,
+    /// Its share of the memory that such tasks may take, given back once it is published.
+    pub room: OwnedSemaphorePermit,
+}
+
+/// A task to be sent again.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// The task.
+    pub task: Outgoing,
+    /// To whom.
+    pub endpoints: Vec<EndpointName>,
+    /// Whether they have received it before, see [`TaskMessage::received`].
+    pub received: bool,
+}
+
+/// A task to be stopped.
+#[derive(Debug, Clone)]
+pub struct Stop {
+    /// Its type.
+    pub task_type: TaskType,
+    /// The task.
+    pub task_id: TaskId,
+    /// Where.
+    pub endpoints: Vec<EndpointName>,
 }
 
 macro_rules! outgoing_from {
@@ -78,13 +109,14 @@ impl Publisher {
     }
 
     /// Publishes what the acceptor hands over, until it closes the channel.
-    pub async fn run(self: Arc<Self>, mut accepted: mpsc::Receiver<Outgoing>) {
+    pub async fn run(self: Arc<Self>, mut accepted: mpsc::Receiver<Accepted>) {
         let mut batch = Vec::with_capacity(BATCH);
         while accepted.recv_many(&mut batch, BATCH).await > 0 {
-            if let Err(error) = self.publish_new(&batch).await {
-                tracing::warn!(tasks = batch.len(), %error, "could not publish; the reconciler takes over");
+            let (tasks, room): (Vec<_>, Vec<_>) = batch.drain(..).map(|accepted| (accepted.task, accepted.room)).unzip();
+            if let Err(error) = self.publish_new(&tasks).await {
+                tracing::warn!(tasks = tasks.len(), %error, "could not publish; the reconciler takes over");
             }
-            batch.clear();
+            drop(room);
         }
     }
 
@@ -96,7 +128,7 @@ impl Publisher {
         let sets = self.expected(tasks).await?;
         // Locks are taken in the order of ids, see `store`.
         let frozen = self.store.freeze(&sets, self.clock.now()).await?;
-        let frozen: std::collections::HashSet<TaskId> = frozen.into_iter().collect();
+        let frozen: HashSet<TaskId> = frozen.into_iter().collect();
         let expected: HashMap<TaskId, &[EndpointName]> = sets.iter().map(|set| (set.id, set.expected.as_slice())).collect();
         let (mut confirmed, mut sending, mut messages) = (Vec::new(), Vec::new(), Vec::new());
         for task in tasks.iter().filter(|task| frozen.contains(&task.id)) {
@@ -104,27 +136,51 @@ impl Publisher {
                 // Nobody to send to: it is as sent as it can be, and INCOMPLETE at its deadline.
                 None | Some([]) => confirmed.push(task.id),
                 Some(_) if task.endpoints.is_empty() => {
-                    messages.push(self.message(task, Address::All(task.task_type.clone())));
+                    messages.push(self.message(task, false));
                     sending.push(task);
                 }
                 Some(names) => {
-                    messages.push(self.message(task, Address::Named(task.task_type.clone(), names.to_vec())));
+                    let to = Address::Named(task.task_type.clone(), names.to_vec());
+                    messages.push(Message { to, ..self.message(task, false) });
                     sending.push(task);
                 }
             }
         }
         let results = self.broker.publish(messages).await;
-        confirmed.extend(self.confirmed(&sending, &results));
+        let sent = self.confirmed(&sending, &results);
+        confirmed.extend(sending.iter().zip(sent).filter(|(_, sent)| *sent).map(|(task, _)| task.id));
         self.store.mark_published(&confirmed, self.clock.now()).await?;
         Ok(())
     }
 
-    /// Sends tasks again to just these endpoints. Answers the tasks whose messages the broker confirmed.
-    pub async fn ask(&self, asks: Vec<(Outgoing, Vec<EndpointName>)>) -> Vec<TaskId> {
-        let messages = asks.iter().map(|(task, names)| self.message(task, Address::Named(task.task_type.clone(), names.clone()))).collect();
-        let results = self.broker.publish(messages).await;
-        let tasks: Vec<&Outgoing> = asks.iter().map(|(task, _)| task).collect();
-        self.confirmed(&tasks, &results).collect()
+    /// Sends tasks again to just these endpoints. Answers the tasks with a message that the broker did not confirm.
+    pub async fn ask(&self, asks: &[Ask]) -> HashSet<TaskId> {
+        let message = |ask: &Ask| Message {
+            to: Address::Named(ask.task.task_type.clone(), ask.endpoints.clone()),
+            ..self.message(&ask.task, ask.received)
+        };
+        let results = self.broker.publish(asks.iter().map(message).collect()).await;
+        let tasks: Vec<&Outgoing> = asks.iter().map(|ask| &ask.task).collect();
+        let confirmed: Vec<bool> = self.confirmed(&tasks, &results).collect();
+        asks.iter().zip(confirmed).filter(|(_, confirmed)| !confirmed).map(|(ask, _)| ask.task.id).collect()
+    }
+
+    /// Tells endpoints to stop a task that was cancelled, past all that waits in their queues. Lost for those that are not
+    /// connected: they are told when they return, or when they report.
+    pub async fn stop(&self, stops: Vec<Stop>) {
+        let message = |stop: &Stop| Message {
+            to: Address::Control(stop.task_type.clone(), stop.endpoints.clone()),
+            body: wire::encode_command(&Command::Cancel { task_id: stop.task_id }),
+            persistent: false,
+            expires_in: None,
+        };
+        let results = self.broker.publish(stops.iter().map(message).collect()).await;
+        for (Stop { task_id, endpoints, .. }, told) in stops.iter().zip(results) {
+            match told {
+                Ok(()) => tracing::info!(%task_id, endpoints = endpoints.len(), "told endpoints to stop a cancelled task"),
+                Err(error) => tracing::warn!(%task_id, endpoints = endpoints.len(), %error, "could not tell endpoints to stop a task"),
+            }
+        }
     }
 
     async fn expected(&self, tasks: &[Outgoing]) -> Result<Vec<Freeze>, StoreError> {
@@ -139,7 +195,8 @@ impl Publisher {
         Ok(tasks.iter().map(|task| Freeze { id: task.id, expected: who(task) }).collect())
     }
 
-    fn message(&self, task: &Outgoing, to: Address) -> Message {
+    /// To everybody, unless said otherwise.
+    fn message(&self, task: &Outgoing, received: bool) -> Message {
         let now = self.clock.now();
         let command = Command::Task(TaskMessage {
             id: task.id,
@@ -147,10 +204,11 @@ impl Publisher {
             identifier: task.identifier.clone(),
             payload: task.payload.clone(),
             expires_in: task.expires_at.since(now),
+            received,
         });
         let policy = self.config.policy(&task.task_type);
         Message {
-            to,
+            to: Address::All(task.task_type.clone()),
             body: wire::encode_command(&command),
             persistent: policy.is_some_and(|policy| policy.persistent),
             // The copy of an endpoint that does not take it soon is of no use: the ledger asks again when it is back.
@@ -158,7 +216,7 @@ impl Publisher {
         }
     }
 
-    fn confirmed<'a>(&self, tasks: &'a [&Outgoing], results: &'a [Result<(), BrokerError>]) -> impl Iterator<Item = TaskId> + use<'a> {
+    fn confirmed<'a>(&self, tasks: &'a [&Outgoing], results: &'a [Result<(), BrokerError>]) -> impl Iterator<Item = bool> + use<'a> {
         let now = self.clock.now();
         for (task, result) in tasks.iter().zip(results) {
             let label = if result.is_ok() { "confirmed" } else { "failed" };
@@ -168,6 +226,6 @@ impl Publisher {
                 Err(error) => tracing::debug!(task = %task.id, %error, "not published"),
             }
         }
-        tasks.iter().zip(results).filter(|(_, result)| result.is_ok()).map(|(task, _)| task.id)
+        results.iter().map(Result::is_ok)
     }
 }

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::domain::{EndpointName, Task, TaskEvent, TaskId, TaskType, Timestamp};
-use crate::publisher::{Outgoing, Publisher};
-use crate::store::{DueTask, Settlement, SharedStore, StoreError};
+use crate::publisher::{Ask, Outgoing, Publisher, Stop};
+use crate::store::{DueTask, OpenRow, Settlement, SharedStore, StoreError};
 use crate::telemetry::SharedMetrics;
 use crate::watch::Watch;
 
@@ -24,8 +24,13 @@ const BATCH: u32 = 200;
 const LEASE: Duration = Duration::from_secs(15);
 /// The pause after a pass that found less than a full batch.
 const PAUSE: Duration = Duration::from_millis(500);
-/// When missing endpoints are asked again.
+/// When a task is looked at again that some endpoint has not received.
 const ASKS: Backoff = Backoff { first: Duration::from_secs(10), max: Duration::from_secs(600) };
+/// How long an endpoint that has a task may say nothing before it is asked how it stands, and how often. That it lives is
+/// known from presence; this finds reports that the broker has confirmed and lost. The question is answered from memory.
+const QUIET: Duration = Duration::from_secs(300);
+/// Open responses that are read at once, unless a single task has more.
+const ROWS: usize = 20_000;
 
 /// What there is to do about a due task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,13 +41,13 @@ enum Step {
     Expire,
     /// It was never published: freeze and publish.
     Publish,
-    /// Some endpoint has not received it: ask those that are there, and pass the receive deadline if that is over.
+    /// Some endpoint has not finished it: ask those that are there, and pass the receive deadline if that is over.
     Ask {
         /// Whether the receive deadline has passed.
         overdue: bool,
     },
-    /// All have received it: wait for them.
-    Wait,
+    /// It was cancelled and some endpoint has not confirmed it: tell those again.
+    Stop,
 }
 
 /// What to do about a task at a point in time.
@@ -52,18 +57,31 @@ fn decide(due: &DueTask, now: Timestamp) -> Step {
     match task.status.is_final() {
         true if task.counts.open() == 0 => Step::Forget,
         true if over => Step::Expire,
-        true => Step::Wait,
+        true => Step::Stop,
         false if over => Step::Expire,
         false if !due.frozen => Step::Publish,
-        false if task.counts.all_received() => Step::Wait,
         false => Step::Ask { overdue: now >= task.receive_by },
     }
 }
 
-/// When to ask next: with growing intervals, but not before or after a deadline that has to be passed.
+/// When to look next: with growing intervals, but not before or after a deadline that has to be passed.
 fn next_look(task: &Task, asks: u32, now: Timestamp) -> Timestamp {
-    let next = now.after(ASKS.jittered(asks)).min(task.expires_at);
+    let heard = task.counts.all_received() && !task.status.is_final();
+    let pause = if heard { QUIET } else { ASKS.jittered(asks) };
+    let next = now.after(pause).min(task.expires_at);
     if now < task.receive_by { next.min(task.receive_by) } else { next }
+}
+
+/// What to ask about a task: those who have not received it, and apart from them those who have and are quiet. Only endpoints
+/// that are there; the others are asked when they return (`presence`).
+fn questions(task: &Task, rows: Vec<OpenRow>, there: Option<&HashSet<EndpointName>>, now: Timestamp) -> Vec<Ask> {
+    let is_there = |row: &OpenRow| there.is_some_and(|there| there.contains(&row.endpoint));
+    let quiet = |row: &OpenRow| row.last_modified_time.after(QUIET) <= now;
+    let (received, missing): (Vec<_>, Vec<_>) = rows.into_iter().filter(is_there).partition(|row| row.home.is_some());
+    let received: Vec<EndpointName> = received.into_iter().filter(quiet).map(|row| row.endpoint).collect();
+    let missing: Vec<EndpointName> = missing.into_iter().map(|row| row.endpoint).collect();
+    let ask = |(endpoints, received): (Vec<EndpointName>, bool)| Ask { task: Outgoing::from(task.clone()), endpoints, received };
+    [(missing, false), (received, true)].into_iter().filter(|(endpoints, _)| !endpoints.is_empty()).map(ask).collect()
 }
 
 /// The loop.
@@ -116,15 +134,17 @@ impl Reconciler {
         let now = self.clock.now();
         let due = self.store.claim_due(now, now.after(LEASE), BATCH).await?;
         let full = due.len() == BATCH as usize;
-        let (mut forget, mut publish, mut ask, mut settlements) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut forget, mut publish, mut ask, mut stop, mut settlements) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for due in due {
-            let settle = |event, due_at| Settlement { id: due.task.id, event, asks: due.asks, due_at };
             match decide(&due, now) {
                 Step::Forget => forget.push(due.task.id),
-                Step::Expire => settlements.push(settle(Some(TaskEvent::Expire), now.after(self.retention))),
-                Step::Wait => settlements.push(settle(None, due.task.expires_at)),
+                Step::Expire => {
+                    let (id, event, asks) = (due.task.id, Some(TaskEvent::Expire), due.asks);
+                    settlements.push(Settlement { id, event, asks, due_at: now.after(self.retention) });
+                }
                 Step::Publish => publish.push(Outgoing::from(due.task)),
                 Step::Ask { overdue } => ask.push((due, overdue)),
+                Step::Stop => stop.push(due),
             }
         }
         if !forget.is_empty() {
@@ -133,8 +153,11 @@ impl Reconciler {
         if !publish.is_empty() {
             self.publisher.publish_new(&publish).await?;
         }
-        if !ask.is_empty() {
-            settlements.extend(self.ask(ask, now).await?);
+        for some in portions(ask, |(due, _)| due) {
+            settlements.extend(self.ask(some, now).await?);
+        }
+        for some in portions(stop, |due| due) {
+            settlements.extend(self.stop(some, now).await?);
         }
         if !settlements.is_empty() {
             let moved = self.store.settle(&settlements, now, self.retention).await?;
@@ -144,37 +167,69 @@ impl Reconciler {
         Ok(full)
     }
 
-    /// Asks the missing endpoints that are there now; the others are asked when they return (`presence`).
+    /// Asks those endpoints that have not answered and are there.
     async fn ask(&self, due: Vec<(DueTask, bool)>, now: Timestamp) -> Result<Vec<Settlement>, StoreError> {
         let ids: Vec<TaskId> = due.iter().map(|(due, _)| due.task.id).collect();
         let types: HashSet<TaskType> = due.iter().map(|(due, _)| due.task.task_type.clone()).collect();
-        let mut missing = self.store.missing_of(&ids).await?;
+        let mut open = self.store.open_rows(&ids).await?;
         let subscribed = self.store.subscribed(&types.into_iter().collect::<Vec<_>>()).await?;
         let subscribed: HashMap<TaskType, HashSet<EndpointName>> =
             subscribed.into_iter().map(|(task_type, names)| (task_type, names.into_iter().collect())).collect();
-        let (mut asks, mut plans) = (Vec::new(), Vec::new());
-        for (due, overdue) in due {
-            let there = subscribed.get(&due.task.task_type);
-            let mut names = missing.remove(&due.task.id).unwrap_or_default();
-            names.retain(|name| there.is_some_and(|there| there.contains(name)));
-            plans.push((due.clone(), overdue, !names.is_empty()));
-            if !names.is_empty() {
-                self.metrics.asks.with_label_values(&["missing"]).inc();
-                asks.push((Outgoing::from(due.task), names));
+        let (mut asks, mut asked) = (Vec::new(), HashSet::new());
+        for (due, _) in &due {
+            let rows = open.remove(&due.task.id).unwrap_or_default();
+            for ask in questions(&due.task, rows, subscribed.get(&due.task.task_type), now) {
+                self.metrics.asks.with_label_values(&[if ask.received { "quiet" } else { "missing" }]).inc();
+                asked.insert(due.task.id);
+                asks.push(ask);
             }
         }
-        let confirmed = self.publisher.ask(asks).await;
+        let failed = self.publisher.ask(&asks).await;
+        let confirmed: Vec<TaskId> = asked.into_iter().filter(|id| !failed.contains(id)).collect();
         self.store.mark_published(&confirmed, now).await?;
-        let confirmed: HashSet<TaskId> = confirmed.into_iter().collect();
-        let settle = |(due, overdue, asked): (DueTask, bool, bool)| {
+        let settle = |(due, overdue): (DueTask, bool)| {
             let event = overdue.then_some(TaskEvent::ReceiveDeadline);
-            let failed = asked && !confirmed.contains(&due.task.id);
+            let failed = failed.contains(&due.task.id);
             let asks = due.asks + u32::from(!failed);
             let due_at = if failed { now.after(LEASE.mul_f64(0.3)) } else { next_look(&due.task, asks, now) };
             Settlement { id: due.task.id, event, asks, due_at }
         };
-        Ok(plans.into_iter().map(settle).collect())
+        Ok(due.into_iter().map(settle).collect())
     }
+
+    /// Tells endpoints again to stop what was cancelled.
+    async fn stop(&self, due: Vec<DueTask>, now: Timestamp) -> Result<Vec<Settlement>, StoreError> {
+        let ids: Vec<TaskId> = due.iter().map(|due| due.task.id).collect();
+        let mut open = self.store.open_rows(&ids).await?;
+        let stops = due.iter().filter_map(|due| {
+            let endpoints: Vec<_> = open.remove(&due.task.id)?.into_iter().map(|row| row.endpoint).collect();
+            Some(Stop { task_type: due.task.task_type.clone(), task_id: due.task.id, endpoints })
+        });
+        self.publisher.stop(stops.collect()).await;
+        let settle = |due: DueTask| {
+            let asks = due.asks + 1;
+            Settlement { id: due.task.id, event: None, asks, due_at: next_look(&due.task, asks, now) }
+        };
+        Ok(due.into_iter().map(settle).collect())
+    }
+}
+
+/// Cuts tasks into portions with a bounded number of open responses each.
+fn portions<T>(tasks: Vec<T>, due: impl Fn(&T) -> &DueTask) -> Vec<Vec<T>> {
+    let mut portions: Vec<Vec<T>> = Vec::new();
+    let mut rows = 0;
+    for task in tasks {
+        let open = usize::try_from(due(&task).task.counts.open()).unwrap_or(ROWS);
+        match portions.last_mut() {
+            Some(portion) if rows + open <= ROWS => portion.push(task),
+            _ => {
+                portions.push(vec![task]);
+                rows = 0;
+            }
+        }
+        rows += open;
+    }
+    portions
 }
 
 #[cfg(test)]
@@ -218,11 +273,11 @@ mod tests {
             (S::Sent, true, counts(2, 1, 1), 29, Step::Ask { overdue: false }),
             (S::Sent, true, counts(2, 1, 1), 30, Step::Ask { overdue: true }),
             (S::Sent, true, counts(0, 0, 0), 30, Step::Ask { overdue: true }),
-            (S::Sent, true, counts(2, 2, 1), 50, Step::Wait),
+            (S::Sent, true, counts(2, 2, 1), 50, Step::Ask { overdue: true }),
             (S::Incomplete, true, counts(2, 1, 1), 99, Step::Ask { overdue: true }),
             (S::Incomplete, true, counts(2, 1, 1), 100, Step::Expire),
             (S::Done, true, counts(2, 2, 2), 100, Step::Forget),
-            (S::Canceled, true, counts(2, 2, 1), 50, Step::Wait),
+            (S::Canceled, true, counts(2, 2, 1), 50, Step::Stop),
             (S::Canceled, true, counts(2, 2, 1), 100, Step::Expire),
             (S::Canceled, true, Counts { canceled: 1, ..counts(2, 1, 1) }, 50, Step::Forget),
         ];
@@ -237,5 +292,34 @@ mod tests {
         assert!(next_look(&task, 1, at(25)) <= at(30), "the receive deadline is passed in time");
         assert!(next_look(&task, 9, at(95)) <= at(100), "the end of its life is seen in time");
         assert!(next_look(&task, 1, at(40)) >= at(45));
+        let mut heard = due(TaskStatus::Sent, true, counts(2, 2, 1)).task;
+        heard.expires_at = at(10_000);
+        assert_eq!(next_look(&heard, 1, at(40)), at(40).after(QUIET), "those who have it are asked rarely");
+        heard.status = TaskStatus::Canceled;
+        assert!(next_look(&heard, 1, at(40)) <= at(50), "those who should stop are told soon");
+    }
+
+    #[test]
+    fn asks_only_who_is_there_and_knows_who_has_received_it() {
+        let row = |name: &str, home: bool, changed: i64| OpenRow {
+            endpoint: name.parse().expect("a name"),
+            home: home.then(uuid::Uuid::new_v4),
+            last_modified_time: at(changed),
+        };
+        let rows =
+            vec![row("away", false, 0), row("busy", true, 1000), row("gone", true, 0), row("missing", false, 1000), row("quiet", true, 0)];
+        let there = ["busy", "missing", "quiet"].map(|name| name.parse().expect("a name")).into_iter().collect();
+        let task = due(TaskStatus::Sent, true, counts(5, 3, 0)).task;
+        let asked = questions(&task, rows.clone(), Some(&there), at(1001));
+        let asked: Vec<_> = asked.iter().map(|ask| (ask.received, ask.endpoints.iter().map(|name| name.as_str()).collect())).collect();
+        assert_eq!(asked, [(false, vec!["missing"]), (true, vec!["quiet"])]);
+        assert!(questions(&task, rows, None, at(1001)).is_empty());
+    }
+
+    #[test]
+    fn portions_are_bounded_and_complete() {
+        let tasks = [1, 20_000, 19_999, 1, 1, 50_000, 3].map(|open| due(TaskStatus::Sent, true, counts(open, 0, 0)));
+        let sizes: Vec<usize> = portions(tasks.to_vec(), |due| due).iter().map(Vec::len).collect();
+        assert_eq!(sizes, [1, 1, 2, 1, 1, 1]);
     }
 }

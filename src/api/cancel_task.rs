@@ -6,8 +6,8 @@ use actix_web::{HttpRequest, web};
 use super::problem::{Code, Problem, ProblemBody};
 use super::view::TaskView;
 use super::{Answer, Api, ApiState, TaskName, answer};
-use crate::broker::{Address, Message, wire};
-use crate::domain::{Command, EndpointName, Task};
+use crate::domain::Task;
+use crate::publisher::Stop;
 use crate::store::{CancelOutcome, StoreError};
 
 /// Cancels a task.
@@ -52,27 +52,13 @@ async fn cancel(state: &ApiState, task: &Task) -> Result<Option<CancelOutcome>, 
     if let Some(CancelOutcome { changed: true, .. }) = outcome {
         state.watch.ended(task.id);
     }
-    if let Some(CancelOutcome { running, refused: false, .. }) = &outcome
-        && !running.is_empty()
+    if let Some(CancelOutcome { to_stop, refused: false, .. }) = &outcome
+        && !to_stop.is_empty()
     {
-        // The customer need not wait for the broker: the cancel is recorded, and who misses this message is told when it reports.
-        tokio::spawn(tell(state.clone(), task.clone(), running.clone()));
+        let stop = Stop { task_type: task.task_type.clone(), task_id: task.id, endpoints: to_stop.clone() };
+        let publisher = state.publisher.clone();
+        // The customer need not wait for the broker: the cancel is recorded, and who misses this message is told again.
+        tokio::spawn(async move { publisher.stop(vec![stop]).await });
     }
     Ok(outcome)
-}
-
-async fn tell(state: ApiState, task: Task, running: Vec<EndpointName>) {
-    let endpoints = running.len();
-    let message = Message {
-        to: Address::Control(task.task_type, running),
-        body: wire::encode_command(&Command::Cancel { task_id: task.id }),
-        persistent: false,
-        expires_in: None,
-    };
-    for told in state.broker.publish(vec![message]).await {
-        match told {
-            Ok(()) => tracing::info!(task_id = %task.id, endpoints, "told endpoints to stop a cancelled task"),
-            Err(error) => tracing::warn!(task_id = %task.id, endpoints, %error, "could not tell endpoints to stop a cancelled task"),
-        }
-    }
 }

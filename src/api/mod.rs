@@ -47,6 +47,7 @@ use crate::broker::SharedBroker;
 use crate::clock::Clock;
 use crate::config::{Config, TypePolicy};
 use crate::domain::{Identifier, Task, TaskId, TaskType};
+use crate::publisher::Publisher;
 use crate::store::{SharedStore, StoreError};
 use crate::telemetry::Metrics;
 use crate::watch::Watch;
@@ -61,6 +62,8 @@ pub struct ApiState {
     pub store: SharedStore,
     /// For cancels, and to say whether it is there.
     pub broker: SharedBroker,
+    /// Tells endpoints to stop what was cancelled.
+    pub publisher: Arc<Publisher>,
     /// Where submissions go.
     pub acceptor: Acceptor,
     /// What is counted.

@@ -6,8 +6,8 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::domain::{AttemptError, Counts, EndpointName, NewTask, Response, ResponseStatus, Task, TaskId, TaskStatus, TaskType, Timestamp};
-use crate::store::EndpointRecord;
+use crate::domain::{AttemptError, Counts, EndpointName, NewTask, Response, ResponseStatus, Task, TaskId, TaskStatus, Timestamp};
+use crate::store::{EndpointRecord, SubscriptionRecord};
 
 /// A task.
 #[derive(Debug, Serialize, ToSchema)]
@@ -141,6 +141,9 @@ pub struct ResponseView<'a> {
     /// When anything here last changed.
     #[schema(value_type = String, format = DateTime)]
     last_modified_time: Timestamp,
+    /// Whether the endpoint has received it, has not finished it and is not there any more. It is asked when it returns; if it
+    /// does not until the task expires, the response fails with 69.
+    vanished: bool,
 }
 
 impl<'a> ResponseView<'a> {
@@ -160,6 +163,7 @@ impl<'a> ResponseView<'a> {
             log: response.log.as_deref(),
             start_time: response.start_time,
             last_modified_time: response.last_modified_time,
+            vanished: response.vanished,
         }
     }
 }
@@ -248,13 +252,19 @@ pub struct SubscriptionView<'a> {
     task_type: &'a str,
     /// Whether it does now.
     subscribed: bool,
+    /// Why it takes none although it is there, such as a full disk; null when all is well.
+    #[schema(required = true)]
+    trouble: Option<&'a str>,
 }
 
 impl<'a> EndpointView<'a> {
     /// An endpoint as the ledger has it.
     pub fn of(record: &'a EndpointRecord) -> Self {
-        let subscription =
-            |(task_type, subscribed): &'a (TaskType, bool)| SubscriptionView { task_type: task_type.as_str(), subscribed: *subscribed };
+        let subscription = |one: &'a SubscriptionRecord| SubscriptionView {
+            task_type: one.task_type.as_str(),
+            subscribed: one.subscribed,
+            trouble: one.trouble.as_deref(),
+        };
         Self {
             name: record.name.as_str(),
             last_seen: record.last_seen,
@@ -325,6 +335,7 @@ mod tests {
             log: None,
             start_time: None,
             last_modified_time: Timestamp::from_micros(0),
+            vanished: false,
         };
         assert_eq!(
             serde_json::to_string(&ResponseView::of(&response)).expect("serialises"),
@@ -332,7 +343,7 @@ mod tests {
                 r#"{"id":"00000000-0000-0000-0000-000000000007/console1","task_id":"00000000-0000-0000-0000-000000000007","#,
                 r#""endpoint":"console1","status":"FINISHED","errnr":32,"errmsg":"could not backup!","payload":"x","attempt":2,"#,
                 r#""attempts":[{"attempt":1,"errnr":75,"errmsg":"busy"}],"progress":80,"log":null,"start_time":null,"#,
-                r#""last_modified_time":"1970-01-01T00:00:00.000000Z"}"#
+                r#""last_modified_time":"1970-01-01T00:00:00.000000Z","vanished":false}"#
             )
         );
     }

@@ -57,6 +57,7 @@ impl ApiProcess {
             config: config.clone(),
             store: store.clone(),
             broker: broker.clone(),
+            publisher: publisher.clone(),
             acceptor,
             metrics: metrics.clone(),
             watch: watch.clone(),
@@ -64,8 +65,17 @@ impl ApiProcess {
             limits: Limits::default(),
         };
         let observer = Observer::new(config.clone(), store.clone(), broker.clone(), clock.clone(), metrics.clone());
-        let collector = Collector::new(store.clone(), broker.clone(), clock.clone(), metrics.clone(), watch.clone(), retention);
-        let presence = PresenceWatch::new(config.clone(), store.clone(), broker.clone(), publisher.clone(), clock.clone(), metrics.clone());
+        let collector =
+            Collector::new(store.clone(), broker.clone(), publisher.clone(), clock.clone(), metrics.clone(), watch.clone(), retention);
+        let presence = PresenceWatch::new(
+            config.clone(),
+            store.clone(),
+            broker.clone(),
+            publisher.clone(),
+            clock.clone(),
+            metrics.clone(),
+            watch.clone(),
+        );
         let reconciler = Reconciler::new(store.clone(), publisher.clone(), clock.clone(), metrics.clone(), watch.clone(), retention);
         let loops = vec![
             Service::start("presence", &died, |stop| log_end("presence", presence.run(stop))),

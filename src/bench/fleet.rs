@@ -127,11 +127,13 @@ impl Member {
                 let presence = Presence {
                     endpoint: endpoint.clone(),
                     instance: self.instance,
+                    home: self.instance,
                     session: self.session,
                     task_types: vec![self.task_type.clone()],
                     state,
                     interval: PRESENCE,
                     version: env!("CARGO_PKG_VERSION").to_owned(),
+                    trouble: None,
                 };
                 Message { to: Address::Presence, body: wire::encode_presence(&presence), persistent: false, expires_in: None }
             });
@@ -176,8 +178,9 @@ impl Member {
             attempt: 1,
             attempts: Vec::new(),
             log: None,
+            run: Some(Uuid::new_v4()),
         };
-        let report = Report { task_id, task_type: self.task_type.clone(), endpoint: endpoint.clone(), instance: self.instance, event };
+        let report = Report { task_id, task_type: self.task_type.clone(), endpoint: endpoint.clone(), home: self.instance, event };
         Message { to: Address::Responses, body: wire::encode_report(&report), persistent: true, expires_in: None }
     }
 }

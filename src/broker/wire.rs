@@ -73,6 +73,8 @@ struct TaskBody {
     identifier: Identifier,
     payload: Json,
     expires_in_ms: u64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    received: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -98,8 +100,8 @@ pub fn encode_command(command: &Command) -> Bytes {
 }
 
 fn encode_task(task: &TaskMessage) -> Bytes {
-    let TaskMessage { id, task_type, identifier, payload, expires_in } = task.clone();
-    encode("task", TaskBody { id, task_type, identifier, payload, expires_in_ms: millis(expires_in) })
+    let TaskMessage { id, task_type, identifier, payload, expires_in, received } = task.clone();
+    encode("task", TaskBody { id, task_type, identifier, payload, expires_in_ms: millis(expires_in), received })
 }
 
 /// The command in these bytes.
@@ -109,9 +111,9 @@ fn encode_task(task: &TaskMessage) -> Bytes {
 pub fn decode_command(body: &[u8]) -> Result<Command, WireError> {
     match kind(body)?.as_str() {
         "task" => {
-            let TaskBody { id, task_type, identifier, payload, expires_in_ms } = serde_json::from_slice(body)?;
+            let TaskBody { id, task_type, identifier, payload, expires_in_ms, received } = serde_json::from_slice(body)?;
             let expires_in = Duration::from_millis(expires_in_ms);
-            Ok(Command::Task(TaskMessage { id, task_type, identifier, payload, expires_in }))
+            Ok(Command::Task(TaskMessage { id, task_type, identifier, payload, expires_in, received }))
         }
         "cancel" => serde_json::from_slice::<CancelBody>(body).map(|body| Command::Cancel { task_id: body.task_id }).map_err(Into::into),
         "welcome" => {
@@ -128,7 +130,7 @@ struct ReportBody {
     #[serde(rename = "type")]
     task_type: TaskType,
     endpoint: EndpointName,
-    instance: Uuid,
+    home: Uuid,
 }
 
 #[derive(Serialize)]
@@ -156,18 +158,20 @@ struct FinishedBody {
     attempts: Vec<AttemptError>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     log: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    run: Option<Uuid>,
 }
 
 /// The bytes of a report.
 pub fn encode_report(report: &Report) -> Bytes {
-    let Report { task_id, task_type, endpoint, instance, event } = report.clone();
-    let report = ReportBody { task_id, task_type, endpoint, instance };
+    let Report { task_id, task_type, endpoint, home, event } = report.clone();
+    let report = ReportBody { task_id, task_type, endpoint, home };
     match event {
         ReportEvent::Received => encode("received", report),
         ReportEvent::Canceled => encode("canceled", report),
         ReportEvent::Progress { percent } => encode("progress", ReportWith { report, event: ProgressBody { percent } }),
-        ReportEvent::Finished { errnr, errmsg, payload, attempt, attempts, log } => {
-            encode("finished", ReportWith { report, event: FinishedBody { errnr, errmsg, payload, attempt, attempts, log } })
+        ReportEvent::Finished { errnr, errmsg, payload, attempt, attempts, log, run } => {
+            encode("finished", ReportWith { report, event: FinishedBody { errnr, errmsg, payload, attempt, attempts, log, run } })
         }
     }
 }
@@ -182,35 +186,38 @@ pub fn decode_report(body: &[u8]) -> Result<Report, WireError> {
         "canceled" => ReportEvent::Canceled,
         "progress" => ReportEvent::Progress { percent: serde_json::from_slice::<ProgressBody>(body)?.percent.min(100) },
         "finished" => {
-            let FinishedBody { errnr, errmsg, payload, attempt, attempts, log } = serde_json::from_slice(body)?;
-            ReportEvent::Finished { errnr, errmsg, payload, attempt, attempts, log }
+            let FinishedBody { errnr, errmsg, payload, attempt, attempts, log, run } = serde_json::from_slice(body)?;
+            ReportEvent::Finished { errnr, errmsg, payload, attempt, attempts, log, run }
         }
         other => return Err(WireError::Kind { found: other.to_owned() }),
     };
-    let ReportBody { task_id, task_type, endpoint, instance } = serde_json::from_slice(body)?;
-    Ok(Report { task_id, task_type, endpoint, instance, event })
+    let ReportBody { task_id, task_type, endpoint, home } = serde_json::from_slice(body)?;
+    Ok(Report { task_id, task_type, endpoint, home, event })
 }
 
 #[derive(Serialize, Deserialize)]
 struct PresenceBody {
     endpoint: EndpointName,
     instance: Uuid,
+    home: Uuid,
     session: Uuid,
     types: Vec<TaskType>,
     interval_ms: u64,
     #[serde(default)]
     version: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trouble: Option<String>,
 }
 
 /// The bytes of a presence message.
 pub fn encode_presence(presence: &Presence) -> Bytes {
-    let Presence { endpoint, instance, session, task_types, state, interval, version } = presence.clone();
+    let Presence { endpoint, instance, home, session, task_types: types, state, interval, version, trouble } = presence.clone();
     let kind = match state {
         PresenceState::Joined => "joined",
         PresenceState::Alive => "alive",
         PresenceState::Leaving => "leaving",
     };
-    encode(kind, PresenceBody { endpoint, instance, session, types: task_types, interval_ms: millis(interval), version })
+    encode(kind, PresenceBody { endpoint, instance, home, session, types, interval_ms: millis(interval), version, trouble })
 }
 
 /// The presence in these bytes.
@@ -224,8 +231,10 @@ pub fn decode_presence(body: &[u8]) -> Result<Presence, WireError> {
         "leaving" => PresenceState::Leaving,
         other => return Err(WireError::Kind { found: other.to_owned() }),
     };
-    let PresenceBody { endpoint, instance, session, types, interval_ms, version } = serde_json::from_slice(body)?;
-    Ok(Presence { endpoint, instance, session, task_types: types, state, interval: Duration::from_millis(interval_ms), version })
+    let PresenceBody { endpoint, instance, home, session, types: task_types, interval_ms, version, trouble } =
+        serde_json::from_slice(body)?;
+    let interval = Duration::from_millis(interval_ms);
+    Ok(Presence { endpoint, instance, home, session, task_types, state, interval, version, trouble })
 }
 
 #[cfg(test)]
@@ -239,7 +248,7 @@ mod tests {
             task_id: TaskId::new(),
             task_type: "backup".parse().expect("a type"),
             endpoint: "console1".parse().expect("an endpoint"),
-            instance: Uuid::new_v4(),
+            home: Uuid::new_v4(),
             event,
         }
     }
@@ -254,11 +263,12 @@ mod tests {
             identifier: "é 1".parse().expect("an identifier"),
             payload,
             expires_in: Duration::from_secs(90),
+            received: true,
         };
         let Command::Task(read) = decode_command(&encode_command(&Command::Task(task.clone()))).expect("decodes") else {
             panic!("another kind came back");
         };
-        assert_eq!((read.id, read.identifier, read.expires_in), (task.id, task.identifier, task.expires_in));
+        assert_eq!((read.id, read.identifier, read.expires_in, read.received), (task.id, task.identifier, task.expires_in, true));
         assert_eq!(read.payload.get(), text);
     }
 
@@ -274,11 +284,13 @@ mod tests {
         let presence = Presence {
             endpoint: "console1".parse().expect("an endpoint"),
             instance: Uuid::new_v4(),
+            home: Uuid::new_v4(),
             session,
             task_types: vec!["worker".parse().expect("a type")],
             state: PresenceState::Leaving,
             interval: Duration::from_secs(10),
             version: "0.1.0".into(),
+            trouble: Some("the disk is full".into()),
         };
         assert_eq!(decode_presence(&encode_presence(&presence)).expect("decodes"), presence);
     }
@@ -293,6 +305,7 @@ mod tests {
             attempt: 2,
             attempts: attempts.clone(),
             log: Some("line\n".into()),
+            run: Some(Uuid::new_v4()),
         };
         let read = decode_report(&encode_report(&report(event))).expect("decodes");
         let ReportEvent::Finished { errnr: 32, payload: Some(payload), attempt: 2, attempts: read, .. } = read.event else {

@@ -222,6 +222,9 @@ pub struct Response {
     pub start_time: Option<Timestamp>,
     /// When it last changed.
     pub last_modified_time: Timestamp,
+    /// Whether the endpoint has it and is not there any more.
+    #[serde(default)]
+    pub vanished: bool,
 }
 
 /// A task with what endpoints did with it.
@@ -326,6 +329,9 @@ pub struct Subscription {
     pub task_type: TaskType,
     /// Whether it does now.
     pub subscribed: bool,
+    /// Why it takes none although it is there.
+    #[serde(default)]
+    pub trouble: Option<String>,
 }
 
 /// A client of one API. Clones share their connections.

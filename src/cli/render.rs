@@ -59,6 +59,7 @@ pub(super) fn report(task: &Task, responses: &[Response], now: Timestamp) -> Str
 
 fn row(response: &Response) -> [String; 4] {
     let status = match (response.status, response.progress) {
+        (ResponseStatus::Created, _) if response.vanished => "vanished".to_owned(),
         (ResponseStatus::Created, Some(percent)) => format!("running, {percent}%"),
         (ResponseStatus::Created, None) => "running".to_owned(),
         (ResponseStatus::Finished, _) if response.attempt > 1 => format!("finished at attempt {}", response.attempt),
@@ -94,7 +95,11 @@ pub(super) fn tasks(tasks: &[Task]) -> String {
 /// Endpoints, one a line.
 pub(super) fn endpoints(endpoints: &[Endpoint]) -> String {
     let types = |endpoint: &Endpoint| {
-        let types = endpoint.types.iter().map(|one| format!("{}{}", one.task_type, if one.subscribed { "" } else { " (gone)" }));
+        let types = endpoint.types.iter().map(|one| match &one.trouble {
+            _ if !one.subscribed => format!("{} (gone)", one.task_type),
+            Some(trouble) => format!("{} ({})", one.task_type, visible(trouble)),
+            None => one.task_type.to_string(),
+        });
         types.collect::<Vec<_>>().join(", ")
     };
     let rows: Vec<_> = endpoints
@@ -217,7 +222,7 @@ STATUS   IDENTIFIER                            SUBMITTED             FINISHED  F
 CREATED  e7bd91d0-16ad-11e2-892e-0800200c9a66  2024-07-12 10:00:00Z  1/2       0       1        0190a6c8-5f5e-7c3a-8000-000000000001
 "
         );
-        let subscription = |name: &str, subscribed| Subscription { task_type: name.parse().expect("a name"), subscribed };
+        let subscription = |name: &str, subscribed| Subscription { task_type: name.parse().expect("a name"), subscribed, trouble: None };
         let endpoint = Endpoint {
             name: "console1".parse().expect("a name"),
             last_seen: task().start_time,

@@ -42,6 +42,9 @@ pub struct TaskMessage {
     pub payload: Json,
     /// How long from now on it is worth starting. A span and not a time: clocks of servers differ.
     pub expires_in: Duration,
+    /// Whether the ledger knows that this endpoint has received it before. Whoever has forgotten it then must not run it
+    /// again: nobody knows how far the first run came.
+    pub received: bool,
 }
 
 /// What an endpoint tells the API about one task.
@@ -53,8 +56,8 @@ pub struct Report {
     pub task_type: TaskType,
     /// Who answers.
     pub endpoint: EndpointName,
-    /// Which process answers.
-    pub instance: Uuid,
+    /// Which memory of the endpoint answers, see [`Presence::home`].
+    pub home: Uuid,
     /// What happened.
     pub event: ReportEvent,
 }
@@ -83,6 +86,9 @@ pub enum ReportEvent {
         attempts: Vec<AttemptError>,
         /// The last lines the handler logged.
         log: Option<String>,
+        /// The execution that decided, made anew for each; none when it was not a handler that decided. Two of them for one
+        /// response prove that a task was run twice.
+        run: Option<Uuid>,
     },
     /// It was stopped, or never started, because of a cancel.
     Canceled,
@@ -106,6 +112,9 @@ pub struct Presence {
     pub endpoint: EndpointName,
     /// The process: made anew at every start.
     pub instance: Uuid,
+    /// The endpoint's memory: made once for its data directory, the same over restarts. A process of the same name with
+    /// another home knows nothing of what this one has taken.
+    pub home: Uuid,
     /// The connection: made anew at every connect.
     pub session: Uuid,
     /// The types it consumes.
@@ -116,6 +125,8 @@ pub struct Presence {
     pub interval: Duration,
     /// Its version of the program.
     pub version: String,
+    /// Why it takes no tasks although it is there, such as a full disk.
+    pub trouble: Option<String>,
 }
 
 /// Coming, staying or going.

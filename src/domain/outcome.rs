@@ -59,6 +59,8 @@ pub struct AttemptError {
 pub mod errnr {
     /// The answer of the handler was not JSON, or too long (`EX_DATAERR`).
     pub const BAD_ANSWER: i32 = 65;
+    /// The endpoint received the task and was not heard of again, or has forgotten it (`EX_UNAVAILABLE`).
+    pub const LOST: i32 = 69;
     /// The handler panicked or could not be started (`EX_SOFTWARE`).
     pub const PANIC: i32 = 70;
     /// The endpoint process ended while the handler ran (`EX_OSERR`).

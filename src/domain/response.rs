@@ -103,6 +103,8 @@ pub struct Response {
     pub start_time: Option<Timestamp>,
     /// When the row last changed.
     pub last_modified_time: Timestamp,
+    /// Whether the endpoint has received it, has not finished it and is not there any more.
+    pub vanished: bool,
 }
 
 #[cfg(test)]

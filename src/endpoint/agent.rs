@@ -22,7 +22,7 @@ use super::leftovers::Leftovers;
 use super::performer::{self, Core};
 use super::presence::{self, Session};
 use super::reporter;
-use super::{Registry, directory};
+use super::{Registry, directory, home};
 use crate::broker::{BrokerError, SharedBroker, Source};
 use crate::clock::Clock;
 use crate::config::{self, TypePolicy};
@@ -155,6 +155,8 @@ impl Agent {
         let names: Vec<_> = task_types.iter().map(|policy| &policy.name).collect();
         let dir = directory::of(&settings.data_dir, &endpoint, &names);
         let options = Options { limit: settings.journal_limit, remember: settings.remember };
+        let of_endpoint = dir.parent().unwrap_or(&dir);
+        let home = home::of(of_endpoint).map_err(|source| AgentError::Directory { path: of_endpoint.to_owned(), source })?;
         // First, since its lock says that nobody else's handlers are in the way.
         let (journal, damages) = Journal::open(&dir, options)?;
         for damage in damages {
@@ -173,6 +175,7 @@ impl Agent {
         let lanes: HashMap<_, _> = task_types.into_iter().map(|policy| (policy.name.clone(), Arc::new(Lane::new(policy)))).collect();
         let core = Core::new(
             endpoint,
+            home,
             journal,
             lanes,
             registry,

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::{AttemptSink, Context, Handler, Work};
 use crate::backoff::Backoff;
@@ -24,6 +25,9 @@ const LOG_TAIL: usize = 8 << 10;
 
 /// Bytes of an error text that are kept.
 const ERRMSG_LIMIT: usize = 4 << 10;
+
+/// Ends of the endpoint process while it ran a task after which the task is taken for the cause, whatever its policy says.
+const POISON: usize = 3;
 
 /// Levels of nesting that an answer may have: what readers of JSON commonly allow.
 const NESTING_LIMIT: usize = 128;
@@ -193,18 +197,24 @@ pub struct Retries {
     pub time_left: Duration,
 }
 
-/// What follows from the outcome of an attempt. `chance` in `0.0..1.0` decides how much of the backoff is waited.
+/// What follows from the outcome of an attempt. `run` names the execution, if there was one to its end. `chance` in `0.0..1.0` decides how much of the backoff is waited.
 pub fn decide(
     outcome: Outcome,
     attempt: u32,
+    run: Option<Uuid>,
     mut attempts: Vec<AttemptError>,
     log: Option<String>,
     retries: &Retries,
     chance: f64,
 ) -> Step {
+    let interrupted = |number: i32| number == errnr::INTERRUPTED;
+    let crashes = attempts.iter().filter(|one| interrupted(one.errnr)).count() + 1;
     let (errnr, errmsg, payload) = match outcome {
         Outcome::Done(answer) => (0, String::new(), Some(answer)),
         Outcome::Failed { errnr, errmsg, payload } => (errnr, errmsg, payload),
+        Outcome::Retry { errnr, errmsg, .. } if interrupted(errnr) && crashes >= POISON => {
+            (errnr, format!("poison: {crashes} times {errmsg}"), None)
+        }
         Outcome::Retry { after, errnr, errmsg } => {
             let after = after.unwrap_or_else(|| retries.backoff.wait(attempt, chance));
             // A wait that outlasts the task would end in silence: its error is worth more.
@@ -215,7 +225,7 @@ pub fn decide(
             (errnr, errmsg, None)
         }
     };
-    Step::Final(ReportEvent::Finished { errnr, errmsg, payload, attempt, attempts, log })
+    Step::Final(ReportEvent::Finished { errnr, errmsg, payload, attempt, attempts, log, run })
 }
 
 /// The last lines of an attempt's log. Cheap to write to and never larger than twice what is kept.
@@ -272,17 +282,36 @@ mod tests {
     #[test]
     fn a_retry_follows_the_rules() {
         let earlier = vec![AttemptError { attempt: 1, errnr: 1, errmsg: "first".into() }];
-        let Step::Again { after, attempts } = decide(again(None), 2, earlier.clone(), None, &retries(3), 1.0) else {
+        let Step::Again { after, attempts } = decide(again(None), 2, None, earlier.clone(), None, &retries(3), 1.0) else {
             panic!("not tried again");
         };
         assert_eq!((after, attempts.len(), attempts[1].attempt), (Duration::from_secs(4), 2, 2));
         for (outcome, attempt) in [(again(None), 3), (again(Some(1000)), 1), (Outcome::failed(32, "no"), 1)] {
-            let step = decide(outcome, attempt, earlier.clone(), None, &retries(3), 1.0);
+            let step = decide(outcome, attempt, None, earlier.clone(), None, &retries(3), 1.0);
             assert!(matches!(step, Step::Final(ReportEvent::Finished { errnr: 75 | 32, payload: None, .. })), "{step:?}");
         }
-        let step = decide(Outcome::Done(json(&1)), 2, earlier, Some("log".into()), &retries(3), 0.0);
+        let step = decide(Outcome::Done(json(&1)), 2, None, earlier, Some("log".into()), &retries(3), 0.0);
         let Step::Final(ReportEvent::Finished { errnr: 0, attempt: 2, attempts, log: Some(_), .. }) = step else { panic!("{step:?}") };
         assert_eq!(attempts.len(), 1);
+    }
+
+    #[test]
+    fn what_ends_the_process_again_and_again_is_poison() {
+        let crash = || Outcome::Retry { after: None, errnr: errnr::INTERRUPTED, errmsg: "it ended".into() };
+        let earlier = |numbers: &[i32]| -> Vec<AttemptError> {
+            (1..).zip(numbers).map(|(attempt, errnr)| AttemptError { attempt, errnr: *errnr, errmsg: String::new() }).collect()
+        };
+        for (numbers, poison) in [(&[][..], false), (&[71], false), (&[71, 75, 75], false), (&[71, 71], true), (&[71, 75, 71], true)] {
+            let attempt = u32::try_from(numbers.len()).expect("few") + 1;
+            let step = decide(crash(), attempt, None, earlier(numbers), None, &retries(100), 0.5);
+            match step {
+                Step::Final(ReportEvent::Finished { errnr: 71, errmsg, run: None, .. }) if poison => assert!(errmsg.starts_with("poison")),
+                Step::Again { .. } if !poison => {}
+                other => panic!("{numbers:?}: {other:?}"),
+            }
+        }
+        // Another failure after two crashes is no third crash.
+        assert!(matches!(decide(again(None), 3, None, earlier(&[71, 71]), None, &retries(100), 0.5), Step::Again { .. }));
     }
 
     #[test]

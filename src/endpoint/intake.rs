@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -17,7 +18,7 @@ use super::performer::Core;
 use super::presence::Session;
 use crate::backoff::Backoff;
 use crate::broker::{Address, BrokerError, Consumer, Delivery, Link, Message, Origin, SharedBroker, wire};
-use crate::domain::{Command, ReportEvent, TaskId, TaskMessage, TaskType};
+use crate::domain::{Command, ReportEvent, TaskId, TaskMessage, TaskType, errnr};
 
 /// Deliveries taken together at most.
 const BATCH: usize = 256;
@@ -36,6 +37,8 @@ struct Wanted {
     tasks: Vec<(Record, Arc<Lane>, Job)>,
     /// To be journalled in any case.
     tombstones: Vec<Record>,
+    /// To be journalled in any case, and reported.
+    outcomes: Vec<(TaskId, Bytes)>,
     /// Stopped once they are.
     cancels: Vec<TaskId>,
     /// Asked for again while they wait or run.
@@ -113,6 +116,11 @@ impl Intake {
             self.core.journal.keep(wanted.tombstones).await?;
             wanted.cancels.into_iter().for_each(|id| self.core.cancel(id));
         }
+        if !wanted.outcomes.is_empty() {
+            let records = wanted.outcomes.iter().map(|(id, report)| Record::Outcome { id: *id, report: report.clone() });
+            self.core.journal.keep(records.collect()).await?;
+            wanted.ended.extend(wanted.outcomes.into_iter().map(|(id, _)| id));
+        }
         if !wanted.tasks.is_empty() {
             self.journal(wanted.tasks).await?;
         }
@@ -151,6 +159,11 @@ impl Intake {
             Some(State::Pending { .. }) => wanted.received.push((id, task.task_type)),
             Some(State::Finished { .. } | State::Canceled { .. }) => wanted.ended.push(id),
             None if !seen.insert(id) => {}
+            None if task.received => {
+                tracing::warn!(task_id = %id, "asked for a task that was received and is not known any more: it is not run again");
+                let report = self.core.report(id, task.task_type, forgotten());
+                wanted.outcomes.push((id, report));
+            }
             None => {
                 let now = self.core.clock.now();
                 let expires_at = now.after(task.expires_in);
@@ -245,6 +258,19 @@ impl Intake {
             failures = failures.saturating_add(1);
             tokio::time::sleep(Backoff::CONNECTION.jittered(failures)).await;
         }
+    }
+}
+
+/// What is said of a task that was received here and is not remembered.
+fn forgotten() -> ReportEvent {
+    ReportEvent::Finished {
+        errnr: errnr::LOST,
+        errmsg: "lost: the endpoint has received it and does not remember what came of it".to_owned(),
+        payload: None,
+        attempt: 1,
+        attempts: Vec::new(),
+        log: None,
+        run: None,
     }
 }
 

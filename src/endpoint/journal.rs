@@ -97,6 +97,17 @@ pub enum Health {
     },
 }
 
+impl Health {
+    /// Why no tasks are taken, for people; `None` when they are.
+    pub fn trouble(&self) -> Option<String> {
+        match self {
+            Self::Room => None,
+            Self::Full | Self::Over => Some("the journal is full: no tasks are taken until reports have gone out".to_owned()),
+            Self::Failing { reason } => Some(format!("the journal cannot be written: {reason}")),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wish {
     /// On disk, or refused when there is no room for tasks.

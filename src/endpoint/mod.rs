@@ -3,13 +3,14 @@
 //! `agent` puts the parts together · `intake` takes deliveries · `journal` remembers them · `lane` keeps them in order ·
 //! `performer` takes one from its slot to its outcome · `executor` runs one attempt · `registry` finds its handler ·
 //! `executable` makes handlers of files · `leftovers` ends what a killed process left · `outbox` and `reporter` answer ·
-//! `presence` says who is here.
+//! `presence` says who is here, and `home` with which memory.
 
 mod agent;
 mod directory;
 mod executable;
 mod executor;
 mod handler;
+mod home;
 mod intake;
 mod journal;
 mod lane;

@@ -37,6 +37,8 @@ pub(super) struct Core {
     pub(super) endpoint: EndpointName,
     /// This process.
     pub(super) instance: Uuid,
+    /// The memory it works with.
+    pub(super) home: Uuid,
     pub(super) clock: Clock,
     pub(super) journal: Journal,
     pub(super) outbox: Outbox,
@@ -55,6 +57,7 @@ impl Core {
     #[expect(clippy::too_many_arguments, reason = "called once, with what it is made of")]
     pub(super) fn new(
         endpoint: EndpointName,
+        home: Uuid,
         journal: Journal,
         lanes: HashMap<TaskType, Arc<Lane>>,
         registry: Registry,
@@ -66,6 +69,7 @@ impl Core {
         Self {
             endpoint,
             instance: Uuid::new_v4(),
+            home,
             clock,
             journal,
             outbox: Outbox::default(),
@@ -81,7 +85,7 @@ impl Core {
 
     /// The bytes of a report about a task.
     pub(super) fn report(&self, task_id: TaskId, task_type: TaskType, event: ReportEvent) -> Bytes {
-        wire::encode_report(&Report { task_id, task_type, endpoint: self.endpoint.clone(), instance: self.instance, event })
+        wire::encode_report(&Report { task_id, task_type, endpoint: self.endpoint.clone(), home: self.home, event })
     }
 
     /// Stops a task that runs. One that does not has ended with its tombstone in the journal.
@@ -156,7 +160,7 @@ fn take_up(core: &Arc<Core>, stored: StoredTask, records: &mut Vec<Record>, ende
     let outcome =
         Outcome::Retry { after: None, errnr: errnr::INTERRUPTED, errmsg: "the endpoint process ended while the handler ran".to_owned() };
     let retries = retries(lane, &job, now);
-    match executor::decide(outcome, stored.started, job.attempts, None, &retries, fastrand::f64()) {
+    match executor::decide(outcome, stored.started, None, job.attempts, None, &retries, fastrand::f64()) {
         Step::Final(event) => {
             records.push(Record::Outcome { id, report: core.report(id, job.task.task_type, event) });
             ended.push(id);
@@ -255,6 +259,7 @@ async fn attempt(
     let number = u32::try_from(job.attempts.len()).unwrap_or(u32::MAX).saturating_add(1);
     // In the file before the handler begins: one that brings the process down must not do so for ever.
     note_start(core, Record::Started { id, attempt: number }).await?;
+    let run = Uuid::new_v4();
     let log = Arc::new(LogTail::default());
     let end = match core.registry.find(&job.task.task_type, core.executables.as_ref()).await {
         Ok(handler) => {
@@ -284,7 +289,7 @@ async fn attempt(
         }
     };
     let now = core.clock.now();
-    match executor::decide(outcome, number, job.attempts.clone(), log.take(), &retries(lane, &job, now), fastrand::f64()) {
+    match executor::decide(outcome, number, Some(run), job.attempts.clone(), log.take(), &retries(lane, &job, now), fastrand::f64()) {
         Step::Final(event) => {
             let report = core.report(id, job.task.task_type, event);
             core.journal.keep(vec![Record::Outcome { id, report: report.clone() }]).await?;

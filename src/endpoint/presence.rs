@@ -49,7 +49,9 @@ pub(super) async fn say_so(core: Arc<Core>, broker: SharedBroker, mut sessions: 
     let patience = Backoff { first: welcome_timeout, max: welcome_timeout.saturating_mul(10) };
     let mut joined: Option<(Uuid, Instant)> = None;
     let (mut asked, mut failures) = (0u32, 0u32);
+    let mut health = core.journal.health();
     loop {
+        health.mark_unchanged();
         let session = sessions.borrow_and_update().clone();
         let mut wait = Duration::MAX;
         if session.up {
@@ -76,6 +78,8 @@ pub(super) async fn say_so(core: Arc<Core>, broker: SharedBroker, mut sessions: 
         }
         tokio::select! {
             changed = worth_saying(&mut sessions, &session) => if changed.is_err() { return },
+            // That no tasks are taken, or that they are again, is told at once.
+            changed = health.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(wait) => {}
         }
     }
@@ -97,11 +101,13 @@ async fn say(core: &Core, broker: &SharedBroker, session: &Session, state: Prese
     let presence = Presence {
         endpoint: core.endpoint.clone(),
         instance: core.instance,
+        home: core.home,
         session: session.id,
         task_types,
         state,
         interval: session.interval,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        trouble: core.journal.health().borrow().trouble(),
     };
     let expires_in = Some(session.interval.saturating_mul(MISSED));
     let message = Message { to: Address::Presence, body: wire::encode_presence(&presence), persistent: false, expires_in };

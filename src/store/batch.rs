@@ -14,6 +14,9 @@ pub(super) const ROWS: usize = 20_000;
 /// Bytes in one statement at most; a quarter of the smallest packet limit a server of ours comes with.
 pub(super) const BYTES: usize = 4 << 20;
 
+/// Bytes of payload that one question reads at most: the rest is asked for next.
+pub(super) const READ_BYTES: usize = 16 << 20;
+
 /// A count of rows as a number to add up.
 pub(super) fn rows(count: u32) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::ledger::counts_of;
 use super::presence::SubscriptionState;
-use super::{EndpointRecord, Result, StoreError};
+use super::{EndpointRecord, Result, StoreError, SubscriptionRecord};
 use crate::domain::{EndpointName, Identifier, Json, Response, ResponseStatus, Task, TaskId, TaskStatus, TaskType, Timestamp};
 
 /// A task as its columns are, with times already read.
@@ -68,6 +68,7 @@ pub(super) struct ResponseColumns {
     pub log: Option<String>,
     pub start_time: Option<Timestamp>,
     pub last_modified_time: Timestamp,
+    pub vanished: bool,
 }
 
 impl ResponseColumns {
@@ -89,6 +90,7 @@ impl ResponseColumns {
             log: self.log,
             start_time: self.start_time,
             last_modified_time: self.last_modified_time,
+            vanished: self.vanished,
         })
     }
 }
@@ -139,11 +141,11 @@ pub(super) fn subscription_state(code: u8) -> Result<SubscriptionState> {
 /// Puts endpoints and their subscriptions together, in the order of the endpoints.
 pub(super) fn endpoint_records(
     endpoints: Vec<(EndpointName, String, Timestamp)>,
-    subscriptions: Vec<(EndpointName, TaskType, SubscriptionState)>,
+    subscriptions: Vec<(EndpointName, SubscriptionRecord)>,
 ) -> Vec<EndpointRecord> {
-    let mut by_name: HashMap<EndpointName, Vec<(TaskType, bool)>> = HashMap::new();
-    for (name, task_type, state) in subscriptions {
-        by_name.entry(name).or_default().push((task_type, state == SubscriptionState::Online));
+    let mut by_name: HashMap<EndpointName, Vec<SubscriptionRecord>> = HashMap::new();
+    for (name, subscription) in subscriptions {
+        by_name.entry(name).or_default().push(subscription);
     }
     let record = |(name, version, last_seen)| {
         let subscriptions = by_name.remove(&name).unwrap_or_default();

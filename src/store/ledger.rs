@@ -3,11 +3,19 @@
 //! Both databases read the same few columns, ask here, and write what is answered. So a count can be wrong in one place
 //! only, and that place has property tests.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::{Applied, Settlement};
+use uuid::Uuid;
+
 use crate::domain::{Counts, EndpointName, Report, ReportEvent, ResponseEvent, ResponseStatus, TaskEvent, TaskId, TaskStatus, Timestamp};
+
+/// When those who have a cancelled task and do not confirm it are told for the second time.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
+
+/// Why a response fails whose endpoint received the task and was not there at the end.
+pub(super) const VANISHED: &str = "lost: the endpoint received it and was not there any more when the task expired";
 
 /// What must be known of a task to decide about it.
 #[derive(Debug, Clone)]
@@ -53,14 +61,21 @@ pub(super) struct RowState {
     pub status: ResponseStatus,
     pub progress: Option<u8>,
     pub start_time: Option<Timestamp>,
+    /// The endpoint's memory that has it, or had it.
+    pub home: Option<Uuid>,
+    /// The execution that decided.
+    pub run: Option<Uuid>,
+    /// Whether another execution claimed to have decided, too.
+    pub doubled: bool,
 }
 
 impl RowState {
     /// A row nobody has answered.
-    pub const EXPECTED: Self = Self { status: ResponseStatus::Expected, progress: None, start_time: None };
+    pub const EXPECTED: Self =
+        Self { status: ResponseStatus::Expected, progress: None, start_time: None, home: None, run: None, doubled: false };
 
     /// The row after a report, or `None` if the report is a repeat or a straggler.
-    fn after(&self, event: &ReportEvent, now: Timestamp) -> Option<Self> {
+    fn after(&self, home: Uuid, event: &ReportEvent, now: Timestamp) -> Option<Self> {
         let status = self.status.next(event.response_event());
         let progress = match event {
             // Reports may overtake each other, so the bar only goes forward.
@@ -71,8 +86,18 @@ impl RowState {
         };
         // A cancel that overtook its task was never received.
         let received = (event.response_event() != ResponseEvent::Canceled).then_some(now);
-        let after = Self { status, progress, start_time: self.start_time.or(received) };
+        let home = self.home.or(Some(home));
+        let run = match event {
+            ReportEvent::Finished { run, .. } => *run,
+            _ => None,
+        };
+        let after = Self { status, progress, start_time: self.start_time.or(received), home, run, ..self.clone() };
         (!self.status.is_final() && (after.status != self.status || after.progress != self.progress)).then_some(after)
+    }
+
+    /// Whether a report proves that the handler ran twice: it tells of another execution than the one that decided.
+    fn is_doubled_by(&self, event: &ReportEvent) -> bool {
+        matches!(event, ReportEvent::Finished { run: Some(run), .. } if self.run.is_some_and(|decided| decided != *run))
     }
 }
 
@@ -89,6 +114,8 @@ pub(super) struct RowChange<'a> {
 pub(super) struct Folded<'a> {
     /// By key, which is the order in which rows are written.
     pub rows: BTreeMap<(TaskId, &'a EndpointName), RowChange<'a>>,
+    /// Rows whose task was run twice, by key.
+    pub doubled: BTreeSet<(TaskId, &'a EndpointName)>,
     pub tasks: Vec<(TaskId, TaskChange)>,
     pub applied: Applied,
 }
@@ -115,8 +142,8 @@ impl TaskState {
         if to.is_final() {
             let finished_at = self.finished_at.unwrap_or(now);
             change.finished_at = Some(finished_at);
-            // A cancelled task whose rows are not all closed is looked at once more, when they are given up.
-            change.due_at = Some(if counts.open() > 0 { self.expires_at } else { finished_at.after(retention) });
+            // A cancelled task whose rows are not all closed is looked at again: whoever has it is told until it answers.
+            change.due_at = (counts.open() == 0).then(|| finished_at.after(retention));
         }
         change
     }
@@ -127,11 +154,17 @@ impl TaskState {
         open.then(|| TaskChange { counts: count_columns(&Counts { expected, ..self.counts }), frozen_at: Some(now), ..self.kept() })
     }
 
-    /// What the reconciler decided. The second part says whether open rows are given up.
-    pub fn settle(&self, settlement: &Settlement, now: Timestamp, retention: Duration) -> (TaskChange, bool) {
-        let give_up = settlement.event == Some(TaskEvent::Expire) && self.counts.open() > 0;
+    /// Whether what the reconciler decided gives up open rows.
+    pub fn gives_up(&self, settlement: &Settlement) -> bool {
+        settlement.event == Some(TaskEvent::Expire) && self.counts.open() > 0
+    }
+
+    /// What the reconciler decided. Of the rows that are given up, `lost` were received by endpoints that are not there.
+    pub fn settle(&self, settlement: &Settlement, lost: u32, now: Timestamp, retention: Duration) -> TaskChange {
         let mut counts = self.counts;
-        if give_up {
+        if self.gives_up(settlement) {
+            counts.finished += lost;
+            counts.failed += lost;
             counts.expired += counts.open();
         }
         // Without an event nothing moves; `Progress` would re-derive a status from counts that have not changed.
@@ -142,8 +175,7 @@ impl TaskState {
         if !change.to.is_final() {
             change.due_at = Some(settlement.due_at);
         } else if counts.open() > 0 {
-            // Not in the past, or it would be claimed for ever.
-            change.due_at = Some(self.expires_at.max(settlement.due_at));
+            change.due_at = Some(settlement.due_at);
         } else {
             change.due_at = Some(self.finished_at.unwrap_or(now).after(retention));
         }
@@ -151,7 +183,7 @@ impl TaskState {
         if settlement.event == Some(TaskEvent::Published) {
             change.published_at = Some(now);
         }
-        (change, give_up)
+        change
     }
 
     /// A cancel that withdraws a number of rows nobody has received; `Err` when it has ended otherwise, `Ok(None)` when it
@@ -160,7 +192,13 @@ impl TaskState {
         let mut counts = self.counts;
         counts.canceled += withdrawn;
         let to = self.status.next(TaskEvent::Cancel, &counts)?;
-        Ok((to != self.status).then(|| self.after(TaskEvent::Cancel, &counts, now, retention)))
+        Ok((to != self.status).then(|| {
+            let mut change = self.after(TaskEvent::Cancel, &counts, now, retention);
+            if counts.open() > 0 {
+                (change.due_at, change.asks) = (Some(now.after(TELL_AGAIN).min(self.expires_at)), Some(0));
+            }
+            change
+        }))
     }
 }
 
@@ -194,8 +232,15 @@ pub(super) fn fold<'a>(
                 continue;
             }
         };
-        let Some(after) = before.after(&report.event, now) else {
+        let Some(after) = before.after(report.home, &report.event, now) else {
             folded.applied.repeated += 1;
+            if before.is_doubled_by(&report.event) && !before.doubled && folded.doubled.insert(key) {
+                folded.applied.doubled += 1;
+            }
+            // It does not know yet that the task was withdrawn: the message that said so missed it.
+            if task.status == TaskStatus::Canceled && report.event.response_event() == ResponseEvent::Received {
+                folded.applied.to_stop.push((report.task_type.clone(), report.task_id, report.endpoint.clone()));
+            }
             continue;
         };
         let counts = counts.entry(report.task_id).or_insert(task.counts);
@@ -278,7 +323,8 @@ mod tests {
                 payload: Some(json(&errnr)),
                 attempt: 1,
                 attempts: Vec::new(),
-                log: None
+                log: None,
+                run: None
             }),
             Just(ReportEvent::Canceled),
         ]
@@ -326,10 +372,17 @@ mod tests {
 
         fn settle(&mut self, event: TaskEvent) {
             let settlement = Settlement { id: self.id, event: Some(event), asks: 0, due_at: NOW };
-            let (change, give_up) = self.task.settle(&settlement, NOW, RETENTION);
-            if give_up {
+            let gives_up = self.task.gives_up(&settlement);
+            let mut lost = 0;
+            if gives_up {
+                // Whoever has it and was never heard of again, here each.
+                let received: Vec<_> = self.rows.values().filter(|row| row.status == ResponseStatus::Created).collect();
+                lost = u32::try_from(received.len()).expect("few");
+                self.failed += lost;
+                self.close(|status| status == ResponseStatus::Created, ResponseStatus::Finished);
                 self.close(|_| true, ResponseStatus::Expired);
             }
+            let change = self.task.settle(&settlement, lost, NOW, RETENTION);
             self.write(&change);
         }
 
@@ -383,7 +436,7 @@ mod tests {
             task_id: id,
             task_type: "worker".parse().expect("a type"),
             endpoint: names[usize::from(*endpoint)].clone(),
-            instance: Uuid::nil(),
+            home: Uuid::nil(),
             event: event.clone(),
         };
         events.iter().map(report).collect()
@@ -428,19 +481,50 @@ mod tests {
     }
 
     #[test]
+    fn two_executions_of_one_response_are_seen_whatever_the_batch() {
+        let mut model = Model::new(1, true);
+        let ended = |run: u128| {
+            let run = (run > 0).then(|| Uuid::from_u128(run));
+            let event =
+                ReportEvent::Finished { errnr: 0, errmsg: String::new(), payload: None, attempt: 1, attempts: vec![], log: None, run };
+            (0, event)
+        };
+        let tasks = HashMap::from([(model.id, model.task.clone())]);
+        let both = reports(model.id, &[ended(1), ended(1), ended(2), ended(3)]);
+        let folded = fold(&tasks, &model.rows, &both, NOW, RETENTION);
+        assert_eq!((folded.doubled.len(), folded.applied.doubled, folded.applied.repeated), (1, 1, 3));
+        model.apply(&reports(model.id, &[ended(1)]));
+        let tasks = HashMap::from([(model.id, model.task.clone())]);
+        for (run, doubled) in [(1, 0), (0, 0), (2, 1)] {
+            let again = reports(model.id, &[ended(run)]);
+            assert_eq!(fold(&tasks, &model.rows, &again, NOW, RETENTION).applied.doubled, doubled, "{run}");
+        }
+    }
+
+    #[test]
+    fn who_reports_a_withdrawn_task_is_to_be_stopped() {
+        let mut model = Model::new(2, true);
+        model.cancel();
+        let tasks = HashMap::from([(model.id, model.task.clone())]);
+        let late = reports(model.id, &[(0, ReportEvent::Received), (1, ReportEvent::Canceled)]);
+        let folded = fold(&tasks, &model.rows, &late, NOW, RETENTION);
+        let to_stop: Vec<_> = folded.applied.to_stop.iter().map(|(_, _, endpoint)| endpoint.as_str()).collect();
+        assert_eq!(to_stop, ["ep0"]);
+    }
+
+    #[test]
     fn tells_when_to_look_at_what_has_ended() {
         let running = Counts { expected: 2, received: 2, finished: 1, ..Counts::default() };
         let sent = task(TaskStatus::Sent, running);
         let cancelled = sent.cancel(0, NOW, RETENTION).expect("it is open").expect("it is new");
-        assert_eq!((cancelled.due_at, cancelled.finished_at), (Some(sent.expires_at), Some(NOW)), "a row is open");
+        assert_eq!((cancelled.due_at, cancelled.finished_at), (Some(NOW.after(TELL_AGAIN)), Some(NOW)), "a row is open");
         let done = sent.after(TaskEvent::Progress, &Counts { finished: 2, ..running }, NOW, RETENTION);
         assert_eq!((done.to, done.due_at), (TaskStatus::Done, Some(NOW.after(RETENTION))));
         let open = Settlement { id: TaskId::new(), event: None, asks: 4, due_at: NOW.after(Duration::from_secs(3)) };
-        let (kept, give_up) = sent.settle(&open, NOW, RETENTION);
-        assert_eq!((kept.to, kept.due_at, kept.asks, give_up), (TaskStatus::Sent, Some(open.due_at), Some(4), false));
-        // Never in the past, or it would be claimed without end.
+        let kept = sent.settle(&open, 0, NOW, RETENTION);
+        assert_eq!((kept.to, kept.due_at, kept.asks, sent.gives_up(&open)), (TaskStatus::Sent, Some(open.due_at), Some(4), false));
         let late = Settlement { due_at: NOW.after(Duration::from_secs(99)), ..open };
-        let (kept, _) = task(TaskStatus::Canceled, running).settle(&late, NOW, RETENTION);
+        let kept = task(TaskStatus::Canceled, running).settle(&late, 0, NOW, RETENTION);
         assert_eq!(kept.due_at, Some(late.due_at));
         assert!(task(TaskStatus::Done, running).cancel(0, NOW, RETENTION).is_err());
     }

@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
 use crate::domain::{
     EndpointName, Identifier, NewTask, Presence, Report, Response, Task, TaskEvent, TaskId, TaskStatus, TaskType, Timestamp,
@@ -146,6 +147,40 @@ pub struct Applied {
     pub adopted: u64,
     /// Reports for tasks or endpoints the ledger does not know, and not adopted.
     pub unknown: u64,
+    /// Rows that were found to have been run twice: a second execution reported its end.
+    pub doubled: u64,
+    /// Endpoints that say they have a task whose row was withdrawn: they must be told to stop.
+    pub to_stop: Vec<(TaskType, TaskId, EndpointName)>,
+}
+
+/// A task that an endpoint has to answer.
+#[derive(Debug, Clone)]
+pub struct Owed {
+    /// The task.
+    pub task: Task,
+    /// How far the endpoint's response is, as the ledger knows.
+    pub row: OpenRow,
+}
+
+/// A response that is not final.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenRow {
+    /// Who must answer.
+    pub endpoint: EndpointName,
+    /// The endpoint's memory that has received the task; none until it has.
+    pub home: Option<Uuid>,
+    /// When the row last changed.
+    pub last_modified_time: Timestamp,
+}
+
+/// What presence messages did.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// Endpoints that must be welcomed and asked for what they owe: they were not subscribed before, have a new session, or
+    /// still say `Joined` since no welcome has reached them.
+    pub newcomers: Vec<Presence>,
+    /// Processes that were not let in: another one with the same name and another memory was heard of a moment ago.
+    pub fenced: Vec<Presence>,
 }
 
 /// What a cancel did.
@@ -157,8 +192,8 @@ pub struct CancelOutcome {
     pub changed: bool,
     /// Whether it had ended otherwise (done, expired), so that there was nothing to cancel.
     pub refused: bool,
-    /// Endpoints that have received it and have not finished: they must be told to stop.
-    pub running: Vec<EndpointName>,
+    /// Endpoints that have not finished, or to which it may be on its way: they must be told to stop it or never to start it.
+    pub to_stop: Vec<EndpointName>,
 }
 
 /// Which responses of a task to read.
@@ -195,12 +230,23 @@ pub struct TaskQuery {
 pub struct EndpointRecord {
     /// Its name.
     pub name: EndpointName,
-    /// The types it subscribes to, with whether it does now.
-    pub subscriptions: Vec<(TaskType, bool)>,
+    /// The types it is known for.
+    pub subscriptions: Vec<SubscriptionRecord>,
     /// Its version of the program.
     pub version: String,
     /// When it was last heard of.
     pub last_seen: Timestamp,
+}
+
+/// Whether an endpoint takes tasks of a type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubscriptionRecord {
+    /// The type.
+    pub task_type: TaskType,
+    /// Whether it is there now.
+    pub subscribed: bool,
+    /// Why it takes none although it is there.
+    pub trouble: Option<String>,
 }
 
 /// A number of tasks and the age of the oldest, for metrics.
@@ -250,7 +296,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn claim_due(&self, now: Timestamp, lease_until: Timestamp, limit: u32) -> Result<Vec<DueTask>>;
 
     /// Writes what the reconciler decided, guarded by the states found under the lock. Returns the tasks whose status
-    /// changed. `retention` says how long a final task is kept.
+    /// changed. `retention` says how long a final task is kept. Of the rows given up at the end of a task, those whose
+    /// endpoint has received it and is not there with the same memory fail as lost ([`errnr::LOST`](crate::domain::errnr::LOST)), the others expire.
     async fn settle(&self, settlements: &[Settlement], now: Timestamp, retention: Duration) -> Result<Vec<(TaskId, TaskStatus)>>;
 
     /// Removes final tasks with their responses.
@@ -259,11 +306,12 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Endpoints that must answer a task and have not received it, by name; of an ended task those that never did.
     async fn missing(&self, id: TaskId) -> Result<Vec<EndpointName>>;
 
-    /// Missing endpoints of several tasks at once.
-    async fn missing_of(&self, ids: &[TaskId]) -> Result<HashMap<TaskId, Vec<EndpointName>>>;
+    /// Responses of these tasks that are not final, by name of the endpoint.
+    async fn open_rows(&self, ids: &[TaskId]) -> Result<HashMap<TaskId, Vec<OpenRow>>>;
 
-    /// Open tasks of these types that an endpoint must answer and has not finished, oldest first, after a cursor.
-    async fn owed_by(&self, endpoint: &EndpointName, task_types: &[TaskType], after: Option<TaskId>, limit: u32) -> Result<Vec<Task>>;
+    /// Tasks of these types that an endpoint must answer and has not finished, oldest first, after a cursor. Also those that
+    /// were cancelled after the endpoint had received them. At most `limit`, fewer where payloads are large, none at the end.
+    async fn owed_by(&self, endpoint: &EndpointName, task_types: &[TaskType], after: Option<TaskId>, limit: u32) -> Result<Vec<Owed>>;
 
     /// Applies what endpoints report: rows through [`crate::domain::ResponseStatus::next`], counts, task states through
     /// [`TaskStatus::next`], all in one transaction. Repeats and stragglers change nothing. A report from an endpoint that
@@ -287,9 +335,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Tasks of a type, newest first.
     async fn list(&self, task_type: &TaskType, query: &TaskQuery) -> Result<Vec<Task>>;
 
-    /// Notes who is there. Returns the endpoints that were not subscribed before, or have a new session, or still say
-    /// `Joined` since no welcome has reached them: they must be welcomed and asked for what they owe.
-    async fn see(&self, presences: &[Presence], now: Timestamp) -> Result<Vec<Presence>>;
+    /// Notes who is there. A process whose name is taken by one with another memory is fenced off until that one has left,
+    /// or has been silent for three of its intervals: both could hold the same task.
+    async fn see(&self, presences: &[Presence], now: Timestamp) -> Result<Seen>;
 
     /// Marks subscriptions as gone whose presence is overdue. Called only by a process that has itself been collecting
     /// presence for longer than the longest interval: silence after our own outage proves nothing. Returns how many.

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use uuid::Uuid;
 
+use super::Seen;
 use crate::domain::{EndpointName, Presence, PresenceState, TaskType, Timestamp};
 
 /// Presence messages an endpoint may miss before it is thought gone.
 const INTERVALS: u32 = 3;
-/// Characters of a version that are kept: the one text here that no name check bounds.
-const VERSION_LENGTH: usize = 255;
+/// Characters of a version and of a trouble that are kept: no name check bounds these texts.
+const TEXT_LENGTH: usize = 255;
 
 /// Whether an endpoint is subscribed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,32 +41,49 @@ pub(super) struct Subscription {
     pub state: SubscriptionState,
     pub instance: Uuid,
     pub session: Uuid,
+    /// None only for one that was seen by a version that did not ask.
+    pub home: Option<Uuid>,
     pub seen_until: Timestamp,
+    pub trouble: Option<String>,
+}
+
+impl Subscription {
+    /// Whether it keeps a process with another memory from taking its place.
+    fn fences(&self, other: &Presence, now: Timestamp) -> bool {
+        self.state == SubscriptionState::Online && self.seen_until > now && self.home.is_some_and(|home| home != other.home)
+    }
 }
 
 /// What a batch of presence messages does.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct Changes {
     /// Rows to write, by key, which is the order of locks.
     pub subscriptions: BTreeMap<(EndpointName, TaskType), Subscription>,
     /// Endpoints heard of, with their version.
     pub endpoints: BTreeMap<EndpointName, String>,
-    /// Those to welcome.
-    pub newcomers: Vec<Presence>,
+    /// For the caller.
+    pub seen: Seen,
 }
 
 /// What presence messages do to the subscriptions as they were read.
-pub(super) fn see(known: &HashMap<(EndpointName, TaskType), Subscription>, presences: &[Presence], now: Timestamp) -> Seen {
-    let mut seen = Seen::default();
+pub(super) fn see(known: &HashMap<(EndpointName, TaskType), Subscription>, presences: &[Presence], now: Timestamp) -> Changes {
+    let mut changes = Changes::default();
     for presence in presences {
-        seen.endpoints.insert(presence.endpoint.clone(), presence.version.chars().take(VERSION_LENGTH).collect());
+        let before = |changes: &Changes, task_type: &TaskType| {
+            let key = (presence.endpoint.clone(), task_type.clone());
+            changes.subscriptions.get(&key).or_else(|| known.get(&key)).cloned()
+        };
+        if presence.task_types.iter().any(|task_type| before(&changes, task_type).is_some_and(|it| it.fences(presence, now))) {
+            changes.seen.fenced.push(presence.clone());
+            continue;
+        }
+        changes.endpoints.insert(presence.endpoint.clone(), shortened(&presence.version));
         // Whoever still says `Joined` has not been welcomed, whatever the ledger knows: a welcome can be lost.
         let mut new = presence.state == PresenceState::Joined;
         for task_type in &presence.task_types {
-            let key = (presence.endpoint.clone(), task_type.clone());
-            let before = seen.subscriptions.get(&key).or_else(|| known.get(&key));
-            let same_process = before.is_some_and(|before| before.instance == presence.instance);
-            let left = before.is_some_and(|before| before.state == SubscriptionState::Left);
+            let before = before(&changes, task_type);
+            let same_process = before.as_ref().is_some_and(|before| before.instance == presence.instance);
+            let left = before.as_ref().is_some_and(|before| before.state == SubscriptionState::Left);
             let (state, seen_until) = match presence.state {
                 // The farewell of a process that has been replaced, or a sign of life that its own farewell overtook.
                 PresenceState::Leaving if !same_process => continue,
@@ -77,13 +95,25 @@ pub(super) fn see(known: &HashMap<(EndpointName, TaskType), Subscription>, prese
             };
             new |= state == SubscriptionState::Online
                 && before.is_none_or(|before| before.state != SubscriptionState::Online || before.session != presence.session);
-            let after = Subscription { state, instance: presence.instance, session: presence.session, seen_until };
-            seen.subscriptions.insert(key, after);
+            let after = Subscription {
+                state,
+                instance: presence.instance,
+                session: presence.session,
+                home: Some(presence.home),
+                seen_until,
+                trouble: presence.trouble.as_deref().map(shortened),
+            };
+            changes.subscriptions.insert((presence.endpoint.clone(), task_type.clone()), after);
         }
         let welcomed = |other: &Presence| other.endpoint == presence.endpoint && other.session == presence.session;
-        if new && !seen.newcomers.iter().any(welcomed) {
-            seen.newcomers.push(presence.clone());
+        if new && !changes.seen.newcomers.iter().any(welcomed) {
+            changes.seen.newcomers.push(presence.clone());
         }
     }
-    seen
+    changes
+}
+
+/// A text of an endpoint's own, cut down to its column.
+fn shortened(text: &str) -> String {
+    text.chars().take(TEXT_LENGTH).collect()
 }

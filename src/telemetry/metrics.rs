@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::domain::{TaskId, TaskStatus};
@@ -34,7 +34,7 @@ pub struct Metrics {
     pub publishes: IntCounterVec,
     /// From submission to the broker's confirm.
     pub publish_seconds: Histogram,
-    /// Reports of endpoints by `result`: changed, repeated, adopted, unknown.
+    /// Reports of endpoints by `result`: changed, repeated, adopted, unknown, doubled.
     pub responses: IntCounterVec,
     /// Reports written in one transaction.
     pub collect_batch: Histogram,
@@ -42,8 +42,10 @@ pub struct Metrics {
     pub collect_seconds: Histogram,
     /// Tasks that came to a `status`.
     pub task_moves: IntCounterVec,
-    /// Tasks asked for again by `reason`: missing, returned.
+    /// Tasks asked for again by `reason`: missing, returned, quiet.
     pub asks: IntCounterVec,
+    /// Presence of processes that were not let in because another one has their name.
+    pub fenced: IntCounter,
     /// Messages that could not be decoded, by `source`: responses, presence.
     pub undecodable: IntCounterVec,
     /// Open tasks by `task_type` and `status`.
@@ -110,6 +112,11 @@ impl Metrics {
             collect_seconds: histogram("tasker_collect_seconds", "Time to write a batch of reports", SECONDS)?,
             task_moves: counter("tasker_task_moves_total", "Tasks that came to a status", &["status"])?,
             asks: counter("tasker_asks_total", "Task messages sent again, by reason", &["reason"])?,
+            fenced: {
+                let metric = IntCounter::new("tasker_fenced_total", "Presence of second processes of a name, not let in")?;
+                registry.register(Box::new(metric.clone()))?;
+                metric
+            },
             undecodable: counter("tasker_undecodable_total", "Messages put on the dead exchange", &["source"])?,
             open_tasks: gauge("tasker_open_tasks", "Open tasks", &["task_type", "status"])?,
             oldest_task_seconds,

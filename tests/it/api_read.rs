@@ -28,6 +28,7 @@ async fn a_task_tells_what_each_endpoint_did() {
         attempt: 2,
         attempts: vec![AttemptError { attempt: 1, errnr: 75, errmsg: "busy".to_owned() }],
         log: Some("line 1\nline 2".to_owned()),
+        run: None,
     };
     rig.report(id, "console2", failed).await;
     rig.report(id, "console3", ReportEvent::Received).await;

@@ -13,7 +13,7 @@ use tasker::broker::memory::MemoryBroker;
 use tasker::clock::Clock;
 use tasker::config::{Config, Database, Secret};
 use tasker::domain::{EndpointName, Presence, PresenceState, Report, ReportEvent, TaskId, TaskType, json};
-use tasker::publisher::Outgoing;
+use tasker::publisher::{self, Publisher};
 use tasker::store::{Freeze, SharedStore, SqliteStore, Store};
 use tasker::telemetry::Metrics;
 use tasker::watch::Watch;
@@ -42,7 +42,7 @@ pub struct Rig {
     pub broker: MemoryBroker,
     pub state: ApiState,
     /// What a publisher would be given.
-    pub accepted: mpsc::Receiver<Outgoing>,
+    pub accepted: mpsc::Receiver<publisher::Accepted>,
     client: reqwest::Client,
     stop: CancellationToken,
     server: JoinHandle<io::Result<()>>,
@@ -104,7 +104,9 @@ impl Rig {
         tokio::spawn(recording);
         let config = Arc::new(Config::from_yaml(CONFIG).expect("a configuration"));
         let watch = Watch::default();
-        let state = ApiState { config, store: store.clone(), broker: broker.connect(), acceptor, metrics, watch, clock, limits };
+        let link = broker.connect();
+        let publisher = Publisher::new(config.clone(), store.clone(), link.clone(), clock.clone(), metrics.clone());
+        let state = ApiState { config, store: store.clone(), broker: link, publisher, acceptor, metrics, watch, clock, limits };
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
         let stop = CancellationToken::new();
@@ -153,7 +155,7 @@ impl Rig {
 
     /// Writes what an endpoint reports, as the collector does, but tells nobody.
     pub async fn report(&self, id: TaskId, name: &str, event: ReportEvent) {
-        let report = Report { task_id: id, task_type: task_type("worker"), endpoint: endpoint(name), instance: Uuid::nil(), event };
+        let report = Report { task_id: id, task_type: task_type("worker"), endpoint: endpoint(name), home: Uuid::nil(), event };
         self.store.apply(&[report], self.state.clock.now(), RETENTION).await.expect("the store works");
     }
 
@@ -161,11 +163,13 @@ impl Rig {
         let presence = Presence {
             endpoint: endpoint(name),
             instance: Uuid::nil(),
+            home: Uuid::nil(),
             session: Uuid::nil(),
             task_types: types.iter().map(|name| task_type(name)).collect(),
             state,
             interval: Duration::from_secs(10),
             version: "1.2.3".to_owned(),
+            trouble: None,
         };
         self.store.see(&[presence], self.state.clock.now()).await.expect("the store works");
     }
@@ -238,5 +242,5 @@ pub fn task_type(name: &str) -> TaskType {
 
 pub fn finished(errnr: i32, errmsg: &str) -> ReportEvent {
     let payload = (errnr == 0).then(|| json(&serde_json::json!({"seconds": 20})));
-    ReportEvent::Finished { errnr, errmsg: errmsg.to_owned(), payload, attempt: 1, attempts: Vec::new(), log: None }
+    ReportEvent::Finished { errnr, errmsg: errmsg.to_owned(), payload, attempt: 1, attempts: Vec::new(), log: None, run: None }
 }

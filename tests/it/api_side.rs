@@ -164,6 +164,7 @@ impl ApiSide {
             identifier: format!("the customer's {id}").parse().expect("an identifier"),
             payload: serde_json::from_str(payload).expect("JSON"),
             expires_in: Duration::from_secs(3600),
+            received: false,
         }
     }
 

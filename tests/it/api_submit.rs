@@ -31,7 +31,7 @@ async fn a_submission_is_recorded_and_told_in_full() {
     assert_eq!(known, task, "what is told first is what is in the ledger");
     assert_eq!(read.json()["taskResponseList"], json!([]));
 
-    let handed_on = rig.accepted.recv().await.expect("handed to the publisher");
+    let handed_on = rig.accepted.recv().await.expect("handed to the publisher").task;
     assert_eq!(task["id"], handed_on.id.to_string());
     assert_eq!(handed_on.receive_by.since(handed_on.start_time), Duration::from_secs(7), "the type's own time-out");
     assert_eq!(handed_on.expires_at.since(handed_on.start_time), Duration::from_secs(7200), "the type's own life");

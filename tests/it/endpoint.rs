@@ -480,3 +480,45 @@ async fn an_expired_task_is_not_started() {
     endpoint.stopped().await;
     assert!(PATIENCE > Duration::ZERO && starts.try_recv().is_err());
 }
+
+#[tokio::test]
+async fn what_was_received_and_forgotten_is_not_run_again() {
+    let mut api = ApiSide::new().await;
+    let (gate, mut starts) = Gate::new();
+    let mut endpoint = api.start(api.config(vec![policy("gate")]), gate.registry()).await;
+    api.welcome().await;
+    soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
+    let task = tasker::domain::TaskMessage { received: true, ..ApiSide::task("gate", "1") };
+    for _ in 0..2 {
+        api.send_task(&task).await;
+        let (number, text, answer) = api.finished(task.id).await;
+        assert_eq!((number, answer), (errnr::LOST, None), "{text}");
+    }
+    endpoint.stopped().await;
+    assert!(starts.try_recv().is_err(), "it was run");
+}
+
+#[tokio::test]
+async fn what_ends_the_process_three_times_is_poison() {
+    let mut api = ApiSide::new().await;
+    let (gate, mut starts) = Gate::new();
+    let mut many = policy("gate");
+    many.attempts = 100;
+    let task = ApiSide::task("gate", "1");
+    for attempt in 1..=3 {
+        let mut endpoint = api.start(api.config(vec![many.clone()]), gate.registry()).await;
+        api.welcome().await;
+        soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
+        api.send_task(&task).await;
+        assert_eq!(soon("the start", starts.recv()).await, Some((task.id, attempt)));
+        endpoint.kill().await;
+    }
+    let endpoint = api.start(api.config(vec![many.clone()]), gate.registry()).await;
+    let report = api.end().await;
+    let ReportEvent::Finished { errnr: errnr::INTERRUPTED, errmsg, attempt: 3, attempts, .. } = report.event else {
+        panic!("{report:?}");
+    };
+    assert!(errmsg.starts_with("poison: 3 times") && attempts.len() == 2, "{errmsg}: {attempts:?}");
+    endpoint.stopped().await;
+    assert!(starts.try_recv().is_err(), "it was run a fourth time");
+}

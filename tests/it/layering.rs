@@ -27,7 +27,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("broker", &["domain", "backoff", "config", "https", "telemetry"]),
     // The loops of an API process.
     ("publisher", &["domain", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch"]),
-    ("collector", &["domain", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch"]),
+    ("collector", &["domain", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch", "publisher"]),
     ("acceptor", &["domain", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch", "publisher"]),
     ("presence", &["domain", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch", "publisher", "collector"]),
     ("reconciler", &["domain", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch", "publisher"]),

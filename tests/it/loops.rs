@@ -11,9 +11,10 @@ use tasker::broker::memory::MemoryBroker;
 use tasker::broker::{Address, Consumer, Message, SharedBroker, Source, wire};
 use tasker::config::{Config, Database, Secret};
 use tasker::domain::{
-    Command, EndpointName, Identifier, NewTask, Presence, PresenceState, Report, ReportEvent, TaskId, TaskStatus, TaskType, Timestamp, json,
+    Command, EndpointName, Identifier, NewTask, Presence, PresenceState, Report, ReportEvent, TaskId, TaskStatus, TaskType, Timestamp,
+    errnr, json,
 };
-use tasker::store::{self, SharedStore};
+use tasker::store::{self, ResponseFilter, SharedStore};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -30,6 +31,11 @@ struct Site {
 
 fn worker() -> TaskType {
     "worker".parse().expect("a task type")
+}
+
+/// The memory of an endpoint that has only one.
+fn home(name: &str) -> Uuid {
+    Uuid::from_u128(name.bytes().map(u128::from).sum())
 }
 
 fn endpoint(name: &str) -> EndpointName {
@@ -79,24 +85,36 @@ impl Site {
 
     /// Says that an endpoint has joined; answers its session.
     async fn join(&self, name: &str) -> Uuid {
+        self.join_with(name, home(name)).await
+    }
+
+    /// The same with another memory.
+    async fn join_with(&self, name: &str, home: Uuid) -> Uuid {
         let session = Uuid::new_v4();
         let presence = Presence {
             endpoint: endpoint(name),
             instance: Uuid::new_v4(),
+            home,
             session,
             task_types: vec![worker()],
             state: PresenceState::Joined,
-            interval: Duration::from_secs(10),
+            interval: Duration::from_millis(100),
             version: String::new(),
+            trouble: None,
         };
         self.publish(Address::Presence, wire::encode_presence(&presence)).await;
         session
     }
 
-    async fn finish(&self, task_id: TaskId, name: &str) {
-        let event = ReportEvent::Finished { errnr: 0, errmsg: String::new(), payload: None, attempt: 1, attempts: vec![], log: None };
-        let report = Report { task_id, task_type: worker(), endpoint: endpoint(name), instance: Uuid::new_v4(), event };
+    async fn say(&self, task_id: TaskId, name: &str, event: ReportEvent) {
+        let report = Report { task_id, task_type: worker(), endpoint: endpoint(name), home: home(name), event };
         self.publish(Address::Responses, wire::encode_report(&report)).await;
+    }
+
+    async fn finish(&self, task_id: TaskId, name: &str) {
+        let event =
+            ReportEvent::Finished { errnr: 0, errmsg: String::new(), payload: None, attempt: 1, attempts: vec![], log: None, run: None };
+        self.say(task_id, name, event).await;
     }
 
     async fn until_status(&self, id: TaskId, status: TaskStatus) {
@@ -172,5 +190,67 @@ async fn what_cannot_be_read_goes_alone_to_the_dead_exchange() {
     };
     soon("eight dead messages", all_dead).await;
     assert!(site.broker.dead().iter().all(|(reason, _)| !reason.is_empty()));
+    site.api.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_returns_is_asked_for_what_it_has_and_told_what_was_cancelled() {
+    let site = Site::new().await;
+    let ids = [site.orphan(&["here"]).await, site.orphan(&["here"]).await];
+    for id in ids {
+        site.until_status(id, TaskStatus::Sent).await;
+        site.say(id, "here", ReportEvent::Received).await;
+    }
+    let received = async {
+        while site.store.open_rows(&ids).await.expect("the store answers").values().flatten().any(|row| row.home.is_none()) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    soon("both to be received", received).await;
+    let now = site.store.now().await.expect("the store answers");
+    site.store.cancel(ids[1], now, Duration::from_secs(60)).await.expect("cancels");
+
+    let mut queue = site.subscribe("here").await;
+    site.join("here").await;
+    assert!(matches!(command(&mut queue).await, Command::Welcome { .. }));
+    let mut commands = [command(&mut queue).await, command(&mut queue).await];
+    // A cancel goes past the queue, so either may come first.
+    commands.sort_by_key(|command| matches!(command, Command::Cancel { .. }));
+    assert!(matches!(&commands[0], Command::Task(task) if task.id == ids[0] && task.received), "{commands:?}");
+    assert!(matches!(commands[1], Command::Cancel { task_id } if task_id == ids[1]), "{commands:?}");
+
+    // Whoever has missed that, too, is told when it reports; one whose row was withdrawn as well.
+    let late = site.orphan(&["here", "late"]).await;
+    assert!(matches!(command(&mut queue).await, Command::Task(task) if task.id == late && !task.received));
+    site.store.cancel(late, now, Duration::from_secs(60)).await.expect("cancels");
+    site.say(late, "here", ReportEvent::Received).await;
+    assert!(matches!(command(&mut queue).await, Command::Cancel { task_id } if task_id == late));
+    site.api.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_endpoint_had_received_is_lost_when_its_memory_is() {
+    let site = Site::new().await;
+    let mut queue = site.subscribe("here").await;
+    site.join("here").await;
+    assert!(matches!(command(&mut queue).await, Command::Welcome { .. }));
+    let id = site.orphan(&["here"]).await;
+    assert!(matches!(command(&mut queue).await, Command::Task(task) if task.id == id));
+    site.say(id, "here", ReportEvent::Received).await;
+    // Not let in until the first has been silent for three intervals; it says again that it has joined, as endpoints do.
+    let ended = async {
+        loop {
+            site.join_with("here", Uuid::from_u128(7)).await;
+            let task = site.store.find(id).await.expect("the store answers").expect("it is there");
+            if task.status == TaskStatus::Done {
+                break task;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let task = soon("the end of the task", ended).await;
+    assert_eq!((task.counts.finished, task.counts.failed), (1, 1));
+    let responses = site.store.responses(id, ResponseFilter::All).await.expect("the store answers");
+    assert_eq!(responses[0].errnr, Some(errnr::LOST), "{responses:?}");
     site.api.stop().await;
 }

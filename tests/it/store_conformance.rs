@@ -52,7 +52,8 @@ conformance! {
         adopts_only_into_open_frozen_tasks_without_list,
         leaves_a_cancelled_task_cancelled,
         leaves_an_expired_task_expired,
-        keeps_what_an_endpoint_says;
+        keeps_what_an_endpoint_says,
+        tells_that_a_task_ran_twice;
     settle:
         claims_each_due_task_once,
         claims_again_when_a_lease_runs_out,
@@ -65,6 +66,7 @@ conformance! {
     presence:
         welcomes_whoever_is_new,
         tells_a_farewell_from_a_silence,
+        fences_a_second_memory_of_a_name,
         lists_endpoints_by_name,
         survives_crossing_presences;
     read:

@@ -10,13 +10,15 @@ use crate::domain::{EndpointName, Presence, TaskType, Timestamp};
 use crate::store::batch::{self, padded_rows};
 use crate::store::fault::Fault;
 use crate::store::presence::{self, Subscription, SubscriptionState};
-use crate::store::{EndpointRecord, columns};
+use crate::store::{EndpointRecord, Seen, SubscriptionRecord, columns};
 
-pub(super) async fn see(conn: &mut MySqlConnection, presences: Arc<[Presence]>, now: Timestamp) -> Result<Vec<Presence>, Fault> {
+pub(super) async fn see(conn: &mut MySqlConnection, presences: Arc<[Presence]>, now: Timestamp) -> Result<Seen, Fault> {
     let names: Vec<&EndpointName> = presences.iter().map(|presence| &presence.endpoint).collect::<BTreeSet<_>>().into_iter().collect();
     let mut known = HashMap::new();
     for names in names.chunks(batch::KEYS) {
-        let mut query = Query::new("SELECT endpoint, task_type, state, instance, session, seen_until FROM subscription WHERE endpoint IN ");
+        let mut query = Query::new(
+            "SELECT endpoint, task_type, state, instance, session, seen_until, home, trouble FROM subscription WHERE endpoint IN ",
+        );
         push_names(&mut query, names.iter().map(|name| name.as_str()));
         query.push(" ORDER BY endpoint, task_type FOR UPDATE");
         for row in query.build().fetch_all(&mut *conn).await? {
@@ -25,30 +27,34 @@ pub(super) async fn see(conn: &mut MySqlConnection, presences: Arc<[Presence]>, 
                 instance: row.try_get(3)?,
                 session: row.try_get(4)?,
                 seen_until: time(&row, 5)?,
+                home: row.try_get(6)?,
+                trouble: row.try_get(7)?,
             };
             known.insert((columns::endpoint(row.try_get(0)?)?, columns::task_type(row.try_get(1)?)?), subscription);
         }
     }
-    let seen = presence::see(&known, &presences, now);
-    let subscriptions: Vec<_> = seen.subscriptions.iter().collect();
+    let changes = presence::see(&known, &presences, now);
+    let subscriptions: Vec<_> = changes.subscriptions.iter().collect();
     for run in subscriptions.chunks(batch::WIDE_ROWS) {
-        let mut query =
-            Query::new("INSERT INTO subscription (endpoint, task_type, state, instance, session, seen_until, last_seen) VALUES ");
+        let mut query = Query::new(
+            "INSERT INTO subscription (endpoint, task_type, state, instance, session, seen_until, last_seen, home, trouble) VALUES ",
+        );
         for (at, ((endpoint, task_type), subscription)) in padded_rows(run, |_| 0).enumerate() {
             query.push(if at == 0 { "(" } else { ", (" });
             let mut values = query.separated(", ");
             values.push_bind(endpoint.as_str()).push_bind(task_type.as_str()).push_bind(subscription.state.code());
             values.push_bind(subscription.instance).push_bind(subscription.session);
             values.push_bind(datetime(subscription.seen_until)).push_bind(datetime(now));
+            values.push_bind(subscription.home).push_bind(subscription.trouble.as_deref());
             query.push(")");
         }
         query.push(
             " ON DUPLICATE KEY UPDATE state = VALUES(state), instance = VALUES(instance), session = VALUES(session), \
-             seen_until = VALUES(seen_until), last_seen = VALUES(last_seen)",
+             seen_until = VALUES(seen_until), last_seen = VALUES(last_seen), home = VALUES(home), trouble = VALUES(trouble)",
         );
         query.build().execute(&mut *conn).await?;
     }
-    let endpoints: Vec<_> = seen.endpoints.iter().collect();
+    let endpoints: Vec<_> = changes.endpoints.iter().collect();
     for run in endpoints.chunks(batch::WIDE_ROWS) {
         let mut query = Query::new("INSERT INTO endpoint (name, version, last_seen) VALUES ");
         for (at, (name, version)) in padded_rows(run, |_| 0).enumerate() {
@@ -59,7 +65,7 @@ pub(super) async fn see(conn: &mut MySqlConnection, presences: Arc<[Presence]>, 
         query.push(" ON DUPLICATE KEY UPDATE version = VALUES(version), last_seen = VALUES(last_seen)");
         query.build().execute(&mut *conn).await?;
     }
-    Ok(seen.newcomers)
+    Ok(changes.seen)
 }
 
 pub(super) async fn miss(conn: &mut MySqlConnection, now: Timestamp) -> Result<u64, Fault> {
@@ -110,12 +116,17 @@ pub(super) async fn endpoints(conn: &mut MySqlConnection, after: Option<Endpoint
     }
     let mut subscriptions = Vec::new();
     for run in endpoints.chunks(batch::KEYS) {
-        let mut query = Query::new("SELECT endpoint, task_type, state FROM subscription WHERE endpoint IN ");
+        let mut query = Query::new("SELECT endpoint, task_type, state, trouble FROM subscription WHERE endpoint IN ");
         push_names(&mut query, run.iter().map(|(name, _, _): &(EndpointName, String, Timestamp)| name.as_str()));
         query.push(" ORDER BY endpoint, task_type");
         for row in query.build().fetch_all(&mut *conn).await? {
             let state = columns::subscription_state(row.try_get(2)?)?;
-            subscriptions.push((columns::endpoint(row.try_get(0)?)?, columns::task_type(row.try_get(1)?)?, state));
+            let subscription = SubscriptionRecord {
+                task_type: columns::task_type(row.try_get(1)?)?,
+                subscribed: state == SubscriptionState::Online,
+                trouble: row.try_get(3)?,
+            };
+            subscriptions.push((columns::endpoint(row.try_get(0)?)?, subscription));
         }
     }
     Ok(columns::endpoint_records(endpoints, subscriptions))

@@ -32,6 +32,7 @@ pub(super) async fn apply(
     let folded = fold(&tasks, &rows, &reports, now, retention);
     let rows: Vec<_> = folded.rows.into_iter().collect();
     write_responses(conn, &rows, now).await?;
+    mark_doubled(conn, folded.doubled.into_iter().collect()).await?;
     write_tasks(conn, folded.tasks).await?;
     Ok(folded.applied)
 }
@@ -41,7 +42,7 @@ async fn rows(conn: &mut MySqlConnection, keys: &[(TaskId, &EndpointName)]) -> R
     let mut rows = HashMap::with_capacity(keys.len());
     for keys in keys.chunks(batch::KEYS) {
         let mut query = Query::new(
-            "SELECT task_id, endpoint, status, progress, start_time FROM response FORCE INDEX (PRIMARY) WHERE (task_id, endpoint) IN (",
+            "SELECT task_id, endpoint, status, progress, start_time, home, run, doubled FROM response FORCE INDEX (PRIMARY) WHERE (task_id, endpoint) IN (",
         );
         for (at, (id, endpoint)) in batch::padded(keys).enumerate() {
             query.push(if at == 0 { "(" } else { ", (" });
@@ -55,9 +56,21 @@ async fn rows(conn: &mut MySqlConnection, keys: &[(TaskId, &EndpointName)]) -> R
                 status: columns::response_status(row.try_get(2)?, || format!("response of {endpoint} to task {id}, column status"))?,
                 progress: row.try_get(3)?,
                 start_time: optional_time(&row, 4)?,
+                home: row.try_get(5)?,
+                run: row.try_get(6)?,
+                doubled: row.try_get(7)?,
             };
             rows.insert((TaskId(id), columns::endpoint(endpoint)?), state);
         }
     }
     Ok(rows)
+}
+
+/// Notes the rows whose task was run twice.
+async fn mark_doubled(conn: &mut MySqlConnection, keys: Vec<(TaskId, &EndpointName)>) -> Result<(), Fault> {
+    for (id, endpoint) in keys {
+        let mark = sqlx::query("UPDATE response SET doubled = 1 WHERE task_id = ? AND endpoint = ?");
+        mark.bind(id.0).bind(endpoint.as_str()).execute(&mut *conn).await?;
+    }
+    Ok(())
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, NaiveDateTime, Utc};
+use futures::TryStreamExt;
 use sqlx::mysql::MySqlRow;
 use sqlx::{MySql, MySqlConnection, QueryBuilder, Row};
 use uuid::Uuid;
@@ -68,6 +69,19 @@ pub(super) fn task(row: &MySqlRow) -> Result<Task, Fault> {
         expires_at: time(row, 16)?,
     };
     Ok(columns.decode()?)
+}
+
+/// Reads rows that begin with [`TASK`] until their payloads together are long: a thousand of the largest do not fit into memory.
+pub(super) async fn within_budget(query: &mut Query, conn: &mut MySqlConnection) -> Result<Vec<MySqlRow>, Fault> {
+    let (mut rows, mut bytes) = (Vec::new(), 0);
+    let mut found = query.build().fetch(conn);
+    while bytes < batch::READ_BYTES
+        && let Some(row) = found.try_next().await?
+    {
+        bytes += row.try_get::<&str, _>(4)?.len();
+        rows.push(row);
+    }
+    Ok(rows)
 }
 
 pub(super) fn counts(row: &MySqlRow, from: usize) -> Result<[u32; 6], sqlx::Error> {
@@ -144,14 +158,14 @@ pub(super) async fn write_responses(
     for run in batch::runs(rows, batch::WIDE_ROWS, weight) {
         let mut query = Query::new(
             "INSERT INTO response (task_id, endpoint, status, errnr, errmsg, payload, attempt, attempts, progress, log, \
-             start_time, last_modified_time) VALUES ",
+             start_time, last_modified_time, home, run) VALUES ",
         );
         for (at, ((task_id, endpoint), change)) in padded_rows(run, weight).enumerate() {
             query.push(if at == 0 { "(" } else { ", (" });
             let mut values = query.separated(", ");
             values.push_bind(task_id.0).push_bind(endpoint.as_str()).push_bind(change.row.status.code());
             match change.answer {
-                Some(ReportEvent::Finished { errnr, errmsg, payload, attempt, attempts, log }) => {
+                Some(ReportEvent::Finished { errnr, errmsg, payload, attempt, attempts, log, .. }) => {
                     values.push_bind(*errnr).push_bind(Some(errmsg.as_str())).push_bind(payload.as_ref().map(|json| json.get()));
                     values.push_bind(*attempt).push_bind(columns::list(attempts)?).push_bind(change.row.progress).push_bind(log.as_deref());
                 }
@@ -161,13 +175,15 @@ pub(super) async fn write_responses(
                 }
             }
             values.push_bind(change.row.start_time.map(datetime)).push_bind(datetime(now));
+            values.push_bind(change.row.home).push_bind(change.row.run);
             query.push(")");
         }
         // `VALUES(column)`, for MariaDB knows no row alias.
         query.push(
             " ON DUPLICATE KEY UPDATE status = VALUES(status), errnr = VALUES(errnr), errmsg = VALUES(errmsg), \
              payload = VALUES(payload), attempt = VALUES(attempt), attempts = VALUES(attempts), progress = VALUES(progress), \
-             log = VALUES(log), start_time = VALUES(start_time), last_modified_time = VALUES(last_modified_time)",
+             log = VALUES(log), start_time = VALUES(start_time), last_modified_time = VALUES(last_modified_time), \
+             home = VALUES(home), run = VALUES(run)",
         );
         query.build().execute(&mut *conn).await?;
     }

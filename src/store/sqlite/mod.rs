@@ -23,7 +23,8 @@ use futures::FutureExt;
 pub use session::SqliteStore;
 
 use super::{
-    Accepted, Applied, CancelOutcome, DueTask, EndpointRecord, Freeze, OpenTasks, ResponseFilter, Result, Settlement, Store, TaskQuery,
+    Accepted, Applied, CancelOutcome, DueTask, EndpointRecord, Freeze, OpenRow, OpenTasks, Owed, ResponseFilter, Result, Seen, Settlement,
+    Store, TaskQuery,
 };
 use crate::domain::{EndpointName, Identifier, NewTask, Presence, Report, Response, Task, TaskId, TaskStatus, TaskType, Timestamp};
 
@@ -101,15 +102,15 @@ impl Store for SqliteStore {
     }
 
     async fn missing(&self, id: TaskId) -> Result<Vec<EndpointName>> {
-        Ok(self.missing_of(&[id]).await?.remove(&id).unwrap_or_default())
+        self.run(move |conn| read::missing(conn, id).boxed()).await
     }
 
-    async fn missing_of(&self, ids: &[TaskId]) -> Result<HashMap<TaskId, Vec<EndpointName>>> {
+    async fn open_rows(&self, ids: &[TaskId]) -> Result<HashMap<TaskId, Vec<OpenRow>>> {
         let ids = sorted(ids);
-        self.run(move |conn| read::missing_of(conn, ids.clone()).boxed()).await
+        self.run(move |conn| read::open_rows(conn, ids.clone()).boxed()).await
     }
 
-    async fn owed_by(&self, endpoint: &EndpointName, task_types: &[TaskType], after: Option<TaskId>, limit: u32) -> Result<Vec<Task>> {
+    async fn owed_by(&self, endpoint: &EndpointName, task_types: &[TaskType], after: Option<TaskId>, limit: u32) -> Result<Vec<Owed>> {
         let (endpoint, task_types): (_, Arc<[TaskType]>) = (endpoint.clone(), task_types.into());
         self.run(move |conn| read::owed_by(conn, endpoint.clone(), task_types.clone(), after, limit).boxed()).await
     }
@@ -144,9 +145,9 @@ impl Store for SqliteStore {
         self.run(move |conn| read::list(conn, task_type.clone(), query.clone()).boxed()).await
     }
 
-    async fn see(&self, presences: &[Presence], now: Timestamp) -> Result<Vec<Presence>> {
+    async fn see(&self, presences: &[Presence], now: Timestamp) -> Result<Seen> {
         if presences.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Seen::default());
         }
         let presences: Arc<[Presence]> = presences.into();
         self.transact(move |conn| presence::see(conn, presences.clone(), now).boxed()).await

@@ -7,13 +7,13 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 use uuid::Uuid;
 
-use super::rows::{Query, TASK, micros, optional_time, push_ids, push_names, task, time};
+use super::rows::{Query, TASK, micros, optional_time, push_ids, push_names, task, time, within_budget};
 use crate::clock::Clock;
 use crate::domain::{EndpointName, Identifier, Response, Task, TaskId, TaskStatus, TaskType, Timestamp};
 use crate::store::columns::{self, ResponseColumns};
 use crate::store::fault::Fault;
 use crate::store::window::{ids_from, ids_until, newest, prefix_end};
-use crate::store::{OpenTasks, ResponseFilter, TaskQuery, batch};
+use crate::store::{OpenRow, OpenTasks, Owed, ResponseFilter, TaskQuery, batch};
 
 pub(super) async fn now(conn: &mut SqliteConnection) -> Result<Timestamp, Fault> {
     // The file is on this machine, and so is its clock.
@@ -38,18 +38,27 @@ pub(super) async fn find_by_identifier(
     query.build().fetch_optional(conn).await?.as_ref().map(task).transpose()
 }
 
-pub(super) async fn missing_of(conn: &mut SqliteConnection, ids: Arc<[TaskId]>) -> Result<HashMap<TaskId, Vec<EndpointName>>, Fault> {
-    let mut missing: HashMap<TaskId, Vec<EndpointName>> = HashMap::new();
+pub(super) async fn missing(conn: &mut SqliteConnection, id: TaskId) -> Result<Vec<EndpointName>, Fault> {
+    let missing = sqlx::query("SELECT endpoint FROM response WHERE start_time IS NULL AND task_id = ? ORDER BY endpoint");
+    missing.bind(id.0).fetch_all(conn).await?.iter().map(|row| Ok(columns::endpoint(row.try_get(0)?)?)).collect()
+}
+
+pub(super) async fn open_rows(conn: &mut SqliteConnection, ids: Arc<[TaskId]>) -> Result<HashMap<TaskId, Vec<OpenRow>>, Fault> {
+    let mut rows: HashMap<TaskId, Vec<OpenRow>> = HashMap::new();
     for ids in ids.chunks(batch::KEYS) {
-        let mut query = Query::new("SELECT task_id, endpoint FROM response WHERE start_time IS NULL AND task_id IN ");
+        let mut query = Query::new("SELECT endpoint, home, last_modified_time, task_id FROM response WHERE +status < 2 AND task_id IN ");
         push_ids(&mut query, ids);
         query.push(" ORDER BY task_id, endpoint");
         for row in query.build().fetch_all(&mut *conn).await? {
-            let id: Uuid = row.try_get(0)?;
-            missing.entry(TaskId(id)).or_default().push(columns::endpoint(row.try_get(1)?)?);
+            let id: Uuid = row.try_get(3)?;
+            rows.entry(TaskId(id)).or_default().push(open_row(&row, 0)?);
         }
     }
-    Ok(missing)
+    Ok(rows)
+}
+
+fn open_row(row: &SqliteRow, from: usize) -> Result<OpenRow, Fault> {
+    Ok(OpenRow { endpoint: columns::endpoint(row.try_get(from)?)?, home: row.try_get(from + 1)?, last_modified_time: time(row, from + 2)? })
 }
 
 pub(super) async fn owed_by(
@@ -58,24 +67,27 @@ pub(super) async fn owed_by(
     task_types: Arc<[TaskType]>,
     after: Option<TaskId>,
     limit: u32,
-) -> Result<Vec<Task>, Fault> {
+) -> Result<Vec<Owed>, Fault> {
     if task_types.is_empty() {
         return Ok(Vec::new());
     }
     let mut query = Query::new("SELECT ");
+    query.push(TASK).push(", r.endpoint, r.home, r.last_modified_time");
     query
-        .push(TASK)
         .push(" FROM response AS r INDEXED BY response_owed CROSS JOIN task AS t ON t.id = r.task_id WHERE r.status < 2 AND r.endpoint = ");
     query.push_bind(endpoint.as_str()).push(" AND r.task_id > ").push_bind(after.map_or(Uuid::nil(), |id| id.0));
-    query.push(" AND t.status < 3 AND t.task_type IN ");
+    query.push(" AND t.task_type IN ");
     push_names(&mut query, task_types.iter().map(TaskType::as_str));
     query.push(" ORDER BY r.task_id LIMIT ").push_bind(limit);
-    query.build().fetch_all(conn).await?.iter().map(task).collect()
+    let rows = within_budget(&mut query, conn).await?;
+    rows.iter().map(|row| Ok(Owed { task: task(row)?, row: open_row(row, 17)? })).collect()
 }
 
 pub(super) async fn responses(conn: &mut SqliteConnection, id: TaskId, filter: ResponseFilter) -> Result<Vec<Response>, Fault> {
     let mut query = Query::new(
-        "SELECT endpoint, status, errnr, errmsg, payload, attempt, attempts, progress, log, start_time, last_modified_time \
+        "SELECT endpoint, status, errnr, errmsg, payload, attempt, attempts, progress, log, start_time, last_modified_time, \
+         status = 1 AND NOT EXISTS (SELECT 1 FROM subscription AS s WHERE s.endpoint = response.endpoint AND s.state = 1 AND s.home IS response.home \
+         AND s.task_type = (SELECT t.task_type FROM task AS t WHERE t.id = response.task_id)) \
          FROM response WHERE task_id = ",
     );
     query.push_bind(id.0);
@@ -101,6 +113,7 @@ fn response(row: &SqliteRow, id: TaskId) -> Result<Response, Fault> {
         log: row.try_get(8)?,
         start_time: optional_time(row, 9)?,
         last_modified_time: time(row, 10)?,
+        vanished: row.try_get::<i64, _>(11)? != 0,
     };
     Ok(columns.decode(id)?)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use futures::TryStreamExt;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 use uuid::Uuid;
@@ -61,6 +62,19 @@ pub(super) fn task(row: &SqliteRow) -> Result<Task, Fault> {
         expires_at: time(row, 16)?,
     };
     Ok(columns.decode()?)
+}
+
+/// Reads rows that begin with [`TASK`] until their payloads together are long: a thousand of the largest do not fit into memory.
+pub(super) async fn within_budget(query: &mut Query, conn: &mut SqliteConnection) -> Result<Vec<SqliteRow>, Fault> {
+    let (mut rows, mut bytes) = (Vec::new(), 0);
+    let mut found = query.build().fetch(conn);
+    while bytes < batch::READ_BYTES
+        && let Some(row) = found.try_next().await?
+    {
+        bytes += row.try_get::<&str, _>(4)?.len();
+        rows.push(row);
+    }
+    Ok(rows)
 }
 
 pub(super) fn counts(row: &SqliteRow, from: usize) -> Result<[u32; 6], sqlx::Error> {
@@ -137,14 +151,14 @@ pub(super) async fn write_responses(
     for run in batch::runs(rows, batch::WIDE_ROWS, weight) {
         let mut query = Query::new(
             "INSERT INTO response (task_id, endpoint, status, errnr, errmsg, payload, attempt, attempts, progress, log, \
-             start_time, last_modified_time) VALUES ",
+             start_time, last_modified_time, home, run) VALUES ",
         );
         for (at, ((task_id, endpoint), change)) in padded_rows(run, weight).enumerate() {
             query.push(if at == 0 { "(" } else { ", (" });
             let mut values = query.separated(", ");
             values.push_bind(task_id.0).push_bind(endpoint.as_str()).push_bind(change.row.status.code());
             match change.answer {
-                Some(ReportEvent::Finished { errnr, errmsg, payload, attempt, attempts, log }) => {
+                Some(ReportEvent::Finished { errnr, errmsg, payload, attempt, attempts, log, .. }) => {
                     values.push_bind(*errnr).push_bind(Some(errmsg.as_str())).push_bind(payload.as_ref().map(|json| json.get()));
                     values.push_bind(*attempt).push_bind(columns::list(attempts)?).push_bind(change.row.progress).push_bind(log.as_deref());
                 }
@@ -154,12 +168,14 @@ pub(super) async fn write_responses(
                 }
             }
             values.push_bind(change.row.start_time.map(micros)).push_bind(micros(now));
+            values.push_bind(change.row.home).push_bind(change.row.run);
             query.push(")");
         }
         query.push(
             " ON CONFLICT (task_id, endpoint) DO UPDATE SET status = excluded.status, errnr = excluded.errnr, errmsg = excluded.errmsg, \
              payload = excluded.payload, attempt = excluded.attempt, attempts = excluded.attempts, progress = excluded.progress, \
-             log = excluded.log, start_time = excluded.start_time, last_modified_time = excluded.last_modified_time",
+             log = excluded.log, start_time = excluded.start_time, last_modified_time = excluded.last_modified_time, \
+             home = excluded.home, run = excluded.run",
         );
         query.build().execute(&mut *conn).await?;
     }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use sqlx::{Row, SqliteConnection};
 
-use super::rows::{Query, TASK, lock, micros, push_ids, task, write_tasks};
-use crate::domain::{EndpointName, ResponseStatus, TaskId, TaskStatus, Timestamp};
+use super::rows::{Query, TASK, lock, micros, push_ids, push_names, task, within_budget, write_tasks};
+use crate::domain::{ResponseStatus, TaskId, TaskStatus, Timestamp, errnr};
 use crate::store::fault::Fault;
+use crate::store::ledger::VANISHED;
 use crate::store::{CancelOutcome, DueTask, Settlement, batch, columns};
 
 pub(super) async fn claim_due(
@@ -19,7 +20,7 @@ pub(super) async fn claim_due(
     let mut query = Query::new("SELECT ");
     query.push(TASK).push(", t.frozen_at IS NOT NULL, t.asks FROM task AS t INDEXED BY task_due WHERE t.due_at <= ");
     query.push_bind(micros(now)).push(" ORDER BY t.due_at LIMIT ").push_bind(limit);
-    let rows = query.build().fetch_all(&mut *conn).await?;
+    let rows = within_budget(&mut query, conn).await?;
     let due = |row| Ok(DueTask { task: task(row)?, frozen: row.try_get::<i64, _>(17)? != 0, asks: row.try_get(18)? });
     let due: Vec<DueTask> = rows.iter().map(due).collect::<Result<_, Fault>>()?;
     let mut ids: Vec<TaskId> = due.iter().map(|due| due.task.id).collect();
@@ -51,15 +52,16 @@ pub(super) async fn settle(
             done += same.len();
             continue;
         };
-        let (change, give_up) = task.settle(settlement, now, retention);
-        let open = if give_up { batch::rows(task.counts.open()) } else { 0 };
+        let gives_up = task.gives_up(settlement);
+        let open = if gives_up { batch::rows(task.counts.open()) } else { 0 };
         if rows > 0 && rows + open > batch::ROWS {
             break;
         }
         rows += open;
         done += same.len();
-        changes.push((settlement.id, change));
-        if give_up {
+        let lost = if gives_up { lose(conn, settlement.id, now).await? } else { 0 };
+        changes.push((settlement.id, task.settle(settlement, lost, now, retention)));
+        if gives_up {
             given_up.push(settlement.id);
         }
     }
@@ -74,6 +76,27 @@ pub(super) async fn settle(
     Ok((moved, done))
 }
 
+/// Fails the responses of endpoints that have received a task and are not there any more, or not with the memory that has
+/// it. Answers how many.
+async fn lose(conn: &mut SqliteConnection, id: TaskId, now: Timestamp) -> Result<u32, Fault> {
+    let absent = sqlx::query(
+        "SELECT r.endpoint FROM response AS r JOIN task AS t ON t.id = r.task_id WHERE r.task_id = ? AND +r.status = 1 \
+         AND NOT EXISTS (SELECT 1 FROM subscription AS s WHERE s.endpoint = r.endpoint AND s.task_type = t.task_type \
+         AND s.state = 1 AND s.home IS r.home) ORDER BY r.endpoint",
+    );
+    let absent = absent.bind(id.0).fetch_all(&mut *conn).await?;
+    let names: Vec<&str> = absent.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    for names in names.chunks(batch::KEYS) {
+        let mut query = Query::new("UPDATE response SET status = ");
+        query.push_bind(ResponseStatus::Finished.code()).push(", errnr = ").push_bind(errnr::LOST);
+        query.push(", errmsg = ").push_bind(VANISHED).push(", last_modified_time = ").push_bind(micros(now));
+        query.push(" WHERE +status = 1 AND task_id = ").push_bind(id.0).push(" AND endpoint IN ");
+        push_names(&mut query, names.iter().copied());
+        query.build().execute(&mut *conn).await?;
+    }
+    Ok(u32::try_from(names.len()).unwrap_or(u32::MAX))
+}
+
 pub(super) async fn cancel(
     conn: &mut SqliteConnection,
     id: TaskId,
@@ -85,13 +108,11 @@ pub(super) async fn cancel(
         .bind(id.0)
         .fetch_all(&mut *conn)
         .await?;
-    let mut running: Vec<EndpointName> = Vec::new();
+    let (mut to_stop, mut withdrawn) = (Vec::with_capacity(open.len()), 0);
     for row in &open {
-        if row.try_get::<u8, _>(1)? == ResponseStatus::Created.code() {
-            running.push(columns::endpoint(row.try_get(0)?)?);
-        }
+        withdrawn += u32::from(row.try_get::<u8, _>(1)? == ResponseStatus::Expected.code());
+        to_stop.push(columns::endpoint(row.try_get(0)?)?);
     }
-    let withdrawn = u32::try_from(open.len() - running.len()).unwrap_or(u32::MAX);
     let (changed, refused) = match state.cancel(withdrawn, now, retention) {
         Err(_) => (false, true),
         Ok(None) => (false, false),
@@ -106,7 +127,7 @@ pub(super) async fn cancel(
         }
     };
     let task = super::read::find(conn, id).await?;
-    Ok(task.map(|task| CancelOutcome { task, changed, refused, running: if refused { Vec::new() } else { running } }))
+    Ok(task.map(|task| CancelOutcome { task, changed, refused, to_stop: if refused { Vec::new() } else { to_stop } }))
 }
 
 /// Forgets as many as one transaction should; says how many went, and how many ids are done.

@@ -211,7 +211,7 @@ pub fn tasks(count: usize) -> Vec<NewTask> {
 }
 
 pub fn report(task_id: TaskId, endpoint: &str, event: ReportEvent) -> Report {
-    Report { task_id, task_type: worker(), endpoint: name(endpoint), instance: Uuid::nil(), event }
+    Report { task_id, task_type: worker(), endpoint: name(endpoint), home: Uuid::nil(), event }
 }
 
 pub fn received(task_id: TaskId, endpoint: &str) -> Report {
@@ -220,7 +220,8 @@ pub fn received(task_id: TaskId, endpoint: &str) -> Report {
 
 pub fn finished(task_id: TaskId, endpoint: &str, errnr: i32) -> Report {
     let errmsg = if errnr == 0 { String::new() } else { format!("could not: {errnr}") };
-    let event = ReportEvent::Finished { errnr, errmsg, payload: Some(json(&errnr)), attempt: 1, attempts: Vec::new(), log: None };
+    let event =
+        ReportEvent::Finished { errnr, errmsg, payload: Some(json(&errnr)), attempt: 1, attempts: Vec::new(), log: None, run: None };
     report(task_id, endpoint, event)
 }
 

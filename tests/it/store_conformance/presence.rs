@@ -4,19 +4,22 @@ use std::time::Duration;
 
 use anyhow::Result;
 use tasker::domain::{Presence, PresenceState, TaskType};
+use tasker::store::SubscriptionRecord;
 use uuid::Uuid;
 
 use super::ledger::{Ledger, at, fleet, name, names, together, worker};
 
-fn presence(endpoint: &str, types: &[&str], state: PresenceState) -> Presence {
+pub fn presence(endpoint: &str, types: &[&str], state: PresenceState) -> Presence {
     Presence {
         endpoint: name(endpoint),
         instance: Uuid::from_u128(1),
+        home: Uuid::nil(),
         session: Uuid::from_u128(2),
         task_types: types.iter().map(|text| text.parse().expect("a type")).collect(),
         state,
         interval: Duration::from_secs(10),
         version: "1.0".into(),
+        trouble: None,
     }
 }
 
@@ -28,17 +31,17 @@ pub async fn welcomes_whoever_is_new(ledger: &Ledger) -> Result<()> {
     use PresenceState::{Alive, Joined};
     let joined = presence("a", &["worker", "backup"], Joined);
     let alive = presence("a", &["worker", "backup"], Alive);
-    assert_eq!(ledger.store.see(&[joined.clone(), alive.clone()], at(0)).await?, std::slice::from_ref(&joined));
-    assert!(ledger.store.see(std::slice::from_ref(&alive), at(1)).await?.is_empty(), "it is known");
-    assert_eq!(ledger.store.see(std::slice::from_ref(&joined), at(2)).await?.len(), 1, "it says that no welcome has reached it");
+    assert_eq!(ledger.store.see(&[joined.clone(), alive.clone()], at(0)).await?.newcomers, std::slice::from_ref(&joined));
+    assert!(ledger.store.see(std::slice::from_ref(&alive), at(1)).await?.newcomers.is_empty(), "it is known");
+    assert_eq!(ledger.store.see(std::slice::from_ref(&joined), at(2)).await?.newcomers.len(), 1, "it says that no welcome has reached it");
     let reconnected = Presence { session: Uuid::from_u128(3), ..alive.clone() };
-    assert_eq!(ledger.store.see(std::slice::from_ref(&reconnected), at(3)).await?, std::slice::from_ref(&reconnected));
-    assert!(ledger.store.see(std::slice::from_ref(&reconnected), at(4)).await?.is_empty());
+    assert_eq!(ledger.store.see(std::slice::from_ref(&reconnected), at(3)).await?.newcomers, std::slice::from_ref(&reconnected));
+    assert!(ledger.store.see(std::slice::from_ref(&reconnected), at(4)).await?.newcomers.is_empty());
     let more = Presence { task_types: vec![worker(), "restore".parse()?], ..reconnected.clone() };
-    assert_eq!(ledger.store.see(std::slice::from_ref(&more), at(4)).await?.len(), 1, "a type is new");
+    assert_eq!(ledger.store.see(std::slice::from_ref(&more), at(4)).await?.newcomers.len(), 1, "a type is new");
     let unheard = presence("b", &["worker"], Alive);
-    assert_eq!(ledger.store.see(&[reconnected, unheard.clone()], at(5)).await?, [unheard]);
-    assert!(ledger.store.see(&[], at(5)).await?.is_empty());
+    assert_eq!(ledger.store.see(&[reconnected, unheard.clone()], at(5)).await?.newcomers, [unheard]);
+    assert!(ledger.store.see(&[], at(5)).await?.newcomers.is_empty());
 
     let subscribed = ledger.store.subscribed(&[worker(), backup(), "other".parse()?]).await?;
     assert_eq!(subscribed.get(&worker()), Some(&names(&["a", "b"])));
@@ -59,26 +62,52 @@ pub async fn tells_a_farewell_from_a_silence(ledger: &Ledger) -> Result<()> {
     assert_eq!(ledger.store.miss(at(31)).await?, 1);
     assert_eq!(ledger.store.miss(at(31)).await?, 0);
     assert_eq!(online().await?, names(&["b"]));
-    assert_eq!(ledger.store.see(std::slice::from_ref(&alive), at(32)).await?.len(), 1, "it is welcomed back");
+    assert_eq!(ledger.store.see(std::slice::from_ref(&alive), at(32)).await?.newcomers.len(), 1, "it is welcomed back");
     assert_eq!(online().await?, names(&["a", "b"]));
 
     // A farewell holds against signs of life that come after it, but not against a new process.
-    assert!(ledger.store.see(std::slice::from_ref(&leaving), at(33)).await?.is_empty());
+    assert!(ledger.store.see(std::slice::from_ref(&leaving), at(33)).await?.newcomers.is_empty());
     assert_eq!(online().await?, names(&["b"]));
-    assert!(ledger.store.see(std::slice::from_ref(&alive), at(34)).await?.is_empty());
+    assert!(ledger.store.see(std::slice::from_ref(&alive), at(34)).await?.newcomers.is_empty());
     assert_eq!(online().await?, names(&["b"]));
     let successor = Presence { instance: Uuid::from_u128(7), session: Uuid::from_u128(8), ..presence("a", &["worker"], Joined) };
-    assert_eq!(ledger.store.see(&[successor], at(35)).await?.len(), 1);
-    assert!(ledger.store.see(&[leaving], at(36)).await?.is_empty());
+    assert_eq!(ledger.store.see(&[successor], at(35)).await?.newcomers.len(), 1);
+    assert!(ledger.store.see(&[leaving], at(36)).await?.newcomers.is_empty());
     assert_eq!(online().await?, names(&["a", "b"]), "the farewell of the predecessor came late");
+    Ok(())
+}
+
+pub async fn fences_a_second_memory_of_a_name(ledger: &Ledger) -> Result<()> {
+    use PresenceState::{Alive, Joined, Leaving};
+    let first = |state| presence("a", &["worker"], state);
+    let second = |state, types: &[&str]| Presence {
+        instance: Uuid::from_u128(7),
+        session: Uuid::from_u128(8),
+        home: Uuid::from_u128(9),
+        ..presence("a", types, state)
+    };
+    ledger.store.see(&[first(Alive)], at(0)).await?;
+    let seen = ledger.store.see(&[second(Joined, &["worker"]), first(Alive)], at(5)).await?;
+    assert_eq!((seen.newcomers, seen.fenced), (vec![], vec![second(Joined, &["worker"])]));
+    // With other types it is another matter: two processes of one endpoint share it.
+    let other = second(Joined, &["backup"]);
+    assert_eq!(ledger.store.see(std::slice::from_ref(&other), at(6)).await?.newcomers, [other]);
+    // Three intervals of silence later it may come in, and then the first is the second.
+    assert_eq!(ledger.store.see(&[second(Alive, &["worker"])], at(34)).await?.fenced.len(), 1);
+    assert_eq!(ledger.store.see(&[second(Alive, &["worker"])], at(35)).await?.newcomers.len(), 1);
+    assert_eq!(ledger.store.see(&[first(Alive)], at(36)).await?.fenced.len(), 1);
+    // Whoever says goodbye makes room at once.
+    ledger.store.see(&[second(Leaving, &["worker"])], at(37)).await?;
+    assert_eq!(ledger.store.see(&[first(Joined)], at(37)).await?.newcomers.len(), 1);
     Ok(())
 }
 
 pub async fn lists_endpoints_by_name(ledger: &Ledger) -> Result<()> {
     let presences: Vec<Presence> =
         fleet(700).iter().map(|name| presence(name.as_str(), &["worker", "backup"], PresenceState::Alive)).collect();
-    assert_eq!(ledger.store.see(&presences, at(0)).await?.len(), 700);
-    let gone = Presence { version: "é".repeat(300), ..presence("ep5", &["worker"], PresenceState::Leaving) };
+    assert_eq!(ledger.store.see(&presences, at(0)).await?.newcomers.len(), 700);
+    let gone =
+        Presence { version: "é".repeat(300), trouble: Some("no room".into()), ..presence("ep5", &["worker"], PresenceState::Leaving) };
     ledger.store.see(&[gone], at(9)).await?;
     let mut expected = fleet(700);
     expected.sort();
@@ -91,7 +120,9 @@ pub async fn lists_endpoints_by_name(ledger: &Ledger) -> Result<()> {
     }
     assert_eq!(seen.iter().map(|record| record.name.clone()).collect::<Vec<_>>(), expected);
     let record = seen.iter().find(|record| record.name == name("ep5")).expect("it is listed");
-    assert_eq!(record.subscriptions, [(backup(), true), (worker(), false)]);
+    let subscription =
+        |task_type, subscribed, trouble: Option<&str>| SubscriptionRecord { task_type, subscribed, trouble: trouble.map(str::to_owned) };
+    assert_eq!(record.subscriptions, [subscription(backup(), true, None), subscription(worker(), false, Some("no room"))]);
     assert_eq!((record.last_seen, record.version.chars().count()), (at(9), 255));
     assert_eq!((seen[0].last_seen, seen[0].version.as_str()), (at(0), "1.0"));
     Ok(())

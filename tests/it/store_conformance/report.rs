@@ -7,6 +7,7 @@ use tasker::domain::{
     AttemptError, Counts, EndpointName, NewTask, Report, ReportEvent, ResponseStatus, TaskEvent, TaskId, TaskStatus, json,
 };
 use tasker::store::{Applied, Freeze, ResponseFilter, Settlement};
+use uuid::Uuid;
 
 use super::ledger::{Ledger, RETENTION, at, finished, fleet, name, names, noon, received, report, shared, task, tasks, together};
 
@@ -170,7 +171,21 @@ pub async fn leaves_an_expired_task_expired(ledger: &Ledger) -> Result<()> {
     assert_eq!(tally(&applied), [0, 2, 0, 1]);
     let task = ledger.task(id).await?;
     assert_eq!(task.status, TaskStatus::Expired);
-    assert_eq!(task.counts, Counts { expected: 2, received: 1, finished: 0, failed: 0, canceled: 0, expired: 2 });
+    assert_eq!(task.counts, Counts { expected: 2, received: 1, finished: 1, failed: 1, canceled: 0, expired: 1 }, "a is not there");
+    Ok(())
+}
+
+pub async fn tells_that_a_task_ran_twice(ledger: &Ledger) -> Result<()> {
+    let id = ledger.one("a", &["a", "b"]).await?;
+    let ended = |run: u128| {
+        let run = Some(Uuid::from_u128(run));
+        let event = ReportEvent::Finished { errnr: 0, errmsg: String::new(), payload: None, attempt: 1, attempts: vec![], log: None, run };
+        report(id, "a", event)
+    };
+    for (run, doubled) in [(1, 0), (1, 0), (2, 1), (2, 0), (3, 0)] {
+        assert_eq!(ledger.store.apply(&[ended(run)], at(1), RETENTION).await?.doubled, doubled, "{run}");
+    }
+    assert_eq!(ledger.task(id).await?.counts, Counts { expected: 2, received: 1, finished: 1, ..Counts::default() });
     Ok(())
 }
 
@@ -193,6 +208,7 @@ pub async fn keeps_what_an_endpoint_says(ledger: &Ledger) -> Result<()> {
                 attempt: 2,
                 attempts: attempts.clone(),
                 log: Some("last line 😀".into()),
+                run: None,
             };
             report(id, endpoint.as_str(), event)
         })

@@ -5,10 +5,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use sqlx::{Connection, Executor, MySqlConnection};
-use tasker::domain::{Counts, NewTask, ReportEvent, ResponseStatus, TaskEvent, TaskId, TaskStatus, Timestamp};
+use tasker::domain::{
+    Counts, NewTask, Presence, PresenceState, ReportEvent, ResponseStatus, TaskEvent, TaskId, TaskStatus, Timestamp, errnr,
+};
 use tasker::store::{Accepted, DueTask, ResponseFilter, Settlement};
+use uuid::Uuid;
 
 use super::ledger::{Ledger, RETENTION, at, finished, fleet, names, received, report, task, tasks, together};
+use super::presence::presence;
 
 fn settlement(id: TaskId, event: Option<TaskEvent>, due_at: Timestamp) -> Settlement {
     Settlement { id, event, asks: 0, due_at }
@@ -121,21 +125,39 @@ pub async fn settles_by_the_state_it_finds(ledger: &Ledger) -> Result<()> {
 }
 
 pub async fn gives_up_open_rows(ledger: &Ledger) -> Result<()> {
-    let id = ledger.one("a", &["away", "done", "running"]).await?;
+    let id = ledger.one("a", &["away", "done", "elsewhere", "running", "vanished"]).await?;
     let unfrozen = task("unfrozen");
     ledger.store.accept(std::slice::from_ref(&unfrozen), at(10)).await?;
-    ledger.store.apply(&[received(id, "running"), finished(id, "done", 1)], at(1), RETENTION).await?;
+    let all = ["elsewhere", "running", "vanished"];
+    let there: Vec<_> = all.iter().map(|name| presence(name, &["worker"], PresenceState::Alive)).collect();
+    ledger.store.see(&there, at(0)).await?;
+    ledger.store.apply(&all.map(|name| received(id, name)), at(1), RETENTION).await?;
+    ledger.store.apply(&[finished(id, "done", 1)], at(1), RETENTION).await?;
+    // One is heard of no more, one only as a process that knows nothing of what the first had received.
+    let later = |name, home| Presence { home: Uuid::from_u128(home), ..presence(name, &["worker"], PresenceState::Alive) };
+    ledger.store.see(&[later("running", 0)], at(3599)).await?;
+    assert_eq!(ledger.store.miss(at(3599)).await?, 2);
+    ledger.store.see(&[later("elsewhere", 9)], at(3599)).await?;
+    let vanished = async || {
+        let responses = ledger.store.responses(id, ResponseFilter::All).await?;
+        anyhow::Ok(responses.into_iter().filter(|response| response.vanished).map(|response| response.endpoint).collect::<Vec<_>>())
+    };
+    assert_eq!(vanished().await?, names(&["elsewhere", "vanished"]));
     let expire = |id| settlement(id, Some(TaskEvent::Expire), at(1));
     let mut moved = ledger.store.settle(&[expire(id), expire(unfrozen.id)], at(3600), RETENTION).await?;
     moved.sort_by_key(|(id, _)| *id);
     assert_eq!(moved, [(id, TaskStatus::Expired), (unfrozen.id, TaskStatus::Expired)]);
     let task = ledger.task(id).await?;
-    assert_eq!(task.counts, Counts { expected: 3, received: 2, finished: 1, failed: 1, canceled: 0, expired: 2 });
+    assert_eq!(task.counts, Counts { expected: 5, received: 4, finished: 3, failed: 3, canceled: 0, expired: 2 });
     assert_eq!(task.finished_at, Some(at(3600)));
     let responses = ledger.store.responses(id, ResponseFilter::All).await?;
-    let states: Vec<_> = responses.iter().map(|response| response.status).collect();
-    assert_eq!(states, [ResponseStatus::Expired, ResponseStatus::Finished, ResponseStatus::Expired]);
-    assert_eq!(responses[0].last_modified_time, at(3600));
+    let states: Vec<_> = responses.iter().map(|response| (response.status, response.errnr)).collect();
+    let lost = (ResponseStatus::Finished, Some(errnr::LOST));
+    let expired = (ResponseStatus::Expired, None);
+    assert_eq!(states, [expired, (ResponseStatus::Finished, Some(1)), lost, expired, lost]);
+    assert!(responses[2].errmsg.starts_with("lost: "), "{}", responses[2].errmsg);
+    assert_eq!((responses[0].last_modified_time, responses[2].last_modified_time), (at(3600), at(3600)));
+    assert_eq!(vanished().await?, names(&[]));
     assert_eq!(ledger.store.missing(id).await?, names(&["away"]), "it still tells who never had it");
 
     // More rows than one transaction should touch.
@@ -152,20 +174,20 @@ pub async fn cancels_once(ledger: &Ledger) -> Result<()> {
     let id = ledger.one("a", &["away", "done", "running"]).await?;
     ledger.store.apply(&[received(id, "running"), finished(id, "done", 0)], at(1), RETENTION).await?;
     let outcome = ledger.store.cancel(id, at(2), RETENTION).await?.expect("it is there");
-    assert_eq!((outcome.changed, outcome.refused, outcome.running), (true, false, names(&["running"])));
+    assert_eq!((outcome.changed, outcome.refused, outcome.to_stop), (true, false, names(&["away", "running"])));
     assert_eq!((outcome.task.status, outcome.task.finished_at), (TaskStatus::Canceled, Some(at(2))));
     assert_eq!(outcome.task.counts, Counts { expected: 3, received: 2, finished: 1, failed: 0, canceled: 1, expired: 0 });
     let states: Vec<_> = ledger.store.responses(id, ResponseFilter::All).await?.iter().map(|response| response.status).collect();
     assert_eq!(states, [ResponseStatus::Canceled, ResponseStatus::Finished, ResponseStatus::Created]);
 
     let again = ledger.store.cancel(id, at(3), RETENTION).await?.expect("it is there");
-    assert_eq!((again.changed, again.refused, again.running), (false, false, names(&["running"])), "told once more");
+    assert_eq!((again.changed, again.refused, again.to_stop), (false, false, names(&["running"])), "told once more");
     assert_eq!(again.task.finished_at, Some(at(2)));
 
     let done = ledger.one("done", &["a"]).await?;
     ledger.store.apply(&[finished(done, "a", 0)], at(1), RETENTION).await?;
     let refused = ledger.store.cancel(done, at(2), RETENTION).await?.expect("it is there");
-    assert_eq!((refused.changed, refused.refused, refused.running), (false, true, names(&[])));
+    assert_eq!((refused.changed, refused.refused, refused.to_stop), (false, true, names(&[])));
     assert_eq!(refused.task.status, TaskStatus::Done);
     assert!(ledger.store.cancel(TaskId::new(), at(2), RETENTION).await?.is_none());
 
@@ -184,13 +206,16 @@ pub async fn gives_up_what_a_cancel_left_open(ledger: &Ledger) -> Result<()> {
     ledger.store.apply(&[received(id, "a"), received(id, "b")], at(1), RETENTION).await?;
     ledger.store.cancel(id, at(2), RETENTION).await?;
     ledger.store.apply(&[report(id, "a", ReportEvent::Canceled)], at(3), RETENTION).await?;
-    assert!(ledger.store.claim_due(at(3599), at(4000), 10).await?.is_empty());
-    assert_eq!(ids(&ledger.store.claim_due(at(3600), at(4000), 10).await?), [id], "looked at when it would have expired");
+    assert!(ledger.store.claim_due(at(11), at(4000), 10).await?.is_empty());
+    assert_eq!(ids(&ledger.store.claim_due(at(12), at(4000), 10).await?), [id], "who has it is told again");
+    ledger.store.settle(&[settlement(id, None, at(40))], at(12), RETENTION).await?;
+    assert!(ledger.store.claim_due(at(39), at(4000), 10).await?.is_empty());
+    assert_eq!(ids(&ledger.store.claim_due(at(40), at(4000), 10).await?), [id]);
     let expire = settlement(id, Some(TaskEvent::Expire), at(5000));
     assert!(ledger.store.settle(&[expire], at(3600), RETENTION).await?.is_empty(), "it stays cancelled");
     let task = ledger.task(id).await?;
     assert_eq!(task.status, TaskStatus::Canceled);
-    assert_eq!(task.counts, Counts { expected: 2, received: 2, finished: 0, failed: 0, canceled: 1, expired: 1 });
+    assert_eq!(task.counts, Counts { expected: 2, received: 2, finished: 1, failed: 1, canceled: 1, expired: 0 }, "nobody is there");
     assert!(ledger.store.claim_due(at(9000), at(9001), 10).await?.is_empty());
     assert_eq!(ids(&ledger.store.claim_due(at(2).after(RETENTION), at(3).after(RETENTION), 10).await?), [id]);
     Ok(())

@@ -198,8 +198,8 @@ impl Platform {
             let (_, page) = platform.get("/endpoints")?;
             for task_type in types {
                 let there = page["endpoints"].as_array().into_iter().flatten().any(|endpoint| {
-                    let subscribed = json!({"type": task_type, "subscribed": true});
-                    endpoint["name"] == name && endpoint["types"].as_array().is_some_and(|types| types.contains(&subscribed))
+                    let subscribed = |one: &Value| one["type"] == *task_type && one["subscribed"] == true;
+                    endpoint["name"] == name && endpoint["types"].as_array().is_some_and(|types| types.iter().any(subscribed))
                 });
                 ensure!(there, "not to {task_type}: {page}");
             }

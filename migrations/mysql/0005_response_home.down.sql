@@ -1,0 +1,1 @@
+ALTER TABLE response DROP COLUMN home, DROP COLUMN run, DROP COLUMN doubled;

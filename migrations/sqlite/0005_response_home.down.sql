@@ -1,0 +1,3 @@
+ALTER TABLE response DROP COLUMN home;
+ALTER TABLE response DROP COLUMN run;
+ALTER TABLE response DROP COLUMN doubled;

@@ -1,0 +1,2 @@
+ALTER TABLE subscription DROP COLUMN home;
+ALTER TABLE subscription DROP COLUMN trouble;
