@@ -23,6 +23,7 @@ mod request;
 mod show_task;
 mod submission;
 mod submit_task;
+mod take_census;
 mod view;
 
 pub use openapi::document;
@@ -234,6 +235,7 @@ fn routes(app: &mut web::ServiceConfig) {
         .service(web::resource("/ready").route(read().to(health::ready)).default_service(only_read()))
         .service(web::resource("/metrics").route(read().to(health::metrics)).default_service(only_read()))
         .service(web::resource("/openapi.json").route(read().to(openapi::show)).default_service(only_read()))
+        .service(web::resource("/census").route(read().to(take_census::take_census)).default_service(only_read()))
         .service(web::resource("/endpoints").route(read().to(list_endpoints::list_endpoints)).default_service(only_read()))
         .service(
             web::resource("/{type}")

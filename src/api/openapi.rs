@@ -8,7 +8,7 @@ use bytes::Bytes;
 use utoipa::OpenApi;
 
 use super::Answer;
-use super::{cancel_task, health, list_endpoints, list_tasks, show_task, submit_task};
+use super::{cancel_task, health, list_endpoints, list_tasks, show_task, submit_task, take_census};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -24,6 +24,7 @@ use super::{cancel_task, health, list_endpoints, list_tasks, show_task, submit_t
         list_tasks::list_tasks,
         show_task::show_task,
         cancel_task::cancel_task,
+        take_census::take_census,
     ),
     tags(
         (name = "tasks", description = "Submit, read, list and cancel tasks"),

@@ -6,8 +6,9 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use super::query::task_cursor;
 use crate::domain::{AttemptError, Counts, EndpointName, NewTask, Response, ResponseStatus, Task, TaskId, TaskStatus, Timestamp};
-use crate::store::{EndpointRecord, SubscriptionRecord};
+use crate::store::{Census, EndpointRecord, Flaw, SubscriptionRecord};
 
 /// A task.
 #[derive(Debug, Serialize, ToSchema)]
@@ -270,6 +271,60 @@ impl<'a> EndpointView<'a> {
             last_seen: record.last_seen,
             version: &record.version,
             types: record.subscriptions.iter().map(subscription).collect(),
+        }
+    }
+}
+
+/// The sums of some tasks.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Census)]
+pub struct CensusView<'a> {
+    /// Tasks that were accepted.
+    accepted: u64,
+    /// Of these, those whose responses add up and that have ended, or are in time and looked after.
+    accounted: u64,
+    /// The others: tasks that are, or have, less than they should.
+    missing: u64,
+    /// Responses of all of them.
+    expected: u64,
+    /// Responses that are not final yet.
+    open: u64,
+    /// Responses of which a second execution is known, or whose attempts are not numbered without a gap.
+    double: u64,
+    /// What is wrong; the first 20 of a page.
+    flaws: Vec<FlawView<'a>>,
+    /// Where to go on; null at the end.
+    #[schema(required = true)]
+    next_cursor: Option<String>,
+}
+
+/// What is wrong with a task.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Flaw)]
+pub struct FlawView<'a> {
+    /// The task.
+    #[schema(value_type = uuid::Uuid)]
+    id: TaskId,
+    /// The customer's name for it.
+    identifier: &'a str,
+    /// For people.
+    reason: &'a str,
+}
+
+impl<'a> CensusView<'a> {
+    /// The sums of a page.
+    pub fn of(census: &'a Census) -> Self {
+        let Census { accepted, accounted, missing, expected, open, double, flaws, next } = census;
+        let flaw = |flaw: &'a Flaw| FlawView { id: flaw.id, identifier: flaw.identifier.as_str(), reason: &flaw.reason };
+        Self {
+            accepted: *accepted,
+            accounted: *accounted,
+            missing: *missing,
+            expected: *expected,
+            open: *open,
+            double: *double,
+            flaws: flaws.iter().map(flaw).collect(),
+            next_cursor: next.map(task_cursor),
         }
     }
 }

@@ -117,6 +117,15 @@ Submitting the same identifier with the same content again is safe: it answers t
     /// List the endpoints, when they were last heard of and what they subscribe to
     #[command(after_help = "Example:\n  tasker endpoints --json")]
     Endpoints(Endpoints),
+    /// Add up what was accepted and what became of it: nothing missing, nothing run twice
+    #[command(after_help = "\
+Examples:
+  tasker verify                               all task types, all tasks that are kept
+  tasker verify backup --since 24h --ended    and fail while any response is open
+
+ACCOUNTED are the tasks whose responses add up and that have ended, or are in time and looked after; MISSING the
+others; DOUBLE the responses of which a second execution is known. Exit code 0 only if nothing is missing or double.")]
+    Verify(Verify),
     /// Check the configuration, or show what is in effect
     #[command(subcommand)]
     Config(Configuration),
@@ -330,6 +339,23 @@ pub struct Endpoints {
     /// Where and how much.
     #[command(flatten)]
     pub page: Page,
+}
+
+/// `tasker verify`.
+#[derive(Debug, Clone, Args)]
+pub struct Verify {
+    /// Task types [default: all that the API is configured with]
+    #[arg(value_name = "TYPE")]
+    pub task_types: Vec<TaskType>,
+    /// Only tasks accepted since then: a time such as 2024-07-12T10:00:00Z, or a span such as 2h before now
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub since: Option<Timestamp>,
+    /// Only tasks accepted before then
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub until: Option<Timestamp>,
+    /// Fail while any response is open, even if it is in time
+    #[arg(long)]
+    pub ended: bool,
 }
 
 /// `tasker config`.

@@ -334,6 +334,39 @@ pub struct Subscription {
     pub trouble: Option<String>,
 }
 
+/// Whether tasks add up.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Census {
+    /// Tasks that were accepted.
+    pub accepted: u64,
+    /// Of these, those that have ended or are in time, and whose responses add up.
+    pub accounted: u64,
+    /// The others.
+    pub missing: u64,
+    /// Responses of all of them.
+    pub expected: u64,
+    /// Responses that are not final yet.
+    pub open: u64,
+    /// Responses that were run twice.
+    pub double: u64,
+    /// What is wrong, some of it.
+    pub flaws: Vec<Flaw>,
+    /// Where to go on; absent at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+/// What is wrong with a task.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Flaw {
+    /// The task.
+    pub id: TaskId,
+    /// The customer's name for it.
+    pub identifier: Identifier,
+    /// For people.
+    pub reason: String,
+}
+
 /// A client of one API. Clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -420,6 +453,40 @@ impl Client {
         let parameters = [("limit", limit.map(|limit| limit.to_string())), ("cursor", cursor.map(str::to_owned))];
         let request = self.request(Method::GET, &["endpoints"])?.query(&given(parameters));
         Ok(self.answer(request, ANSWER).await?.1)
+    }
+
+    /// The sums of some tasks of a type, from the oldest on.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn census(
+        &self,
+        task_type: &TaskType,
+        since: Option<Timestamp>,
+        until: Option<Timestamp>,
+        cursor: Option<String>,
+    ) -> Result<Census, ClientError> {
+        let parameters = [
+            ("type", Some(task_type.to_string())),
+            ("since", since.map(|time| time.to_string())),
+            ("until", until.map(|time| time.to_string())),
+            ("cursor", cursor),
+        ];
+        let request = self.request(Method::GET, &["census"])?.query(&given(parameters));
+        Ok(self.answer(request, ANSWER).await?.1)
+    }
+
+    /// The task types the API is configured with.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn task_types(&self) -> Result<Vec<TaskType>, ClientError> {
+        #[derive(Deserialize)]
+        struct Index {
+            task_types: Vec<TaskType>,
+        }
+        let index: Index = self.answer(self.request(Method::GET, &[])?, ANSWER).await?.1;
+        Ok(index.task_types)
     }
 
     fn request(&self, method: Method, path: &[&str]) -> Result<RequestBuilder, ClientError> {

@@ -1,6 +1,6 @@
 //! The command line: what may be asked (`args`), and every command.
 //!
-//! `client` speaks HTTP with an API and knows nothing of terminals; `tasks` asks it, `wait` waits, `render` turns answers
+//! `client` speaks HTTP with an API and knows nothing of terminals; `tasks` asks it, `verify` adds up, `wait` waits, `render` turns answers
 //! into text, `exit` into exit codes. `configuration` and `initialize` work on the configuration. `servers` starts what
 //! `app` puts together, and the bench.
 //!
@@ -16,6 +16,7 @@ mod render;
 mod servers;
 mod signals;
 mod tasks;
+mod verify;
 mod wait;
 
 use std::ffi::OsString;
@@ -66,6 +67,7 @@ pub async fn run(cli: Cli) -> Code {
         Command::List(args) => tasks::list(&global, args).await,
         Command::Cancel(args) => tasks::cancel(&global, args).await,
         Command::Endpoints(args) => tasks::endpoints(&global, args).await,
+        Command::Verify(args) => verify::run(&global, args).await,
         Command::Config(command) => configuration::run(&global, command),
         Command::Completions { shell } => completions(shell),
     };

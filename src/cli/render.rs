@@ -10,7 +10,8 @@ use chrono::{DateTime, Utc};
 
 use crate::domain::{ResponseStatus, TaskStatus, Timestamp};
 
-use super::client::{Endpoint, Response, Submitted, Task};
+use super::client::{Census, Endpoint, Response, Submitted, Task};
+use super::verify::Verified;
 
 /// Longest text in a column of a table.
 const WIDEST: usize = 100;
@@ -107,6 +108,32 @@ pub(super) fn endpoints(endpoints: &[Endpoint]) -> String {
         .map(|endpoint| [endpoint.name.to_string(), clock(endpoint.last_seen), visible(&endpoint.version), types(endpoint)])
         .collect();
     table(["ENDPOINT", "LAST SEEN", "VERSION", "TYPES"], &rows)
+}
+
+/// Sums by type, what is wrong, and a verdict.
+pub(super) fn verified(verified: &[Verified]) -> String {
+    let rows: Vec<_> = verified
+        .iter()
+        .map(|Verified { task_type, census }| {
+            let Census { accepted, accounted, missing, expected, open, double, .. } = census;
+            let numbers = [accepted, accounted, missing, expected, open, double].map(ToString::to_string);
+            let [accepted, accounted, missing, expected, open, double] = numbers;
+            [task_type.to_string(), accepted, accounted, missing, expected, open, double]
+        })
+        .collect();
+    let mut text = table(["TYPE", "ACCEPTED", "ACCOUNTED", "MISSING", "RESPONSES", "OPEN", "DOUBLE"], &rows);
+    for Verified { task_type, census } in verified {
+        for flaw in &census.flaws {
+            _ = writeln!(text, "{task_type} {} (task {}): {}", visible(flaw.identifier.as_str()), flaw.id, visible(&flaw.reason));
+        }
+    }
+    let sum = |of: fn(&Census) -> u64| verified.iter().map(|one| of(&one.census)).sum::<u64>();
+    let (missing, double) = (sum(|census| census.missing), sum(|census| census.double));
+    text += &match (missing, double) {
+        (0, 0) => "all that was accepted is accounted for, nothing was run twice\n".to_owned(),
+        (missing, double) => format!("{missing} tasks do not add up, {double} responses were run twice\n"),
+    };
+    text
 }
 
 /// Columns as wide as their longest text, no blanks at the end of lines.

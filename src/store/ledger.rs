@@ -172,13 +172,10 @@ impl TaskState {
             Some(event) => self.after(event, &counts, now, retention),
             None => self.kept(),
         };
-        if !change.to.is_final() {
-            change.due_at = Some(settlement.due_at);
-        } else if counts.open() > 0 {
-            change.due_at = Some(settlement.due_at);
-        } else {
-            change.due_at = Some(self.finished_at.unwrap_or(now).after(retention));
-        }
+        change.due_at = Some(match change.to.is_final() && counts.open() == 0 {
+            true => self.finished_at.unwrap_or(now).after(retention),
+            false => settlement.due_at,
+        });
         change.asks = Some(settlement.asks);
         if settlement.event == Some(TaskEvent::Published) {
             change.published_at = Some(now);

@@ -8,6 +8,7 @@
 //! the lock and never from affected rows.
 
 mod batch;
+mod census;
 mod columns;
 mod fault;
 mod ledger;
@@ -249,6 +250,51 @@ pub struct SubscriptionRecord {
     pub trouble: Option<String>,
 }
 
+/// Whether tasks add up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Tasks that were accepted.
+    pub accepted: u64,
+    /// Of these, those whose responses add up and that have ended, or are in time and looked after.
+    pub accounted: u64,
+    /// The others.
+    pub missing: u64,
+    /// Responses of all of them.
+    pub expected: u64,
+    /// Responses that are not final yet.
+    pub open: u64,
+    /// Responses of which a second execution is known, or whose attempts are not numbered without a gap.
+    pub double: u64,
+    /// What is wrong, some of it.
+    pub flaws: Vec<Flaw>,
+    /// Where to go on; none at the end.
+    pub next: Option<TaskId>,
+}
+
+/// What is wrong with a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flaw {
+    /// Which task.
+    pub id: TaskId,
+    /// The customer's name for it.
+    pub identifier: Identifier,
+    /// For people.
+    pub reason: String,
+}
+
+/// Which tasks to add up, oldest first.
+#[derive(Debug, Clone, Default)]
+pub struct CensusQuery {
+    /// Only tasks accepted at or after this.
+    pub since: Option<Timestamp>,
+    /// Only tasks accepted before this.
+    pub until: Option<Timestamp>,
+    /// Only tasks after this one: the cursor.
+    pub after: Option<TaskId>,
+    /// Tasks at most.
+    pub limit: u32,
+}
+
 /// A number of tasks and the age of the oldest, for metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenTasks {
@@ -351,6 +397,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Open tasks by type and status; bounded cost however much history there is.
     async fn open_tasks(&self) -> Result<Vec<OpenTasks>>;
+
+    /// Adds up tasks of a type, each with its responses as they are at one moment. Reads all of their rows.
+    async fn census(&self, task_type: &TaskType, query: &CensusQuery, now: Timestamp) -> Result<Census>;
 
     /// Ends the connections.
     async fn close(&self);

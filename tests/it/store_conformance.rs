@@ -76,6 +76,7 @@ conformance! {
         tells_what_is_missing,
         tells_what_is_owed,
         counts_open_tasks,
+        adds_up_what_was_accepted,
         reads_by_key_however_much_history_there_is;
     schema:
         migrates_once_when_three_start_together,

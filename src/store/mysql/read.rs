@@ -7,12 +7,13 @@ use sqlx::mysql::MySqlRow;
 use sqlx::{MySqlConnection, Row};
 use uuid::Uuid;
 
-use super::rows::{Query, TASK, datetime, optional_time, push_ids, push_names, task, time, within_budget};
-use crate::domain::{EndpointName, Identifier, Response, Task, TaskId, TaskStatus, TaskType, Timestamp};
+use super::rows::{Query, TASK, datetime, optional_time, push_ids, push_names, task, task_state, time, within_budget};
+use crate::domain::{Counts, EndpointName, Identifier, Response, Task, TaskId, TaskStatus, TaskType, Timestamp};
+use crate::store::census::{self, Audit};
 use crate::store::columns::{self, ResponseColumns};
 use crate::store::fault::Fault;
 use crate::store::window::{ids_from, ids_until, newest, prefix_end};
-use crate::store::{OpenRow, OpenTasks, Owed, ResponseFilter, TaskQuery, batch};
+use crate::store::{Census, CensusQuery, OpenRow, OpenTasks, Owed, ResponseFilter, TaskQuery, batch};
 
 pub(super) async fn now(conn: &mut MySqlConnection) -> Result<Timestamp, Fault> {
     Ok(time(&sqlx::query("SELECT UTC_TIMESTAMP(6)").fetch_one(conn).await?, 0)?)
@@ -184,4 +185,61 @@ pub(super) async fn open_tasks(conn: &mut MySqlConnection) -> Result<Vec<OpenTas
             })
         })
         .collect()
+}
+
+pub(super) async fn census(
+    conn: &mut MySqlConnection,
+    task_type: TaskType,
+    wanted: Arc<CensusQuery>,
+    now: Timestamp,
+) -> Result<Census, Fault> {
+    let mut query = Query::new(
+        "SELECT t.id, t.status, t.frozen_at IS NOT NULL, t.endpoints IS NOT NULL, t.expires_at, t.finished_at, \
+         t.expected, t.received, t.finished, t.failed, t.canceled, t.expired, t.identifier, t.receive_by, t.due_at, CAST(COUNT(r.endpoint) AS UNSIGNED), \
+             CAST(COALESCE(SUM(r.start_time IS NOT NULL), 0) AS UNSIGNED), \
+             CAST(COALESCE(SUM(r.status = 2), 0) AS UNSIGNED), \
+             CAST(COALESCE(SUM(r.status = 2 AND r.errnr <> 0), 0) AS UNSIGNED), \
+             CAST(COALESCE(SUM(r.status = 3), 0) AS UNSIGNED), \
+             CAST(COALESCE(SUM(r.status = 4), 0) AS UNSIGNED), \
+             CAST(COALESCE(SUM(r.doubled OR (r.status = 2 AND r.attempt > 0 AND r.attempt <> 1 + COALESCE(JSON_LENGTH(r.attempts), 0))), 0) AS UNSIGNED) \
+         FROM (SELECT * FROM task FORCE INDEX (task_list) WHERE task_type = ",
+    );
+    query.push_bind(task_type.as_str());
+    if let Some(after) = wanted.after {
+        query.push(" AND id > ").push_bind(after.0);
+    }
+    if let Some(since) = wanted.since {
+        query.push(" AND start_time >= ").push_bind(datetime(since)).push(" AND id >= ").push_bind(ids_from(since));
+    }
+    if let Some(until) = wanted.until {
+        query.push(" AND start_time < ").push_bind(datetime(until)).push(" AND id < ").push_bind(ids_until(until));
+    }
+    query.push(" ORDER BY id LIMIT ").push_bind(wanted.limit);
+    query.push(") AS t LEFT JOIN response AS r ON r.task_id = t.id GROUP BY t.id ORDER BY t.id");
+    let rows = query.build().fetch_all(conn).await?;
+    let more = u32::try_from(rows.len()).is_ok_and(|read| read >= wanted.limit);
+    let audits = rows.iter().map(audit).collect::<Result<Vec<_>, Fault>>()?;
+    Ok(census::census(audits, more, now))
+}
+
+fn audit(row: &MySqlRow) -> Result<Audit, Fault> {
+    let id: Uuid = row.try_get(0)?;
+    let number = |at: usize| Ok::<_, Fault>(u32::try_from(row.try_get::<u64, _>(at)?).unwrap_or(u32::MAX));
+    let identifier: Vec<u8> = row.try_get(12)?;
+    Ok(Audit {
+        id: TaskId(id),
+        identifier: columns::name(&String::from_utf8_lossy(&identifier), || format!("task {id}, column identifier"))?,
+        task: task_state(row)?,
+        receive_by: time(row, 13)?,
+        due_at: time(row, 14)?,
+        counted: Counts {
+            expected: number(15)?,
+            received: number(16)?,
+            finished: number(17)?,
+            failed: number(18)?,
+            canceled: number(19)?,
+            expired: number(20)?,
+        },
+        doubled: number(21)?,
+    })
 }

@@ -23,8 +23,8 @@ use futures::FutureExt;
 pub use session::SqliteStore;
 
 use super::{
-    Accepted, Applied, CancelOutcome, DueTask, EndpointRecord, Freeze, OpenRow, OpenTasks, Owed, ResponseFilter, Result, Seen, Settlement,
-    Store, TaskQuery,
+    Accepted, Applied, CancelOutcome, Census, CensusQuery, DueTask, EndpointRecord, Freeze, OpenRow, OpenTasks, Owed, ResponseFilter,
+    Result, Seen, Settlement, Store, TaskQuery,
 };
 use crate::domain::{EndpointName, Identifier, NewTask, Presence, Report, Response, Task, TaskId, TaskStatus, TaskType, Timestamp};
 
@@ -169,6 +169,11 @@ impl Store for SqliteStore {
 
     async fn open_tasks(&self) -> Result<Vec<OpenTasks>> {
         self.run(|conn| read::open_tasks(conn).boxed()).await
+    }
+
+    async fn census(&self, task_type: &TaskType, query: &CensusQuery, now: Timestamp) -> Result<Census> {
+        let (task_type, query) = (task_type.clone(), Arc::new(query.clone()));
+        self.run(move |conn| read::census(conn, task_type.clone(), query.clone(), now).boxed()).await
     }
 
     async fn close(&self) {

@@ -105,18 +105,23 @@ pub(super) async fn lock(conn: &mut SqliteConnection, ids: &[TaskId]) -> Result<
         query.push(" ORDER BY id");
         for row in query.build().fetch_all(&mut *conn).await? {
             let id: Uuid = row.try_get(0)?;
-            let state = TaskState {
-                status: columns::task_status(row.try_get(1)?, || format!("task {id}, column status"))?,
-                frozen: row.try_get::<i64, _>(2)? != 0,
-                listed: row.try_get::<i64, _>(3)? != 0,
-                expires_at: time(&row, 4)?,
-                finished_at: optional_time(&row, 5)?,
-                counts: counts_of(counts(&row, 6)?),
-            };
-            tasks.insert(TaskId(id), state);
+            tasks.insert(TaskId(id), task_state(&row)?);
         }
     }
     Ok(tasks)
+}
+
+/// The state out of the columns that [`lock`] reads, which come first.
+pub(super) fn task_state(row: &SqliteRow) -> Result<TaskState, Fault> {
+    let id: Uuid = row.try_get(0)?;
+    Ok(TaskState {
+        status: columns::task_status(row.try_get(1)?, || format!("task {id}, column status"))?,
+        frozen: row.try_get::<i64, _>(2)? != 0,
+        listed: row.try_get::<i64, _>(3)? != 0,
+        expires_at: time(row, 4)?,
+        finished_at: optional_time(row, 5)?,
+        counts: counts_of(counts(row, 6)?),
+    })
 }
 
 /// Writes changes of tasks that are locked, one statement for each distinct change.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use tasker::domain::{NewTask, TaskEvent, TaskId, TaskStatus, TaskType};
-use tasker::store::{ResponseFilter, Settlement, TaskQuery};
+use tasker::store::{Census, CensusQuery, ResponseFilter, Settlement, TaskQuery};
 
 use super::ledger::{Ledger, RETENTION, at, finished, name, names, noon, received, task, tasks, worker};
 
@@ -131,6 +131,42 @@ pub async fn counts_open_tasks(ledger: &Ledger) -> Result<()> {
     let expected =
         [(backup(), TaskStatus::Created, 1, at(50)), (worker(), TaskStatus::Created, 3, at(0)), (worker(), TaskStatus::Sent, 2, at(2))];
     assert_eq!(rows, expected);
+    Ok(())
+}
+
+pub async fn adds_up_what_was_accepted(ledger: &Ledger) -> Result<()> {
+    let ids = ledger.frozen(&tasks(5), &names(&["a", "b"])).await?;
+    let other = NewTask { task_type: backup(), ..task("other") };
+    ledger.frozen(&[other], &names(&["a"])).await?;
+    ledger.store.mark_published(&ids, at(0)).await?;
+    ledger.store.apply(&[finished(ids[0], "a", 0), finished(ids[0], "b", 9), received(ids[1], "a")], at(1), RETENTION).await?;
+    ledger.store.cancel(ids[2], at(2), RETENTION).await?;
+    let expire = Settlement { id: ids[3], event: Some(TaskEvent::Expire), asks: 0, due_at: at(9) };
+    ledger.store.settle(&[expire], at(3), RETENTION).await?;
+    let all = CensusQuery { limit: 100, ..CensusQuery::default() };
+    let sums = |census: &Census| [census.accepted, census.accounted, census.missing, census.expected, census.open, census.double];
+    let census = async |query: &CensusQuery, now| anyhow::Ok(ledger.store.census(&worker(), query, now).await?);
+    let good = census(&all, at(5)).await?;
+    assert_eq!((sums(&good), good.next, good.flaws), ([5, 5, 0, 10, 4, 0], None, vec![]));
+    // By pages, from the oldest on.
+    let first = census(&CensusQuery { limit: 3, ..all.clone() }, at(5)).await?;
+    assert_eq!((sums(&first), first.next), ([3, 3, 0, 6, 2, 0], Some(ids[2])));
+    let rest = census(&CensusQuery { limit: 3, after: first.next, ..all.clone() }, at(5)).await?;
+    assert_eq!((sums(&rest), rest.next), ([2, 2, 0, 4, 2, 0], None));
+    assert_eq!(sums(&census(&CensusQuery { since: Some(at(1)), ..all.clone() }, at(5)).await?), [0; 6]);
+    assert_eq!(sums(&census(&CensusQuery { until: Some(at(1)), ..all.clone() }, at(5)).await?)[0], 5);
+
+    // Nobody looks after the two that are open once their time has come.
+    let late = census(&all, at(3700)).await?;
+    assert_eq!(sums(&late), [5, 3, 2, 10, 4, 0]);
+    assert_eq!(late.flaws.iter().map(|flaw| flaw.id).collect::<Vec<_>>(), [ids[1], ids[4]]);
+    // A row that somebody has lost, and one that was run twice.
+    ledger.execute("DELETE FROM response WHERE endpoint = 'b' AND status = 3").await?;
+    ledger.execute("UPDATE response SET doubled = 1 WHERE endpoint = 'a' AND status = 2").await?;
+    ledger.execute("UPDATE response SET attempt = 3 WHERE endpoint = 'b' AND status = 2").await?;
+    let bad = census(&all, at(5)).await?;
+    assert_eq!(sums(&bad), [5, 4, 1, 9, 4, 2]);
+    assert_eq!(bad.flaws.iter().map(|flaw| flaw.id).collect::<Vec<_>>(), [ids[0], ids[2]]);
     Ok(())
 }
 

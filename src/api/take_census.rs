@@ -1,0 +1,56 @@
+//! `GET /census`: whether the tasks of a type add up.
+
+use std::sync::Arc;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, web};
+
+use super::problem::{Code, Item, Problem, ProblemBody};
+use super::query::{self, Query};
+use super::view::CensusView;
+use super::{Answer, Api, answer};
+use crate::domain::TaskType;
+use crate::store::CensusQuery;
+
+/// Tasks on a page when nothing is said. Each is read with all of its responses.
+const DEFAULT_LIMIT: u32 = 100;
+
+/// Adds up the tasks of a type: each accepted, with a response for every endpoint that must answer.
+///
+/// Goes from the oldest task to the newest, page by page; the sums of all pages tell whether anything is missing or was run
+/// twice. What is on its way and in time is no flaw.
+#[utoipa::path(
+    get, path = "/census", operation_id = "takeCensus", tag = "operation",
+    params(
+        ("type" = String, Query, description = "A configured task type"),
+        ("since" = Option<String>, Query, description = "Only tasks accepted at or after this time (RFC 3339)"),
+        ("until" = Option<String>, Query, description = "Only tasks accepted before this time (RFC 3339)"),
+        ("limit" = Option<u32>, Query, description = "Tasks on a page, 1 to 1000, by default 100", minimum = 1, maximum = 1000),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses(
+        (status = 200, description = "The sums of a page", body = CensusView),
+        (status = 404, description = "`unknown_task_type`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_query`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 500, description = "`internal`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "`database_unavailable`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
+    )
+)]
+pub async fn take_census(api: web::Data<Api>, request: HttpRequest) -> Answer {
+    let mut query = Query::new(request.query_string());
+    let name = query.take("type", |text| Ok(text.to_owned()));
+    let wanted = CensusQuery {
+        since: query.take("since", query::time),
+        until: query.take("until", query::time),
+        after: query.take("cursor", query::read_task_cursor),
+        limit: query.take("limit", query::limit).unwrap_or(DEFAULT_LIMIT),
+    };
+    query.finish()?;
+    let name = name.ok_or_else(|| Problem::invalid(Code::InvalidQuery, vec![Item::new("?type", "is needed")]))?;
+    let task_type: Option<TaskType> = name.parse().ok();
+    let policy = task_type.and_then(|name| api.state.config.policy(&name)).ok_or_else(Problem::unknown_task_type)?;
+
+    let (store, task_type, now) = (Arc::clone(&api.state.store), policy.name.clone(), api.state.clock.now());
+    let census = api.run(async move { store.census(&task_type, &wanted, now).await }).await?;
+    answer(StatusCode::OK, &CensusView::of(&census), 512)
+}
