@@ -46,7 +46,7 @@ pub struct Rig {
     client: reqwest::Client,
     stop: CancellationToken,
     server: JoinHandle<io::Result<()>>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 /// An answer, read to its end.
@@ -112,7 +112,12 @@ impl Rig {
         let stop = CancellationToken::new();
         let server = tokio::spawn(serve(state.clone(), listener, stop.clone()));
         let client = tasker::https::client().build().expect("an HTTP client");
-        Self { address, store, broker, state, accepted, client, stop, server, _directory: directory }
+        Self { address, store, broker, state, accepted, client, stop, server, directory }
+    }
+
+    /// The address of the ledger, for those who want to stand in its way.
+    pub fn ledger(&self) -> String {
+        format!("sqlite://{}", self.directory.path().join("ledger.db").display())
     }
 
     pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {

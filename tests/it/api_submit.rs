@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use sqlx::{Connection, Executor, SqliteConnection};
 
 use crate::api_rig::Rig;
 
@@ -118,5 +119,28 @@ async fn the_broker_is_not_needed() {
     let rig = Rig::start().await;
     rig.broker.cut();
     assert_eq!(rig.post("/worker", r#"{"identifier":"x"}"#).await.status, 201);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_is_turned_away_before_memory_grows() {
+    let rig = Rig::start().await;
+    // A ledger that is slow: somebody else holds the only pen.
+    let mut writer = SqliteConnection::connect(&rig.ledger()).await.expect("connects");
+    writer.execute("BEGIN IMMEDIATE").await.expect("locks");
+    let payload = "x".repeat(60 * 1024);
+    let post = |number: usize| rig.post("/worker", json!({"identifier": format!("flood-{number}"), "payload": payload}).to_string());
+    let mut answers: Vec<_> = (0..1200).map(|number| Box::pin(post(number))).collect();
+    // 64 MiB wait to be recorded; what comes on top is refused while those wait.
+    let mut refused = 0;
+    while refused < 50 {
+        let (answer, place, _) = futures::future::select_all(answers.iter_mut()).await;
+        drop(answers.swap_remove(place));
+        assert_eq!((answer.status, answer.code().as_str(), answer.header("retry-after")), (429, "too_many_submissions", "1"));
+        refused += 1;
+    }
+    writer.execute("COMMIT").await.expect("lets go");
+    let taken = futures::future::join_all(answers).await.iter().filter(|answer| answer.status == 201).count();
+    assert!(taken > 1000, "{taken} of the others were taken");
     rig.stop().await;
 }
