@@ -165,6 +165,11 @@ impl Publisher {
         asks.iter().zip(confirmed).filter(|(_, confirmed)| !confirmed).map(|(ask, _)| ask.task.id).collect()
     }
 
+    /// Whether anything can be published now.
+    pub fn is_connected(&self) -> bool {
+        self.broker.link().borrow().up
+    }
+
     /// Tells endpoints to stop a task that was cancelled, past all that waits in their queues. Lost for those that are not
     /// connected: they are told when they return, or when they report.
     pub async fn stop(&self, stops: Vec<Stop>) {

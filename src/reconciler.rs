@@ -133,7 +133,8 @@ impl Reconciler {
     async fn pass(&self) -> Result<bool, StoreError> {
         let now = self.clock.now();
         let due = self.store.claim_due(now, now.after(LEASE), BATCH).await?;
-        let full = due.len() == BATCH as usize;
+        // Without a broker there is nothing to hurry for: a long outage must not keep database and processor busy.
+        let full = due.len() == BATCH as usize && self.publisher.is_connected();
         let (mut forget, mut publish, mut ask, mut stop, mut settlements) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for due in due {
             match decide(&due, now) {
