@@ -284,3 +284,45 @@ fn a_second_process_of_the_same_name_takes_over_when_the_first_goes() -> anyhow:
     platform.task("steered", &after, "DONE")?;
     Ok(())
 }
+
+#[test]
+fn who_vanishes_is_shown_and_told_of_the_cancel_when_it_returns() -> anyhow::Result<()> {
+    let mut platform = Platform::real()?;
+    let identifier = platform.submit("steered", json!({"do": "hang"}), &["console1"])?;
+    platform.response("steered", &identifier, "console1", "CREATED")?;
+    platform.process("console1-backup").kill()?;
+    platform.until("console1 is shown as vanished", |platform| {
+        let (_, body) = platform.get(&format!("/steered/{identifier}"))?;
+        ensure!(response_of(&body, "console1").is_some_and(|response| response["vanished"] == true), "{body}");
+        Ok(())
+    })?;
+    let shown = platform.tasker_any(&["status", "steered", &identifier, "--all"])?;
+    ensure!(String::from_utf8_lossy(&shown.stdout).contains("console1  vanished"), "{shown:?}");
+    // Nobody is there to hear of it.
+    let (status, task) = platform.delete(&format!("/steered/{identifier}"))?;
+    ensure!(status == 200 && task["status"] == "CANCELED", "{status}: {task}");
+    platform.start_endpoint("console1", &["backup", "steered"])?;
+    let response = platform.response("steered", &identifier, "console1", "CANCELED")?;
+    ensure!(response["vanished"] == false, "{response}");
+    platform.tasker(&["verify", "--ended"])?;
+    Ok(())
+}
+
+#[test]
+fn what_was_received_is_lost_with_the_journal_and_not_run_again() -> anyhow::Result<()> {
+    let mut platform = Platform::real()?;
+    let identifier = platform.submit("steered", json!({"do": "ok", "seconds": 600.0}), &["console1"])?;
+    platform.response("steered", &identifier, "console1", "CREATED")?;
+    platform.process("console1-backup").kill()?;
+    let meanwhile = platform.submit("steered", json!({"do": "ok"}), &["console1"])?;
+    // The same name with an empty disk: let in once the first has been silent for long enough.
+    platform.start_endpoint_in("new-disk", "console1", &["backup", "steered"])?;
+    let body = platform.task("steered", &identifier, "DONE")?;
+    let response = response_of(&body, "console1").cloned().unwrap_or_default();
+    ensure!(response["errnr"] == 69 && response["errmsg"].as_str().is_some_and(|text| text.starts_with("lost")), "{response}");
+    // What the first had not received is performed as ever.
+    let body = platform.task("steered", &meanwhile, "DONE")?;
+    ensure!(answers(&body).iter().all(|(_, errnr, ..)| *errnr == 0), "{body}");
+    platform.tasker(&["verify", "--ended"])?;
+    Ok(())
+}
