@@ -158,7 +158,7 @@ impl Agent {
         let of_endpoint = dir.parent().unwrap_or(&dir);
         let home = home::of(of_endpoint).map_err(|source| AgentError::Directory { path: of_endpoint.to_owned(), source })?;
         // First, since its lock says that nobody else's handlers are in the way.
-        let (journal, damages) = Journal::open(&dir, options)?;
+        let (journal, damages) = Journal::open(&dir, options, &names)?;
         for damage in damages {
             let (path, offset, lost) = (damage.path.display(), damage.offset, damage.lost);
             match damage.torn {
@@ -166,7 +166,7 @@ impl Agent {
                 false => tracing::error!(%path, offset, lost, "the journal is damaged: what followed in this file is lost"),
             }
         }
-        let groups = dir.join("running");
+        let groups = dir.join(directory::RUNNING);
         let (leftovers, ended) = Leftovers::sweep(groups.clone()).map_err(|source| AgentError::Directory { path: groups, source })?;
         if ended > 0 {
             tracing::warn!(ended, "ended executables that the last process left running");

@@ -8,6 +8,7 @@
 //! Writing and synchronising overlap: while one `fdatasync` runs the next records are written, and all who wait are
 //! answered together by the next one.
 
+mod adopt;
 mod index;
 mod record;
 mod segments;
@@ -31,9 +32,12 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::backoff::Backoff;
-use crate::domain::TaskId;
+use crate::domain::{TaskId, TaskType};
 use index::Index;
 use segments::{Active, Segments};
+
+/// Held by the process that uses the directory.
+const LOCK: &str = "lock";
 
 /// Orders that wait for the writer; more wait with whoever sends them.
 const ORDERS: usize = 1024;
@@ -78,6 +82,12 @@ pub enum JournalError {
     /// The journal has been closed.
     #[error("the journal is closed")]
     Closed,
+}
+
+impl JournalError {
+    fn open(dir: &Path) -> impl Fn(io::Error) -> Self {
+        |source| Self::Open { dir: dir.to_owned(), source }
+    }
 }
 
 /// Whether there is room.
@@ -139,21 +149,28 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens or creates the journal in a directory, for this process alone.
+    /// Opens or creates the journal in a directory, for this process alone, and takes over what is left of these types in
+    /// the directories beside it. With no types it minds its own.
     ///
     /// # Errors
     /// [`JournalError::InUse`] and [`JournalError::Open`].
-    pub fn open(dir: &Path, options: Options) -> Result<(Self, Vec<Damage>), JournalError> {
-        let failed = |source| JournalError::Open { dir: dir.to_owned(), source };
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
+    pub fn open(dir: &Path, options: Options, types: &[&TaskType]) -> Result<(Self, Vec<Damage>), JournalError> {
+        let failed = JournalError::open(dir);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(&failed)?;
+        let _alone = (!types.is_empty()).then(|| adopt::alone(dir)).transpose()?;
         let lock = lock(dir)?;
+        sign(&lock, types);
         let mut index = Index::default();
-        let (segments, damages) = Segments::open(dir, options, &mut index).map_err(failed)?;
+        let (mut segments, mut damages) = Segments::open(dir, options, &mut index).map_err(&failed)?;
         let index = Arc::new(Mutex::new(index));
+        if !types.is_empty() {
+            let mut heir = adopt::Heir { dir, types, options, segments: &mut segments, index: &index };
+            damages.extend(heir.take_over()?);
+        }
         let (orders, queue) = mpsc::channel(ORDERS);
         let (say, health) = watch::channel(Health::Room);
         let writer = Writer { segments, options, index: index.clone(), health: say, sync: Arc::default(), looked: None, full: false };
-        thread::Builder::new().name("journal".into()).spawn(move || writer.run(queue, lock)).map_err(failed)?;
+        thread::Builder::new().name("journal".into()).spawn(move || writer.run(queue, lock)).map_err(&failed)?;
         Ok((Self { dir: dir.into(), index, orders, health }, damages))
     }
 
@@ -267,25 +284,32 @@ impl Journal {
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.index)
     }
 }
 
 fn lock(dir: &Path) -> Result<File, JournalError> {
-    let path = dir.join("lock");
-    let failed = |source| JournalError::Open { dir: dir.to_owned(), source };
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
+    let path = dir.join(LOCK);
+    let failed = JournalError::open(dir);
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(&failed)?;
     match file.try_lock() {
-        Ok(()) => {}
+        Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
             let holder = fs::read_to_string(&path).unwrap_or_default();
-            return Err(JournalError::InUse { dir: dir.to_owned(), holder: holder.trim().to_owned() });
+            Err(JournalError::InUse { dir: dir.to_owned(), holder: holder.trim().to_owned() })
         }
-        Err(TryLockError::Error(source)) => return Err(failed(source)),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
     }
-    // For people alone; the lock is what counts, and a full disk must not keep us from starting.
-    let _ = file.set_len(0).and_then(|()| writeln!(file, "pid {}", std::process::id()));
-    Ok(file)
+}
+
+/// Says who holds a lock and for what. The lock is what counts, and a full disk must not keep us from starting.
+fn sign(mut lock: &File, types: &[&TaskType]) {
+    let types: Vec<&str> = types.iter().map(|task_type| task_type.as_str()).collect();
+    let _ = lock.set_len(0).and_then(|()| writeln!(lock, "pid {}: {}", std::process::id(), types.join(" ")));
+}
+
+fn locked(index: &Mutex<Index>) -> MutexGuard<'_, Index> {
+    index.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The writing thread.
@@ -405,7 +429,7 @@ impl Writer {
     }
 
     fn unreported(&self) -> usize {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner).unreported()
+        locked(&self.index).unreported()
     }
 
     fn fail(&self, error: &io::Error) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tasker::broker::{Address, wire};
+use tasker::config::TypePolicy;
 use tasker::domain::{Command, Outcome, PresenceState, ReportEvent, TaskId, errnr, json};
 use tasker::endpoint::{Agent, AgentError, Context, Handler, Health, JournalError, Registry, Work};
 use tokio::sync::{Semaphore, mpsc};
@@ -297,6 +298,47 @@ async fn a_crash_costs_an_attempt_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn another_set_of_types_goes_on_where_the_last_ended() {
+    let mut api = ApiSide::new().await;
+    let (gate, mut starts) = Gate::new();
+    let one_at_a_time = || TypePolicy { concurrency: 1, ..policy("gate") };
+    let mut endpoint = api.start(api.config(vec![one_at_a_time()]), gate.registry()).await;
+    api.welcome().await;
+    soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
+    let finished = ApiSide::task("gate", "1");
+    api.send_task(&finished).await;
+    soon("the start", starts.recv()).await;
+    gate.let_through(1);
+    api.finished(finished.id).await;
+    let running = api.submit("gate", "2").await;
+    assert_eq!(soon("the start", starts.recv()).await, Some((running, 1)));
+    let waiting = ApiSide::task("gate", "3");
+    api.send_task(&waiting).await;
+    while api.report().await.task_id != waiting.id {}
+    endpoint.kill().await;
+
+    let mut endpoint = api.start(api.config(vec![policy("backup"), one_at_a_time()]), gate.registry()).await;
+    gate.let_through(2);
+    let mut ended = [soon("a start", starts.recv()).await, soon("a start", starts.recv()).await];
+    ended.sort_unstable();
+    let mut expected = [Some((running, 2)), Some((waiting.id, 1))];
+    expected.sort_unstable();
+    assert_eq!(ended, expected);
+    for _ in 0..2 {
+        let report = api.end().await;
+        assert!([running, waiting.id].contains(&report.task_id), "{report:?}");
+    }
+    api.welcome().await;
+    soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
+    for (task, answer) in [(&finished, "1"), (&waiting, "1")] {
+        api.send_task(task).await;
+        assert_eq!(api.finished(task.id).await.2.as_deref(), Some(answer));
+    }
+    endpoint.stopped().await;
+    assert!(starts.try_recv().is_err() && api.unexpected().is_empty(), "each ran once");
+}
+
+#[tokio::test]
 async fn reports_wait_for_the_broker() {
     let mut api = ApiSide::new().await;
     let (gate, mut starts) = Gate::new();
@@ -354,7 +396,9 @@ async fn one_directory_is_for_one_endpoint() {
     let open = |types: [&str; 2]| Agent::open(api.config(types.map(policy).into()), api.broker.connect(), Registry::new());
     let error = open(["worker", "echo"]).expect_err("it is in use");
     assert!(matches!(error, AgentError::Journal(JournalError::InUse { .. })), "{error}");
-    open(["echo", "backup"]).expect("another set of types is another directory");
+    let error = open(["echo", "backup"]).expect_err("one of its types is performed already");
+    assert!(matches!(error, AgentError::Journal(JournalError::InUse { .. })), "{error}");
+    open(["upper", "backup"]).expect("another set of types is another directory");
     endpoint.stopped().await;
     open(["echo", "worker"]).expect("it is free again");
 }

@@ -40,7 +40,7 @@ pub enum State {
 
 impl State {
     /// Whether the record must survive the end of its segment.
-    fn is_live(self) -> bool {
+    pub(super) fn is_live(self) -> bool {
         match self {
             Self::Pending { .. } => true,
             Self::Finished { reported } | Self::Canceled { reported } => !reported,
@@ -112,6 +112,7 @@ impl Index {
             (Record::Reported { .. }, Some(State::Finished { .. })) => self.change(id, State::Finished { reported: true }),
             (Record::Reported { .. }, Some(State::Canceled { .. })) => self.change(id, State::Canceled { reported: true }),
             (Record::Forgotten { .. }, Some(State::Pending { .. })) => self.remove(id),
+            (Record::Moved { .. }, _) => self.remove(id),
             (Record::Started { .. } | Record::Reported { .. } | Record::Forgotten { .. }, _) => {}
         }
     }
@@ -123,9 +124,9 @@ impl Index {
         }
     }
 
-    /// Whether the record at this place is the one that a task still needs.
-    pub(super) fn needs(&self, id: TaskId, at: Location) -> bool {
-        self.entries.get(&id).is_some_and(|entry| entry.at == at && entry.state.is_live())
+    /// Where a task stands, if it is the record at this place that says so.
+    pub(super) fn stands(&self, id: TaskId, at: Location) -> Option<State> {
+        self.entries.get(&id).filter(|entry| entry.at == at).map(|entry| entry.state)
     }
 
     fn set(&mut self, id: TaskId, state: State, at: Location) {
@@ -193,7 +194,8 @@ mod tests {
                 b'o' => Record::Outcome { id, report },
                 b'c' => Record::Canceled { id, report },
                 b'r' => Record::Reported { id },
-                _ => Record::Forgotten { id },
+                b'f' => Record::Forgotten { id },
+                _ => Record::Moved { id },
             };
             index.apply(&record, at(place));
         }
@@ -224,6 +226,10 @@ mod tests {
             ("s", None, 0, 0),
             ("r", None, 0, 0),
             ("o", finished(false), 10, 0),
+            ("tsm", None, 0, 0),
+            ("tsorm", None, 0, 0),
+            ("cm", None, 0, 0),
+            ("om", None, 0, 0),
         ];
         for (records, state, live, remembered) in table {
             let (index, id) = after(records.as_bytes());
@@ -232,9 +238,9 @@ mod tests {
     }
 
     #[test]
-    fn only_the_record_that_counts_is_needed() {
+    fn only_the_record_that_counts_stands() {
         let (mut index, id) = after(b"tso");
-        assert!(index.needs(id, at(2)) && !index.needs(id, at(0)));
+        assert_eq!((index.stands(id, at(2)), index.stands(id, at(0))), (Some(State::Finished { reported: false }), None));
         index.forget(id, at(2));
         assert_eq!(index.state(id), Some(State::Finished { reported: false }));
         index.apply(&Record::Reported { id }, at(3));

@@ -58,6 +58,11 @@ pub enum Record {
         /// Which task.
         id: TaskId,
     },
+    /// Another journal has it, with all that is known about it.
+    Moved {
+        /// Which task.
+        id: TaskId,
+    },
 }
 
 /// A task that waits for its next attempt, or runs.
@@ -86,7 +91,8 @@ impl Record {
             | Self::Outcome { id, .. }
             | Self::Canceled { id, .. }
             | Self::Reported { id }
-            | Self::Forgotten { id } => *id,
+            | Self::Forgotten { id }
+            | Self::Moved { id } => *id,
         }
     }
 
@@ -98,6 +104,7 @@ impl Record {
             Self::Canceled { .. } => 4,
             Self::Reported { .. } => 5,
             Self::Forgotten { .. } => 6,
+            Self::Moved { .. } => 7,
         }
     }
 
@@ -106,7 +113,7 @@ impl Record {
         let more = match self {
             Self::Task(task) => task.message.len() + task.attempts.iter().map(|one| one.errmsg.len() + 64).sum::<usize>() + 28,
             Self::Outcome { report, .. } | Self::Canceled { report, .. } => report.len(),
-            Self::Started { .. } | Self::Reported { .. } | Self::Forgotten { .. } => 4,
+            Self::Started { .. } | Self::Reported { .. } | Self::Forgotten { .. } | Self::Moved { .. } => 4,
         };
         u64::try_from(FRAME + BODY + more).unwrap_or(u64::MAX)
     }
@@ -130,7 +137,7 @@ impl Record {
             }
             Self::Started { attempt, .. } => to.extend_from_slice(&attempt.to_le_bytes()),
             Self::Outcome { report, .. } | Self::Canceled { report, .. } => to.extend_from_slice(report),
-            Self::Reported { .. } | Self::Forgotten { .. } => {}
+            Self::Reported { .. } | Self::Forgotten { .. } | Self::Moved { .. } => {}
         }
         let length = to.len() - start - FRAME;
         let sum = checksum(segment, place, &to[start + FRAME..]);
@@ -157,6 +164,7 @@ impl Record {
             4 => Self::Canceled { id, report: Bytes::copy_from_slice(rest) },
             5 if rest.is_empty() => Self::Reported { id },
             6 if rest.is_empty() => Self::Forgotten { id },
+            7 if rest.is_empty() => Self::Moved { id },
             _ => return None,
         })
     }
@@ -289,7 +297,7 @@ pub(super) mod tests {
     /// Records of all kinds about few tasks.
     pub(in super::super) fn records() -> impl Strategy<Value = Vec<Record>> {
         let bytes = || proptest::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from);
-        let one = (0u8..6, 0u128..5, bytes(), any::<i64>(), 0u32..4).prop_map(|(kind, id, bytes, time, attempt)| {
+        let one = (0u8..7, 0u128..5, bytes(), any::<i64>(), 0u32..4).prop_map(|(kind, id, bytes, time, attempt)| {
             let id = TaskId(Uuid::from_u128(id));
             match kind {
                 0 => Record::Task(StoredTask {
@@ -304,7 +312,8 @@ pub(super) mod tests {
                 2 => Record::Outcome { id, report: bytes },
                 3 => Record::Canceled { id, report: bytes },
                 4 => Record::Reported { id },
-                _ => Record::Forgotten { id },
+                5 => Record::Forgotten { id },
+                _ => Record::Moved { id },
             }
         });
         proptest::collection::vec(one, 0..12)

@@ -8,14 +8,15 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use super::index::{Index, Location, State};
-use super::record::{self, Ending, HEADER, Record, Scan};
+use super::locked;
+use super::record::{self, Ending, HEADER, Record, Scan, StoredTask};
 
 /// Bytes of records that are copied forward or answered for in one write.
-const BATCH: usize = 1 << 20;
+pub(super) const BATCH: usize = 1 << 20;
 
 /// Ended tasks that are remembered at most, whatever room there is on disk: some 25 MiB of memory.
 const REMEMBER_AT_MOST: usize = 500_000;
@@ -96,8 +97,12 @@ fn numbers(dir: &Path) -> io::Result<Vec<u32>> {
     Ok(numbers)
 }
 
-fn locked(index: &Mutex<Index>) -> std::sync::MutexGuard<'_, Index> {
-    index.lock().unwrap_or_else(PoisonError::into_inner)
+/// A task with what is known of its start: the record that said so may be gone before the task itself moves again.
+fn with_start(record: Record, state: State) -> Record {
+    match (record, state) {
+        (Record::Task(task), State::Pending { started }) => Record::Task(StoredTask { started, ..task }),
+        (record, _) => record,
+    }
 }
 
 impl Segments {
@@ -125,6 +130,10 @@ impl Segments {
         let (good, ending) = (scan.good(), scan.ending());
         let offset = u64::try_from(good).unwrap_or(u64::MAX);
         let lost = u64::try_from(bytes.len() - good).unwrap_or(u64::MAX);
+        if last {
+            // It is counted on from now on, and the process that wrote it may have ended before it was on disk.
+            File::open(&path)?.sync_all()?;
+        }
         let damage = (ending != Ending::Clean).then(|| Damage { path: path.clone(), offset, lost, torn: ending == Ending::Torn });
         if ending != Ending::Damaged && good <= HEADER {
             // Nothing was ever answered for here.
@@ -251,6 +260,40 @@ impl Segments {
         Ok(())
     }
 
+    /// Hands over every record that says where a task stands, oldest first.
+    pub(super) fn each(&self, index: &Mutex<Index>, mut take: impl FnMut(Record, State) -> io::Result<()>) -> io::Result<()> {
+        let numbers = self.sealed.iter().map(|sealed| sealed.number).chain(self.active.as_ref().map(|active| active.number));
+        for number in numbers {
+            let bytes = fs::read(path(&self.dir, number))?;
+            for (place, length, record) in Scan::new(&bytes, number) {
+                let state = locked(index).stands(record.id(), Location { segment: number, place, length });
+                if let Some(state) = state {
+                    take(with_start(record, state), state)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts all that was written on disk.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        let Some(active) = self.active.clone() else { return Ok(()) };
+        let synced = active.file.sync_data();
+        if synced.is_err() {
+            self.abandon(active.number);
+        }
+        synced
+    }
+
+    /// Drops all segments, oldest first: nothing in them is needed any more.
+    pub(super) fn clear(&mut self, index: &Mutex<Index>) -> io::Result<()> {
+        self.seal()?;
+        while let Some(oldest) = self.sealed.front() {
+            self.retire(oldest.number, oldest.damaged, index)?;
+        }
+        Ok(())
+    }
+
     fn retire(&mut self, number: u32, damaged: bool, index: &Mutex<Index>) -> io::Result<()> {
         let path = path(&self.dir, number);
         let bytes = fs::read(&path)?;
@@ -258,20 +301,14 @@ impl Segments {
         let mut size = 0;
         for (place, length, record) in Scan::new(&bytes, number) {
             let at = Location { segment: number, place, length };
-            let (needed, state) = {
+            let needed = {
                 let mut index = locked(index);
                 index.forget(record.id(), at);
-                (index.needs(record.id(), at), index.state(record.id()))
+                index.stands(record.id(), at)
             };
-            if !needed {
-                continue;
-            }
+            let Some(state) = needed else { continue };
             size += usize::try_from(length).unwrap_or(BATCH);
-            forward.push(match (record, state) {
-                // The record that said so may lie in a segment that goes before this one comes round again.
-                (Record::Task(task), Some(State::Pending { started })) => Record::Task(record::StoredTask { started, ..task }),
-                (record, _) => record,
-            });
+            forward.push(with_start(record, state));
             if size >= BATCH {
                 self.append(&forward, index)?;
                 forward.clear();
@@ -281,12 +318,7 @@ impl Segments {
         if !forward.is_empty() {
             self.append(&forward, index)?;
         }
-        if let Some(active) = self.active.clone()
-            && let Err(error) = active.file.sync_data()
-        {
-            self.abandon(active.number);
-            return Err(error);
-        }
+        self.sync()?;
         self.sealed.retain(|sealed| sealed.number != number);
         if damaged {
             // For people to look at; nothing reads it again.

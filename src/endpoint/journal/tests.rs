@@ -26,7 +26,7 @@ fn outcome(id: TaskId, bytes: usize) -> Record {
 }
 
 fn open(dir: &Path, options: Options) -> Journal {
-    let (journal, damages) = Journal::open(dir, options).expect("opens");
+    let (journal, damages) = Journal::open(dir, options, &[]).expect("opens");
     assert_eq!(damages, []);
     journal
 }
@@ -63,7 +63,7 @@ async fn remembers_over_a_restart() {
 async fn is_for_one_process_alone() {
     let dir = TempDir::new().expect("a directory");
     let journal = open(dir.path(), LARGE);
-    let error = Journal::open(dir.path(), LARGE).expect_err("it is in use");
+    let error = Journal::open(dir.path(), LARGE, &[]).expect_err("it is in use");
     assert!(matches!(error, JournalError::InUse { .. }) && error.to_string().contains(&format!("pid {}", std::process::id())), "{error}");
     journal.close().await;
     open(dir.path(), LARGE);
@@ -144,7 +144,7 @@ async fn what_is_too_old_is_forgotten() {
     let aged = fs::File::options().write(true).open(&file).expect("opens");
     aged.set_modified(std::time::SystemTime::now() - Duration::from_secs(7200)).expect("ages");
 
-    let (journal, damages) = Journal::open(dir.path(), LARGE).expect("opens");
+    let (journal, damages) = Journal::open(dir.path(), LARGE, &[]).expect("opens");
     assert!(matches!(damages[..], [Damage { torn: false, .. }]), "{damages:?}");
     journal.keep(vec![Record::Reported { id: old }]).await.expect("kept");
     assert_eq!(journal.pending(), [waiting]);
