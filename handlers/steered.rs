@@ -9,12 +9,15 @@
 //! | `{"do": "hang"}` | does nothing until it is cancelled or its time is over; with `"deaf": true` not even then |
 //! | `{"do": "exit", "code": 3}` | ends the whole process in the first `times` attempts (1 unless said), then answers |
 //!
-//! All of them first log the lines of `log`, report the percentages of `progress`, and take `seconds`.
+//! All of them first append a line `task endpoint attempt` to the file `mark` and see it on disk, if the payload names one: so a
+//! test counts what really ran. Then they log the lines of `log`, report the percentages of `progress`, and take `seconds`.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Deserialize;
+use tokio::io::AsyncWriteExt;
 
 use crate::domain::{Json, Outcome, errnr, json};
 use crate::endpoint::{Context, Handler, Work};
@@ -22,11 +25,16 @@ use crate::endpoint::{Context, Handler, Work};
 /// The payload is none of those above (`EX_USAGE`).
 const BAD_PAYLOAD: i32 = 64;
 
+/// The file `mark` cannot be written (`EX_CANTCREAT`).
+const CANNOT_MARK: i32 = 73;
+
 /// See the module.
 pub struct Steered;
 
 #[derive(Deserialize)]
 struct Steps {
+    #[serde(default)]
+    mark: Option<PathBuf>,
     #[serde(default)]
     log: Vec<String>,
     #[serde(default)]
@@ -81,6 +89,11 @@ impl Handler for Steered {
             (Ok(steps), Ok(what)) => (steps, what),
             (Err(error), _) | (_, Err(error)) => return Outcome::failed(BAD_PAYLOAD, format!("the payload says nothing to do: {error}")),
         };
+        if let Some(path) = steps.mark
+            && let Err(error) = mark(&path, work).await
+        {
+            return Outcome::failed(CANNOT_MARK, format!("{} takes no mark: {error}", path.display()));
+        }
         steps.log.iter().for_each(|line| context.log(line));
         steps.progress.iter().for_each(|percent| context.progress(*percent));
         if let Ok(time) = Duration::try_from_secs_f64(steps.seconds)
@@ -90,6 +103,13 @@ impl Handler for Steered {
         }
         carry_out(what, work, context).await
     }
+}
+
+/// One write of a file opened for appending: lines of several processes do not mix.
+async fn mark(path: &Path, work: &Work) -> std::io::Result<()> {
+    let mut file = tokio::fs::OpenOptions::new().create(true).append(true).open(path).await?;
+    file.write_all(format!("{} {} {}\n", work.id, work.endpoint, work.attempt).as_bytes()).await?;
+    file.sync_all().await
 }
 
 async fn carry_out(what: Do, work: &Work, context: &Context) -> Outcome {

@@ -112,6 +112,7 @@ async fn record(
         let (tasks, answers): (Vec<_>, Vec<_>) = batch.drain(..).map(|s| (s.task, (s.answer, s._budget))).unzip();
         let started = Instant::now();
         let results = accept(&store, &clock, &tasks).await;
+        crate::failpoint::reach("acceptor.recorded");
         metrics.accept_batch.observe(tasks.len() as f64);
         metrics.accept_seconds.observe(started.elapsed().as_secs_f64());
         for ((task, (answer, _budget)), result) in tasks.into_iter().zip(answers).zip(results) {

@@ -12,7 +12,7 @@
 //!
 //! [`app`] puts the parts of a process together; [`cli`] is the command line; [`mod@bench`] measures the whole. [`domain`] holds
 //! the words and the state machines; [`config`], [`telemetry`], [`clock`], [`backoff`], [`service`], [`https`] and [`observer`] are what every
-//! process needs. `docs/architecture.md` gives the reasons; `tests/it/layering.rs` holds the table of who may know whom.
+//! process needs; [`failpoint`] is where tests end it. `docs/architecture.md` gives the reasons; `tests/it/layering.rs` holds the table of who may know whom.
 
 pub mod acceptor;
 pub mod api;
@@ -26,6 +26,7 @@ pub mod collector;
 pub mod config;
 pub mod domain;
 pub mod endpoint;
+pub mod failpoint;
 #[path = "../handlers/mod.rs"]
 pub mod handlers;
 pub mod https;

@@ -259,6 +259,7 @@ async fn attempt(
     let number = u32::try_from(job.attempts.len()).unwrap_or(u32::MAX).saturating_add(1);
     // In the file before the handler begins: one that brings the process down must not do so for ever.
     note_start(core, Record::Started { id, attempt: number }).await?;
+    crate::failpoint::reach("performer.started");
     let run = Uuid::new_v4();
     let log = Arc::new(LogTail::default());
     let end = match core.registry.find(&job.task.task_type, core.executables.as_ref()).await {
@@ -293,6 +294,7 @@ async fn attempt(
         Step::Final(event) => {
             let report = core.report(id, job.task.task_type, event);
             core.journal.keep(vec![Record::Outcome { id, report: report.clone() }]).await?;
+            crate::failpoint::reach("performer.journalled");
             Ok(After::Ended(Some(report)))
         }
         Step::Again { after, attempts } => {

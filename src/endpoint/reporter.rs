@@ -54,10 +54,11 @@ pub(super) async fn send_reports(core: Arc<Core>, broker: SharedBroker, stop: Ca
                 }
             }
         }
-        if !confirmed.is_empty()
-            && let Err(error) = core.journal.note(confirmed).await
-        {
-            tracing::warn!(%error, "that reports were confirmed is not noted: they will be sent once more after a restart");
+        if !confirmed.is_empty() {
+            crate::failpoint::reach("reporter.confirmed");
+            if let Err(error) = core.journal.note(confirmed).await {
+                tracing::warn!(%error, "that reports were confirmed is not noted: they will be sent once more after a restart");
+            }
         }
         let Some(error) = reason else {
             failures = 0;

@@ -16,6 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("domain", &[]),
     // Leaves.
     ("https", &[]),
+    ("failpoint", &[]),
     ("backoff", &["domain"]),
     ("clock", &["domain"]),
     ("config", &["domain", "backoff"]),
@@ -26,14 +27,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("store", &["domain", "backoff", "clock", "config"]),
     ("broker", &["domain", "backoff", "config", "https", "telemetry"]),
     // The loops of an API process.
-    ("publisher", &["domain", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch"]),
-    ("collector", &["domain", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch", "publisher"]),
-    ("acceptor", &["domain", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch", "publisher"]),
+    ("publisher", &["domain", "failpoint", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch"]),
+    ("collector", &["domain", "failpoint", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch", "publisher"]),
+    ("acceptor", &["domain", "failpoint", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch", "publisher"]),
     ("presence", &["domain", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch", "publisher", "collector"]),
     ("reconciler", &["domain", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch", "publisher"]),
     ("observer", &["domain", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch"]),
     // What runs on the servers: never the store.
-    ("endpoint", &["domain", "broker", "backoff", "clock", "config", "service", "telemetry"]),
+    ("endpoint", &["domain", "failpoint", "broker", "backoff", "clock", "config", "service", "telemetry"]),
     ("handlers", &["domain", "endpoint"]),
     // HTTP: everything above.
     ("api", ABOVE),
