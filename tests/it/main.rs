@@ -16,6 +16,7 @@ mod config;
 mod dependencies;
 mod endpoint;
 mod executables;
+mod faults;
 mod journeys;
 mod layering;
 mod loops;

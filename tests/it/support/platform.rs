@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use super::proxy::Proxy;
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use tasker_services::{Home, MariaDb, Port, Process, RabbitMq, start_pair, until};
@@ -45,24 +46,47 @@ impl Platform {
 
     /// An API process, and console1 and console2 with a process for each type, on the servers all tests share.
     pub fn real() -> anyhow::Result<Self> {
+        Self::fleet(Self::shared()?)
+    }
+
+    /// The same on servers of its own.
+    pub fn private() -> anyhow::Result<Self> {
+        Self::fleet(Self::own()?)
+    }
+
+    /// On the servers all tests share, with tables and broker set up and no process started.
+    pub fn idle() -> anyhow::Result<Self> {
+        Self::initialized(Self::shared()?)
+    }
+
+    /// The same on servers of its own.
+    pub fn idle_private() -> anyhow::Result<Self> {
+        Self::initialized(Self::own()?)
+    }
+
+    fn shared() -> anyhow::Result<Backend> {
         let shared = |name: &str| std::env::var(name).with_context(|| format!("{name} is not set: run `cargo xtask test`"));
         let name = format!("t{}", uuid::Uuid::new_v4().simple());
         let amqp: reqwest::Url = shared("TASKER_TEST_AMQP")?.parse()?;
         let database = format!("{}/{name}", shared("TASKER_TEST_MYSQL")?);
         let management = shared("TASKER_TEST_RABBITMQ_API")?;
         let amqp_port = amqp.port().context("TASKER_TEST_AMQP has a port")?;
-        Self::fleet(Backend::Shared { database, amqp_port, management, name })
+        Ok(Backend::Shared { database, amqp_port, management, name })
     }
 
-    /// The same on servers of its own.
-    pub fn private() -> anyhow::Result<Self> {
+    fn own() -> anyhow::Result<Backend> {
         let (rabbitmq, mariadb) = start_pair()?;
-        Self::fleet(Backend::Private { rabbitmq: Box::new(rabbitmq), mariadb: Box::new(mariadb) })
+        Ok(Backend::Private { rabbitmq: Box::new(rabbitmq), mariadb: Box::new(mariadb) })
+    }
+
+    fn initialized(backend: Backend) -> anyhow::Result<Self> {
+        let platform = Self::new(backend)?;
+        platform.tasker(&["initialize", "-d", "-r"])?;
+        Ok(platform)
     }
 
     fn fleet(backend: Backend) -> anyhow::Result<Self> {
-        let mut platform = Self::new(backend)?;
-        platform.tasker(&["initialize", "-d", "-r"])?;
+        let mut platform = Self::initialized(backend)?;
         platform.start_api()?;
         for name in ["console1", "console2"] {
             platform.start_endpoint(name, &["worker"])?;
@@ -173,6 +197,48 @@ impl Platform {
         command.args(["endpoint", "-e", name, "--data-dir"]).arg(self.home.join(directory));
         types.iter().for_each(|task_type| _ = command.args(["-t", task_type]));
         self.spawn(&format!("{name}-{}", types[0]), command)
+    }
+
+    /// Starts a process of the program with these variables in its environment; it is in the caller's hands.
+    pub fn launch(&self, name: &str, arguments: &[String], environment: &[(String, String)]) -> anyhow::Result<Process> {
+        let mut command = self.command();
+        command.args(arguments).envs(environment.iter().cloned()).arg("--config").arg(self.home.join("config.yaml"));
+        self.home.start(name, &mut command)
+    }
+
+    /// Where its files are.
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// Where its database is.
+    pub fn database(&self) -> String {
+        match &self.backend {
+            Backend::Embedded => panic!("an embedded platform has no database server"),
+            Backend::Shared { database, .. } => database.clone(),
+            Backend::Private { mariadb, .. } => format!("{}/tasker", mariadb.url()),
+        }
+    }
+
+    /// Its virtual host in the broker, with the user that processes come in as.
+    pub fn amqp(&self) -> String {
+        let (port, name) = match &self.backend {
+            Backend::Embedded => panic!("an embedded platform has no broker of its own"),
+            Backend::Shared { amqp_port, name, .. } => (*amqp_port, name.as_str()),
+            Backend::Private { rabbitmq, .. } => (rabbitmq.port(), "tasker"),
+        };
+        format!("amqp://{name}:secret@127.0.0.1:{port}/{name}")
+    }
+
+    /// A proxy to one of its servers.
+    pub fn proxy_to(&self, server: &str) -> anyhow::Result<Proxy> {
+        let port = reqwest::Url::parse(server)?.port().context("a server has a port")?;
+        Ok(self.block_on(Proxy::to(([127, 0, 0, 1], port).into())))
+    }
+
+    /// Runs something asynchronous to its end.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
     }
 
     /// Takes a process out of the platform's hands.

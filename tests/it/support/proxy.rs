@@ -1,6 +1,7 @@
 //! A TCP proxy that breaks links on purpose.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -14,6 +15,7 @@ enum Mode {
     Pass,
     Refuse,
     BlackHole,
+    Slow { latency: Duration, bytes_per_second: u32 },
 }
 
 /// A port on the loopback that leads to another one, while it is told to.
@@ -67,6 +69,11 @@ impl Proxy {
         self.cut();
     }
 
+    /// Leads through with so many bytes a second in each direction of a connection, each piece after a delay.
+    pub fn slow(&self, latency: Duration, bytes_per_second: u32) {
+        self.mode.send_replace(Mode::Slow { latency, bytes_per_second });
+    }
+
     /// Keeps connections open and takes new ones, but nothing comes through.
     pub fn black_hole(&self) {
         self.mode.send_replace(Mode::BlackHole);
@@ -96,8 +103,11 @@ async fn join(near: TcpStream, target: SocketAddr, mut modes: watch::Receiver<Mo
 async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut modes: watch::Receiver<Mode>) {
     let mut buffer = vec![0; 16 << 10];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        let open = modes.wait_for(|mode| *mode != Mode::BlackHole).await.is_ok();
-        if !open || to.write_all(&buffer[..length]).await.is_err() {
+        let Ok(mode) = modes.wait_for(|mode| *mode != Mode::BlackHole).await.map(|mode| *mode) else { return };
+        if let Mode::Slow { latency, bytes_per_second } = mode {
+            tokio::time::sleep(latency + Duration::from_secs_f64(length as f64 / f64::from(bytes_per_second))).await;
+        }
+        if to.write_all(&buffer[..length]).await.is_err() {
             return;
         }
     }

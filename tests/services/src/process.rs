@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Child;
+use std::process::{Child, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -71,6 +71,11 @@ impl Process {
             }
             thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        self.child.try_wait().with_context(|| format!("asking for {}", self.name))
     }
 
     /// Sends a signal to the whole group; a group that is gone is no error.

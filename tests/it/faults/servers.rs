@@ -1,0 +1,28 @@
+//! The servers themselves are killed while tasks run, and with RabbitMQ everything it had not on disk.
+
+use std::time::Duration;
+
+use super::{all_is_accounted_for, load_for};
+use crate::support::fleet::Fleet;
+use crate::support::loader::Loader;
+use crate::support::platform::Platform;
+
+#[test]
+fn rabbitmq_and_mariadb_die_under_load() -> anyhow::Result<()> {
+    let mut fleet = Fleet::usual(Platform::idle_private()?)?;
+    let loader = Loader::start(&fleet, 30);
+    for _ in 0..2 {
+        load_for(&mut fleet, &loader, 60)?;
+        fleet.platform.servers().0.kill()?;
+        // Long enough that tasks are accepted which cannot go out.
+        fleet.pass(Duration::from_secs(1))?;
+        fleet.platform.servers().0.restart()?;
+        load_for(&mut fleet, &loader, 60)?;
+        fleet.platform.servers().1.kill()?;
+        fleet.pass(Duration::from_secs(1))?;
+        fleet.platform.servers().1.restart()?;
+    }
+    load_for(&mut fleet, &loader, 60)?;
+    let taken = loader.finish(&mut fleet)?;
+    all_is_accounted_for(fleet, &taken)
+}

@@ -1,0 +1,232 @@
+//! A platform whose processes may end at any time: whatever ended is started again, as a supervisor would.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::os::unix::process::ExitStatusExt;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use rustix::process::Signal;
+use serde_json::Value;
+use tasker_services::{Port, Process};
+
+use super::platform::{PATIENCE, Platform};
+
+/// The type whose handler does what its payload says and marks what it did.
+pub const TYPE: &str = "steered";
+
+/// A process and how it is started again.
+struct Post {
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    /// The failpoints of its next lives; a life without one lasts.
+    lives: VecDeque<String>,
+    process: Process,
+}
+
+/// API and endpoint processes on one platform, with whatever breaks them.
+pub struct Fleet {
+    pub platform: Platform,
+    http: reqwest::Client,
+    apis: BTreeMap<String, Port>,
+    posts: BTreeMap<String, Post>,
+    kills: BTreeMap<String, u32>,
+}
+
+impl Fleet {
+    /// Without any process so far.
+    pub fn new(platform: Platform) -> anyhow::Result<Self> {
+        let http = tasker::https::client().timeout(Duration::from_secs(20)).build()?;
+        Ok(Self { platform, http, apis: BTreeMap::new(), posts: BTreeMap::new(), kills: BTreeMap::new() })
+    }
+
+    /// With `api1` and `api2`, and `console1` and `console2`, all ready.
+    pub fn usual(platform: Platform) -> anyhow::Result<Self> {
+        let mut fleet = Self::new(platform)?;
+        for name in ["api1", "api2"] {
+            fleet.start_api(name, &[], &[])?;
+        }
+        for name in ["console1", "console2"] {
+            fleet.start_endpoint(name, &[], &[])?;
+        }
+        fleet.ready()?;
+        Ok(fleet)
+    }
+
+    /// Starts an API process; each failpoint takes one of its lives.
+    pub fn start_api(&mut self, name: &str, environment: &[(&str, String)], lives: &[&str]) -> anyhow::Result<()> {
+        let port = Port::free()?;
+        let own = [("TASKER_API__PORT", port.number().to_string())];
+        self.apis.insert(name.to_owned(), port);
+        self.post(name, &["api"], own.iter().chain(environment), lives)
+    }
+
+    /// Starts an endpoint process; each failpoint takes one of its lives.
+    pub fn start_endpoint(&mut self, name: &str, environment: &[(&str, String)], lives: &[&str]) -> anyhow::Result<()> {
+        self.post(name, &["endpoint", "-e", name, "-t", TYPE], environment.iter(), lives)
+    }
+
+    fn post<'a>(
+        &mut self,
+        name: &str,
+        arguments: &[&str],
+        environment: impl Iterator<Item = &'a (&'a str, String)>,
+        lives: &[&str],
+    ) -> anyhow::Result<()> {
+        let arguments: Vec<_> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let environment: Vec<_> = environment.map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        let mut lives: VecDeque<_> = lives.iter().map(|&life| life.to_owned()).collect();
+        let process = launch(&self.platform, name, &arguments, &environment, lives.pop_front())?;
+        self.posts.insert(name.to_owned(), Post { arguments, environment, lives, process });
+        Ok(())
+    }
+
+    /// Waits until all API processes are ready and all endpoints subscribed.
+    pub fn ready(&mut self) -> anyhow::Result<()> {
+        let apis: Vec<_> = self.apis.values().map(Port::number).collect();
+        let endpoints: Vec<_> = self.endpoints();
+        self.until("the fleet is ready", |fleet| {
+            for port in &apis {
+                let (status, body) = fleet.get_from(*port, "/ready")?;
+                ensure!(status == 200, "{status}: {body}");
+            }
+            let (_, page) = fleet.get("/endpoints?limit=1000")?;
+            for name in &endpoints {
+                let there = page["endpoints"].as_array().into_iter().flatten().any(|endpoint| {
+                    let subscribed = |kind: &Value| kind["type"] == TYPE && kind["subscribed"] == true;
+                    endpoint["name"] == *name && endpoint["types"].as_array().is_some_and(|types| types.iter().any(subscribed))
+                });
+                ensure!(there, "{name} is not subscribed: {page}");
+            }
+            Ok(())
+        })
+    }
+
+    /// The names of its endpoints.
+    pub fn endpoints(&self) -> Vec<String> {
+        self.posts.keys().filter(|name| !self.apis.contains_key(*name)).cloned().collect()
+    }
+
+    /// The addresses of its API processes.
+    pub fn urls(&self) -> Vec<String> {
+        self.apis.values().map(|port| format!("http://127.0.0.1:{}", port.number())).collect()
+    }
+
+    /// Ends a process as `kill -9` does; it is started again as soon as somebody waits for something.
+    pub fn kill(&mut self, name: &str) -> anyhow::Result<()> {
+        self.process(name)?.signal(Signal::KILL)
+    }
+
+    /// A process.
+    pub fn process(&mut self, name: &str) -> anyhow::Result<&mut Process> {
+        self.posts.get_mut(name).map(|post| &mut post.process).with_context(|| format!("there is no process {name}"))
+    }
+
+    /// How often processes of each kind were killed.
+    pub fn kills(&self) -> &BTreeMap<String, u32> {
+        &self.kills
+    }
+
+    /// Waits until every life that a failpoint takes has been taken.
+    pub fn until_lives_are_spent(&mut self) -> anyhow::Result<()> {
+        let armed: u32 = self.posts.values().map(|post| u32::try_from(post.lives.len() + 1)).sum::<Result<_, _>>()?;
+        let lasting = u32::try_from(self.posts.len())?;
+        let goal = self.kills.values().sum::<u32>() + armed - lasting;
+        self.until("every failpoint has been reached", |fleet| {
+            let left: BTreeMap<_, _> = fleet.posts.iter().map(|(name, post)| (name, &post.lives)).collect();
+            ensure!(fleet.kills.values().sum::<u32>() >= goal, "still to come: {left:?}");
+            Ok(())
+        })
+    }
+
+    /// Starts again what was killed. What ended in any other way is a failure.
+    pub fn tend(&mut self) -> anyhow::Result<()> {
+        for (name, post) in &mut self.posts {
+            let Some(status) = post.process.ended()? else { continue };
+            ensure!(status.signal() == Some(Signal::KILL.as_raw()), "{name} ended with {status}:\n{}", post.process.log());
+            *self.kills.entry(name.clone()).or_default() += 1;
+            post.process = launch(&self.platform, name, &post.arguments, &post.environment, post.lives.pop_front())?;
+        }
+        Ok(())
+    }
+
+    /// Tends the processes until the answer is good; shows all logs when it never is.
+    pub fn until<T>(&mut self, what: &str, probe: impl Fn(&Self) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            self.tend()?;
+            match probe(self) {
+                Ok(value) => return Ok(value),
+                Err(error) if Instant::now() >= deadline => {
+                    return Err(error.context(format!("{what}: not within {PATIENCE:?}\n{}", self.logs())));
+                }
+                Err(_) => thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+
+    /// Tends the processes for a time: how long a fault lasts.
+    pub fn pass(&mut self, time: Duration) -> anyhow::Result<()> {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            self.tend()?;
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// Stops all processes in order, endpoints first, and expects each to end well.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        let (apis, endpoints): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.posts).into_iter().partition(|(name, _)| name.starts_with("api"));
+        for group in [endpoints, apis] {
+            for (_, post) in &group {
+                post.process.signal(Signal::TERM)?;
+            }
+            for (name, mut post) in group {
+                let deadline = Instant::now() + PATIENCE;
+                let status = loop {
+                    match post.process.ended()? {
+                        Some(status) => break status,
+                        None if Instant::now() >= deadline => bail!("{name} does not stop:\n{}", post.process.log()),
+                        None => thread::sleep(Duration::from_millis(10)),
+                    }
+                };
+                ensure!(status.success(), "{name} stops with {status}:\n{}", post.process.log());
+            }
+        }
+        Ok(())
+    }
+
+    /// GET from the first API process that answers: status and body.
+    pub fn get(&self, path: &str) -> anyhow::Result<(u16, Value)> {
+        let answers = self.apis.values().map(|port| self.get_from(port.number(), path));
+        answers.reduce(|first, second| first.or(second)).context("there is no API process")?
+    }
+
+    fn get_from(&self, port: u16, path: &str) -> anyhow::Result<(u16, Value)> {
+        let request = self.http.get(format!("http://127.0.0.1:{port}{path}"));
+        self.platform.block_on(async {
+            let answer = request.send().await?;
+            let status = answer.status().as_u16();
+            let text = answer.text().await?;
+            Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+        })
+    }
+
+    fn logs(&self) -> String {
+        self.posts.iter().map(|(name, post)| format!("--- {name}\n{}\n", post.process.log())).collect()
+    }
+}
+
+fn launch(
+    platform: &Platform,
+    name: &str,
+    arguments: &[String],
+    environment: &[(String, String)],
+    failpoint: Option<String>,
+) -> anyhow::Result<Process> {
+    let mut environment = environment.to_vec();
+    environment.extend(failpoint.map(|failpoint| ("TASKER_FAILPOINT".to_owned(), failpoint)));
+    platform.launch(name, arguments, &environment)
+}

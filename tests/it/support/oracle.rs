@@ -1,0 +1,190 @@
+//! Judges the whole ledger after everything has come to rest, through the public door and by what the handlers themselves marked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use anyhow::{Context, ensure};
+use futures::StreamExt;
+use serde_json::{Value, json};
+
+use super::fleet::{Fleet, TYPE};
+use super::loader::{Taken, marks};
+use super::queues::Queues;
+
+/// The endpoint process ended while the attempt ran.
+const INTERRUPTED: i64 = 71;
+/// The handler asked for another try.
+const TRY_AGAIN: i64 = 75;
+/// Attempts that the platform of the tests allows.
+const ATTEMPTS: i64 = 3;
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Verdict {
+    /// Tasks in the ledger.
+    pub tasks: usize,
+    /// Rows of endpoints.
+    pub responses: usize,
+    /// Runs of handlers, by their own account.
+    pub executions: usize,
+    /// Attempts that a crash ended.
+    pub interrupted: usize,
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { tasks, responses, executions, interrupted } = self;
+        write!(f, "{tasks} tasks, {responses} responses, {executions} executions, {interrupted} attempts interrupted, 0 double, 0 missing")
+    }
+}
+
+/// Waits for rest, then asserts what is promised about every task. Everything that is wrong is said, not only the first.
+///
+/// # Errors
+/// When something was lost, doubled or left over.
+pub fn judge(fleet: &mut Fleet, taken: &BTreeMap<String, Taken>) -> anyhow::Result<Verdict> {
+    fleet.until("every task has ended", |fleet| {
+        let (status, page) = fleet.get(&format!("/{TYPE}?status=CREATED,SENT,INCOMPLETE&limit=5"))?;
+        ensure!(status == 200 && page["tasks"] == json!([]), "{status}: {page}");
+        Ok(())
+    })?;
+    let ledger = ledger(fleet)?;
+    let mut marks = Marks::read(&marks(fleet))?;
+    let mut wrong = Vec::new();
+    let mut verdict = Verdict { tasks: ledger.len(), executions: marks.lines, ..Verdict::default() };
+    let known: BTreeMap<&str, &Value> = ledger.iter().filter_map(|body| Some((body["task"]["identifier"].as_str()?, body))).collect();
+    if known.len() != ledger.len() {
+        wrong.push(format!("{} tasks have {} identifiers", ledger.len(), known.len()));
+    }
+    for identifier in taken.keys().filter(|identifier| !known.contains_key(identifier.as_str())) {
+        wrong.push(format!("{identifier} was taken and is not in the ledger"));
+    }
+    for (identifier, body) in known {
+        match taken.get(identifier) {
+            Some(task) => check(body, task, &mut marks, &mut verdict).unwrap_or_else(|error| wrong.push(format!("{error:#}: {body}"))),
+            None => wrong.push(format!("{identifier} is in the ledger and nobody was told so")),
+        }
+    }
+    wrong.extend(marks.doubled.iter().map(|mark| format!("{mark} was executed more than once")));
+    wrong.extend(
+        marks.left.iter().map(|((id, endpoint), attempts)| format!("{endpoint} executed {id}, attempts {attempts:?}: not in the ledger")),
+    );
+    ensure!(wrong.is_empty(), "{} violations, the first of them:\n{}", wrong.len(), wrong[..wrong.len().min(10)].join("\n"));
+    Ok(verdict)
+}
+
+/// Stops all processes, which gives back what they held, and finds every queue empty.
+///
+/// # Errors
+/// When a process does not stop, or a message is left over.
+pub fn nothing_is_left(fleet: &mut Fleet) -> anyhow::Result<()> {
+    let endpoints = fleet.endpoints();
+    fleet.stop()?;
+    let names = endpoints.iter().map(|name| format!("it.{TYPE}.{name}")).chain(["it.responses".to_owned(), "it.dead".to_owned()]);
+    let platform = &fleet.platform;
+    platform.block_on(async {
+        let queues = Queues::of(platform).await?;
+        for name in names {
+            let ready = queues.ready(&name).await?;
+            ensure!(ready == 0, "{ready} messages are left in {name}");
+        }
+        Ok(())
+    })
+}
+
+/// All tasks with their responses.
+pub fn ledger(fleet: &Fleet) -> anyhow::Result<Vec<Value>> {
+    let (mut identifiers, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let (status, page) = fleet.get(&format!("/{TYPE}?limit=1000{cursor}"))?;
+        ensure!(status == 200, "{status}: {page}");
+        let tasks = page["tasks"].as_array().context("no page of tasks")?;
+        identifiers.extend(tasks.iter().filter_map(|task| task["id"].as_str().map(str::to_owned)));
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    let http = tasker::https::client().build()?;
+    let url = fleet.urls().into_iter().next().context("there is no API process")?;
+    let read = |id: String| {
+        let request = http.get(format!("{url}/{TYPE}/{id}"));
+        async move { anyhow::Ok(request.send().await?.error_for_status()?.json().await?) }
+    };
+    let answers = futures::stream::iter(identifiers.into_iter().map(read)).buffered(8).collect::<Vec<_>>();
+    fleet.platform.block_on(answers).into_iter().collect()
+}
+
+fn check(body: &Value, taken: &Taken, marks: &mut Marks, verdict: &mut Verdict) -> anyhow::Result<()> {
+    let task = &body["task"];
+    let count = |name: &str| task[name].as_u64().with_context(|| format!("no {name}"));
+    ensure!(task["id"] == *taken.id, "{} was answered", taken.id);
+    ensure!(task["status"] == "DONE", "it is not done");
+    ensure!(count("expected")? == count("finished")? + count("canceled")? + count("expired")?, "the counts do not add up");
+    ensure!(count("finished")? == count("expected")? && count("expected")? > 0, "somebody did not finish");
+    let responses = body["taskResponseList"].as_array().context("no responses")?;
+    ensure!(responses.len() as u64 == count("expected")?, "{} responses", responses.len());
+    let endpoints: BTreeSet<_> = responses.iter().filter_map(|response| response["endpoint"].as_str()).collect();
+    ensure!(endpoints.len() == responses.len(), "two responses of one endpoint");
+    let listed: BTreeSet<_> = taken.endpoints.iter().map(String::as_str).collect();
+    ensure!(listed.is_empty() || listed == endpoints, "others answered than were asked");
+    let failed = responses.iter().filter(|response| response["errnr"] != 0).count();
+    ensure!(failed as u64 == count("failed")?, "{failed} failed");
+    for response in responses {
+        verdict.responses += 1;
+        let endpoint = response["endpoint"].as_str().context("no endpoint")?;
+        let executed = marks.left.remove(&(taken.id.clone(), endpoint.to_owned())).unwrap_or_default();
+        verdict.interrupted +=
+            check_attempts(response, taken.errnr, &executed).with_context(|| format!("{endpoint}, which executed {executed:?}"))?;
+    }
+    Ok(())
+}
+
+/// Attempts are numbered without a gap, and each ran once: only one that a crash ended may have been ended before the handler began.
+/// Answers how many were ended so.
+fn check_attempts(response: &Value, errnr: i64, executed: &BTreeSet<i64>) -> anyhow::Result<usize> {
+    ensure!(response["status"] == "FINISHED", "it has not finished");
+    let last = response["attempt"].as_i64().context("no attempt")?;
+    let ended = response["errnr"].as_i64().context("no errnr")?;
+    let earlier = response["attempts"].as_array().map_or(&[][..], Vec::as_slice);
+    let mut errnrs = Vec::new();
+    for (place, attempt) in earlier.iter().enumerate() {
+        ensure!(attempt["attempt"].as_i64() == i64::try_from(place + 1).ok(), "attempts are not numbered from 1");
+        let errnr = attempt["errnr"].as_i64().context("an attempt without errnr")?;
+        ensure!(errnr == INTERRUPTED || errnr == TRY_AGAIN, "an attempt that nobody asked to be repeated");
+        errnrs.push(errnr);
+    }
+    errnrs.push(ended);
+    ensure!(i64::try_from(errnrs.len()).ok() == Some(last), "the deciding attempt is not the next");
+    ensure!(
+        ended == errnr || last == ATTEMPTS && [INTERRUPTED, TRY_AGAIN].contains(&ended),
+        "it ended with another error number than {errnr}"
+    );
+    for (number, errnr) in (1..).zip(&errnrs) {
+        ensure!(executed.contains(&number) || *errnr == INTERRUPTED, "attempt {number} did not run");
+    }
+    ensure!(executed.iter().all(|number| (1..=last).contains(number)), "an attempt ran that is not recorded");
+    Ok(errnrs.iter().filter(|errnr| **errnr == INTERRUPTED).count())
+}
+
+/// What handlers executed: by task and endpoint, the attempts.
+#[derive(Default)]
+struct Marks {
+    left: BTreeMap<(String, String), BTreeSet<i64>>,
+    doubled: Vec<String>,
+    lines: usize,
+}
+
+impl Marks {
+    fn read(path: &std::path::Path) -> anyhow::Result<Self> {
+        let mut marks = Self::default();
+        for line in fs::read_to_string(path).with_context(|| path.display().to_string())?.lines() {
+            let [id, endpoint, attempt] = line.split(' ').collect::<Vec<_>>()[..] else { anyhow::bail!("no mark: {line}") };
+            marks.lines += 1;
+            if !marks.left.entry((id.to_owned(), endpoint.to_owned())).or_default().insert(attempt.parse()?) {
+                marks.doubled.push(line.to_owned());
+            }
+        }
+        Ok(marks)
+    }
+}
