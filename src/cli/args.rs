@@ -123,8 +123,9 @@ Examples:
   tasker verify                               all task types, all tasks that are kept
   tasker verify backup --since 24h --ended    and fail while any response is open
 
-ACCOUNTED are the tasks whose responses add up and that have ended, or are in time and looked after; MISSING the
-others; DOUBLE the responses of which a second execution is known. Exit code 0 only if nothing is missing or double.")]
+ACCOUNTED are the tasks whose responses add up and that have ended, or are in time and looked after;
+MISSING are the others; DOUBLE are responses of which a second execution is known.
+Exit code 0 only if nothing is missing or double, else 2.")]
     Verify(Verify),
     /// Check the configuration, or show what is in effect
     #[command(subcommand)]
