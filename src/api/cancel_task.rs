@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, web};
 use super::problem::{Code, Problem, ProblemBody};
 use super::view::TaskView;
 use super::{Answer, Api, ApiState, TaskName, answer};
-use crate::domain::Task;
+use crate::domain::{Task, Timestamp};
 use crate::publisher::Stop;
 use crate::store::{CancelOutcome, StoreError};
 
@@ -32,11 +32,11 @@ use crate::store::{CancelOutcome, StoreError};
 pub async fn cancel_task(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let policy = api.task_type(&request)?;
     let name = TaskName::of(&request)?;
-    let (state, task_type) = (api.state.clone(), policy.name.clone());
+    let (state, task_type, now) = (api.state.clone(), policy.name.clone(), api.now()?);
     let canceled = api
         .run(async move {
             let Some(task) = name.find(&state.store, &task_type).await? else { return Ok::<_, StoreError>(None) };
-            cancel(&state, &task).await
+            cancel(&state, &task, now).await
         })
         .await?;
     let CancelOutcome { task, refused, .. } = canceled.ok_or_else(Problem::unknown_task)?;
@@ -47,8 +47,8 @@ pub async fn cancel_task(api: web::Data<Api>, request: HttpRequest) -> Answer {
 }
 
 /// The ledger first: it decides who has to be told.
-async fn cancel(state: &ApiState, task: &Task) -> Result<Option<CancelOutcome>, StoreError> {
-    let outcome = state.store.cancel(task.id, state.clock.now(), state.config.tasks.retention).await?;
+async fn cancel(state: &ApiState, task: &Task, now: Timestamp) -> Result<Option<CancelOutcome>, StoreError> {
+    let outcome = state.store.cancel(task.id, now, state.config.tasks.retention).await?;
     if let Some(CancelOutcome { changed: true, .. }) = outcome {
         state.watch.ended(task.id);
     }

@@ -47,7 +47,7 @@ use crate::acceptor::Acceptor;
 use crate::broker::SharedBroker;
 use crate::clock::Clock;
 use crate::config::{Config, TypePolicy};
-use crate::domain::{Identifier, Task, TaskId, TaskType};
+use crate::domain::{Identifier, Task, TaskId, TaskType, Timestamp};
 use crate::publisher::Publisher;
 use crate::store::{SharedStore, StoreError};
 use crate::telemetry::Metrics;
@@ -154,6 +154,14 @@ struct Api {
 }
 
 impl Api {
+    /// The ledger's time.
+    fn now(&self) -> Result<Timestamp, Problem> {
+        match self.state.clock.is_set() {
+            true => Ok(self.state.clock.now()),
+            false => Err(Problem::database_unavailable("the database has not been asked for the time yet")),
+        }
+    }
+
     /// Does work with store or broker to its end, whether or not the client stays to hear of it.
     async fn run<T, E>(&self, work: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, Problem>
     where

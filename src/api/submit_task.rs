@@ -11,7 +11,7 @@ use super::submission::{self, Submission, SubmissionBody};
 use super::view::TaskView;
 use super::{Answer, Api, answer, digest, json_check, percent};
 use crate::config::TypePolicy;
-use crate::domain::{NewTask, Task, TaskId};
+use crate::domain::{NewTask, Task, TaskId, Timestamp};
 use crate::store::Accepted;
 
 /// Submits a task.
@@ -44,12 +44,11 @@ pub async fn submit_task(api: web::Data<Api>, request: HttpRequest, payload: web
     let text = json_check::check(&body.bytes).map_err(|fault| Problem::new(Code::InvalidJson, fault.to_string()))?;
     let submission = submission::parse(text).map_err(|problems| Problem::invalid(Code::InvalidSubmission, problems))?;
     drop(body);
-    record(&api, new_task(&api, policy, submission)).await
+    record(&api, new_task(api.now()?, policy, submission)).await
 }
 
-fn new_task(api: &Api, policy: &TypePolicy, submission: Submission) -> NewTask {
+fn new_task(now: Timestamp, policy: &TypePolicy, submission: Submission) -> NewTask {
     let Submission { identifier, payload, endpoints } = submission;
-    let now = api.state.clock.now();
     NewTask {
         id: TaskId::new(),
         task_type: policy.name.clone(),

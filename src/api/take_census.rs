@@ -50,7 +50,7 @@ pub async fn take_census(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let task_type: Option<TaskType> = name.parse().ok();
     let policy = task_type.and_then(|name| api.state.config.policy(&name)).ok_or_else(Problem::unknown_task_type)?;
 
-    let (store, task_type, now) = (Arc::clone(&api.state.store), policy.name.clone(), api.state.clock.now());
+    let (store, task_type, now) = (Arc::clone(&api.state.store), policy.name.clone(), api.now()?);
     let census = api.run(async move { store.census(&task_type, &wanted, now).await }).await?;
     answer(StatusCode::OK, &CensusView::of(&census), 512)
 }

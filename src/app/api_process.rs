@@ -47,7 +47,7 @@ impl ApiProcess {
     /// # Errors
     /// When the listener has no address.
     pub fn start(config: Arc<Config>, store: SharedStore, broker: SharedBroker, listener: TcpListener) -> std::io::Result<Self> {
-        let (clock, metrics, watch, died) = (Clock::system(), Metrics::new(), Watch::default(), CancellationToken::new());
+        let (clock, metrics, watch, died) = (Clock::unset(), Metrics::new(), Watch::default(), CancellationToken::new());
         let retention = config.tasks.retention;
         let address = listener.local_addr()?;
         let publisher = Publisher::new(config.clone(), store.clone(), broker.clone(), clock.clone(), metrics.clone());
@@ -78,9 +78,9 @@ impl ApiProcess {
         );
         let reconciler = Reconciler::new(store.clone(), publisher.clone(), clock.clone(), metrics.clone(), watch.clone(), retention);
         let loops = vec![
-            Service::start("presence", &died, |stop| log_end("presence", presence.run(stop))),
-            Service::start("collector", &died, |stop| log_end("collector", collector.run(stop))),
-            Service::start("reconciler", &died, |stop| reconciler.run(stop)),
+            Service::start("presence", &died, |stop| in_time(clock.clone(), stop.clone(), log_end("presence", presence.run(stop)))),
+            Service::start("collector", &died, |stop| in_time(clock.clone(), stop.clone(), log_end("collector", collector.run(stop)))),
+            Service::start("reconciler", &died, |stop| in_time(clock.clone(), stop.clone(), reconciler.run(stop))),
             Service::start("observer", &died, |stop| observer.run(stop)),
         ];
         Ok(Self {
@@ -120,6 +120,13 @@ impl ApiProcess {
             self.store.close().await;
         };
         let _ = tokio::time::timeout(within, closed).await;
+    }
+}
+
+/// Runs a part that compares deadlines: not before it is known what time it is.
+async fn in_time(clock: Clock, stop: CancellationToken, part: impl Future<Output = ()>) {
+    if stop.run_until_cancelled(clock.until_set()).await.is_some() {
+        part.await;
     }
 }
 
