@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use super::{all_is_accounted_for, load_for};
+use super::{BROKER, all_is_accounted_for, load_for};
 use crate::support::fleet::Fleet;
 use crate::support::loader::Loader;
 use crate::support::platform::Platform;
 use crate::support::proxy::Proxy;
 
-/// The variable that leads a process to another port of the broker.
-const BROKER: &str = "TASKER_MANAGER__MESSAGE_QUEUE__PORT";
 /// The variable that leads a process to another database.
 const DATABASE: &str = "TASKER_MANAGER__DB__URI";
 

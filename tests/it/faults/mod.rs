@@ -4,6 +4,8 @@
 //! attempt runs twice. `support/loader.rs` submits and remembers, `support/fleet.rs` starts again what was killed,
 //! `support/oracle.rs` judges. `cargo xtask soak` does the same at random for as long as one likes.
 
+mod clocks;
+mod cluster;
 mod judge;
 mod links;
 mod processes;
@@ -17,6 +19,9 @@ use anyhow::ensure;
 use crate::support::fleet::Fleet;
 use crate::support::loader::{Loader, Taken};
 use crate::support::oracle;
+
+/// The variable that leads a process to another port of the broker.
+const BROKER: &str = "TASKER_MANAGER__MESSAGE_QUEUE__PORT";
 
 /// The end of each of these tests.
 fn all_is_accounted_for(mut fleet: Fleet, taken: &BTreeMap<String, Taken>) -> anyhow::Result<()> {

@@ -23,7 +23,7 @@ enum Backend {
     /// On servers that other tests use as well; with a virtual host and a database of its own.
     Shared { database: String, amqp_port: u16, management: String, name: String },
     /// On servers of its own, which the test may kill.
-    Private { rabbitmq: Box<RabbitMq>, mariadb: Box<MariaDb> },
+    Private { nodes: Vec<RabbitMq>, mariadb: Box<MariaDb> },
 }
 
 /// A running platform; all of it ends when it is dropped.
@@ -64,6 +64,12 @@ impl Platform {
         Self::initialized(Self::own()?)
     }
 
+    /// The same on a MariaDB and a RabbitMQ of so many nodes.
+    pub fn idle_clustered(nodes: usize) -> anyhow::Result<Self> {
+        let (nodes, mariadb) = (RabbitMq::start_cluster(nodes)?, Box::new(MariaDb::start()?));
+        Self::initialized(Backend::Private { nodes, mariadb })
+    }
+
     fn shared() -> anyhow::Result<Backend> {
         let shared = |name: &str| std::env::var(name).with_context(|| format!("{name} is not set: run `cargo xtask test`"));
         let name = format!("t{}", uuid::Uuid::new_v4().simple());
@@ -76,7 +82,7 @@ impl Platform {
 
     fn own() -> anyhow::Result<Backend> {
         let (rabbitmq, mariadb) = start_pair()?;
-        Ok(Backend::Private { rabbitmq: Box::new(rabbitmq), mariadb: Box::new(mariadb) })
+        Ok(Backend::Private { nodes: vec![rabbitmq], mariadb: Box::new(mariadb) })
     }
 
     fn initialized(backend: Backend) -> anyhow::Result<Self> {
@@ -104,8 +110,8 @@ impl Platform {
         let (database, amqp_port, management, virtual_host) = match &backend {
             Backend::Embedded => ("sqlite:///unused".to_owned(), 5672, "http://127.0.0.1:15672/api".to_owned(), "tasker"),
             Backend::Shared { database, amqp_port, management, name } => (database.clone(), *amqp_port, management.clone(), name.as_str()),
-            Backend::Private { rabbitmq, mariadb } => {
-                (format!("{}/tasker", mariadb.url()), rabbitmq.port(), rabbitmq.management_url(), "tasker")
+            Backend::Private { nodes, mariadb } => {
+                (format!("{}/tasker", mariadb.url()), nodes[0].port(), nodes[0].management_url(), "tasker")
             }
         };
         let config = json!({
@@ -130,7 +136,15 @@ impl Platform {
     /// The servers of a private platform.
     pub fn servers(&mut self) -> (&mut RabbitMq, &mut MariaDb) {
         match &mut self.backend {
-            Backend::Private { rabbitmq, mariadb } => (rabbitmq, mariadb),
+            Backend::Private { nodes, mariadb } => (&mut nodes[0], mariadb),
+            _ => panic!("only a private platform may break its servers"),
+        }
+    }
+
+    /// The nodes of a private platform's RabbitMQ.
+    pub fn nodes(&mut self) -> &mut [RabbitMq] {
+        match &mut self.backend {
+            Backend::Private { nodes, .. } => nodes,
             _ => panic!("only a private platform may break its servers"),
         }
     }
@@ -225,7 +239,7 @@ impl Platform {
         let (port, name) = match &self.backend {
             Backend::Embedded => panic!("an embedded platform has no broker of its own"),
             Backend::Shared { amqp_port, name, .. } => (*amqp_port, name.as_str()),
-            Backend::Private { rabbitmq, .. } => (rabbitmq.port(), "tasker"),
+            Backend::Private { nodes, .. } => (nodes[0].port(), "tasker"),
         };
         format!("amqp://{name}:secret@127.0.0.1:{port}/{name}")
     }

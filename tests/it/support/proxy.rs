@@ -22,6 +22,7 @@ enum Mode {
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
+    target: watch::Sender<SocketAddr>,
     mode: watch::Sender<Mode>,
     /// Ends the connections that are open; replaced at each cut.
     cut: watch::Sender<CancellationToken>,
@@ -33,6 +34,7 @@ impl Proxy {
     pub async fn to(target: SocketAddr) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let address = listener.local_addr().expect("a bound listener has an address");
+        let (target, targets) = watch::channel(target);
         let (mode, modes) = watch::channel(Mode::Pass);
         let (cut, cuts) = watch::channel(CancellationToken::new());
         let listening = tokio::spawn(async move {
@@ -42,15 +44,22 @@ impl Proxy {
                     continue;
                 }
                 let (modes, cut) = (modes.clone(), cuts.borrow().clone());
+                let target = *targets.borrow();
                 tokio::spawn(async move { cut.run_until_cancelled(join(near, target, modes)).await });
             }
         });
-        Self { address, mode, cut, listening: listening.abort_handle() }
+        Self { address, target, mode, cut, listening: listening.abort_handle() }
     }
 
     /// Where to connect to.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Ends all open connections and leads new ones to another target.
+    pub fn lead_to(&self, target: SocketAddr) {
+        self.target.send_replace(target);
+        self.cut();
     }
 
     /// Leads through, from now on.

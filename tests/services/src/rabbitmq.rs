@@ -6,9 +6,11 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use rustix::process::Signal;
 
 use crate::{Home, Port, Process};
@@ -23,37 +25,77 @@ pub struct RabbitMq {
     amqp: Port,
     management: Port,
     distribution: Port,
-    /// The name server of Erlang nodes. RabbitMQ would start one as a daemon on the machine's common port and leave it running.
-    _epmd: Process,
-    epmd_port: Port,
+    names: Arc<Names>,
     process: Option<Process>,
+}
+
+/// The name server of Erlang nodes, one for all nodes of a cluster. RabbitMQ would start one as a daemon on the machine's common port and
+/// leave it running.
+#[derive(Debug)]
+struct Names {
+    port: Port,
+    _process: Process,
+    _home: Home,
+}
+
+impl Names {
+    fn start() -> anyhow::Result<Arc<Self>> {
+        let (home, port) = (Home::new("epmd")?, Port::free()?);
+        let process = home.start("epmd", Command::new("epmd").args(["-address", "127.0.0.1", "-port", &port.number().to_string()]))?;
+        Ok(Arc::new(Self { port, _process: process, _home: home }))
+    }
 }
 
 impl RabbitMq {
     /// Starts a server and waits until both AMQP and the management API answer.
     pub fn start() -> anyhow::Result<Self> {
+        Self::start_node(Names::start()?, None)
+    }
+
+    /// Starts a cluster of so many nodes. Each is a server of its own that can be killed; queues that are not replicated live where they
+    /// were declared.
+    pub fn start_cluster(nodes: usize) -> anyhow::Result<Vec<Self>> {
+        let names = Names::start()?;
+        let seed = Self::start_node(names.clone(), None)?;
+        let join = || Self::start_node(names.clone(), Some(&seed));
+        let others = thread::scope(|scope| {
+            let starting: Vec<_> = (1..nodes).map(|_| scope.spawn(join)).collect();
+            let joined = starting.into_iter().map(|node| node.join().map_err(|_| anyhow!("the thread that starts a node panicked"))?);
+            joined.collect::<anyhow::Result<Vec<_>>>()
+        })?;
+        Ok(std::iter::once(seed).chain(others).collect())
+    }
+
+    fn start_node(names: Arc<Names>, seed: Option<&Self>) -> anyhow::Result<Self> {
         let home = Home::new("rabbitmq")?;
-        let (amqp, management, distribution, epmd_port) = (Port::free()?, Port::free()?, Port::free()?, Port::free()?);
+        let (amqp, management, distribution) = (Port::free()?, Port::free()?, Port::free()?);
+        let join = seed.map(|seed| {
+            let (backend, node) = ("cluster_formation.peer_discovery_backend = classic_config", seed.node());
+            format!("{backend}\ncluster_formation.classic_config.nodes.1 = {node}\n")
+        });
         home.write("enabled_plugins", "[rabbitmq_management].\n")?;
         home.write(
             "rabbitmq.conf",
             &format!(
                 "listeners.tcp.1 = 127.0.0.1:{}\nmanagement.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {}\n\
                  # The alarm that blocks publishers must come from a test, not from a full laptop.\ndisk_free_limit.absolute = 1MB\n\
-                 vm_memory_high_watermark.absolute = 2GB\nlog.console.level = info\n",
+                 vm_memory_high_watermark.absolute = 2GB\nlog.console.level = info\n{}",
                 amqp.number(),
                 management.number(),
+                join.unwrap_or_default(),
             ),
         )?;
         // Erlang takes a cookie that others can read for a mistake and refuses to start.
         let cookie = home.write(".erlang.cookie", "tasker")?;
         fs::set_permissions(&cookie, Permissions::from_mode(0o400)).context("protecting the cookie")?;
-        let mut epmd = Command::new("epmd");
-        epmd.args(["-address", "127.0.0.1", "-port", &epmd_port.number().to_string()]);
-        let epmd = home.start("epmd", &mut epmd)?;
-        let mut server = Self { home, amqp, management, distribution, _epmd: epmd, epmd_port, process: None };
+        let mut server = Self { home, amqp, management, distribution, names, process: None };
         server.launch()?;
         Ok(server)
+    }
+
+    /// Its name among the nodes of a cluster.
+    fn node(&self) -> String {
+        format!("tasker-{}@localhost", self.port())
     }
 
     /// The AMQP URL without a virtual host: `amqp://guest:guest@127.0.0.1:PORT`.
@@ -108,14 +150,14 @@ impl RabbitMq {
             .env("LC_ALL", "C.UTF-8")
             // Here Erlang looks for its cookie.
             .env("HOME", home.path())
-            .env("ERL_EPMD_PORT", self.epmd_port.number().to_string())
+            .env("ERL_EPMD_PORT", self.names.port.number().to_string())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
             .env("ERL_CRASH_DUMP", home.join("erl_crash.dump"))
             // The script then becomes the server instead of waiting for it: one process fewer, and its number is the server's.
             .env("RUNNING_UNDER_SYSTEMD", "true")
             // The name of a file that is not there: the system's own is not read.
             .env("RABBITMQ_CONF_ENV_FILE", home.join("rabbitmq-env.conf"))
-            .env("RABBITMQ_NODENAME", format!("tasker-{amqp}@localhost"))
+            .env("RABBITMQ_NODENAME", self.node())
             .env("RABBITMQ_DIST_PORT", self.distribution.number().to_string())
             .env("RABBITMQ_CONFIG_FILE", home.join("rabbitmq.conf"))
             .env("RABBITMQ_ADVANCED_CONFIG_FILE", home.join("advanced.config"))
