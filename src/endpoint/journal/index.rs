@@ -124,6 +124,13 @@ impl Index {
         }
     }
 
+    /// Forgets what lies in a segment, whatever it is; returns how much that was.
+    pub(super) fn lose(&mut self, segment: u32) -> usize {
+        let ids: Vec<_> = self.entries.iter().filter(|(_, entry)| entry.at.segment == segment).map(|(id, _)| *id).collect();
+        ids.iter().for_each(|id| self.remove(*id));
+        ids.len()
+    }
+
     /// Where a task stands, if it is the record at this place that says so.
     pub(super) fn stands(&self, id: TaskId, at: Location) -> Option<State> {
         self.entries.get(&id).filter(|entry| entry.at == at).map(|entry| entry.state)

@@ -21,6 +21,9 @@ pub(super) const BATCH: usize = 1 << 20;
 /// Ended tasks that are remembered at most, whatever room there is on disk: some 25 MiB of memory.
 const REMEMBER_AT_MOST: usize = 500_000;
 
+/// Tests look at every byte of several.
+const SMALLEST_SEGMENT: u64 = if cfg!(test) { 256 } else { 16 << 10 };
+
 /// How much is kept, and for how long.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
@@ -33,7 +36,7 @@ pub struct Options {
 impl Options {
     /// Small enough that dropping one frees little at a time, large enough that few files are open.
     fn segment_bytes(self) -> u64 {
-        (self.limit / 64).clamp(16 << 10, 4 << 20)
+        (self.limit / 64).clamp(SMALLEST_SEGMENT, 4 << 20)
     }
 
     /// Bytes on disk up to which tasks are taken: the rest is for outcomes.
@@ -294,12 +297,14 @@ impl Segments {
         Ok(())
     }
 
-    fn retire(&mut self, number: u32, damaged: bool, index: &Mutex<Index>) -> io::Result<()> {
+    /// Drops a segment. What is still needed of it is on disk in another one before.
+    pub(super) fn retire(&mut self, number: u32, damaged: bool, index: &Mutex<Index>) -> io::Result<()> {
         let path = path(&self.dir, number);
         let bytes = fs::read(&path)?;
         let mut forward = Vec::new();
         let mut size = 0;
-        for (place, length, record) in Scan::new(&bytes, number) {
+        let mut scan = Scan::new(&bytes, number);
+        for (place, length, record) in scan.by_ref() {
             let at = Location { segment: number, place, length };
             let needed = {
                 let mut index = locked(index);
@@ -319,6 +324,14 @@ impl Segments {
             self.append(&forward, index)?;
         }
         self.sync()?;
+        let damaged = damaged || scan.ending() == Ending::Damaged;
+        if scan.ending() != Ending::Clean {
+            // It could be read when the journal was opened and cannot be now.
+            let lost = locked(index).lose(number);
+            if lost > 0 {
+                tracing::error!(path = %path.display(), lost, "the journal is damaged: these tasks are not known any more");
+            }
+        }
         self.sealed.retain(|sealed| sealed.number != number);
         if damaged {
             // For people to look at; nothing reads it again.

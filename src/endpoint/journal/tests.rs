@@ -166,6 +166,157 @@ async fn many_at_once_share_the_disk() {
     assert_eq!(open(dir.path(), LARGE).pending(), ids);
 }
 
+/// Segments of 256 bytes.
+const SMALL: Options = Options { limit: 16 << 10, remember: Duration::from_secs(3600) };
+
+/// All files of a journal with what is in them.
+type Files = Vec<(PathBuf, Vec<u8>)>;
+
+fn content(dir: &Path) -> Files {
+    files(dir).into_iter().map(|path| (path.clone(), fs::read(path).expect("reads"))).collect()
+}
+
+fn restore(dir: &Path, was: &Files) {
+    files(dir).into_iter().for_each(|path| fs::remove_file(path).expect("removed"));
+    was.iter().for_each(|(path, bytes)| fs::write(path, bytes).expect("written"));
+}
+
+fn opened(dir: &Path, options: Options) -> (Segments, Mutex<Index>, Vec<Damage>) {
+    let mut index = Index::default();
+    let (segments, damages) = Segments::open(dir, options, &mut index).expect("opens");
+    (segments, Mutex::new(index), damages)
+}
+
+/// Tasks of all states over several segments, some overruled by records in later ones; and where each record lies.
+fn several_segments(dir: &Path) -> (Vec<(Record, u32, u64)>, Files) {
+    let ids: Vec<TaskId> = (0..10).map(|_| TaskId::new()).collect();
+    let mut records: Vec<_> = ids.iter().map(|id| task(*id, 60)).collect();
+    records.extend(ids.iter().step_by(2).map(|id| Record::Started { id: *id, attempt: 1 }));
+    records.extend(ids.iter().step_by(3).map(|id| outcome(*id, 50)));
+    records.push(Record::Reported { id: ids[3] });
+    records.push(Record::Canceled { id: ids[4], report: Bytes::from_static(b"canceled") });
+    records.push(Record::Forgotten { id: ids[5] });
+    let (mut segments, index, _) = opened(dir, SMALL);
+    let mut places = Vec::new();
+    for record in records {
+        let active = segments.append(std::slice::from_ref(&record), &index).expect("written");
+        places.push((record, active.number, active.file.metadata().expect("a file").len()));
+    }
+    segments.sync().expect("on disk");
+    let files = content(dir);
+    assert!(files.len() > 5, "{} segments", files.len());
+    (places, files)
+}
+
+/// An index that was told those records that lie before some place of a segment, and all of the other segments.
+fn told_but(places: &[(Record, u32, u64)], segment: u32, good: u64) -> Vec<(TaskId, Option<State>)> {
+    let records = places.iter().filter(|(_, number, end)| *number != segment || *end <= good);
+    told(&records.map(|(record, ..)| record.clone()).collect::<Vec<_>>())
+}
+
+fn number(path: &Path) -> u32 {
+    path.file_stem().and_then(|stem| stem.to_str()).expect("a name").parse().expect("a number")
+}
+
+/// A write that was never answered may be there in part, as zeros from anywhere on, or with its first page missing.
+#[test]
+fn the_last_of_several_segments_may_end_anywhere() {
+    let dir = TempDir::new().expect("a directory");
+    let (places, files) = several_segments(dir.path());
+    let (path, bytes) = files.last().expect("segments");
+    for cut in 0..=bytes.len() {
+        let zeros = bytes.len() - cut;
+        let holed = [vec![0; zeros.min(20)], bytes[cut..].iter().skip(20).copied().collect()].concat();
+        for tail in [vec![], vec![0; zeros], vec![0; 4096], holed] {
+            restore(dir.path(), &files);
+            fs::write(path, [&bytes[..cut], &tail].concat()).expect("written");
+            let (mut segments, index, _) = opened(dir.path(), SMALL);
+            let good = if cut < record::HEADER { 0 } else { cut as u64 };
+            // A hole in what is zero anyway is none.
+            let whole = told_but(&places, number(path), good);
+            let known = known(&locked(&index));
+            assert!(known == whole || known == told_but(&places, 0, 0), "cut at {cut}, then {} bytes", tail.len());
+            let more = TaskId::new();
+            segments.append(&[outcome(more, 3)], &index).expect("goes on");
+            let (_, again, _) = opened(dir.path(), SMALL);
+            assert_eq!(self::known(&locked(&again)), self::known(&locked(&index)), "cut at {cut}, then {} bytes", tail.len());
+        }
+    }
+}
+
+/// A disk may return other bytes than were written anywhere: what follows in that segment is lost, and nothing else.
+#[test]
+fn a_flipped_bit_in_any_of_several_segments_loses_what_follows_in_it() {
+    let dir = TempDir::new().expect("a directory");
+    let (places, files) = several_segments(dir.path());
+    for (path, bytes) in &files {
+        for place in 0..bytes.len() {
+            restore(dir.path(), &files);
+            let mut bytes = bytes.clone();
+            bytes[place] ^= 1 << (place % 8);
+            fs::write(path, &bytes).expect("written");
+            let (_, index, damages) = opened(dir.path(), SMALL);
+            let good = if place < record::HEADER { 0 } else { place as u64 };
+            assert_eq!(known(&locked(&index)), told_but(&places, number(path), good), "byte {place} of {}", path.display());
+            assert_eq!(damages.len(), 1);
+        }
+    }
+}
+
+/// The end may come at any byte of what moves forward, with the old segment still there, and right after it went.
+#[test]
+fn what_moves_forward_may_be_cut_short_anywhere() {
+    let dir = TempDir::new().expect("a directory");
+    let (_, files) = several_segments(dir.path());
+    for _ in files {
+        let (mut segments, index, _) = opened(dir.path(), SMALL);
+        let (before, was) = (content(dir.path()), known(&locked(&index)));
+        let oldest = number(&before[0].0);
+        segments.retire(oldest, false, &index).expect("retired");
+        let (after, is) = (content(dir.path()), known(&locked(&index)));
+        let live = |known: &[(TaskId, Option<State>)]| -> Vec<_> {
+            known.iter().filter(|(_, state)| state.is_some_and(State::is_live)).copied().collect()
+        };
+        assert_eq!(live(&is), live(&was));
+        let (_, again, _) = opened(dir.path(), SMALL);
+        assert_eq!(known(&locked(&again)), is, "nothing begins again when an old segment goes");
+
+        // The files that were written to, one after the other.
+        let mut present = before.clone();
+        for (path, bytes) in &after {
+            let from = before.iter().find(|(old, _)| old == path).map_or(0, |(_, bytes)| bytes.len());
+            for cut in from..bytes.len() {
+                restore(dir.path(), &present);
+                fs::write(path, &bytes[..cut]).expect("written");
+                let (mut segments, index, damages) = opened(dir.path(), SMALL);
+                assert_eq!(known(&locked(&index)), was, "{} cut at {cut}", path.display());
+                assert!(damages.iter().all(|damage| damage.torn));
+                segments.retire(oldest, false, &index).expect("retired");
+                let (_, again, _) = opened(dir.path(), SMALL);
+                assert_eq!(known(&locked(&again)), is, "{} cut at {cut}, retired again", path.display());
+            }
+            present.retain(|(old, _)| old != path);
+            present.push((path.clone(), bytes.clone()));
+        }
+        restore(dir.path(), &after);
+    }
+}
+
+/// What could be read once and cannot be any more is not kept as if it were there.
+#[test]
+fn what_a_disk_loses_later_is_forgotten_with_its_segment() {
+    let dir = TempDir::new().expect("a directory");
+    let (_, files) = several_segments(dir.path());
+    let (mut segments, index, _) = opened(dir.path(), SMALL);
+    let (path, bytes) = &files[0];
+    fs::write(path, [&bytes[..bytes.len() - 1], b"~"].concat()).expect("written");
+    segments.retire(number(path), false, &index).expect("retired");
+    assert!(path.with_extension("damaged").exists());
+    let (_, again, _) = opened(dir.path(), SMALL);
+    assert_eq!(known(&locked(&again)), known(&locked(&index)));
+    assert_eq!(locked(&again).live_bytes(), locked(&index).live_bytes());
+}
+
 /// What an index knows, in an order.
 fn known(index: &Index) -> Vec<(TaskId, Option<State>)> {
     index.ids(|_| true).into_iter().map(|id| (id, index.state(id))).collect()
