@@ -75,13 +75,18 @@ impl PresenceWatch {
     }
 
     /// Marks subscriptions as gone. Only while presence has been coming in without a break for as long as silence is
-    /// allowed: after an outage of ours everybody looks overdue.
-    async fn miss_overdue(&self, mut link: watch::Receiver<Link>, stop: &CancellationToken) {
+    /// allowed: after an outage of ours everybody looks overdue. So does everybody when the broker takes no messages, which we
+    /// know from our own: a task that is submitted meanwhile must not find that nobody is there.
+    async fn miss_overdue(&self, link: watch::Receiver<Link>, stop: &CancellationToken) {
+        let mut links = [link, self.broker.link()];
         let (mut since, mut silence, mut ticks) = (Instant::now(), None, tokio::time::interval(MISS_EVERY));
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            if link.has_changed().unwrap_or(false) || !link.borrow().up {
-                link.borrow_and_update();
-                (since, silence) = (Instant::now(), None);
+            for link in &mut links {
+                let changed = link.has_changed().unwrap_or(false);
+                if changed || !link.borrow().up {
+                    link.borrow_and_update();
+                    (since, silence) = (Instant::now(), None);
+                }
             }
             match self.miss(since.elapsed(), &mut silence).await {
                 Ok(0) => {}

@@ -4,7 +4,6 @@ use std::fs::{self, Permissions};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::thread;
@@ -14,6 +13,9 @@ use anyhow::{Context, anyhow, ensure};
 use rustix::process::Signal;
 
 use crate::{Home, Port, Process};
+
+/// Memory that it may take before it blocks publishers: far more than tests need.
+const MEMORY: &str = "2GB";
 
 /// Generous: a machine that compiles on every core starts an Erlang VM slowly.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -79,7 +81,7 @@ impl RabbitMq {
             &format!(
                 "listeners.tcp.1 = 127.0.0.1:{}\nmanagement.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {}\n\
                  # The alarm that blocks publishers must come from a test, not from a full laptop.\ndisk_free_limit.absolute = 1MB\n\
-                 vm_memory_high_watermark.absolute = 2GB\nlog.console.level = info\n{}",
+                 vm_memory_high_watermark.absolute = {MEMORY}\nlog.console.level = info\n{}",
                 amqp.number(),
                 management.number(),
                 join.unwrap_or_default(),
@@ -139,10 +141,29 @@ impl RabbitMq {
         self.process.as_ref().context("RabbitMQ does not run")?.signal(Signal::CONT)
     }
 
+    /// Lets it take no messages any more, as a server does whose memory runs short, or again.
+    pub fn block(&self, blocked: bool) -> anyhow::Result<()> {
+        let limit = if blocked { "1MB" } else { MEMORY };
+        let mut command = self.command("rabbitmqctl")?;
+        let done = command.args(["set_vm_memory_high_watermark", "absolute", limit]).output().context("running rabbitmqctl")?;
+        ensure!(done.status.success(), "rabbitmqctl ends with {}: {}", done.status, String::from_utf8_lossy(&done.stderr));
+        Ok(())
+    }
+
     fn launch(&mut self) -> anyhow::Result<()> {
         let (amqp, management) = (self.amqp.number(), self.management.number());
+        let mut command = self.command("rabbitmq-server")?;
+        let mut process = self.home.start("rabbitmq", &mut command)?;
+        process.ready(PATIENCE, || greet(amqp).and_then(|()| overview(management)))?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// One of RabbitMQ's scripts, for this server.
+    fn command(&self, script: &str) -> anyhow::Result<Command> {
         let home = &self.home;
-        let mut command = Command::new(program()?);
+        // The script itself. What lies in `/usr/sbin` are wrappers of Debian's that change to the user `rabbitmq` and into its directory.
+        let mut command = Command::new(crate::find(script, &["/usr/lib/rabbitmq/bin"])?);
         command
             // Nothing that the caller's environment says about RabbitMQ or Erlang may reach this server.
             .env_clear()
@@ -172,16 +193,8 @@ impl RabbitMq {
             // Schedulers that spin while they wait would take the cores from what is being tested.
             .env("RABBITMQ_SCHEDULER_BUSY_WAIT_THRESHOLD", "none")
             .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-noinput -kernel inet_dist_use_interface {127,0,0,1}");
-        let mut process = self.home.start("rabbitmq", &mut command)?;
-        process.ready(PATIENCE, || greet(amqp).and_then(|()| overview(management)))?;
-        self.process = Some(process);
-        Ok(())
+        Ok(command)
     }
-}
-
-/// The script itself. `/usr/sbin/rabbitmq-server` is a wrapper of Debian's that changes to the user `rabbitmq` and into its directory.
-fn program() -> anyhow::Result<PathBuf> {
-    crate::find("rabbitmq-server", &["/usr/lib/rabbitmq/bin"])
 }
 
 /// The first step of AMQP: the client's header is answered with the method `connection.start`.
