@@ -18,6 +18,8 @@ Set-up and test commands of the repository
 
 cargo xtask test [ARGS]   all tests on a private RabbitMQ and MariaDB; what is missing is installed with apt-get
                           ARGS go to `cargo test`: a filter, `--test it broker`, `-- --nocapture`
+cargo xtask soak [--minutes N] [--seed S]
+                          breaks a platform at random for N minutes (10) and judges the ledger after each fault
 cargo xtask services      starts the two servers and prints their URLs; they run until Ctrl-C
 cargo xtask check         formatting, clippy and documentation, with warnings as errors
 cargo xtask ci            check, then test";
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
     let rest: Vec<String> = arguments.collect();
     let done = match command.as_deref() {
         Some("test") => test(&rest),
+        Some("soak") => soak(&rest),
         Some("services") if rest.is_empty() => services(),
         Some("check") if rest.is_empty() => check(),
         Some("ci") if rest.is_empty() => check().and_then(|()| test(&[])),
@@ -77,6 +80,12 @@ fn test(arguments: &[String]) -> anyhow::Result<()> {
     let mut tests = cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]);
     tests.args(arguments).envs(variables(&rabbitmq, &mariadb));
     run(&mut tests)
+}
+
+fn soak(arguments: &[String]) -> anyhow::Result<()> {
+    install::what_is_missing()?;
+    // It starts servers of its own: it kills them.
+    run(cargo(&["test", "--workspace", "--locked", "--test", "soak", "--"]).args(arguments))
 }
 
 fn services() -> anyhow::Result<()> {

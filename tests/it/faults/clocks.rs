@@ -1,42 +1,14 @@
 //! The time of day jumps under running processes, and between two lives of an API process.
-//!
-//! A small library is preloaded into the processes (`clock.c`): it moves what `clock_gettime` says, for them alone.
-
-use std::fs;
-use std::os::unix::fs::FileExt;
-use std::process::Command;
 
 use anyhow::{Context, ensure};
 
 use super::{all_is_accounted_for, load_for};
+use crate::support::clock::Shift;
 use crate::support::fleet::Fleet;
 use crate::support::loader::Loader;
 use crate::support::platform::Platform;
 
 const DAY: i64 = 24 * 3600;
-
-/// The clock of some processes.
-struct Shift {
-    environment: Vec<(&'static str, String)>,
-    file: fs::File,
-}
-
-impl Shift {
-    fn new(platform: &Platform, name: &str) -> anyhow::Result<Self> {
-        let (library, path) = (platform.home().join("clock.so"), platform.home().join(name));
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/faults/clock.c");
-        let made = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).status().context("running cc")?;
-        ensure!(made.success(), "cc ended with {made}");
-        fs::write(&path, 0_i64.to_ne_bytes())?;
-        let environment = vec![("LD_PRELOAD", library.display().to_string()), ("TASKER_TEST_CLOCK", path.display().to_string())];
-        Ok(Self { environment, file: fs::File::options().write(true).open(path)? })
-    }
-
-    /// Moves the clock to so many seconds from the true time.
-    fn set(&self, seconds: i64) -> anyhow::Result<()> {
-        Ok(self.file.write_all_at(&seconds.to_ne_bytes(), 0)?)
-    }
-}
 
 /// The year in the last line of a process's log.
 fn year(fleet: &mut Fleet, name: &str) -> anyhow::Result<i32> {
@@ -50,10 +22,10 @@ fn clocks_jump() -> anyhow::Result<()> {
     let platform = Platform::idle()?;
     let (api, endpoint) = (Shift::new(&platform, "api.clock")?, Shift::new(&platform, "endpoint.clock")?);
     let mut fleet = Fleet::new(platform)?;
-    fleet.start_api("api1", &api.environment, &[])?;
-    fleet.start_api("api2", &[], &[])?;
-    fleet.start_endpoint("console1", &endpoint.environment, &[])?;
-    fleet.start_endpoint("console2", &[], &[])?;
+    fleet.start_api("api1", &api.environment)?;
+    fleet.start_api("api2", &[])?;
+    fleet.start_endpoint("console1", &endpoint.environment)?;
+    fleet.start_endpoint("console2", &[])?;
     fleet.ready()?;
     let today = year(&mut fleet, "api1")?;
     let loader = Loader::start(&fleet, 30);

@@ -20,13 +20,13 @@ fn a_cluster_loses_a_node() -> anyhow::Result<()> {
     let links = nodes.iter().map(|node| fleet.platform.proxy_to(&format!("amqp://{node}"))).collect::<Result<Vec<_>, _>>()?;
     let through = |node: usize| [(BROKER, links[node].address().port().to_string())];
     // First, so that the queues all share are on the first node.
-    fleet.start_api("api1", &through(0), &[])?;
+    fleet.start_api("api1", &through(0))?;
     fleet.until("the API is ready", |fleet| {
         ensure!(fleet.get("/ready")?.0 == 200);
         Ok(())
     })?;
-    fleet.start_endpoint("console1", &through(1), &[])?;
-    fleet.start_endpoint("console2", &through(2), &[])?;
+    fleet.start_endpoint("console1", &through(1))?;
+    fleet.start_endpoint("console2", &through(2))?;
     fleet.ready()?;
     let loader = Loader::start(&fleet, 20);
     load_for(&mut fleet, &loader, 30)?;

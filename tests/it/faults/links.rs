@@ -42,9 +42,9 @@ fn broken(mut fleet: Fleet, link: &Proxy) -> anyhow::Result<()> {
 fn api_and_broker_lose_each_other() -> anyhow::Result<()> {
     let mut fleet = Fleet::new(Platform::idle()?)?;
     let link = fleet.platform.proxy_to(&fleet.platform.amqp())?;
-    fleet.start_api("api1", &[(BROKER, link.address().port().to_string())], &[])?;
+    fleet.start_api("api1", &[(BROKER, link.address().port().to_string())])?;
     for name in ["console1", "console2"] {
-        fleet.start_endpoint(name, &[], &[])?;
+        fleet.start_endpoint(name, &[])?;
     }
     broken(fleet, &link)
 }
@@ -53,9 +53,9 @@ fn api_and_broker_lose_each_other() -> anyhow::Result<()> {
 fn endpoint_and_broker_lose_each_other() -> anyhow::Result<()> {
     let mut fleet = Fleet::new(Platform::idle()?)?;
     let link = fleet.platform.proxy_to(&fleet.platform.amqp())?;
-    fleet.start_api("api1", &[], &[])?;
-    fleet.start_endpoint("console1", &[(BROKER, link.address().port().to_string())], &[])?;
-    fleet.start_endpoint("console2", &[], &[])?;
+    fleet.start_api("api1", &[])?;
+    fleet.start_endpoint("console1", &[(BROKER, link.address().port().to_string())])?;
+    fleet.start_endpoint("console2", &[])?;
     broken(fleet, &link)
 }
 
@@ -65,9 +65,9 @@ fn api_and_database_lose_each_other() -> anyhow::Result<()> {
     let mut database = reqwest::Url::parse(&fleet.platform.database())?;
     let link = fleet.platform.proxy_to(database.as_str())?;
     database.set_port(Some(link.address().port())).expect("a database is at a port");
-    fleet.start_api("api1", &[(DATABASE, database.to_string())], &[])?;
+    fleet.start_api("api1", &[(DATABASE, database.to_string())])?;
     for name in ["console1", "console2"] {
-        fleet.start_endpoint(name, &[], &[])?;
+        fleet.start_endpoint(name, &[])?;
     }
     broken(fleet, &link)
 }

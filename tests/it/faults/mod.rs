@@ -26,7 +26,7 @@ const BROKER: &str = "TASKER_MANAGER__MESSAGE_QUEUE__PORT";
 /// The end of each of these tests.
 fn all_is_accounted_for(mut fleet: Fleet, taken: &BTreeMap<String, Taken>) -> anyhow::Result<()> {
     let verdict = oracle::judge(&mut fleet, taken)?;
-    eprintln!("{verdict}; processes killed: {:?}", fleet.kills());
+    eprintln!("{verdict}; at least {} asked for again; killed: {:?}", fleet.asks(), fleet.kills());
     oracle::nothing_is_left(&mut fleet)
 }
 

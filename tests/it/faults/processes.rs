@@ -5,30 +5,16 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::{all_is_accounted_for, load_for};
-use crate::support::fleet::Fleet;
+use crate::support::fleet::{API_FAILPOINTS, ENDPOINT_FAILPOINTS, Fleet};
 use crate::support::loader::Loader;
 use crate::support::platform::Platform;
 
-#[test]
-fn an_api_process_dies_between_every_two_steps() -> anyhow::Result<()> {
-    let mut fleet = Fleet::new(Platform::idle()?)?;
-    let lives = [
-        "acceptor.recorded:kill:5",
-        "publisher.frozen:kill:5",
-        "publisher.confirmed:kill:5",
-        "collector.written:kill:5",
-        "acceptor.recorded:kill:1",
-        "publisher.frozen:kill:1",
-        "publisher.confirmed:kill:1",
-        "collector.written:kill:1",
-    ];
-    fleet.start_api("api1", &[], &lives)?;
-    fleet.start_api("api2", &[], &[])?;
-    for name in ["console1", "console2"] {
-        fleet.start_endpoint(name, &[], &[])?;
-    }
-    fleet.ready()?;
+/// Gives a process a life for each of the failpoints, at the tenth time and again at the second.
+fn dies_at_each_of(name: &str, failpoints: &[&str]) -> anyhow::Result<()> {
+    let mut fleet = Fleet::usual(Platform::idle()?)?;
     let loader = Loader::start(&fleet, 40);
+    let lives = [10, 2].into_iter().flat_map(|time| failpoints.iter().map(move |point| format!("{point}:kill:{time}")));
+    fleet.arm(name, lives)?;
     fleet.until_lives_are_spent()?;
     load_for(&mut fleet, &loader, 60)?;
     let taken = loader.finish(&mut fleet)?;
@@ -36,30 +22,13 @@ fn an_api_process_dies_between_every_two_steps() -> anyhow::Result<()> {
 }
 
 #[test]
+fn an_api_process_dies_between_every_two_steps() -> anyhow::Result<()> {
+    dies_at_each_of("api1", &API_FAILPOINTS)
+}
+
+#[test]
 fn an_endpoint_dies_between_every_two_steps() -> anyhow::Result<()> {
-    let mut fleet = Fleet::new(Platform::idle()?)?;
-    fleet.start_api("api1", &[], &[])?;
-    // Far enough from each other that hardly a task is hit three times, which would use up its attempts.
-    let lives = [
-        "intake.taken:kill:5",
-        "intake.journalled:kill:5",
-        "performer.started:kill:20",
-        "performer.journalled:kill:20",
-        "reporter.confirmed:kill:5",
-        "intake.taken:kill:1",
-        "intake.journalled:kill:1",
-        "performer.started:kill:30",
-        "performer.journalled:kill:1",
-        "reporter.confirmed:kill:1",
-    ];
-    fleet.start_endpoint("console1", &[], &lives)?;
-    fleet.start_endpoint("console2", &[], &[])?;
-    fleet.ready()?;
-    let loader = Loader::start(&fleet, 30);
-    fleet.until_lives_are_spent()?;
-    load_for(&mut fleet, &loader, 60)?;
-    let taken = loader.finish(&mut fleet)?;
-    all_is_accounted_for(fleet, &taken)
+    dies_at_each_of("console1", &ENDPOINT_FAILPOINTS)
 }
 
 /// Kills one of these again and again, after a random time each.

@@ -12,6 +12,12 @@ use tasker_services::{Port, Process};
 
 use super::platform::{PATIENCE, Platform};
 
+/// Between which steps an API process can be killed.
+pub const API_FAILPOINTS: [&str; 4] = ["acceptor.recorded", "publisher.frozen", "publisher.confirmed", "collector.written"];
+/// Between which steps an endpoint process can be killed.
+pub const ENDPOINT_FAILPOINTS: [&str; 5] =
+    ["intake.taken", "intake.journalled", "performer.started", "performer.journalled", "reporter.confirmed"];
+
 /// The type whose handler does what its payload says and marks what it did.
 pub const TYPE: &str = "steered";
 
@@ -21,6 +27,8 @@ struct Post {
     environment: Vec<(String, String)>,
     /// The failpoints of its next lives; a life without one lasts.
     lives: VecDeque<String>,
+    /// Whether its present life has one.
+    armed: bool,
     process: Process,
 }
 
@@ -44,40 +52,33 @@ impl Fleet {
     pub fn usual(platform: Platform) -> anyhow::Result<Self> {
         let mut fleet = Self::new(platform)?;
         for name in ["api1", "api2"] {
-            fleet.start_api(name, &[], &[])?;
+            fleet.start_api(name, &[])?;
         }
         for name in ["console1", "console2"] {
-            fleet.start_endpoint(name, &[], &[])?;
+            fleet.start_endpoint(name, &[])?;
         }
         fleet.ready()?;
         Ok(fleet)
     }
 
-    /// Starts an API process; each failpoint takes one of its lives.
-    pub fn start_api(&mut self, name: &str, environment: &[(&str, String)], lives: &[&str]) -> anyhow::Result<()> {
+    /// Starts an API process.
+    pub fn start_api(&mut self, name: &str, environment: &[(&str, String)]) -> anyhow::Result<()> {
         let port = Port::free()?;
         let own = [("TASKER_API__PORT", port.number().to_string())];
         self.apis.insert(name.to_owned(), port);
-        self.post(name, &["api"], own.iter().chain(environment), lives)
+        self.post(name, &["api"], own.iter().chain(environment))
     }
 
-    /// Starts an endpoint process; each failpoint takes one of its lives.
-    pub fn start_endpoint(&mut self, name: &str, environment: &[(&str, String)], lives: &[&str]) -> anyhow::Result<()> {
-        self.post(name, &["endpoint", "-e", name, "-t", TYPE], environment.iter(), lives)
+    /// Starts an endpoint process.
+    pub fn start_endpoint(&mut self, name: &str, environment: &[(&str, String)]) -> anyhow::Result<()> {
+        self.post(name, &["endpoint", "-e", name, "-t", TYPE], environment.iter())
     }
 
-    fn post<'a>(
-        &mut self,
-        name: &str,
-        arguments: &[&str],
-        environment: impl Iterator<Item = &'a (&'a str, String)>,
-        lives: &[&str],
-    ) -> anyhow::Result<()> {
+    fn post<'a>(&mut self, name: &str, arguments: &[&str], environment: impl Iterator<Item = &'a (&'a str, String)>) -> anyhow::Result<()> {
         let arguments: Vec<_> = arguments.iter().map(|&argument| argument.to_owned()).collect();
         let environment: Vec<_> = environment.map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-        let mut lives: VecDeque<_> = lives.iter().map(|&life| life.to_owned()).collect();
-        let process = launch(&self.platform, name, &arguments, &environment, lives.pop_front())?;
-        self.posts.insert(name.to_owned(), Post { arguments, environment, lives, process });
+        let process = self.platform.launch(name, &arguments, &environment)?;
+        self.posts.insert(name.to_owned(), Post { arguments, environment, lives: VecDeque::new(), armed: false, process });
         Ok(())
     }
 
@@ -117,6 +118,12 @@ impl Fleet {
         self.process(name)?.signal(Signal::KILL)
     }
 
+    /// Kills a process; each of its next lives ends at one of these failpoints.
+    pub fn arm(&mut self, name: &str, failpoints: impl IntoIterator<Item = String>) -> anyhow::Result<()> {
+        self.posts.get_mut(name).with_context(|| format!("there is no process {name}"))?.lives.extend(failpoints);
+        self.kill(name)
+    }
+
     /// A process.
     pub fn process(&mut self, name: &str) -> anyhow::Result<&mut Process> {
         self.posts.get_mut(name).map(|post| &mut post.process).with_context(|| format!("there is no process {name}"))
@@ -129,12 +136,9 @@ impl Fleet {
 
     /// Waits until every life that a failpoint takes has been taken.
     pub fn until_lives_are_spent(&mut self) -> anyhow::Result<()> {
-        let armed: u32 = self.posts.values().map(|post| u32::try_from(post.lives.len() + 1)).sum::<Result<_, _>>()?;
-        let lasting = u32::try_from(self.posts.len())?;
-        let goal = self.kills.values().sum::<u32>() + armed - lasting;
         self.until("every failpoint has been reached", |fleet| {
-            let left: BTreeMap<_, _> = fleet.posts.iter().map(|(name, post)| (name, &post.lives)).collect();
-            ensure!(fleet.kills.values().sum::<u32>() >= goal, "still to come: {left:?}");
+            let left: Vec<_> = fleet.posts.values().filter(|post| post.armed || !post.lives.is_empty()).map(|post| &post.lives).collect();
+            ensure!(left.is_empty(), "one, and then {left:?}");
             Ok(())
         })
     }
@@ -145,7 +149,11 @@ impl Fleet {
             let Some(status) = post.process.ended()? else { continue };
             ensure!(status.signal() == Some(Signal::KILL.as_raw()), "{name} ended with {status}:\n{}", post.process.log());
             *self.kills.entry(name.clone()).or_default() += 1;
-            post.process = launch(&self.platform, name, &post.arguments, &post.environment, post.lives.pop_front())?;
+            let mut environment = post.environment.clone();
+            let failpoint = post.lives.pop_front();
+            post.armed = failpoint.is_some();
+            environment.extend(failpoint.map(|failpoint| ("TASKER_FAILPOINT".to_owned(), failpoint)));
+            post.process = self.platform.launch(name, &post.arguments, &environment)?;
         }
         Ok(())
     }
@@ -204,6 +212,19 @@ impl Fleet {
         answers.reduce(|first, second| first.or(second)).context("there is no API process")?
     }
 
+    /// How often the living API processes have asked for a task again.
+    pub fn asks(&self) -> u64 {
+        let of = |port: &Port| match self.get_from(port.number(), "/metrics") {
+            Ok((200, Value::String(text))) => text
+                .lines()
+                .filter(|line| line.starts_with("tasker_asks_total"))
+                .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+                .sum::<f64>() as u64,
+            _ => 0,
+        };
+        self.apis.values().map(of).sum()
+    }
+
     fn get_from(&self, port: u16, path: &str) -> anyhow::Result<(u16, Value)> {
         let request = self.http.get(format!("http://127.0.0.1:{port}{path}"));
         self.platform.block_on(async {
@@ -217,16 +238,4 @@ impl Fleet {
     fn logs(&self) -> String {
         self.posts.iter().map(|(name, post)| format!("--- {name}\n{}\n", post.process.log())).collect()
     }
-}
-
-fn launch(
-    platform: &Platform,
-    name: &str,
-    arguments: &[String],
-    environment: &[(String, String)],
-    failpoint: Option<String>,
-) -> anyhow::Result<Process> {
-    let mut environment = environment.to_vec();
-    environment.extend(failpoint.map(|failpoint| ("TASKER_FAILPOINT".to_owned(), failpoint)));
-    platform.launch(name, arguments, &environment)
 }

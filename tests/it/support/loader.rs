@@ -18,6 +18,11 @@ use super::platform::PATIENCE;
 /// Submissions on their way at once at most.
 const IN_FLIGHT: usize = 64;
 
+/// What the identifiers of the loader begin with that posted these.
+pub fn prefix_of(taken: &BTreeMap<String, Taken>) -> &str {
+    taken.keys().next().and_then(|identifier| identifier.split_once('-')).map_or("", |(prefix, _)| prefix)
+}
+
 /// A task that was answered with 201, or with 200 after an answer was lost.
 #[derive(Debug, Clone)]
 pub struct Taken {

@@ -1,5 +1,6 @@
 //! What several integration tests need.
 
+pub mod clock;
 pub mod fleet;
 pub mod loader;
 pub mod management;
@@ -7,3 +8,4 @@ pub mod oracle;
 pub mod platform;
 pub mod proxy;
 pub mod queues;
+pub mod tap;

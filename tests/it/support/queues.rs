@@ -29,9 +29,10 @@ impl Queues {
         Ok(declared.with_context(|| format!("looking at {queue}"))?.message_count())
     }
 
-    /// A queue of our own that gets a copy of whatever comes to these exchanges.
+    /// A queue of our own that gets a copy of whatever comes to these exchanges, for as long as we are connected.
     pub async fn tap(&self, name: &str, exchanges: &[(&str, &str)]) -> anyhow::Result<()> {
-        self.channel.queue_declare(name.into(), QueueDeclareOptions::default(), FieldTable::default()).await?;
+        let ours = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+        self.channel.queue_declare(name.into(), ours, FieldTable::default()).await?;
         for (exchange, key) in exchanges {
             let options = QueueBindOptions::default();
             self.channel.queue_bind(name.into(), (*exchange).into(), (*key).into(), options, FieldTable::default()).await?;

@@ -1,0 +1,83 @@
+//! Breaks a platform at random for as long as one likes: `cargo xtask soak`.
+//!
+//! Two API processes and four endpoints on private servers, load all the time. In each round one fault, a few times; then a quiet
+//! moment, and the oracle judges the round. At the end it judges the whole ledger and looks for what is left anywhere.
+
+mod nemesis;
+#[path = "../it/support/mod.rs"]
+#[expect(dead_code, reason = "what the integration tests need besides")]
+mod support;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+use nemesis::Nemesis;
+use support::fleet::Fleet;
+use support::loader::Loader;
+use support::oracle;
+use support::platform::Platform;
+
+/// Submissions a second.
+const LOAD: u32 = 20;
+/// After the last fault of a round.
+const QUIET: Duration = Duration::from_secs(3);
+
+struct Options {
+    minutes: u64,
+    seed: u64,
+}
+
+impl Options {
+    fn read() -> anyhow::Result<Self> {
+        let mut options = Self { minutes: 10, seed: fastrand::u64(..1_000_000) };
+        let mut arguments = std::env::args().skip(1);
+        while let Some(name) = arguments.next() {
+            let value = arguments.next().and_then(|value| value.parse().ok());
+            match (name.as_str(), value) {
+                ("--minutes", Some(value)) => options.minutes = value,
+                ("--seed", Some(value)) => options.seed = value,
+                _ => bail!("cargo xtask soak [--minutes N] [--seed S]"),
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    let Options { minutes, seed } = Options::read()?;
+    println!("seed {seed}, {minutes} minutes");
+    run(minutes, seed).with_context(|| format!("seed {seed}"))
+}
+
+fn run(minutes: u64, seed: u64) -> anyhow::Result<()> {
+    let end = Instant::now() + Duration::from_secs(minutes * 60);
+    let mut fleet = Fleet::new(Platform::idle_private()?)?;
+    let mut nemesis = Nemesis::of(&mut fleet, seed)?;
+    let (mut taken, mut asks, mut round) = (BTreeMap::new(), 0, 0);
+    while Instant::now() < end {
+        round += 1;
+        let loader = Loader::start(&fleet, LOAD);
+        fleet.pass(Duration::from_secs(1))?;
+        let before = fleet.asks();
+        let what = nemesis.strike(&mut fleet)?;
+        fleet.pass(QUIET)?;
+        let new = loader.finish(&mut fleet).with_context(|| what.clone())?;
+        let verdict = oracle::judge_one(&mut fleet, &new).with_context(|| what.clone())?;
+        // A process that was killed began to count anew: this is the least it can have been.
+        asks += fleet.asks().saturating_sub(before);
+        println!(
+            "round {round}: {what}: {} tasks, {} responses, {} attempts interrupted",
+            verdict.tasks, verdict.responses, verdict.interrupted
+        );
+        taken.extend(new);
+    }
+    let verdict = oracle::judge(&mut fleet, &taken)?;
+    let mut kills: BTreeMap<&str, u32> = nemesis.kills().clone();
+    for (name, count) in fleet.kills() {
+        *kills.entry(if name.starts_with("api") { "API processes" } else { "endpoints" }).or_default() += count;
+    }
+    println!("{verdict}; at least {asks} asked for again; killed: {kills:?}");
+    oracle::nothing_is_left(&mut fleet)
+}

@@ -1,0 +1,179 @@
+//! What breaks things: one fault at a time, chosen at random.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::support::clock::Shift;
+use crate::support::fleet::{API_FAILPOINTS, ENDPOINT_FAILPOINTS, Fleet};
+use crate::support::proxy::Proxy;
+use crate::support::tap::Tap;
+
+const APIS: [&str; 2] = ["api1", "api2"];
+const ENDPOINTS: [&str; 4] = ["console1", "console2", "console3", "console4"];
+
+/// Everything that can be broken, and what was.
+pub struct Nemesis {
+    random: fastrand::Rng,
+    links: Vec<(&'static str, Proxy)>,
+    clock: Shift,
+    kills: BTreeMap<&'static str, u32>,
+    /// Faults that have not come since each of them came.
+    left: Vec<Fault>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    KillApi,
+    KillEndpoint,
+    KillBetweenSteps,
+    KillBroker,
+    KillDatabase,
+    FreezeBroker,
+    FreezeDatabase,
+    Cut,
+    Refuse,
+    BlackHole,
+    Slow,
+    Repeat,
+    Clock,
+}
+
+impl Fault {
+    const ALL: [Self; 13] = [
+        Self::KillApi,
+        Self::KillEndpoint,
+        Self::KillBetweenSteps,
+        Self::KillBroker,
+        Self::KillDatabase,
+        Self::FreezeBroker,
+        Self::FreezeDatabase,
+        Self::Cut,
+        Self::Refuse,
+        Self::BlackHole,
+        Self::Slow,
+        Self::Repeat,
+        Self::Clock,
+    ];
+}
+
+impl Nemesis {
+    /// Starts the processes of a fleet so that all of them can be broken.
+    pub fn of(fleet: &mut Fleet, seed: u64) -> anyhow::Result<Self> {
+        let mut database = reqwest::Url::parse(&fleet.platform.database())?;
+        let to_database = fleet.platform.proxy_to(database.as_str())?;
+        database.set_port(Some(to_database.address().port())).expect("a database is at a port");
+        let [api_to_broker, endpoint_to_broker] =
+            [fleet.platform.proxy_to(&fleet.platform.amqp())?, fleet.platform.proxy_to(&fleet.platform.amqp())?];
+        let broker = |link: &Proxy| ("TASKER_MANAGER__MESSAGE_QUEUE__PORT", link.address().port().to_string());
+        let clock = Shift::new(&fleet.platform, "clock")?;
+        let mut environment = vec![broker(&api_to_broker), ("TASKER_MANAGER__DB__URI", database.to_string())];
+        environment.extend(clock.environment.iter().cloned());
+        fleet.start_api(APIS[0], &environment)?;
+        fleet.start_api(APIS[1], &[])?;
+        let mut environment = vec![broker(&endpoint_to_broker)];
+        environment.extend(clock.environment.iter().cloned());
+        fleet.start_endpoint(ENDPOINTS[0], &environment)?;
+        for name in &ENDPOINTS[1..] {
+            fleet.start_endpoint(name, &[])?;
+        }
+        fleet.ready()?;
+        let links = vec![("API and broker", api_to_broker), ("endpoint and broker", endpoint_to_broker), ("API and database", to_database)];
+        Ok(Self { random: fastrand::Rng::with_seed(seed), links, clock, kills: BTreeMap::new(), left: Vec::new() })
+    }
+
+    /// How often the servers were killed.
+    pub fn kills(&self) -> &BTreeMap<&'static str, u32> {
+        &self.kills
+    }
+
+    /// Does one kind of harm, a few times, and mends it. Says what it was.
+    pub fn strike(&mut self, fleet: &mut Fleet) -> anyhow::Result<String> {
+        // In any order, but each as often as the others.
+        if self.left.is_empty() {
+            self.left = Fault::ALL.to_vec();
+            self.random.shuffle(&mut self.left);
+        }
+        let fault = self.left.pop().unwrap_or(Fault::KillApi);
+        let (times, link) = (self.random.usize(1..4), self.random.usize(..self.links.len()));
+        let mut what = format!("{fault:?} x {times}");
+        if matches!(fault, Fault::Cut | Fault::Refuse | Fault::BlackHole | Fault::Slow) {
+            what += &format!(" between {}", self.links[link].0);
+        }
+        for _ in 0..times {
+            self.harm(fault, link, fleet)?;
+            fleet.pass(Duration::from_millis(self.random.u64(500..2000)))?;
+        }
+        Ok(what)
+    }
+
+    fn harm(&mut self, fault: Fault, link: usize, fleet: &mut Fleet) -> anyhow::Result<()> {
+        let lasts = Duration::from_millis(self.random.u64(500..5000));
+        let proxy = &self.links[link].1;
+        match fault {
+            Fault::KillApi => fleet.kill(APIS[self.random.usize(..APIS.len())])?,
+            Fault::KillEndpoint => fleet.kill(ENDPOINTS[self.random.usize(..ENDPOINTS.len())])?,
+            Fault::KillBetweenSteps => self.kill_between_steps(fleet)?,
+            Fault::KillBroker => {
+                *self.kills.entry("RabbitMQ").or_default() += 1;
+                fleet.platform.servers().0.kill()?;
+                fleet.pass(lasts)?;
+                fleet.platform.servers().0.restart()?;
+            }
+            Fault::KillDatabase => {
+                *self.kills.entry("MariaDB").or_default() += 1;
+                fleet.platform.servers().1.kill()?;
+                fleet.pass(lasts)?;
+                fleet.platform.servers().1.restart()?;
+            }
+            Fault::FreezeBroker => {
+                fleet.platform.servers().0.pause()?;
+                fleet.pass(lasts)?;
+                fleet.platform.servers().0.resume()?;
+            }
+            Fault::FreezeDatabase => {
+                fleet.platform.servers().1.pause()?;
+                fleet.pass(lasts)?;
+                fleet.platform.servers().1.resume()?;
+            }
+            Fault::Cut => proxy.cut(),
+            Fault::Refuse => {
+                proxy.refuse();
+                fleet.pass(lasts)?;
+                proxy.pass();
+            }
+            Fault::BlackHole => {
+                proxy.black_hole();
+                fleet.pass(lasts)?;
+                proxy.cut();
+                proxy.pass();
+            }
+            Fault::Slow => {
+                proxy.slow(Duration::from_millis(self.random.u64(10..200)), self.random.u32(5_000..50_000));
+                fleet.pass(lasts)?;
+                proxy.pass();
+            }
+            Fault::Repeat => {
+                let mut tap = fleet.platform.block_on(Tap::of(fleet, self.random.u64(..)))?;
+                fleet.pass(lasts)?;
+                fleet.platform.block_on(tap.repeat(3))?;
+            }
+            Fault::Clock => {
+                // Under running processes only, see `faults/clocks.rs`.
+                self.clock.set(self.random.i64(-1_000_000_000..1_000_000_000))?;
+                fleet.pass(lasts)?;
+                self.clock.set(0)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn kill_between_steps(&mut self, fleet: &mut Fleet) -> anyhow::Result<()> {
+        let (names, points) = match self.random.bool() {
+            true => (&APIS[..], &API_FAILPOINTS[..]),
+            false => (&ENDPOINTS[..], &ENDPOINT_FAILPOINTS[..]),
+        };
+        let (name, point) = (names[self.random.usize(..names.len())], points[self.random.usize(..points.len())]);
+        fleet.arm(name, [format!("{point}:kill:{}", self.random.u32(1..10))])?;
+        fleet.until_lives_are_spent()
+    }
+}
