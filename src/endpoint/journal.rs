@@ -30,6 +30,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
+use uuid::Uuid;
 
 use crate::backoff::Backoff;
 use crate::domain::{TaskId, TaskType};
@@ -124,11 +125,16 @@ enum Wish {
     Take,
     /// On disk.
     Keep,
+    /// On disk; nobody waits for it.
+    Probe,
     /// In the file, safe from the end of this process; on disk soon.
     Note,
     /// The end.
     Close,
 }
+
+/// What is written to see whether the disk takes anything again: says nothing about nobody.
+const PROBE: Record = Record::Reported { id: TaskId(Uuid::nil()) };
 
 struct Order {
     records: Vec<Record>,
@@ -169,7 +175,17 @@ impl Journal {
         }
         let (orders, queue) = mpsc::channel(ORDERS);
         let (say, health) = watch::channel(Health::Room);
-        let writer = Writer { segments, options, index: index.clone(), health: say, sync: Arc::default(), looked: None, full: false };
+        let writer = Writer {
+            segments,
+            options,
+            index: index.clone(),
+            health: say,
+            sync: Arc::default(),
+            looked: None,
+            full: false,
+            orders: orders.downgrade(),
+            probing: false,
+        };
         thread::Builder::new().name("journal".into()).spawn(move || writer.run(queue, lock)).map_err(&failed)?;
         Ok((Self { dir: dir.into(), index, orders, health }, damages))
     }
@@ -322,6 +338,10 @@ struct Writer {
     looked: Option<Instant>,
     /// Whether a task was refused.
     full: bool,
+    /// Our own door, for probes.
+    orders: mpsc::WeakSender<Order>,
+    /// Whether a probe is on its way.
+    probing: bool,
 }
 
 impl Writer {
@@ -361,6 +381,9 @@ impl Writer {
             0 => {}
             number => self.segments.abandon(number),
         }
+        if orders.iter().any(|order| order.wish == Wish::Probe) {
+            self.probing = false;
+        }
         let mut bytes = self.segments.bytes();
         let limit = self.options.taking_limit();
         let refused = orders.extract_if(.., |order| {
@@ -378,7 +401,8 @@ impl Writer {
             for order in orders {
                 let _ = order.done.send(Ok(()));
             }
-            return true;
+            // Nothing was asked of the disk: if it takes nothing, that is still so.
+            return !matches!(*self.health.borrow(), Health::Failing { .. });
         }
         // That an attempt has begun is not waited for, but it is not left lying either: a handler may bring the machine down.
         let sync_anyway = records.iter().any(|record| matches!(record, Record::Started { .. }));
@@ -432,11 +456,26 @@ impl Writer {
         locked(&self.index).unreported()
     }
 
-    fn fail(&self, error: &io::Error) {
+    fn fail(&mut self, error: &io::Error) {
         self.say(Health::Failing { reason: error.to_string() });
     }
 
-    fn say(&self, health: Health) {
+    /// An endpoint with nothing to do must not say for ever that its disk is full: nobody else would look again.
+    fn probe_later(&mut self) {
+        let orders = self.orders.clone();
+        let probe = move || {
+            thread::sleep(RETRY.max);
+            if let Some(orders) = orders.upgrade() {
+                let _ = orders.blocking_send(Order { records: vec![PROBE], wish: Wish::Probe, done: oneshot::channel().0 });
+            }
+        };
+        self.probing = thread::Builder::new().name("journal-probe".into()).spawn(probe).is_ok();
+    }
+
+    fn say(&mut self, health: Health) {
+        if matches!(health, Health::Failing { .. }) && !self.probing {
+            self.probe_later();
+        }
         self.health.send_if_modified(|current| {
             let changed = *current != health;
             if changed {

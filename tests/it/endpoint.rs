@@ -15,22 +15,22 @@ use crate::api_side::{ApiSide, PATIENCE, policy, soon, task_type, until};
 
 /// A handler that says when it starts and ends when it is told to.
 #[derive(Clone)]
-struct Gate {
+pub struct Gate {
     started: mpsc::UnboundedSender<(TaskId, u32)>,
-    open: Arc<Semaphore>,
+    pub open: Arc<Semaphore>,
 }
 
 impl Gate {
-    fn new() -> (Self, mpsc::UnboundedReceiver<(TaskId, u32)>) {
+    pub fn new() -> (Self, mpsc::UnboundedReceiver<(TaskId, u32)>) {
         let (started, starts) = mpsc::unbounded_channel();
         (Self { started, open: Arc::new(Semaphore::new(0)) }, starts)
     }
 
-    fn registry(&self) -> Registry {
+    pub fn registry(&self) -> Registry {
         Registry::new().with(task_type("gate"), self.clone())
     }
 
-    fn let_through(&self, count: usize) {
+    pub fn let_through(&self, count: usize) {
         self.open.add_permits(count);
     }
 }

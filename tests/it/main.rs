@@ -17,6 +17,7 @@ mod dependencies;
 mod endpoint;
 mod executables;
 mod faults;
+mod full_disk;
 mod journeys;
 mod layering;
 mod loops;

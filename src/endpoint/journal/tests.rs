@@ -154,6 +154,26 @@ async fn what_is_too_old_is_forgotten() {
 }
 
 #[tokio::test]
+async fn a_disk_that_is_well_again_is_noticed_with_nothing_to_write() {
+    let dir = TempDir::new().expect("a directory");
+    let (here, away) = (dir.path().join("here"), dir.path().join("away"));
+    let journal = open(&here, SMALL);
+    journal.take(vec![task(TaskId::new(), 300)]).await.expect("taken");
+    fs::rename(&here, &away).expect("renamed");
+    let id = TaskId::new();
+    let error = journal.note(vec![outcome(id, 10)]).await.expect_err("there is nowhere to write to");
+    assert!(matches!(error, JournalError::Write(_)), "{error}");
+    let mut health = journal.health();
+    health.wait_for(|health| matches!(health, Health::Failing { .. })).await.expect("the journal lives");
+    // Nothing was asked of the disk, so nothing is known to be better.
+    journal.keep(vec![]).await.expect("nothing is kept");
+    assert!(matches!(*health.borrow(), Health::Failing { .. }));
+    fs::rename(&away, &here).expect("renamed");
+    health.wait_for(|health| *health == Health::Room).await.expect("the journal lives");
+    assert_eq!(journal.state(id), None);
+}
+
+#[tokio::test]
 async fn many_at_once_share_the_disk() {
     let dir = TempDir::new().expect("a directory");
     let journal = open(dir.path(), LARGE);
