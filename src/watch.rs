@@ -20,18 +20,13 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Starts to wait: from now on [`Self::ended`] is not missed. Look at the task after this, not before.
+    /// Starts to wait: from now on [`Self::moved`] is not missed. Look at the task after this, not before.
     pub fn subscribe(&self, id: TaskId) -> Waiter {
         let ended = match self.lock().entry(id) {
             Entry::Occupied(entry) => entry.get().subscribe(),
             Entry::Vacant(entry) => entry.insert(watch::channel(()).0).subscribe(),
         };
         Waiter { id, ended: Some(ended), watch: self.clone() }
-    }
-
-    /// Wakes all who wait for this task.
-    pub fn ended(&self, id: TaskId) {
-        self.lock().remove(&id);
     }
 
     /// Wakes all who wait for one of these tasks that is final now.
@@ -99,7 +94,7 @@ mod tests {
         let (id, other) = (TaskId::new(), TaskId::new());
         let (mut one, mut two, mut third) = (watch.subscribe(id), watch.subscribe(id), watch.subscribe(other));
         assert!(one.ended().now_or_never().is_none());
-        watch.ended(id);
+        watch.moved(&[(id, TaskStatus::Done)]);
         one.ended().await;
         two.ended().await;
         assert!(third.ended().now_or_never().is_none());
@@ -132,11 +127,11 @@ mod tests {
         let watch = Watch::default();
         let id = TaskId::new();
         let old = watch.subscribe(id);
-        watch.ended(id);
+        watch.moved(&[(id, TaskStatus::Done)]);
         let mut new = watch.subscribe(id);
         drop(old);
         assert_eq!(watch.len(), 1);
-        watch.ended(id);
+        watch.moved(&[(id, TaskStatus::Done)]);
         assert!(new.ended().now_or_never().is_some());
     }
 }

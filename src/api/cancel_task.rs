@@ -49,8 +49,10 @@ pub async fn cancel_task(api: web::Data<Api>, request: HttpRequest) -> Answer {
 /// The ledger first: it decides who has to be told.
 async fn cancel(state: &ApiState, task: &Task, now: Timestamp) -> Result<Option<CancelOutcome>, StoreError> {
     let outcome = state.store.cancel(task.id, now, state.config.tasks.retention).await?;
-    if let Some(CancelOutcome { changed: true, .. }) = outcome {
-        state.watch.ended(task.id);
+    if let Some(CancelOutcome { changed: true, task, .. }) = &outcome {
+        let moved = [(task.id, task.status)];
+        state.metrics.count_moves(&moved);
+        state.watch.moved(&moved);
     }
     if let Some(CancelOutcome { to_stop, refused: false, .. }) = &outcome
         && !to_stop.is_empty()

@@ -14,6 +14,7 @@ async fn a_cancelled_task_stays_so() {
     let again = rig.delete(&format!("/worker/{id}")).await;
     assert_eq!((again.status, again.json()), (200, answer.json()), "a repeat answers the same");
     assert_eq!(rig.get("/worker/t").await.json()["task"]["status"], "CANCELED");
+    assert!(rig.get("/metrics").await.text.contains("tasker_task_moves_total{status=\"CANCELED\"} 1\n"), "it counts once");
     rig.stop().await;
 }
 

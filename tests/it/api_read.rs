@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tasker::domain::{AttemptError, PresenceState, ReportEvent, TaskId};
+use tasker::domain::{AttemptError, PresenceState, ReportEvent, TaskId, TaskStatus};
 use tokio::time::Instant;
 
 use crate::api_rig::{PATIENCE, Rig, finished};
@@ -69,7 +69,7 @@ async fn a_wait_ends_with_the_task() {
             tokio::task::yield_now().await;
         }
         rig.report(id, "console1", finished(0, "")).await;
-        rig.state.watch.ended(id);
+        rig.state.watch.moved(&[(id, TaskStatus::Done)]);
     });
     assert_eq!(answer.json()["task"]["status"], "DONE");
     assert_eq!(answer.json()["taskResponseList"][0]["status"], "FINISHED", "the responses are those of the end");
@@ -119,7 +119,7 @@ async fn a_thousand_may_wait() {
             tokio::task::yield_now().await;
         }
         rig.report(id, "console1", finished(0, "")).await;
-        rig.state.watch.ended(id);
+        rig.state.watch.moved(&[(id, TaskStatus::Done)]);
     });
     assert!(answers.iter().all(|answer| answer.json()["task"]["status"] == "DONE"));
     rig.stop().await;

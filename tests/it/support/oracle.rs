@@ -84,6 +84,9 @@ fn judge_those(fleet: &mut Fleet, taken: &BTreeMap<String, Taken>, prefix: &str)
         wrong.extend(marks.left.keys().map(unknown));
     }
     ensure!(wrong.is_empty(), "{} violations, the first of them:\n{}", wrong.len(), wrong[..wrong.len().min(10)].join("\n"));
+    // What the platform says of itself must be the same.
+    let url = fleet.urls().into_iter().next().context("there is no API process")?;
+    fleet.platform.tasker(&["verify", "--ended", "--api", &url])?;
     Ok(verdict)
 }
 
