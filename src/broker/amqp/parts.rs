@@ -34,6 +34,8 @@ pub(super) struct Part {
     pub(super) routing_key: ShortString,
     pub(super) properties: BasicProperties,
     pub(super) body: Bytes,
+    /// Whether it is lost if no queue takes it. Of a task every queue may be gone: the ledger asks again.
+    pub(super) mandatory: bool,
 }
 
 /// The type whose exchanges a message needs.
@@ -47,7 +49,8 @@ pub(super) fn needed_type(message: &Message) -> Option<&TaskType> {
 /// Splits a message into publishes; none if it names nobody.
 pub(super) fn parts(names: &Names, message: &Message, frame_max: usize) -> Result<Vec<Part>, LinkError> {
     let properties = properties(message);
-    let part = |exchange, routing_key, properties| Part { exchange, routing_key, properties, body: message.body.clone() };
+    let mandatory = matches!(message.to, Address::Responses | Address::Dead { .. });
+    let part = |exchange, routing_key, properties| Part { exchange, routing_key, properties, body: message.body.clone(), mandatory };
     let one = |exchange| Ok(vec![part(exchange, ShortString::default(), properties.clone())]);
     let many = |exchange: ShortString, keys: Vec<String>, header: &'static str, most: usize| {
         let budget = HEADER_BYTES.min(frame_max / 2);

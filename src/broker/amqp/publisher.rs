@@ -275,6 +275,11 @@ impl Flight {
 
     fn settle(&mut self, Confirmed { place, answer }: Confirmed) -> Result<(), LinkError> {
         let confirmation = answer.map_err(|source| LinkError::Amqp { what: "publishing", source })?;
+        if let Confirmation::Ack(Some(_)) = confirmation {
+            // The library may hand the returned message to the confirm of another one. So this channel's word is worth nothing: all
+            // that is not confirmed yet is published again, and whoever comes back is asked for what got lost just before.
+            return Err(LinkError::Ended("the queue is missing, or its node is away"));
+        }
         let Some(pending) = self.jobs.get_mut(&place.job) else { return Ok(()) };
         let progress = &mut pending.messages[place.message];
         progress.unconfirmed -= 1;
@@ -325,8 +330,8 @@ impl Flight {
 }
 
 async fn publish(channel: Channel, place: Place, part: Part) -> Confirmed {
-    let Part { exchange, routing_key, properties, body } = part;
-    let options = BasicPublishOptions::default();
+    let Part { exchange, routing_key, properties, body, mandatory } = part;
+    let options = BasicPublishOptions { mandatory, ..BasicPublishOptions::default() };
     let answer = match channel.basic_publish(exchange, routing_key, options, &body, properties).await {
         Ok(confirm) => confirm.await,
         Err(error) => Err(error),
