@@ -324,7 +324,117 @@ mod tests {
         }
     }
 
+    fn uuids() -> impl Strategy<Value = Uuid> {
+        any::<u128>().prop_map(Uuid::from_u128)
+    }
+
+    fn names() -> impl Strategy<Value = (TaskType, EndpointName, Identifier)> {
+        // Prefixed, so that no reserved name comes out.
+        ("t[A-Za-z0-9_-]{0,63}", "[A-Za-z0-9._-]{1,128}", "[^\\p{Cc}]{1,191}")
+            .prop_filter_map("a reserved name", |(a, b, c)| Some((a.parse().ok()?, b.parse().ok()?, c.parse().ok()?)))
+    }
+
+    /// Any JSON text, with spaces and escapes as they come.
+    fn payloads() -> impl Strategy<Value = Json> {
+        let leaf = prop_oneof![
+            Just("null".to_owned()),
+            Just(" true".to_owned()),
+            "-?(0|[1-9][0-9]{0,30})(\\.[0-9]{1,5})?([eE][+-]?[0-9]{1,2})?",
+            any::<String>().prop_map(|text| serde_json::Value::from(text).to_string()),
+            Just(r#""\u00e9\ud83d\ude00""#.to_owned()),
+        ];
+        let json = leaf.prop_recursive(4, 32, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(|items| format!("[ {}]", items.join(" ,"))),
+                proptest::collection::vec((any::<String>(), inner), 0..4).prop_map(|members| {
+                    let members: Vec<_> =
+                        members.into_iter().map(|(key, value)| format!("{}:{value}", serde_json::Value::from(key))).collect();
+                    format!("{{{}}}", members.join(","))
+                }),
+            ]
+        });
+        json.prop_map(|text| serde_json::from_str(&text).expect("JSON"))
+    }
+
+    fn spans() -> impl Strategy<Value = Duration> {
+        any::<u64>().prop_map(Duration::from_millis)
+    }
+
+    fn commands() -> impl Strategy<Value = Command> {
+        let task = (uuids(), names(), payloads(), spans(), any::<bool>()).prop_map(
+            |(id, (task_type, _, identifier), payload, expires_in, received)| {
+                Command::Task(TaskMessage { id: TaskId(id), task_type, identifier, payload, expires_in, received })
+            },
+        );
+        prop_oneof![
+            task,
+            uuids().prop_map(|id| Command::Cancel { task_id: TaskId(id) }),
+            (uuids(), spans()).prop_map(|(session, presence_interval)| Command::Welcome { session, presence_interval }),
+        ]
+    }
+
+    fn events() -> impl Strategy<Value = ReportEvent> {
+        let attempts = proptest::collection::vec(
+            (any::<u32>(), any::<i32>(), any::<String>()).prop_map(|(attempt, errnr, errmsg)| AttemptError { attempt, errnr, errmsg }),
+            0..4,
+        );
+        use proptest::option::of;
+        let finished = (any::<i32>(), any::<String>(), of(payloads()), any::<u32>(), attempts, of(any::<String>()), of(uuids()));
+        prop_oneof![
+            Just(ReportEvent::Received),
+            Just(ReportEvent::Canceled),
+            (0u8..=100).prop_map(|percent| ReportEvent::Progress { percent }),
+            finished.prop_map(|(errnr, errmsg, payload, attempt, attempts, log, run)| ReportEvent::Finished {
+                errnr,
+                errmsg,
+                payload,
+                attempt,
+                attempts,
+                log,
+                run
+            }),
+        ]
+    }
+
+    fn presences() -> impl Strategy<Value = Presence> {
+        let state = prop_oneof![Just(PresenceState::Joined), Just(PresenceState::Alive), Just(PresenceState::Leaving)];
+        let types = proptest::collection::vec(names(), 0..5);
+        let texts = (any::<String>(), proptest::option::of(any::<String>()));
+        ([uuids(), uuids(), uuids()], names(), types, state, spans(), texts).prop_map(
+            |([instance, home, session], (_, endpoint, _), types, state, interval, (version, trouble))| Presence {
+                endpoint,
+                instance,
+                home,
+                session,
+                task_types: types.into_iter().map(|(task_type, ..)| task_type).collect(),
+                state,
+                interval,
+                version,
+                trouble,
+            },
+        )
+    }
+
     proptest! {
+        // A payload has no equality of its own: what is printed of both sides shows every byte.
+        #[test]
+        fn every_command_comes_back(command in commands()) {
+            let read = decode_command(&encode_command(&command))?;
+            prop_assert_eq!(format!("{read:?}"), format!("{command:?}"));
+        }
+
+        #[test]
+        fn every_report_comes_back(event in events(), id in uuids(), home in uuids(), (task_type, endpoint, _) in names()) {
+            let report = Report { task_id: TaskId(id), task_type, endpoint, home, event };
+            let read = decode_report(&encode_report(&report))?;
+            prop_assert_eq!(format!("{read:?}"), format!("{report:?}"));
+        }
+
+        #[test]
+        fn every_presence_comes_back(presence in presences()) {
+            prop_assert_eq!(decode_presence(&encode_presence(&presence))?, presence);
+        }
+
         #[test]
         fn rubbish_never_panics(body in proptest::collection::vec(any::<u8>(), 0..256)) {
             let _ = (decode_command(&body), decode_report(&body), decode_presence(&body));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
 
 use super::*;
 
@@ -308,8 +309,80 @@ fn configurations_never_show_secrets() {
     assert!(!format!("{loaded:?}").contains("hunter2"));
 }
 
+/// A text as YAML reads it whatever it is.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// Texts that mean something else without quotes, and any others.
+fn texts() -> impl Strategy<Value = String> {
+    const TRICKY: &[&str] = &[
+        "no", "Null", "~", "0123", "1e5", "0x1d", "1_000", ".inf", "1s", "12:30", "- a", "a: b", "a #b", "{", "[]", "&a", "*a", "!a", "%a",
+        "---",
+    ];
+    prop_oneof![proptest::sample::select(TRICKY).prop_map(str::to_owned), "[a-zA-Z0-9/._-]{1,12}", "[^\\p{Cc}=]{1,12}"]
+}
+
+/// Spans of time of all sizes, as they are written.
+fn written_spans(most: Duration) -> impl Strategy<Value = String> {
+    let most = u64::try_from(most.as_micros()).unwrap_or(u64::MAX);
+    prop_oneof![1..=most, (0..=most / 1_000_000).prop_map(|whole| whole * 1_000_000)]
+        .prop_map(|micros| span::format(Duration::from_micros(micros)))
+}
+
+/// The texts of valid configurations that say much.
+fn configurations() -> impl Strategy<Value = String> {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let policy = ("t[a-zA-Z0-9_-]{0,10}", 1u32..=100, written_spans(HOUR), written_spans(HOUR), 1u32..=64, any::<bool>()).prop_map(
+        |(name, attempts, first, time_limit, concurrency, persistent)| {
+            format!(
+                "  - {{name: {}, attempts: {attempts}, backoff: {{first: {first}, max: 1h}}, time_limit: {time_limit}, \
+                 concurrency: {concurrency}, persistent: {persistent}}}\n",
+                quoted(&name)
+            )
+        },
+    );
+    let api = (1u16.., written_spans(HOUR), 1u32..=8)
+        .prop_map(|(port, stop, size)| format!("{{port: {port}, stop_timeout: {stop}, body_limit: {size}MiB}}"));
+    let queue = ("[a-zA-Z0-9:.-]{1,12}", texts(), texts(), any::<String>(), any::<bool>()).prop_map(
+        |(host, username, virtual_host, queue, tls)| {
+            let [host, username, virtual_host, queue] = [host, username, virtual_host, queue].map(|text| quoted(&text));
+            format!(
+                "{{host: {host}, username: {username}, password: p, virtual_host: {virtual_host}, exchange: x, queue: {queue}, tls: {tls}}}"
+            )
+        },
+    );
+    let endpoint = (texts(), texts(), proptest::collection::vec(texts(), 0..3), 1u64..1000).prop_map(|(data, handlers, pass, size)| {
+        let pass = pass.iter().map(|text| quoted(text)).collect::<Vec<_>>().join(", ");
+        format!("{{data_dir: {}, handlers_dir: {}, pass_env: [{pass}], journal_limit: {size}MiB}}", quoted(&data), quoted(&handlers))
+    });
+    (proptest::collection::vec(policy, 1..4), api, queue, endpoint).prop_map(|(policies, api, queue, endpoint)| {
+        format!("task_types:\n{}api: {api}\nmanager:\n  message_queue: {queue}\nendpoint: {endpoint}\n", policies.concat())
+    })
+}
+
+#[test]
+fn most_of_the_configurations_made_for_the_next_test_are_valid() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut made = || configurations().new_tree(&mut runner).expect("a configuration").current();
+    let valid = (0..100).filter(|_| loaded(&made(), &Environment::default()).is_ok()).count();
+    assert!(valid > 30, "{valid} of 100");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn what_is_shown_reads_back_as_the_same(text in configurations()) {
+        if let Ok(first) = loaded(&text, &Environment::default()) {
+            let shown = show::yaml(&first.entries, false);
+            let again = loaded(&shown, &Environment::default());
+            let again = again.map_err(|error| TestCaseError::fail(format!("{error}\n{shown}")))?;
+            // Passwords are not shown, neither here nor there.
+            prop_assert_eq!(format!("{:?}", again.config), format!("{:?}", first.config), "{}", shown);
+            prop_assert_eq!(show::yaml(&again.entries, false), shown);
+        }
+    }
 
     #[test]
     fn takes_any_text(text in "\\PC{0,200}") {
