@@ -243,25 +243,31 @@ async fn a_large_task_is_no_trouble_for_one_that_does_not_read_it() {
 
 #[tokio::test]
 async fn what_a_killed_endpoint_left_running_is_ended_by_the_next() {
-    let mut api = ApiSide::new().await;
-    let pid = api.dir.path().join("pid");
-    install(&api, "run", &format!("#!/bin/sh\necho $$ >> {}\nsleep 1000\n", pid.display()));
-    // What a killed process leaves behind: the group itself, and the note about it.
-    let task = tasker::domain::TaskId::new();
-    let mut orphan = tokio::process::Command::new(api.handlers_dir().join("run"));
-    let mut orphan = orphan.env("TASKER_TASK_ID", task.to_string()).process_group(0).spawn().expect("starts");
-    let mut other = tokio::process::Command::new("sleep").arg("1000").process_group(0).kill_on_drop(true).spawn().expect("starts");
-    let notes = api.dir.path().join("data/console1/echo+run/running");
-    fs::create_dir_all(&notes).expect("a directory");
-    for child in [&orphan, &other] {
-        fs::write(notes.join(child.id().expect("it lives").to_string()), task.to_string()).expect("writes");
+    // With the same types, and with others in another directory.
+    for types in ["echo+run", "backup+run"] {
+        let mut api = ApiSide::new().await;
+        let pid = api.dir.path().join("pid");
+        install(&api, "run", &format!("#!/bin/sh\necho $$ >> {}\nsleep 1000\n", pid.display()));
+        // What a killed process leaves behind: the group itself, and the note about it.
+        let task = tasker::domain::TaskId::new();
+        let mut orphan = tokio::process::Command::new(api.handlers_dir().join("run"));
+        let mut orphan = orphan.env("TASKER_TASK_ID", task.to_string()).process_group(0).spawn().expect("starts");
+        let mut other = tokio::process::Command::new("sleep").arg("1000").process_group(0).kill_on_drop(true).spawn().expect("starts");
+        let dir = api.dir.path().join("data/console1").join(types);
+        let notes = dir.join("running");
+        fs::create_dir_all(&notes).expect("a directory");
+        fs::write(dir.join("lock"), "").expect("written");
+        for child in [&orphan, &other] {
+            fs::write(notes.join(child.id().expect("it lives").to_string()), task.to_string()).expect("writes");
+        }
+        until("the start", || lines(&pid).len() == 1).await;
+        let endpoint = started(&mut api, LONG).await;
+        crate::api_side::soon("its end", orphan.wait()).await.expect("ended");
+        assert!(other.try_wait().expect("waits").is_none(), "the number may have gone to somebody else");
+        assert_eq!(fs::read_dir(&notes).map_or(0, Iterator::count), 0);
+        assert!(dir.exists() == (types == "echo+run"), "an empty directory of other types goes");
+        endpoint.stopped().await;
     }
-    until("the start", || lines(&pid).len() == 1).await;
-    let endpoint = started(&mut api, LONG).await;
-    crate::api_side::soon("its end", orphan.wait()).await.expect("ended");
-    assert!(other.try_wait().expect("waits").is_none(), "the number may have gone to somebody else");
-    assert_eq!(fs::read_dir(&notes).expect("a directory").count(), 0);
-    endpoint.stopped().await;
 }
 
 #[tokio::test]
