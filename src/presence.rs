@@ -6,9 +6,11 @@
 //! not asked of it: that memory may be alive elsewhere, so the response fails as lost.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::StreamExt;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +36,8 @@ const WELCOMES: usize = 8;
 const MESSAGES_PER_SECOND: u64 = 100;
 /// The longest interval asked of endpoints.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(60);
+/// Presence messages in one batch from which on more of them wait, and are older than they look.
+const BEHIND: usize = 250;
 /// How often overdue subscriptions are looked for.
 const MISS_EVERY: Duration = Duration::from_secs(1);
 
@@ -46,6 +50,8 @@ pub struct PresenceWatch {
     clock: Clock,
     metrics: SharedMetrics,
     watch: Watch,
+    /// Whether more presence waits than is read at once.
+    behind: AtomicBool,
 }
 
 impl PresenceWatch {
@@ -59,7 +65,7 @@ impl PresenceWatch {
         metrics: SharedMetrics,
         watch: Watch,
     ) -> Self {
-        Self { config, store, broker, publisher, clock, metrics, watch }
+        Self { config, store, broker, publisher, clock, metrics, watch, behind: AtomicBool::new(false) }
     }
 
     /// Takes in presence until told to stop.
@@ -75,23 +81,30 @@ impl PresenceWatch {
     }
 
     /// Marks subscriptions as gone. Only while presence has been coming in without a break for as long as silence is
-    /// allowed: after an outage of ours everybody looks overdue. So does everybody when the broker takes no messages, which we
-    /// know from our own: a task that is submitted meanwhile must not find that nobody is there.
+    /// allowed: after an outage of ours everybody looks overdue, and a task that is submitted meanwhile must not find that
+    /// nobody is there. Nor while the broker takes no messages or takes its time, or more have come than were read: what is
+    /// late with us is late from everybody.
     async fn miss_overdue(&self, link: watch::Receiver<Link>, stop: &CancellationToken) {
         let mut links = [link, self.broker.link()];
         let (mut since, mut silence, mut ticks) = (Instant::now(), None, tokio::time::interval(MISS_EVERY));
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            for link in &mut links {
-                let changed = link.has_changed().unwrap_or(false);
-                if changed || !link.borrow().up {
-                    link.borrow_and_update();
+            let looked = async {
+                let allowed = match silence {
+                    Some(allowed) => allowed,
+                    None => *silence.insert(self.interval().await? * 3),
+                };
+                let broken = links.iter_mut().fold(false, |broken, link| broken | is_broken(link));
+                let behind = self.behind.swap(false, Ordering::Relaxed);
+                if broken || behind || !self.broker_takes_messages_within(allowed / 3).await {
                     (since, silence) = (Instant::now(), None);
                 }
-            }
-            match self.miss(since.elapsed(), &mut silence).await {
-                Ok(0) => {}
-                Ok(gone) => tracing::info!(subscriptions = gone, "endpoints have not been heard of for three intervals"),
-                Err(error) => {
+                if since.elapsed() < allowed { Ok(0) } else { self.store.miss(self.clock.now()).await }
+            };
+            match stop.run_until_cancelled(looked).await {
+                None => return,
+                Some(Ok(0)) => {}
+                Some(Ok(gone)) => tracing::info!(subscriptions = gone, "endpoints have not been heard of for three intervals"),
+                Some(Err(error)) => {
                     tracing::debug!(%error, "could not look for overdue endpoints");
                     (since, silence) = (Instant::now(), None);
                 }
@@ -99,12 +112,10 @@ impl PresenceWatch {
         }
     }
 
-    async fn miss(&self, listened: Duration, silence: &mut Option<Duration>) -> Result<u64, StoreError> {
-        let allowed = match *silence {
-            Some(allowed) => allowed,
-            None => *silence.insert(self.interval().await? * 3),
-        };
-        if listened < allowed { Ok(0) } else { self.store.miss(self.clock.now()).await }
+    async fn broker_takes_messages_within(&self, time: Duration) -> bool {
+        let probe = Message { to: Address::Nobody, body: Bytes::new(), persistent: false, expires_in: None };
+        let asked = Instant::now();
+        self.broker.publish(vec![probe]).await.iter().all(Result::is_ok) && asked.elapsed() < time
     }
 
     /// The interval to ask of endpoints now.
@@ -181,6 +192,13 @@ fn replaced(task: &Task, presence: &Presence, home: Uuid) -> Report {
     Report { task_id: task.id, task_type: task.task_type.clone(), endpoint: presence.endpoint.clone(), home, event }
 }
 
+/// Whether a link is down, or was since this was asked last.
+fn is_broken(link: &mut watch::Receiver<Link>) -> bool {
+    let changed = link.has_changed().unwrap_or(false);
+    let up = link.borrow_and_update().up;
+    changed || !up
+}
+
 #[async_trait]
 impl Sink for PresenceWatch {
     type Item = Presence;
@@ -190,6 +208,9 @@ impl Sink for PresenceWatch {
     }
 
     async fn write(&self, presences: &[Presence]) -> Result<(), StoreError> {
+        if presences.len() >= BEHIND {
+            self.behind.store(true, Ordering::Relaxed);
+        }
         let Seen { newcomers, fenced } = self.store.see(presences, self.clock.now()).await?;
         for Presence { endpoint, instance, .. } in fenced {
             self.metrics.fenced.inc();

@@ -32,6 +32,8 @@ pub enum Address {
     Responses,
     /// The API processes: who is there.
     Presence,
+    /// Nobody: that it is confirmed shows that the broker takes messages, and how soon.
+    Nobody,
     /// For people to look at: what could not be decoded, with the reason.
     Dead {
         /// Why.

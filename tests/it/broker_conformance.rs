@@ -608,13 +608,13 @@ mod broken_links {
     async fn a_report_that_no_queue_takes_is_not_confirmed() {
         let site = Site::amqp();
         let Site::Amqp(MessageQueue { exchange, .. }) = &site else { panic!("it is RabbitMQ") };
-        let endpoint = site.endpoint().await;
+        let (api, endpoint) = (site.api().await, site.endpoint().await);
         publish(&endpoint, message(Address::Responses, "before")).await;
         management::delete(&["queues", "/", &format!("{exchange}.responses")]).await;
         let results = endpoint.publish(vec![message(Address::Responses, "lost")]).await;
         assert!(matches!(&results[0], Err(BrokerError::Unconfirmed { reason }) if reason.contains("missing")), "{results:?}");
         publish_again(&endpoint, message(Address::Responses, "after")).await;
-        let mut responses = consume(&site.api().await, Source::Responses, 10).await;
+        let mut responses = consume(&api, Source::Responses, 10).await;
         assert_eq!(text(&next(&mut responses).await), "after");
     }
 

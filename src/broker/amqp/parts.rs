@@ -80,6 +80,8 @@ pub(super) fn parts(names: &Names, message: &Message, frame_max: usize) -> Resul
             let keys = endpoints.iter().map(|endpoint| control_key(task_type, endpoint)).collect();
             many(names.control()?, keys, CC, CONTROL_GROUP)
         }
+        // No queue is bound with this key: those that are have a dot.
+        Address::Nobody => Ok(vec![part(names.control()?, short("nobody".to_owned())?, properties.clone())]),
         Address::Dead { reason } => {
             let end = reason.floor_char_boundary(REASON_BYTES);
             let mut headers = FieldTable::default();

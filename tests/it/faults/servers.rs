@@ -49,3 +49,19 @@ fn a_broker_without_memory_is_waited_for() -> anyhow::Result<()> {
     let taken = loader.finish(&mut fleet)?;
     all_is_accounted_for(fleet, &taken)
 }
+
+#[test]
+fn a_broker_that_freezes_makes_nobody_go() -> anyhow::Result<()> {
+    let mut fleet = Fleet::usual(Platform::idle_private()?)?;
+    let loader = Loader::start(&fleet, 30);
+    for _ in 0..2 {
+        load_for(&mut fleet, &loader, 60)?;
+        fleet.platform.servers().0.pause()?;
+        // Twice as long as an endpoint of this platform may be silent, and too short for a link to be given up.
+        fleet.pass(Duration::from_secs(6))?;
+        fleet.platform.servers().0.resume()?;
+    }
+    load_for(&mut fleet, &loader, 60)?;
+    let taken = loader.finish(&mut fleet)?;
+    all_is_accounted_for(fleet, &taken)
+}
