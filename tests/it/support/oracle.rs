@@ -133,13 +133,19 @@ pub fn ledger(fleet: &Fleet, prefix: &str) -> anyhow::Result<Vec<Value>> {
 }
 
 fn check(body: &Value, taken: &Taken, marks: &mut Marks, verdict: &mut Verdict) -> anyhow::Result<()> {
+    let responses = body["taskResponseList"].as_array().context("no responses")?;
+    let executed = |response: &Value| {
+        let endpoint = response["endpoint"].as_str().unwrap_or_default().to_owned();
+        marks.left.remove(&(taken.id.clone(), endpoint)).unwrap_or_default()
+    };
+    // All of them first: what is wrong with one response says nothing about the others.
+    let executed: Vec<_> = responses.iter().map(executed).collect();
     let task = &body["task"];
     let count = |name: &str| task[name].as_u64().with_context(|| format!("no {name}"));
     ensure!(task["id"] == *taken.id, "{} was answered", taken.id);
     ensure!(task["status"] == "DONE", "it is not done");
     ensure!(count("expected")? == count("finished")? + count("canceled")? + count("expired")?, "the counts do not add up");
     ensure!(count("finished")? == count("expected")? && count("expected")? > 0, "somebody did not finish");
-    let responses = body["taskResponseList"].as_array().context("no responses")?;
     ensure!(responses.len() as u64 == count("expected")?, "{} responses", responses.len());
     let endpoints: BTreeSet<_> = responses.iter().filter_map(|response| response["endpoint"].as_str()).collect();
     ensure!(endpoints.len() == responses.len(), "two responses of one endpoint");
@@ -147,10 +153,9 @@ fn check(body: &Value, taken: &Taken, marks: &mut Marks, verdict: &mut Verdict) 
     ensure!(listed.is_empty() || listed == endpoints, "others answered than were asked");
     let failed = responses.iter().filter(|response| response["errnr"] != 0).count();
     ensure!(failed as u64 == count("failed")?, "{failed} failed");
-    for response in responses {
+    for (response, executed) in responses.iter().zip(executed) {
         verdict.responses += 1;
         let endpoint = response["endpoint"].as_str().context("no endpoint")?;
-        let executed = marks.left.remove(&(taken.id.clone(), endpoint.to_owned())).unwrap_or_default();
         verdict.interrupted +=
             check_attempts(response, taken.errnr, &executed).with_context(|| format!("{endpoint}, which executed {executed:?}"))?;
     }
