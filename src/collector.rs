@@ -2,7 +2,7 @@
 //!
 //! Promise: a report is acknowledged only after its transaction has committed; repeats, stragglers and any order give the
 //! same ledger; whoever reports that it has a task which was cancelled is told to stop; one report that cannot be read or written goes alone to the dead exchange. While the database is away
-//! nothing is acknowledged and the broker keeps the rest: at most `PREFETCH` reports lie here.
+//! the broker keeps them, for a process that reaches it: at most `PREFETCH` reports lie here.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -58,8 +58,13 @@ impl Collector {
     /// # Errors
     /// When the broker is closed before it could start.
     pub async fn run(self, stop: CancellationToken) -> Result<(), BrokerError> {
-        let consumer = self.broker.consume(Source::Responses, PREFETCH).await?;
-        Batches { consumer, broker: self.broker.clone(), metrics: self.metrics.clone(), source: "responses" }.run(&self, &stop).await;
+        let mut failures = 0;
+        while !stop.is_cancelled() {
+            let consumer = self.broker.consume(Source::Responses, PREFETCH).await?;
+            let batches = Batches { consumer, broker: self.broker.clone(), metrics: self.metrics.clone(), source: "responses" };
+            failures = if batches.run(&self, &stop).await { 1 } else { failures + 1 };
+            until_it_answers(&self.store, failures, &stop).await;
+        }
         Ok(())
     }
 
@@ -108,6 +113,16 @@ impl Sink for Collector {
     }
 }
 
+/// Waits after the store took nothing for so many times: at least for a moment, and until it answers.
+pub(crate) async fn until_it_answers(store: &SharedStore, failures: u32, stop: &CancellationToken) {
+    for failures in failures.. {
+        let pause = tokio::time::sleep(Backoff::CONNECTION.jittered(failures));
+        if stop.run_until_cancelled(pause).await.is_none() || store.now().await.is_ok() {
+            return;
+        }
+    }
+}
+
 /// Where batches of one kind of message go.
 #[async_trait]
 pub(crate) trait Sink: Sync {
@@ -128,21 +143,22 @@ pub(crate) struct Batches {
 }
 
 impl Batches {
-    pub(crate) async fn run<S: Sink>(mut self, sink: &S, stop: &CancellationToken) {
+    /// Takes batches until told to stop, or until the store takes nothing: what was not acknowledged comes again, to whoever
+    /// consumes then, which may be a process that reaches the store. Answers whether anything was written.
+    pub(crate) async fn run<S: Sink>(mut self, sink: &S, stop: &CancellationToken) -> bool {
         let mut batch = Vec::with_capacity(BATCH);
+        let mut written = false;
         loop {
             let taken = stop.run_until_cancelled(self.consumer.deliveries.recv_many(&mut batch, BATCH)).await;
-            if taken.is_none_or(|count| count == 0) {
-                break;
+            if taken.is_none_or(|count| count == 0) || self.take(sink, &batch, stop).await.is_none() {
+                return written;
             }
-            if self.take(sink, &batch, stop).await.is_none() {
-                break;
-            }
+            written = true;
             batch.clear();
         }
     }
 
-    /// `None` when told to stop before all was written: what was not acknowledged comes again, to whoever consumes then.
+    /// `None` when told to stop, or left by the store, before all was written.
     async fn take<S: Sink>(&self, sink: &S, batch: &[Delivery], stop: &CancellationToken) -> Option<()> {
         let mut items = Vec::with_capacity(batch.len());
         let (mut bytes, mut last) = (0, None);
@@ -165,23 +181,20 @@ impl Batches {
         Some(())
     }
 
-    /// Writes all, whatever it takes: waits for a database that is away, halves a batch that one row spoils.
+    /// Writes all; halves a batch that one row spoils. `None` when the store takes nothing now.
     async fn write<S: Sink>(&self, sink: &S, items: Vec<(S::Item, &Delivery)>, stop: &CancellationToken) -> Option<()> {
         let (values, deliveries): (Vec<_>, Vec<_>) = items.into_iter().unzip();
         let all = 0..values.len();
         let mut spans = vec![all];
-        let mut failures = 0;
         while let Some(span) = spans.pop() {
             if span.is_empty() {
                 continue;
             }
             match sink.write(&values[span.clone()]).await {
-                Ok(()) => failures = 0,
+                Ok(()) => {}
                 Err(error) if error.is_transient() || matches!(error, StoreError::Schema { .. }) => {
-                    failures += 1;
-                    tracing::warn!(source = self.source, messages = span.len(), %error, "cannot write; the messages wait");
-                    stop.run_until_cancelled(tokio::time::sleep(Backoff::CONNECTION.jittered(failures))).await?;
-                    spans.push(span);
+                    tracing::warn!(source = self.source, messages = span.len(), %error, "cannot write; the broker keeps the messages");
+                    return None;
                 }
                 Err(error) if span.len() == 1 => self.bury(deliveries[span.start], error.to_string(), stop).await?,
                 Err(_) => {

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::broker::{Address, BrokerError, Link, Message, SharedBroker, Source, wire};
 use crate::clock::Clock;
-use crate::collector::{Batches, Sink};
+use crate::collector::{Batches, Sink, until_it_answers};
 use crate::config::Config;
 use crate::domain::{Command, Presence, Report, ReportEvent, Task, TaskId, TaskType, errnr};
 use crate::publisher::{Ask, Publisher, Stop};
@@ -73,10 +73,21 @@ impl PresenceWatch {
     /// # Errors
     /// When the broker is closed before it could start.
     pub async fn run(self, stop: CancellationToken) -> Result<(), BrokerError> {
-        let consumer = self.broker.consume(Source::Presence, PREFETCH).await?;
-        let link = consumer.link.clone();
-        let batches = Batches { consumer, broker: self.broker.clone(), metrics: self.metrics.clone(), source: "presence" };
-        tokio::join!(batches.run(&self, &stop), self.miss_overdue(link, &stop));
+        let mut failures = 0;
+        while !stop.is_cancelled() {
+            let consumer = self.broker.consume(Source::Presence, PREFETCH).await?;
+            let link = consumer.link.clone();
+            let batches = Batches { consumer, broker: self.broker.clone(), metrics: self.metrics.clone(), source: "presence" };
+            let deaf = stop.child_token();
+            let listen = async {
+                let written = batches.run(&self, &stop).await;
+                deaf.cancel();
+                written
+            };
+            let (written, ()) = tokio::join!(listen, self.miss_overdue(link, &deaf));
+            failures = if written { 1 } else { failures + 1 };
+            until_it_answers(&self.store, failures, &stop).await;
+        }
         Ok(())
     }
 

@@ -220,7 +220,9 @@ pub(super) fn fold<'a>(
             None => rows.get(&(report.task_id, report.endpoint.clone())),
         };
         // Judged by the status as read: an endpoint is not shut out because another report of the same batch came first.
-        let adoptable = !task.listed && task.frozen && !task.status.is_final();
+        // After the end only what is an end too: what was run is in the ledger, and nothing is opened again.
+        let ended = report.event.response_event() == ResponseEvent::Finished;
+        let adoptable = !task.listed && task.frozen && (ended || !task.status.is_final());
         let (before, adopted) = match known {
             Some(row) => (row.clone(), false),
             None if adoptable => (RowState::EXPECTED, true),

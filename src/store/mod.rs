@@ -361,8 +361,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Applies what endpoints report: rows through [`crate::domain::ResponseStatus::next`], counts, task states through
     /// [`TaskStatus::next`], all in one transaction. Repeats and stragglers change nothing. A report from an endpoint that
-    /// is not expected is adopted into the set when the task has no list, is frozen and still open: its copy came through
-    /// the fanout, so it *was* subscribed; a report about a task with a list never is.
+    /// is not expected is adopted into the set when the task has no list and is frozen: its copy came through the fanout, so it
+    /// *was* subscribed; of a task that has ended only one that has finished. A report about a task with a list never is.
     async fn apply(&self, reports: &[Report], now: Timestamp, retention: Duration) -> Result<Applied>;
 
     /// Cancels a task: the row first, whoever runs it is told by the caller. Responses nobody has received are withdrawn at

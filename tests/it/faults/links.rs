@@ -71,3 +71,26 @@ fn api_and_database_lose_each_other() -> anyhow::Result<()> {
     }
     broken(fleet, &link)
 }
+
+#[test]
+fn one_of_two_api_processes_loses_the_database() -> anyhow::Result<()> {
+    let mut fleet = Fleet::new(Platform::idle()?)?;
+    let mut database = reqwest::Url::parse(&fleet.platform.database())?;
+    let link = fleet.platform.proxy_to(database.as_str())?;
+    database.set_port(Some(link.address().port())).expect("a database is at a port");
+    fleet.start_api("api1", &[(DATABASE, database.to_string())])?;
+    fleet.start_api("api2", &[])?;
+    for name in ["console1", "console2"] {
+        fleet.start_endpoint(name, &[])?;
+    }
+    fleet.ready()?;
+    let loader = Loader::start(&fleet, 30);
+    load_for(&mut fleet, &loader, 20)?;
+    link.refuse();
+    // Longer than three presence intervals: what the broker hands this process must not count as silence of endpoints.
+    fleet.pass(Duration::from_secs(8))?;
+    link.pass();
+    load_for(&mut fleet, &loader, 60)?;
+    let taken = loader.finish(&mut fleet)?;
+    all_is_accounted_for(fleet, &taken)
+}

@@ -143,6 +143,13 @@ pub async fn adopts_only_into_open_frozen_tasks_without_list(ledger: &Ledger) ->
     let applied = ledger.store.apply(&[finished(nobody, "late", 3)], at(4), RETENTION).await?;
     assert_eq!((tally(&applied), applied.moved), ([0, 0, 1, 0], vec![(nobody, TaskStatus::Done)]));
     assert_eq!(ledger.task(nobody).await?.counts, Counts { expected: 1, received: 1, finished: 1, failed: 1, ..Counts::default() });
+    // Whoever has run it although it has ended is in the ledger, and it stays ended.
+    let applied = ledger.store.apply(&[finished(ended, "late", 0), finished(ended, "late", 0)], at(5), RETENTION).await?;
+    assert_eq!((tally(&applied), applied.moved), ([0, 1, 1, 0], vec![]));
+    let task = ledger.task(ended).await?;
+    assert_eq!((task.status, task.finished_at), (TaskStatus::Done, Some(at(1))));
+    assert_eq!(task.counts, Counts { expected: 2, received: 2, finished: 2, ..Counts::default() });
+    assert_eq!(tally(&ledger.store.apply(&[finished(listed, "late", 0)], at(5), RETENTION).await?), [0, 0, 0, 1]);
     Ok(())
 }
 
