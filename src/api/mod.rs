@@ -28,6 +28,14 @@ mod view;
 
 pub use openapi::document;
 
+/// Doors of the fuzz targets.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use super::json_check::check;
+    pub use super::submission::parse;
+}
+
 use std::future::Future;
 use std::io;
 use std::net::TcpListener;

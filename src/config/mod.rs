@@ -81,6 +81,22 @@ fn checked(merged: layers::Merged) -> Result<Loaded, ConfigError> {
     }
 }
 
+/// Doors of the fuzz targets and of the tests.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing {
+    use super::{ConfigError, Environment, checked, layers, show};
+
+    /// What is shown of a configuration.
+    ///
+    /// # Errors
+    /// As [`super::load`].
+    pub fn shown(text: &str) -> Result<String, ConfigError> {
+        let loaded = checked(layers::merge_text("the text", text, &Environment::default(), &[])?)?;
+        Ok(show::yaml(&loaded.entries, false))
+    }
+}
+
 /// A part of the configuration that only some processes need.
 #[derive(Debug, Clone)]
 pub struct Part<T> {

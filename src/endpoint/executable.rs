@@ -274,6 +274,14 @@ impl Answer {
     }
 }
 
+/// What is made of an answer.
+#[cfg(fuzzing)]
+pub fn read_answer(bytes: &[u8]) -> Result<Option<Json>, String> {
+    let mut answer = Answer { bytes: Vec::new(), limit: 4096, length: 0 };
+    bytes.chunks(100).for_each(|chunk| answer.push(chunk));
+    answer.read()
+}
+
 /// What came from stderr, line by line.
 struct Complaints<'a> {
     context: &'a Context,

@@ -16,6 +16,8 @@ mod segments;
 mod tests;
 
 pub use index::State;
+#[cfg(fuzzing)]
+pub use record::read_segment;
 pub use record::{Record, StoredTask};
 pub use segments::{Damage, Options};
 

@@ -25,3 +25,11 @@ pub use agent::{Agent, AgentConfig, AgentError, AgentHandle, AgentState};
 pub use handler::{AttemptSink, Context, Handler, Work};
 pub use journal::{Health, JournalError};
 pub use registry::Registry;
+
+/// Doors of the fuzz targets.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use super::executable::read_answer;
+    pub use super::journal::read_segment;
+}

@@ -3,6 +3,7 @@
 //! No signal is handled here on purpose. Servers and test runs live in [`tasker_services::Home`]s, and those end with this process
 //! however it ends.
 
+mod fuzz;
 mod install;
 
 use std::env;
@@ -21,6 +22,8 @@ cargo xtask test [ARGS]   all tests on a private RabbitMQ and MariaDB; what is m
 cargo xtask soak [--minutes N] [--seed S]
                           breaks a platform at random for N minutes (10) and judges the ledger after each fault
 cargo xtask services      starts the two servers and prints their URLs; they run until Ctrl-C
+cargo xtask fuzz [--seconds N]
+                          every fuzz target for N seconds (30); installs cargo-fuzz with cargo if it is missing
 cargo xtask check         formatting, clippy and documentation, with warnings as errors
 cargo xtask ci            check, then test";
 
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
         Some("test") => test(&rest),
         Some("soak") => soak(&rest),
         Some("services") if rest.is_empty() => services(),
+        Some("fuzz") => fuzz::run_all(&rest),
         Some("check") if rest.is_empty() => check(),
         Some("ci") if rest.is_empty() => check().and_then(|()| test(&[])),
         Some("help" | "--help" | "-h") => {

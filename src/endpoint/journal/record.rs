@@ -289,6 +289,31 @@ pub(super) fn decode_frame(bytes: &[u8], segment: u32, place: u32) -> Option<Rec
     (body.len() == length && checksum(segment, place, body) == sum).then(|| Record::decode(body)).flatten()
 }
 
+/// Reads bytes as a segment, as frames behind a good header, and as the body of one record behind a good checksum; what
+/// that one says is written again and reads as the same.
+#[cfg(any(test, fuzzing))]
+pub fn read_segment(bytes: &[u8]) {
+    let framed = [&header(1)[..], bytes].concat();
+    let mut index = super::index::Index::default();
+    let mut read = |bytes: &[u8]| -> Vec<Record> {
+        let mut scan = Scan::new(bytes, 1);
+        let mut records = Vec::new();
+        for (place, length, record) in scan.by_ref() {
+            index.apply(&record, super::index::Location { segment: 1, place, length });
+            records.push(record);
+        }
+        assert!(scan.good() <= bytes.len());
+        records
+    };
+    read(bytes);
+    read(&framed);
+    if let Some(record) = Record::decode(bytes) {
+        let mut segment = header(1).to_vec();
+        record.encode(1, 0, &mut segment);
+        assert_eq!(read(&segment), [record]);
+    }
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
@@ -366,6 +391,7 @@ pub(super) mod tests {
             let _ = read(&bytes, 1);
             let framed = [&header(1)[..], &bytes].concat();
             let _ = (read(&framed, 1), decode_frame(&bytes, 1, 0));
+            read_segment(&bytes);
         }
     }
 

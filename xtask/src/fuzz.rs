@@ -1,0 +1,52 @@
+//! `cargo xtask fuzz`: every target under `fuzz/targets`, one after the other.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, bail, ensure};
+
+use super::{cargo, run};
+
+/// Seconds for each target without `--seconds`.
+const SECONDS: u64 = 30;
+
+/// Seconds after which one input counts as a hang: all of them are read within a millisecond.
+const HANG: u64 = 10;
+
+pub(super) fn run_all(arguments: &[String]) -> anyhow::Result<()> {
+    let seconds = match arguments {
+        [] => SECONDS,
+        [flag, seconds] if flag == "--seconds" => seconds.parse().with_context(|| format!("`{seconds}` is no number of seconds"))?,
+        _ => bail!("cargo xtask fuzz [--seconds N]"),
+    };
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
+    if !Command::new("cargo-fuzz").arg("--version").output().is_ok_and(|output| output.status.success()) {
+        run(&mut cargo(&["install", "--locked", "cargo-fuzz"]))?;
+    }
+    let targets = targets(&fuzz)?;
+    ensure!(!targets.is_empty(), "there are no targets in {}", fuzz.display());
+    for target in targets {
+        eprintln!("{target}, for {seconds} s");
+        // What is found along the way stays out of the seeds, which are written by hand.
+        let corpus = fuzz.join("corpus").join(&target);
+        fs::create_dir_all(&corpus)?;
+        // No sanitizer: there is no unsafe code here for it to watch.
+        let mut command = cargo(&["fuzz", "run", "--release", "--sanitizer", "none", "--fuzz-dir"]);
+        command.arg(&fuzz).arg(&target).arg(corpus).arg(fuzz.join("seeds").join(&target));
+        command.arg("--").args([format!("-max_total_time={seconds}"), format!("-timeout={HANG}"), "-print_final_stats=1".to_owned()]);
+        // The instrumentation is not a stable option of the compiler.
+        run(command.env("RUSTC_BOOTSTRAP", "1"))?;
+    }
+    Ok(())
+}
+
+fn targets(fuzz: &Path) -> anyhow::Result<Vec<String>> {
+    let mut targets = Vec::new();
+    for entry in fs::read_dir(fuzz.join("targets"))? {
+        let path = entry?.path();
+        targets.extend(path.file_stem().and_then(|name| name.to_str()).map(str::to_owned));
+    }
+    targets.sort_unstable();
+    Ok(targets)
+}
