@@ -11,7 +11,7 @@ fn every_dependency_has_a_reason() -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |name: &str| fs::read_to_string(root.join(name)).with_context(|| name.to_owned());
     let mut used = BTreeSet::new();
-    for manifest in ["Cargo.toml", "xtask/Cargo.toml", "tests/services/Cargo.toml", "fuzz/Cargo.toml"] {
+    for manifest in ["Cargo.toml", "xtask/Cargo.toml", "tests/services/Cargo.toml", "tests/fuzz/Cargo.toml"] {
         used.extend(dependencies(&read(manifest)?));
     }
     let named: BTreeSet<String> =

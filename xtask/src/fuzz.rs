@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: every target under `fuzz/targets`, one after the other.
+//! `cargo xtask fuzz`: every target under `tests/fuzz/targets`, one after the other.
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +20,7 @@ pub(super) fn run_all(arguments: &[String]) -> anyhow::Result<()> {
         [flag, seconds] if flag == "--seconds" => seconds.parse().with_context(|| format!("`{seconds}` is no number of seconds"))?,
         _ => bail!("cargo xtask fuzz [--seconds N]"),
     };
-    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz");
     if !Command::new("cargo-fuzz").arg("--version").output().is_ok_and(|output| output.status.success()) {
         run(&mut cargo(&["install", "--locked", "cargo-fuzz"]))?;
     }
