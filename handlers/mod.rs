@@ -1,15 +1,17 @@
 //! The handlers that are compiled in. Each performs the task type of its own name.
 //!
 //! `worker` and `backup` are samples of a long task that works and of one that fails · `echo` answers its payload ·
-//! `steered` does what its payload says. Handlers in other languages lie beside, in `examples/`.
+//! `steered` does what its payload says · `http` makes HTTP calls. Handlers in other languages lie beside, in `examples/`.
 
 mod backup;
 mod echo;
+mod http;
 mod steered;
 mod worker;
 
 pub use backup::Backup;
 pub use echo::Echo;
+pub use http::Http;
 pub use steered::Steered;
 pub use worker::Worker;
 
@@ -17,13 +19,19 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::config;
 use crate::domain::TaskType;
 use crate::endpoint::{Context, Registry, Work};
 
-/// All of them.
-pub fn builtin() -> Registry {
+/// All of them, as the settings of an endpoint let them work.
+pub fn builtin(settings: &config::Endpoint) -> Registry {
     let named = |name: &str| name.parse::<TaskType>().expect("the names below are task types");
-    Registry::new().with(named("worker"), Worker).with(named("backup"), Backup).with(named("echo"), Echo).with(named("steered"), Steered)
+    Registry::new()
+        .with(named("worker"), Worker)
+        .with(named("backup"), Backup)
+        .with(named("echo"), Echo)
+        .with(named("steered"), Steered)
+        .with(named("http"), Http::new(settings))
 }
 
 /// How long a sample takes: `{"seconds": 2.5}`. Any other payload means the usual time.

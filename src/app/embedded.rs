@@ -46,7 +46,7 @@ impl Embedded {
         let api = ApiProcess::start(config.clone(), store, broker.connect(), listener)?;
         let started = endpoints
             .iter()
-            .map(|name| EndpointProcess::start(config.clone(), name.clone(), &types, broker.connect(), handlers::builtin()))
+            .map(|name| EndpointProcess::start(config.clone(), name.clone(), &types, broker.connect(), handlers::builtin(&config.endpoint)))
             .collect::<anyhow::Result<Vec<_>>>()?;
         let tokens: Vec<_> = std::iter::once(api.died()).chain(started.iter().map(EndpointProcess::died)).cloned().collect();
         let died = any_of(&tokens);

@@ -36,10 +36,28 @@ impl fmt::Display for Spans {
 
 /// Resident memory of a process in MiB, now; `None` where `/proc` does not tell.
 pub fn resident_mib(pid: u32) -> Option<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    status_mib(&format!("/proc/{pid}/status"), "VmRSS:")
+}
+
+/// The most that was ever resident of this process in MiB; `None` where `/proc` does not tell.
+pub fn peak_mib() -> Option<f64> {
+    status_mib("/proc/self/status", "VmHWM:")
+}
+
+fn status_mib(path: &str, name: &str) -> Option<f64> {
+    let status = std::fs::read_to_string(path).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: f64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
     Some(kib / 1024.0)
+}
+
+/// What this process has had of the processors, in itself and in the kernel; `None` where `/proc` does not tell.
+pub fn processor_time() -> Option<Duration> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name of the program may hold anything, and ends with the last bracket.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
+    Some(Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second()))
 }
 
 #[cfg(test)]
@@ -61,6 +79,8 @@ mod tests {
 
     #[test]
     fn this_process_has_some_memory() {
-        assert!(resident_mib(std::process::id()).is_some_and(|mib| mib > 1.0));
+        let now = resident_mib(std::process::id());
+        assert!(now.is_some_and(|mib| mib > 1.0) && processor_time().is_some());
+        assert!(peak_mib() >= now);
     }
 }

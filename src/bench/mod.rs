@@ -4,11 +4,15 @@
 mod broadcast;
 mod figures;
 mod fleet;
+mod http;
+mod http_server;
 mod load;
 mod stack;
 mod tasks;
 
 pub use broadcast::run as run_fleet;
+pub use http::{Calls, run as run_http};
+pub use http_server::run as run_http_server;
 pub use load::Load;
 pub use stack::Stack;
 pub use tasks::run as run_tasks;

@@ -190,6 +190,14 @@ pub enum Bench {
     /// Without -m or --config it measures the embedded platform.
     #[command(after_help = "Example:\n  tasker bench fleet --endpoints 1000 --tasks 10 -m development")]
     Fleet(BenchFleet),
+    /// Many HTTP calls at once, to servers of its own
+    ///
+    /// Measures the engine behind the handler `http`, without broker and database.
+    #[command(after_help = "Example:\n  tasker bench http --count 16000 --delay 1000")]
+    Http(BenchHttp),
+    /// A server process of `tasker bench http`
+    #[command(hide = true, after_help = "Example:\n  tasker bench http-server --hosts 127.0.0.1,127.0.0.2 --delay 1000")]
+    HttpServer(BenchHttpServer),
 }
 
 /// `tasker bench tasks`.
@@ -207,6 +215,37 @@ pub struct BenchTasks {
     /// Size of each payload
     #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=1_048_576))]
     pub payload_bytes: u32,
+}
+
+/// `tasker bench http`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchHttp {
+    /// Calls in each round
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub count: u32,
+    /// How long the servers take for each call
+    #[arg(long, value_name = "MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(0..=60_000))]
+    pub delay: u64,
+    /// Rounds; only the first one has to connect
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub rounds: u32,
+    /// Addresses of the servers, from 127.0.0.1 on
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=254))]
+    pub hosts: u32,
+    /// Retries of each call
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub retries: u32,
+}
+
+/// `tasker bench http-server`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchHttpServer {
+    /// Addresses to listen on
+    #[arg(long, value_name = "IP", value_delimiter = ',', required = true)]
+    pub hosts: Vec<std::net::IpAddr>,
+    /// How long to take for each request
+    #[arg(long, value_name = "MS")]
+    pub delay: u64,
 }
 
 /// `tasker bench fleet`.

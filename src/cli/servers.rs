@@ -11,9 +11,10 @@ use super::exit::Code;
 use super::output::{Failure, print};
 use super::signals::told_to_stop;
 use crate::app::{ApiProcess, Embedded, EndpointProcess};
-use crate::bench::{self, Load, Stack};
+use crate::bench::{self, Calls, Load, Stack};
 use crate::broker::amqp::{AmqpBroker, AmqpOptions, Role};
 use crate::config::{self, Config, ConfigFile, Environment, Flag, Sources};
+use crate::domain::EndpointName;
 use crate::handlers;
 use crate::store::{self, StoreError};
 use crate::telemetry::start_logging;
@@ -64,22 +65,16 @@ pub(super) async fn endpoint(global: &Global, args: Endpoint) -> Result<Code, Fa
         [flag("endpoint.data_dir", "--data-dir", args.data_dir), flag("endpoint.handlers_dir", "--handlers-dir", args.handlers_dir)];
     let config = load(global.file(), flags.into_iter().flatten().collect())?;
     let broker = AmqpBroker::start(AmqpOptions::new(config.for_endpoint()?.clone(), Role::Endpoint));
-    let endpoint = EndpointProcess::start(Arc::new(config), args.endpoint, &args.tasktypes, broker, handlers::builtin())?;
+    let builtin = handlers::builtin(&config.endpoint);
+    let endpoint = EndpointProcess::start(Arc::new(config), args.endpoint, &args.tasktypes, broker, builtin)?;
     let asked = told_to_stop(endpoint.died()).await?;
     endpoint.stop().await;
     ended(asked)
 }
 
-/// `tasker bench`: on the configured database and broker when a file was named, embedded otherwise.
+/// `tasker bench`.
 pub(super) async fn bench(global: &Global, args: Bench) -> Result<Code, Failure> {
-    // The figures are what is to be read.
-    let quiet = vec![Flag { key: "log.filter", value: "warn".to_owned(), name: "bench" }];
-    let stack = match global.named_file() {
-        Some(file) => Stack::real(load(file, quiet)?).await?,
-        None => Stack::embedded(load(ConfigFile::Embedded, quiet)?).await?,
-    };
-    print(&format!("bench        {}\n", stack.describe()))?;
-    let (names, measured) = match args {
+    match args {
         Bench::Tasks(args) => {
             let load = Load {
                 count: args.count as usize,
@@ -87,10 +82,42 @@ pub(super) async fn bench(global: &Global, args: Bench) -> Result<Code, Failure>
                 rate: args.rate,
                 payload_bytes: args.payload_bytes as usize,
             };
-            bench::run_tasks(&stack, load).await
+            on_a_stack(global, async |stack| bench::run_tasks(stack, load).await).await
         }
-        Bench::Fleet(args) => bench::run_fleet(&stack, args.endpoints as usize, args.tasks as usize).await,
+        Bench::Fleet(args) => {
+            on_a_stack(global, async |stack| bench::run_fleet(stack, args.endpoints as usize, args.tasks as usize).await).await
+        }
+        Bench::Http(args) => {
+            let calls = Calls {
+                count: args.count as usize,
+                delay: Duration::from_millis(args.delay),
+                rounds: args.rounds as usize,
+                hosts: args.hosts as usize,
+                retries: args.retries,
+            };
+            print(&bench::run_http(calls).await?)?;
+            Ok(Code::Ok)
+        }
+        Bench::HttpServer(args) => {
+            bench::run_http_server(&args.hosts, Duration::from_millis(args.delay)).await?;
+            Ok(Code::Ok)
+        }
+    }
+}
+
+/// Measures on the configured database and broker when a file was named, embedded otherwise.
+async fn on_a_stack(
+    global: &Global,
+    measure: impl AsyncFnOnce(&Stack) -> (Vec<EndpointName>, anyhow::Result<String>),
+) -> Result<Code, Failure> {
+    // The figures are what is to be read.
+    let quiet = vec![Flag { key: "log.filter", value: "warn".to_owned(), name: "bench" }];
+    let stack = match global.named_file() {
+        Some(file) => Stack::real(load(file, quiet)?).await?,
+        None => Stack::embedded(load(ConfigFile::Embedded, quiet)?).await?,
     };
+    print(&format!("bench        {}\n", stack.describe()))?;
+    let (names, measured) = measure(&stack).await;
     // Whatever came of it, nothing is left behind.
     let removed = stack.stop(&names).await;
     print(&measured?)?;

@@ -10,9 +10,10 @@ use super::kinds::{Choice, DatabaseUri, Given, Hidden, HttpUrl, Ip, Kind, Size, 
 use super::layers::{self, DEFAULT_ORIGIN, Merged};
 use super::problem::Problem;
 use super::reader::{Findings, Table};
-use super::{Api, Config, Database, Endpoint, Log, LogFormat, Management, Manager, MessageQueue, Part, Tasks, TypePolicy, rules};
+use super::{Api, Config, Database, Endpoint, Http, Log, LogFormat, Management, Manager, MessageQueue, Part, Tasks, TypePolicy, rules};
 use crate::backoff::Backoff;
 use crate::domain::TaskType;
+use crate::http_tasks::Allowed;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -36,7 +37,7 @@ pub(super) fn decode(merged: Merged) -> (Config, Findings) {
     let message_queue = message_queue(manager.table("message_queue"));
     manager.finish();
     let rabbitmq = management(root.table("rabbitmq"));
-    let endpoint = endpoint(root.table("endpoint"), &task_types);
+    let endpoint = endpoint(&findings, root.table("endpoint"), &task_types);
     let log = log(root.table("log"));
     root.finish();
 
@@ -210,7 +211,7 @@ fn management(mut table: Table<'_>) -> Part<Management> {
     part(value, table)
 }
 
-fn endpoint(mut table: Table<'_>, task_types: &[TypePolicy]) -> Endpoint {
+fn endpoint(findings: &RefCell<Findings>, mut table: Table<'_>, task_types: &[TypePolicy]) -> Endpoint {
     let path = Text("the path of a directory", |text| !text.is_empty() && !text.contains('\0'));
     let variable = Texts("names of environment variables", |text| !text.is_empty() && !text.contains(['=', '\0']));
     let longest = task_types.iter().map(|policy| policy.expires_after).max().unwrap_or(DAY);
@@ -224,9 +225,31 @@ fn endpoint(mut table: Table<'_>, task_types: &[TypePolicy]) -> Endpoint {
         journal_limit: table.value("journal_limit", &Size(1 << 20, 1 << 40)),
         pass_env: table.value("pass_env", &variable),
         output_limit: in_memory(table.value("output_limit", &Size(1 << 10, LARGEST_BODY))),
+        http: http(findings, table.table("http")),
     };
     table.finish_needed();
     endpoint
+}
+
+fn http(findings: &RefCell<Findings>, mut table: Table<'_>) -> Http {
+    let path = Text("the path of a file", |text| !text.is_empty() && !text.contains('\0'));
+    let host = "hosts, addresses or networks such as `bmc1`, `*.example.org` or `10.0.0.0/8`, each with `:port` if need be";
+    let allow = table.value("allow", &Texts(host, |text| text.parse::<Allowed>().is_ok()));
+    let (certificate, key) = (table.optional("client_certificate", &path), table.optional("client_key", &path));
+    if certificate.is_some() != key.is_some() {
+        let (lacking, given) = if key.is_some() { ("client_certificate", "client_key") } else { ("client_key", "client_certificate") };
+        let message = format!("is missing: endpoint.http.{given} is of no use without it");
+        findings.borrow_mut().problems.push(Problem::new(format!("endpoint.http.{lacking}"), message, None));
+    }
+    let http = Http {
+        // Each was read above.
+        allow: allow.iter().filter_map(|entry| entry.parse().ok()).collect(),
+        ca_bundle: table.optional("ca_bundle", &path).map(Into::into),
+        identity: certificate.zip(key).map(|(certificate, key)| (certificate.into(), key.into())),
+        max_sockets: in_memory(table.value("max_sockets", &Whole(1, 1_000_000))),
+    };
+    table.finish_needed();
+    http
 }
 
 fn log(mut table: Table<'_>) -> Log {

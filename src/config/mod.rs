@@ -33,6 +33,7 @@ use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::domain::TaskType;
+use crate::http_tasks::Allowed;
 
 /// The whole configuration of a process.
 #[derive(Debug, Clone)]
@@ -312,8 +313,29 @@ pub struct Endpoint {
     pub journal_limit: u64,
     /// Environment variables that executables get besides `PATH`, `HOME`, `LANG` and the task's own.
     pub pass_env: Vec<String>,
-    /// Bytes of an executable's answer at most. Default 256 KiB.
+    /// Bytes of a handler's answer at most. Default 256 KiB.
     pub output_limit: usize,
+    /// What the handler `http` may do.
+    pub http: Http,
+}
+
+/// What the handler `http` may do.
+#[derive(Debug, Clone)]
+pub struct Http {
+    /// Where it may connect to. Default nowhere.
+    pub allow: Vec<Allowed>,
+    /// Certificates that servers may be vouched for by, besides the system's.
+    pub ca_bundle: Option<PathBuf>,
+    /// Certificate and key to show to servers that ask.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// Connections at the same time at most. Default 1024.
+    pub max_sockets: usize,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { allow: Vec::new(), ca_bundle: None, identity: None, max_sockets: 1024 }
+    }
 }
 
 /// How long tasks live.

@@ -90,6 +90,7 @@ impl ApiSide {
             journal_limit: 256 << 20,
             pass_env: Vec::new(),
             output_limit: 256 << 10,
+            http: config::Http::default(),
         };
         AgentConfig { grace: Duration::from_millis(300), ..AgentConfig::new("console1".parse().expect("a name"), task_types, settings) }
     }
@@ -117,7 +118,8 @@ impl ApiSide {
     }
 
     pub async fn started_as(&mut self, config: AgentConfig) -> Running {
-        let mut running = self.start(config, tasker::handlers::builtin()).await;
+        let builtin = tasker::handlers::builtin(&config.settings);
+        let mut running = self.start(config, builtin).await;
         self.welcome().await;
         assert!(soon("the welcome", running.handle.wait_for(|state| state.welcomed)).await, "it ended");
         running

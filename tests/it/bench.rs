@@ -61,3 +61,9 @@ fn fleet_on_real_servers() -> anyhow::Result<()> {
     let report = bench(&["fleet", "--endpoints", "30", "--tasks", "2", "--config", &configuration(&home)?])?;
     shows(&report, &["2 tasks DONE, 60 answers in the ledger"])
 }
+
+#[test]
+fn http_calls() -> anyhow::Result<()> {
+    let report = bench(&["http", "--count", "300", "--delay", "20", "--rounds", "2", "--hosts", "3"])?;
+    shows(&report, &["300 a round", "failures     0 of 600", "; 0 connections made", "MiB resident at most"])
+}

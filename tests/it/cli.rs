@@ -67,6 +67,8 @@ fn servers_have_their_defaults() {
     assert_eq!((bench.count, bench.concurrency, bench.payload_bytes, bench.rate), (5, 64, 100, None));
     let Command::Bench(Bench::Fleet(bench)) = command("bench fleet --endpoints 5") else { panic!("another command") };
     assert_eq!((bench.endpoints, bench.tasks), (5, 10));
+    let Command::Bench(Bench::Http(bench)) = command("bench http --count 5") else { panic!("another command") };
+    assert_eq!((bench.count, bench.delay, bench.rounds, bench.hosts, bench.retries), (5, 1000, 3, 8, 3));
 }
 
 #[test]

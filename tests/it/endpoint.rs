@@ -107,7 +107,8 @@ async fn a_repeat_is_answered_and_not_run() {
 async fn nothing_counts_before_the_welcome() {
     let mut api = ApiSide::new().await;
     let config = tasker::endpoint::AgentConfig { welcome_timeout: Duration::from_millis(50), ..api.config(vec![policy("echo")]) };
-    let mut endpoint = api.start(config, tasker::handlers::builtin()).await;
+    let builtin = tasker::handlers::builtin(&config.settings);
+    let mut endpoint = api.start(config, builtin).await;
     let first = api.presence().await;
     assert_eq!((first.state, first.task_types.as_slice()), (PresenceState::Joined, &[task_type("echo")][..]));
     api.submit("echo", "1").await;

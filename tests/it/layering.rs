@@ -15,11 +15,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     // What things are; no I/O.
     ("domain", &[]),
     // Leaves.
+    ("http_tasks", &[]),
     ("https", &[]),
     ("failpoint", &[]),
     ("backoff", &["domain"]),
     ("clock", &["domain"]),
-    ("config", &["domain", "backoff"]),
+    ("config", &["domain", "backoff", "http_tasks"]),
     ("telemetry", &["domain", "config"]),
     ("service", &["domain", "telemetry"]),
     ("watch", &["domain"]),
@@ -35,7 +36,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("observer", &["domain", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch"]),
     // What runs on the servers: never the store.
     ("endpoint", &["domain", "failpoint", "broker", "backoff", "clock", "config", "service", "telemetry"]),
-    ("handlers", &["domain", "endpoint"]),
+    ("handlers", &["domain", "endpoint", "config", "http_tasks"]),
     // HTTP: everything above.
     ("api", ABOVE),
     // Puts the parts of a process together.
@@ -49,7 +50,8 @@ const LAYERS: &[(&str, &[&str])] = &[
 const ABOVE: &[&str] = &["*"];
 
 /// Libraries that only some modules may use; `actix` stands for all crates of that family.
-const LIBRARIES: &[(&str, &[&str])] = &[("sqlx", &["store"]), ("lapin", &["broker"]), ("actix", &["api"])];
+const LIBRARIES: &[(&str, &[&str])] =
+    &[("sqlx", &["store"]), ("lapin", &["broker"]), ("actix", &["api"]), ("hyper", &["http_tasks"]), ("flate2", &["http_tasks"])];
 
 #[test]
 fn arrows_run_with_the_table() -> anyhow::Result<()> {

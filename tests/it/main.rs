@@ -18,6 +18,7 @@ mod endpoint;
 mod executables;
 mod faults;
 mod full_disk;
+mod http_tasks;
 mod journeys;
 mod layering;
 mod loops;

@@ -1,0 +1,354 @@
+//! What can become of a task other than a response, and what can be wrong before anything is sent.
+
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Response;
+
+/// Where a task was when its time was over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Waiting for a slot or a socket.
+    Queue,
+    /// Looking up the name of the host.
+    Dns,
+    /// Connecting, also through a proxy.
+    Connect,
+    /// The TLS handshake.
+    Tls,
+    /// Writing the request.
+    Send,
+    /// Waiting for the head of the response.
+    Headers,
+    /// Reading the body of the response.
+    Body,
+    /// Waiting before another attempt.
+    Backoff,
+}
+
+impl Phase {
+    /// Its name in texts and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Dns => "dns",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Send => "send",
+            Self::Headers => "headers",
+            Self::Body => "body",
+            Self::Backoff => "backoff",
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why one attempt has no response.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AttemptFailure {
+    /// The name could not be looked up.
+    #[error("cannot look up `{host}`")]
+    Dns {
+        /// The name.
+        host: String,
+        /// The reason.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// The target may not be reached from here, see [`super::Guard`].
+    #[error("`{host}` ({address}) may not be reached: {why}")]
+    Refused {
+        /// The host asked for.
+        host: String,
+        /// What it resolved to.
+        address: IpAddr,
+        /// What would have to change.
+        why: String,
+    },
+    /// No connection came about.
+    #[error("cannot connect to {target}")]
+    Connect {
+        /// Host and port.
+        target: String,
+        /// The reason.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// The proxy did not open a way to the target.
+    #[error("the proxy answered {status} when asked for {target}")]
+    Proxy {
+        /// Host and port.
+        target: String,
+        /// The proxy's answer.
+        status: u16,
+    },
+    /// The TLS handshake failed for another reason than the server's certificate.
+    #[error("no TLS with {target}")]
+    Tls {
+        /// Host and port.
+        target: String,
+        /// The reason.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// The server's certificate does not prove that it is the target.
+    #[error("the certificate of {target} is not accepted")]
+    Certificate {
+        /// Host and port.
+        target: String,
+        /// The reason.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// The connection broke, or what came over it was not HTTP.
+    #[error("the exchange with {target} failed in phase {phase}")]
+    Exchange {
+        /// Host and port.
+        target: String,
+        /// How far it had come.
+        phase: Phase,
+        /// The reason.
+        #[source]
+        source: Arc<hyper::Error>,
+    },
+    /// The body says that it is compressed, and is not.
+    #[error("the body of {target} cannot be inflated")]
+    Inflate {
+        /// Host and port.
+        target: String,
+        /// The reason.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// A part of the exchange took longer than it may, see [`super::TransportPolicy`] and `attempt_timeout`.
+    #[error("{target} took longer than {limit:?} in phase {phase}")]
+    Slow {
+        /// Host and port.
+        target: String,
+        /// Which part.
+        phase: Phase,
+        /// How long it may take.
+        limit: Duration,
+    },
+    /// A redirect that is not followed.
+    #[error("a redirect is not followed: {why}")]
+    Redirect {
+        /// The reason.
+        why: String,
+    },
+}
+
+impl AttemptFailure {
+    /// Whether another try could help, if the method allows one.
+    pub const fn is_retryable(&self) -> bool {
+        !matches!(self, Self::Refused { .. } | Self::Certificate { .. } | Self::Redirect { .. } | Self::Inflate { .. })
+    }
+
+    /// Whether time was what was lacking.
+    pub const fn is_timeout(&self) -> bool {
+        matches!(self, Self::Slow { .. })
+    }
+
+    /// One word for logs and counters.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Dns { .. } => "dns",
+            Self::Refused { .. } => "refused",
+            Self::Connect { .. } => "connect",
+            Self::Proxy { .. } => "proxy",
+            Self::Tls { .. } => "tls",
+            Self::Certificate { .. } => "certificate",
+            Self::Exchange { .. } => "exchange",
+            Self::Inflate { .. } => "inflate",
+            Self::Slow { .. } => "slow",
+            Self::Redirect { .. } => "redirect",
+        }
+    }
+}
+
+/// What the last attempt ended with.
+#[derive(Debug, Clone)]
+pub enum Last {
+    /// A response that asks for another try.
+    Response(Box<Response>),
+    /// None.
+    Failure(AttemptFailure),
+}
+
+impl fmt::Display for Last {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Response(response) => write!(f, "status {}", response.status),
+            Self::Failure(failure) => failure.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Last {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Response(_) => None,
+            // Not the failure itself, which the text has told.
+            Self::Failure(failure) => failure.source(),
+        }
+    }
+}
+
+/// Who ended a task before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CancelledBy {
+    /// [`super::CancelToken::cancel`], [`super::Batch::cancel_task`] or [`super::Batch::close`].
+    Caller,
+    /// The batch was dropped.
+    Drop,
+    /// The runtime that ran it ended.
+    Runtime,
+}
+
+/// Why a task has no response that counts.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum TaskError {
+    /// The task cannot be sent as it is.
+    #[error("the task has no valid {field}: {why}")]
+    Invalid {
+        /// Which part of it.
+        field: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+    /// Its time was over.
+    #[error("timed out in phase {phase}, attempt {attempts}")]
+    Timeout {
+        /// Where it was.
+        phase: Phase,
+        /// Attempts begun.
+        attempts: u32,
+        /// How the attempt before ended.
+        #[source]
+        last: Option<Last>,
+    },
+    /// It was cancelled.
+    #[error("cancelled")]
+    Cancelled {
+        /// By whom.
+        by: CancelledBy,
+    },
+    /// The last attempt would have been followed by another if there were one left.
+    #[error("gave up after {attempts} attempts")]
+    RetriesExhausted {
+        /// Attempts made.
+        attempts: u32,
+        /// How the last one ended.
+        #[source]
+        last: Last,
+    },
+    /// An attempt failed in a way that no other attempt would mend, or that must not be repeated.
+    #[error("the attempt failed")]
+    Failed(#[source] AttemptFailure),
+    /// The body is longer than it may be.
+    #[error("the body is longer than {limit} bytes")]
+    BodyTooLarge {
+        /// How long it may be.
+        limit: usize,
+        /// Status, headers and the beginning of the body.
+        partial: Box<Response>,
+    },
+    /// An observer panicked, or the engine did.
+    #[error("the task panicked")]
+    Panicked,
+    /// The runner was shut down.
+    #[error("the runner was shut down")]
+    ShutDown,
+}
+
+impl TaskError {
+    /// The last complete response, or the beginning of one that is too long.
+    pub fn last_response(&self) -> Option<&Response> {
+        match self {
+            Self::Timeout { last: Some(Last::Response(response)), .. }
+            | Self::RetriesExhausted { last: Last::Response(response), .. }
+            | Self::BodyTooLarge { partial: response, .. } => Some(response),
+            _ => None,
+        }
+    }
+
+    /// Whether time was what was lacking.
+    pub const fn is_timeout(&self) -> bool {
+        match self {
+            Self::Timeout { .. } => true,
+            Self::Failed(failure) | Self::RetriesExhausted { last: Last::Failure(failure), .. } => failure.is_timeout(),
+            _ => false,
+        }
+    }
+
+    /// Whether launching the task once more could help.
+    pub const fn is_retryable(&self) -> bool {
+        match self {
+            Self::Timeout { .. } | Self::RetriesExhausted { .. } | Self::ShutDown => true,
+            Self::Failed(failure) => failure.is_retryable(),
+            _ => false,
+        }
+    }
+
+    /// Whether somebody ended it.
+    pub const fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Cancelled { .. } | Self::ShutDown)
+    }
+
+    /// The whole chain of reasons in one line.
+    pub fn explain(&self) -> String {
+        let mut text = self.to_string();
+        let mut next = std::error::Error::source(self);
+        while let Some(reason) = next {
+            text.push_str(&format!(": {reason}"));
+            next = reason.source();
+        }
+        text
+    }
+}
+
+/// Why nothing was launched. Tasks that are not valid are no reason: they complete with [`TaskError::Invalid`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LaunchError {
+    /// The list has no task.
+    #[error("there is no task in the list")]
+    Empty,
+    /// The runner takes no more work.
+    #[error("the runner was shut down")]
+    ShutDown,
+}
+
+/// Why there is no runner.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The files this process may still open do not leave a single socket.
+    #[error("no socket is left: this process may have {limit} files open and has {open}")]
+    NoSockets {
+        /// The soft limit.
+        limit: usize,
+        /// Open now.
+        open: usize,
+    },
+    /// A setting that makes no sense.
+    #[error("{field} {why}")]
+    Setting {
+        /// Which one.
+        field: &'static str,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// Something of TLS.
+    #[error(transparent)]
+    Tls(#[from] super::TlsError),
+    /// There is no runtime, and none could be started.
+    #[error("cannot start a runtime")]
+    Runtime(#[source] io::Error),
+}

@@ -1,0 +1,192 @@
+//! Who starts next. Each host has a lane; the lane with the fewest running tasks is served first, and inside a lane those that
+//! come back from a wait, then by priority, then as they came.
+//!
+//! A lane never has all slots: a host that does not answer cannot keep the others from starting.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::batch::{BatchCore, Job};
+use super::slot::Slot;
+use super::task::Priority;
+
+/// One of so many slots is kept from a lane that would have them all.
+const RESERVE: usize = 16;
+
+pub(super) struct Schedule {
+    lanes: HashMap<usize, Lane>,
+    by_name: HashMap<Box<str>, usize>,
+    /// Lanes that could start something, by running tasks and then by how long ago they were served.
+    ready: BTreeSet<(usize, u64, usize)>,
+    next_lane: usize,
+    turn: u64,
+    slots: usize,
+    per_lane: usize,
+    pub(super) running: usize,
+    pub(super) queued: usize,
+}
+
+struct Lane {
+    name: Box<str>,
+    returning: VecDeque<oneshot::Sender<Slot>>,
+    new: [VecDeque<Job>; 3],
+    running: usize,
+    /// Its entry in `ready`.
+    listed: Option<(usize, u64)>,
+    turn: u64,
+}
+
+/// What may start.
+pub(super) enum Grant {
+    New(Job),
+    Return(oneshot::Sender<Slot>),
+}
+
+impl Schedule {
+    pub(super) fn new(slots: usize, per_host: Option<usize>) -> Self {
+        let share = slots - slots / RESERVE;
+        Self {
+            lanes: HashMap::new(),
+            by_name: HashMap::new(),
+            ready: BTreeSet::new(),
+            next_lane: 0,
+            turn: 0,
+            slots,
+            per_lane: per_host.map_or(share, |per_host| per_host.min(share)).max(1),
+            running: 0,
+            queued: 0,
+        }
+    }
+
+    /// Adds a job to the lane of its host.
+    pub(super) fn add(&mut self, host: &str, priority: Priority, job: Job) {
+        let lane = match self.by_name.get(host) {
+            Some(lane) => *lane,
+            None => {
+                let lane = self.next_lane;
+                self.next_lane += 1;
+                self.by_name.insert(host.into(), lane);
+                let new = Default::default();
+                self.lanes.insert(lane, Lane { name: host.into(), returning: VecDeque::new(), new, running: 0, listed: None, turn: 0 });
+                lane
+            }
+        };
+        if let Some(found) = self.lanes.get_mut(&lane) {
+            found.new[priority as usize].push_back(job);
+            self.queued += 1;
+        }
+        self.list(lane);
+    }
+
+    /// Somebody who waited wants a slot again.
+    pub(super) fn add_returning(&mut self, lane: usize, waiter: oneshot::Sender<Slot>) {
+        if let Some(found) = self.lanes.get_mut(&lane) {
+            found.returning.push_back(waiter);
+        }
+        self.list(lane);
+    }
+
+    /// The next to start, if there is a slot; `start_new` tells whether anything that has not begun may.
+    pub(super) fn next(&mut self, start_new: bool) -> Option<(usize, Grant)> {
+        if self.running >= self.slots {
+            return None;
+        }
+        let mut passed = None;
+        for (_, _, id) in &self.ready {
+            let Some(lane) = self.lanes.get_mut(id) else { continue };
+            while let Some(waiter) = lane.returning.pop_front() {
+                if !waiter.is_closed() {
+                    passed = Some((*id, Grant::Return(waiter)));
+                    break;
+                }
+            }
+            if passed.is_none()
+                && start_new
+                && let Some(job) = lane.new.iter_mut().find_map(VecDeque::pop_front)
+            {
+                self.queued -= 1;
+                passed = Some((*id, Grant::New(job)));
+            }
+            if passed.is_some() {
+                break;
+            }
+        }
+        let (id, grant) = passed?;
+        self.turn += 1;
+        self.running += 1;
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.running += 1;
+            lane.turn = self.turn;
+        }
+        self.list(id);
+        Some((id, grant))
+    }
+
+    /// A slot of a lane is free again.
+    pub(super) fn release(&mut self, id: usize) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.running -= 1;
+            self.running -= 1;
+        }
+        self.list(id);
+    }
+
+    /// Takes those out of a batch that have not started and are meant. Dropping the jobs completes them.
+    pub(super) fn remove(&mut self, batch: &Arc<BatchCore>, meant: impl Fn(u32) -> bool) -> Vec<Job> {
+        let mut removed = Vec::new();
+        let ids: Vec<usize> = self.lanes.keys().copied().collect();
+        for id in ids {
+            let Some(lane) = self.lanes.get_mut(&id) else { continue };
+            for queue in &mut lane.new {
+                let gone = |job: &Job| job.is_of(batch) && meant(job.index());
+                if queue.iter().any(gone) {
+                    let (out, kept): (Vec<_>, VecDeque<_>) =
+                        std::mem::take(queue).into_iter().fold((Vec::new(), VecDeque::new()), |(mut out, mut kept), job| {
+                            if gone(&job) {
+                                out.push(job)
+                            } else {
+                                kept.push_back(job)
+                            }
+                            (out, kept)
+                        });
+                    *queue = kept;
+                    self.queued -= out.len();
+                    removed.extend(out);
+                }
+            }
+            self.list(id);
+        }
+        removed
+    }
+
+    /// Puts a lane where it belongs in `ready`, or forgets it when nothing is left of it.
+    fn list(&mut self, id: usize) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        if let Some((running, turn)) = lane.listed.take() {
+            self.ready.remove(&(running, turn, id));
+        }
+        let has_work = !lane.returning.is_empty() || lane.new.iter().any(|queue| !queue.is_empty());
+        if has_work && lane.running < self.per_lane {
+            lane.listed = Some((lane.running, lane.turn));
+            self.ready.insert((lane.running, lane.turn, id));
+        }
+    }
+
+    /// Forgets the lane of a host that nobody uses. Not at once when it is empty: a task in a wait comes back to it.
+    pub(super) fn prune(&mut self, in_use: usize) {
+        // Waiting tasks hold no slot but know their lane: only when there is none of them can an empty lane go.
+        if in_use == 0 && self.lanes.len() > 1024 {
+            let Self { lanes, by_name, ready, .. } = self;
+            lanes.retain(|_, lane| {
+                let used = lane.running > 0 || lane.listed.is_some() || lane.new.iter().any(|queue| !queue.is_empty());
+                if !used {
+                    by_name.remove(&lane.name);
+                }
+                used
+            });
+            ready.retain(|(_, _, id)| lanes.contains_key(id));
+        }
+    }
+}
