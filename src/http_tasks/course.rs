@@ -125,9 +125,12 @@ impl Course<'_> {
             self.wire = None;
             self.acted = false;
             let began = Instant::now();
+            // Boxed, as is the reading of the body below: a future has room for each of its states side by side, and thousands of
+            // them wait for an answer at the same time.
+            let attempt = Box::pin(self.attempt(&policy));
             let end = match limit {
-                None => self.attempt(&policy).await,
-                Some(limit) => match timeout(limit, self.attempt(&policy)).await {
+                None => attempt.await,
+                Some(limit) => match timeout(limit, attempt).await {
                     Ok(end) => end,
                     Err(_) => self.slow(limit),
                 },
@@ -293,7 +296,7 @@ impl Course<'_> {
                 ask = next;
                 continue;
             }
-            return self.content(ask, head, body, connection, reusable).await;
+            return Box::pin(self.content(ask, head, body, connection, reusable)).await;
         }
     }
 
