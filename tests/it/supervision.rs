@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tasker_services::{Home, MariaDb, Port, Process, RabbitMq, start_pair, until};
 
 /// How long a test waits for what must come. Long, because machines are busy; only failures take it.
@@ -114,7 +114,7 @@ impl Site {
             endpoints
                 .flat_map(|endpoint| endpoint["types"].as_array())
                 .flatten()
-                .any(|of| *of == json!({"type": task_type, "subscribed": true}))
+                .any(|of| of["type"] == task_type && of["subscribed"] == true)
         };
         for (name, task_type) in [("console1", "worker"), ("console1", "backup"), ("console2", "worker"), ("console2", "backup")] {
             ensure!(subscribed(name, task_type), "{name} is not subscribed to {task_type}: {page}");
