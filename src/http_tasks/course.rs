@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::BytesMut;
+use hyper::HeaderMap;
+use hyper::header::HeaderValue;
 use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
@@ -18,7 +21,7 @@ use super::observer::Event;
 use super::pool::Key;
 use super::retry::{RetryPolicy, did_nothing, is_transient, retry_after};
 use super::slot::Slot;
-use super::task::Task;
+use super::task::{Task, is_credential};
 use super::tls::{InsecureFallback, TlsContext};
 use super::{DeadlineFrom, TlsMode};
 
@@ -398,6 +401,7 @@ impl Course<'_> {
         reusable: bool,
     ) -> End {
         let reading = Instant::now();
+        head.headers = compact(&head.headers);
         let limit = self.task.body_limit.unwrap_or(self.engine.settings.body_limit);
         let gzip = ask.inflates(self.engine.settings.transport.gzip, &head.headers);
         let read = body::read(body, limit, gzip).await;
@@ -440,6 +444,22 @@ enum Lost {
 
 fn failed(failure: AttemptFailure) -> End {
     End::Failure { failure, untouched: false }
+}
+
+/// The same headers in memory of their own. What hyper gives are slices of the connection's read buffer: a completion that is kept
+/// would keep all of that, and the connection would have to get another.
+fn compact(headers: &HeaderMap) -> HeaderMap {
+    let mut values = BytesMut::with_capacity(headers.values().map(HeaderValue::len).sum());
+    let mut own = HeaderMap::with_capacity(headers.keys_len());
+    for (name, value) in headers {
+        values.extend_from_slice(value.as_bytes());
+        // The same bytes were a value before.
+        if let Ok(mut copy) = HeaderValue::from_maybe_shared(values.split().freeze()) {
+            copy.set_sensitive(is_credential(name));
+            own.append(name, copy);
+        }
+    }
+    own
 }
 
 fn keeps_alive(head: &hyper::http::response::Parts) -> bool {
