@@ -1,7 +1,7 @@
 //! The time of day as the ledger counts it.
 //!
 //! Every deadline in the ledger is compared with *one* clock: the database's, read when the process starts and every
-//! minute, and carried on in between by the machine's monotonic clock. So neither a jump of the local clock nor a skew
+//! ten seconds, and carried on in between by the machine's monotonic clock. So neither a jump of the local clock nor a skew
 //! between API processes moves a deadline. Until the first reading an API process decides nothing: what its machine says
 //! may be years away, and what it took for past its retention would be deleted.
 

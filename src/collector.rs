@@ -1,18 +1,20 @@
 //! Takes in what endpoints report and writes it to the ledger, in batches.
 //!
 //! Promise: a report is acknowledged only after its transaction has committed; repeats, stragglers and any order give the
-//! same ledger; whoever reports that it has a task which was cancelled is told to stop; one report that cannot be read or written goes alone to the dead exchange. While the database is away
-//! the broker keeps them, for a process that reaches it: at most `PREFETCH` reports lie here.
+//! same ledger; whoever reports that it has a task which was cancelled is told to stop; one report that cannot be read or
+//! written goes alone to the dead exchange. While the database is away the broker keeps them, for a process that reaches
+//! it: at most `PREFETCH` reports lie here.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::broker::{Address, BrokerError, Consumer, Delivery, Message, SharedBroker, Source, wire};
+use crate::broker::{Address, BrokerError, Consumer, Delivery, Link, Message, SharedBroker, Source, wire};
 use crate::clock::Clock;
 use crate::domain::{EndpointName, Report, TaskId, TaskType};
 use crate::publisher::{Publisher, Stop};
@@ -20,7 +22,7 @@ use crate::store::{Applied, SharedStore, StoreError};
 use crate::telemetry::SharedMetrics;
 use crate::watch::Watch;
 
-/// Reports the broker hands out before the first is acknowledged.
+/// Messages the broker hands out before the first is acknowledged.
 const PREFETCH: u16 = 1000;
 /// Reports in one transaction at most.
 const BATCH: usize = 500;
@@ -58,14 +60,8 @@ impl Collector {
     /// # Errors
     /// When the broker is closed before it could start.
     pub async fn run(self, stop: CancellationToken) -> Result<(), BrokerError> {
-        let mut failures = 0;
-        while !stop.is_cancelled() {
-            let consumer = self.broker.consume(Source::Responses, PREFETCH).await?;
-            let batches = Batches { consumer, broker: self.broker.clone(), metrics: self.metrics.clone(), source: "responses" };
-            failures = if batches.run(&self, &stop).await { 1 } else { failures + 1 };
-            until_it_answers(&self.store, failures, &stop).await;
-        }
-        Ok(())
+        let (broker, store, metrics) = (self.broker.clone(), self.store.clone(), self.metrics.clone());
+        Batches { broker, store, metrics, from: Source::Responses, source: "responses" }.run(&self, &stop).await
     }
 
     async fn apply(&self, reports: &[Report]) -> Result<(), StoreError> {
@@ -113,16 +109,6 @@ impl Sink for Collector {
     }
 }
 
-/// Waits after the store took nothing for so many times: at least for a moment, and until it answers.
-pub(crate) async fn until_it_answers(store: &SharedStore, failures: u32, stop: &CancellationToken) {
-    for failures in failures.. {
-        let pause = tokio::time::sleep(Backoff::CONNECTION.jittered(failures));
-        if stop.run_until_cancelled(pause).await.is_none() || store.now().await.is_ok() {
-            return;
-        }
-    }
-}
-
 /// Where batches of one kind of message go.
 #[async_trait]
 pub(crate) trait Sink: Sync {
@@ -132,29 +118,61 @@ pub(crate) trait Sink: Sync {
     fn decode(&self, body: &[u8]) -> Result<Self::Item, wire::WireError>;
     /// Writes a batch, all or nothing.
     async fn write(&self, items: &[Self::Item]) -> Result<(), StoreError>;
+    /// What goes on beside a consumer, from its start until nobody listens to it any more.
+    async fn accompany(&self, _link: watch::Receiver<Link>, _deaf: &CancellationToken) {}
 }
 
 /// Takes deliveries in batches: decode, write, acknowledge. Shared by reports and presence.
 pub(crate) struct Batches {
-    pub(crate) consumer: Consumer,
     pub(crate) broker: SharedBroker,
+    pub(crate) store: SharedStore,
     pub(crate) metrics: SharedMetrics,
+    pub(crate) from: Source,
+    /// What they are called in logs and metrics.
     pub(crate) source: &'static str,
 }
 
 impl Batches {
-    /// Takes batches until told to stop, or until the store takes nothing: what was not acknowledged comes again, to whoever
-    /// consumes then, which may be a process that reaches the store. Answers whether anything was written.
-    pub(crate) async fn run<S: Sink>(mut self, sink: &S, stop: &CancellationToken) -> bool {
+    /// Takes batches until told to stop. While the store takes nothing it does not consume: what was not acknowledged comes
+    /// again, to whoever consumes then, which may be a process that reaches the store.
+    pub(crate) async fn run<S: Sink>(self, sink: &S, stop: &CancellationToken) -> Result<(), BrokerError> {
+        let mut failures = 0;
+        while !stop.is_cancelled() {
+            let Consumer { deliveries, link } = self.broker.consume(self.from.clone(), PREFETCH).await?;
+            let deaf = stop.child_token();
+            let listen = async {
+                let written = self.take_from(deliveries, sink, stop).await;
+                deaf.cancel();
+                written
+            };
+            let (written, ()) = tokio::join!(listen, sink.accompany(link, &deaf));
+            failures = if written { 1 } else { failures + 1 };
+            self.until_the_store_answers(failures, stop).await;
+        }
+        Ok(())
+    }
+
+    /// Until told to stop, or until the store takes nothing. Answers whether anything was written.
+    async fn take_from<S: Sink>(&self, mut deliveries: mpsc::Receiver<Delivery>, sink: &S, stop: &CancellationToken) -> bool {
         let mut batch = Vec::with_capacity(BATCH);
         let mut written = false;
         loop {
-            let taken = stop.run_until_cancelled(self.consumer.deliveries.recv_many(&mut batch, BATCH)).await;
+            let taken = stop.run_until_cancelled(deliveries.recv_many(&mut batch, BATCH)).await;
             if taken.is_none_or(|count| count == 0) || self.take(sink, &batch, stop).await.is_none() {
                 return written;
             }
             written = true;
             batch.clear();
+        }
+    }
+
+    /// Waits after the store took nothing for so many times: at least for a moment, and until it answers.
+    async fn until_the_store_answers(&self, failures: u32, stop: &CancellationToken) {
+        for failures in failures.. {
+            let pause = tokio::time::sleep(Backoff::CONNECTION.jittered(failures));
+            if stop.run_until_cancelled(pause).await.is_none() || self.store.now().await.is_ok() {
+                return;
+            }
         }
     }
 

@@ -18,16 +18,14 @@ use uuid::Uuid;
 
 use crate::broker::{Address, BrokerError, Link, Message, SharedBroker, Source, wire};
 use crate::clock::Clock;
-use crate::collector::{Batches, Sink, until_it_answers};
+use crate::collector::{Batches, Sink};
 use crate::config::Config;
-use crate::domain::{Command, Presence, Report, ReportEvent, Task, TaskId, TaskType, errnr};
+use crate::domain::{Command, Presence, Report, ReportEvent, Task, TaskId, TaskType};
 use crate::publisher::{Ask, Publisher, Stop};
 use crate::store::{Owed, Seen, SharedStore, StoreError};
 use crate::telemetry::SharedMetrics;
 use crate::watch::Watch;
 
-/// Presence messages the broker hands out before the first is acknowledged.
-const PREFETCH: u16 = 1000;
 /// Tasks asked for in one go of an endpoint that returned.
 const OWED_PAGE: u32 = 100;
 /// Endpoints welcomed at the same time: each costs a query or two.
@@ -73,22 +71,8 @@ impl PresenceWatch {
     /// # Errors
     /// When the broker is closed before it could start.
     pub async fn run(self, stop: CancellationToken) -> Result<(), BrokerError> {
-        let mut failures = 0;
-        while !stop.is_cancelled() {
-            let consumer = self.broker.consume(Source::Presence, PREFETCH).await?;
-            let link = consumer.link.clone();
-            let batches = Batches { consumer, broker: self.broker.clone(), metrics: self.metrics.clone(), source: "presence" };
-            let deaf = stop.child_token();
-            let listen = async {
-                let written = batches.run(&self, &stop).await;
-                deaf.cancel();
-                written
-            };
-            let (written, ()) = tokio::join!(listen, self.miss_overdue(link, &deaf));
-            failures = if written { 1 } else { failures + 1 };
-            until_it_answers(&self.store, failures, &stop).await;
-        }
-        Ok(())
+        let (broker, store, metrics) = (self.broker.clone(), self.store.clone(), self.metrics.clone());
+        Batches { broker, store, metrics, from: Source::Presence, source: "presence" }.run(&self, &stop).await
     }
 
     /// Marks subscriptions as gone. Only while presence has been coming in without a break for as long as silence is
@@ -191,15 +175,7 @@ impl PresenceWatch {
 
 /// What becomes of a response whose endpoint came back as another process, which does not know how far the first one was.
 fn replaced(task: &Task, presence: &Presence, home: Uuid) -> Report {
-    let event = ReportEvent::Finished {
-        errnr: errnr::LOST,
-        errmsg: "lost: the endpoint that had received it was replaced by one that does not know of it".to_owned(),
-        payload: None,
-        attempt: 1,
-        attempts: Vec::new(),
-        log: None,
-        run: None,
-    };
+    let event = ReportEvent::lost("the endpoint that had received it was replaced by one that does not know of it");
     Report { task_id: task.id, task_type: task.task_type.clone(), endpoint: presence.endpoint.clone(), home, event }
 }
 
@@ -216,6 +192,10 @@ impl Sink for PresenceWatch {
 
     fn decode(&self, body: &[u8]) -> Result<Presence, wire::WireError> {
         wire::decode_presence(body)
+    }
+
+    async fn accompany(&self, link: watch::Receiver<Link>, deaf: &CancellationToken) {
+        self.miss_overdue(link, deaf).await;
     }
 
     async fn write(&self, presences: &[Presence]) -> Result<(), StoreError> {

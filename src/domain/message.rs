@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{AttemptError, EndpointName, Identifier, Json, ResponseEvent, TaskId, TaskType};
+use super::{AttemptError, EndpointName, Identifier, Json, ResponseEvent, TaskId, TaskType, errnr};
 
 /// What the API tells endpoints.
 #[derive(Debug, Clone)]
@@ -95,6 +95,19 @@ pub enum ReportEvent {
 }
 
 impl ReportEvent {
+    /// That nobody knows what came of it, and why ([`errnr::LOST`]).
+    pub fn lost(why: &str) -> Self {
+        Self::Finished {
+            errnr: errnr::LOST,
+            errmsg: format!("lost: {why}"),
+            payload: None,
+            attempt: 1,
+            attempts: Vec::new(),
+            log: None,
+            run: None,
+        }
+    }
+
     /// What this means for the response's status; progress says no more than that it was received.
     pub const fn response_event(&self) -> ResponseEvent {
         match self {

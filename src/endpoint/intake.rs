@@ -7,7 +7,6 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -18,7 +17,7 @@ use super::performer::Core;
 use super::presence::Session;
 use crate::backoff::Backoff;
 use crate::broker::{Address, BrokerError, Consumer, Delivery, Link, Message, Origin, SharedBroker, wire};
-use crate::domain::{Command, ReportEvent, TaskId, TaskMessage, TaskType, errnr};
+use crate::domain::{Command, ReportEvent, TaskId, TaskMessage, TaskType};
 
 /// Deliveries taken together at most.
 const BATCH: usize = 256;
@@ -37,8 +36,6 @@ struct Wanted {
     tasks: Vec<(Record, Arc<Lane>, Job)>,
     /// To be journalled in any case.
     tombstones: Vec<Record>,
-    /// To be journalled in any case, and reported.
-    outcomes: Vec<(TaskId, Bytes)>,
     /// Stopped once they are.
     cancels: Vec<TaskId>,
     /// Asked for again while they wait or run.
@@ -116,11 +113,6 @@ impl Intake {
             self.core.journal.keep(wanted.tombstones).await?;
             wanted.cancels.into_iter().for_each(|id| self.core.cancel(id));
         }
-        if !wanted.outcomes.is_empty() {
-            let records = wanted.outcomes.iter().map(|(id, report)| Record::Outcome { id: *id, report: report.clone() });
-            self.core.journal.keep(records.collect()).await?;
-            wanted.ended.extend(wanted.outcomes.into_iter().map(|(id, _)| id));
-        }
         if !wanted.tasks.is_empty() {
             self.journal(wanted.tasks).await?;
         }
@@ -161,8 +153,10 @@ impl Intake {
             None if !seen.insert(id) => {}
             None if task.received => {
                 tracing::warn!(task_id = %id, "asked for a task that was received and is not known any more: it is not run again");
-                let report = self.core.report(id, task.task_type, forgotten());
-                wanted.outcomes.push((id, report));
+                let event = ReportEvent::lost("the endpoint has received it and does not remember what came of it");
+                let report = self.core.report(id, task.task_type, event);
+                wanted.tombstones.push(Record::Outcome { id, report });
+                wanted.ended.push(id);
             }
             None => {
                 let now = self.core.clock.now();
@@ -260,19 +254,6 @@ impl Intake {
             failures = failures.saturating_add(1);
             tokio::time::sleep(Backoff::CONNECTION.jittered(failures)).await;
         }
-    }
-}
-
-/// What is said of a task that was received here and is not remembered.
-fn forgotten() -> ReportEvent {
-    ReportEvent::Finished {
-        errnr: errnr::LOST,
-        errmsg: "lost: the endpoint has received it and does not remember what came of it".to_owned(),
-        payload: None,
-        attempt: 1,
-        attempts: Vec::new(),
-        log: None,
-        run: None,
     }
 }
 
