@@ -28,12 +28,14 @@ impl MariaDb {
     /// Makes a data directory, starts the server in it and waits until it lets `root` in.
     pub fn start() -> anyhow::Result<Self> {
         let home = Home::new("mariadb")?;
+        std::fs::create_dir(home.join("tmp")).context("creating the directory for temporary tables")?;
         let log = home.join("install.log");
         let output = File::create(&log).context("creating install.log")?;
         let installed = Command::new("mariadb-install-db")
             .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db", "--innodb-log-file-size=16M"])
             .args(as_user())
             .arg(format!("--datadir={}", home.join("data").display()))
+            .env("TMPDIR", home.join("tmp"))
             .stdout(output.try_clone().context("cloning a file handle")?)
             .stderr(output)
             .status()
@@ -91,6 +93,8 @@ impl MariaDb {
             .arg(format!("--datadir={}", self.home.join("data").display()))
             .arg(format!("--init-file={}", self.home.join("init.sql").display()))
             .arg(format!("--port={port}"))
+            // A server removes what it takes for old temporary tables when it starts, also those of another in the same place.
+            .env("TMPDIR", self.home.join("tmp"))
             // Relative to the data directory: an absolute path may be too long for a socket.
             .args(["--socket=mariadb.sock", "--pid-file=mariadb.pid", "--bind-address=127.0.0.1", "--skip-name-resolve"])
             // Many tests share a server, each with pools of its own.
