@@ -31,6 +31,8 @@ use crate::http_tasks::{
     Batch, Completion, InvalidTask, Limit, Method, Reach, Response, StatusCode, Task, TaskList, TaskRunner, TlsConfig, TlsMode, Trust,
 };
 
+/// Where its settings are.
+const SECTION: &str = "endpoint.http";
 /// Where the list of targets is set.
 const ALLOW: &str = "endpoint.http.allow";
 /// What is kept of a body unless said.
@@ -155,7 +157,7 @@ impl Handler for Http {
                 Err(error) => return Outcome::failed(BAD_PAYLOAD, format!("call {place}: {error}")),
             }
         }
-        let runner = match self.runner.get_or_init(|| runner(&self.settings)) {
+        let runner = match self.runner.get_or_init(|| runner(&self.settings, SECTION, ALLOW)) {
             Ok(runner) => runner,
             Err(error) => return Outcome::failed(BAD_SETTINGS, error.clone()),
         };
@@ -228,17 +230,21 @@ impl Http {
     }
 }
 
-fn runner(settings: &config::Http) -> Result<TaskRunner, String> {
+/// A runner that makes calls as the settings of this section allow, for this process or, in a worker, for others.
+///
+/// # Errors
+/// When a file cannot be read or is not what it should be, in one sentence.
+pub fn runner(settings: &config::Http, section: &str, allow: &'static str) -> Result<TaskRunner, String> {
     let read = |path: &Path| std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()));
     let mut tls = TlsConfig::new();
     if let Some(path) = &settings.ca_bundle {
-        tls = tls.ca_bundle_pem(read(path)?).map_err(|error| format!("endpoint.http.ca_bundle: {error}"))?;
+        tls = tls.ca_bundle_pem(read(path)?).map_err(|error| format!("{section}.ca_bundle: {error}"))?;
     }
     if let Some((certificate, key)) = &settings.identity {
         let identity = tls.client_identity_pem(read(certificate)?, read(key)?);
-        tls = identity.map_err(|error| format!("endpoint.http.client_certificate: {error}"))?;
+        tls = identity.map_err(|error| format!("{section}.client_certificate: {error}"))?;
     }
-    let reach = Arc::new(Reach::new(settings.allow.iter().cloned(), ALLOW));
+    let reach = Arc::new(Reach::new(settings.allow.iter().cloned(), allow));
     let runner = TaskRunner::local("tasker").tls(tls).guard(reach).max_sockets(Limit::Of(settings.max_sockets));
     runner.build().map_err(|error| format!("cannot make HTTP calls: {error}"))
 }

@@ -11,7 +11,7 @@ mod worker;
 
 pub use backup::Backup;
 pub use echo::Echo;
-pub use http::Http;
+pub use http::{Http, runner as http_runner};
 pub use steered::Steered;
 pub use worker::Worker;
 

@@ -7,7 +7,9 @@
 mod api_process;
 mod embedded;
 mod endpoint_process;
+mod http_worker_process;
 
 pub use api_process::ApiProcess;
 pub use embedded::Embedded;
 pub use endpoint_process::EndpointProcess;
+pub use http_worker_process::HttpWorkerProcess;

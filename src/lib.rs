@@ -10,7 +10,8 @@
 //! 5. The [`reconciler`] looks at every task whose time has come: publishes, asks again, passes deadlines, forgets.
 //! 6. [`presence`] knows who is there and asks those that return for what they owe.
 //!
-//! [`http_tasks`] makes thousands of HTTP calls at once and needs none of the rest; the handler `http` calls it.
+//! [`http_tasks`] makes thousands of HTTP calls at once and needs none of the rest; the handler `http` calls it, and [`http_remote`] has
+//! them made by workers elsewhere.
 //!
 //! [`app`] puts the parts of a process together; [`cli`] is the command line; [`mod@bench`] measures the whole. [`domain`] holds
 //! the words and the state machines; [`config`], [`telemetry`], [`clock`], [`backoff`], [`service`], [`https`] and [`observer`] are what every
@@ -31,6 +32,7 @@ pub mod endpoint;
 pub mod failpoint;
 #[path = "../handlers/mod.rs"]
 pub mod handlers;
+pub mod http_remote;
 pub mod http_tasks;
 pub mod https;
 pub mod observer;

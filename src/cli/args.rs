@@ -87,6 +87,14 @@ broker is not used. Data survives a restart.")]
     /// Start an endpoint: runs the handlers of its task types on this server
     #[command(after_help = "Example:\n  tasker endpoint -m production -e web1 -t worker -t backup")]
     Endpoint(Endpoint),
+    /// Perform HTTP tasks of others: the remote mode of `tasker::http_tasks`
+    #[command(after_help = "\
+Example:
+  tasker http-worker -m production --pool bmc --max-in-flight 4000
+
+Takes HTTP tasks from the broker's work queue of a pool and performs those whose target http_worker.http.allow lists.
+Several workers share a pool; a task whose worker is lost is performed by another one unless it is a POST or PATCH.")]
+    HttpWorker(HttpWorker),
     /// Measure how fast tasks go through
     #[command(subcommand)]
     Bench(Bench),
@@ -175,6 +183,20 @@ pub struct Endpoint {
     /// Where executables named after task types are looked for, instead of endpoint.handlers_dir
     #[arg(long, value_name = "DIR")]
     pub handlers_dir: Option<PathBuf>,
+}
+
+/// `tasker http-worker`.
+#[derive(Debug, Clone, Args)]
+pub struct HttpWorker {
+    /// Whose tasks to perform, instead of http_worker.pool
+    #[arg(long, value_name = "POOL")]
+    pub pool: Option<String>,
+    /// Tasks at the same time, instead of http_worker.max_in_flight
+    #[arg(long, value_name = "N")]
+    pub max_in_flight: Option<u16>,
+    /// What callers call this worker [default: the host's name and a number]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<EndpointName>,
 }
 
 /// `tasker bench`.

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::args::{Api, Bench, Endpoint, Global, Up};
+use super::args::{Api, Bench, Endpoint, Global, HttpWorker, Up};
 use super::exit::Code;
 use super::output::{Failure, print};
 use super::signals::told_to_stop;
-use crate::app::{ApiProcess, Embedded, EndpointProcess};
+use crate::app::{ApiProcess, Embedded, EndpointProcess, HttpWorkerProcess};
 use crate::bench::{self, Calls, Load, Stack};
 use crate::broker::amqp::{AmqpBroker, AmqpOptions, Role};
 use crate::config::{self, Config, ConfigFile, Environment, Flag, Sources};
@@ -70,6 +70,25 @@ pub(super) async fn endpoint(global: &Global, args: Endpoint) -> Result<Code, Fa
     let asked = told_to_stop(endpoint.died()).await?;
     endpoint.stop().await;
     ended(asked)
+}
+
+/// `tasker http-worker`.
+pub(super) async fn http_worker(global: &Global, args: HttpWorker) -> Result<Code, Failure> {
+    let flag = |key, name, value: Option<String>| value.map(|value| Flag { key, name, value });
+    let most = args.max_in_flight.map(|tasks| tasks.to_string());
+    let flags = [flag("http_worker.pool", "--pool", args.pool), flag("http_worker.max_in_flight", "--max-in-flight", most)];
+    let config = load(global.file(), flags.into_iter().flatten().collect())?;
+    let name = args.name.map_or_else(worker_name, |name| name.to_string());
+    let worker = HttpWorkerProcess::start(&config, name)?;
+    let asked = told_to_stop(worker.died()).await?;
+    worker.stop().await;
+    ended(asked)
+}
+
+/// A name that says where a worker runs, and that no other has.
+fn worker_name() -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{host}-{:08x}", fastrand::u32(..))
 }
 
 /// `tasker bench`.

@@ -10,7 +10,9 @@ use super::kinds::{Choice, DatabaseUri, Given, Hidden, HttpUrl, Ip, Kind, Size, 
 use super::layers::{self, DEFAULT_ORIGIN, Merged};
 use super::problem::Problem;
 use super::reader::{Findings, Table};
-use super::{Api, Config, Database, Endpoint, Http, Log, LogFormat, Management, Manager, MessageQueue, Part, Tasks, TypePolicy, rules};
+use super::{
+    Api, Config, Database, Endpoint, Http, HttpWorker, Log, LogFormat, Management, Manager, MessageQueue, Part, Tasks, TypePolicy, rules,
+};
 use crate::backoff::Backoff;
 use crate::domain::TaskType;
 use crate::http_tasks::Allowed;
@@ -38,10 +40,11 @@ pub(super) fn decode(merged: Merged) -> (Config, Findings) {
     manager.finish();
     let rabbitmq = management(root.table("rabbitmq"));
     let endpoint = endpoint(&findings, root.table("endpoint"), &task_types);
+    let http_worker = http_worker(&findings, root.table("http_worker"));
     let log = log(root.table("log"));
     root.finish();
 
-    let config = Config { task_types, api, manager: Manager { db, message_queue }, rabbitmq, endpoint, tasks, log };
+    let config = Config { task_types, api, manager: Manager { db, message_queue }, rabbitmq, endpoint, http_worker, tasks, log };
     let mut findings = findings.into_inner();
     rules::check(&config, &mut findings);
     findings.problems.sort_by(|a, b| a.key.cmp(&b.key));
@@ -225,21 +228,36 @@ fn endpoint(findings: &RefCell<Findings>, mut table: Table<'_>, task_types: &[Ty
         journal_limit: table.value("journal_limit", &Size(1 << 20, 1 << 40)),
         pass_env: table.value("pass_env", &variable),
         output_limit: in_memory(table.value("output_limit", &Size(1 << 10, LARGEST_BODY))),
-        http: http(findings, table.table("http")),
+        http: http(findings, table.table("http"), "endpoint.http"),
     };
     table.finish_needed();
     endpoint
 }
 
-fn http(findings: &RefCell<Findings>, mut table: Table<'_>) -> Http {
+fn http_worker(findings: &RefCell<Findings>, mut table: Table<'_>) -> HttpWorker {
+    let pool = Text("1 to 64 letters, digits, `-` and `_`", |text| {
+        (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    });
+    let worker = HttpWorker {
+        pool: table.value("pool", &pool),
+        max_in_flight: table.value("max_in_flight", &Whole(1, u16::MAX)),
+        stop_timeout: table.value("stop_timeout", &Span::up_to(HOUR)),
+        allow_plaintext_broker: table.value("allow_plaintext_broker", &Truth),
+        http: http(findings, table.table("http"), "http_worker.http"),
+    };
+    table.finish_needed();
+    worker
+}
+
+fn http(findings: &RefCell<Findings>, mut table: Table<'_>, section: &str) -> Http {
     let path = Text("the path of a file", |text| !text.is_empty() && !text.contains('\0'));
     let host = "hosts, addresses or networks such as `bmc1`, `*.example.org` or `10.0.0.0/8`, each with `:port` if need be";
     let allow = table.value("allow", &Texts(host, |text| text.parse::<Allowed>().is_ok()));
     let (certificate, key) = (table.optional("client_certificate", &path), table.optional("client_key", &path));
     if certificate.is_some() != key.is_some() {
         let (lacking, given) = if key.is_some() { ("client_certificate", "client_key") } else { ("client_key", "client_certificate") };
-        let message = format!("is missing: endpoint.http.{given} is of no use without it");
-        findings.borrow_mut().problems.push(Problem::new(format!("endpoint.http.{lacking}"), message, None));
+        let message = format!("is missing: {section}.{given} is of no use without it");
+        findings.borrow_mut().problems.push(Problem::new(format!("{section}.{lacking}"), message, None));
     }
     let http = Http {
         // Each was read above.

@@ -48,6 +48,8 @@ pub struct Config {
     pub rabbitmq: Part<Management>,
     /// What runs on the servers.
     pub endpoint: Endpoint,
+    /// What performs HTTP tasks of others.
+    pub http_worker: HttpWorker,
     /// How long tasks live.
     pub tasks: Tasks,
     /// What is logged and how.
@@ -179,6 +181,14 @@ impl Config {
     /// # Errors
     /// All that is missing.
     pub fn for_endpoint(&self) -> Result<&MessageQueue, ConfigError> {
+        self.message_queue()
+    }
+
+    /// What `tasker http-worker` needs.
+    ///
+    /// # Errors
+    /// All that is missing.
+    pub fn for_http_worker(&self) -> Result<&MessageQueue, ConfigError> {
         self.message_queue()
     }
 
@@ -319,7 +329,7 @@ pub struct Endpoint {
     pub http: Http,
 }
 
-/// What the handler `http` may do.
+/// What whoever makes HTTP calls may do: the handler `http` and the workers.
 #[derive(Debug, Clone)]
 pub struct Http {
     /// Where it may connect to. Default nowhere.
@@ -336,6 +346,21 @@ impl Default for Http {
     fn default() -> Self {
         Self { allow: Vec::new(), ca_bundle: None, identity: None, max_sockets: 1024 }
     }
+}
+
+/// A process that performs HTTP tasks of others.
+#[derive(Debug, Clone)]
+pub struct HttpWorker {
+    /// Whose tasks. Default `default`.
+    pub pool: String,
+    /// Tasks at the same time. Default 1000.
+    pub max_in_flight: u16,
+    /// How long tasks may go on when the process is told to stop. Default 30 s.
+    pub stop_timeout: Duration,
+    /// Whether requests may come from a broker on another host without TLS. Default false.
+    pub allow_plaintext_broker: bool,
+    /// What it may do.
+    pub http: Http,
 }
 
 /// How long tasks live.

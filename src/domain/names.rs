@@ -29,6 +29,7 @@ pub const RESERVED_TASK_TYPES: &[&str] = &[
     "schedules",
     "tasks",
     "tokens",
+    "trs",
     "types",
     "workers",
 ];

@@ -23,9 +23,9 @@ pub struct Progress {
     pub total: usize,
     /// Left out.
     pub skipped: usize,
-    /// Waiting for a slot for the first time.
+    /// Waiting for a slot for the first time; also waiting for a worker, when the calls are made elsewhere.
     pub queued: usize,
-    /// Holding a slot.
+    /// Holding a slot, or being performed elsewhere.
     pub running: usize,
     /// Waiting before another attempt, or for a slot for it.
     pub waiting: usize,
@@ -59,6 +59,13 @@ pub(super) struct Record {
     pub(super) history: Vec<AttemptSummary>,
     pub(super) timings: Timings,
     pub(super) trust: Trust,
+    pub(super) worker: Option<Arc<str>>,
+}
+
+impl Record {
+    const fn new(created: std::time::SystemTime) -> Self {
+        Self { attempts: 0, history: Vec::new(), timings: Timings::new(created), trust: Trust::Plain, worker: None }
+    }
 }
 
 /// What the tasks of a batch share.
@@ -121,9 +128,8 @@ pub(super) struct Job {
 
 impl Job {
     pub(super) fn new(batch: Arc<BatchCore>, index: u32) -> Self {
-        let timings = Timings::new(batch.tasks[index as usize].created);
+        let record = Record::new(batch.tasks[index as usize].created);
         batch.engine.begin_job();
-        let record = Record { attempts: 0, history: Vec::new(), timings, trust: Trust::Plain };
         Self { batch, index, stage: Stage::Queued, done: false, record }
     }
 
@@ -177,7 +183,7 @@ impl Job {
             }
             progress.bytes += bytes as u64;
         });
-        let none = Record { attempts: 0, history: Vec::new(), timings: self.record.timings, trust: Trust::Plain };
+        let none = Record::new(self.record.timings.created);
         let record = std::mem::replace(&mut self.record, none);
         // Counted first, since it could be taken at once.
         self.batch.engine.buffered(bytes);
@@ -401,8 +407,9 @@ impl<T> Batch<T> {
             let index = index as usize;
             // Each index comes once.
             let Some(tag) = self.tags.get_mut(index).and_then(Option::take) else { continue };
-            let Record { attempts, history, timings, trust } = record;
-            return Poll::Ready(Some(Completion { index, id: self.core.tasks[index].id, tag, result, attempts, history, timings, trust }));
+            let Record { attempts, history, timings, trust, worker } = record;
+            let id = self.core.tasks[index].id;
+            return Poll::Ready(Some(Completion { index, id, tag, result, attempts, history, timings, trust, worker }));
         }
         Poll::Ready(None)
     }

@@ -1,6 +1,7 @@
 //! What comes back for each task: exactly one completion, owned, with its body read.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -29,6 +30,8 @@ pub struct Completion<T = ()> {
     pub timings: Timings,
     /// How far the server was known, at the last connection.
     pub trust: Trust,
+    /// Who made the calls, when it was not this process.
+    pub worker: Option<Arc<str>>,
 }
 
 /// A complete response.

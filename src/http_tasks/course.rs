@@ -6,13 +6,16 @@ use std::time::{Duration, SystemTime};
 use bytes::BytesMut;
 use hyper::HeaderMap;
 use hyper::header::HeaderValue;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
+use super::TlsMode;
 use super::ask::Ask;
-use super::batch::{Job, Stage};
+use super::batch::{Job, Record, Stage};
 use super::body::{self, Unread};
-use super::completion::{AttemptOutcome, AttemptSummary, Response, Trust};
+use super::carrier::{Carried, Carrier, Parcel};
+use super::completion::{AttemptOutcome, AttemptSummary, Response, Timings, Trust};
 use super::connection::{Connection, Traffic};
 use super::dial::dial;
 use super::engine::Engine;
@@ -23,7 +26,6 @@ use super::retry::{RetryPolicy, did_nothing, is_transient, retry_after};
 use super::slot::Slot;
 use super::task::{Task, is_credential};
 use super::tls::{InsecureFallback, TlsContext};
-use super::{DeadlineFrom, TlsMode};
 
 /// Runs a task to its completion.
 pub(super) async fn run(engine: Arc<Engine>, mut job: Job, slot: Slot) {
@@ -33,11 +35,7 @@ pub(super) async fn run(engine: Arc<Engine>, mut job: Job, slot: Slot) {
     job.move_to(Stage::Running);
     let task = &batch.tasks[job.index() as usize];
     engine.tell(&Event::Started { id: task.id });
-    let span = engine.span_of(task);
-    let deadline = match engine.settings.deadline_from {
-        DeadlineFrom::Start => began + span,
-        DeadlineFrom::Launch => batch.launched + span,
-    };
+    let deadline = engine.deadline_of(task, &batch, began);
     let tls = engine.tls();
     let mut course = Course {
         engine: &engine,
@@ -61,6 +59,44 @@ pub(super) async fn run(engine: Arc<Engine>, mut job: Job, slot: Slot) {
     drop(course);
     job.record.timings.total = began.elapsed();
     // Before the completion: whoever launches the next list when this one has ended finds its connections and slots.
+    drop(slot);
+    job.finish(result);
+}
+
+/// Has a task performed elsewhere. It counts as queued until somebody there has begun.
+pub(super) async fn run_elsewhere(engine: Arc<Engine>, carrier: Arc<dyn Carrier>, mut job: Job, slot: Slot) {
+    let began = Instant::now();
+    let batch = job.batch().clone();
+    let task = &batch.tasks[job.index() as usize];
+    let timeout = engine.deadline_of(task, &batch, began).saturating_duration_since(began);
+    let result = match Parcel::of(&engine, task, timeout) {
+        Err(error) => Err(TaskError::Invalid { field: error.field, why: error.why }),
+        Ok(parcel) => {
+            let (started, has_started) = oneshot::channel();
+            let mut carrying = carrier.carry(parcel, started);
+            let carried = tokio::select! {
+                biased;
+                carried = &mut carrying => carried,
+                Ok(()) = has_started => {
+                    job.record.timings.queued = batch.launched.elapsed();
+                    job.move_to(Stage::Running);
+                    engine.tell(&Event::Started { id: task.id });
+                    carrying.await
+                }
+            };
+            let Carried { result, attempts, history, timings, trust, worker } = carried;
+            let host = task.url.as_ref().and_then(Url::host_str).unwrap_or_default();
+            for (attempt, summary) in (1..).zip(&history) {
+                engine.tell(&Event::Attempt { id: task.id, attempt, host, outcome: summary.outcome });
+            }
+            if trust == Trust::InsecureFallback {
+                engine.count_fallback();
+            }
+            let timings = Timings { queued: job.record.timings.queued, total: began.elapsed(), ..timings };
+            job.record = Record { attempts, history, timings, trust, worker };
+            result
+        }
+    };
     drop(slot);
     job.finish(result);
 }
@@ -121,7 +157,7 @@ enum End {
 
 impl Course<'_> {
     async fn run(&mut self) -> Result<Response, TaskError> {
-        let policy = self.policy();
+        let policy = self.engine.policy_of(self.task);
         let limit = self.task.attempt_timeout.or(self.engine.settings.attempt_timeout);
         loop {
             self.job.record.attempts += 1;
@@ -169,13 +205,6 @@ impl Course<'_> {
             self.last = Some(last);
             self.wait(asked.unwrap_or_else(|| policy.wait(attempts - 1, fastrand::f64()))).await?;
         }
-    }
-
-    fn policy(&self) -> RetryPolicy {
-        let mut policy = self.engine.settings.retry.clone();
-        policy.retries = self.task.retries.or(policy.retries);
-        policy.backoff_max = self.task.backoff_max.unwrap_or(policy.backoff_max);
-        policy
     }
 
     /// Waits without a slot, and comes back ahead of those that have not begun.

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 use super::batch::{BatchCore, Job};
+use super::carrier::{Carrier, CarrierHealth};
 use super::connection::{Connect, Connection};
 use super::observer::{Event, Observer};
 use super::pool::Pool;
@@ -44,6 +46,8 @@ pub(super) struct Settings {
 
 pub(super) struct Engine {
     pub(super) settings: Settings,
+    /// Who has the tasks performed elsewhere; sockets, pool, resolver and TLS are of no use then.
+    carrier: Option<Arc<dyn Carrier>>,
     pub(super) sockets: Arc<Sockets>,
     pub(super) pool: Arc<Pool>,
     pub(super) resolver: Resolver,
@@ -77,6 +81,7 @@ const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// What an engine is made of besides its settings.
 pub(super) struct Parts {
+    pub(super) carrier: Option<Arc<dyn Carrier>>,
     pub(super) sockets: Arc<Sockets>,
     pub(super) pool: Arc<Pool>,
     pub(super) resolver: Resolver,
@@ -88,9 +93,10 @@ pub(super) struct Parts {
 
 impl Engine {
     pub(super) fn new(settings: Settings, parts: Parts) -> Arc<Self> {
-        let Parts { sockets, pool, resolver, tls, schedule, handle, own_runtime } = parts;
+        let Parts { carrier, sockets, pool, resolver, tls, schedule, handle, own_runtime } = parts;
         Arc::new(Self {
             settings,
+            carrier,
             sockets,
             pool,
             resolver,
@@ -118,6 +124,11 @@ impl Engine {
 
     pub(super) fn tls(&self) -> Arc<TlsContext> {
         self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether tasks can be taken to where they are performed, if that is elsewhere.
+    pub(super) fn carrier_health(&self) -> Option<CarrierHealth> {
+        self.carrier.as_ref().map(|carrier| carrier.health())
     }
 
     pub(super) fn set_tls(&self, config: super::TlsConfig) {
@@ -178,7 +189,10 @@ impl Engine {
                         }
                     }
                     let (batch, index) = (job.batch().clone(), job.index());
-                    let running = self.handle.spawn(course::run(self.clone(), job, slot));
+                    let running = match &self.carrier {
+                        None => self.handle.spawn(course::run(self.clone(), job, slot)),
+                        Some(carrier) => self.handle.spawn(course::run_elsewhere(self.clone(), carrier.clone(), job, slot)),
+                    };
                     batch.started(index, running.abort_handle());
                 }
                 Grant::Return(waiter) => {
@@ -228,9 +242,26 @@ impl Engine {
         self.schedule().remove(batch, meant)
     }
 
+    /// When the time of a task is over that got its slot just now.
+    pub(super) fn deadline_of(&self, task: &Task, batch: &BatchCore, began: Instant) -> Instant {
+        let from = match self.settings.deadline_from {
+            DeadlineFrom::Start => began,
+            DeadlineFrom::Launch => batch.launched,
+        };
+        from + self.span_of(task)
+    }
+
     /// How long a task may take.
     pub(super) fn span_of(&self, task: &Task) -> Duration {
         task.timeout.unwrap_or(self.settings.timeout).min(FOREVER)
+    }
+
+    /// How failed attempts of a task are repeated.
+    pub(super) fn policy_of(&self, task: &Task) -> RetryPolicy {
+        let mut policy = task.policy.as_deref().unwrap_or(&self.settings.retry).clone();
+        policy.retries = task.retries.or(policy.retries);
+        policy.backoff_max = task.backoff_max.unwrap_or(policy.backoff_max);
+        policy
     }
 
     pub(super) fn begin_job(&self) {
@@ -287,6 +318,9 @@ impl Engine {
                 batch.end(super::batch::End::ShutDown);
             }
             self.all_done().await;
+        }
+        if let Some(carrier) = &self.carrier {
+            carrier.close().await;
         }
         self.pool.close();
         // The drivers are aborted; their sockets are closed when the runtime has got to each.

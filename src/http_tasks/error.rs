@@ -30,6 +30,13 @@ pub enum Phase {
 }
 
 impl Phase {
+    const ALL: [Self; 8] = [Self::Queue, Self::Dns, Self::Connect, Self::Tls, Self::Send, Self::Headers, Self::Body, Self::Backoff];
+
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|phase| phase.as_str() == name)
+    }
+
     /// Its name in texts and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -117,7 +124,7 @@ pub enum AttemptFailure {
         phase: Phase,
         /// The reason.
         #[source]
-        source: Arc<hyper::Error>,
+        source: Arc<dyn std::error::Error + Send + Sync>,
     },
     /// The body says that it is compressed, and is not.
     #[error("the body of {target} cannot be inflated")]
@@ -155,6 +162,13 @@ impl AttemptFailure {
     /// Whether time was what was lacking.
     pub const fn is_timeout(&self) -> bool {
         matches!(self, Self::Slow { .. })
+    }
+
+    /// The kind of this name; `unknown` when there is none.
+    pub fn known_kind(name: &str) -> &'static str {
+        const KINDS: [&str; 11] =
+            ["dns", "refused", "connect", "proxy", "tls", "certificate", "exchange", "inflate", "slow", "redirect", "invalid"];
+        KINDS.into_iter().find(|kind| *kind == name).unwrap_or("unknown")
     }
 
     /// One word for logs and counters.
@@ -213,6 +227,38 @@ pub enum CancelledBy {
     Runtime,
 }
 
+/// What can go wrong between a runner and workers elsewhere, see [`super::Carrier`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RemoteError {
+    /// The broker has no queue for it.
+    #[error("no queue takes the task")]
+    Unroutable,
+    /// The broker has no room for it, or the worker does not perform it.
+    #[error("the task was rejected")]
+    Rejected,
+    /// The task, or the response to it, is more than one message may be.
+    #[error("the message would be longer than {limit} bytes")]
+    TooLarge {
+        /// How long a message may be.
+        limit: usize,
+    },
+    /// Its time was over before a worker had answered.
+    #[error("no worker answered in time")]
+    Expired,
+    /// The worker that had it is gone. Whether the call was made is not known.
+    #[error("the worker was lost, after {deliveries} deliveries")]
+    WorkerLost {
+        /// How many workers had got it.
+        deliveries: u32,
+    },
+    /// One side does not understand the other: different versions.
+    #[error("the message cannot be read by the other side")]
+    BadFrame,
+    /// The broker could not be reached, or did not say that it took the task.
+    #[error("the broker did not take the task in time")]
+    BrokerDown,
+}
+
 /// Why a task has no response that counts.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TaskError {
@@ -261,6 +307,9 @@ pub enum TaskError {
         /// Status, headers and the beginning of the body.
         partial: Box<Response>,
     },
+    /// Something between the runner and a worker elsewhere.
+    #[error("not performed by a worker")]
+    Remote(#[source] RemoteError),
     /// An observer panicked, or the engine did.
     #[error("the task panicked")]
     Panicked,
@@ -283,7 +332,7 @@ impl TaskError {
     /// Whether time was what was lacking.
     pub const fn is_timeout(&self) -> bool {
         match self {
-            Self::Timeout { .. } => true,
+            Self::Timeout { .. } | Self::Remote(RemoteError::Expired) => true,
             Self::Failed(failure) | Self::RetriesExhausted { last: Last::Failure(failure), .. } => failure.is_timeout(),
             _ => false,
         }
@@ -294,6 +343,7 @@ impl TaskError {
         match self {
             Self::Timeout { .. } | Self::RetriesExhausted { .. } | Self::ShutDown => true,
             Self::Failed(failure) => failure.is_retryable(),
+            Self::Remote(error) => !matches!(error, RemoteError::TooLarge { .. } | RemoteError::BadFrame),
             _ => false,
         }
     }

@@ -49,7 +49,8 @@
 //!
 //! Where to look: `runner` is the way in and has the settings, `task` and `task_list` what is to be done, `batch` and `completion` what
 //! comes of it. Inside, `engine` joins `schedule` (who is next), `slot`, `sockets` (the budget) and `pool` (idle connections);
-//! `course` is the way of one task, `ask` its request, `dial` and `connection` its connection, `body` what it reads.
+//! `course` is the way of one task, `ask` its request, `dial` and `connection` its connection, `body` what it reads. A [`Carrier`] takes tasks to
+//! other processes instead.
 //!
 //! Promises: every task completes once, whatever happens to it; bodies are complete and owned, and bounded; no text and no log shows a
 //! body, or a header or part of a URL that carries credentials; a server has to prove who it is unless the task says otherwise.
@@ -57,6 +58,7 @@
 mod ask;
 mod batch;
 mod body;
+mod carrier;
 mod completion;
 mod connection;
 mod course;
@@ -79,10 +81,11 @@ mod tls;
 mod transport;
 
 pub use batch::{Batch, Blocking, CancelToken, Finished, Progress, Relaunch};
+pub use carrier::{Carried, Carrier, CarrierHealth, Parcel};
 pub use completion::{AttemptOutcome, AttemptSummary, Completion, Response, Timings, Trust};
 pub use connection::{Connect, Stream, Tcp};
 pub use engine::Stats;
-pub use error::{AttemptFailure, BuildError, CancelledBy, Last, LaunchError, Phase, TaskError};
+pub use error::{AttemptFailure, BuildError, CancelledBy, Last, LaunchError, Phase, RemoteError, TaskError};
 pub use observer::{Event, Observer};
 pub use proxy::Proxy;
 pub use reach::{Allowed, Guard, InvalidAllowed, Reach};
@@ -94,4 +97,5 @@ pub use task_list::{Entry, TaskList};
 pub use tls::{InsecureFallback, Roots, TlsConfig, TlsError, TlsMode};
 pub use transport::TransportPolicy;
 
+pub use hyper::header::{HeaderName, HeaderValue};
 pub use hyper::{HeaderMap, Method, StatusCode, Version};

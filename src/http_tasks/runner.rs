@@ -7,6 +7,7 @@ use hyper::header::HeaderValue;
 use tokio::runtime::{Builder, Handle};
 
 use super::batch::{Batch, Blocking};
+use super::carrier::{Carrier, CarrierHealth};
 use super::connection::{Connect, Tcp};
 use super::engine::{Engine, Parts, Settings, Stats};
 use super::error::{BuildError, LaunchError};
@@ -50,12 +51,14 @@ pub struct Health {
     pub accepting: bool,
     /// Tasks that have not completed.
     pub unfinished: usize,
+    /// Whether tasks can be taken to where they are performed, when that is elsewhere.
+    pub carrier: Option<CarrierHealth>,
 }
 
 impl Health {
-    /// Whether it takes lists.
+    /// Whether it takes lists and can have them performed.
     pub const fn is_alive(&self) -> bool {
-        self.accepting
+        self.accepting && !matches!(self.carrier, Some(CarrierHealth { connected: false, .. }))
     }
 }
 
@@ -86,7 +89,15 @@ pub struct RunnerBuilder {
     observer: Option<Arc<dyn Observer>>,
     resolver: Arc<dyn Resolve>,
     connector: Arc<dyn Connect>,
+    carrier: Option<Arc<dyn Carrier>>,
+    /// A setting that was made and concerns nobody but who makes the calls.
+    of_calls: Option<&'static str>,
 }
+
+/// Tasks that are elsewhere at the same time, unless said.
+const CARRIED: usize = 10_000;
+/// Why a setting is not taken.
+const OF_WORKERS: &str = "is for those who make the calls, and that is not this process";
 
 impl TaskRunner {
     /// Begins a runner that makes the calls in this process. `service` is the `User-Agent` of its requests.
@@ -111,7 +122,15 @@ impl TaskRunner {
             observer: None,
             resolver: Arc::new(SystemResolver),
             connector: Arc::new(Tcp),
+            carrier: None,
+            of_calls: None,
         }
+    }
+
+    /// Begins a runner that has the calls made elsewhere. Sockets, TLS and all else that concerns connections are set there; setting them here is an
+    /// error of [`RunnerBuilder::build`].
+    pub fn elsewhere(service: impl Into<String>, carrier: Arc<dyn Carrier>) -> RunnerBuilder {
+        RunnerBuilder { carrier: Some(carrier), ..Self::local(service) }
     }
 
     /// `count` tasks of the source's content, each with its own name.
@@ -144,13 +163,21 @@ impl TaskRunner {
     }
 
     /// Changes whom to believe and who we are, for connections of tasks that start from now on. No connection made before serves them.
-    pub fn set_tls(&self, config: TlsConfig) {
+    ///
+    /// # Errors
+    /// When the calls are made elsewhere.
+    pub fn set_tls(&self, config: TlsConfig) -> Result<(), BuildError> {
+        if self.engine.carrier_health().is_some() {
+            return Err(BuildError::Setting { field: "tls", why: OF_WORKERS });
+        }
         self.engine.set_tls(config);
+        Ok(())
     }
 
     /// Whether work can be given to it.
     pub fn alive(&self) -> Health {
-        Health { accepting: !self.engine.is_shut_down(), unfinished: self.engine.stats().unfinished }
+        let (accepting, carrier) = (!self.engine.is_shut_down(), self.engine.carrier_health());
+        Health { accepting, unfinished: self.engine.stats().unfinished, carrier }
     }
 
     /// What it is doing.
@@ -178,7 +205,8 @@ impl std::fmt::Debug for RunnerBuilder {
 }
 
 impl RunnerBuilder {
-    /// Tasks that run at the same time; never more than sockets. Default [`Limit::Auto`].
+    /// Tasks that run at the same time; never more than sockets. Default [`Limit::Auto`]; 10,000 when the calls are made elsewhere, where the
+    /// time of a task runs from here on: more than the workers do at the same time only wait for them.
     #[must_use]
     pub fn max_in_flight(mut self, limit: Limit) -> Self {
         self.max_in_flight = limit;
@@ -189,6 +217,7 @@ impl RunnerBuilder {
     /// less 64.
     #[must_use]
     pub fn max_sockets(mut self, limit: Limit) -> Self {
+        self.of_calls = Some("max_sockets");
         self.max_sockets = limit;
         self
     }
@@ -196,6 +225,7 @@ impl RunnerBuilder {
     /// Whether the soft limit on open files is raised to the hard one, for the whole process. Default false.
     #[must_use]
     pub fn raise_nofile(mut self, raise: bool) -> Self {
+        self.of_calls = Some("raise_nofile");
         self.raise_nofile = raise;
         self
     }
@@ -239,6 +269,7 @@ impl RunnerBuilder {
     /// How connections are made and kept.
     #[must_use]
     pub fn transport(mut self, policy: TransportPolicy) -> Self {
+        self.of_calls = Some("transport");
         self.transport = policy;
         self
     }
@@ -246,6 +277,7 @@ impl RunnerBuilder {
     /// Whom to believe and who we are. Default: the system's certificates, no identity.
     #[must_use]
     pub fn tls(mut self, config: TlsConfig) -> Self {
+        self.of_calls = Some("tls");
         self.tls = config;
         self
     }
@@ -253,6 +285,7 @@ impl RunnerBuilder {
     /// What to do when a certificate is not accepted. Default: the task fails.
     #[must_use]
     pub fn insecure_fallback(mut self, fallback: InsecureFallback) -> Self {
+        self.of_calls = Some("insecure_fallback");
         self.fallback = fallback;
         self
     }
@@ -274,6 +307,7 @@ impl RunnerBuilder {
     /// A way through a proxy. Default none, whatever the environment says.
     #[must_use]
     pub fn proxy(mut self, proxy: Proxy) -> Self {
+        self.of_calls = Some("proxy");
         self.proxy = proxy;
         self
     }
@@ -281,6 +315,7 @@ impl RunnerBuilder {
     /// Who says where connections may go. Default: nobody, everywhere.
     #[must_use]
     pub fn guard(mut self, guard: Arc<dyn Guard>) -> Self {
+        self.of_calls = Some("guard");
         self.guard = Some(guard);
         self
     }
@@ -295,6 +330,7 @@ impl RunnerBuilder {
     /// Who looks up names. Default the system.
     #[must_use]
     pub fn resolver(mut self, resolver: Arc<dyn Resolve>) -> Self {
+        self.of_calls = Some("resolver");
         self.resolver = resolver;
         self
     }
@@ -302,6 +338,7 @@ impl RunnerBuilder {
     /// Where streams of bytes come from. Default TCP.
     #[must_use]
     pub fn connector(mut self, connector: Arc<dyn Connect>) -> Self {
+        self.of_calls = Some("connector");
         self.connector = connector;
         self
     }
@@ -327,14 +364,17 @@ impl RunnerBuilder {
         if self.guard.is_some() && !self.proxy.is_none() {
             return Err(wrong("guard", "cannot see where a proxy connects to: choose one of them"));
         }
-        let room = budget(self.raise_nofile)?;
-        let most = match self.max_sockets {
-            Limit::Auto => room,
-            Limit::Of(sockets) => sockets.min(room),
+        let most = match (&self.carrier, self.of_calls, self.max_sockets) {
+            (Some(_), Some(setting), _) => return Err(wrong(setting, OF_WORKERS)),
+            (Some(_), None, _) => 0,
+            (None, _, Limit::Auto) => budget(self.raise_nofile)?,
+            (None, _, Limit::Of(sockets)) => sockets.min(budget(self.raise_nofile)?),
         };
-        let slots = match self.max_in_flight {
-            Limit::Auto => most,
-            Limit::Of(tasks) => tasks.min(most),
+        let slots = match (&self.carrier, self.max_in_flight) {
+            (Some(_), Limit::Auto) => CARRIED,
+            (Some(_), Limit::Of(tasks)) => tasks,
+            (None, Limit::Auto) => most,
+            (None, Limit::Of(tasks)) => tasks.min(most),
         };
         let (handle, own_runtime) = match Handle::try_current() {
             Ok(handle) => (handle, None),
@@ -346,6 +386,7 @@ impl RunnerBuilder {
         let transport = self.transport;
         let (total, per_key) = if transport.keep_alive { (transport.max_idle, transport.max_idle_per_host) } else { (0, 0) };
         let parts = Parts {
+            carrier: self.carrier,
             sockets: Sockets::new(most),
             pool: Pool::new(Limits { total, per_key, age: transport.idle_timeout }),
             resolver: Resolver::new(self.resolver),

@@ -10,7 +10,7 @@ use hyper::{HeaderMap, Method};
 use url::Url;
 use uuid::Uuid;
 
-use super::TlsMode;
+use super::{RetryPolicy, TlsMode};
 
 /// A task's name for its whole life; a version 4 UUID, kept when it is launched again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -79,6 +79,7 @@ pub struct Task {
     pub(super) attempt_timeout: Option<Duration>,
     pub(super) retries: Option<u32>,
     pub(super) backoff_max: Option<Duration>,
+    pub(super) policy: Option<Arc<RetryPolicy>>,
     pub(super) repeatable: bool,
     pub(super) tls_mode: TlsMode,
     pub(super) body_limit: Option<usize>,
@@ -112,6 +113,7 @@ impl Task {
             attempt_timeout: None,
             retries: None,
             backoff_max: None,
+            policy: None,
             repeatable: false,
             tls_mode: TlsMode::Verify,
             body_limit: None,
@@ -233,6 +235,20 @@ impl Task {
     #[must_use]
     pub fn backoff_max(mut self, longest: Duration) -> Self {
         self.backoff_max = Some(longest);
+        self
+    }
+
+    /// How failed attempts are repeated, in place of the runner's policy. [`Self::retries`] and [`Self::backoff_max`] still come first.
+    #[must_use]
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.policy = Some(Arc::new(policy));
+        self
+    }
+
+    /// The name it already has elsewhere: for who takes tasks from one process to another.
+    #[must_use]
+    pub fn named(mut self, id: Uuid) -> Self {
+        self.id = TaskId(id);
         self
     }
 

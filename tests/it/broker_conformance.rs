@@ -7,13 +7,12 @@ use bytes::Bytes;
 use tasker::broker::amqp::{AmqpBroker, AmqpOptions, Role};
 use tasker::broker::memory::MemoryBroker;
 use tasker::broker::{Address, Broker, BrokerError, Consumer, Delivery, Message, Origin, SharedBroker, Source};
-use tasker::config::{MessageQueue, Secret};
+use tasker::config::MessageQueue;
 use tasker::domain::{EndpointName, TaskType};
 use tokio::time::timeout;
-use uuid::Uuid;
 
-use crate::support::management;
 use crate::support::proxy::Proxy;
+use crate::support::{management, message_queue};
 
 /// How long a test waits for what must come. Long, because machines are busy; only failures take it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -31,19 +30,7 @@ impl Site {
 
     /// RabbitMQ, with a prefix of the test's own.
     fn amqp() -> Self {
-        let url = std::env::var("TASKER_TEST_AMQP").expect("TASKER_TEST_AMQP is not set: run `cargo xtask test`");
-        let url: reqwest::Url = url.parse().expect("TASKER_TEST_AMQP is an address");
-        Self::Amqp(MessageQueue {
-            host: url.host_str().expect("TASKER_TEST_AMQP has a host").to_owned(),
-            port: url.port().unwrap_or(5672),
-            username: url.username().to_owned(),
-            password: Secret::new(url.password().unwrap_or_default()),
-            virtual_host: "/".to_owned(),
-            exchange: format!("test-{}", Uuid::new_v4().simple()),
-            queue: None,
-            routing_key: None,
-            tls: false,
-        })
+        Self::Amqp(message_queue())
     }
 
     fn connect(&self, role: Role) -> SharedBroker {

@@ -294,6 +294,11 @@ async fn declare(options: &AmqpOptions, session: &Session) -> Result<(), LinkErr
     match &options.role {
         Role::Api { types } => topology::declare_api(&channel, &names, types).await?,
         Role::Endpoint => topology::declare_endpoint(&channel, &names).await?,
+        Role::HttpCaller { pool, caller } => {
+            topology::declare_http(&channel, &names, pool).await?;
+            topology::declare_http_replies(&channel, &names, *caller).await?;
+        }
+        Role::HttpWorker { pool } => topology::declare_http(&channel, &names, pool).await?,
     }
     within("closing a channel", channel.close(200, "declared".into())).await
 }
@@ -345,8 +350,8 @@ fn address(options: &AmqpOptions) -> AMQPUri {
         vhost: config.virtual_host.clone(),
         query: AMQPQueryString {
             frame_max: match options.role {
-                Role::Api { .. } => None,
                 Role::Endpoint => Some(ENDPOINT_FRAME),
+                Role::Api { .. } | Role::HttpCaller { .. } | Role::HttpWorker { .. } => None,
             },
             heartbeat: Some(u16::try_from(options.heartbeat.as_secs()).unwrap_or(u16::MAX).max(1)),
             ..AMQPQueryString::default()

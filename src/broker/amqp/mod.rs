@@ -1,12 +1,14 @@
 //! The broker behind RabbitMQ.
 //!
-//! `connection` keeps a link · `topology` declares · `publisher` and `parts` send · `consumer` and `lane` receive. Each
-//! task here owns its channels alone; they meet in the present session of a connection, which any of them may give up.
+//! `connection` keeps a link · `topology` declares · `publisher` and `parts` send · `consumer` and `lane` receive · `post` does both for
+//! HTTP tasks that workers perform. Each task here owns its channels alone; they meet in the present session of a connection,
+//! which any of them may give up.
 
 mod connection;
 mod consumer;
 mod lane;
 mod parts;
+mod post;
 mod publisher;
 mod topology;
 
@@ -21,10 +23,13 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
+use uuid::Uuid;
 
 use self::connection::{LinkError, Purpose, Session, Sessions, supervise};
 use self::consumer::{NamedOnly, Subscriber};
+pub use self::post::{Arrival, Inbox, Incoming, Letter, Post, Receipt, To};
 use self::publisher::{Job, Publisher, disconnected};
+pub use self::topology::HTTP_REDELIVERIES;
 use self::topology::Names;
 use super::{Broker, BrokerError, Consumer, Link, Message, SharedBroker, Source};
 use crate::config::MessageQueue;
@@ -48,6 +53,18 @@ pub enum Role {
     },
     /// An endpoint process: one connection, because there are thousands of them.
     Endpoint,
+    /// A process whose HTTP tasks are performed by workers, see [`Post`].
+    HttpCaller {
+        /// Whose workers.
+        pool: String,
+        /// Its name.
+        caller: Uuid,
+    },
+    /// A process that performs HTTP tasks of others, see [`Post`].
+    HttpWorker {
+        /// Which tasks.
+        pool: String,
+    },
 }
 
 /// How to connect.
@@ -69,6 +86,8 @@ impl AmqpOptions {
         let name = match role {
             Role::Api { .. } => "tasker api",
             Role::Endpoint => "tasker endpoint",
+            Role::HttpCaller { .. } => "tasker http",
+            Role::HttpWorker { .. } => "tasker http-worker",
         };
         Self { message_queue, role, name: name.to_owned(), heartbeat: HEARTBEAT }
     }
@@ -108,12 +127,11 @@ impl AmqpBroker {
             supervisors.spawn(supervise(Arc::clone(&options), purpose, sessions, stop.clone()));
             present
         };
-        let (publish, consuming) = match options.role {
-            Role::Api { .. } => (keep(Purpose::Publish), keep(Purpose::Consume)),
-            Role::Endpoint => {
-                let only = keep(Purpose::All);
-                (only.clone(), only)
-            }
+        let (publish, consuming) = if options.role == Role::Endpoint {
+            let only = keep(Purpose::All);
+            (only.clone(), only)
+        } else {
+            (keep(Purpose::Publish), keep(Purpose::Consume))
         };
         let (link, publishing) = watch::channel(Link::default());
         let (jobs, queue) = mpsc::channel(JOBS);
@@ -134,7 +152,7 @@ impl AmqpBroker {
     pub async fn remove_topology(options: &AmqpOptions, subscriptions: &[(TaskType, EndpointName)]) -> Result<(), BrokerError> {
         let types = match &options.role {
             Role::Api { types } => types.clone(),
-            Role::Endpoint => Vec::new(),
+            _ => Vec::new(),
         };
         let removal = async {
             let session = connection::establish(options, Purpose::All).await?;

@@ -4,11 +4,14 @@
 //! the first one. Arguments are constants and not configuration: re-declaring a queue with another argument is refused by
 //! the broker (406), so a changed setting would lock every endpoint out of its own queue. Works on RabbitMQ 3.10 to 4.x:
 //! queues are durable or exclusive, prefetch is per consumer, nothing is mirrored or lazy.
+//! The last part is for HTTP tasks that workers perform, see [`super::post`].
 
 use futures::future::{join_all, try_join_all};
 use lapin::options::{ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ExchangeKind};
+
+use uuid::Uuid;
 
 use super::connection::{LinkError, within};
 use crate::domain::{EndpointName, TaskType};
@@ -28,6 +31,12 @@ const DEAD_QUEUE_MESSAGES: i64 = 10_000;
 const DEAD_QUEUE_BYTES: i64 = 64 << 20;
 /// Control messages that wait for one connected process.
 const CONTROL_QUEUE_MESSAGES: i64 = 10_000;
+/// HTTP tasks of a pool that wait; over this, publishing them is refused and the caller is told at once.
+const HTTP_WORK_BYTES: i64 = 1 << 30;
+/// How often an HTTP task is given out again after the worker that had it was lost. One that ends its workers must not end all of them.
+pub const HTTP_REDELIVERIES: u32 = 2;
+/// What a caller that reconnects still finds; longer than it could wait for any of it.
+const HTTP_REPLIES_UNUSED_MS: i64 = 10 * 60 * 1000;
 
 /// The names in the broker. All begin with the installation's prefix, so that several can share a virtual host.
 #[derive(Debug, Clone)]
@@ -69,6 +78,31 @@ impl Names {
 
     pub(super) fn dead(&self) -> Result<ShortString, LinkError> {
         short(format!("{}.dead", self.prefix))
+    }
+
+    /// HTTP tasks for workers, by pool and caller.
+    pub(super) fn http(&self) -> Result<ShortString, LinkError> {
+        short(format!("{}.trs.http.v1", self.prefix))
+    }
+
+    /// HTTP tasks that no worker performed.
+    pub(super) fn http_dead(&self) -> Result<ShortString, LinkError> {
+        short(format!("{}.trs.http.v1.dead", self.prefix))
+    }
+
+    /// What is said to all workers, or to all callers.
+    pub(super) fn http_control(&self) -> Result<ShortString, LinkError> {
+        short(format!("{}.trs.http.v1.control", self.prefix))
+    }
+
+    /// Where the HTTP tasks of a pool wait.
+    pub(super) fn http_work(&self, pool: &str) -> Result<ShortString, LinkError> {
+        short(format!("{}.trs.http.v1.work.{pool}", self.prefix))
+    }
+
+    /// Where a caller finds what became of its HTTP tasks.
+    pub(super) fn http_replies(&self, caller: Uuid) -> Result<ShortString, LinkError> {
+        short(format!("{}.trs.http.v1.replies.{caller}", self.prefix))
     }
 }
 
@@ -218,6 +252,53 @@ pub(super) async fn leave_fanout(channel: &Channel, names: &Names, subscriptions
     }))
     .await?;
     Ok(())
+}
+
+/// What remote HTTP tasks need, declared by both sides, so that tasks can wait for the first worker and workers for the first task.
+///
+/// The work queue is a quorum queue: a task that was published must not be lost with a node, and only those count
+/// how often a message was given out. One that nobody performed goes back to its caller: the key of a task names the caller, and its
+/// reply queue is bound for that key to the exchange of dead ones.
+pub(super) async fn declare_http(channel: &Channel, names: &Names, pool: &str) -> Result<(), LinkError> {
+    exchange(channel, names.http()?, ExchangeKind::Topic).await?;
+    exchange(channel, names.http_dead()?, ExchangeKind::Topic).await?;
+    exchange(channel, names.http_control()?, ExchangeKind::Direct).await?;
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(HTTP_REDELIVERIES.into()));
+    arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString(names.http_dead()?.as_str().into()));
+    arguments.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(HTTP_WORK_BYTES));
+    arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+    let queue = names.http_work(pool)?;
+    within("declaring the work queue", channel.queue_declare(queue.clone(), QueueDeclareOptions::durable(), arguments)).await?;
+    let key = short(format!("{pool}.*"))?;
+    let bind = channel.queue_bind(queue, names.http()?, key, QueueBindOptions::default(), FieldTable::default());
+    within("binding the work queue", bind).await
+}
+
+/// The queue of a caller, for what became of its HTTP tasks. Durable: answers that come while the broker restarts are still there.
+pub(super) async fn declare_http_replies(channel: &Channel, names: &Names, caller: Uuid) -> Result<(), LinkError> {
+    let mut arguments = classic();
+    arguments.insert("x-expires".into(), AMQPValue::LongLongInt(HTTP_REPLIES_UNUSED_MS));
+    let queue = names.http_replies(caller)?;
+    within("declaring the reply queue", channel.queue_declare(queue.clone(), QueueDeclareOptions::durable(), arguments)).await?;
+    let key = short(format!("*.{caller}"))?;
+    let bind = channel.queue_bind(queue, names.http_dead()?, key, QueueBindOptions::default(), FieldTable::default());
+    within("binding the reply queue", bind).await
+}
+
+/// A queue of this connection for what is said under a key.
+pub(super) async fn declare_http_control(channel: &Channel, names: &Names, key: &'static str) -> Result<ShortString, LinkError> {
+    let queue = declare_control_queue(channel).await?;
+    let bind = channel.queue_bind(queue.clone(), names.http_control()?, key.into(), QueueBindOptions::default(), FieldTable::default());
+    within("binding the control queue", bind).await?;
+    Ok(queue)
+}
+
+/// Deletes the reply queue of a caller that ends.
+pub(super) async fn remove_http_replies(channel: &Channel, names: &Names, caller: Uuid) -> Result<(), LinkError> {
+    let delete = channel.queue_delete(names.http_replies(caller)?, QueueDeleteOptions::default());
+    within("deleting the reply queue", delete).await.map(|_| ())
 }
 
 /// Deletes all that the other functions declare for these types and subscriptions, whatever is in it.

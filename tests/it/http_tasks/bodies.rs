@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use flate2::write::GzEncoder;
-use tasker::http_tasks::{Method, Task, TaskError, TransportPolicy};
+use tasker::http_tasks::{Method, RunnerBuilder, Task, TaskError, TransportPolicy};
 
 use super::server::{Reply, Server, ok};
 use super::{get, local, one, runner};
@@ -18,6 +18,15 @@ fn zipped(bytes: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn c26_longer_bodies_are_cut_off() {
+    c26(local().transport(inflating())).await;
+}
+
+/// Asks for gzip.
+pub(super) fn inflating() -> TransportPolicy {
+    TransportPolicy { gzip: true, ..TransportPolicy::default() }
+}
+
+pub(super) async fn c26(builder: RunnerBuilder) {
     let bomb = zipped(&vec![0; 64 * MIB]);
     assert!(bomb.len() < MIB);
     let server = Server::start(move |seen, _| match seen.path.as_str() {
@@ -27,8 +36,7 @@ async fn c26_longer_bodies_are_cut_off() {
         _ => ok(),
     })
     .await;
-    let transport = TransportPolicy { gzip: true, ..TransportPolicy::default() };
-    let runner = local().transport(transport).body_limit(MIB).build().expect("a runner");
+    let runner = builder.body_limit(MIB).build().expect("a runner");
     for (number, path) in ["/long", "/endless", "/bomb"].into_iter().enumerate() {
         let done = one(&runner, get(&server.url(path))).await;
         let Err(TaskError::BodyTooLarge { limit, partial }) = done.result else { panic!("{path}: {:?}", done.result) };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tasker::http_tasks::{CancelledBy, Event, LaunchError, Limit, TaskError, TaskList};
+use tasker::http_tasks::{CancelledBy, Event, LaunchError, Limit, RunnerBuilder, TaskError, TaskList};
 use tokio::time::Instant;
 
 use super::server::{Reply, Server, ok};
@@ -15,8 +15,12 @@ fn is_cancelled(result: &Result<tasker::http_tasks::Response, TaskError>) -> boo
 
 #[tokio::test]
 async fn c24_cancel_at_once_twice_and_after_the_end() {
+    c24_at_once(local()).await;
+}
+
+pub(super) async fn c24_at_once(builder: RunnerBuilder) {
     let server = Server::start(|_, _| Reply::Stall).await;
-    let runner = local().max_in_flight(Limit::Of(100)).build().expect("a runner");
+    let runner = builder.max_in_flight(Limit::Of(100)).build().expect("a runner");
     let list: TaskList = runner.task_list(&get(&server.url("/")), 200);
     let batch = runner.launch(list).expect("launched");
     let token = batch.cancel_token();
@@ -32,8 +36,12 @@ async fn c24_cancel_at_once_twice_and_after_the_end() {
 
 #[tokio::test]
 async fn c24_cancel_in_flight_is_seen_by_the_server() {
+    c24_in_flight(local()).await;
+}
+
+pub(super) async fn c24_in_flight(builder: RunnerBuilder) {
     let server = Server::start(|_, _| Reply::Stall).await;
-    let runner = local().max_in_flight(Limit::Of(32)).build().expect("a runner");
+    let runner = builder.max_in_flight(Limit::Of(32)).build().expect("a runner");
     let list: TaskList = runner.task_list(&get(&server.url("/")), 100);
     let batch = runner.launch(list).expect("launched");
     server.known.until_seen(30).await;

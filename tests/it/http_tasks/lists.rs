@@ -16,8 +16,11 @@ async fn c01_an_empty_list_is_refused() {
 
 #[tokio::test]
 async fn c02_skipped_tasks_do_not_complete() {
+    c02(runner()).await;
+}
+
+pub(super) async fn c02(runner: TaskRunner) {
     let server = Server::start(|_, _| ok()).await;
-    let runner = runner();
     let mut list: TaskList = runner.task_list(&get(&server.url("/")), 10);
     for task in list.iter_mut().step_by(2) {
         task.skip(true);
@@ -46,8 +49,11 @@ async fn c03_a_list_of_skipped_tasks_ends_at_once() {
 
 #[tokio::test]
 async fn c04_a_task_that_cannot_be_sent_completes_like_the_others() {
+    c04(runner()).await;
+}
+
+pub(super) async fn c04(runner: TaskRunner) {
     let server = Server::start(|_, _| ok()).await;
-    let runner = runner();
     let mut list: TaskList = runner.task_list(&Task::template(Method::GET), 10);
     for (place, task) in list.iter_mut().enumerate().filter(|(place, _)| *place != 4) {
         task.set_url(&server.url(&format!("/{place}"))).expect("a URL");

@@ -6,6 +6,7 @@ mod endings;
 mod handler;
 mod lists;
 mod redirects;
+mod remote;
 mod server;
 mod times;
 mod tls;

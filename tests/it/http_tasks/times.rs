@@ -27,8 +27,11 @@ fn gaps(known: &Known) -> Vec<u64> {
 
 #[tokio::test]
 async fn c08_a_stall_ends_with_the_time_of_the_task() {
+    c08(runner()).await;
+}
+
+pub(super) async fn c08(runner: TaskRunner) {
     let server = Server::start(|_, _| Reply::Stall).await;
-    let runner = runner();
     let began = Instant::now();
     let done = one(&runner, get(&server.url("/")).timeout(millis(500))).await;
     let took = began.elapsed();
@@ -87,13 +90,17 @@ async fn c11_the_time_can_be_over_in_a_wait() {
 
 #[tokio::test]
 async fn c12_three_retries_unless_said_and_the_last_response_is_kept() {
+    c12(runner()).await;
+}
+
+pub(super) async fn c12(runner: TaskRunner) {
     for (retries, requests) in [(None, 4), (Some(0), 1), (Some(1), 2), (Some(3), 4)] {
         let server = Server::start(|_, _| Reply::status(503).header("X-Why", "busy").body("later")).await;
         let mut task = get(&server.url("/"));
         if let Some(retries) = retries {
             task = task.retries(retries);
         }
-        let done = one(&runner(), task).await;
+        let done = one(&runner, task).await;
         let Err(TaskError::RetriesExhausted { attempts, last: Last::Response(last) }) = &done.result else { panic!("{:?}", done.result) };
         assert_eq!((server.known.seen().len(), *attempts as usize, done.history.len()), (requests, requests, requests));
         assert_eq!(

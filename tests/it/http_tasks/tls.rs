@@ -16,7 +16,7 @@ use super::server::{Reply, Server, ok};
 use super::{all, get, local, millis, one, runner};
 
 /// An authority that signs what a test needs.
-struct Authority {
+pub(super) struct Authority {
     pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
@@ -27,7 +27,7 @@ struct Signed {
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::new()).expect("parameters");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -43,7 +43,7 @@ impl Authority {
     }
 
     /// A server's side, which may want to know who the clients are.
-    fn server(&self, clients: Option<&Self>) -> ServerConfig {
+    pub(super) fn server(&self, clients: Option<&Self>) -> ServerConfig {
         let signed = self.sign("127.0.0.1", ExtendedKeyUsagePurpose::ServerAuth);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().expect("versions");
@@ -65,7 +65,7 @@ fn certificates(pem: &str) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().expect("certificates")
 }
 
-fn trusting(authority: &Authority) -> TlsConfig {
+pub(super) fn trusting(authority: &Authority) -> TlsConfig {
     TlsConfig::new().roots(Roots::Only).ca_bundle_pem(&authority.pem).expect("a bundle")
 }
 
@@ -122,7 +122,7 @@ async fn c29_the_client_shows_who_it_is() {
     assert!(one(&nobody, get(&server.https("/")).retries(1)).await.result.is_err());
     assert_eq!(server.known.seen().len(), 2);
     // Told later, for what starts later.
-    nobody.set_tls(identity);
+    nobody.set_tls(identity).expect("the calls are made here");
     assert!(one(&nobody, get(&server.https("/"))).await.result.is_ok());
 }
 

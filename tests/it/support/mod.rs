@@ -9,3 +9,27 @@ pub mod platform;
 pub mod proxy;
 pub mod queues;
 pub mod tap;
+
+use tasker::config::{MessageQueue, Secret};
+
+/// The broker of the tests, with a prefix of the test's own.
+pub fn message_queue() -> MessageQueue {
+    let url = std::env::var("TASKER_TEST_AMQP").expect("TASKER_TEST_AMQP is not set: run `cargo xtask test`");
+    message_queue_at(&url)
+}
+
+/// The root of a broker, with a prefix of the test's own.
+pub fn message_queue_at(url: &str) -> MessageQueue {
+    let url: reqwest::Url = url.parse().expect("a broker has an address");
+    MessageQueue {
+        host: url.host_str().expect("an address has a host").to_owned(),
+        port: url.port().unwrap_or(5672),
+        username: url.username().to_owned(),
+        password: Secret::new(url.password().unwrap_or_default()),
+        virtual_host: "/".to_owned(),
+        exchange: format!("test-{}", uuid::Uuid::new_v4().simple()),
+        queue: None,
+        routing_key: None,
+        tls: false,
+    }
+}

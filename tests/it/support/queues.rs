@@ -16,7 +16,12 @@ pub struct Queues {
 impl Queues {
     /// Connects as the platform's own user.
     pub async fn of(platform: &Platform) -> anyhow::Result<Self> {
-        let connection = Connection::connect(&platform.amqp(), ConnectionProperties::default()).await?;
+        Self::at(&platform.amqp()).await
+    }
+
+    /// Connects to the broker at an address.
+    pub async fn at(url: &str) -> anyhow::Result<Self> {
+        let connection = Connection::connect(url, ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         Ok(Self { _connection: connection, channel })

@@ -1,0 +1,420 @@
+//! The side that has tasks performed.
+//!
+//! Owns what is on its way: each run of a task has a name of its own, under which its answer, its return by the broker and its loss
+//! with a worker arrive; whichever comes first ends it, and all else is ignored.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use futures::future::BoxFuture;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
+use uuid::Uuid;
+
+use super::frame::{self, LIMIT};
+use super::notice::{Notice, RUNS};
+use super::order::{self, Class, LONGEST_HELD};
+use super::{HEARTBEAT, RemoteConfig, RemoteSetupError, SILENCE, answer};
+use crate::broker::amqp::{AmqpOptions, Arrival, HTTP_REDELIVERIES, Inbox, Incoming, Letter, Post, Role, To};
+use crate::broker::{BrokerError, Link};
+use crate::http_tasks::{Carried, Carrier, CarrierHealth, Parcel, RemoteError, TaskError};
+
+/// Answers that are out at the same time.
+const PREFETCH: u16 = 1000;
+/// For the last cancels when a caller ends.
+const CLOSE_TIME: Duration = Duration::from_secs(2);
+
+/// Takes tasks to the workers of a pool.
+pub(super) struct Caller {
+    post: Arc<Post>,
+    name: Uuid,
+    replies: String,
+    pool: String,
+    grace: Duration,
+    table: Arc<Table>,
+    /// Whether answers can arrive.
+    listening: watch::Receiver<Link>,
+    closing: CancellationToken,
+    /// Ends when the last cancels have been sent.
+    farewell: TaskTracker,
+    tasks: TaskTracker,
+}
+
+/// What is on its way, and who works.
+struct Table {
+    runs: Mutex<HashMap<Uuid, Run>>,
+    workers: Mutex<HashMap<Arc<str>, Instant>>,
+    cancels: mpsc::UnboundedSender<Cancelled>,
+}
+
+struct Run {
+    created: SystemTime,
+    class: Class,
+    answer: oneshot::Sender<Carried>,
+    started: Option<oneshot::Sender<()>>,
+    worker: Option<Arc<str>>,
+    sent: Sent,
+}
+
+struct Cancelled {
+    run: Uuid,
+    until: Instant,
+}
+
+/// What is known of the message with a task.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    No,
+    Perhaps,
+    Yes,
+}
+
+impl Caller {
+    /// Connects in the background.
+    pub(super) fn start(config: RemoteConfig) -> Result<Self, RemoteSetupError> {
+        let RemoteConfig { message_queue, pool, grace, .. } = config;
+        let name = Uuid::new_v4();
+        let options = AmqpOptions::new(message_queue, Role::HttpCaller { pool: pool.clone(), caller: name });
+        let (post, mut returned) = Post::start(options);
+        let post = Arc::new(post);
+        let replies = post.replies()?;
+        let (cancels, cancelled) = mpsc::unbounded_channel();
+        let table = Arc::new(Table { runs: Mutex::default(), workers: Mutex::default(), cancels });
+        let (closing, farewell, tasks) = (CancellationToken::new(), TaskTracker::new(), TaskTracker::new());
+
+        let answers = post.consume(Inbox::Replies, PREFETCH);
+        let listening = answers.link.clone();
+        tasks.spawn(read_answers(table.clone(), answers));
+        tasks.spawn(watch_workers(table.clone(), post.consume(Inbox::Control, PREFETCH)));
+        farewell.spawn(send_cancels(post.clone(), cancelled, closing.clone()));
+        let returns = table.clone();
+        tasks.spawn(async move {
+            while let Some(run) = returned.recv().await {
+                returns.fail(run, RemoteError::Unroutable);
+            }
+        });
+        Ok(Self { post, name, replies, pool, grace, table, listening, closing, farewell, tasks })
+    }
+}
+
+impl Carrier for Caller {
+    fn carry(&self, parcel: Parcel, started: oneshot::Sender<()>) -> BoxFuture<'static, Carried> {
+        let class = Class::of(&parcel);
+        if class == Class::AtLeastOnce && parcel.timeout > LONGEST_HELD {
+            let most = LONGEST_HELD.as_secs();
+            let why = format!("what may be performed twice can take {most} s at most where a worker performs it");
+            return Box::pin(async move { Carried::failed(parcel.created, TaskError::Invalid { field: "timeout", why }) });
+        }
+        let deadline = Instant::now() + parcel.timeout;
+        let shipment = Shipment {
+            post: self.post.clone(),
+            table: self.table.clone(),
+            to: To::Work { pool: self.pool.clone(), caller: self.name },
+            replies: self.replies.clone(),
+            run: Uuid::new_v4(),
+            parcel,
+            class,
+            deadline,
+            until: deadline + self.grace,
+        };
+        Box::pin(shipment.carry(started))
+    }
+
+    fn health(&self) -> CarrierHealth {
+        let workers = self.table.workers();
+        let heard = workers.values().max().map(Instant::elapsed);
+        CarrierHealth { connected: self.post.link().borrow().up && self.listening.borrow().up, workers: workers.len(), heard }
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            self.closing.cancel();
+            self.farewell.close();
+            if timeout(CLOSE_TIME, self.farewell.wait()).await.is_err() {
+                debug!(broker = self.post.safe_url(), "ended without telling the workers what was cancelled");
+            }
+            self.post.close().await;
+            self.tasks.close();
+            self.tasks.wait().await;
+        })
+    }
+}
+
+impl Drop for Caller {
+    /// Forgotten without [`Carrier::close`]: what runs in the background ends nevertheless.
+    fn drop(&mut self) {
+        self.closing.cancel();
+    }
+}
+
+/// One task on its way.
+struct Shipment {
+    post: Arc<Post>,
+    table: Arc<Table>,
+    to: To,
+    replies: String,
+    run: Uuid,
+    parcel: Parcel,
+    class: Class,
+    deadline: Instant,
+    /// When it ends at the latest.
+    until: Instant,
+}
+
+impl Shipment {
+    async fn carry(self, started: oneshot::Sender<()>) -> Carried {
+        let created = self.parcel.created;
+        let (answer, answered) = oneshot::channel();
+        let (class, started) = (self.class, Some(started));
+        self.table.runs().insert(self.run, Run { created, class, answer, started, worker: None, sent: Sent::No });
+        // From here on, however this ends, it is forgotten, and cancelled unless it was answered.
+        let _entry = Entry { table: &self.table, run: self.run, until: self.until };
+        let carried = timeout_at(self.until, async {
+            match self.send().await {
+                // Dropped only when the caller is.
+                Ok(()) => answered.await.unwrap_or_else(|_| Carried::failed(created, TaskError::ShutDown)),
+                Err(error) => Carried::failed(created, TaskError::Remote(error)),
+            }
+        });
+        carried.await.unwrap_or_else(|_| self.table.late(created, self.run))
+    }
+
+    /// Sends it until the broker has taken it. What may be performed once only is not sent again when it may have arrived.
+    async fn send(&self) -> Result<(), RemoteError> {
+        let mut link = self.post.link();
+        loop {
+            // Ends with the broker; the time limit around this ends it before.
+            if link.wait_for(|link| link.up).await.is_err() {
+                return Err(RemoteError::BrokerDown);
+            }
+            let remaining = self.deadline.saturating_duration_since(Instant::now());
+            if remaining.is_zero() {
+                // It would be dead on arrival.
+                return std::future::pending().await;
+            }
+            let Some(body) = order::encode(&self.parcel, remaining, SystemTime::now()) else {
+                return Err(RemoteError::TooLarge { limit: LIMIT });
+            };
+            let letter = Letter {
+                to: self.to.clone(),
+                id: self.run,
+                task: self.parcel.id.uuid(),
+                reply_to: Some(self.replies.clone()),
+                expires_in: Some(remaining),
+                persistent: true,
+                body,
+            };
+            self.table.note_sent(self.run, Sent::Perhaps);
+            match self.post.publish(letter).await {
+                Ok(()) => {
+                    self.table.note_sent(self.run, Sent::Yes);
+                    return Ok(());
+                }
+                Err(BrokerError::Disconnected { .. }) => self.table.note_sent(self.run, Sent::No),
+                Err(BrokerError::Unconfirmed { .. }) if self.class == Class::AtLeastOnce => {}
+                // An answer or the end of its time tells.
+                Err(BrokerError::Unconfirmed { .. }) => return Ok(()),
+                Err(BrokerError::Refused { reason }) => {
+                    debug!(task = %self.parcel.id, reason, "the broker refuses a task");
+                    return Err(RemoteError::Rejected);
+                }
+                Err(BrokerError::Closed) => return Err(RemoteError::BrokerDown),
+            }
+        }
+    }
+}
+
+/// The place of a run in the table.
+struct Entry<'a> {
+    table: &'a Table,
+    run: Uuid,
+    until: Instant,
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        let forgotten = self.table.runs().remove(&self.run);
+        if forgotten.is_some_and(|run| run.sent != Sent::No) {
+            // Nobody is left to tell when the caller ends.
+            _ = self.table.cancels.send(Cancelled { run: self.run, until: self.until });
+        }
+    }
+}
+
+impl Table {
+    fn runs(&self) -> MutexGuard<'_, HashMap<Uuid, Run>> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn workers(&self) -> MutexGuard<'_, HashMap<Arc<str>, Instant>> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_sent(&self, run: Uuid, sent: Sent) {
+        if let Some(run) = self.runs().get_mut(&run) {
+            run.sent = sent;
+        }
+    }
+
+    fn end(&self, run: Uuid, carried: impl FnOnce(&Run) -> Carried) {
+        // Gone when it has ended already: the first word counts.
+        let Some(run) = self.runs().remove(&run) else { return };
+        let carried = carried(&run);
+        // Cancelled just now.
+        _ = run.answer.send(carried);
+    }
+
+    fn fail(&self, run: Uuid, error: RemoteError) {
+        self.end(run, |run| Carried { worker: run.worker.clone(), ..Carried::failed(run.created, TaskError::Remote(error)) });
+    }
+
+    fn started(&self, worker: &Arc<str>, runs: &[Uuid]) {
+        // As good as a heartbeat, of which a worker that is lost soon may not have sent any that was heard.
+        self.workers().insert(worker.clone(), Instant::now());
+        let mut table = self.runs();
+        for run in runs {
+            let Some(run) = table.get_mut(run) else { continue };
+            run.worker = Some(worker.clone());
+            if let Some(started) = run.started.take() {
+                _ = started.send(());
+            }
+        }
+    }
+
+    /// What is known of a run that has no answer when its time is over.
+    fn late(&self, created: SystemTime, run: Uuid) -> Carried {
+        let (error, worker) = match self.runs().get(&run) {
+            Some(Run { sent: Sent::No | Sent::Perhaps, .. }) => (RemoteError::BrokerDown, None),
+            // It would have come back if no worker had taken it.
+            Some(Run { class: Class::AtMostOnce, worker, .. }) => (RemoteError::WorkerLost { deliveries: 1 }, worker.clone()),
+            Some(Run { worker, .. }) => (RemoteError::Expired, worker.clone()),
+            None => (RemoteError::Expired, None),
+        };
+        Carried { worker, ..Carried::failed(created, TaskError::Remote(error)) }
+    }
+
+    /// Ends what a lost worker had and nobody else will perform. All else is given out again by the broker.
+    fn lose(&self, lost: &Arc<str>) {
+        let is_lost = |run: &Run| run.class == Class::AtMostOnce && run.worker.as_ref() == Some(lost);
+        let ended: Vec<Uuid> = self.runs().iter().filter(|(_, run)| is_lost(run)).map(|(name, _)| *name).collect();
+        warn!(worker = %lost, tasks = ended.len(), "a worker of HTTP tasks is lost");
+        for run in ended {
+            self.fail(run, RemoteError::WorkerLost { deliveries: 1 });
+        }
+    }
+
+    fn arrived(&self, arrival: &Arrival) -> Result<(), frame::FrameError> {
+        if let (Some(reason), Some(run)) = (&arrival.death, arrival.id) {
+            self.fail(
+                run,
+                match reason.as_str() {
+                    "expired" => RemoteError::Expired,
+                    "delivery_limit" => RemoteError::WorkerLost { deliveries: HTTP_REDELIVERIES + 1 },
+                    _ => RemoteError::Rejected,
+                },
+            );
+            return Ok(());
+        }
+        let frame = frame::decode(&arrival.body)?;
+        if frame.kind == answer::KIND {
+            let Some(run) = arrival.id else { return Ok(()) };
+            let Some(created) = self.runs().get(&run).map(|run| run.created) else { return Ok(()) };
+            match answer::decode(&frame, created) {
+                Ok(carried) => self.end(run, |_| carried),
+                Err(error) => {
+                    self.fail(run, RemoteError::BadFrame);
+                    return Err(error);
+                }
+            }
+        } else if let Notice::Started { worker, runs } = Notice::decode(&frame)? {
+            self.started(&worker.into(), &runs);
+        }
+        Ok(())
+    }
+}
+
+async fn read_answers(table: Arc<Table>, mut answers: Incoming) {
+    while let Some(arrival) = answers.arrivals.recv().await {
+        if let Err(error) = table.arrived(&arrival) {
+            warn!("an answer to an HTTP task cannot be read: {error}");
+        }
+        arrival.receipt.ack().await;
+    }
+}
+
+/// Listens to heartbeats, and counts silence: but not that of a time in which none could be heard.
+async fn watch_workers(table: Arc<Table>, mut control: Incoming) {
+    let mut look = interval(HEARTBEAT / 5);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut looked = Instant::now();
+    loop {
+        tokio::select! {
+            arrival = control.arrivals.recv() => {
+                let Some(arrival) = arrival else { return };
+                match frame::decode(&arrival.body).and_then(|frame| Notice::decode(&frame)) {
+                    Ok(Notice::Heartbeat { worker, leaving }) => {
+                        let worker: Arc<str> = worker.into();
+                        if leaving {
+                            table.workers().remove(&worker);
+                        } else if table.workers().insert(worker.clone(), Instant::now()).is_none() {
+                            info!(%worker, "a worker of HTTP tasks is there");
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(error) => warn!("a message of a worker cannot be read: {error}"),
+                }
+                arrival.receipt.ack().await;
+            }
+            _ = look.tick() => {
+                let deaf = !control.link.borrow().up || looked.elapsed() > HEARTBEAT;
+                looked = Instant::now();
+                if deaf {
+                    // The connection is away, or this process was: everybody gets a new chance.
+                    table.workers().values_mut().for_each(|heard| *heard = looked);
+                    continue;
+                }
+                let lost: Vec<Arc<str>> =
+                    table.workers().extract_if(|_, heard| heard.elapsed() > SILENCE).map(|(worker, _)| worker).collect();
+                for worker in &lost {
+                    table.lose(worker);
+                }
+            }
+        }
+    }
+}
+
+/// Tells the workers what nobody waits for any more, many at once.
+async fn send_cancels(post: Arc<Post>, mut cancelled: mpsc::UnboundedReceiver<Cancelled>, closing: CancellationToken) {
+    let mut gathered = Vec::new();
+    loop {
+        let last = tokio::select! {
+            biased;
+            count = cancelled.recv_many(&mut gathered, RUNS) => count == 0,
+            () = closing.cancelled() => true,
+        };
+        if let Some(until) = gathered.iter().map(|cancelled| cancelled.until).max() {
+            let remember = until.saturating_duration_since(Instant::now());
+            let runs = gathered.drain(..).map(|cancelled| cancelled.run).collect();
+            let letter = Letter {
+                to: To::Workers,
+                id: Uuid::new_v4(),
+                task: Uuid::nil(),
+                reply_to: None,
+                expires_in: None,
+                persistent: false,
+                body: Notice::Cancel { runs, remember }.encode(),
+            };
+            if let Err(error) = post.publish(letter).await {
+                // They end by their own time.
+                debug!("could not tell the workers what was cancelled: {error}");
+            }
+        }
+        if last {
+            return;
+        }
+    }
+}

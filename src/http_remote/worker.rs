@@ -1,0 +1,457 @@
+//! The side that performs tasks of others.
+//!
+//! Owns which runs it has and which were cancelled before they came. Takes no more than it has room for; answers to the caller's queue,
+//! and gives a delivery up only when the broker has the answer.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
+use uuid::Uuid;
+
+use super::frame::{self, FrameError, LIMIT};
+use super::notice::{Notice, RUNS};
+use super::order::{self, Class, Order};
+use super::{HEARTBEAT, POOL, RemoteSetupError, answer, check};
+use crate::broker::BrokerError;
+use crate::broker::amqp::{AmqpOptions, Arrival, Inbox, Incoming, Letter, Post, Receipt, Role, To};
+use crate::config::MessageQueue;
+use crate::http_tasks::{CancelToken, Completion, RemoteError, TaskError, TaskList, TaskRunner};
+
+/// Cancelled runs that are remembered, for each of which a task may still come.
+const REMEMBERED: usize = 100_000;
+/// How long after a task's time an answer to it may be of use: the longest grace that makes sense.
+const ANSWER_TIME: Duration = Duration::from_secs(30);
+/// For telling that a task has begun, before it does.
+const NOTICE_TIME: Duration = Duration::from_secs(2);
+/// For what ends by itself once its tasks have been ended.
+const CLOSE_TIME: Duration = Duration::from_secs(5);
+
+/// How a worker works.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    /// The broker, and as whom.
+    pub message_queue: MessageQueue,
+    /// Which tasks.
+    pub pool: String,
+    /// What callers call it; unique among the workers.
+    pub name: String,
+    /// Tasks at the same time, from 1 to 65535.
+    pub max_in_flight: u16,
+    /// How long tasks may go on when it is told to stop.
+    pub stop_timeout: Duration,
+    /// Whether requests, with all they carry, may come from a broker on another machine without TLS.
+    pub allow_plaintext_broker: bool,
+}
+
+impl WorkerConfig {
+    /// The usual settings.
+    pub fn new(message_queue: MessageQueue, name: impl Into<String>) -> Self {
+        Self {
+            message_queue,
+            pool: POOL.to_owned(),
+            name: name.into(),
+            max_in_flight: 1000,
+            stop_timeout: Duration::from_secs(30),
+            allow_plaintext_broker: false,
+        }
+    }
+}
+
+/// Performs tasks until it is told to stop.
+#[derive(Debug)]
+pub struct Worker {
+    post: Arc<Post>,
+    runner: TaskRunner,
+    config: WorkerConfig,
+}
+
+/// What a worker's tasks share.
+struct Shared {
+    post: Arc<Post>,
+    runner: TaskRunner,
+    name: String,
+    pool: String,
+    desk: Mutex<Desk>,
+    begun: mpsc::UnboundedSender<Begun>,
+}
+
+#[derive(Default)]
+struct Desk {
+    running: HashMap<Uuid, Running>,
+    /// Until when a run that was cancelled could still come.
+    cancelled: HashMap<Uuid, Instant>,
+}
+
+struct Running {
+    cancel: CancelToken,
+    /// Of a task that somebody else may perform when this worker is lost.
+    receipt: Option<Receipt>,
+    /// Nobody waits for it any more.
+    unwanted: bool,
+}
+
+struct Begun {
+    run: Uuid,
+    reply_to: String,
+}
+
+/// Where a task came from.
+struct Way {
+    run: Uuid,
+    reply_to: String,
+}
+
+impl Worker {
+    /// Connects in the background; tasks are performed with this runner, whose settings say what may be reached and how. To be called on a
+    /// tokio runtime.
+    ///
+    /// # Errors
+    /// When the settings make no sense.
+    pub fn start(config: WorkerConfig, runner: TaskRunner) -> Result<Self, RemoteSetupError> {
+        check(&config.message_queue, &config.pool, config.allow_plaintext_broker)?;
+        let options = AmqpOptions::new(config.message_queue.clone(), Role::HttpWorker { pool: config.pool.clone() });
+        // An answer that no queue takes is for a caller that is gone.
+        let (post, _) = Post::start(options);
+        Ok(Self { post: Arc::new(post), runner, config })
+    }
+
+    /// Works until told to stop. Then it takes no more, lets tasks go on for the configured time, and gives back what has not ended.
+    pub async fn run(self, stop: CancellationToken) {
+        let Self { post, runner, config } = self;
+        let WorkerConfig { pool, name, max_in_flight, stop_timeout, .. } = config;
+        let (begun, beginnings) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared { post: post.clone(), runner, name, pool, desk: Mutex::default(), begun });
+        let control = post.consume(Inbox::Control, max_in_flight);
+        let mut work = post.consume(Inbox::Work, max_in_flight.max(1));
+        let (tasks, ending, notices) = (TaskTracker::new(), CancellationToken::new(), TaskTracker::new());
+        notices.spawn(shared.clone().listen(control));
+        notices.spawn(shared.clone().say_what_began(beginnings, ending.clone()));
+        notices.spawn(shared.clone().show_life(ending.clone()));
+        info!(worker = %shared.name, pool = %shared.pool, broker = post.safe_url(), "performing HTTP tasks");
+
+        let (room, mut answering) = (Arc::new(Semaphore::new(usize::from(max_in_flight.max(1)))), post.link());
+        loop {
+            let next = async {
+                // First: what is taken without room would wait here, past workers that have some.
+                let permit = room.clone().acquire_owned().await.ok()?;
+                // Whoever cannot answer had better not begin.
+                answering.wait_for(|link| link.up).await.ok()?;
+                Some((permit, work.arrivals.recv().await?))
+            };
+            tokio::select! {
+                () = stop.cancelled() => break,
+                next = next => match next {
+                    Some((permit, arrival)) => drop(tasks.spawn(shared.clone().take(arrival, permit))),
+                    // The post is closed.
+                    None => break,
+                },
+            }
+        }
+        info!(worker = %shared.name, "taking no more HTTP tasks");
+        work.stop();
+        let give_back = async {
+            while let Some(arrival) = work.arrivals.recv().await {
+                shared.give_back_unread(arrival).await;
+            }
+        };
+        _ = timeout(CLOSE_TIME, give_back).await;
+        tasks.close();
+        if timeout(stop_timeout, tasks.wait()).await.is_err() {
+            shared.runner.shutdown(Duration::ZERO).await;
+            _ = timeout(CLOSE_TIME, tasks.wait()).await;
+        }
+        ending.cancel();
+        shared.runner.shutdown(Duration::ZERO).await;
+        shared.say(To::Callers, Notice::Heartbeat { worker: shared.name.clone(), leaving: true }).await;
+        post.close().await;
+        notices.close();
+        notices.wait().await;
+    }
+}
+
+impl Shared {
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a task from its arrival to its answer.
+    async fn take(self: Arc<Self>, arrival: Arrival, permit: OwnedSemaphorePermit) {
+        let Arrival { id, reply_to, deliveries, body, receipt, .. } = arrival;
+        let (Some(run), Some(reply_to)) = (id, reply_to) else {
+            warn!("a message in the work queue says neither what it is nor who waits for it");
+            receipt.ack().await;
+            return;
+        };
+        let way = Way { run, reply_to };
+        let order = match read(&body) {
+            Ok(order) => order,
+            Err(error) => {
+                warn!(%run, "an HTTP task cannot be read: {error}");
+                self.refuse(&way, RemoteError::BadFrame, deliveries).await;
+                receipt.ack().await;
+                return;
+            }
+        };
+        let Some(receipt) = self.unless_it_runs(run, receipt).await else { return };
+        if self.desk().cancelled.contains_key(&run) {
+            receipt.ack().await;
+            return;
+        }
+        let receipt = match order.class {
+            Class::AtLeastOnce => Some(receipt),
+            Class::AtMostOnce if deliveries > 1 => {
+                // Whoever had it may have performed it, and must have been lost before the broker knew.
+                self.refuse(&way, RemoteError::WorkerLost { deliveries: deliveries - 1 }, deliveries).await;
+                receipt.ack().await;
+                return;
+            }
+            // The link is gone: it is given out again.
+            Class::AtMostOnce if !receipt.ack().await => return,
+            Class::AtMostOnce => None,
+        };
+        // Nobody else will perform it: its caller knows who had it before anything is done. The others are told of when there is time.
+        let began = match order.class {
+            Class::AtMostOnce => {
+                let notice = Notice::Started { worker: self.name.clone(), runs: vec![run] };
+                timeout(NOTICE_TIME, self.say(To::Replies(way.reply_to.clone()), notice)).await.is_ok()
+            }
+            Class::AtLeastOnce => self.begun.send(Begun { run, reply_to: way.reply_to.clone() }).is_ok(),
+        };
+        if !began {
+            debug!(%run, "could not tell that an HTTP task has begun");
+        }
+        self.perform(way, order, body, receipt).await;
+        drop(permit);
+    }
+
+    /// A task may come again that runs here: a new connection, and the same worker. Then the new delivery is the one to acknowledge: at the
+    /// end, or now if the acknowledgement from before did not arrive.
+    async fn unless_it_runs(&self, run: Uuid, receipt: Receipt) -> Option<Receipt> {
+        match self.desk().running.get_mut(&run) {
+            None => return Some(receipt),
+            Some(Running { receipt: held @ Some(_), .. }) => {
+                *held = Some(receipt);
+                return None;
+            }
+            Some(_) => {}
+        }
+        receipt.ack().await;
+        None
+    }
+
+    async fn perform(&self, way: Way, order: Order, body: bytes::Bytes, receipt: Option<Receipt>) {
+        let Order { task, class, remaining, body_limit } = order;
+        let (run, id, until) = (way.run, task.id().uuid(), Instant::now() + remaining + ANSWER_TIME);
+        let mut list = TaskList::new();
+        list.push(task, ());
+        // Shut down: nothing has been done.
+        let Ok(mut batch) = self.runner.launch(list) else { return self.give_back(way, id, class, receipt, body, remaining).await };
+        {
+            let mut desk = self.desk();
+            let cancel = batch.cancel_token();
+            let unwanted = desk.cancelled.contains_key(&run);
+            if unwanted {
+                cancel.cancel();
+            }
+            desk.running.insert(run, Running { cancel, receipt, unwanted });
+        }
+        let Some(done) = batch.next().await else { return };
+        let unwanted = self.desk().running.get(&run).is_none_or(|running| running.unwanted);
+        let shut_down = matches!(done.result, Err(TaskError::ShutDown));
+        let untouched = shut_down && (class == Class::AtLeastOnce || done.attempts == 0);
+        if !unwanted && !untouched {
+            let answer = match shut_down {
+                true => answer::refuse(&self.name, done.attempts, RemoteError::WorkerLost { deliveries: 1 }),
+                false => answer_to(&self.name, &done, body_limit),
+            };
+            self.deliver(&way, id, answer, until).await;
+        }
+        // Only now: should the broker not have got the acknowledgement and give the task out again, it is known here until its caller
+        // has the answer.
+        let receipt = self.desk().running.remove(&run).and_then(|running| running.receipt);
+        if untouched && !unwanted {
+            self.give_back(way, id, class, receipt, body, remaining).await;
+        } else if let Some(receipt) = receipt {
+            receipt.ack().await;
+        }
+    }
+
+    /// Somebody else is to perform it.
+    async fn give_back(&self, way: Way, task: Uuid, class: Class, receipt: Option<Receipt>, body: bytes::Bytes, remaining: Duration) {
+        if let Some(receipt) = receipt {
+            return receipt.give_back().await;
+        }
+        debug_assert_eq!(class, Class::AtMostOnce, "only those are acknowledged before they are performed");
+        // Acknowledged, and not begun: a message of its own, which nobody takes for one that was given out before.
+        let Some(caller) = way.reply_to.rsplit('.').next().and_then(|caller| Uuid::try_parse(caller).ok()) else { return };
+        let letter = Letter {
+            to: To::Work { pool: self.pool.clone(), caller },
+            id: way.run,
+            task,
+            reply_to: Some(way.reply_to.clone()),
+            expires_in: Some(remaining),
+            persistent: true,
+            body,
+        };
+        if let Err(error) = self.post.publish(letter).await {
+            debug!(run = %way.run, "could not give an HTTP task back: {error}");
+            self.refuse(&way, RemoteError::WorkerLost { deliveries: 1 }, 0).await;
+        }
+    }
+
+    /// Gives back what this worker has not looked at.
+    async fn give_back_unread(&self, arrival: Arrival) {
+        let Arrival { id, reply_to, deliveries, body, receipt, .. } = arrival;
+        match (read(&body), id, reply_to) {
+            (Ok(order), Some(run), Some(reply_to)) if order.class == Class::AtMostOnce && deliveries == 1 => {
+                let id = order.task.id().uuid();
+                self.give_back(Way { run, reply_to }, id, order.class, None, body, order.remaining).await;
+                receipt.ack().await;
+            }
+            _ => receipt.give_back().await,
+        }
+    }
+
+    async fn refuse(&self, way: &Way, error: RemoteError, attempts: u32) {
+        self.deliver(way, way.run, answer::refuse(&self.name, attempts, error), Instant::now() + ANSWER_TIME).await;
+    }
+
+    /// Sends an answer until the broker has it, or nobody can be waiting for it.
+    async fn deliver(&self, way: &Way, task: Uuid, body: bytes::Bytes, until: Instant) {
+        let mut link = self.post.link();
+        let letter = Letter {
+            to: To::Replies(way.reply_to.clone()),
+            id: way.run,
+            task,
+            reply_to: None,
+            expires_in: Some(until.saturating_duration_since(Instant::now())),
+            persistent: true,
+            body,
+        };
+        let sent = timeout_at(until, async {
+            loop {
+                match self.post.publish(letter.clone()).await {
+                    Ok(()) => return,
+                    Err(BrokerError::Refused { reason }) => {
+                        warn!(run = %way.run, "an answer to an HTTP task is refused: {reason}");
+                        return;
+                    }
+                    Err(BrokerError::Closed) => return,
+                    Err(BrokerError::Disconnected { .. } | BrokerError::Unconfirmed { .. }) => {
+                        if link.wait_for(|link| link.up).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
+        });
+        if sent.await.is_err() {
+            warn!(run = %way.run, "an answer to an HTTP task could not be sent in time");
+        }
+    }
+
+    async fn say(&self, to: To, notice: Notice) {
+        let letter = Letter {
+            to,
+            id: Uuid::new_v4(),
+            task: Uuid::nil(),
+            reply_to: None,
+            expires_in: None,
+            persistent: false,
+            body: notice.encode(),
+        };
+        if let Err(error) = self.post.publish(letter).await {
+            debug!("a notice about HTTP tasks was not sent: {error}");
+        }
+    }
+
+    /// Hears what was cancelled.
+    async fn listen(self: Arc<Self>, mut control: Incoming) {
+        while let Some(arrival) = control.arrivals.recv().await {
+            match frame::decode(&arrival.body).and_then(|frame| Notice::decode(&frame)) {
+                Ok(Notice::Cancel { runs, remember }) => self.desk().cancel(&runs, Instant::now(), remember),
+                Ok(_) => {}
+                Err(error) => warn!("a message to the workers cannot be read: {error}"),
+            }
+            arrival.receipt.ack().await;
+        }
+    }
+
+    /// Tells callers what has begun: as many at once as came while the last one was sent.
+    async fn say_what_began(self: Arc<Self>, mut beginnings: mpsc::UnboundedReceiver<Begun>, ending: CancellationToken) {
+        let mut gathered = Vec::new();
+        loop {
+            tokio::select! {
+                count = beginnings.recv_many(&mut gathered, RUNS) => if count == 0 { return },
+                () = ending.cancelled() => return,
+            }
+            let mut by_caller: HashMap<String, Vec<Uuid>> = HashMap::new();
+            for Begun { run, reply_to } in gathered.drain(..) {
+                by_caller.entry(reply_to).or_default().push(run);
+            }
+            for (queue, runs) in by_caller {
+                self.say(To::Replies(queue), Notice::Started { worker: self.name.clone(), runs }).await;
+            }
+        }
+    }
+
+    /// Says from time to time that it lives, and at once when it is connected.
+    async fn show_life(self: Arc<Self>, ending: CancellationToken) {
+        let (mut beat, mut link) = (interval(HEARTBEAT), self.post.link());
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = beat.tick() => {}
+                changed = link.changed() => if changed.is_err() { return },
+                () = ending.cancelled() => return,
+            }
+            if link.borrow_and_update().up {
+                self.say(To::Callers, Notice::Heartbeat { worker: self.name.clone(), leaving: false }).await;
+            }
+            self.desk().forget(Instant::now());
+        }
+    }
+}
+
+impl Desk {
+    fn cancel(&mut self, runs: &[Uuid], now: Instant, remember: Duration) {
+        // Longer than any task takes; a caller does not choose how much is kept here.
+        let until = now + remember.min(order::LONGEST_HELD);
+        for run in runs {
+            match self.running.get_mut(run) {
+                Some(running) => {
+                    running.unwanted = true;
+                    running.cancel.cancel();
+                }
+                None if self.cancelled.len() < REMEMBERED => drop(self.cancelled.insert(*run, until)),
+                None => {}
+            }
+        }
+    }
+
+    fn forget(&mut self, now: Instant) {
+        self.cancelled.retain(|_, until| *until > now);
+    }
+}
+
+fn read(body: &bytes::Bytes) -> Result<Order, FrameError> {
+    let frame = frame::decode(body)?;
+    if frame.kind == order::KIND { order::decode(&frame, SystemTime::now()) } else { Err(FrameError::Kind { found: frame.kind }) }
+}
+
+/// The bytes of what became of a task, whose caller would take a body of so many bytes.
+fn answer_to(worker: &str, done: &Completion, body_limit: usize) -> bytes::Bytes {
+    match &done.result {
+        // Cut by what a message can carry, not by what the caller wants.
+        Err(TaskError::BodyTooLarge { limit, .. }) if *limit < body_limit => {
+            answer::refuse(worker, done.attempts, RemoteError::TooLarge { limit: LIMIT })
+        }
+        _ => answer::encode(worker, done),
+    }
+}

@@ -1,0 +1,554 @@
+//! Tasks that workers perform over RabbitMQ: C35.
+
+use std::collections::HashSet;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tasker::broker::amqp::{AmqpOptions, Arrival, Inbox, Incoming, Letter, Post, Role, To};
+use tasker::config::MessageQueue;
+use tasker::http_remote::{POOL, RemoteConfig, Worker, WorkerConfig, answer, frame};
+use tasker::http_tasks::{
+    Allowed, AttemptFailure, BuildError, Completion, Last, Limit, Method, Reach, RemoteError, RetryPolicy, RunnerBuilder, Task, TaskError,
+    TaskList, TaskRunner, Trust,
+};
+use tasker_services::{Home, Process, RabbitMq};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::bodies::{c26, inflating};
+use super::endings::{c24_at_once, c24_in_flight};
+use super::lists::{c02, c04};
+use super::server::{PATIENCE, Reply, Server, ok};
+use super::times::{c08, c12};
+use super::tls::{Authority, trusting};
+use super::{all, get, millis, one, quick};
+use crate::support::queues::Queues;
+use crate::support::{message_queue, message_queue_at};
+
+/// A broker of which a test has a part, and the workers there.
+struct Site {
+    queue: MessageQueue,
+    workers: Vec<Working>,
+}
+
+/// A worker in this process.
+struct Working {
+    stop: CancellationToken,
+    running: JoinHandle<()>,
+}
+
+impl Working {
+    async fn stop(self) {
+        self.stop.cancel();
+        timeout(Duration::from_secs(60), self.running).await.expect("a worker ends in time").expect("a worker does not panic");
+    }
+}
+
+impl Site {
+    fn empty() -> Self {
+        Self { queue: message_queue(), workers: Vec::new() }
+    }
+
+    fn at(url: &str) -> Self {
+        Self { queue: message_queue_at(url), workers: Vec::new() }
+    }
+
+    /// One with a worker.
+    fn new() -> Self {
+        let mut site = Self::empty();
+        site.work(TaskRunner::local("worker").transport(inflating()));
+        site
+    }
+
+    fn work(&mut self, runner: RunnerBuilder) {
+        let config = WorkerConfig::new(self.queue.clone(), format!("w{}", self.workers.len()));
+        self.workers.push(working(config, runner));
+    }
+
+    fn config(&self) -> RemoteConfig {
+        RemoteConfig::new(self.queue.clone())
+    }
+
+    /// A runner whose waits do not make a test slow.
+    fn remote(&self) -> RunnerBuilder {
+        TaskRunner::remote("Svc", self.config()).expect("a carrier").retry(quick())
+    }
+
+    fn runner(&self) -> TaskRunner {
+        self.remote().build().expect("a runner")
+    }
+
+    async fn end(self) {
+        for worker in self.workers {
+            worker.stop().await;
+        }
+    }
+
+    /// Another side of the broker, in the hands of the test.
+    async fn post(&self, role: Role) -> Post {
+        let (post, _) = Post::start(AmqpOptions::new(self.queue.clone(), role));
+        timeout(PATIENCE, post.link().wait_for(|link| link.up)).await.expect("connects in time").expect("is not closed");
+        post
+    }
+
+    /// The side of a worker in the hands of the test.
+    async fn bench(&self) -> (Post, Incoming) {
+        let post = self.post(Role::HttpWorker { pool: POOL.to_owned() }).await;
+        let work = post.consume(Inbox::Work, 10);
+        (post, work)
+    }
+}
+
+fn working(config: WorkerConfig, runner: RunnerBuilder) -> Working {
+    let worker = Worker::start(config, runner.build().expect("a runner")).expect("a worker");
+    let stop = CancellationToken::new();
+    Working { running: tokio::spawn(worker.run(stop.clone())), stop }
+}
+
+async fn next(incoming: &mut Incoming) -> Arrival {
+    timeout(PATIENCE, incoming.arrivals.recv()).await.expect("a message comes in time").expect("the post is open")
+}
+
+fn post(url: &str) -> Task {
+    Task::new(Method::POST, url).expect("a task").body("12345")
+}
+
+/// A task on its way, while the test does something else.
+fn begin(runner: &TaskRunner, task: Task) -> JoinHandle<Completion> {
+    let runner = runner.clone();
+    tokio::spawn(async move { one(&runner, task).await })
+}
+
+async fn ended(task: JoinHandle<Completion>) -> Completion {
+    timeout(Duration::from_secs(120), task).await.expect("the task ends in time").expect("no panic")
+}
+
+fn remote_error(done: &Completion) -> RemoteError {
+    match &done.result {
+        Err(TaskError::Remote(error)) => *error,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn c35_the_checks_of_local_mode_hold() {
+    let site = Site::new();
+    c02(site.runner()).await;
+    c04(site.runner()).await;
+    c08(site.runner()).await;
+    c12(site.runner()).await;
+    c24_at_once(site.remote()).await;
+    c24_in_flight(site.remote()).await;
+    c26(site.remote()).await;
+    site.end().await;
+}
+
+#[tokio::test]
+async fn c35_tasks_keep_their_own_url_headers_and_body() {
+    let server = Server::start(|seen, _| {
+        let own = seen.header("x-own").unwrap_or_default();
+        Reply::status(200).header("X-Own", own).body([seen.path.as_bytes(), b" ", &seen.body].concat())
+    })
+    .await;
+    let mut site = Site::new();
+    site.work(TaskRunner::local("worker"));
+    let runner = site.runner();
+    let source = Task::template(Method::PUT).header("X-Same", "same").expect("a header");
+    let mut list: TaskList<usize> = runner.task_list(&source, 300);
+    for (place, task) in list.iter_mut().enumerate() {
+        task.set_url(&server.url(&format!("/{place}"))).expect("a URL").set_tag(place);
+        if place % 2 == 0 {
+            task.header("X-Own", format!("{place}").as_bytes()).expect("a header");
+        }
+        task.body(format!("body {place}"));
+    }
+    let done = all(runner.launch(list).expect("launched")).await;
+    let mut workers = HashSet::new();
+    for done in &done {
+        let response = done.result.as_ref().expect("a response");
+        let place = done.tag;
+        assert_eq!(done.index, place);
+        assert_eq!(response.body, format!("/{place} body {place}"));
+        assert_eq!(response.headers["x-own"], if place % 2 == 0 { place.to_string() } else { String::new() });
+        workers.extend(done.worker.clone());
+    }
+    assert_eq!(workers.len(), 2, "both workers take part: {workers:?}");
+    let seen = server.known.seen();
+    assert_eq!(seen.len(), 300);
+    assert!(seen.iter().all(|seen| seen.header("user-agent") == Some("Svc") && seen.header("x-same") == Some("same")));
+    runner.shutdown(Duration::from_secs(1)).await;
+    site.end().await;
+}
+
+#[tokio::test]
+async fn c35_tls_is_the_workers_and_errors_come_back_whole() {
+    let authority = Authority::new();
+    let server = Server::tls(authority.server(None), |_, _| ok()).await;
+    let mut site = Site::empty();
+    let reach = Reach::new(["127.0.0.1".parse::<Allowed>().expect("an entry")], "allow");
+    site.work(TaskRunner::local("worker").tls(trusting(&authority)).guard(Arc::new(reach)));
+    let runner = site.runner();
+    let done = one(&runner, get(&server.https("/"))).await;
+    assert!(done.result.is_ok(), "{:?}", done.result);
+    assert_eq!((done.trust, done.worker.as_deref()), (Trust::Verified, Some("w0")));
+
+    let stranger = Server::tls(Authority::new().server(None), |_, _| ok()).await;
+    let done = one(&runner, get(&stranger.https("/"))).await;
+    assert!(matches!(done.result, Err(TaskError::Failed(AttemptFailure::Certificate { .. }))), "{:?}", done.result);
+
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let done = one(&runner, get(&format!("http://{nobody}/")).retries(2)).await;
+    assert_eq!((done.attempts, done.history.len()), (3, 3));
+    let Err(error @ TaskError::RetriesExhausted { attempts: 3, last: Last::Failure(AttemptFailure::Connect { source, .. }) }) =
+        &done.result
+    else {
+        panic!("{:?}", done.result)
+    };
+    assert_eq!(source.kind(), std::io::ErrorKind::ConnectionRefused);
+    assert!(error.explain().contains("refused"), "{}", error.explain());
+
+    let done = one(&runner, get("http://127.0.0.2:9/")).await;
+    assert!(matches!(&done.result, Err(TaskError::Failed(AttemptFailure::Refused { .. }))), "{:?}", done.result);
+    site.end().await;
+}
+
+#[tokio::test]
+async fn settings_that_are_the_workers_are_refused() {
+    let site = Site::empty();
+    let refused = |builder: RunnerBuilder| match builder.build() {
+        Err(BuildError::Setting { field, .. }) => field,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(site.remote().transport(inflating())), "transport");
+    assert_eq!(refused(site.remote().max_sockets(Limit::Of(1))), "max_sockets");
+    assert!(site.runner().set_tls(tasker::http_tasks::TlsConfig::new()).is_err());
+}
+
+#[tokio::test]
+async fn c35_without_a_worker_a_task_ends_with_its_time() {
+    let site = Site::empty();
+    let runner = site.runner();
+    let began = Instant::now();
+    let done = one(&runner, get("http://127.0.0.1:9/").timeout(millis(700))).await;
+    assert_eq!(remote_error(&done), RemoteError::Expired);
+    assert!(done.result.as_ref().is_err_and(TaskError::is_timeout));
+    let took = began.elapsed();
+    assert!(took >= millis(650) && took < millis(700 + 5000 + 500), "{took:?}");
+    let health = runner.alive().carrier.expect("it is elsewhere");
+    assert!(health.connected && health.workers == 0, "{health:?}");
+}
+
+#[tokio::test]
+async fn c35_without_a_broker_a_task_ends_with_its_time_and_grace() {
+    let mut site = Site::empty();
+    site.queue.port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+    let config = RemoteConfig { grace: millis(300), ..site.config() };
+    let runner = TaskRunner::remote("svc", config).expect("a carrier").build().expect("a runner");
+    let began = Instant::now();
+    let done = one(&runner, get("http://127.0.0.1:9/").timeout(millis(300))).await;
+    assert_eq!(remote_error(&done), RemoteError::BrokerDown);
+    let took = began.elapsed();
+    assert!(took >= millis(600) && took < millis(2000), "{took:?}");
+    assert!(!runner.alive().is_alive());
+}
+
+#[tokio::test]
+async fn workers_are_known_by_their_heartbeats() {
+    let site = Site::new();
+    let runner = site.runner();
+    let known = async {
+        while runner.alive().carrier.is_none_or(|health| health.workers == 0) {
+            tokio::time::sleep(millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), known).await.expect("a heartbeat");
+    let health = runner.alive().carrier.expect("it is elsewhere");
+    assert!(health.connected && health.heard.is_some_and(|heard| heard < Duration::from_secs(15)), "{health:?}");
+    // A worker that leaves says so.
+    site.end().await;
+    let gone = async {
+        while runner.alive().carrier.is_none_or(|health| health.workers > 0) {
+            tokio::time::sleep(millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(5), gone).await.expect("a farewell");
+}
+
+/// A worker in a process of its own.
+fn worker_process(home: &Home, site: &Site, name: &str) -> anyhow::Result<Process> {
+    let MessageQueue { host, port, username, password, exchange, .. } = &site.queue;
+    let queue = format!(
+        "{{host: {host}, port: {port}, username: {username}, password: {}, virtual_host: /, exchange: {exchange}}}",
+        password.reveal()
+    );
+    let config = format!("task_types: [worker]\nmanager: {{message_queue: {queue}}}\nhttp_worker: {{http: {{allow: [127.0.0.1]}}}}\n");
+    let path = home.write("worker.config.yaml", &config)?;
+    home.start(name, Command::new(env!("CARGO_BIN_EXE_tasker")).args(["http-worker", "--name", name, "--config"]).arg(path))
+}
+
+#[tokio::test]
+async fn c35_what_a_killed_worker_had_is_performed_again_or_told_as_lost() -> anyhow::Result<()> {
+    let server = Server::start(|seen, _| if seen.header("x-second").is_some() { ok() } else { Reply::Stall }).await;
+    // The first time it comes, a GET stalls.
+    let again = Server::start(|_, nth| if nth == 0 { Reply::Stall } else { ok() }).await;
+    let mut site = Site::empty();
+    let home = Home::new("http-worker")?;
+    let mut process = worker_process(&home, &site, "victim")?;
+    let runner = site.runner();
+    let get = begin(&runner, get(&again.url("/")));
+    let post = begin(&runner, post(&server.url("/")));
+    server.known.until_seen(1).await;
+    again.known.until_seen(1).await;
+    process.kill()?;
+    site.work(TaskRunner::local("worker"));
+    let done = ended(get).await;
+    assert!(done.result.is_ok(), "{:?}", done.result);
+    assert_eq!(done.worker.as_deref(), Some("w0"));
+    let began = Instant::now();
+    let done = ended(post).await;
+    assert_eq!(remote_error(&done), RemoteError::WorkerLost { deliveries: 1 });
+    assert_eq!(done.worker.as_deref(), Some("victim"));
+    assert!(began.elapsed() < Duration::from_secs(25), "long before its time is over: {:?}", began.elapsed());
+    assert_eq!((server.known.seen().len(), again.known.seen().len()), (1, 2));
+    site.end().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_worker_process_ends_in_order_and_says_what_is_missing() -> anyhow::Result<()> {
+    let server = Server::start(|_, _| ok().after(millis(300))).await;
+    let site = Site::empty();
+    let home = Home::new("http-worker")?;
+    let mut process = worker_process(&home, &site, "w")?;
+    let runner = site.runner();
+    let tasks: Vec<_> = (0..20).map(|_| begin(&runner, post(&server.url("/")))).collect();
+    server.known.until_seen(20).await;
+    process.signal(rustix::process::Signal::TERM)?;
+    for task in tasks {
+        let done = ended(task).await;
+        assert!(done.result.is_ok(), "{:?}", done.result);
+    }
+    process.stop(Duration::from_secs(20))?;
+    assert_eq!(server.known.seen().len(), 20);
+
+    home.write("empty.yaml", "task_types: [worker]\nmanager: {message_queue: {host: localhost, username: u, password: p}}\n")?;
+    let output = Command::new(env!("CARGO_BIN_EXE_tasker")).args(["http-worker", "--config"]).arg(home.join("empty.yaml")).output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && said.contains("http_worker.http.allow"), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_stopped_worker_has_not_ended_goes_to_another() {
+    let server = Server::start(|_, nth| if nth == 0 { Reply::Stall } else { ok() }).await;
+    let mut site = Site::empty();
+    // One call at a time: the others wait inside the worker, the POST acknowledged.
+    let config = WorkerConfig { stop_timeout: millis(100), ..WorkerConfig::new(site.queue.clone(), "first") };
+    let first = working(config, TaskRunner::local("worker").max_in_flight(Limit::Of(1)));
+    let runner = site.runner();
+    let stalled = begin(&runner, get(&server.url("/stalled")));
+    server.known.until_seen(1).await;
+    let waiting = [begin(&runner, post(&server.url("/post"))), begin(&runner, get(&server.url("/get")))];
+    let began = async {
+        while runner.stats().running < 3 {
+            tokio::time::sleep(millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, began).await.expect("all have slots");
+    first.stop().await;
+    site.work(TaskRunner::local("worker"));
+    for task in waiting.into_iter().chain([stalled]) {
+        let done = ended(task).await;
+        assert!(done.result.is_ok(), "{:?}", done.result);
+        assert_eq!(done.worker.as_deref(), Some("w0"));
+    }
+    assert_eq!(server.known.seen().iter().filter(|seen| seen.method == "POST").count(), 1);
+    site.end().await;
+}
+
+#[tokio::test]
+async fn c35_a_broker_that_restarts_loses_nothing() -> anyhow::Result<()> {
+    let mut rabbitmq = tokio::task::spawn_blocking(RabbitMq::start).await??;
+    let server = Server::start(|seen, _| ok().after(millis(if seen.path == "/slow" { 3000 } else { 0 }))).await;
+    let mut site = Site::at(&rabbitmq.url());
+    site.work(TaskRunner::local("worker"));
+    let runner = site.runner();
+    assert!(one(&runner, get(&server.url("/"))).await.result.is_ok());
+    // RabbitMQ writes down half a second late that it has a quorum queue, and one that it does not know of does not come back.
+    rabbitmq = tokio::task::spawn_blocking(move || rabbitmq.restart().map(|()| rabbitmq)).await??;
+    assert!(one(&runner, get(&server.url("/"))).await.result.is_ok());
+    let patient = |task: Task| begin(&runner, task.timeout(Duration::from_secs(90)));
+    let before: Vec<_> =
+        (0..20).map(|n| patient(if n % 2 == 0 { get(&server.url("/slow")) } else { post(&server.url("/slow")) })).collect();
+    server.known.until_seen(22).await;
+    rabbitmq.kill()?;
+    let meanwhile: Vec<_> = (0..20).map(|_| patient(get(&server.url("/")))).collect();
+    let _rabbitmq = tokio::task::spawn_blocking(move || rabbitmq.restart().map(|()| rabbitmq)).await??;
+    for (place, task) in before.into_iter().chain(meanwhile).enumerate() {
+        let done = ended(task).await;
+        assert!(done.result.is_ok(), "{place}: {done:?}");
+    }
+    let posts = server.known.seen().iter().filter(|seen| seen.method == "POST").count();
+    assert_eq!(posts, 10, "a POST is performed once");
+    site.end().await;
+    Ok(())
+}
+
+/// An order of version 1 whose body is no order, or one of a version that is still to come.
+fn letter(to: To, id: Uuid, reply_to: Option<String>, body: Bytes) -> Letter {
+    Letter { to, id, task: Uuid::nil(), reply_to, expires_in: None, persistent: false, body }
+}
+
+#[tokio::test]
+async fn c35_the_first_answer_counts_and_garbage_is_told() {
+    let site = Site::empty();
+    let (bench, mut work) = site.bench().await;
+    let runner = site.runner();
+    let task = begin(&runner, get("http://127.0.0.1:9/"));
+    let order = next(&mut work).await;
+    let reply = |error| {
+        let (id, queue) = (order.id.expect("a run"), order.reply_to.clone().expect("a queue"));
+        letter(To::Replies(queue), id, None, answer::refuse("bench", 7, error))
+    };
+    for error in [RemoteError::Rejected, RemoteError::Unroutable] {
+        bench.publish(reply(error)).await.expect("published");
+    }
+    let done = ended(task).await;
+    assert_eq!((remote_error(&done), done.attempts, done.worker.as_deref()), (RemoteError::Rejected, 7, Some("bench")));
+    order.receipt.ack().await;
+
+    let task = begin(&runner, get("http://127.0.0.1:9/"));
+    let order = next(&mut work).await;
+    let (id, queue) = (order.id.expect("a run"), order.reply_to.clone().expect("a queue"));
+    // What cannot be read at all says nothing about any task; an answer that cannot be understood ends its own.
+    let garbage = letter(To::Replies(queue.clone()), id, None, Bytes::from_static(b"\0\0\0\x02{}"));
+    bench.publish(garbage).await.expect("published");
+    let strange = frame::encode(answer::KIND, &serde_json::json!({"worker": "w"}), &[]).expect("short");
+    bench.publish(letter(To::Replies(queue), id, None, strange)).await.expect("published");
+    assert_eq!(remote_error(&ended(task).await), RemoteError::BadFrame);
+}
+
+#[tokio::test]
+async fn c35_an_order_of_another_version_is_answered_as_such() {
+    let site = Site::new();
+    let caller = Uuid::new_v4();
+    let post = site.post(Role::HttpCaller { pool: POOL.to_owned(), caller }).await;
+    let mut replies = post.consume(Inbox::Replies, 10);
+    let head = br#"{"v":99,"kind":"order"}"#;
+    let newer = [&u32::try_from(head.len()).expect("short").to_be_bytes()[..], head].concat();
+    let (id, to) = (Uuid::new_v4(), To::Work { pool: POOL.to_owned(), caller });
+    post.publish(letter(to, id, Some(post.replies().expect("a caller")), newer.into())).await.expect("published");
+    let arrival = next(&mut replies).await;
+    assert_eq!(arrival.id, Some(id));
+    let frame = frame::decode(&arrival.body).expect("a frame");
+    let carried = answer::decode(&frame, std::time::SystemTime::now()).expect("an answer");
+    assert!(matches!(carried.result, Err(TaskError::Remote(RemoteError::BadFrame))), "{carried:?}");
+    post.close().await;
+    site.end().await;
+}
+
+#[tokio::test]
+async fn a_task_that_ends_its_workers_is_given_up() {
+    let site = Site::empty();
+    let (_bench, mut work) = site.bench().await;
+    let runner = site.runner();
+    let task = begin(&runner, get("http://127.0.0.1:9/"));
+    for deliveries in 1..=3 {
+        let order = next(&mut work).await;
+        assert_eq!(order.deliveries, deliveries);
+        order.receipt.give_back().await;
+    }
+    assert_eq!(remote_error(&ended(task).await), RemoteError::WorkerLost { deliveries: 3 });
+
+    // A POST that was given out before may have been performed.
+    let task = begin(&runner, post("http://127.0.0.1:9/"));
+    let order = next(&mut work).await;
+    work.stop();
+    order.receipt.give_back().await;
+    let mut site = site;
+    site.work(TaskRunner::local("worker"));
+    assert!(matches!(remote_error(&ended(task).await), RemoteError::WorkerLost { .. }));
+    site.end().await;
+}
+
+#[tokio::test]
+async fn c35_a_cancel_overtakes_its_task() -> anyhow::Result<()> {
+    let server = Server::start(|seen, _| if seen.path == "/stall" { Reply::Stall } else { ok() }).await;
+    let mut site = Site::empty();
+    let config = WorkerConfig { max_in_flight: 1, ..WorkerConfig::new(site.queue.clone(), "busy") };
+    site.workers.push(working(config, TaskRunner::local("worker")));
+    let runner = site.runner();
+    let list: TaskList = runner.task_list(&get(&server.url("/stall")), 1);
+    let stalled = runner.launch(list).expect("launched");
+    server.known.until_seen(1).await;
+    // It waits in the broker, behind the one that stalls.
+    let behind = runner.launch(runner.task_list::<()>(&get(&server.url("/behind")), 1)).expect("launched");
+    let queues = Queues::at(&std::env::var("TASKER_TEST_AMQP")?).await?;
+    let queue = format!("{}.trs.http.v1.work.{POOL}", site.queue.exchange);
+    let began = Instant::now();
+    while queues.ready(&queue).await? == 0 {
+        assert!(began.elapsed() < PATIENCE, "it does not come to the broker");
+    }
+    behind.cancel();
+    assert!(all(behind).await[0].result.as_ref().is_err_and(TaskError::is_cancelled));
+    stalled.cancel();
+    all(stalled).await;
+    server.known.until_open(0).await;
+    assert!(one(&runner, get(&server.url("/after"))).await.result.is_ok());
+    let paths: Vec<_> = server.known.seen().into_iter().map(|seen| seen.path).collect();
+    assert_eq!(paths, ["/stall", "/after"]);
+    site.end().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn c35_what_no_message_can_carry_is_too_large() {
+    const MIB: usize = 1 << 20;
+    let server = Server::start(|_, _| Reply::status(200).body(vec![b'x'; 20 * MIB])).await;
+    let site = Site::new();
+    let runner = site.runner();
+    let done = one(&runner, get(&server.url("/")).body_limit(32 * MIB)).await;
+    assert!(matches!(remote_error(&done), RemoteError::TooLarge { .. }));
+    // More than the caller wants to have is an error of its own, with as much of the body as fits.
+    let done = one(&runner, get(&server.url("/"))).await;
+    let Err(TaskError::BodyTooLarge { limit, partial }) = &done.result else { panic!("{:?}", done.result) };
+    assert!(*limit == 16 * MIB && partial.truncated && partial.body.len() > 15 * MIB, "{limit} {}", partial.body.len());
+    let done = one(&runner, post(&server.url("/")).body(vec![0; 17 * MIB])).await;
+    assert!(matches!(remote_error(&done), RemoteError::TooLarge { .. }));
+    let long = get(&server.url("/")).timeout(Duration::from_secs(3600));
+    assert!(matches!(one(&runner, long).await.result, Err(TaskError::Invalid { field: "timeout", .. })));
+    site.end().await;
+}
+
+#[tokio::test]
+async fn a_caller_that_ends_cancels_what_it_has_out() {
+    let server = Server::start(|_, _| Reply::Stall).await;
+    let site = Site::new();
+    let runner = site.runner();
+    let list: TaskList = runner.task_list(&get(&server.url("/")), 20);
+    let batch = runner.launch(list).expect("launched");
+    let mut progress = batch.watch();
+    let running = progress.wait_for(|now| now.running == 20);
+    timeout(PATIENCE, running).await.expect("all have begun").expect("a batch");
+    runner.shutdown(millis(50)).await;
+    assert!(all(batch).await.iter().all(|done| matches!(done.result, Err(TaskError::ShutDown))));
+    server.known.until_open(0).await;
+    site.end().await;
+}
+
+#[tokio::test]
+async fn pools_do_not_share_tasks() {
+    let server = Server::start(|_, _| ok()).await;
+    let mut site = Site::empty();
+    let config = WorkerConfig { pool: "other".to_owned(), ..WorkerConfig::new(site.queue.clone(), "other") };
+    site.workers.push(working(config, TaskRunner::local("worker")));
+    assert_eq!(remote_error(&one(&site.runner(), get(&server.url("/")).timeout(millis(500))).await), RemoteError::Expired);
+    let config = RemoteConfig { pool: "other".to_owned(), ..site.config() };
+    let runner = TaskRunner::remote("svc", config).expect("a carrier").retry(RetryPolicy::default()).build().expect("a runner");
+    assert!(one(&runner, get(&server.url("/"))).await.result.is_ok());
+    site.end().await;
+}
