@@ -151,7 +151,7 @@ struct FinishedBody {
     errnr: i32,
     #[serde(default)]
     errmsg: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     payload: Option<Json>,
     attempt: u32,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -160,6 +160,11 @@ struct FinishedBody {
     log: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     run: Option<Uuid>,
+}
+
+/// A member that is there, also when it is `null`: which is an answer, and not the lack of one.
+fn present<'de, D: serde::Deserializer<'de>>(member: D) -> Result<Option<Json>, D::Error> {
+    Json::deserialize(member).map(Some)
 }
 
 /// The bytes of a report.
