@@ -11,7 +11,7 @@ mod stack;
 mod tasks;
 
 pub use broadcast::run as run_fleet;
-pub use http::{Calls, run as run_http};
+pub use http::{By, Calls, run as run_http};
 pub use http_server::run as run_http_server;
 pub use load::Load;
 pub use stack::Stack;

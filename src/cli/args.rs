@@ -257,6 +257,9 @@ pub struct BenchHttp {
     /// Retries of each call
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=100))]
     pub retries: u32,
+    /// Have the calls made by so many worker processes, over the broker of -m or --config [default: by this process]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub workers: Option<u32>,
 }
 
 /// `tasker bench http-server`.

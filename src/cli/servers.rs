@@ -11,7 +11,7 @@ use super::exit::Code;
 use super::output::{Failure, print};
 use super::signals::told_to_stop;
 use crate::app::{ApiProcess, Embedded, EndpointProcess, HttpWorkerProcess};
-use crate::bench::{self, Calls, Load, Stack};
+use crate::bench::{self, By, Calls, Load, Stack};
 use crate::broker::amqp::{AmqpBroker, AmqpOptions, Role};
 use crate::config::{self, Config, ConfigFile, Environment, Flag, Sources};
 use crate::domain::EndpointName;
@@ -114,7 +114,14 @@ pub(super) async fn bench(global: &Global, args: Bench) -> Result<Code, Failure>
                 hosts: args.hosts as usize,
                 retries: args.retries,
             };
-            print(&bench::run_http(calls).await?)?;
+            let by = match args.workers {
+                None => By::Here,
+                Some(workers) => {
+                    let config = load(global.file(), quiet())?;
+                    By::Workers(workers as usize, config.for_http_worker()?.clone())
+                }
+            };
+            print(&bench::run_http(calls, by).await?)?;
             Ok(Code::Ok)
         }
         Bench::HttpServer(args) => {
@@ -129,11 +136,9 @@ async fn on_a_stack(
     global: &Global,
     measure: impl AsyncFnOnce(&Stack) -> (Vec<EndpointName>, anyhow::Result<String>),
 ) -> Result<Code, Failure> {
-    // The figures are what is to be read.
-    let quiet = vec![Flag { key: "log.filter", value: "warn".to_owned(), name: "bench" }];
     let stack = match global.named_file() {
-        Some(file) => Stack::real(load(file, quiet)?).await?,
-        None => Stack::embedded(load(ConfigFile::Embedded, quiet)?).await?,
+        Some(file) => Stack::real(load(file, quiet())?).await?,
+        None => Stack::embedded(load(ConfigFile::Embedded, quiet())?).await?,
     };
     print(&format!("bench        {}\n", stack.describe()))?;
     let (names, measured) = measure(&stack).await;
@@ -142,6 +147,11 @@ async fn on_a_stack(
     print(&measured?)?;
     removed?;
     Ok(Code::Ok)
+}
+
+/// The figures are what is to be read.
+fn quiet() -> Vec<Flag> {
+    vec![Flag { key: "log.filter", value: "warn".to_owned(), name: "bench" }]
 }
 
 /// Reads the configuration and starts logging as it says.

@@ -441,3 +441,119 @@ fn status_of(status: u16) -> Result<StatusCode, FrameError> {
 fn phase_of(name: &str) -> Result<Phase, FrameError> {
     Phase::named(name).ok_or_else(|| wrong("phase", name))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http_tasks::{HeaderMap, Method, Task};
+
+    fn response(body: &[u8]) -> Response {
+        let mut headers = HeaderMap::new();
+        headers.append("x-a", "1".parse().expect("a value"));
+        headers.append("x-a", "2".parse().expect("a value"));
+        Response {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            version: Version::HTTP_10,
+            headers,
+            body: Bytes::copy_from_slice(body),
+            truncated: false,
+            url: Url::parse("http://a.example/b?c").expect("a URL"),
+        }
+    }
+
+    fn completion(result: Result<Response, TaskError>) -> Completion {
+        let task = Task::template(Method::GET);
+        let span = Duration::from_micros;
+        let (queued, connect, headers, body, waited) = (span(1), span(2), span(3), span(4), span(5));
+        let timings = Timings { created: task.created(), queued, connect, headers, body, waited, total: Duration::ZERO };
+        let history = vec![
+            AttemptSummary { outcome: AttemptOutcome::Failed("slow"), took: span(7), reused: true, wait: Some(span(8)) },
+            AttemptSummary { outcome: AttemptOutcome::Status(StatusCode::OK), took: span(9), reused: false, wait: None },
+        ];
+        let (id, trust) = (task.id(), Trust::InsecureFallback);
+        Completion { index: 0, id, tag: (), result, attempts: 2, history, timings, trust, worker: None }
+    }
+
+    fn back(done: &Completion) -> Carried {
+        decode(&frame::decode(&encode("w", done)).expect("a frame"), done.timings.created).expect("an answer")
+    }
+
+    /// Every way a task can end, but for one that its caller has ended.
+    fn ends() -> Vec<Result<Response, TaskError>> {
+        let other = || Arc::new(io::Error::other("why"));
+        let refused = || Arc::new(io::Error::from_raw_os_error(111));
+        let target = || "a:1".to_owned();
+        let failures = [
+            AttemptFailure::Dns { host: "a".to_owned(), source: other() },
+            AttemptFailure::Refused { host: "a".to_owned(), address: [127, 0, 0, 1].into(), why: "no".to_owned() },
+            AttemptFailure::Connect { target: target(), source: refused() },
+            AttemptFailure::Proxy { target: target(), status: 407 },
+            AttemptFailure::Tls { target: target(), source: other() },
+            AttemptFailure::Certificate { target: target(), source: other() },
+            AttemptFailure::Exchange { target: target(), phase: Phase::Body, source: other() },
+            AttemptFailure::Inflate { target: target(), source: other() },
+            AttemptFailure::Slow { target: target(), phase: Phase::Tls, limit: Duration::from_millis(150) },
+            AttemptFailure::Redirect { why: "no".to_owned() },
+        ];
+        let last = Last::Response(Box::new(response(b"later")));
+        let mut ends = vec![
+            Ok(response(b"\xff\x00")),
+            Err(TaskError::Invalid { field: "url", why: "none".to_owned() }),
+            Err(TaskError::Timeout { phase: Phase::Backoff, attempts: 1, last: Some(last.clone()) }),
+            Err(TaskError::Timeout { phase: Phase::Queue, attempts: 0, last: None }),
+            Err(TaskError::RetriesExhausted { attempts: 4, last }),
+            Err(TaskError::BodyTooLarge { limit: 5, partial: Box::new(response(b"12345")) }),
+            Err(TaskError::Panicked),
+            Err(TaskError::ShutDown),
+        ];
+        for failure in failures {
+            ends.push(Err(TaskError::RetriesExhausted { attempts: 2, last: Last::Failure(failure.clone()) }));
+            ends.push(Err(TaskError::Failed(failure)));
+        }
+        for error in [
+            RemoteError::Unroutable,
+            RemoteError::Rejected,
+            RemoteError::TooLarge { limit: 7 },
+            RemoteError::Expired,
+            RemoteError::WorkerLost { deliveries: 3 },
+            RemoteError::BadFrame,
+            RemoteError::BrokerDown,
+        ] {
+            ends.push(Err(TaskError::Remote(error)));
+        }
+        ends
+    }
+
+    #[test]
+    fn every_end_comes_back_as_it_was() {
+        for end in ends() {
+            let done = completion(end);
+            let carried = back(&done);
+            // Errors have no equality of their own.
+            assert_eq!(format!("{:?}", carried.result), format!("{:?}", done.result));
+            match (&carried.result, &done.result) {
+                (Ok(read), Ok(sent)) => assert_eq!((&read.body, &read.headers), (&sent.body, &sent.headers)),
+                (Err(read), Err(sent)) => {
+                    assert_eq!(read.explain(), sent.explain());
+                    assert_eq!((read.is_retryable(), read.is_timeout()), (sent.is_retryable(), sent.is_timeout()));
+                    assert_eq!(read.last_response().map(|last| &last.body), sent.last_response().map(|last| &last.body));
+                }
+                _ => panic!("compared above"),
+            }
+            assert_eq!((carried.attempts, carried.history, carried.timings), (done.attempts, done.history, done.timings));
+            assert_eq!((carried.trust, carried.worker.as_deref()), (Trust::InsecureFallback, Some("w")));
+        }
+    }
+
+    #[test]
+    fn what_no_message_can_carry_is_cut_or_told() {
+        let long = vec![b'x'; frame::LIMIT];
+        let carried = back(&completion(Ok(response(&long))));
+        assert!(matches!(carried.result, Err(TaskError::Remote(RemoteError::TooLarge { .. }))));
+        let partial = Box::new(response(&long));
+        let bytes = encode("w", &completion(Err(TaskError::BodyTooLarge { limit: frame::LIMIT, partial })));
+        assert_eq!(bytes.len(), frame::LIMIT, "as much as fits");
+        let carried = decode(&frame::decode(&bytes).expect("a frame"), std::time::SystemTime::UNIX_EPOCH).expect("an answer");
+        assert!(carried.result.is_err_and(|error| error.last_response().is_some_and(|partial| partial.truncated)));
+    }
+}

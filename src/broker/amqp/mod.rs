@@ -157,9 +157,12 @@ impl AmqpBroker {
         let removal = async {
             let session = connection::establish(options, Purpose::All).await?;
             let names = Names::new(&options.message_queue.exchange);
-            let removed = match session.channel().await {
-                Ok(channel) => topology::remove(&channel, &names, &types, subscriptions).await,
-                Err(error) => Err(error),
+            let removed = match (session.channel().await, &options.role) {
+                (Ok(channel), Role::HttpCaller { pool, .. } | Role::HttpWorker { pool }) => {
+                    topology::remove_http(&channel, &names, pool).await
+                }
+                (Ok(channel), _) => topology::remove(&channel, &names, &types, subscriptions).await,
+                (Err(error), _) => Err(error),
             };
             session.end().await;
             removed

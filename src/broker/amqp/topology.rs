@@ -317,6 +317,15 @@ pub(super) async fn remove(
     for (task_type, endpoint) in subscriptions {
         queues.push(names.task_queue(task_type, endpoint)?);
     }
+    delete(channel, queues, exchanges).await
+}
+
+/// Deletes what HTTP tasks of a pool need, for all pools of the installation.
+pub(super) async fn remove_http(channel: &Channel, names: &Names, pool: &str) -> Result<(), LinkError> {
+    delete(channel, vec![names.http_work(pool)?], vec![names.http()?, names.http_dead()?, names.http_control()?]).await
+}
+
+async fn delete(channel: &Channel, queues: Vec<ShortString>, exchanges: Vec<ShortString>) -> Result<(), LinkError> {
     for queue in queues {
         within("deleting a queue", channel.queue_delete(queue, QueueDeleteOptions::default())).await?;
     }
