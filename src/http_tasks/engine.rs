@@ -30,6 +30,7 @@ use super::{DeadlineFrom, TlsMode, course};
 
 pub(super) struct Settings {
     pub(super) service: Arc<str>,
+    pub(super) max_unfinished: Option<usize>,
     pub(super) timeout: Duration,
     pub(super) attempt_timeout: Option<Duration>,
     pub(super) deadline_from: DeadlineFrom,

@@ -371,6 +371,14 @@ pub enum LaunchError {
     /// The list has no task.
     #[error("there is no task in the list")]
     Empty,
+    /// There would be more unfinished tasks than the runner was built for.
+    #[error("the queue is full: {unfinished} tasks have not ended, and {most} may wait at most")]
+    QueueFull {
+        /// Those that have not ended, without the list.
+        unfinished: usize,
+        /// See [`super::RunnerBuilder::max_unfinished`].
+        most: usize,
+    },
     /// The runner takes no more work.
     #[error("the runner was shut down")]
     ShutDown,

@@ -43,7 +43,11 @@ impl Proxy {
     /// # Errors
     /// When one of them names something that is no proxy.
     pub fn from_environment() -> Result<Self, InvalidTask> {
-        let read = |name: &str| std::env::var(name.to_lowercase()).or_else(|_| std::env::var(name)).ok().filter(|text| !text.is_empty());
+        Self::read(|name| std::env::var(name).ok())
+    }
+
+    fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, InvalidTask> {
+        let read = |name: &str| variable(&name.to_lowercase()).or_else(|| variable(name)).filter(|text| !text.is_empty());
         let direct = read("NO_PROXY").unwrap_or_default();
         Ok(Self {
             http: read("HTTP_PROXY").as_deref().map(via).transpose()?,
@@ -91,6 +95,23 @@ fn via(url: &str) -> Result<Via, InvalidTask> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_environment_says_which_targets_go_where() {
+        let given = [
+            ("http_proxy", "http://small:1"),
+            ("HTTP_PROXY", "http://capital:2"),
+            ("HTTPS_PROXY", "http://secure:3"),
+            ("NO_PROXY", " .example.org, localhost"),
+        ];
+        let variable = |name: &str| given.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        let proxy = Proxy::read(variable).expect("proxies");
+        let way = |https, host| proxy.way_to(https, host).map(|via| (via.host.as_str(), via.port));
+        assert_eq!((way(false, "bmc1"), way(true, "bmc1")), (Some(("small", 1)), Some(("secure", 3))));
+        assert_eq!((way(false, "a.example.org"), way(true, "localhost")), (None, None));
+        assert!(Proxy::read(|_| None).expect("none").is_none());
+        assert!(Proxy::read(|name| (name == "HTTPS_PROXY").then(|| "socks5://x".to_owned())).is_err());
+    }
 
     #[test]
     fn exceptions_hold_for_what_lies_below() {

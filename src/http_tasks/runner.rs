@@ -75,6 +75,7 @@ pub struct RunnerBuilder {
     max_sockets: Limit,
     raise_nofile: bool,
     max_per_host: Option<usize>,
+    max_unfinished: Option<usize>,
     timeout: Duration,
     attempt_timeout: Option<Duration>,
     deadline_from: DeadlineFrom,
@@ -108,6 +109,7 @@ impl TaskRunner {
             max_sockets: Limit::Auto,
             raise_nofile: false,
             max_per_host: None,
+            max_unfinished: None,
             timeout: Duration::from_secs(30),
             attempt_timeout: None,
             deadline_from: DeadlineFrom::Start,
@@ -141,13 +143,19 @@ impl TaskRunner {
     /// Starts a list. Returns at once, whatever its length.
     ///
     /// # Errors
-    /// When the list is empty, or the runner was shut down. A task that cannot be sent is no error: it completes with one.
+    /// When the list is empty, there is no room for it, or the runner was shut down. A task that cannot be sent is no error: it completes with one.
     pub fn launch<T>(&self, list: TaskList<T>) -> Result<Batch<T>, LaunchError> {
         if list.is_empty() {
             return Err(LaunchError::Empty);
         }
         if self.engine.is_shut_down() {
             return Err(LaunchError::ShutDown);
+        }
+        if let Some(most) = self.engine.settings.max_unfinished {
+            let unfinished = self.engine.stats().unfinished;
+            if unfinished.saturating_add(list.launchable()) > most {
+                return Err(LaunchError::QueueFull { unfinished, most });
+            }
         }
         let (batch, jobs) = Batch::new(self.engine.clone(), list);
         self.engine.add(batch.core(), jobs);
@@ -235,6 +243,14 @@ impl RunnerBuilder {
     #[must_use]
     pub fn max_per_host(mut self, tasks: usize) -> Self {
         self.max_per_host = Some(tasks);
+        self
+    }
+
+    /// Tasks that may be unfinished at the same time, waiting or running: a list that would make them more is not launched, so that a caller that
+    /// is faster than the servers learns of it. Two launches at the same time may both find room. Default: no limit.
+    #[must_use]
+    pub fn max_unfinished(mut self, tasks: usize) -> Self {
+        self.max_unfinished = Some(tasks);
         self
     }
 
@@ -397,6 +413,7 @@ impl RunnerBuilder {
         };
         let settings = Settings {
             service: self.service.into(),
+            max_unfinished: self.max_unfinished,
             timeout: self.timeout,
             attempt_timeout: self.attempt_timeout,
             deadline_from: self.deadline_from,

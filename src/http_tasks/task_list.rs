@@ -40,6 +40,11 @@ impl<T> TaskList<T> {
         self.entries.push(Entry { task, tag });
     }
 
+    /// How many are not left out.
+    pub(super) fn launchable(&self) -> usize {
+        self.entries.iter().filter(|entry| !entry.task.skip).count()
+    }
+
     /// How many there are.
     pub const fn len(&self) -> usize {
         self.entries.len()

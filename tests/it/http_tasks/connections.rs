@@ -2,9 +2,11 @@
 
 use std::error::Error;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tasker::http_tasks::{Last, Limit, Method, Task, TaskError, TaskList, TransportPolicy};
+use tasker::http_tasks::{Connect, Last, Limit, Method, RetryPolicy, Stream, Task, TaskError, TaskList, Tcp, TransportPolicy};
 use tokio::time::Instant;
 
 use super::server::{Reply, Server, ok};
@@ -209,4 +211,32 @@ async fn c34_a_host_that_does_not_answer_keeps_nobody_waiting() {
     assert!(all(runner.launch(second).expect("launched")).await.iter().all(|done| done.result.is_ok()));
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     assert!(stalled.progress().running < 500);
+}
+
+/// TCP, of which the system says at first that there is no more.
+struct Exhausted(std::sync::atomic::AtomicUsize);
+
+#[async_trait::async_trait]
+impl Connect for Exhausted {
+    async fn connect(&self, address: std::net::SocketAddr) -> std::io::Result<Box<dyn Stream>> {
+        if self.0.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
+            return Err(rustix::io::Errno::MFILE.into());
+        }
+        Tcp.connect(address).await
+    }
+}
+
+#[tokio::test]
+async fn a_budget_that_is_too_large_shrinks_and_costs_no_attempt() {
+    let server = Server::start(|_, _| ok()).await;
+    let runner = local().max_sockets(Limit::Of(20)).connector(Arc::new(Exhausted(5.into()))).retry(none()).build().expect("a runner");
+    let list: TaskList = runner.task_list(&get(&server.url("/")), 100);
+    let done = all(runner.launch(list).expect("launched")).await;
+    assert!(done.iter().all(|done| done.result.is_ok() && done.attempts == 1), "{done:?}");
+    let stats = runner.stats();
+    assert!(stats.sockets < 20 && stats.sockets >= 15, "{stats:?}");
+}
+
+fn none() -> RetryPolicy {
+    RetryPolicy { retries: Some(0), ..RetryPolicy::default() }
 }

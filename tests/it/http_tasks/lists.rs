@@ -39,6 +39,22 @@ pub(super) async fn c02(runner: TaskRunner) {
 }
 
 #[tokio::test]
+async fn a_list_without_room_is_not_launched() {
+    let server = Server::start(|_, _| Reply::Stall).await;
+    let runner = local().max_unfinished(10).build().expect("a runner");
+    let list = |count| runner.task_list::<()>(&get(&server.url("/")), count);
+    let eight = runner.launch(list(8)).expect("launched");
+    assert_eq!(runner.launch(list(3)).err(), Some(LaunchError::QueueFull { unfinished: 8, most: 10 }));
+    // What is left out needs no room.
+    let mut three = list(3);
+    three[0].skip(true);
+    let two = runner.launch(three).expect("launched");
+    eight.close().await;
+    runner.launch(list(8)).expect("launched").close().await;
+    two.close().await;
+}
+
+#[tokio::test]
 async fn c03_a_list_of_skipped_tasks_ends_at_once() {
     let runner = runner();
     let list: TaskList = runner.task_list(&get("http://nowhere.invalid/").skip(true), 3);

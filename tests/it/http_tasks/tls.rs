@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tasker::http_tasks::{
-    AttemptFailure, InsecureFallback, Method, Roots, Task, TaskError, TaskList, TlsConfig, TlsMode, TransportPolicy, Trust,
+    AttemptFailure, InsecureFallback, Method, Proxy, Roots, Task, TaskError, TaskList, TlsConfig, TlsMode, TransportPolicy, Trust,
 };
 
 use super::server::{Reply, Server, ok};
@@ -216,4 +216,49 @@ async fn redirects_never_lead_out_of_tls() {
     let done = one(&local().tls(trusting(&authority)).build().expect("a runner"), get(&server.https("/"))).await;
     assert!(matches!(done.result, Err(TaskError::Failed(AttemptFailure::Redirect { .. }))), "{:?}", done.result);
     assert!(plain.known.seen().is_empty());
+}
+
+/// A proxy that opens ways: answers what it was asked for, and the connections it has made.
+async fn tunnel() -> (std::net::SocketAddr, tokio::sync::mpsc::UnboundedReceiver<String>) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let (asked, asks) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let asked = asked.clone();
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(client.read_u8().await.expect("a head"));
+                }
+                let head = String::from_utf8(head).expect("text");
+                let target = head.strip_prefix("CONNECT ").and_then(|rest| rest.split(' ').next()).expect("a target").to_owned();
+                asked.send(head).expect("the test listens");
+                let mut server = tokio::net::TcpStream::connect(target).await.expect("the target listens");
+                client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.expect("the client listens");
+                _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+    (address, asks)
+}
+
+#[tokio::test]
+async fn tls_goes_through_a_proxy_from_end_to_end() {
+    let authority = Authority::new();
+    let server = Server::tls(authority.server(None), |_, _| ok()).await;
+    let (address, mut asks) = tunnel().await;
+    let proxy = Proxy::at(&format!("http://user:secret@{address}")).expect("a proxy");
+    let runner = local().tls(trusting(&authority)).proxy(proxy).build().expect("a runner");
+    for _ in 0..2 {
+        let done = one(&runner, get(&server.https("/"))).await;
+        assert!(done.result.is_ok(), "{:?}", done.result);
+        assert_eq!(done.trust, Trust::Verified);
+    }
+    let asked = asks.recv().await.expect("a way was asked for").to_ascii_lowercase();
+    assert!(asked.contains("proxy-authorization: basic dxnlcjpzzwnyzxq="), "{asked}");
+    assert!(asks.try_recv().is_err(), "the way is kept for the second request");
+    let seen = server.known.seen();
+    assert!(seen.len() == 2 && seen.iter().all(|seen| seen.header("proxy-authorization").is_none()), "that is not for the target");
 }
