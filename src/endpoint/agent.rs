@@ -1,7 +1,8 @@
 //! The process on a server that performs tasks: puts the parts together, starts them in order and stops them in order.
 //!
 //! Promises: a task whose delivery was acknowledged is performed and reported, whatever ends this process and however
-//! often; it is started once, unless the process itself ended while it ran. Gives up: tasks that expire meanwhile.
+//! often; it is started once, unless the process itself ended while it ran. Gives up: tasks that expire meanwhile and are
+//! not asked for again.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -21,8 +22,7 @@ use super::lane::Lane;
 use super::leftovers::Leftovers;
 use super::performer::{self, Core};
 use super::presence::{self, Session};
-use super::reporter;
-use super::{Registry, directory, home};
+use super::{Registry, directory, home, recovery, reporter};
 use crate::broker::{BrokerError, SharedBroker, Source};
 use crate::clock::Clock;
 use crate::config::{self, TypePolicy};
@@ -208,7 +208,7 @@ impl Agent {
         // Ends everything when this future is dropped: nothing must go on behind the back of whoever dropped it.
         let all = CancellationToken::new();
         let _all = all.clone().drop_guard();
-        performer::recover(&core).await?;
+        recovery::recover(&core).await?;
         let subscriptions: Vec<_> = core.lanes.keys().map(|task_type| (task_type.clone(), core.endpoint.clone())).collect();
         let consumer = broker.consume(Source::Tasks(subscriptions.clone()), PREFETCH).await?;
 

@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -17,7 +18,7 @@ use super::performer::Core;
 use super::presence::Session;
 use crate::backoff::Backoff;
 use crate::broker::{Address, BrokerError, Consumer, Delivery, Link, Message, Origin, SharedBroker, wire};
-use crate::domain::{Command, ReportEvent, TaskId, TaskMessage, TaskType};
+use crate::domain::{AttemptError, Command, ReportEvent, TaskId, TaskMessage, TaskType};
 
 /// Deliveries taken together at most.
 const BATCH: usize = 256;
@@ -29,11 +30,16 @@ pub(super) struct Intake {
     pub(super) session: watch::Sender<Session>,
 }
 
+/// The record that says all about a task, and where it waits once that is on disk.
+type ToStart = (Record, Arc<Lane>, Job);
+
 /// What a batch of deliveries asks for.
 #[derive(Default)]
 struct Wanted {
     /// To be journalled if there is room, and started once they are.
-    tasks: Vec<(Record, Arc<Lane>, Job)>,
+    tasks: Vec<ToStart>,
+    /// Known and parked: asked for again, they are worth starting after all.
+    parked: Vec<(TaskMessage, Bytes, Arc<Lane>)>,
     /// To be journalled in any case.
     tombstones: Vec<Record>,
     /// Stopped once they are.
@@ -113,6 +119,9 @@ impl Intake {
             self.core.journal.keep(wanted.tombstones).await?;
             wanted.cancels.into_iter().for_each(|id| self.core.cancel(id));
         }
+        if !wanted.parked.is_empty() {
+            wanted.tasks.extend(self.renew(wanted.parked).await?);
+        }
         if !wanted.tasks.is_empty() {
             self.journal(wanted.tasks).await?;
         }
@@ -150,7 +159,8 @@ impl Intake {
         match self.core.journal.state(id) {
             Some(State::Pending { .. }) => wanted.received.push((id, task.task_type)),
             Some(State::Finished { .. } | State::Canceled { .. }) => wanted.ended.push(id),
-            None if !seen.insert(id) => {}
+            None | Some(State::Parked) if !seen.insert(id) => {}
+            Some(State::Parked) => wanted.parked.push((task, delivery.body.clone(), lane.clone())),
             None if task.received => {
                 tracing::warn!(task_id = %id, "asked for a task that was received and is not known any more: it is not run again");
                 let event = ReportEvent::lost("the endpoint has received it and does not remember what came of it");
@@ -158,14 +168,36 @@ impl Intake {
                 wanted.tombstones.push(Record::Outcome { id, report });
                 wanted.ended.push(id);
             }
-            None => {
-                let now = self.core.clock.now();
-                let expires_at = now.after(task.expires_in);
-                let message = delivery.body.clone();
-                let stored = StoredTask { id, expires_at, not_before: now, started: 0, attempts: Vec::new(), message };
-                wanted.tasks.push((Record::Task(stored), lane.clone(), Job { task, expires_at, attempts: Vec::new() }));
+            None => wanted.tasks.push(self.to_start(task, delivery.body.clone(), Vec::new(), lane.clone())),
+        }
+    }
+
+    /// From now on it is worth starting for as long as the message says.
+    fn to_start(&self, task: TaskMessage, message: Bytes, attempts: Vec<AttemptError>, lane: Arc<Lane>) -> ToStart {
+        let now = self.core.clock.now();
+        let expires_at = now.after(task.expires_in);
+        let stored = StoredTask { id: task.id, expires_at, not_before: now, started: 0, attempts: attempts.clone(), message };
+        (Record::Task(stored), lane, Job { task, expires_at, attempts })
+    }
+
+    /// Parked tasks go on where they were, at once: whatever they waited for, they have been away for longer.
+    async fn renew(&self, parked: Vec<(TaskMessage, Bytes, Arc<Lane>)>) -> Result<Vec<ToStart>, IntakeError> {
+        let journal = self.core.journal.clone();
+        let read = move || parked.into_iter().map(|one| (journal.read_task(one.0.id), one)).collect::<Vec<_>>();
+        let read = tokio::task::spawn_blocking(read).await.map_err(|_| JournalError::Closed)?;
+        let mut tasks = Vec::new();
+        for (stored, (task, message, lane)) in read {
+            match stored {
+                Ok(Some(stored)) => {
+                    tracing::info!(task_id = %task.id, "a parked task was asked for: it goes on");
+                    tasks.push(self.to_start(task, message, stored.attempts, lane));
+                }
+                // Cancelled in the same breath, or forgotten for want of room: the next ask finds it so.
+                Ok(None) => {}
+                Err(error) => tracing::error!(task_id = %task.id, %error, "a task in the journal cannot be read"),
             }
         }
+        Ok(tasks)
     }
 
     fn sort_cancel(&self, id: TaskId, delivery: &Delivery, wanted: &mut Wanted) {
@@ -178,7 +210,7 @@ impl Intake {
             Some(State::Finished { .. } | State::Canceled { .. }) => wanted.ended.push(id),
             // A tombstone for a task that may still come. Not for what lay in the queue before the welcome: it will not.
             None if !by_name => wanted.dropped += 1,
-            None | Some(State::Pending { .. }) => {
+            None | Some(State::Pending { .. } | State::Parked) => {
                 let report = self.core.report(id, task_type.clone(), ReportEvent::Canceled);
                 wanted.tombstones.push(Record::Canceled { id, report });
                 wanted.cancels.push(id);
@@ -203,7 +235,7 @@ impl Intake {
     }
 
     /// Until they are on disk. Meanwhile nothing more is read, and what was read is not acknowledged.
-    async fn journal(&self, mut tasks: Vec<(Record, Arc<Lane>, Job)>) -> Result<(), IntakeError> {
+    async fn journal(&self, mut tasks: Vec<ToStart>) -> Result<(), IntakeError> {
         let mut failures = 0u32;
         while !tasks.is_empty() {
             // One by one where there is no room for all.

@@ -246,7 +246,7 @@ impl Journal {
         self.index().ids(|state| matches!(state, State::Finished { reported: false } | State::Canceled { reported: false }))
     }
 
-    /// A task that is to be performed. Reads from disk: not for an async worker.
+    /// A task that is to be performed, or was parked. Reads from disk: not for an async worker.
     ///
     /// # Errors
     /// [`JournalError::Read`].
@@ -254,6 +254,7 @@ impl Journal {
         let record = self.read(id)?;
         Ok(record.and_then(|(record, state)| match (record, state) {
             (Record::Task(task), State::Pending { started }) => Some(StoredTask { started, ..task }),
+            (Record::Task(task), State::Parked) => Some(task),
             _ => None,
         }))
     }

@@ -1,7 +1,7 @@
 //! The agent that runs on every server: consume, journal, execute, answer. Knows the broker and never the store.
 //!
 //! `agent` puts the parts together · `intake` takes deliveries · `journal` remembers them · `lane` keeps them in order ·
-//! `performer` takes one from its slot to its outcome · `executor` runs one attempt · `registry` finds its handler ·
+//! `recovery` takes up what the last process left · `performer` takes one from its slot to its outcome · `executor` runs one attempt · `registry` finds its handler ·
 //! `executable` makes handlers of files · `leftovers` ends what a killed process left · `outbox` and `reporter` answer ·
 //! `presence` says who is here, and `home` with which memory.
 
@@ -18,6 +18,7 @@ mod leftovers;
 mod outbox;
 mod performer;
 mod presence;
+mod recovery;
 mod registry;
 mod reporter;
 

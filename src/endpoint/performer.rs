@@ -29,9 +29,6 @@ use crate::domain::{Command, EndpointName, Outcome, Report, ReportEvent, TaskId,
 /// How often progress of one task is reported at most.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
-/// Tasks that are read back at once at the start.
-const RECOVER: usize = 256;
-
 /// What the parts of one agent share.
 pub(super) struct Core {
     pub(super) endpoint: EndpointName,
@@ -107,72 +104,7 @@ impl std::fmt::Debug for Core {
     }
 }
 
-/// Takes up what an earlier process left in the journal.
-pub(super) async fn recover(core: &Arc<Core>) -> Result<(), JournalError> {
-    let (pending, unreported) = (core.journal.pending(), core.journal.unreported());
-    if !pending.is_empty() || !unreported.is_empty() {
-        tracing::info!(pending = pending.len(), unreported = unreported.len(), "taking up what the journal holds");
-    }
-    for id in unreported {
-        core.outbox.ended(id, None);
-    }
-    for ids in pending.chunks(RECOVER) {
-        let (journal, ids) = (core.journal.clone(), ids.to_vec());
-        let read = move || ids.into_iter().map(|id| (id, journal.read_task(id))).collect::<Vec<_>>();
-        let tasks = tokio::task::spawn_blocking(read).await.map_err(|_| JournalError::Closed)?;
-        let mut records = Vec::new();
-        let mut ended = Vec::new();
-        for (id, task) in tasks {
-            match task {
-                Ok(Some(task)) => take_up(core, task, &mut records, &mut ended),
-                Ok(None) => {}
-                Err(error) => tracing::error!(task_id = %id, %error, "a task in the journal cannot be read"),
-            }
-        }
-        if !records.is_empty() {
-            core.journal.keep(records).await?;
-        }
-        for id in ended {
-            core.outbox.ended(id, None);
-        }
-    }
-    Ok(())
-}
-
-fn take_up(core: &Arc<Core>, stored: StoredTask, records: &mut Vec<Record>, ended: &mut Vec<TaskId>) {
-    let id = stored.id;
-    let now = core.clock.now();
-    let known = job_of(&stored).and_then(|job| core.lanes.get(&job.task.task_type).map(|lane| (job, lane)));
-    let Some((job, lane)) = known else {
-        tracing::error!(task_id = %id, "a task in the journal is none that this version knows: it is forgotten");
-        return records.push(Record::Forgotten { id });
-    };
-    if stored.expires_at <= now {
-        return records.push(Record::Forgotten { id });
-    }
-    if stored.started == 0 {
-        return match stored.not_before.since(now) {
-            Duration::ZERO => lane.push(job),
-            wait => lane.push_at(Instant::now() + wait, id),
-        };
-    }
-    // It ran when the process ended, and may be why.
-    let outcome =
-        Outcome::Retry { after: None, errnr: errnr::INTERRUPTED, errmsg: "the endpoint process ended while the handler ran".to_owned() };
-    let retries = retries(lane, &job, now);
-    match executor::decide(outcome, stored.started, None, job.attempts, None, &retries, fastrand::f64()) {
-        Step::Final(event) => {
-            records.push(Record::Outcome { id, report: core.report(id, job.task.task_type, event) });
-            ended.push(id);
-        }
-        Step::Again { after, attempts } => {
-            records.push(Record::Task(StoredTask { started: 0, not_before: now.after(after), attempts, ..stored }));
-            lane.push_at(Instant::now() + after, id);
-        }
-    }
-}
-
-fn job_of(stored: &StoredTask) -> Option<Job> {
+pub(super) fn job_of(stored: &StoredTask) -> Option<Job> {
     match wire::decode_command(&stored.message) {
         Ok(Command::Task(task)) => Some(Job { task, expires_at: stored.expires_at, attempts: stored.attempts.clone() }),
         _ => None,
@@ -253,7 +185,7 @@ async fn attempt(
     };
     if job.expires_at <= core.clock.now() {
         tracing::info!(task_id = %id, "the task expired before it was its turn");
-        core.journal.keep(vec![Record::Forgotten { id }]).await?;
+        core.journal.keep(vec![Record::Parked { id }]).await?;
         return Ok(After::Nothing);
     }
     let number = u32::try_from(job.attempts.len()).unwrap_or(u32::MAX).saturating_add(1);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tasker::broker::{Address, wire};
 use tasker::config::TypePolicy;
-use tasker::domain::{Command, Outcome, PresenceState, ReportEvent, TaskId, errnr, json};
+use tasker::domain::{Command, Outcome, PresenceState, ReportEvent, TaskId, TaskMessage, errnr, json};
 use tasker::endpoint::{Agent, AgentError, Context, Handler, Health, JournalError, Registry, Work};
 use tokio::sync::{Semaphore, mpsc};
 
@@ -526,6 +526,53 @@ async fn an_expired_task_is_not_started() {
     assert!(PATIENCE > Duration::ZERO && starts.try_recv().is_err());
 }
 
+/// Its deadline may be that of a wrong clock: only the API knows.
+#[tokio::test]
+async fn what_looks_expired_goes_on_when_it_is_asked_for() {
+    let mut api = ApiSide::new().await;
+    let (gate, mut starts) = Gate::new();
+    let mut one = policy("gate");
+    one.concurrency = 1;
+    // One that runs and two that wait when the process ends; the first has no time left then, and the others neither.
+    let short = |name| TaskMessage { expires_in: Duration::from_millis(200), ..ApiSide::task("gate", name) };
+    let (running, waiting, withdrawn) = (short("1"), short("2"), short("3"));
+    let mut endpoint = api.start(api.config(vec![one.clone()]), gate.registry()).await;
+    api.welcome().await;
+    soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
+    for task in [&running, &waiting, &withdrawn] {
+        api.send_task(task).await;
+        while api.report().await.task_id != task.id {}
+    }
+    let received = std::time::Instant::now();
+    assert_eq!(soon("the start", starts.recv()).await, Some((running.id, 1)));
+    endpoint.kill().await;
+    until("their end", || received.elapsed() > Duration::from_millis(200)).await;
+
+    // Twice, since what was parked stays so.
+    let mut endpoint = api.start(api.config(vec![one.clone()]), gate.registry()).await;
+    api.welcome().await;
+    soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
+    endpoint.stopped().await;
+    endpoint = api.start(api.config(vec![one]), gate.registry()).await;
+    api.welcome().await;
+    soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
+    api.cancel("gate", withdrawn.id).await;
+    let report = api.report().await;
+    assert!(report.task_id == withdrawn.id && matches!(report.event, ReportEvent::Canceled), "{report:?}");
+    gate.let_through(2);
+    for (task, attempt) in [(&waiting, 1), (&running, 2)] {
+        for _ in 0..3 {
+            api.send_task(&TaskMessage { received: true, expires_in: Duration::from_secs(3600), ..task.clone() }).await;
+        }
+        assert_eq!(soon("the start", starts.recv()).await, Some((task.id, attempt)));
+        let report = api.end().await;
+        let ReportEvent::Finished { errnr: 0, attempt: last, attempts, .. } = report.event else { panic!("{report:?}") };
+        assert_eq!((report.task_id, last, attempts.len() + 1), (task.id, attempt, attempt as usize));
+    }
+    endpoint.stopped().await;
+    assert!(starts.try_recv().is_err(), "one ran once more");
+}
+
 #[tokio::test]
 async fn what_was_received_and_forgotten_is_not_run_again() {
     let mut api = ApiSide::new().await;
@@ -533,7 +580,7 @@ async fn what_was_received_and_forgotten_is_not_run_again() {
     let mut endpoint = api.start(api.config(vec![policy("gate")]), gate.registry()).await;
     api.welcome().await;
     soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
-    let task = tasker::domain::TaskMessage { received: true, ..ApiSide::task("gate", "1") };
+    let task = TaskMessage { received: true, ..ApiSide::task("gate", "1") };
     for _ in 0..2 {
         api.send_task(&task).await;
         let (number, text, answer) = api.finished(task.id).await;

@@ -116,13 +116,16 @@ impl Heir<'_> {
                 None => true,
                 // It ended there; or it is what an earlier start copied.
                 Some(State::Pending { .. }) => !matches!(state, State::Pending { .. }),
+                Some(State::Parked) => !matches!(state, State::Pending { .. } | State::Parked),
                 Some(State::Finished { .. } | State::Canceled { .. }) => false,
             };
             if news {
                 size += record.size();
                 batch.push(record);
-                if !state.is_live() {
-                    batch.push(Record::Reported { id });
+                match state {
+                    State::Parked => batch.push(Record::Parked { id }),
+                    State::Finished { reported: true } | State::Canceled { reported: true } => batch.push(Record::Reported { id }),
+                    State::Pending { .. } | State::Finished { .. } | State::Canceled { .. } => {}
                 }
             }
             if size >= BATCH as u64 {
@@ -156,7 +159,7 @@ fn type_of(record: &Record) -> Option<TaskType> {
             _ => None,
         },
         Record::Outcome { report, .. } | Record::Canceled { report, .. } => wire::decode_report(report).ok().map(|report| report.task_type),
-        Record::Started { .. } | Record::Reported { .. } | Record::Forgotten { .. } | Record::Moved { .. } => None,
+        Record::Started { .. } | Record::Reported { .. } | Record::Parked { .. } | Record::Moved { .. } => None,
     }
 }
 
@@ -197,24 +200,26 @@ mod tests {
         wire::encode_report(&Report { task_id: id, task_type: named(name), endpoint, home: Uuid::nil(), event: ReportEvent::Canceled })
     }
 
-    /// One task of a type in each state: waiting, interrupted, ended, reported, withdrawn.
-    fn of_all_states(name: &str) -> ([TaskId; 5], Vec<Record>) {
-        let ids @ [_, interrupted, ended, reported, withdrawn] = [(); 5].map(|()| TaskId::new());
+    /// One task of a type in each state: waiting, interrupted, ended, reported, withdrawn, parked.
+    fn of_all_states(name: &str) -> ([TaskId; 6], Vec<Record>) {
+        let ids @ [_, interrupted, ended, reported, withdrawn, parked] = [(); 6].map(|()| TaskId::new());
         let mut records: Vec<_> = ids.iter().map(|id| task(*id, name)).collect();
         records.push(Record::Started { id: interrupted, attempt: 2 });
         records.push(Record::Outcome { id: ended, report: report(ended, name) });
         records.push(Record::Outcome { id: reported, report: report(reported, name) });
         records.push(Record::Reported { id: reported });
         records.push(Record::Canceled { id: withdrawn, report: report(withdrawn, name) });
+        records.push(Record::Parked { id: parked });
         (ids, records)
     }
 
-    const STATES: [State; 5] = [
+    const STATES: [State; 6] = [
         State::Pending { started: 0 },
         State::Pending { started: 2 },
         State::Finished { reported: false },
         State::Finished { reported: true },
         State::Canceled { reported: false },
+        State::Parked,
     ];
 
     /// A directory that a process with these records left behind.
@@ -241,7 +246,7 @@ mod tests {
         index
     }
 
-    fn states(index: &Mutex<Index>, ids: [TaskId; 5]) -> [Option<State>; 5] {
+    fn states(index: &Mutex<Index>, ids: [TaskId; 6]) -> [Option<State>; 6] {
         ids.map(|id| super::super::locked(index).state(id))
     }
 
@@ -269,13 +274,13 @@ mod tests {
         let expected = STATES.map(Some);
         for _ in 0..2 {
             let index = started(&new, &["worker"]);
-            assert_eq!((states(&index, ours), states(&index, strangers)), (expected, [None; 5]));
+            assert_eq!((states(&index, ours), states(&index, strangers)), (expected, [None; 6]));
         }
         // What moved is not found again by those who come back to the old set.
         let index = Mutex::default();
         Segments::open(&old, OPTIONS, &mut super::super::locked(&index)).expect("opens");
         assert_eq!(states(&index, strangers), expected);
-        assert_eq!(states(&index, ours), [None; 5]);
+        assert_eq!(states(&index, ours), [None; 6]);
         // The last of it goes, and the directory with it; and all the way back.
         assert_eq!(states(&started(&other, &["backup"]), strangers), expected);
         assert!(!old.exists());

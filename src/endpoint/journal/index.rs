@@ -26,6 +26,8 @@ pub enum State {
         /// The attempt that was started last; 0 when none was.
         started: u32,
     },
+    /// Not to be performed unless it is asked for again.
+    Parked,
     /// The handler has ended.
     Finished {
         /// Whether the broker has confirmed the report.
@@ -43,6 +45,7 @@ impl State {
     pub(super) fn is_live(self) -> bool {
         match self {
             Self::Pending { .. } => true,
+            Self::Parked => false,
             Self::Finished { reported } | Self::Canceled { reported } => !reported,
         }
     }
@@ -59,7 +62,7 @@ pub(super) struct Index {
     entries: HashMap<TaskId, Entry>,
     /// Bytes that are still needed, by segment.
     live: BTreeMap<u32, u64>,
-    /// Entries kept for repeats alone.
+    /// Entries kept for repeats alone, or for an ask that may never come.
     remembered: usize,
     /// Entries that the broker has still to confirm.
     unreported: usize,
@@ -111,13 +114,13 @@ impl Index {
             (Record::Canceled { .. }, _) => self.set(id, State::Canceled { reported: false }, at),
             (Record::Reported { .. }, Some(State::Finished { .. })) => self.change(id, State::Finished { reported: true }),
             (Record::Reported { .. }, Some(State::Canceled { .. })) => self.change(id, State::Canceled { reported: true }),
-            (Record::Forgotten { .. }, Some(State::Pending { .. })) => self.remove(id),
+            (Record::Parked { .. }, Some(State::Pending { .. })) => self.change(id, State::Parked),
             (Record::Moved { .. }, _) => self.remove(id),
-            (Record::Started { .. } | Record::Reported { .. } | Record::Forgotten { .. }, _) => {}
+            (Record::Started { .. } | Record::Reported { .. } | Record::Parked { .. }, _) => {}
         }
     }
 
-    /// Forgets a task that is kept for repeats alone, if its record lies here.
+    /// Forgets a task that nobody waits for any more, if its record lies here.
     pub(super) fn forget(&mut self, id: TaskId, at: Location) {
         if self.entries.get(&id).is_some_and(|entry| entry.at == at && !entry.state.is_live()) {
             self.remove(id);
@@ -162,7 +165,7 @@ impl Index {
         let count = |number: &mut usize| *number = if add { *number + 1 } else { number.saturating_sub(1) };
         match state {
             State::Pending { .. } => {}
-            State::Finished { reported: true } | State::Canceled { reported: true } => return count(&mut self.remembered),
+            State::Parked | State::Finished { reported: true } | State::Canceled { reported: true } => return count(&mut self.remembered),
             State::Finished { .. } | State::Canceled { .. } => count(&mut self.unreported),
         }
         let bytes = self.live.entry(at.segment).or_default();
@@ -201,7 +204,7 @@ mod tests {
                 b'o' => Record::Outcome { id, report },
                 b'c' => Record::Canceled { id, report },
                 b'r' => Record::Reported { id },
-                b'f' => Record::Forgotten { id },
+                b'p' => Record::Parked { id },
                 _ => Record::Moved { id },
             };
             index.apply(&record, at(place));
@@ -214,6 +217,7 @@ mod tests {
         let pending = |started| Some(State::Pending { started });
         let finished = |reported| Some(State::Finished { reported });
         let canceled = |reported| Some(State::Canceled { reported });
+        let parked = Some(State::Parked);
         let table: &[(&str, Option<State>, u64, usize)] = &[
             ("", None, 0, 0),
             ("t", pending(0), 10, 0),
@@ -229,7 +233,17 @@ mod tests {
             ("tc", canceled(false), 10, 0),
             ("tcr", canceled(true), 0, 1),
             ("tsco", finished(false), 10, 0),
-            ("tf", None, 0, 0),
+            ("tp", parked, 0, 1),
+            ("tsp", parked, 0, 1),
+            ("tpp", parked, 0, 1),
+            ("tps", parked, 0, 1),
+            ("tpr", parked, 0, 1),
+            ("tpt", pending(0), 10, 0),
+            ("tpto", finished(false), 10, 0),
+            ("tpc", canceled(false), 10, 0),
+            ("tpm", None, 0, 0),
+            ("p", None, 0, 0),
+            ("op", finished(false), 10, 0),
             ("s", None, 0, 0),
             ("r", None, 0, 0),
             ("o", finished(false), 10, 0),

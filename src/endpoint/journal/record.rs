@@ -53,8 +53,8 @@ pub enum Record {
         /// Which task.
         id: TaskId,
     },
-    /// It has expired before it could be run: there is nothing to report.
-    Forgotten {
+    /// It looks expired: not to be performed unless the API asks for it again. Kept as long as what has ended.
+    Parked {
         /// Which task.
         id: TaskId,
     },
@@ -91,7 +91,7 @@ impl Record {
             | Self::Outcome { id, .. }
             | Self::Canceled { id, .. }
             | Self::Reported { id }
-            | Self::Forgotten { id }
+            | Self::Parked { id }
             | Self::Moved { id } => *id,
         }
     }
@@ -103,7 +103,7 @@ impl Record {
             Self::Outcome { .. } => 3,
             Self::Canceled { .. } => 4,
             Self::Reported { .. } => 5,
-            Self::Forgotten { .. } => 6,
+            Self::Parked { .. } => 6,
             Self::Moved { .. } => 7,
         }
     }
@@ -113,7 +113,7 @@ impl Record {
         let more = match self {
             Self::Task(task) => task.message.len() + task.attempts.iter().map(|one| one.errmsg.len() + 64).sum::<usize>() + 28,
             Self::Outcome { report, .. } | Self::Canceled { report, .. } => report.len(),
-            Self::Started { .. } | Self::Reported { .. } | Self::Forgotten { .. } | Self::Moved { .. } => 4,
+            Self::Started { .. } | Self::Reported { .. } | Self::Parked { .. } | Self::Moved { .. } => 4,
         };
         u64::try_from(FRAME + BODY + more).unwrap_or(u64::MAX)
     }
@@ -137,7 +137,7 @@ impl Record {
             }
             Self::Started { attempt, .. } => to.extend_from_slice(&attempt.to_le_bytes()),
             Self::Outcome { report, .. } | Self::Canceled { report, .. } => to.extend_from_slice(report),
-            Self::Reported { .. } | Self::Forgotten { .. } | Self::Moved { .. } => {}
+            Self::Reported { .. } | Self::Parked { .. } | Self::Moved { .. } => {}
         }
         let length = to.len() - start - FRAME;
         let sum = checksum(segment, place, &to[start + FRAME..]);
@@ -163,7 +163,7 @@ impl Record {
             3 => Self::Outcome { id, report: Bytes::copy_from_slice(rest) },
             4 => Self::Canceled { id, report: Bytes::copy_from_slice(rest) },
             5 if rest.is_empty() => Self::Reported { id },
-            6 if rest.is_empty() => Self::Forgotten { id },
+            6 if rest.is_empty() => Self::Parked { id },
             7 if rest.is_empty() => Self::Moved { id },
             _ => return None,
         })
@@ -337,7 +337,7 @@ pub(super) mod tests {
                 2 => Record::Outcome { id, report: bytes },
                 3 => Record::Canceled { id, report: bytes },
                 4 => Record::Reported { id },
-                5 => Record::Forgotten { id },
+                5 => Record::Parked { id },
                 _ => Record::Moved { id },
             }
         });

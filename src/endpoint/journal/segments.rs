@@ -18,7 +18,7 @@ use super::record::{self, Ending, HEADER, Record, Scan, StoredTask};
 /// Bytes of records that are copied forward or answered for in one write.
 pub(super) const BATCH: usize = 1 << 20;
 
-/// Ended tasks that are remembered at most, whatever room there is on disk: some 25 MiB of memory.
+/// Ended and parked tasks that are remembered at most, whatever room there is on disk: some 25 MiB of memory.
 const REMEMBER_AT_MOST: usize = 500_000;
 
 /// Tests look at every byte of several.
@@ -29,7 +29,7 @@ const SMALLEST_SEGMENT: u64 = if cfg!(test) { 256 } else { 16 << 10 };
 pub struct Options {
     /// Bytes on disk at which no more tasks are taken.
     pub limit: u64,
-    /// How long ended tasks are remembered.
+    /// How long tasks are remembered that have ended or were parked.
     pub remember: Duration,
 }
 

@@ -41,12 +41,12 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 #[tokio::test]
 async fn remembers_over_a_restart() {
     let dir = TempDir::new().expect("a directory");
-    let ids: Vec<TaskId> = (0..4).map(|_| TaskId::new()).collect();
+    let ids: Vec<TaskId> = (0..5).map(|_| TaskId::new()).collect();
     let journal = open(dir.path(), LARGE);
     journal.take(ids.iter().map(|id| task(*id, 10)).collect()).await.expect("taken");
     journal.note(vec![Record::Started { id: ids[0], attempt: 1 }, Record::Started { id: ids[1], attempt: 1 }]).await.expect("noted");
     journal.keep(vec![outcome(ids[0], 5), Record::Canceled { id: ids[2], report: Bytes::from_static(b"c") }]).await.expect("kept");
-    journal.note(vec![Record::Reported { id: ids[2] }]).await.expect("noted");
+    journal.note(vec![Record::Reported { id: ids[2] }, Record::Parked { id: ids[4] }]).await.expect("noted");
     journal.close().await;
     assert!(matches!(journal.keep(vec![]).await, Err(JournalError::Closed)));
 
@@ -55,7 +55,8 @@ async fn remembers_over_a_restart() {
     assert_eq!(journal.read_report(ids[0]).expect("reads"), Some(Bytes::from_static(b"ooooo")));
     let read = journal.read_task(ids[1]).expect("reads").expect("is pending");
     assert_eq!((read.started, read.message.len()), (1, 10));
-    assert_eq!(journal.state(ids[2]), Some(State::Canceled { reported: true }));
+    assert_eq!((journal.state(ids[2]), journal.state(ids[4])), (Some(State::Canceled { reported: true }), Some(State::Parked)));
+    assert_eq!(journal.read_task(ids[4]).expect("reads").map(|task| task.message.len()), Some(10), "it can be asked for");
     assert!(journal.read_task(ids[0]).expect("reads").is_none(), "it has ended");
 }
 
@@ -129,10 +130,10 @@ async fn old_segments_go_and_what_lives_moves_on() {
 #[tokio::test]
 async fn what_is_too_old_is_forgotten() {
     let dir = TempDir::new().expect("a directory");
-    let (old, waiting) = (TaskId::new(), TaskId::new());
+    let (old, waiting, parked) = (TaskId::new(), TaskId::new(), TaskId::new());
     let journal = open(dir.path(), LARGE);
-    journal.take(vec![task(old, 10), task(waiting, 10)]).await.expect("taken");
-    journal.keep(vec![outcome(old, 10)]).await.expect("kept");
+    journal.take(vec![task(old, 10), task(waiting, 10), task(parked, 10)]).await.expect("taken");
+    journal.keep(vec![outcome(old, 10), Record::Parked { id: parked }]).await.expect("kept");
     journal.note(vec![Record::Reported { id: old }]).await.expect("noted");
     journal.close().await;
     // A damaged file is never written to again: it is old at once.
@@ -147,7 +148,7 @@ async fn what_is_too_old_is_forgotten() {
     let (journal, damages) = Journal::open(dir.path(), LARGE, &[]).expect("opens");
     assert!(matches!(damages[..], [Damage { torn: false, .. }]), "{damages:?}");
     journal.keep(vec![Record::Reported { id: old }]).await.expect("kept");
-    assert_eq!(journal.pending(), [waiting]);
+    assert_eq!((journal.pending(), journal.state(parked)), (vec![waiting], None));
     journal.close().await;
     assert!(file.with_extension("damaged").exists() && !file.exists());
     assert_eq!(open(dir.path(), LARGE).pending(), [waiting]);
@@ -215,7 +216,7 @@ fn several_segments(dir: &Path) -> (Vec<(Record, u32, u64)>, Files) {
     records.extend(ids.iter().step_by(3).map(|id| outcome(*id, 50)));
     records.push(Record::Reported { id: ids[3] });
     records.push(Record::Canceled { id: ids[4], report: Bytes::from_static(b"canceled") });
-    records.push(Record::Forgotten { id: ids[5] });
+    records.push(Record::Parked { id: ids[5] });
     let (mut segments, index, _) = opened(dir, SMALL);
     let mut places = Vec::new();
     for record in records {

@@ -1,11 +1,14 @@
-//! The time of day jumps under running processes, and between two lives of an API process.
+//! The time of day jumps under running processes, and between two lives of a process.
+
+use std::fs;
 
 use anyhow::{Context, ensure};
+use serde_json::{Value, json};
 
 use super::{all_is_accounted_for, load_for};
 use crate::support::clock::Shift;
-use crate::support::fleet::Fleet;
-use crate::support::loader::Loader;
+use crate::support::fleet::{Fleet, TYPE};
+use crate::support::loader::{Loader, marks};
 use crate::support::platform::Platform;
 
 const DAY: i64 = 24 * 3600;
@@ -41,4 +44,87 @@ fn clocks_jump() -> anyhow::Result<()> {
     }
     let taken = loader.finish(&mut fleet)?;
     all_is_accounted_for(fleet, &taken)
+}
+
+/// What is left of a task when its endpoint ends, and what must have run of it in the end.
+struct Left {
+    id: String,
+    what: &'static str,
+    /// By the first life.
+    ran: &'static [&'static str],
+    /// By all lives.
+    run: &'static [&'static str],
+    answer: Value,
+}
+
+/// The attempts at a task that began, by the handlers' own account.
+fn attempts(fleet: &Fleet, id: &str) -> Vec<String> {
+    let marked = fs::read_to_string(marks(fleet)).unwrap_or_default();
+    marked.lines().filter_map(|line| line.strip_prefix(id)).filter_map(|rest| rest.rsplit(' ').next().map(str::to_owned)).collect()
+}
+
+/// An endpoint is killed and starts again when it is another year for it: it loses nothing of what it had, runs nothing twice and lets
+/// nothing wait for years.
+#[test]
+fn an_endpoint_starts_again_in_another_year() -> anyhow::Result<()> {
+    let platform = Platform::idle()?;
+    let clock = Shift::new(&platform, "clock")?;
+    let mut fleet = Fleet::new(platform)?;
+    fleet.start_api("api1", &[])?;
+    fleet.start_endpoint("console1", &clock.environment)?;
+    for jump in [800 * DAY, -800 * DAY] {
+        clock.set(0)?;
+        fleet.kill("console1")?;
+        fleet.ready()?;
+        let mut left = Vec::new();
+        let again = json!({"do": "retry", "times": 1, "after_ms": 3_600_000});
+        let long = json!({"do": "ok", "seconds": 8, "answer": 7});
+        for (what, payload, ran, run, answer) in [
+            ("waits an hour for its second attempt", again, &["1"][..], &["1", "2"][..], json!(2)),
+            ("runs", long.clone(), &["1"], &["1", "2"], json!(7)),
+            ("runs", long.clone(), &["1"], &["1", "2"], json!(7)),
+            ("runs", long.clone(), &["1"], &["1", "2"], json!(7)),
+            ("runs", long.clone(), &["1"], &["1", "2"], json!(7)),
+            ("waits for its turn", long, &[], &["1"], json!(7)),
+        ] {
+            let id = submitted(&fleet, payload)?;
+            fleet.until("it is where it should be", |fleet| {
+                let (_, body) = fleet.get(&format!("/{TYPE}/{id}"))?;
+                ensure!(body["task"]["received"] == 1 && attempts(fleet, &id) == ran, "{body}");
+                Ok(())
+            })?;
+            left.push(Left { id, what, ran, run, answer });
+        }
+        fleet.kill("console1")?;
+        clock.set(jump)?;
+        for Left { id, what, ran, run, answer } in left {
+            fleet.until("it is done", |fleet| {
+                let (_, body) = fleet.get(&format!("/{TYPE}/{id}"))?;
+                let response = &body["taskResponseList"][0];
+                let done = response["status"] == "FINISHED" && response["errnr"] == 0 && response["payload"] == answer;
+                ensure!(done && body["task"]["status"] == "DONE", "{jump} s from here, what {what}: {body}");
+                Ok(())
+            })?;
+            let executed = attempts(&fleet, &id);
+            ensure!(executed == run, "{jump} s from here, what {what}, after {ran:?}: it executed {executed:?}");
+        }
+        let year = year(&mut fleet, "console1")?;
+        clock.set(0)?;
+        ensure!(i64::from(year - self::year(&mut fleet, "api1")?).signum() == jump.signum(), "it is {year} for console1");
+    }
+    let url = fleet.urls().into_iter().next().context("there is no API process")?;
+    fleet.platform.tasker(&["verify", "--ended", "--api", &url])?;
+    crate::support::oracle::nothing_is_left(&mut fleet)
+}
+
+/// Posts a task for the endpoint that marks what it does; answers its id.
+fn submitted(fleet: &Fleet, mut payload: Value) -> anyhow::Result<String> {
+    payload["mark"] = json!(marks(fleet));
+    let url = fleet.urls().into_iter().next().context("there is no API process")?;
+    let body = json!({"identifier": uuid::Uuid::new_v4(), "payload": payload, "endpoints": ["console1"]});
+    let answer: Value = fleet.platform.block_on(async {
+        let request = tasker::https::client().build()?.post(format!("{url}/{TYPE}")).json(&body);
+        anyhow::Ok(request.send().await?.error_for_status()?.json().await?)
+    })?;
+    Ok(answer["id"].as_str().with_context(|| answer.to_string())?.to_owned())
 }

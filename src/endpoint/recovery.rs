@@ -1,0 +1,174 @@
+//! Takes up what an earlier process did not finish.
+//!
+//! The times in the journal are of the clock that its process went by, and that clock may have been moved since, by years. So
+//! it is not believed where work would be lost: what looks expired is *parked*, which is neither run nor forgotten. The next
+//! time the API asks for it, it says how long the task is still worth starting, and it goes on (`intake`). If nobody asks, it
+//! is forgotten as what has ended is. And nothing waits longer for its next attempt than its policy lets it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::executor::{self, Retries, Step};
+use super::journal::{JournalError, Record, StoredTask};
+use super::lane::Job;
+use super::performer::{Core, job_of};
+use crate::config::TypePolicy;
+use crate::domain::{Outcome, TaskId, Timestamp, errnr};
+
+/// Tasks that are read back at once.
+const READ: usize = 256;
+
+/// Takes up what the journal holds.
+pub(super) async fn recover(core: &Arc<Core>) -> Result<(), JournalError> {
+    let (pending, unreported) = (core.journal.pending(), core.journal.unreported());
+    if !pending.is_empty() || !unreported.is_empty() {
+        tracing::info!(pending = pending.len(), unreported = unreported.len(), "taking up what the journal holds");
+    }
+    for id in unreported {
+        core.outbox.ended(id, None);
+    }
+    let mut parked = 0;
+    for ids in pending.chunks(READ) {
+        let (journal, ids) = (core.journal.clone(), ids.to_vec());
+        let read = move || ids.into_iter().map(|id| (id, journal.read_task(id))).collect::<Vec<_>>();
+        let tasks = tokio::task::spawn_blocking(read).await.map_err(|_| JournalError::Closed)?;
+        let mut records = Vec::new();
+        for (id, task) in tasks {
+            match task {
+                Ok(Some(task)) => take_up(core, task, &mut records),
+                Ok(None) => {}
+                Err(error) => tracing::error!(task_id = %id, %error, "a task in the journal cannot be read"),
+            }
+        }
+        let ended: Vec<TaskId> = records.iter().filter(|record| matches!(record, Record::Outcome { .. })).map(Record::id).collect();
+        parked += records.iter().filter(|record| matches!(record, Record::Parked { .. })).count();
+        if !records.is_empty() {
+            core.journal.keep(records).await?;
+        }
+        for id in ended {
+            core.outbox.ended(id, None);
+        }
+    }
+    if parked > 0 {
+        tracing::info!(parked, "what looks expired waits until it is asked for");
+    }
+    Ok(())
+}
+
+fn take_up(core: &Arc<Core>, stored: StoredTask, records: &mut Vec<Record>) {
+    let id = stored.id;
+    let known = job_of(&stored).and_then(|job| core.lanes.get(&job.task.task_type).map(|lane| (job, lane)));
+    let Some((job, lane)) = known else {
+        tracing::error!(task_id = %id, "a task in the journal is none that this version knows: it is parked");
+        return records.push(Record::Parked { id });
+    };
+    let now = core.clock.now();
+    let (job, stored) = match interrupted(&stored, &lane.policy, fastrand::f64()) {
+        None => (job, stored),
+        Some(Step::Final(event)) => return records.push(Record::Outcome { id, report: core.report(id, job.task.task_type, event) }),
+        Some(Step::Again { after, attempts }) => {
+            let stored = StoredTask { started: 0, not_before: now.after(after), attempts: attempts.clone(), ..stored };
+            records.push(Record::Task(stored.clone()));
+            (Job { attempts, ..job }, stored)
+        }
+    };
+    match wait(&stored, &lane.policy, now) {
+        None => records.push(Record::Parked { id }),
+        Some(Duration::ZERO) => lane.push(job),
+        Some(wait) => lane.push_at(Instant::now() + wait, id),
+    }
+}
+
+/// What follows from the attempt that ran when the process ended, and may be why; `None` when none did. Nobody can tell how much time
+/// is left, so only the number of attempts can make it the last.
+fn interrupted(stored: &StoredTask, policy: &TypePolicy, chance: f64) -> Option<Step> {
+    if stored.started == 0 {
+        return None;
+    }
+    let errmsg = "the endpoint process ended while the handler ran".to_owned();
+    let outcome = Outcome::Retry { after: None, errnr: errnr::INTERRUPTED, errmsg };
+    let retries = Retries { attempts: policy.attempts, backoff: policy.backoff, time_left: Duration::MAX };
+    Some(executor::decide(outcome, stored.started, None, stored.attempts.clone(), None, &retries, chance))
+}
+
+/// How long until the next attempt; `None` for what looks expired. A wait that is longer than the policy's longest is that of a clock
+/// that was set back, or what a handler asked for: the two cannot be told apart, and too early is better than never.
+fn wait(stored: &StoredTask, policy: &TypePolicy, now: Timestamp) -> Option<Duration> {
+    (stored.expires_at > now).then(|| stored.not_before.since(now).min(policy.backoff.max))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::backoff::Backoff;
+    use crate::domain::{AttemptError, ReportEvent};
+
+    const DAY: i64 = 24 * 3600;
+    /// When the journal was written, in seconds.
+    const THEN: i64 = 2000 * DAY;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_micros(seconds * 1_000_000)
+    }
+
+    fn policy() -> TypePolicy {
+        TypePolicy {
+            name: "worker".parse().expect("a type"),
+            attempts: 3,
+            backoff: Backoff { first: Duration::from_secs(2), max: Duration::from_secs(60) },
+            time_limit: Duration::from_secs(600),
+            expires_after: Duration::from_secs(24 * 3600),
+            concurrency: 1,
+            persistent: false,
+            wait_for_endpoints_timeout: Duration::from_secs(30),
+        }
+    }
+
+    fn left(not_before: i64, started: u32, earlier: &[i32]) -> StoredTask {
+        let attempts = (1..).zip(earlier).map(|(attempt, errnr)| AttemptError { attempt, errnr: *errnr, errmsg: String::new() }).collect();
+        StoredTask { id: TaskId::new(), expires_at: at(THEN + DAY), not_before: at(not_before), started, attempts, message: Bytes::new() }
+    }
+
+    #[test]
+    fn what_looks_expired_is_parked_and_nothing_waits_long() {
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        let table = [
+            // The clock goes on as it did.
+            (THEN, THEN + 1, seconds(0)),
+            (THEN + 30, THEN + 1, seconds(29)),
+            (THEN + 30, THEN + 31, seconds(0)),
+            (THEN, THEN + DAY - 1, seconds(0)),
+            // It really is late, or the clock was set forward.
+            (THEN, THEN + DAY, None),
+            (THEN + 30, THEN + 800 * DAY, None),
+            // It was set back.
+            (THEN, THEN - 800 * DAY, seconds(60)),
+            (THEN + 30, THEN - 800 * DAY, seconds(60)),
+            // A handler asked for an hour.
+            (THEN + 3600, THEN + 1, seconds(60)),
+        ];
+        for (not_before, now, expected) in table {
+            assert_eq!(wait(&left(not_before, 0, &[]), &policy(), at(now)), expected, "not before {not_before}, now {now}");
+        }
+    }
+
+    #[test]
+    fn an_interrupted_attempt_counts_whatever_the_time_is() {
+        assert!(interrupted(&left(THEN, 0, &[75]), &policy(), 1.0).is_none(), "nothing ran");
+        for (started, earlier, seconds) in [(1, &[][..], 2), (2, &[75], 4)] {
+            let Some(Step::Again { after, attempts }) = interrupted(&left(THEN, started, earlier), &policy(), 1.0) else {
+                panic!("attempt {started} is not followed by another");
+            };
+            assert_eq!((after, attempts.len()), (Duration::from_secs(seconds), earlier.len() + 1));
+            assert_eq!(attempts.last().map(|last| (last.attempt, last.errnr)), Some((started, errnr::INTERRUPTED)));
+        }
+        for (started, earlier) in [(3, &[75, 75][..]), (3, &[71, 71])] {
+            let step = interrupted(&left(THEN, started, earlier), &policy(), 1.0);
+            let Some(Step::Final(ReportEvent::Finished { errnr: errnr::INTERRUPTED, attempt: 3, .. })) = step else { panic!("{step:?}") };
+        }
+    }
+}
