@@ -77,7 +77,7 @@ impl Heir<'_> {
         let mut theirs = Index::default();
         let (mut segments, damages) = Segments::open(sibling, self.options, &mut theirs)?;
         let theirs = Mutex::new(theirs);
-        // What is too old is not worth the way.
+        // What there is no room for is not worth the way.
         segments.reclaim(&theirs)?;
         let Taken { ids, live, left } = self.copy(&segments, &theirs)?;
         // From here on it is safe with us.

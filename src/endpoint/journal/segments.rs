@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::index::{Index, Location, State};
 use super::locked;
@@ -29,7 +29,7 @@ const SMALLEST_SEGMENT: u64 = if cfg!(test) { 256 } else { 16 << 10 };
 pub struct Options {
     /// Bytes on disk at which no more tasks are taken.
     pub limit: u64,
-    /// How long tasks are remembered that have ended or were parked.
+    /// How long tasks are remembered that have ended or were parked, if there is room: counted while a process lives.
     pub remember: Duration,
 }
 
@@ -62,7 +62,9 @@ pub struct Damage {
 struct Sealed {
     number: u32,
     bytes: u64,
-    last_write: SystemTime,
+    /// When it was written to last, at the latest: when this process found it, if it is of an earlier one. The file's own time is of
+    /// a clock that may have been moved since, and what is forgotten too early can be run twice.
+    last_write: Instant,
     damaged: bool,
 }
 
@@ -147,9 +149,8 @@ impl Segments {
             file.sync_all()?;
             self.active = Some(Active { number, file: Arc::new(file), bytes: offset });
         } else {
-            let meta = fs::metadata(&path)?;
-            let last_write = meta.modified().unwrap_or_else(|_| SystemTime::now());
-            self.sealed.push_back(Sealed { number, bytes: meta.len(), last_write, damaged: ending == Ending::Damaged });
+            let bytes = fs::metadata(&path)?.len();
+            self.sealed.push_back(Sealed { number, bytes, last_write: Instant::now(), damaged: ending == Ending::Damaged });
         }
         Ok(damage)
     }
@@ -207,7 +208,7 @@ impl Segments {
     }
 
     fn abandon_this(&mut self, active: &Active) {
-        self.sealed.push_back(Sealed { number: active.number, bytes: active.bytes, last_write: SystemTime::now(), damaged: false });
+        self.sealed.push_back(Sealed { number: active.number, bytes: active.bytes, last_write: Instant::now(), damaged: false });
     }
 
     /// Ends the active segment. It is synchronised first, so that only the last segment can have a torn end.
@@ -254,7 +255,7 @@ impl Segments {
                 self.seal()?;
                 continue;
             };
-            let over = oldest.last_write.elapsed().is_ok_and(|age| age > self.options.remember);
+            let over = oldest.last_write.elapsed() > self.options.remember;
             if !over && !crowded {
                 return Ok(());
             }

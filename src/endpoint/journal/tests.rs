@@ -145,9 +145,19 @@ async fn what_is_too_old_is_forgotten() {
     let aged = fs::File::options().write(true).open(&file).expect("opens");
     aged.set_modified(std::time::SystemTime::now() - Duration::from_secs(7200)).expect("ages");
 
+    // What a file says of its age is not believed: the clock may have been moved.
     let (journal, damages) = Journal::open(dir.path(), LARGE, &[]).expect("opens");
     assert!(matches!(damages[..], [Damage { torn: false, .. }]), "{damages:?}");
     journal.keep(vec![Record::Reported { id: old }]).await.expect("kept");
+    let known = [old, parked].map(|id| journal.state(id));
+    assert_eq!(known, [Some(State::Finished { reported: true }), Some(State::Parked)]);
+    journal.close().await;
+    assert!(file.exists());
+
+    let short = Options { remember: Duration::ZERO, ..LARGE };
+    let (journal, _) = Journal::open(dir.path(), short, &[]).expect("opens");
+    journal.keep(vec![Record::Reported { id: old }]).await.expect("kept");
+    assert_eq!(journal.state(old), None);
     assert_eq!((journal.pending(), journal.state(parked)), (vec![waiting], None));
     journal.close().await;
     assert!(file.with_extension("damaged").exists() && !file.exists());
