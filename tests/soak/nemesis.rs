@@ -158,8 +158,12 @@ impl Nemesis {
                 fleet.platform.block_on(tap.repeat(3))?;
             }
             Fault::Clock => {
-                // Under running processes only, see `faults/clocks.rs`.
                 self.clock.set(self.random.i64(-1_000_000_000..1_000_000_000))?;
+                // Under processes that run, or that start in another year and come back from there when they die the next time.
+                if self.random.bool() {
+                    fleet.kill(APIS[0])?;
+                    fleet.kill(ENDPOINTS[0])?;
+                }
                 fleet.pass(lasts)?;
                 self.clock.set(0)?;
             }
