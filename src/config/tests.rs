@@ -374,7 +374,8 @@ proptest! {
 
     #[test]
     fn what_is_shown_reads_back_as_the_same(text in configurations()) {
-        if let Ok(first) = loaded(&text, &Environment::default()) {
+        // A part that names a variable which is not set, such as `{A}`, is of no use, and not shown.
+        if let Ok(first) = loaded(&text, &Environment::default()) && first.config.for_endpoint().is_ok() {
             let shown = show::yaml(&first.entries, false);
             let again = loaded(&shown, &Environment::default());
             let again = again.map_err(|error| TestCaseError::fail(format!("{error}\n{shown}")))?;
