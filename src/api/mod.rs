@@ -235,9 +235,13 @@ fn segment(request: &HttpRequest, index: usize) -> Result<String, Problem> {
 
 /// A JSON answer. `capacity` is a guess at its length that saves copies of large ones.
 fn answer(status: StatusCode, body: &impl Serialize, capacity: usize) -> Result<HttpResponse, Problem> {
-    let mut bytes = Vec::with_capacity(capacity);
-    serde_json::to_writer(&mut bytes, body).map_err(Problem::internal)?;
+    let bytes = to_json(body, capacity).map_err(Problem::internal)?;
     Ok(HttpResponse::build(status).content_type("application/json").body(bytes))
+}
+
+fn to_json(body: &impl Serialize, capacity: usize) -> serde_json::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(capacity);
+    serde_json::to_writer(&mut bytes, body).map(|()| bytes)
 }
 
 type Answer = Result<HttpResponse, Problem>;

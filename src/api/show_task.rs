@@ -1,22 +1,37 @@
 //! `GET /{type}/{id}`: a task with what became of it, now or when it has ended.
 
+use std::future::ready;
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, web};
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
+use futures::stream::{self, Stream, StreamExt};
 use tokio::time::{Instant, sleep};
 
 use super::problem::{Problem, ProblemBody};
 use super::query::{self, Query};
-use super::view::{Names, Responses, TaskView, TaskWithResponses};
-use super::{Answer, Api, TaskName, answer};
-use crate::domain::{EndpointName, Response, ResponseStatus, Task, TaskId};
-use crate::store::ResponseFilter;
+use super::view::{Names, ResponseView, Responses, TaskView, TaskWithResponses};
+use super::{Answer, Api, TaskName, answer, to_json};
+use crate::domain::{EndpointName, Response, Task, TaskId};
+use crate::store::{ResponseFilter, StoreError};
 
 /// The longest `wait`. Proxies on the way rarely wait longer than this either.
 const MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// Responses that are read first; most tasks have no more, and are answered in one piece.
+const FIRST_PAGE: u32 = 64;
+/// About so much is read at once from then on.
+const PAGE_BYTES: usize = 4 << 20;
+/// Responses read at once, at least: one is 256 KiB unless an endpoint was allowed more.
+const SHORTEST_PAGE: u32 = 8;
+/// Responses read at once, at most.
+const LONGEST_PAGE: u32 = 2000;
+/// The end of a task with its responses.
+const END: &[u8] = b"]}";
 
 /// Which responses to send along.
 #[derive(Debug, Clone, Copy)]
@@ -57,7 +72,7 @@ pub async fn show_task(api: web::Data<Api>, request: HttpRequest) -> Answer {
     if let Some(wait) = wait.filter(|_| !task.status.is_final()) {
         task = until_ended(&api, task, wait).await?;
     }
-    show(&api, &task, include).await
+    show(api, &task, include).await
 }
 
 fn include(text: &str) -> Result<Include, String> {
@@ -103,35 +118,110 @@ async fn look(api: &Api, id: TaskId) -> Result<Task, Problem> {
     api.run(async move { store.find(id).await }).await?.ok_or_else(Problem::unknown_task)
 }
 
-async fn show(api: &Api, task: &Task, include: Include) -> Answer {
+async fn show(api: web::Data<Api>, task: &Task, include: Include) -> Answer {
     let (store, id) = (Arc::clone(&api.state.store), task.id);
     let nobody_missing = task.counts.open() == 0;
     let (responses, missing) = api
         .run(async move {
             let responses = match include {
-                Include::These(filter) => store.responses(id, filter).await?,
+                Include::These(filter) => store.responses(id, filter, None, FIRST_PAGE).await?,
                 Include::None => Vec::new(),
             };
-            let missing = match include {
-                // All of them are at hand already, or there are none.
-                Include::These(ResponseFilter::All | ResponseFilter::Missing) => missing_among(&responses),
-                _ if nobody_missing => Vec::new(),
-                _ => store.missing(id).await?,
-            };
-            Ok::<_, crate::store::StoreError>((responses, missing))
+            let missing = if nobody_missing { Vec::new() } else { store.missing(id).await? };
+            Ok::<_, StoreError>((responses, missing))
         })
         .await?;
     let capacity = 1024 + task.payload.get().len() + responses.iter().map(size).sum::<usize>() + missing.len() * 32;
     let view = TaskView { missing: Some(Names(&missing)), ..TaskView::of(task) };
-    answer(StatusCode::OK, &TaskWithResponses { task: view, responses: Responses(&responses) }, capacity)
+    let body = TaskWithResponses { task: view, responses: Responses(&responses) };
+    match (include, following(&responses, FIRST_PAGE)) {
+        (Include::These(filter), Some(next)) => {
+            let begin = to_json(&body, capacity).map_err(Problem::internal)?;
+            let begin = begin.strip_suffix(END).ok_or_else(|| Problem::internal(io::Error::other("responses come last")))?;
+            let begin = stream::once(ready(Ok(Bytes::copy_from_slice(begin))));
+            Ok(HttpResponse::Ok().content_type("application/json").streaming(begin.chain(rest(api, id, filter, next))))
+        }
+        _ => answer(StatusCode::OK, &body, capacity),
+    }
 }
 
-fn missing_among(responses: &[Response]) -> Vec<EndpointName> {
-    responses.iter().filter(|response| response.status == ResponseStatus::Expected).map(|response| response.endpoint.clone()).collect()
+/// Where the next page begins, and how long it may be.
+struct Next {
+    after: EndpointName,
+    limit: u32,
+}
+
+/// The page that follows one with this limit, if one may: of as many responses as are likely to be [`PAGE_BYTES`] together.
+fn following(page: &[Response], limit: u32) -> Option<Next> {
+    let last = page.last().filter(|_| page.len() >= limit as usize)?;
+    let average = page.iter().map(size).sum::<usize>() / page.len();
+    let limit = u32::try_from(PAGE_BYTES / average.max(1)).unwrap_or(LONGEST_PAGE).clamp(SHORTEST_PAGE, LONGEST_PAGE);
+    Some(Next { after: last.endpoint.clone(), limit })
+}
+
+/// What comes after the first page, read as the customer takes it, so that no number of responses is in memory at once. When the
+/// database fails in the middle the connection is closed before the end of the body: the customer sees that it is not whole.
+fn rest(api: web::Data<Api>, id: TaskId, filter: ResponseFilter, next: Next) -> impl Stream<Item = actix_web::Result<Bytes>> {
+    stream::try_unfold(Some(next), move |next| {
+        let api = api.clone();
+        async move {
+            let Some(Next { after, limit }) = next else { return Ok(None) };
+            let store = Arc::clone(&api.state.store);
+            let page = api.run(async move { store.responses(id, filter, Some(after), limit).await }).await.inspect_err(|problem| {
+                tracing::warn!(task_id = %id, "the responses of a task are cut off in the middle: {problem}");
+            })?;
+            let mut bytes = Vec::with_capacity(page.iter().map(size).sum::<usize>() + END.len());
+            for response in &page {
+                bytes.push(b',');
+                serde_json::to_writer(&mut bytes, &ResponseView::of(response)).map_err(Problem::internal)?;
+            }
+            let next = following(&page, limit);
+            if next.is_none() {
+                bytes.extend_from_slice(END);
+            }
+            Ok(Some((Bytes::from(bytes), next)))
+        }
+    })
 }
 
 /// About the length of a response as JSON.
 fn size(response: &Response) -> usize {
     let texts = response.payload.as_ref().map_or(4, |payload| payload.get().len()) + response.log.as_ref().map_or(4, String::len);
     400 + 2 * response.endpoint.as_str().len() + response.errmsg.len() + texts + response.attempts.len() * 64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{ResponseStatus, Timestamp, json};
+
+    fn page(count: usize, bytes: usize) -> Vec<Response> {
+        let response = |place: usize| Response {
+            task_id: TaskId::new(),
+            endpoint: format!("e{place:04}").parse().expect("a name"),
+            status: ResponseStatus::Finished,
+            errnr: Some(0),
+            errmsg: String::new(),
+            payload: Some(json(&"x".repeat(bytes))),
+            attempt: 1,
+            attempts: Vec::new(),
+            progress: None,
+            log: None,
+            start_time: None,
+            last_modified_time: Timestamp::from_micros(0),
+            vanished: false,
+        };
+        (0..count).map(response).collect()
+    }
+
+    #[test]
+    fn the_next_page_is_as_long_as_fits() {
+        let next = |count, bytes, limit| following(&page(count, bytes), limit).map(|next| (next.after.to_string(), next.limit));
+        assert_eq!(next(0, 0, 64), None);
+        assert_eq!(next(63, 0, 64), None, "that was the last one");
+        assert_eq!(next(64, 0, 64), Some(("e0063".to_owned(), LONGEST_PAGE)));
+        assert_eq!(next(8, 1 << 20, 8), Some(("e0007".to_owned(), SHORTEST_PAGE)));
+        let (_, limit) = next(64, 256 << 10, 64).expect("a page");
+        assert!((SHORTEST_PAGE..=16).contains(&limit), "about 4 MiB: {limit}");
+    }
 }

@@ -375,8 +375,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// The task with this id, by primary key.
     async fn find(&self, id: TaskId) -> Result<Option<Task>>;
 
-    /// Responses of a task by endpoint name.
-    async fn responses(&self, id: TaskId, filter: ResponseFilter) -> Result<Vec<Response>>;
+    /// Responses of a task by endpoint name, from the first one after `after` on, so many at most: they can be large, and thousands.
+    async fn responses(&self, id: TaskId, filter: ResponseFilter, after: Option<EndpointName>, limit: u32) -> Result<Vec<Response>>;
 
     /// Tasks of a type, newest first.
     async fn list(&self, task_type: &TaskType, query: &TaskQuery) -> Result<Vec<Task>>;

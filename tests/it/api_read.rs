@@ -58,6 +58,40 @@ async fn a_task_tells_what_each_endpoint_did() {
     rig.stop().await;
 }
 
+/// More than are read at once, some of them large: the answer is the same as if they had been.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_responses_come_in_one_answer() {
+    let rig = Rig::start().await;
+    for count in [63_usize, 64, 65, 500] {
+        let names: Vec<String> = (0..count).map(|number| format!("e{number:04}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let identifier = format!("t{count}");
+        let id = rig.submit(&identifier, &names).await;
+        rig.freeze(id, &names).await;
+        for (place, name) in names.iter().enumerate().filter(|(place, _)| place % 7 == 0) {
+            let payload = json!("x".repeat(if place % 2 == 0 { 200_000 } else { 10 }));
+            let payload = Some(tasker::domain::json(&payload));
+            let (errnr, errmsg, attempt) = (i32::from(place % 14 == 0), String::new(), 1);
+            rig.report(id, name, ReportEvent::Finished { errnr, errmsg, payload, attempt, attempts: Vec::new(), log: None, run: None })
+                .await;
+        }
+        let answer = rig.get(&format!("/worker/{identifier}")).await.json();
+        assert_eq!(endpoints_of(&answer), names);
+        let finished = answer["taskResponseList"].as_array().expect("a list").iter().filter(|response| response["status"] == "FINISHED");
+        assert_eq!(finished.map(|response| response["payload"].as_str().map_or(0, str::len)).sum::<usize>(), {
+            (0..count).step_by(7).map(|place| if place % 2 == 0 { 200_000 } else { 10 }).sum::<usize>()
+        });
+        let missing = answer["task"]["missing"].as_array().expect("a list").len();
+        assert_eq!(missing, count - count.div_ceil(7));
+        let answer = rig.get(&format!("/worker/{identifier}?responses=missing")).await.json();
+        assert_eq!(endpoints_of(&answer).len(), missing);
+        let answer = rig.get(&format!("/worker/{identifier}?responses=failed")).await.json();
+        assert_eq!(endpoints_of(&answer).len(), count.div_ceil(14));
+        assert_eq!(rig.send(rig.request("HEAD", &format!("/worker/{identifier}"))).await.text, "");
+    }
+    rig.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wait_ends_with_the_task() {
     let rig = Rig::start().await;

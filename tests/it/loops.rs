@@ -250,7 +250,7 @@ async fn what_an_endpoint_had_received_is_lost_when_its_memory_is() {
     };
     let task = soon("the end of the task", ended).await;
     assert_eq!((task.counts.finished, task.counts.failed), (1, 1));
-    let responses = site.store.responses(id, ResponseFilter::All).await.expect("the store answers");
+    let responses = site.store.responses(id, ResponseFilter::All, None, 100).await.expect("the store answers");
     assert_eq!(responses[0].errnr, Some(errnr::LOST), "{responses:?}");
     site.api.stop().await;
 }

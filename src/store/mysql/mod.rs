@@ -140,8 +140,8 @@ impl Store for MySqlStore {
         self.run(move |conn| read::find(conn, id).boxed()).await
     }
 
-    async fn responses(&self, id: TaskId, filter: ResponseFilter) -> Result<Vec<Response>> {
-        self.run(move |conn| read::responses(conn, id, filter).boxed()).await
+    async fn responses(&self, id: TaskId, filter: ResponseFilter, after: Option<EndpointName>, limit: u32) -> Result<Vec<Response>> {
+        self.run(move |conn| read::responses(conn, id, filter, after.clone(), limit).boxed()).await
     }
 
     async fn list(&self, task_type: &TaskType, query: &TaskQuery) -> Result<Vec<Task>> {

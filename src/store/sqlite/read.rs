@@ -84,7 +84,13 @@ pub(super) async fn owed_by(
     rows.iter().map(|row| Ok(Owed { task: task(row)?, row: open_row(row, 17)? })).collect()
 }
 
-pub(super) async fn responses(conn: &mut SqliteConnection, id: TaskId, filter: ResponseFilter) -> Result<Vec<Response>, Fault> {
+pub(super) async fn responses(
+    conn: &mut SqliteConnection,
+    id: TaskId,
+    filter: ResponseFilter,
+    after: Option<EndpointName>,
+    limit: u32,
+) -> Result<Vec<Response>, Fault> {
     let mut query = Query::new(
         "SELECT endpoint, status, errnr, errmsg, payload, attempt, attempts, progress, log, start_time, last_modified_time, \
          status = 1 AND NOT EXISTS (SELECT 1 FROM subscription AS s WHERE s.endpoint = response.endpoint AND s.state = 1 AND s.home IS response.home \
@@ -92,12 +98,15 @@ pub(super) async fn responses(conn: &mut SqliteConnection, id: TaskId, filter: R
          FROM response WHERE task_id = ",
     );
     query.push_bind(id.0);
+    if let Some(after) = &after {
+        query.push(" AND endpoint > ").push_bind(after.as_str());
+    }
     query.push(match filter {
         ResponseFilter::All => "",
         ResponseFilter::Failed => " AND status = 2 AND errnr <> 0",
         ResponseFilter::Missing => " AND start_time IS NULL",
     });
-    query.push(" ORDER BY endpoint");
+    query.push(" ORDER BY endpoint LIMIT ").push_bind(limit);
     query.build().fetch_all(conn).await?.iter().map(|row| response(row, id)).collect()
 }
 

@@ -12,6 +12,8 @@ use uuid::Uuid;
 
 /// How long tasks are kept after their end.
 pub const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
+/// More responses than any task here has.
+pub const ALL: u32 = 1000;
 
 /// A database of one test.
 pub struct Ledger {

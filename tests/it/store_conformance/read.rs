@@ -6,7 +6,7 @@ use anyhow::Result;
 use tasker::domain::{NewTask, TaskEvent, TaskId, TaskStatus, TaskType};
 use tasker::store::{Census, CensusQuery, ResponseFilter, Settlement, TaskQuery};
 
-use super::ledger::{Ledger, RETENTION, at, finished, name, names, noon, received, task, tasks, worker};
+use super::ledger::{ALL, Ledger, RETENTION, at, finished, name, names, noon, received, task, tasks, worker};
 
 fn query(limit: u32) -> TaskQuery {
     TaskQuery { limit, ..TaskQuery::default() }
@@ -24,7 +24,7 @@ pub async fn finds_by_id_and_by_identifier(ledger: &Ledger) -> Result<()> {
     assert!(ledger.store.find(TaskId::new()).await?.is_none());
     assert!(ledger.store.find_by_identifier(&backup(), &"a".parse()?).await?.is_none());
     assert!(ledger.store.find_by_identifier(&worker(), &"b".parse()?).await?.is_none());
-    assert!(ledger.store.responses(TaskId::new(), ResponseFilter::All).await?.is_empty());
+    assert!(ledger.store.responses(TaskId::new(), ResponseFilter::All, None, ALL).await?.is_empty());
     Ok(())
 }
 
@@ -82,8 +82,17 @@ pub async fn tells_what_is_missing(ledger: &Ledger) -> Result<()> {
     assert_eq!(ledger.store.missing(complete).await?, []);
     assert_eq!(ledger.store.missing(TaskId::new()).await?, []);
     assert_eq!(ledger.store.missing(second).await?, names(&["a", "b"]));
-    let responses = ledger.store.responses(first, ResponseFilter::Missing).await?;
+    let responses = ledger.store.responses(first, ResponseFilter::Missing, None, ALL).await?;
     assert_eq!(responses.iter().map(|response| response.endpoint.as_str()).collect::<Vec<_>>(), ["B", "a"]);
+    let page = async |filter, after: Option<&str>, limit| {
+        let page = ledger.store.responses(first, filter, after.map(name), limit).await?;
+        anyhow::Ok(page.into_iter().map(|response| response.endpoint.to_string()).collect::<Vec<_>>())
+    };
+    assert_eq!(page(ResponseFilter::All, None, 2).await?, ["B", "a"]);
+    assert_eq!(page(ResponseFilter::All, Some("a"), 2).await?, ["b", "c"]);
+    assert_eq!(page(ResponseFilter::All, Some("aa"), 1).await?, ["b"], "the one before need not be there");
+    assert_eq!(page(ResponseFilter::Missing, Some("B"), 9).await?, ["a"]);
+    assert_eq!(page(ResponseFilter::All, Some("c"), 9).await?, [""; 0]);
     Ok(())
 }
 
@@ -202,7 +211,7 @@ pub async fn reads_by_key_however_much_history_there_is(ledger: &Ledger) -> Resu
     measured("claim_due", 10, Box::pin(async { store.claim_due(at(600), at(20), 5).await.map(drop) })).await?;
     measured("open_rows", 4, Box::pin(async { store.open_rows(&[open]).await.map(drop) })).await?;
     measured("owed_by", 4, Box::pin(async { store.owed_by(&name("a"), &[worker()], None, 5).await.map(drop) })).await?;
-    measured("responses", 4, Box::pin(async { store.responses(open, ResponseFilter::All).await.map(drop) })).await?;
+    measured("responses", 4, Box::pin(async { store.responses(open, ResponseFilter::All, None, ALL).await.map(drop) })).await?;
     measured("missing", 4, Box::pin(async { store.missing(open).await.map(drop) })).await?;
     measured("list", 12, Box::pin(async { store.list(&worker(), &query(5)).await.map(drop) })).await?;
     let before = TaskQuery { before: Some(ids[1500]), ..query(5) };

@@ -9,7 +9,7 @@ use tasker::domain::{
 use tasker::store::{Applied, Freeze, ResponseFilter, Settlement};
 use uuid::Uuid;
 
-use super::ledger::{Ledger, RETENTION, at, finished, fleet, name, names, noon, received, report, shared, task, tasks, together};
+use super::ledger::{ALL, Ledger, RETENTION, at, finished, fleet, name, names, noon, received, report, shared, task, tasks, together};
 
 fn tally(applied: &Applied) -> [u64; 4] {
     [applied.changed, applied.repeated, applied.adopted, applied.unknown]
@@ -27,11 +27,11 @@ pub async fn moves_rows_counts_and_task(ledger: &Ledger) -> Result<()> {
     let task = ledger.task(id).await?;
     assert_eq!(task.counts, Counts { expected: 2, received: 2, finished: 2, failed: 1, canceled: 0, expired: 0 });
     assert_eq!((task.status, task.finished_at), (TaskStatus::Done, Some(at(3))));
-    let failed = ledger.store.responses(id, ResponseFilter::Failed).await?;
+    let failed = ledger.store.responses(id, ResponseFilter::Failed, None, ALL).await?;
     assert_eq!(failed.len(), 1);
     assert_eq!((&failed[0].endpoint, failed[0].status, failed[0].errnr), (&name("b"), ResponseStatus::Finished, Some(32)));
     assert_eq!((failed[0].start_time, failed[0].last_modified_time), (Some(at(3)), at(3)));
-    let all = ledger.store.responses(id, ResponseFilter::All).await?;
+    let all = ledger.store.responses(id, ResponseFilter::All, None, ALL).await?;
     assert_eq!((all[0].start_time, all[0].last_modified_time), (Some(at(1)), at(2)));
 
     // Kept for its retention, and due to be forgotten then.
@@ -48,12 +48,12 @@ pub async fn ignores_repeats_and_stragglers(ledger: &Ledger) -> Result<()> {
     assert_eq!(tally(&ledger.store.apply(&batch, at(2), RETENTION).await?), [0, 5, 0, 0]);
     let counts = Counts { expected: 2, received: 1, finished: 1, failed: 1, ..Counts::default() };
     assert_eq!(ledger.task(id).await?.counts, counts);
-    let responses = ledger.store.responses(id, ResponseFilter::All).await?;
+    let responses = ledger.store.responses(id, ResponseFilter::All, None, ALL).await?;
     assert_eq!((responses[0].errnr, responses[0].last_modified_time), (Some(5), at(1)));
     let progress = |percent| report(id, "b", ReportEvent::Progress { percent });
     for (percent, tally_, shown) in [(40, [1, 0, 0, 0], 40), (40, [0, 1, 0, 0], 40), (20, [0, 1, 0, 0], 40), (250, [1, 0, 0, 0], 100)] {
         assert_eq!(tally(&ledger.store.apply(&[progress(percent)], at(3), RETENTION).await?), tally_, "{percent}");
-        assert_eq!(ledger.store.responses(id, ResponseFilter::All).await?[1].progress, Some(shown));
+        assert_eq!(ledger.store.responses(id, ResponseFilter::All, None, ALL).await?[1].progress, Some(shown));
     }
     assert_eq!(ledger.task(id).await?.counts.received, 2);
     assert_eq!(tally(&ledger.store.apply(&[], at(4), RETENTION).await?), [0; 4]);
@@ -222,7 +222,7 @@ pub async fn keeps_what_an_endpoint_says(ledger: &Ledger) -> Result<()> {
         .collect();
     let applied = ledger.store.apply(&reports, at(1).after(Duration::from_micros(123_456)), RETENTION).await?;
     assert_eq!((tally(&applied), applied.moved), ([40, 0, 0, 0], vec![(id, TaskStatus::Done)]));
-    let responses = ledger.store.responses(id, ResponseFilter::All).await?;
+    let responses = ledger.store.responses(id, ResponseFilter::All, None, ALL).await?;
     let mut sorted = names(&[]);
     sorted.extend(endpoints);
     sorted.sort();

@@ -11,7 +11,7 @@ use tasker::domain::{
 use tasker::store::{Accepted, DueTask, ResponseFilter, Settlement};
 use uuid::Uuid;
 
-use super::ledger::{Ledger, RETENTION, at, finished, fleet, names, received, report, task, tasks, together};
+use super::ledger::{ALL, Ledger, RETENTION, at, finished, fleet, names, received, report, task, tasks, together};
 use super::presence::presence;
 
 fn settlement(id: TaskId, event: Option<TaskEvent>, due_at: Timestamp) -> Settlement {
@@ -139,7 +139,7 @@ pub async fn gives_up_open_rows(ledger: &Ledger) -> Result<()> {
     assert_eq!(ledger.store.miss(at(3599)).await?, 2);
     ledger.store.see(&[later("elsewhere", 9)], at(3599)).await?;
     let vanished = async || {
-        let responses = ledger.store.responses(id, ResponseFilter::All).await?;
+        let responses = ledger.store.responses(id, ResponseFilter::All, None, ALL).await?;
         anyhow::Ok(responses.into_iter().filter(|response| response.vanished).map(|response| response.endpoint).collect::<Vec<_>>())
     };
     assert_eq!(vanished().await?, names(&["elsewhere", "vanished"]));
@@ -150,7 +150,7 @@ pub async fn gives_up_open_rows(ledger: &Ledger) -> Result<()> {
     let task = ledger.task(id).await?;
     assert_eq!(task.counts, Counts { expected: 5, received: 4, finished: 3, failed: 3, canceled: 0, expired: 2 });
     assert_eq!(task.finished_at, Some(at(3600)));
-    let responses = ledger.store.responses(id, ResponseFilter::All).await?;
+    let responses = ledger.store.responses(id, ResponseFilter::All, None, ALL).await?;
     let states: Vec<_> = responses.iter().map(|response| (response.status, response.errnr)).collect();
     let lost = (ResponseStatus::Finished, Some(errnr::LOST));
     let expired = (ResponseStatus::Expired, None);
@@ -177,7 +177,7 @@ pub async fn cancels_once(ledger: &Ledger) -> Result<()> {
     assert_eq!((outcome.changed, outcome.refused, outcome.to_stop), (true, false, names(&["away", "running"])));
     assert_eq!((outcome.task.status, outcome.task.finished_at), (TaskStatus::Canceled, Some(at(2))));
     assert_eq!(outcome.task.counts, Counts { expected: 3, received: 2, finished: 1, failed: 0, canceled: 1, expired: 0 });
-    let states: Vec<_> = ledger.store.responses(id, ResponseFilter::All).await?.iter().map(|response| response.status).collect();
+    let states: Vec<_> = ledger.store.responses(id, ResponseFilter::All, None, ALL).await?.iter().map(|response| response.status).collect();
     assert_eq!(states, [ResponseStatus::Canceled, ResponseStatus::Finished, ResponseStatus::Created]);
 
     let again = ledger.store.cancel(id, at(3), RETENTION).await?.expect("it is there");
@@ -235,7 +235,7 @@ pub async fn forgets_only_what_has_ended(ledger: &Ledger) -> Result<()> {
     assert_eq!(ledger.task(open).await?.counts.expected, 1);
     for id in [fleets[0], fleets[1], done] {
         assert!(ledger.store.find(id).await?.is_none());
-        assert!(ledger.store.responses(id, ResponseFilter::All).await?.is_empty());
+        assert!(ledger.store.responses(id, ResponseFilter::All, None, ALL).await?.is_empty());
     }
     let again: NewTask = task("done");
     assert_eq!(ledger.store.accept(&[again], at(10)).await?, [Accepted::New], "its identifier is free again");

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use tasker::domain::{Counts, Json, NewTask, ResponseStatus, TaskId, TaskStatus, TaskType};
 use tasker::store::{Accepted, Freeze, ResponseFilter};
 
-use super::ledger::{Ledger, RETENTION, at, fleet, names, noon, received, task, tasks, together, worker};
+use super::ledger::{ALL, Ledger, RETENTION, at, fleet, names, noon, received, task, tasks, together, worker};
 
 pub async fn tells_new_from_repeat_and_conflict(ledger: &Ledger) -> Result<()> {
     let first = task("a");
@@ -122,7 +122,7 @@ pub async fn freezes_once(ledger: &Ledger) -> Result<()> {
     let frozen: Vec<(TaskId, usize)> = together(runs).await?.concat();
     assert_eq!(frozen.len(), 20, "each is frozen by one call");
     for (id, expected) in frozen {
-        let responses = ledger.store.responses(id, ResponseFilter::All).await?;
+        let responses = ledger.store.responses(id, ResponseFilter::All, None, ALL).await?;
         assert_eq!((responses.len(), ledger.task(id).await?.counts.expected as usize), (expected, expected));
         assert!(responses.iter().all(|response| response.status == ResponseStatus::Expected && response.start_time.is_none()));
     }
