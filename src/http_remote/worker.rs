@@ -247,11 +247,11 @@ impl Shared {
 
     async fn perform(&self, way: Way, order: Order, body: bytes::Bytes, receipt: Option<Receipt>) {
         let Order { task, class, remaining, body_limit } = order;
-        let (run, id, until) = (way.run, task.id().uuid(), Instant::now() + remaining + ANSWER_TIME);
+        let (run, id, deadline) = (way.run, task.id().uuid(), Instant::now() + remaining);
         let mut list = TaskList::new();
         list.push(task, ());
         // Shut down: nothing has been done.
-        let Ok(mut batch) = self.runner.launch(list) else { return self.give_back(way, id, class, receipt, body, remaining).await };
+        let Ok(mut batch) = self.runner.launch(list) else { return self.give_back(way, id, class, receipt, body, deadline).await };
         {
             let mut desk = self.desk();
             let cancel = batch.cancel_token();
@@ -270,20 +270,20 @@ impl Shared {
                 true => answer::refuse(&self.name, done.attempts, RemoteError::WorkerLost { deliveries: 1 }),
                 false => answer_to(&self.name, &done, body_limit),
             };
-            self.deliver(&way, id, answer, until).await;
+            self.deliver(&way, id, answer, deadline + ANSWER_TIME).await;
         }
         // Only now: should the broker not have got the acknowledgement and give the task out again, it is known here until its caller
         // has the answer.
         let receipt = self.desk().running.remove(&run).and_then(|running| running.receipt);
         if untouched && !unwanted {
-            self.give_back(way, id, class, receipt, body, remaining).await;
+            self.give_back(way, id, class, receipt, body, deadline).await;
         } else if let Some(receipt) = receipt {
             receipt.ack().await;
         }
     }
 
     /// Somebody else is to perform it.
-    async fn give_back(&self, way: Way, task: Uuid, class: Class, receipt: Option<Receipt>, body: bytes::Bytes, remaining: Duration) {
+    async fn give_back(&self, way: Way, task: Uuid, class: Class, receipt: Option<Receipt>, body: bytes::Bytes, deadline: Instant) {
         if let Some(receipt) = receipt {
             return receipt.give_back().await;
         }
@@ -295,7 +295,7 @@ impl Shared {
             id: way.run,
             task,
             reply_to: Some(way.reply_to.clone()),
-            expires_in: Some(remaining),
+            expires_in: Some(deadline.saturating_duration_since(Instant::now())),
             persistent: true,
             body,
         };
@@ -311,7 +311,7 @@ impl Shared {
         match (read(&body), id, reply_to) {
             (Ok(order), Some(run), Some(reply_to)) if order.class == Class::AtMostOnce && deliveries == 1 => {
                 let id = order.task.id().uuid();
-                self.give_back(Way { run, reply_to }, id, order.class, None, body, order.remaining).await;
+                self.give_back(Way { run, reply_to }, id, order.class, None, body, Instant::now() + order.remaining).await;
                 receipt.ack().await;
             }
             _ => receipt.give_back().await,

@@ -78,7 +78,7 @@ impl Drop for Engine {
 }
 
 /// Longer than any task runs, short enough to be added to a clock.
-const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+pub(super) const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// What an engine is made of besides its settings.
 pub(super) struct Parts {
@@ -210,6 +210,11 @@ impl Engine {
         }
         if let Some(kept) = connection {
             self.rest(*kept);
+        }
+        // Its own statement: the guard must be gone before the task is spawned.
+        let alarm = self.schedule().set_alarm();
+        if let Some(at) = alarm {
+            self.handle.spawn(come_back(Arc::downgrade(self), at));
         }
     }
 
@@ -360,6 +365,15 @@ impl Engine {
             fallbacks: self.fallbacks.load(Relaxed),
             buffered_bytes: self.buffered.load(Relaxed),
         }
+    }
+}
+
+/// Starts what the pace of its host lets start then.
+async fn come_back(engine: Weak<Engine>, at: Instant) {
+    tokio::time::sleep_until(at).await;
+    if let Some(engine) = engine.upgrade() {
+        engine.schedule().alarm_rang(at);
+        engine.dispatch(None);
     }
 }
 

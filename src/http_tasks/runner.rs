@@ -9,7 +9,7 @@ use tokio::runtime::{Builder, Handle};
 use super::batch::{Batch, Blocking};
 use super::carrier::{Carrier, CarrierHealth};
 use super::connection::{Connect, Tcp};
-use super::engine::{Engine, Parts, Settings, Stats};
+use super::engine::{Engine, FOREVER, Parts, Settings, Stats};
 use super::error::{BuildError, LaunchError};
 use super::observer::Observer;
 use super::pool::{Limits, Pool};
@@ -75,6 +75,7 @@ pub struct RunnerBuilder {
     max_sockets: Limit,
     raise_nofile: bool,
     max_per_host: Option<usize>,
+    max_rate_per_host: Option<f64>,
     max_unfinished: Option<usize>,
     timeout: Duration,
     attempt_timeout: Option<Duration>,
@@ -109,6 +110,7 @@ impl TaskRunner {
             max_sockets: Limit::Auto,
             raise_nofile: false,
             max_per_host: None,
+            max_rate_per_host: None,
             max_unfinished: None,
             timeout: Duration::from_secs(30),
             attempt_timeout: None,
@@ -246,6 +248,13 @@ impl RunnerBuilder {
         self
     }
 
+    /// Attempts that begin in a second for one host and port, evenly spread; more than 0, such as 0.5 or 100. Default: no limit.
+    #[must_use]
+    pub fn max_rate_per_host(mut self, per_second: f64) -> Self {
+        self.max_rate_per_host = Some(per_second);
+        self
+    }
+
     /// Tasks that may be unfinished at the same time, waiting or running: a list that would make them more is not launched, so that a caller that
     /// is faster than the servers learns of it. Two launches at the same time may both find room. Default: no limit.
     #[must_use]
@@ -380,6 +389,12 @@ impl RunnerBuilder {
         if self.guard.is_some() && !self.proxy.is_none() {
             return Err(wrong("guard", "cannot see where a proxy connects to: choose one of them"));
         }
+        let pace = match self.max_rate_per_host {
+            None => None,
+            // A division by next to nothing is more than any span.
+            Some(rate) if rate > 0.0 && rate.is_finite() => Some(Duration::try_from_secs_f64(1.0 / rate).unwrap_or(FOREVER).min(FOREVER)),
+            Some(_) => return Err(wrong("max_rate_per_host", "is no number of attempts in a second")),
+        };
         let most = match (&self.carrier, self.of_calls, self.max_sockets) {
             (Some(_), Some(setting), _) => return Err(wrong(setting, OF_WORKERS)),
             (Some(_), None, _) => 0,
@@ -407,7 +422,7 @@ impl RunnerBuilder {
             pool: Pool::new(Limits { total, per_key, age: transport.idle_timeout }),
             resolver: Resolver::new(self.resolver),
             tls: TlsContext::new(self.tls, 1),
-            schedule: Schedule::new(slots, self.max_per_host),
+            schedule: Schedule::new(slots, self.max_per_host, pace),
             handle,
             own_runtime,
         };

@@ -1,12 +1,15 @@
 //! Who starts next. Each host has a lane; the lane with the fewest running tasks is served first, and inside a lane those that
 //! come back from a wait, then by priority, then as they came.
 //!
-//! A lane never has all slots: a host that does not answer cannot keep the others from starting.
+//! A lane never has all slots: a host that does not answer cannot keep the others from starting. And it may have a pace: so long between two
+//! starts at least, first tries and further ones alike.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::batch::{BatchCore, Job};
 use super::slot::Slot;
@@ -20,6 +23,12 @@ pub(super) struct Schedule {
     by_name: HashMap<Box<str>, usize>,
     /// Lanes that could start something, by running tasks and then by how long ago they were served.
     ready: BTreeSet<(usize, u64, usize)>,
+    /// Lanes that could as soon as their pace lets them, by when that is.
+    later: BTreeSet<(Instant, usize)>,
+    /// The time between two starts of a lane.
+    pace: Option<Duration>,
+    /// When somebody comes back for those in `later`.
+    alarm: Option<Instant>,
     next_lane: usize,
     turn: u64,
     slots: usize,
@@ -35,6 +44,10 @@ struct Lane {
     running: usize,
     /// Its entry in `ready`.
     listed: Option<(usize, u64)>,
+    /// Its entry in `later`.
+    delayed: Option<Instant>,
+    /// When its pace lets it start something again.
+    not_before: Option<Instant>,
     turn: u64,
 }
 
@@ -45,12 +58,15 @@ pub(super) enum Grant {
 }
 
 impl Schedule {
-    pub(super) fn new(slots: usize, per_host: Option<usize>) -> Self {
+    pub(super) fn new(slots: usize, per_host: Option<usize>, pace: Option<Duration>) -> Self {
         let share = slots - slots / RESERVE;
         Self {
             lanes: HashMap::new(),
             by_name: HashMap::new(),
             ready: BTreeSet::new(),
+            later: BTreeSet::new(),
+            pace,
+            alarm: None,
             next_lane: 0,
             turn: 0,
             slots,
@@ -68,8 +84,17 @@ impl Schedule {
                 let lane = self.next_lane;
                 self.next_lane += 1;
                 self.by_name.insert(host.into(), lane);
-                let new = Default::default();
-                self.lanes.insert(lane, Lane { name: host.into(), returning: VecDeque::new(), new, running: 0, listed: None, turn: 0 });
+                let made = Lane {
+                    name: host.into(),
+                    returning: VecDeque::new(),
+                    new: Default::default(),
+                    running: 0,
+                    listed: None,
+                    delayed: None,
+                    not_before: None,
+                    turn: 0,
+                };
+                self.lanes.insert(lane, made);
                 lane
             }
         };
@@ -93,6 +118,7 @@ impl Schedule {
         if self.running >= self.slots {
             return None;
         }
+        self.catch_up();
         let mut passed = None;
         for (_, _, id) in &self.ready {
             let Some(lane) = self.lanes.get_mut(id) else { continue };
@@ -119,9 +145,34 @@ impl Schedule {
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.running += 1;
             lane.turn = self.turn;
+            lane.not_before = self.pace.map(|pace| Instant::now() + pace);
         }
         self.list(id);
         Some((id, grant))
+    }
+
+    /// Makes those ready whose pace lets them start something by now.
+    fn catch_up(&mut self) {
+        while let Some((at, id)) = self.later.first().copied().filter(|(at, _)| *at <= Instant::now()) {
+            self.later.remove(&(at, id));
+            if let Some(lane) = self.lanes.get_mut(&id) {
+                (lane.delayed, lane.not_before) = (None, None);
+            }
+            self.list(id);
+        }
+    }
+
+    /// When somebody has to come back because a lane may start something then; told once for each such time.
+    pub(super) fn set_alarm(&mut self) -> Option<Instant> {
+        // Without a slot it would be in vain, and whoever gives one back looks again.
+        let (at, _) = self.later.first().copied().filter(|_| self.running < self.slots)?;
+        let earlier = self.alarm.is_none_or(|alarm| at < alarm);
+        earlier.then(|| *self.alarm.insert(at))
+    }
+
+    /// Somebody has come back who was to at this time.
+    pub(super) fn alarm_rang(&mut self, at: Instant) {
+        self.alarm = self.alarm.filter(|alarm| *alarm != at);
     }
 
     /// A slot of a lane is free again.
@@ -161,14 +212,23 @@ impl Schedule {
         removed
     }
 
-    /// Puts a lane where it belongs in `ready`, or forgets it when nothing is left of it.
+    /// Puts a lane where it belongs in `ready` or `later`, if it has something to start.
     fn list(&mut self, id: usize) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         if let Some((running, turn)) = lane.listed.take() {
             self.ready.remove(&(running, turn, id));
         }
+        if let Some(at) = lane.delayed.take() {
+            self.later.remove(&(at, id));
+        }
         let has_work = !lane.returning.is_empty() || lane.new.iter().any(|queue| !queue.is_empty());
-        if has_work && lane.running < self.per_lane {
+        if !has_work || lane.running >= self.per_lane {
+            return;
+        }
+        if let Some(at) = lane.not_before {
+            lane.delayed = Some(at);
+            self.later.insert((at, id));
+        } else {
             lane.listed = Some((lane.running, lane.turn));
             self.ready.insert((lane.running, lane.turn, id));
         }
@@ -180,7 +240,8 @@ impl Schedule {
         if in_use == 0 && self.lanes.len() > 1024 {
             let Self { lanes, by_name, ready, .. } = self;
             lanes.retain(|_, lane| {
-                let used = lane.running > 0 || lane.listed.is_some() || lane.new.iter().any(|queue| !queue.is_empty());
+                let used =
+                    lane.running > 0 || lane.listed.is_some() || lane.delayed.is_some() || lane.new.iter().any(|queue| !queue.is_empty());
                 if !used {
                     by_name.remove(&lane.name);
                 }

@@ -230,3 +230,42 @@ async fn the_head_of_a_response_has_a_limit_of_its_own() {
     assert!(done.result.is_ok());
     assert_eq!(done.history[0].outcome, AttemptOutcome::Failed("slow"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_host_gets_its_attempts_evenly_spread() {
+    let known = Known::new(|_, _| Reply::status(200));
+    let runner = in_memory(&known).max_rate_per_host(10.0).build().expect("a runner");
+    let began = Instant::now();
+    let mut list: TaskList = runner.task_list(&get(SOMEWHERE), 20);
+    // Another port is another server: the two do not wait for each other.
+    for task in list.iter_mut().skip(10) {
+        task.set_url("http://10.0.0.1:81/").expect("a URL");
+    }
+    all(runner.launch(list).expect("launched")).await;
+    let took = began.elapsed();
+    assert!(took >= millis(900) && took < millis(1000), "ten each, the first at once: {took:?}");
+    let mut times: Vec<Duration> = known.seen().iter().map(|seen| seen.at - began).collect();
+    times.sort_unstable();
+    assert!(times.windows(3).all(|three| three[2] - three[0] >= millis(95)), "{times:?}");
+
+    // A second try is an attempt like any other.
+    let known = Known::new(|_, nth| if nth == 0 { Reply::status(503) } else { Reply::status(200) });
+    let runner = in_memory(&known).max_rate_per_host(2.0).retry(super::quick()).build().expect("a runner");
+    let done = one(&runner, get(SOMEWHERE)).await;
+    assert_eq!((done.result.is_ok(), done.attempts), (true, 2));
+    let seen = known.seen();
+    assert!(seen[1].at - seen[0].at >= millis(495), "{:?}", seen[1].at - seen[0].at);
+
+    // What waits for its turn can be cancelled, and a runner that is shut down does not wait for it.
+    let slow = in_memory(&known).max_rate_per_host(0.001).build().expect("a runner");
+    let batch = slow.launch(slow.task_list::<()>(&get(SOMEWHERE), 5)).expect("launched");
+    batch.cancel();
+    assert_eq!(all(batch).await.len(), 5);
+    let batch = slow.launch(slow.task_list::<()>(&get(SOMEWHERE), 5)).expect("launched");
+    slow.shutdown(millis(10)).await;
+    assert_eq!(all(batch).await.len(), 5);
+    for rate in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        assert!(in_memory(&known).max_rate_per_host(rate).build().is_err(), "{rate}");
+    }
+    assert!(in_memory(&known).max_rate_per_host(f64::MIN_POSITIVE).build().is_ok());
+}
