@@ -235,13 +235,13 @@ fn segment(request: &HttpRequest, index: usize) -> Result<String, Problem> {
 
 /// A JSON answer. `capacity` is a guess at its length that saves copies of large ones.
 fn answer(status: StatusCode, body: &impl Serialize, capacity: usize) -> Result<HttpResponse, Problem> {
-    let bytes = to_json(body, capacity).map_err(Problem::internal)?;
-    Ok(HttpResponse::build(status).content_type("application/json").body(bytes))
+    Ok(HttpResponse::build(status).content_type("application/json").body(to_json(body, capacity)?))
 }
 
-fn to_json(body: &impl Serialize, capacity: usize) -> serde_json::Result<Vec<u8>> {
+fn to_json(body: &impl Serialize, capacity: usize) -> Result<Vec<u8>, Problem> {
     let mut bytes = Vec::with_capacity(capacity);
-    serde_json::to_writer(&mut bytes, body).map(|()| bytes)
+    serde_json::to_writer(&mut bytes, body).map_err(Problem::internal)?;
+    Ok(bytes)
 }
 
 type Answer = Result<HttpResponse, Problem>;

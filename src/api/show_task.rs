@@ -1,7 +1,6 @@
 //! `GET /{type}/{id}`: a task with what became of it, now or when it has ended.
 
 use std::future::ready;
-use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +15,7 @@ use super::problem::{Problem, ProblemBody};
 use super::query::{self, Query};
 use super::view::{Names, ResponseView, Responses, TaskView, TaskWithResponses};
 use super::{Answer, Api, TaskName, answer, to_json};
-use crate::domain::{EndpointName, Response, Task, TaskId};
+use crate::domain::{EndpointName, Response, ResponseStatus, Task, TaskId};
 use crate::store::{ResponseFilter, StoreError};
 
 /// The longest `wait`. Proxies on the way rarely wait longer than this either.
@@ -121,28 +120,35 @@ async fn look(api: &Api, id: TaskId) -> Result<Task, Problem> {
 async fn show(api: web::Data<Api>, task: &Task, include: Include) -> Answer {
     let (store, id) = (Arc::clone(&api.state.store), task.id);
     let nobody_missing = task.counts.open() == 0;
-    let (responses, missing) = api
+    let (responses, next, missing) = api
         .run(async move {
             let responses = match include {
                 Include::These(filter) => store.responses(id, filter, None, FIRST_PAGE).await?,
                 Include::None => Vec::new(),
             };
-            let missing = if nobody_missing { Vec::new() } else { store.missing(id).await? };
-            Ok::<_, StoreError>((responses, missing))
+            let next = following(&responses, FIRST_PAGE);
+            let missing = match include {
+                // All of them are at hand already, or there are none.
+                Include::These(ResponseFilter::All | ResponseFilter::Missing) if next.is_none() => missing_among(&responses),
+                _ if nobody_missing => Vec::new(),
+                _ => store.missing(id).await?,
+            };
+            Ok::<_, StoreError>((responses, next, missing))
         })
         .await?;
     let capacity = 1024 + task.payload.get().len() + responses.iter().map(size).sum::<usize>() + missing.len() * 32;
     let view = TaskView { missing: Some(Names(&missing)), ..TaskView::of(task) };
     let body = TaskWithResponses { task: view, responses: Responses(&responses) };
-    match (include, following(&responses, FIRST_PAGE)) {
-        (Include::These(filter), Some(next)) => {
-            let begin = to_json(&body, capacity).map_err(Problem::internal)?;
-            let begin = begin.strip_suffix(END).ok_or_else(|| Problem::internal(io::Error::other("responses come last")))?;
-            let begin = stream::once(ready(Ok(Bytes::copy_from_slice(begin))));
-            Ok(HttpResponse::Ok().content_type("application/json").streaming(begin.chain(rest(api, id, filter, next))))
-        }
-        _ => answer(StatusCode::OK, &body, capacity),
-    }
+    let (Include::These(filter), Some(next)) = (include, next) else { return answer(StatusCode::OK, &body, capacity) };
+    let mut begin = to_json(&body, capacity)?;
+    // Responses are the last member: what follows is put in before its end.
+    begin.truncate(begin.len() - END.len());
+    let begin = stream::once(ready(Ok(Bytes::from(begin))));
+    Ok(HttpResponse::Ok().content_type("application/json").streaming(begin.chain(rest(api, id, filter, next))))
+}
+
+fn missing_among(responses: &[Response]) -> Vec<EndpointName> {
+    responses.iter().filter(|response| response.status == ResponseStatus::Expected).map(|response| response.endpoint.clone()).collect()
 }
 
 /// Where the next page begins, and how long it may be.
@@ -193,7 +199,7 @@ fn size(response: &Response) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{ResponseStatus, Timestamp, json};
+    use crate::domain::{Timestamp, json};
 
     fn page(count: usize, bytes: usize) -> Vec<Response> {
         let response = |place: usize| Response {
