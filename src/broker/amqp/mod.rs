@@ -1,12 +1,13 @@
 //! The broker behind RabbitMQ.
 //!
-//! `connection` keeps a link · `topology` declares · `publisher` and `parts` send · `consumer` and `lane` receive · `post` does both for
+//! `connection` keeps a link, `links` all of one process · `topology` declares · `publisher` and `parts` send · `consumer` and `lane` receive · `post` does both for
 //! HTTP tasks that workers perform. Each task here owns its channels alone; they meet in the present session of a connection,
 //! which any of them may give up.
 
 mod connection;
 mod consumer;
 mod lane;
+mod links;
 mod parts;
 mod post;
 mod publisher;
@@ -19,14 +20,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tracing::warn;
 use uuid::Uuid;
 
-use self::connection::{LinkError, Purpose, Session, Sessions, supervise};
+use self::connection::{LinkError, Purpose, Sessions};
 use self::consumer::{NamedOnly, Subscriber};
+use self::links::Links;
 pub use self::post::{Arrival, Inbox, Incoming, Letter, Post, Receipt, To};
 use self::publisher::{Job, Publisher, disconnected};
 pub use self::topology::HTTP_REDELIVERIES;
@@ -38,8 +36,6 @@ use crate::domain::{EndpointName, TaskType};
 /// How often a side that has nothing to say shows that it lives. Twice this in silence ends the connection: early enough
 /// to notice a dead link within the time a person waits, late enough not to take a busy machine for one.
 const HEARTBEAT: Duration = Duration::from_secs(10);
-/// For everything on its way when the broker is closed.
-const CLOSE_TIME: Duration = Duration::from_secs(10);
 /// Calls to publish that wait for the publisher.
 const JOBS: usize = 64;
 
@@ -102,46 +98,32 @@ impl AmqpOptions {
 
 /// The broker behind RabbitMQ.
 pub struct AmqpBroker {
-    safe_url: String,
+    links: Links,
     names: Names,
     publishing: watch::Receiver<Link>,
     jobs: mpsc::Sender<Job>,
     consuming: Sessions,
     named_only: NamedOnly,
-    /// Ends those who publish and consume, once they have finished what is on its way.
-    closing: CancellationToken,
-    workers: TaskTracker,
-    /// Ends the connections, after those.
-    stop: CancellationToken,
-    supervisors: TaskTracker,
 }
 
 impl AmqpBroker {
     /// Starts to connect in the background, and returns at once. To be called on a tokio runtime.
     pub fn start(options: AmqpOptions) -> SharedBroker {
-        let options = Arc::new(options);
-        let (closing, stop) = (CancellationToken::new(), CancellationToken::new());
-        let (workers, supervisors) = (TaskTracker::new(), TaskTracker::new());
-        let keep = |purpose| -> Sessions {
-            let (sessions, present) = watch::channel(None::<Arc<Session>>);
-            supervisors.spawn(supervise(Arc::clone(&options), purpose, sessions, stop.clone()));
-            present
-        };
-        let (publish, consuming) = if options.role == Role::Endpoint {
-            let only = keep(Purpose::All);
+        let one_connection = options.role == Role::Endpoint;
+        let names = Names::new(&options.message_queue.exchange);
+        let links = Links::new(options);
+        let (publish, consuming) = if one_connection {
+            let only = links.keep(Purpose::All);
             (only.clone(), only)
         } else {
-            (keep(Purpose::Publish), keep(Purpose::Consume))
+            (links.keep(Purpose::Publish), links.keep(Purpose::Consume))
         };
         let (link, publishing) = watch::channel(Link::default());
         let (jobs, queue) = mpsc::channel(JOBS);
-        let names = Names::new(&options.message_queue.exchange);
-        let safe_url = options.safe_url();
-        let publisher =
-            Publisher { names: names.clone(), safe_url: safe_url.clone(), sessions: publish, jobs: queue, link, closing: closing.clone() };
-        workers.spawn(publisher.run());
-        let named_only = NamedOnly::default();
-        Arc::new(Self { safe_url, names, publishing, jobs, consuming, named_only, closing, workers, stop, supervisors })
+        let (safe_url, closing) = (links.safe_url.clone(), links.closing.clone());
+        let publisher = Publisher { names: names.clone(), safe_url, sessions: publish, jobs: queue, link, closing };
+        links.workers.spawn(publisher.run());
+        Arc::new(Self { links, names, publishing, jobs, consuming, named_only: NamedOnly::default() })
     }
 
     /// Deletes everything declared under the prefix of these options: for an installation that is given up, such as the
@@ -175,7 +157,7 @@ impl AmqpBroker {
     }
 
     async fn leave_fanout(&self, subscriptions: &[(TaskType, EndpointName)]) -> Result<(), BrokerError> {
-        let session = self.consuming.borrow().clone().ok_or_else(|| disconnected(&self.safe_url))?;
+        let session = self.consuming.borrow().clone().ok_or_else(|| disconnected(&self.links.safe_url))?;
         let left: Result<(), LinkError> = async {
             // A channel of its own: an error here must not end a channel that consumes.
             let channel = session.channel().await?;
@@ -192,11 +174,11 @@ impl Broker for AmqpBroker {
     async fn publish(&self, messages: Vec<Message>) -> Vec<Result<(), BrokerError>> {
         let count = messages.len();
         let all = |error: BrokerError| vec![Err(error); count];
-        if self.closing.is_cancelled() {
+        if self.links.closing.is_cancelled() {
             return all(BrokerError::Closed);
         }
         if !self.publishing.borrow().up {
-            return all(disconnected(&self.safe_url));
+            return all(disconnected(&self.links.safe_url));
         }
         let (reply, answer) = oneshot::channel();
         if self.jobs.send(Job { messages, reply }).await.is_err() {
@@ -206,7 +188,7 @@ impl Broker for AmqpBroker {
     }
 
     async fn consume(&self, source: Source, prefetch: u16) -> Result<Consumer, BrokerError> {
-        if self.closing.is_cancelled() {
+        if self.links.closing.is_cancelled() {
             return Err(BrokerError::Closed);
         }
         // A name that is given twice would be refused by the broker, with ourselves as the other process.
@@ -230,15 +212,15 @@ impl Broker for AmqpBroker {
             deliveries,
             link,
             named_only: Arc::clone(&self.named_only),
-            closing: self.closing.clone(),
+            closing: self.links.closing.clone(),
             warned: HashSet::new(),
         };
-        self.workers.spawn(subscriber.run());
+        self.links.workers.spawn(subscriber.run());
         Ok(Consumer { deliveries: receiver, link: state })
     }
 
     async fn unsubscribe(&self, subscriptions: Vec<(TaskType, EndpointName)>) -> Result<(), BrokerError> {
-        if self.closing.is_cancelled() {
+        if self.links.closing.is_cancelled() {
             return Err(BrokerError::Closed);
         }
         // First: a reconnect in between must not bind them again.
@@ -251,27 +233,13 @@ impl Broker for AmqpBroker {
     }
 
     async fn close(&self) {
-        self.closing.cancel();
-        self.workers.close();
-        if timeout(CLOSE_TIME, self.workers.wait()).await.is_err() {
-            warn!(broker = %self.safe_url, "closing with messages that the broker did not confirm");
-        }
-        self.stop.cancel();
-        self.supervisors.close();
-        self.supervisors.wait().await;
-    }
-}
-
-impl Drop for AmqpBroker {
-    /// Forgotten without [`Broker::close`]: nothing is waited for, but nothing is left running.
-    fn drop(&mut self) {
-        self.closing.cancel();
-        self.stop.cancel();
+        self.links.finish().await;
+        self.links.disconnect().await;
     }
 }
 
 impl fmt::Debug for AmqpBroker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AmqpBroker").field("url", &self.safe_url).finish()
+        f.debug_struct("AmqpBroker").field("url", &self.links.safe_url).finish()
     }
 }

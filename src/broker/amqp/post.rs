@@ -5,7 +5,6 @@
 //! acknowledgements; what the bodies say is the business of `http_remote`.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,14 +18,14 @@ use lapin::{BasicProperties, Channel, Confirmation, message};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::debug;
 use uuid::Uuid;
 
-use super::connection::{LinkError, Purpose, Session, Sessions, next_session, supervise, within};
+use super::connection::{LinkError, Purpose, Session, Sessions, next_session, within};
+use super::links::Links;
 use super::publisher::disconnected;
 use super::topology::{self, Names, short};
-use super::{AmqpOptions, CLOSE_TIME, Role};
+use super::{AmqpOptions, Role};
 use crate::broker::{BrokerError, Link};
 
 /// Publishes that wait for their confirms. The library's own buffers have no bound.
@@ -155,16 +154,12 @@ impl Incoming {
 
 /// Sends and receives for one caller or worker, for ever, over a connection each.
 pub struct Post {
-    safe_url: String,
+    links: Links,
     role: Role,
     names: Names,
     letters: mpsc::Sender<Sending>,
     publishing: watch::Receiver<Link>,
     consuming: Sessions,
-    closing: CancellationToken,
-    workers: TaskTracker,
-    stop: CancellationToken,
-    supervisors: TaskTracker,
 }
 
 struct Sending {
@@ -178,36 +173,22 @@ impl Post {
     /// The receiver gets the names of letters that no queue has taken. That is told apart from the answer of [`Self::publish`], since the
     /// library may hand a returned message to the confirm of another one.
     pub fn start(options: AmqpOptions) -> (Self, mpsc::UnboundedReceiver<Uuid>) {
-        let options = Arc::new(options);
-        let (closing, stop) = (CancellationToken::new(), CancellationToken::new());
-        let (workers, supervisors) = (TaskTracker::new(), TaskTracker::new());
+        let (names, role) = (Names::new(&options.message_queue.exchange), options.role.clone());
+        let links = Links::new(options);
         // Apart, since a broker that is short of memory stops reading from connections that publish.
-        let [sending, consuming] = [Purpose::Publish, Purpose::Consume].map(|purpose| -> Sessions {
-            let (sessions, present) = watch::channel(None::<Arc<Session>>);
-            supervisors.spawn(supervise(Arc::clone(&options), purpose, sessions, stop.clone()));
-            present
-        });
+        let (sessions, consuming) = (links.keep(Purpose::Publish), links.keep(Purpose::Consume));
         let (letters, queue) = mpsc::channel(LETTERS);
         let (link, publishing) = watch::channel(Link::default());
         let (returned, returns) = mpsc::unbounded_channel();
-        let (names, safe_url) = (Names::new(&options.message_queue.exchange), options.safe_url());
-        let sender = Sender {
-            names: names.clone(),
-            safe_url: safe_url.clone(),
-            sessions: sending,
-            letters: queue,
-            link,
-            returned,
-            closing: closing.clone(),
-        };
-        workers.spawn(sender.run());
-        let role = options.role.clone();
-        (Self { safe_url, role, names, letters, publishing, consuming, closing, workers, stop, supervisors }, returns)
+        let (safe_url, closing) = (links.safe_url.clone(), links.closing.clone());
+        let sender = Sender { names: names.clone(), safe_url, sessions, letters: queue, link, returned, closing };
+        links.workers.spawn(sender.run());
+        (Self { links, role, names, letters, publishing, consuming }, returns)
     }
 
     /// The address without password.
     pub fn safe_url(&self) -> &str {
-        &self.safe_url
+        &self.links.safe_url
     }
 
     /// The state of the link that publishes.
@@ -234,11 +215,11 @@ impl Post {
     /// # Errors
     /// [`BrokerError::Disconnected`] when it was not sent, [`BrokerError::Unconfirmed`] when it may have been.
     pub async fn publish(&self, letter: Letter) -> Result<(), BrokerError> {
-        if self.closing.is_cancelled() {
+        if self.links.closing.is_cancelled() {
             return Err(BrokerError::Closed);
         }
         if !self.publishing.borrow().up {
-            return Err(disconnected(&self.safe_url));
+            return Err(disconnected(&self.links.safe_url));
         }
         let (reply, answer) = oneshot::channel();
         self.letters.send(Sending { letter, reply }).await.map_err(|_| BrokerError::Closed)?;
@@ -259,28 +240,22 @@ impl Post {
             arrivals: sender,
             link,
             stop: stop.clone(),
-            closing: self.closing.clone(),
+            closing: self.links.closing.clone(),
         };
-        self.workers.spawn(reader.run());
+        self.links.workers.spawn(reader.run());
         Incoming { arrivals, link: state, stop }
     }
 
     /// Waits a while for what is on its way, gives a caller's queue up, and ends the connections.
     pub async fn close(&self) {
-        self.closing.cancel();
-        self.workers.close();
-        if timeout(CLOSE_TIME, self.workers.wait()).await.is_err() {
-            warn!(broker = %self.safe_url, "closing with messages that the broker did not confirm");
-        }
+        self.links.finish().await;
         if let Role::HttpCaller { caller, .. } = &self.role
             && let Err(error) = self.give_up_replies(*caller).await
         {
             // It expires.
-            debug!(broker = %self.safe_url, "left the reply queue behind: {error}");
+            debug!(broker = %self.links.safe_url, "left the reply queue behind: {error}");
         }
-        self.stop.cancel();
-        self.supervisors.close();
-        self.supervisors.wait().await;
+        self.links.disconnect().await;
     }
 
     async fn give_up_replies(&self, caller: Uuid) -> Result<(), LinkError> {
@@ -289,17 +264,9 @@ impl Post {
     }
 }
 
-impl Drop for Post {
-    /// Forgotten without [`Post::close`]: nothing is waited for, but nothing is left running.
-    fn drop(&mut self) {
-        self.closing.cancel();
-        self.stop.cancel();
-    }
-}
-
 impl fmt::Debug for Post {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Post").field("url", &self.safe_url).field("role", &self.role).finish_non_exhaustive()
+        f.debug_struct("Post").field("url", &self.links.safe_url).field("role", &self.role).finish_non_exhaustive()
     }
 }
 
