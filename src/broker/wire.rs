@@ -43,7 +43,11 @@ struct Head {
     kind: String,
 }
 
-fn kind(body: &[u8]) -> Result<String, WireError> {
+/// The kind of a message of this version.
+///
+/// # Errors
+/// When it is none, or of another version.
+pub fn kind(body: &[u8]) -> Result<String, WireError> {
     let head: Head = serde_json::from_slice(body)?;
     if head.v == VERSION { Ok(head.kind) } else { Err(WireError::Version { found: head.v }) }
 }
@@ -57,11 +61,16 @@ struct Tagged<'a, T> {
     members: T,
 }
 
-fn encode(kind: &str, members: impl Serialize) -> Bytes {
+/// The bytes of a message of this version.
+///
+/// # Panics
+/// When the members cannot be JSON: maps with other keys than strings.
+pub fn encode(kind: &str, members: impl Serialize) -> Bytes {
     serde_json::to_vec(&Tagged { v: VERSION, kind, members }).expect("messages have string keys and finite numbers").into()
 }
 
-fn millis(span: Duration) -> u64 {
+/// A span as it travels.
+pub fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::frame::{self, Frame, FrameError, headers};
+use crate::broker::wire::millis;
 use crate::http_tasks::{
     AttemptFailure, AttemptOutcome, AttemptSummary, CancelledBy, Carried, Completion, Last, Phase, RemoteError, Response, StatusCode,
     TaskError, Timings, Trust, Version,
@@ -357,7 +358,7 @@ impl Failure {
             }
             AttemptFailure::Inflate { target, source } => Self::Inflate { target, reason: Reason::of(&source) },
             AttemptFailure::Slow { target, phase, limit } => {
-                Self::Slow { target, phase: phase.as_str().to_owned(), limit_ms: super::order::millis(limit) }
+                Self::Slow { target, phase: phase.as_str().to_owned(), limit_ms: millis(limit) }
             }
             AttemptFailure::Redirect { why } => Self::Redirect { why },
         }

@@ -399,16 +399,7 @@ async fn send_cancels(post: Arc<Post>, mut cancelled: mpsc::UnboundedReceiver<Ca
         if let Some(until) = gathered.iter().map(|cancelled| cancelled.until).max() {
             let remember = until.saturating_duration_since(Instant::now());
             let runs = gathered.drain(..).map(|cancelled| cancelled.run).collect();
-            let letter = Letter {
-                to: To::Workers,
-                id: Uuid::new_v4(),
-                task: Uuid::nil(),
-                reply_to: None,
-                expires_in: None,
-                persistent: false,
-                body: Notice::Cancel { runs, remember }.encode(),
-            };
-            if let Err(error) = post.publish(letter).await {
+            if let Err(error) = post.publish(Notice::Cancel { runs, remember }.to(To::Workers)).await {
                 // They end by their own time.
                 debug!("could not tell the workers what was cancelled: {error}");
             }

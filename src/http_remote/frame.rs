@@ -1,15 +1,15 @@
-//! The bytes of a message: the length of a head in four bytes (big-endian), the head as JSON with a version and a kind, and then
+//! The bytes of a message: the length of a head in four bytes (big-endian), the head as JSON with a version and a kind as all messages have ([`wire`]), and then
 //! the body of a request or response as it is.
 //!
 //! Not one JSON document: bodies are bytes, and would be a third longer in base64. Members that a version does not know are
 //! ignored, so that a newer side may add some; another version is refused, not guessed at.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
-/// The version this program writes, and the only one it reads.
-pub const VERSION: u32 = 1;
+use crate::broker::wire::{self, WireError};
+
 /// The longest message, head and body: what RabbitMQ 4 takes unless told otherwise.
 pub const LIMIT: usize = 16 << 20;
 /// What the length of the head takes.
@@ -21,21 +21,9 @@ pub enum FrameError {
     /// Shorter than they say.
     #[error("the message is cut off")]
     Cut,
-    /// The head is none.
-    #[error("the head cannot be read: {0}")]
-    Head(#[from] serde_json::Error),
-    /// Made by another version of the program.
-    #[error("message version {found}, this program reads version {VERSION}")]
-    Version {
-        /// What the message says.
-        found: u32,
-    },
-    /// Of a kind that does not belong here.
-    #[error("unknown kind of message `{found}`")]
-    Kind {
-        /// What the message says.
-        found: String,
-    },
+    /// The head is none that this version knows.
+    #[error(transparent)]
+    Head(#[from] WireError),
     /// A member has no meaning.
     #[error("{member}: {why}")]
     Member {
@@ -44,21 +32,6 @@ pub enum FrameError {
         /// What is wrong with it.
         why: String,
     },
-}
-
-/// What every head starts with. Read first: a head of another version need not have our members.
-#[derive(Deserialize)]
-struct Start {
-    v: u32,
-    kind: String,
-}
-
-#[derive(Serialize)]
-struct Tagged<'a, T> {
-    v: u32,
-    kind: &'a str,
-    #[serde(flatten)]
-    members: &'a T,
 }
 
 /// A message that has been taken apart.
@@ -73,7 +46,7 @@ pub struct Frame {
 
 /// The bytes of a message; none when they would be more than [`LIMIT`].
 pub fn encode(kind: &str, members: &impl Serialize, body: &[u8]) -> Option<Bytes> {
-    let head = serde_json::to_vec(&Tagged { v: VERSION, kind, members }).expect("heads have string keys and finite numbers");
+    let head = wire::encode(kind, members);
     let length = u32::try_from(head.len()).ok()?;
     let whole = LENGTH + head.len() + body.len();
     if whole > LIMIT {
@@ -94,11 +67,7 @@ pub fn decode(bytes: &Bytes) -> Result<Frame, FrameError> {
     let length = bytes.first_chunk::<LENGTH>().map(|length| u32::from_be_bytes(*length) as usize).ok_or(FrameError::Cut)?;
     let end = LENGTH.checked_add(length).filter(|end| *end <= bytes.len()).ok_or(FrameError::Cut)?;
     let head = bytes.slice(LENGTH..end);
-    let Start { v, kind } = serde_json::from_slice(&head)?;
-    if v != VERSION {
-        return Err(FrameError::Version { found: v });
-    }
-    Ok(Frame { kind, head, body: bytes.slice(end..) })
+    Ok(Frame { kind: wire::kind(&head)?, head, body: bytes.slice(end..) })
 }
 
 impl Frame {
@@ -107,7 +76,12 @@ impl Frame {
     /// # Errors
     /// When they are not those of the kind.
     pub fn members<T: DeserializeOwned>(&self) -> Result<T, FrameError> {
-        Ok(serde_json::from_slice(&self.head)?)
+        Ok(serde_json::from_slice(&self.head).map_err(WireError::Form)?)
+    }
+
+    /// It is of a kind that does not belong here.
+    pub fn misplaced(&self) -> FrameError {
+        FrameError::Head(WireError::Kind { found: self.kind.clone() })
     }
 }
 
@@ -143,6 +117,8 @@ pub(super) mod headers {
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
+
     use super::*;
 
     #[derive(Serialize, Deserialize, Debug, PartialEq)]
@@ -170,7 +146,7 @@ mod tests {
         }
         let head = br#"{"v":2,"kind":"order"}"#;
         let newer = [&(head.len() as u32).to_be_bytes()[..], head].concat();
-        assert!(matches!(decode(&newer.into()), Err(FrameError::Version { found: 2 })));
+        assert!(matches!(decode(&newer.into()), Err(FrameError::Head(WireError::Version { found: 2 }))));
     }
 
     #[test]

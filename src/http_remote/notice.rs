@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::frame::{self, Frame, FrameError};
-use super::order::millis;
+use crate::broker::amqp::{Letter, To};
+use crate::broker::wire::millis;
 
 /// Runs in one notice: far below the longest message.
 pub const RUNS: usize = 10_000;
@@ -69,6 +70,12 @@ impl Notice {
         bytes.expect("notices are short, see RUNS")
     }
 
+    /// The letter with it.
+    pub(super) fn to(self, to: To) -> Letter {
+        let body = self.encode();
+        Letter { to, id: Uuid::new_v4(), task: Uuid::nil(), reply_to: None, expires_in: None, persistent: false, body }
+    }
+
     /// The notice in a message.
     ///
     /// # Errors
@@ -80,7 +87,7 @@ impl Notice {
             "cancel" => {
                 frame.members().map(|Cancel { runs, remember_ms }| Self::Cancel { runs, remember: Duration::from_millis(remember_ms) })
             }
-            other => Err(FrameError::Kind { found: other.to_owned() }),
+            _ => Err(frame.misplaced()),
         }
     }
 }

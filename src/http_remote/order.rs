@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::frame::{self, Frame, FrameError, LIMIT, headers};
+use crate::broker::wire::millis;
 use crate::http_tasks::{Jitter, Method, Parcel, RetryMethods, RetryPolicy, Task, TlsMode};
 
 /// The kind of the message.
@@ -148,26 +149,18 @@ fn since_epoch(now: SystemTime) -> u64 {
     now.duration_since(UNIX_EPOCH).map_or(0, millis)
 }
 
-pub(super) fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_clock_that_cannot_be_right_does_not_count() {
-        let left = |remaining, sent, now| remaining_ms_of(remaining, sent, now);
+        let left = |remaining_ms, sent, now| remaining(remaining_ms, sent, now).as_millis();
         assert_eq!(left(1000, 5000, 5000), 1000);
         assert_eq!(left(1000, 5000, 5400), 600);
         assert_eq!(left(1000, 5000, 6000), 1000, "the broker would not have handed it out");
         assert_eq!(left(1000, 5000, 90_000_000), 1000);
         assert_eq!(left(1000, 5000, 4000), 1000, "from the future");
         assert_eq!(left(0, 0, 0), 1);
-    }
-
-    fn remaining_ms_of(remaining_ms: u64, sent_ms: u64, now_ms: u64) -> u128 {
-        remaining(remaining_ms, sent_ms, now_ms).as_millis()
     }
 }

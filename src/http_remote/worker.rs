@@ -78,7 +78,7 @@ struct Shared {
     name: String,
     pool: String,
     desk: Mutex<Desk>,
-    begun: mpsc::UnboundedSender<Begun>,
+    begun: mpsc::UnboundedSender<Way>,
 }
 
 #[derive(Default)]
@@ -96,12 +96,8 @@ struct Running {
     unwanted: bool,
 }
 
-struct Begun {
-    run: Uuid,
-    reply_to: String,
-}
-
 /// Where a task came from.
+#[derive(Clone)]
 struct Way {
     run: Uuid,
     reply_to: String,
@@ -221,7 +217,7 @@ impl Shared {
                 let notice = Notice::Started { worker: self.name.clone(), runs: vec![run] };
                 timeout(NOTICE_TIME, self.say(To::Replies(way.reply_to.clone()), notice)).await.is_ok()
             }
-            Class::AtLeastOnce => self.begun.send(Begun { run, reply_to: way.reply_to.clone() }).is_ok(),
+            Class::AtLeastOnce => self.begun.send(way.clone()).is_ok(),
         };
         if !began {
             debug!(%run, "could not tell that an HTTP task has begun");
@@ -357,16 +353,7 @@ impl Shared {
     }
 
     async fn say(&self, to: To, notice: Notice) {
-        let letter = Letter {
-            to,
-            id: Uuid::new_v4(),
-            task: Uuid::nil(),
-            reply_to: None,
-            expires_in: None,
-            persistent: false,
-            body: notice.encode(),
-        };
-        if let Err(error) = self.post.publish(letter).await {
+        if let Err(error) = self.post.publish(notice.to(to)).await {
             debug!("a notice about HTTP tasks was not sent: {error}");
         }
     }
@@ -384,7 +371,7 @@ impl Shared {
     }
 
     /// Tells callers what has begun: as many at once as came while the last one was sent.
-    async fn say_what_began(self: Arc<Self>, mut beginnings: mpsc::UnboundedReceiver<Begun>, ending: CancellationToken) {
+    async fn say_what_began(self: Arc<Self>, mut beginnings: mpsc::UnboundedReceiver<Way>, ending: CancellationToken) {
         let mut gathered = Vec::new();
         loop {
             tokio::select! {
@@ -392,7 +379,7 @@ impl Shared {
                 () = ending.cancelled() => return,
             }
             let mut by_caller: HashMap<String, Vec<Uuid>> = HashMap::new();
-            for Begun { run, reply_to } in gathered.drain(..) {
+            for Way { run, reply_to } in gathered.drain(..) {
                 by_caller.entry(reply_to).or_default().push(run);
             }
             for (queue, runs) in by_caller {
@@ -442,7 +429,7 @@ impl Desk {
 
 fn read(body: &bytes::Bytes) -> Result<Order, FrameError> {
     let frame = frame::decode(body)?;
-    if frame.kind == order::KIND { order::decode(&frame, SystemTime::now()) } else { Err(FrameError::Kind { found: frame.kind }) }
+    if frame.kind == order::KIND { order::decode(&frame, SystemTime::now()) } else { Err(frame.misplaced()) }
 }
 
 /// The bytes of what became of a task, whose caller would take a body of so many bytes.
