@@ -33,8 +33,6 @@ use crate::http_tasks::{
 
 /// Where its settings are.
 const SECTION: &str = "endpoint.http";
-/// Where the list of targets is set.
-const ALLOW: &str = "endpoint.http.allow";
 /// What is kept of a body unless said.
 const BODY_LIMIT: usize = 16 << 10;
 /// The payload is no list of calls (`EX_USAGE`).
@@ -137,7 +135,7 @@ struct Spans {
 impl Handler for Http {
     async fn run(&self, work: &Work, context: &Context) -> Outcome {
         if self.settings.allow.is_empty() {
-            return Outcome::failed(BAD_SETTINGS, format!("nothing is allowed: list the targets under {ALLOW}"));
+            return Outcome::failed(BAD_SETTINGS, format!("nothing is allowed: list the targets under {SECTION}.allow"));
         }
         let calls = match work.payload::<Vec<Call>>() {
             Ok(calls) if calls.is_empty() => return Outcome::failed(BAD_PAYLOAD, "the list has no call"),
@@ -157,7 +155,7 @@ impl Handler for Http {
                 Err(error) => return Outcome::failed(BAD_PAYLOAD, format!("call {place}: {error}")),
             }
         }
-        let runner = match self.runner.get_or_init(|| runner(&self.settings, SECTION, ALLOW)) {
+        let runner = match self.runner.get_or_init(|| runner(&self.settings, SECTION)) {
             Ok(runner) => runner,
             Err(error) => return Outcome::failed(BAD_SETTINGS, error.clone()),
         };
@@ -234,7 +232,7 @@ impl Http {
 ///
 /// # Errors
 /// When a file cannot be read or is not what it should be, in one sentence.
-pub fn runner(settings: &config::Http, section: &str, allow: &'static str) -> Result<TaskRunner, String> {
+pub fn runner(settings: &config::Http, section: &str) -> Result<TaskRunner, String> {
     let read = |path: &Path| std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()));
     let mut tls = TlsConfig::new();
     if let Some(path) = &settings.ca_bundle {
@@ -244,7 +242,7 @@ pub fn runner(settings: &config::Http, section: &str, allow: &'static str) -> Re
         let identity = tls.client_identity_pem(read(certificate)?, read(key)?);
         tls = identity.map_err(|error| format!("{section}.client_certificate: {error}"))?;
     }
-    let reach = Arc::new(Reach::new(settings.allow.iter().cloned(), allow));
+    let reach = Arc::new(Reach::new(settings.allow.iter().cloned(), format!("{section}.allow")));
     let runner = TaskRunner::local("tasker").tls(tls).guard(reach).max_sockets(Limit::Of(settings.max_sockets));
     runner.build().map_err(|error| format!("cannot make HTTP calls: {error}"))
 }

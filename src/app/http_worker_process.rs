@@ -12,8 +12,6 @@ use crate::service::Service;
 
 /// Where its settings are.
 const SECTION: &str = "http_worker.http";
-/// Where the list of targets is set.
-const ALLOW: &str = "http_worker.http.allow";
 
 /// A running worker.
 #[derive(Debug)]
@@ -32,9 +30,9 @@ impl HttpWorkerProcess {
         let message_queue = config.for_http_worker()?.clone();
         let config::HttpWorker { pool, max_in_flight, stop_timeout, allow_plaintext_broker, http } = config.http_worker.clone();
         if http.allow.is_empty() {
-            bail!("nothing is allowed: list the targets under {ALLOW}");
+            bail!("nothing is allowed: list the targets under {SECTION}.allow");
         }
-        let runner = handlers::http_runner(&http, SECTION, ALLOW).map_err(anyhow::Error::msg)?;
+        let runner = handlers::http_runner(&http, SECTION).map_err(anyhow::Error::msg)?;
         let config = WorkerConfig { message_queue, pool, name, max_in_flight, stop_timeout, allow_plaintext_broker };
         let worker = Worker::start(config, runner)?;
         let died = CancellationToken::new();

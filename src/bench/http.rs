@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::figures::{Spans, peak_mib, processor_time};
+use super::stack::broker_of;
 use crate::broker::amqp::{AmqpBroker, AmqpOptions, Role};
 use crate::config::MessageQueue;
 use crate::http_remote::{POOL, RemoteConfig};
@@ -169,10 +170,7 @@ impl Workers {
         let files = tempfile::tempdir()?;
         let config = json!({
             "task_types": ["http"],
-            "manager": {"message_queue": {
-                "host": queue.host, "port": queue.port, "username": queue.username, "password": queue.password.reveal(),
-                "virtual_host": queue.virtual_host, "exchange": queue.exchange, "tls": queue.tls,
-            }},
+            "manager": {"message_queue": broker_of(&queue)},
             "http_worker": {
                 "max_in_flight": in_flight.min(usize::from(u16::MAX)),
                 "stop_timeout": "1s",

@@ -208,12 +208,17 @@ fn file_of(config: &Config, task_type: &TaskType, db: &Database, queue: &Message
         "api": {"host": config.api.host, "port": config.api.port, "wait_for_endpoints_timeout": 30},
         "manager": {
             "db": {"uri": db.uri.reveal(), "max_connections": db.max_connections},
-            "message_queue": {
-                "host": queue.host, "port": queue.port, "username": queue.username, "password": queue.password.reveal(),
-                "virtual_host": queue.virtual_host, "exchange": queue.exchange, "tls": queue.tls,
-            },
+            "message_queue": broker_of(queue),
         },
         "log": {"filter": "warn"},
     })
     .to_string()
+}
+
+/// A broker, as a child finds it in its configuration file.
+pub(super) fn broker_of(queue: &MessageQueue) -> serde_json::Value {
+    json!({
+        "host": queue.host, "port": queue.port, "username": queue.username, "password": queue.password.reveal(),
+        "virtual_host": queue.virtual_host, "exchange": queue.exchange, "tls": queue.tls,
+    })
 }

@@ -60,9 +60,9 @@ pub(super) async fn api(global: &Global, args: Api) -> Result<Code, Failure> {
 
 /// `tasker endpoint`.
 pub(super) async fn endpoint(global: &Global, args: Endpoint) -> Result<Code, Failure> {
-    let flag = |key, name, path: Option<PathBuf>| path.map(|path| Flag { key, name, value: path.display().to_string() });
-    let flags =
-        [flag("endpoint.data_dir", "--data-dir", args.data_dir), flag("endpoint.handlers_dir", "--handlers-dir", args.handlers_dir)];
+    let shown = |path: PathBuf| path.display().to_string();
+    let data_dir = flag("endpoint.data_dir", "--data-dir", args.data_dir.map(shown));
+    let flags = [data_dir, flag("endpoint.handlers_dir", "--handlers-dir", args.handlers_dir.map(shown))];
     let config = load(global.file(), flags.into_iter().flatten().collect())?;
     let broker = AmqpBroker::start(AmqpOptions::new(config.for_endpoint()?.clone(), Role::Endpoint));
     let builtin = handlers::builtin(&config.endpoint);
@@ -74,7 +74,6 @@ pub(super) async fn endpoint(global: &Global, args: Endpoint) -> Result<Code, Fa
 
 /// `tasker http-worker`.
 pub(super) async fn http_worker(global: &Global, args: HttpWorker) -> Result<Code, Failure> {
-    let flag = |key, name, value: Option<String>| value.map(|value| Flag { key, name, value });
     let most = args.max_in_flight.map(|tasks| tasks.to_string());
     let flags = [flag("http_worker.pool", "--pool", args.pool), flag("http_worker.max_in_flight", "--max-in-flight", most)];
     let config = load(global.file(), flags.into_iter().flatten().collect())?;
@@ -152,6 +151,11 @@ async fn on_a_stack(
 /// The figures are what is to be read.
 fn quiet() -> Vec<Flag> {
     vec![Flag { key: "log.filter", value: "warn".to_owned(), name: "bench" }]
+}
+
+/// A setting that was made on the command line, if it was.
+fn flag(key: &'static str, name: &'static str, value: Option<String>) -> Option<Flag> {
+    value.map(|value| Flag { key, name, value })
 }
 
 /// Reads the configuration and starts logging as it says.

@@ -22,7 +22,7 @@ pub trait Guard: Send + Sync {
 pub struct Reach {
     allowed: Vec<Allowed>,
     /// Where the list is set, for the text of a refusal.
-    key: &'static str,
+    key: String,
 }
 
 /// One entry: `bmc1.example.org`, `*.example.org`, `*`, `10.1.2.3`, `10.0.0.0/8`, `[fd00::]/8`; each may end in `:port`.
@@ -44,8 +44,8 @@ enum What {
 
 impl Reach {
     /// One with these entries; `key` is where they are set.
-    pub fn new(allowed: impl IntoIterator<Item = Allowed>, key: &'static str) -> Self {
-        Self { allowed: allowed.into_iter().collect(), key }
+    pub fn new(allowed: impl IntoIterator<Item = Allowed>, key: impl Into<String>) -> Self {
+        Self { allowed: allowed.into_iter().collect(), key: key.into() }
     }
 }
 
@@ -63,7 +63,7 @@ impl Guard for Reach {
             What::Below(suffix) => !literal && host.ends_with(suffix.as_str()),
             What::Net(..) => false,
         });
-        let key = self.key;
+        let key = &self.key;
         match (named, inside(address)) {
             (true, None) => Ok(()),
             (true, Some(kind)) => Err(format!("it is {kind}; list the address itself under {key} if that is meant")),

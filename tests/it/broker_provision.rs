@@ -6,27 +6,14 @@ use tasker::broker::{Address, Message};
 use tasker::config::{Management, MessageQueue, Secret};
 use uuid::Uuid;
 
-use crate::support::management;
+use crate::support::{management, message_queue};
 
 /// The management interface and broker under test, with a user and a virtual host of the test's own.
 fn configuration() -> (Management, MessageQueue) {
-    let amqp: reqwest::Url = std::env::var("TASKER_TEST_AMQP")
-        .expect("TASKER_TEST_AMQP is not set: run `cargo xtask test`")
-        .parse()
-        .expect("TASKER_TEST_AMQP is an address");
     let management = management::configuration();
     let own = format!("test/{}", Uuid::new_v4().simple());
-    let message_queue = MessageQueue {
-        host: amqp.host_str().expect("TASKER_TEST_AMQP has a host").to_owned(),
-        port: amqp.port().unwrap_or(5672),
-        username: own.clone(),
-        password: Secret::new("first & ?#%"),
-        virtual_host: own,
-        exchange: "tasker".to_owned(),
-        queue: None,
-        routing_key: None,
-        tls: false,
-    };
+    let (username, virtual_host, password) = (own.clone(), own, Secret::new("first & ?#%"));
+    let message_queue = MessageQueue { username, virtual_host, password, exchange: "tasker".to_owned(), ..message_queue() };
     (management, message_queue)
 }
 
