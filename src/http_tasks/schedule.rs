@@ -44,9 +44,7 @@ struct Lane {
     running: usize,
     /// Its entry in `ready`.
     listed: Option<(usize, u64)>,
-    /// Its entry in `later`.
-    delayed: Option<Instant>,
-    /// When its pace lets it start something again.
+    /// When its pace lets it start something again; its place in `later` if it has something to start.
     not_before: Option<Instant>,
     turn: u64,
 }
@@ -90,7 +88,6 @@ impl Schedule {
                     new: Default::default(),
                     running: 0,
                     listed: None,
-                    delayed: None,
                     not_before: None,
                     turn: 0,
                 };
@@ -156,7 +153,7 @@ impl Schedule {
         while let Some((at, id)) = self.later.first().copied().filter(|(at, _)| *at <= Instant::now()) {
             self.later.remove(&(at, id));
             if let Some(lane) = self.lanes.get_mut(&id) {
-                (lane.delayed, lane.not_before) = (None, None);
+                lane.not_before = None;
             }
             self.list(id);
         }
@@ -218,7 +215,7 @@ impl Schedule {
         if let Some((running, turn)) = lane.listed.take() {
             self.ready.remove(&(running, turn, id));
         }
-        if let Some(at) = lane.delayed.take() {
+        if let Some(at) = lane.not_before {
             self.later.remove(&(at, id));
         }
         let has_work = !lane.returning.is_empty() || lane.new.iter().any(|queue| !queue.is_empty());
@@ -226,7 +223,6 @@ impl Schedule {
             return;
         }
         if let Some(at) = lane.not_before {
-            lane.delayed = Some(at);
             self.later.insert((at, id));
         } else {
             lane.listed = Some((lane.running, lane.turn));
@@ -240,8 +236,7 @@ impl Schedule {
         if in_use == 0 && self.lanes.len() > 1024 {
             let Self { lanes, by_name, ready, .. } = self;
             lanes.retain(|_, lane| {
-                let used =
-                    lane.running > 0 || lane.listed.is_some() || lane.delayed.is_some() || lane.new.iter().any(|queue| !queue.is_empty());
+                let used = lane.running > 0 || lane.listed.is_some() || lane.new.iter().any(|queue| !queue.is_empty());
                 if !used {
                     by_name.remove(&lane.name);
                 }
