@@ -67,3 +67,11 @@ fn http_calls() -> anyhow::Result<()> {
     let report = bench(&["http", "--count", "300", "--delay", "20", "--rounds", "2", "--hosts", "3"])?;
     shows(&report, &["300 a round", "failures     0 of 600", "connections made", "MiB resident at most"])
 }
+
+#[test]
+fn http_calls_by_workers() -> anyhow::Result<()> {
+    let home = Home::new("bench")?;
+    let config = configuration(&home)?;
+    let report = bench(&["http", "--count", "300", "--delay", "20", "--rounds", "2", "--workers", "2", "--config", &config])?;
+    shows(&report, &["HTTP calls from 2 workers to 8 addresses", "300 a round", "failures     0 of 600", "MiB resident at most"])
+}
