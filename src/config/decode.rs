@@ -160,7 +160,9 @@ impl Kind for TypeName {
 
 fn part<T>(value: Option<T>, table: Table<'_>) -> Part<T> {
     let begun = table.begun;
-    Part { value, lacking: table.finish(), begun }
+    let lacking = table.finish();
+    // No default may stand in for a key that names a variable which is not set.
+    Part { value: value.filter(|_| lacking.is_empty()), lacking, begun }
 }
 
 fn database(mut table: Table<'_>) -> Part<Database> {
