@@ -3,7 +3,7 @@
 //! Submissions that arrive while a statement runs are recorded together by the next one, so the database sees a few
 //! statements a second however fast they come, and a lone submission waits for nobody. What is recorded is handed to the
 //! publisher in memory; if that hand-over fails or the process dies, the row is due in `PUBLISH_LEASE` and the
-//! reconciler of any API process takes over. Memory is bounded by `QUEUE` and `BUDGET_KIB`: beyond, callers are told to
+//! reconciler of any API process takes over. Of what goes into a work queue the dispatcher is told. Memory is bounded by `QUEUE` and `BUDGET_KIB`: beyond, callers are told to
 //! come back.
 
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use crate::clock::Clock;
 use crate::domain::{NewTask, TaskId};
 use crate::publisher::{self, Outgoing};
+use crate::queue::Bell;
 use crate::store::{Accepted, SharedStore, StoreError};
 use crate::telemetry::SharedMetrics;
 
@@ -63,10 +64,12 @@ impl Acceptor {
         clock: Clock,
         metrics: SharedMetrics,
         publish: mpsc::Sender<publisher::Accepted>,
+        bell: Bell,
+        retention: Duration,
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (queue, submissions) = mpsc::channel(QUEUE);
         let acceptor = Self { queue, budget: Arc::new(Semaphore::new(BUDGET_KIB)), metrics: metrics.clone() };
-        (acceptor, record(submissions, store, clock, metrics, publish))
+        (acceptor, record(submissions, store, clock, metrics, publish, bell, retention))
     }
 
     /// Records a submission, together with others that come at the same time.
@@ -105,19 +108,24 @@ async fn record(
     clock: Clock,
     metrics: SharedMetrics,
     publish: mpsc::Sender<publisher::Accepted>,
+    bell: Bell,
+    retention: Duration,
 ) {
     let room = Arc::new(Semaphore::new(BUDGET_KIB));
     let mut batch = Vec::with_capacity(BATCH);
     while submissions.recv_many(&mut batch, BATCH).await > 0 {
         let (tasks, answers): (Vec<_>, Vec<_>) = batch.drain(..).map(|s| (s.task, (s.answer, s._budget))).unzip();
         let started = Instant::now();
-        let results = accept(&store, &clock, &tasks).await;
+        let results = accept(&store, &clock, &tasks, retention).await;
         crate::failpoint::reach("acceptor.recorded");
         metrics.accept_batch.observe(tasks.len() as f64);
         metrics.accept_seconds.observe(started.elapsed().as_secs_f64());
         for ((task, (answer, _budget)), result) in tasks.into_iter().zip(answers).zip(results) {
             if matches!(result, Ok(Accepted::New)) {
-                hand_over(&publish, &room, task);
+                match task.place {
+                    Some(_) => bell.ring(),
+                    None => hand_over(&publish, &room, task),
+                }
             }
             // A caller who has gone away finds the task by its identifier.
             let _ = answer.send(result);
@@ -126,9 +134,9 @@ async fn record(
 }
 
 /// One statement for all; when that fails for a reason that lies in a row, each alone, so that one does not spoil the others.
-async fn accept(store: &SharedStore, clock: &Clock, tasks: &[NewTask]) -> Vec<Result<Accepted, AcceptError>> {
+async fn accept(store: &SharedStore, clock: &Clock, tasks: &[NewTask], retention: Duration) -> Vec<Result<Accepted, AcceptError>> {
     let due_at = clock.now().after(PUBLISH_LEASE);
-    match store.accept(tasks, due_at).await {
+    match store.accept(tasks, due_at, retention).await {
         Ok(accepted) => accepted.into_iter().map(Ok).collect(),
         Err(error) if error.is_transient() || tasks.len() == 1 => {
             tracing::warn!(submissions = tasks.len(), %error, "could not record submissions");
@@ -138,7 +146,7 @@ async fn accept(store: &SharedStore, clock: &Clock, tasks: &[NewTask]) -> Vec<Re
         Err(_) => {
             let mut results = Vec::with_capacity(tasks.len());
             for task in tasks {
-                let alone = store.accept(std::slice::from_ref(task), due_at).await;
+                let alone = store.accept(std::slice::from_ref(task), due_at, retention).await;
                 results.push(match alone {
                     Ok(mut accepted) => accepted.pop().ok_or(AcceptError::Stopping),
                     Err(error) => Err(AcceptError::Store(Arc::new(error))),

@@ -10,6 +10,6 @@ mod endpoint_process;
 mod http_worker_process;
 
 pub use api_process::ApiProcess;
-pub use embedded::Embedded;
+pub use embedded::{Embedded, Workers};
 pub use endpoint_process::EndpointProcess;
 pub use http_worker_process::HttpWorkerProcess;

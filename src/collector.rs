@@ -18,6 +18,7 @@ use crate::broker::{Address, BrokerError, Consumer, Delivery, Link, Message, Sha
 use crate::clock::Clock;
 use crate::domain::{EndpointName, Report, TaskId, TaskType};
 use crate::publisher::{Publisher, Stop};
+use crate::queue::Bell;
 use crate::store::{Applied, SharedStore, StoreError};
 use crate::telemetry::SharedMetrics;
 use crate::watch::Watch;
@@ -38,6 +39,7 @@ pub struct Collector {
     clock: Clock,
     metrics: SharedMetrics,
     watch: Watch,
+    bell: Bell,
     retention: Duration,
 }
 
@@ -50,9 +52,10 @@ impl Collector {
         clock: Clock,
         metrics: SharedMetrics,
         watch: Watch,
+        bell: Bell,
         retention: Duration,
     ) -> Self {
-        Self { store, broker, publisher, clock, metrics, watch, retention }
+        Self { store, broker, publisher, clock, metrics, watch, bell, retention }
     }
 
     /// Collects until told to stop; the batch in hand is finished.
@@ -78,6 +81,10 @@ impl Collector {
         }
         self.metrics.count_moves(&moved);
         self.watch.moved(&moved);
+        // Whoever has finished has room.
+        if moved.iter().any(|(_, status)| status.is_final()) {
+            self.bell.ring();
+        }
         if doubled > 0 {
             tracing::error!(responses = doubled, "tasks were run twice: second executions have reported their end");
         }

@@ -8,7 +8,8 @@
 //! 3. The [`endpoint`] journals it, acknowledges, runs its handler ([`handlers`] or an executable), journals the outcome, reports.
 //! 4. The [`collector`] writes reports to the ledger in batches and wakes who waits ([`watch`]).
 //! 5. The [`reconciler`] looks at every task whose time has come: publishes, asks again, passes deadlines, forgets.
-//! 6. [`presence`] knows who is there and asks those that return for what they owe.
+//! 6. Tasks of a work queue are given to one worker each by the dispatcher in [`queue`]; workers are endpoints with so many slots.
+//! 7. [`presence`] knows who is there and asks those that return for what they owe.
 //!
 //! [`http_tasks`] makes thousands of HTTP calls at once and needs none of the rest; the handler `http` calls it, and [`http_remote`] has
 //! them made by workers elsewhere.
@@ -38,6 +39,7 @@ pub mod https;
 pub mod observer;
 pub mod presence;
 pub mod publisher;
+pub mod queue;
 pub mod reconciler;
 pub mod service;
 pub mod store;

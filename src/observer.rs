@@ -98,6 +98,22 @@ impl Observer {
             self.metrics.open_tasks.with_label_values(&labels).set(i64::try_from(row.count).unwrap_or(i64::MAX));
             self.metrics.oldest_task_seconds.with_label_values(&labels).set(now.since(row.oldest).as_secs_f64());
         }
+        self.look_at_queues().await
+    }
+
+    async fn look_at_queues(&self) -> Result<(), StoreError> {
+        let types: Vec<TaskType> = self.config.of_delivery(true).map(|policy| policy.name.clone()).collect();
+        if types.is_empty() {
+            return Ok(());
+        }
+        for queue in self.store.queues(&types).await? {
+            let name = queue.task_type.as_str();
+            self.metrics.queue_paused.with_label_values(&[name]).set(i64::from(queue.paused_at.is_some()));
+            for (state, count) in [("waiting", queue.waiting), ("held", queue.held), ("delayed", queue.delayed), ("running", queue.running)]
+            {
+                self.metrics.queued.with_label_values(&[name, state]).set(i64::try_from(count).unwrap_or(i64::MAX));
+            }
+        }
         Ok(())
     }
 }

@@ -22,6 +22,7 @@ use crate::collector::{Batches, Sink};
 use crate::config::Config;
 use crate::domain::{Command, Presence, Report, ReportEvent, Task, TaskId, TaskType};
 use crate::publisher::{Ask, Publisher, Stop};
+use crate::queue::Bell;
 use crate::store::{Owed, Seen, SharedStore, StoreError};
 use crate::telemetry::SharedMetrics;
 use crate::watch::Watch;
@@ -48,6 +49,7 @@ pub struct PresenceWatch {
     clock: Clock,
     metrics: SharedMetrics,
     watch: Watch,
+    bell: Bell,
     /// Whether more presence waits than is read at once.
     behind: AtomicBool,
 }
@@ -62,8 +64,9 @@ impl PresenceWatch {
         clock: Clock,
         metrics: SharedMetrics,
         watch: Watch,
+        bell: Bell,
     ) -> Self {
-        Self { config, store, broker, publisher, clock, metrics, watch, behind: AtomicBool::new(false) }
+        Self { config, store, broker, publisher, clock, metrics, watch, bell, behind: AtomicBool::new(false) }
     }
 
     /// Takes in presence until told to stop.
@@ -210,9 +213,12 @@ impl Sink for PresenceWatch {
         if newcomers.is_empty() {
             return Ok(());
         }
-        let interval = self.interval().await?;
+        let (interval, workers) = (self.interval().await?, newcomers.iter().any(|presence| presence.slots.is_some()));
         let welcomes = newcomers.into_iter().map(|presence| self.welcome(presence, interval));
         let results: Vec<_> = futures::stream::iter(welcomes).buffer_unordered(WELCOMES).collect().await;
+        if workers {
+            self.bell.ring();
+        }
         results.into_iter().collect()
     }
 }

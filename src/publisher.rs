@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use crate::broker::{Address, BrokerError, Message, SharedBroker, wire};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::domain::{Command, EndpointName, Identifier, Json, NewTask, Task, TaskId, TaskMessage, TaskType, Timestamp};
+use crate::domain::{AttemptError, Command, EndpointName, Identifier, Json, NewTask, Task, TaskId, TaskMessage, TaskType, Timestamp};
 use crate::store::{Freeze, SharedStore, StoreError};
 use crate::telemetry::SharedMetrics;
 
@@ -38,6 +38,8 @@ pub struct Outgoing {
     pub receive_by: Timestamp,
     /// When it is given up.
     pub expires_at: Timestamp,
+    /// Attempts that were lost with a worker.
+    pub attempts: Vec<AttemptError>,
 }
 
 /// A task on its way from the acceptor to the publisher.
@@ -72,10 +74,12 @@ pub struct Stop {
 }
 
 macro_rules! outgoing_from {
-    ($row:ty) => {
+    ($row:ident, $attempts:expr) => {
         impl From<$row> for Outgoing {
             fn from(row: $row) -> Self {
+                let attempts: fn(&$row) -> Vec<AttemptError> = $attempts;
                 Self {
+                    attempts: attempts(&row),
                     id: row.id,
                     task_type: row.task_type,
                     identifier: row.identifier,
@@ -89,8 +93,23 @@ macro_rules! outgoing_from {
         }
     };
 }
-outgoing_from!(NewTask);
-outgoing_from!(Task);
+outgoing_from!(NewTask, |_| Vec::new());
+outgoing_from!(Task, |task| task.queued.as_ref().map_or_else(Vec::new, |queued| queued.attempts.clone()));
+
+impl Outgoing {
+    /// What an endpoint is told.
+    pub fn message(&self, received: bool, now: Timestamp) -> TaskMessage {
+        TaskMessage {
+            id: self.id,
+            task_type: self.task_type.clone(),
+            identifier: self.identifier.clone(),
+            payload: self.payload.clone(),
+            expires_in: self.expires_at.since(now),
+            received,
+            attempts: self.attempts.clone(),
+        }
+    }
+}
 
 /// Publishes tasks.
 #[derive(Debug)]
@@ -204,15 +223,7 @@ impl Publisher {
 
     /// To everybody, unless said otherwise.
     fn message(&self, task: &Outgoing, received: bool) -> Message {
-        let now = self.clock.now();
-        let command = Command::Task(TaskMessage {
-            id: task.id,
-            task_type: task.task_type.clone(),
-            identifier: task.identifier.clone(),
-            payload: task.payload.clone(),
-            expires_in: task.expires_at.since(now),
-            received,
-        });
+        let command = Command::Task(task.message(received, self.clock.now()));
         let policy = self.config.policy(&task.task_type);
         Message {
             to: Address::All(task.task_type.clone()),

@@ -12,8 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::clock::Clock;
-use crate::domain::{EndpointName, Task, TaskEvent, TaskId, TaskType, Timestamp};
+use crate::domain::{EndpointName, Task, TaskEvent, TaskId, TaskStatus, TaskType, Timestamp};
 use crate::publisher::{Ask, Outgoing, Publisher, Stop};
+use crate::queue::Bell;
 use crate::store::{DueTask, OpenRow, Settlement, SharedStore, StoreError};
 use crate::telemetry::SharedMetrics;
 use crate::watch::Watch;
@@ -41,6 +42,8 @@ enum Step {
     Expire,
     /// It was never published: freeze and publish.
     Publish,
+    /// It waits in a work queue and the time has come before which it was not to begin.
+    Ready,
     /// Some endpoint has not finished it: ask those that are there, and pass the receive deadline if that is over.
     Ask {
         /// Whether the receive deadline has passed.
@@ -59,6 +62,7 @@ fn decide(due: &DueTask, now: Timestamp) -> Step {
         true if over => Step::Expire,
         true => Step::Stop,
         false if over => Step::Expire,
+        false if task.queued.is_some() && task.status == TaskStatus::Created => Step::Ready,
         false if !due.frozen => Step::Publish,
         false => Step::Ask { overdue: now >= task.receive_by },
     }
@@ -92,6 +96,7 @@ pub struct Reconciler {
     clock: Clock,
     metrics: SharedMetrics,
     watch: Watch,
+    bell: Bell,
     retention: Duration,
 }
 
@@ -103,9 +108,10 @@ impl Reconciler {
         clock: Clock,
         metrics: SharedMetrics,
         watch: Watch,
+        bell: Bell,
         retention: Duration,
     ) -> Self {
-        Self { store, publisher, clock, metrics, watch, retention }
+        Self { store, publisher, clock, metrics, watch, bell, retention }
     }
 
     /// Looks at due tasks until told to stop; the pass in hand is finished.
@@ -135,7 +141,8 @@ impl Reconciler {
         let due = self.store.claim_due(now, now.after(LEASE), BATCH).await?;
         // Without a broker there is nothing to hurry for: a long outage must not keep database and processor busy.
         let full = due.len() == BATCH as usize && self.publisher.is_connected();
-        let (mut forget, mut publish, mut ask, mut stop, mut settlements) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut forget, mut publish, mut ready, mut ask, mut stop) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut settlements = Vec::new();
         for due in due {
             match decide(&due, now) {
                 Step::Forget => forget.push(due.task.id),
@@ -144,6 +151,7 @@ impl Reconciler {
                     settlements.push(Settlement { id, event, asks, due_at: now.after(self.retention) });
                 }
                 Step::Publish => publish.push(Outgoing::from(due.task)),
+                Step::Ready => ready.push(due.task.id),
                 Step::Ask { overdue } => ask.push((due, overdue)),
                 Step::Stop => stop.push(due),
             }
@@ -153,6 +161,10 @@ impl Reconciler {
         }
         if !publish.is_empty() {
             self.publisher.publish_new(&publish).await?;
+        }
+        if !ready.is_empty() {
+            self.store.make_ready(&ready).await?;
+            self.bell.ring();
         }
         for some in portions(ask, |(due, _)| due) {
             settlements.extend(self.ask(some, now).await?);
@@ -236,7 +248,7 @@ fn portions<T>(tasks: Vec<T>, due: impl Fn(&T) -> &DueTask) -> Vec<Vec<T>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Counts, TaskStatus, json};
+    use crate::domain::{Counts, Queued, TaskStatus, json};
 
     fn at(secs: i64) -> Timestamp {
         Timestamp::from_micros(secs * 1_000_000)
@@ -250,6 +262,7 @@ mod tests {
             status,
             payload: json(&""),
             endpoints: vec![],
+            queued: None,
             counts,
             start_time: at(0),
             published_at: None,
@@ -267,6 +280,9 @@ mod tests {
     #[test]
     fn decides_by_state_and_time() {
         use TaskStatus as S;
+        let mut waits = due(S::Created, false, counts(0, 0, 0));
+        waits.task.queued = Some(Queued { priority: 1, run_at: None, attempts: vec![], parent: None, replaced_by: None });
+        assert_eq!((decide(&waits, at(10)), decide(&waits, at(100))), (Step::Ready, Step::Expire));
         let table = [
             (S::Created, false, counts(0, 0, 0), 10, Step::Publish),
             (S::Created, false, counts(0, 0, 0), 100, Step::Expire),

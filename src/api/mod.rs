@@ -10,7 +10,6 @@
 
 mod body;
 mod cancel_task;
-mod digest;
 mod health;
 mod json_check;
 mod list_endpoints;
@@ -19,7 +18,10 @@ mod openapi;
 mod percent;
 mod problem;
 mod query;
+mod queues;
 mod request;
+mod schemas;
+mod serve_worker;
 mod show_task;
 mod submission;
 mod submit_task;
@@ -27,6 +29,7 @@ mod take_census;
 mod view;
 
 pub use openapi::document;
+pub use schemas::{SchemaError, Schemas};
 
 /// Doors of the fuzz targets.
 #[cfg(fuzzing)]
@@ -57,6 +60,7 @@ use crate::clock::Clock;
 use crate::config::{Config, TypePolicy};
 use crate::domain::{Identifier, Task, TaskId, TaskType, Timestamp};
 use crate::publisher::Publisher;
+use crate::queue::{Bell, Desk};
 use crate::store::{SharedStore, StoreError};
 use crate::telemetry::Metrics;
 use crate::watch::Watch;
@@ -81,6 +85,12 @@ pub struct ApiState {
     pub watch: Watch,
     /// The ledger's time.
     pub clock: Clock,
+    /// Rung when a queue goes on.
+    pub bell: Bell,
+    /// Where workers wait for tasks.
+    pub desk: Desk,
+    /// What payloads must satisfy.
+    pub schemas: Arc<Schemas>,
     /// How long and how much.
     pub limits: Limits,
 }
@@ -249,6 +259,7 @@ type Answer = Result<HttpResponse, Problem>;
 fn routes(app: &mut web::ServiceConfig) {
     // Whatever can be read can be asked about.
     let read = || web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
+    let only_post = || web::to(|| async { Answer::Err(Problem::method_not_allowed("POST")) });
     let only_read = || web::to(|| async { Answer::Err(Problem::method_not_allowed("GET, HEAD")) });
     app.service(web::resource("/").route(read().to(health::index)).default_service(only_read()))
         .service(web::resource("/heartbeat").route(read().to(health::heartbeat)).default_service(only_read()))
@@ -257,6 +268,12 @@ fn routes(app: &mut web::ServiceConfig) {
         .service(web::resource("/openapi.json").route(read().to(openapi::show)).default_service(only_read()))
         .service(web::resource("/census").route(read().to(take_census::take_census)).default_service(only_read()))
         .service(web::resource("/endpoints").route(read().to(list_endpoints::list_endpoints)).default_service(only_read()))
+        .service(web::resource("/queues").route(read().to(queues::list)).default_service(only_read()))
+        .service(web::resource("/queues/{type}/pause").route(web::post().to(queues::pause)).default_service(only_post()))
+        .service(web::resource("/queues/{type}/resume").route(web::post().to(queues::resume)).default_service(only_post()))
+        .service(web::resource("/workers/{name}/tasks").route(web::post().to(serve_worker::tasks)).default_service(only_post()))
+        .service(web::resource("/workers/{name}/reports").route(web::post().to(serve_worker::reports)).default_service(only_post()))
+        .service(web::resource("/workers/{name}/presence").route(web::post().to(serve_worker::presence)).default_service(only_post()))
         .service(
             web::resource("/{type}")
                 .route(web::post().to(submit_task::submit_task))

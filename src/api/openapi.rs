@@ -8,7 +8,7 @@ use bytes::Bytes;
 use utoipa::OpenApi;
 
 use super::Answer;
-use super::{cancel_task, health, list_endpoints, list_tasks, show_task, submit_task, take_census};
+use super::{cancel_task, health, list_endpoints, list_tasks, queues, serve_worker, show_task, submit_task, take_census};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -25,10 +25,18 @@ use super::{cancel_task, health, list_endpoints, list_tasks, show_task, submit_t
         show_task::show_task,
         cancel_task::cancel_task,
         take_census::take_census,
+        queues::list,
+        queues::pause,
+        queues::resume,
+        serve_worker::tasks,
+        serve_worker::reports,
+        serve_worker::presence,
     ),
     tags(
         (name = "tasks", description = "Submit, read, list and cancel tasks"),
         (name = "endpoints", description = "Who performs them"),
+        (name = "queues", description = "Task types whose tasks are performed once, by one worker"),
+        (name = "workers", description = "For workers that reach nothing but this interface"),
         (name = "operation", description = "For those who look after the process"),
     )
 )]

@@ -45,6 +45,8 @@ pub enum Code {
     UnsupportedMediaType,
     /// The body is JSON but not a submission.
     InvalidSubmission,
+    /// The body is JSON but no message of a worker.
+    InvalidMessage,
     /// A query parameter cannot be used.
     InvalidQuery,
     /// Too many submissions wait to be recorded.
@@ -53,6 +55,8 @@ pub enum Code {
     Internal,
     /// The database does not answer.
     DatabaseUnavailable,
+    /// The broker does not take messages.
+    BrokerUnavailable,
     /// This process holds as many request bodies as it may.
     Overloaded,
 }
@@ -67,10 +71,10 @@ impl Code {
             Self::IdentifierConflict | Self::AlreadyEnded => StatusCode::CONFLICT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::InvalidSubmission | Self::InvalidQuery => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::InvalidSubmission | Self::InvalidMessage | Self::InvalidQuery => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooManySubmissions => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::DatabaseUnavailable | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::DatabaseUnavailable | Self::BrokerUnavailable | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -89,10 +93,12 @@ impl Code {
             Self::BodyTooLarge => "body_too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::InvalidSubmission => "invalid_submission",
+            Self::InvalidMessage => "invalid_message",
             Self::InvalidQuery => "invalid_query",
             Self::TooManySubmissions => "too_many_submissions",
             Self::Internal => "internal",
             Self::DatabaseUnavailable => "database_unavailable",
+            Self::BrokerUnavailable => "broker_unavailable",
             Self::Overloaded => "overloaded",
         }
     }
@@ -112,10 +118,12 @@ impl Code {
             Self::BodyTooLarge => "The body is too large",
             Self::UnsupportedMediaType => "The body must be application/json",
             Self::InvalidSubmission => "The submission has problems",
+            Self::InvalidMessage => "The message has problems",
             Self::InvalidQuery => "The query has problems",
             Self::TooManySubmissions => "Too many submissions",
             Self::Internal => "Internal error",
             Self::DatabaseUnavailable => "The database is not available",
+            Self::BrokerUnavailable => "The broker is not available",
             Self::Overloaded => "Overloaded",
         }
     }
@@ -221,6 +229,12 @@ impl Problem {
     /// Something only the operator can mend.
     pub fn internal(cause: impl fmt::Display) -> Self {
         Self::new(Code::Internal, "an unexpected error; the operator finds it in the log by the request id").because(cause)
+    }
+
+    /// What came cannot be handed on.
+    pub fn broker_unavailable(cause: impl fmt::Display) -> Self {
+        let problem = Self::new(Code::BrokerUnavailable, "the broker takes no messages now; send the same request again later");
+        problem.retry_after(5).because(cause)
     }
 
     /// The database does not answer: nothing is known to have been recorded, and the same request may be sent again.

@@ -12,8 +12,12 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::problem::Item;
-use crate::domain::{EndpointName, Identifier, Json, json};
+use crate::config::{TypePolicy, span};
+use crate::domain::{EndpointName, Identifier, Json, Timestamp, json};
+use crate::queue::Asked;
 
+/// The largest priority, and the least without its sign.
+const MAX_PRIORITY: i32 = 1_000_000;
 /// Endpoints one submission may list.
 pub const MAX_ENDPOINTS: usize = 50_000;
 
@@ -24,8 +28,17 @@ pub struct Submission {
     pub identifier: Identifier,
     /// The customer's data, byte for byte.
     pub payload: Json,
-    /// Who must perform it; empty means whoever is subscribed.
-    pub endpoints: Vec<EndpointName>,
+    /// What it asks for besides.
+    pub asked: Asked,
+}
+
+impl Submission {
+    /// The submission whose body is nothing but the payload; its identifier is made.
+    pub fn bare(text: &str) -> Result<Self, Item> {
+        let payload = serde_json::from_str(text).map_err(|error| Item::new("", error.to_string()))?;
+        let identifier = uuid::Uuid::now_v7().to_string().parse().map_err(|error| Item::new("", format!("{error}")))?;
+        Ok(Self { identifier, payload, asked: Asked::default() })
+    }
 }
 
 // For the description of the interface; `parse` reads the real one.
@@ -46,13 +59,22 @@ pub struct SubmissionBody {
     /// empty: all that are subscribed to the type.
     #[schema(required = false, max_items = 50_000)]
     endpoints: Vec<String>,
+    /// For types with a work queue: the lower, the sooner. The type's own unless said.
+    #[schema(required = false, minimum = -1_000_000, maximum = 1_000_000, example = 10)]
+    priority: i32,
+    /// For types with a work queue: how long the task is worth starting, such as `3d`; at most what the type says.
+    #[schema(required = false, example = "3d")]
+    ttl: String,
+    /// For types with a work queue: the task is not to begin before this time; its life begins then.
+    #[schema(required = false, format = DateTime)]
+    run_at: String,
 }
 
 /// The submission in a text that has passed [`super::json_check::check`].
 ///
 /// # Errors
 /// Every problem there is.
-pub fn parse(text: &str) -> Result<Submission, Vec<Item>> {
+pub fn parse(text: &str, policy: &TypePolicy) -> Result<Submission, Vec<Item>> {
     if !text.trim_start().starts_with('{') {
         return Err(vec![Item::new("", "must be an object")]);
     }
@@ -61,9 +83,14 @@ pub fn parse(text: &str) -> Result<Submission, Vec<Item>> {
     let mut problems = Vec::new();
     let mut seen: HashMap<&str, &RawValue> = HashMap::new();
     for (name, value) in &members {
-        let known = matches!(&**name, "identifier" | "payload" | "endpoints");
-        if !known {
-            problems.push(Item::new(pointer(name), "is not a member of a submission (identifier, payload, endpoints)"));
+        let queue = policy.queue.is_some();
+        if !matches!(&**name, "identifier" | "payload" | "endpoints" | "priority" | "ttl" | "run_at") {
+            let known = if queue { "priority, ttl, run_at" } else { "endpoints" };
+            problems.push(Item::new(pointer(name), format!("is not a member of a submission (identifier, payload, {known})")));
+        } else if queue && &**name == "endpoints" {
+            problems.push(Item::new(pointer(name), "is not for a task type with a work queue: the worker that has room performs it"));
+        } else if !queue && matches!(&**name, "priority" | "ttl" | "run_at") {
+            problems.push(Item::new(pointer(name), "is for task types with a work queue"));
         } else if seen.insert(name, value).is_some() {
             problems.push(Item::new(pointer(name), "occurs twice"));
         }
@@ -71,8 +98,31 @@ pub fn parse(text: &str) -> Result<Submission, Vec<Item>> {
     let identifier = identifier(seen.get("identifier").copied()).map_err(|problem| problems.push(problem)).ok();
     let payload = seen.get("payload").map_or_else(|| json(&""), |value| Json::from((*value).to_owned()));
     let endpoints = seen.get("endpoints").map_or_else(Vec::new, |value| endpoints(value, &mut problems));
+    let mut read = |name: &str, expected: String, read: &dyn Fn(&RawValue) -> bool| {
+        if let Some(value) = seen.get(name)
+            && !read(value)
+        {
+            problems.push(Item::new(pointer(name), format!("must be {expected}")));
+        }
+    };
+    let priority = |value: &RawValue| serde_json::from_str::<i32>(value.get()).ok().filter(|number| number.abs() <= MAX_PRIORITY);
+    let most = policy.longest_life();
+    let ttl = |value: &RawValue| {
+        let text = serde_json::from_str::<String>(value.get()).ok()?;
+        span::parse(&text).ok().filter(|ttl| !ttl.is_zero() && *ttl <= most)
+    };
+    let run_at = |value: &RawValue| serde_json::from_str::<Timestamp>(value.get()).ok();
+    read("priority", format!("a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}"), &|value| priority(value).is_some());
+    read("ttl", format!("a span such as `30m`, at most {}", span::format(most)), &|value| ttl(value).is_some());
+    read("run_at", "a time such as `2024-07-12T10:00:00Z`".to_owned(), &|value| run_at(value).is_some());
+    let asked = Asked {
+        endpoints,
+        priority: seen.get("priority").and_then(|value| priority(value)),
+        ttl: seen.get("ttl").and_then(|value| ttl(value)),
+        run_at: seen.get("run_at").and_then(|value| run_at(value)),
+    };
     match identifier {
-        Some(identifier) if problems.is_empty() => Ok(Submission { identifier, payload, endpoints }),
+        Some(identifier) if problems.is_empty() => Ok(Submission { identifier, payload, asked }),
         _ => Err(problems),
     }
 }
@@ -167,7 +217,14 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
     use proptest::prelude::*;
+
+    /// As for a type that endpoints perform.
+    fn parse(text: &str) -> Result<Submission, Vec<Item>> {
+        let config = Config::from_yaml("task_types: [worker]").expect("valid");
+        super::parse(text, &config.task_types[0])
+    }
 
     fn problems(text: &str) -> Vec<(String, String)> {
         let items = parse(text).expect_err("this must be refused");
@@ -181,12 +238,12 @@ mod tests {
     #[test]
     fn takes_the_least_and_the_most() {
         let least = parse(r#" {"identifier":"a"} "#).expect("is fine");
-        assert_eq!((least.identifier.as_str(), least.payload.get(), least.endpoints.len()), ("a", r#""""#, 0));
+        assert_eq!((least.identifier.as_str(), least.payload.get(), least.asked.endpoints.len()), ("a", r#""""#, 0));
         let most = parse(r#"{"endpoints":["b","a"],"payload": {"x" : 1.0, "x":2, "y":12345678901234567890123},"identifier":"日本 /%"}"#);
         let most = most.expect("is fine");
         assert_eq!(most.payload.get(), r#"{"x" : 1.0, "x":2, "y":12345678901234567890123}"#, "kept to the byte");
-        assert_eq!(most.endpoints.iter().map(EndpointName::as_str).collect::<Vec<_>>(), ["b", "a"], "in the order given");
-        assert!(parse(r#"{"identifier":"a","endpoints":[]}"#).expect("is fine").endpoints.is_empty());
+        assert_eq!(most.asked.endpoints.iter().map(EndpointName::as_str).collect::<Vec<_>>(), ["b", "a"], "in the order given");
+        assert!(parse(r#"{"identifier":"a","endpoints":[]}"#).expect("is fine").asked.endpoints.is_empty());
         assert_eq!(parse(r#"{"identifier":"a","payload":null}"#).expect("is fine").payload.get(), "null");
         assert_eq!(parse(r#"{"identif\u0069er":"a"}"#).expect("an escaped name is the same name").identifier.as_str(), "a");
     }
@@ -238,7 +295,7 @@ mod tests {
             let names: Vec<String> = (0..count).map(|index| format!("n{index}")).collect();
             serde_json::json!({"identifier": "a", "endpoints": names}).to_string()
         };
-        assert_eq!(parse(&list(MAX_ENDPOINTS)).expect("is fine").endpoints.len(), MAX_ENDPOINTS);
+        assert_eq!(parse(&list(MAX_ENDPOINTS)).expect("is fine").asked.endpoints.len(), MAX_ENDPOINTS);
         assert_eq!(pointers(&list(MAX_ENDPOINTS + 1)), ["/endpoints"]);
     }
 

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, web};
+use serde::Serialize;
 
 use super::body::{self, Rules};
 use super::problem::{Code, Problem, ProblemBody};
 use super::submission::{self, Submission, SubmissionBody};
 use super::view::TaskView;
-use super::{Answer, Api, answer, digest, json_check, percent};
-use crate::config::TypePolicy;
-use crate::domain::{NewTask, Task, TaskId, Timestamp};
+use super::{Answer, Api, answer, json_check, percent};
+use crate::config::{Body, TypePolicy};
+use crate::domain::{NewTask, Task};
+use crate::queue::new_task;
 use crate::store::Accepted;
 
 /// Submits a task.
@@ -42,34 +44,27 @@ pub async fn submit_task(api: web::Data<Api>, request: HttpRequest, payload: web
     let rules = Rules { limit: api.state.config.api.body_limit, timeout: api.state.limits.body_timeout, budget: &api.bodies };
     let body = body::read(request.headers(), payload, rules).await?;
     let text = json_check::check(&body.bytes).map_err(|fault| Problem::new(Code::InvalidJson, fault.to_string()))?;
-    let submission = submission::parse(text).map_err(|problems| Problem::invalid(Code::InvalidSubmission, problems))?;
+    let submission = match policy.body {
+        Body::Envelope => submission::parse(text, policy).map_err(|problems| Problem::invalid(Code::InvalidSubmission, problems))?,
+        Body::Payload => Submission::bare(text).map_err(|problem| Problem::invalid(Code::InvalidSubmission, vec![problem]))?,
+    };
     drop(body);
-    record(&api, new_task(api.now()?, policy, submission)).await
-}
-
-fn new_task(now: Timestamp, policy: &TypePolicy, submission: Submission) -> NewTask {
-    let Submission { identifier, payload, endpoints } = submission;
-    NewTask {
-        id: TaskId::new(),
-        task_type: policy.name.clone(),
-        digest: digest::digest(payload.get(), &endpoints),
-        identifier,
-        payload,
-        endpoints,
-        start_time: now,
-        receive_by: now.after(policy.wait_for_endpoints_timeout),
-        expires_at: now.after(policy.expires_after),
+    let problems = api.state.schemas.check(policy, &submission.payload);
+    if !problems.is_empty() {
+        return Err(Problem::invalid(Code::InvalidSubmission, problems));
     }
+    let Submission { identifier, payload, asked } = submission;
+    record(&api, policy, new_task(policy, identifier, payload, asked, api.now()?)).await
 }
 
 /// How often a submission is tried whose twin was forgotten between being found and being read.
 const TRIES: u32 = 3;
 
-async fn record(api: &Api, task: NewTask) -> Answer {
+async fn record(api: &Api, policy: &TypePolicy, task: NewTask) -> Answer {
     for _ in 0..TRIES {
         let (acceptor, submitted) = (api.state.acceptor.clone(), task.clone());
         match api.run(async move { acceptor.submit(submitted).await }).await? {
-            Accepted::New => return created(&task),
+            Accepted::New => return created(policy, &task),
             Accepted::Existing { id, same: false } => return Err(Problem::identifier_conflict(id)),
             Accepted::Existing { id, same: true } => {
                 let store = Arc::clone(&api.state.store);
@@ -82,8 +77,13 @@ async fn record(api: &Api, task: NewTask) -> Answer {
     Err(Problem::internal("a task of this identifier is found and then not, again and again"))
 }
 
-fn created(task: &NewTask) -> Answer {
-    let mut answer = answer(StatusCode::CREATED, &TaskView::accepted(task), task.payload.get().len() + 1024)?;
+fn created(policy: &TypePolicy, task: &NewTask) -> Answer {
+    let capacity = task.payload.get().len() + 1024;
+    let mut answer = match policy.body {
+        Body::Envelope => answer(StatusCode::CREATED, &TaskView::accepted(task), capacity)?,
+        // As the clients of such interfaces expect it.
+        Body::Payload => answer(StatusCode::OK, &Taken { success: true, task: TaskView::accepted(task) }, capacity)?,
+    };
     // A dot segment would not survive a client that resolves the address.
     let name = match task.identifier.as_str() {
         "." | ".." => task.id.to_string(),
@@ -92,6 +92,14 @@ fn created(task: &NewTask) -> Answer {
     let location = format!("/{}/{name}", task.task_type);
     answer.headers_mut().insert(header::LOCATION, location.parse().map_err(Problem::internal)?);
     Ok(answer)
+}
+
+/// The answer to a body that is nothing but the payload.
+#[derive(Serialize)]
+struct Taken<'a> {
+    success: bool,
+    #[serde(flatten)]
+    task: TaskView<'a>,
 }
 
 fn repeated(task: &Task) -> Answer {

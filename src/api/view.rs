@@ -7,8 +7,8 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::query::task_cursor;
-use crate::domain::{AttemptError, Counts, EndpointName, NewTask, Response, ResponseStatus, Task, TaskId, TaskStatus, Timestamp};
-use crate::store::{Census, EndpointRecord, Flaw, SubscriptionRecord};
+use crate::domain::{AttemptError, Counts, EndpointName, NewTask, Queued, Response, ResponseStatus, Task, TaskId, TaskStatus, Timestamp};
+use crate::store::{Census, EndpointRecord, Flaw, QueueRecord, SubscriptionRecord};
 
 /// A task.
 #[derive(Debug, Serialize, ToSchema)]
@@ -48,6 +48,10 @@ pub struct TaskView<'a> {
     /// When it is given up.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
+    /// Of a work queue; absent for a task that endpoints perform.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    pub queue: Option<QueuedView<'a>>,
     /// The endpoints that must answer it and have not received it. Only where a single task is read.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Vec<String>, required = false)]
@@ -70,6 +74,7 @@ impl<'a> TaskView<'a> {
             finished_at: task.finished_at,
             receive_by: task.receive_by,
             expires_at: task.expires_at,
+            queue: task.queued.as_ref().map(QueuedView::of),
             missing: None,
         }
     }
@@ -89,8 +94,41 @@ impl<'a> TaskView<'a> {
             finished_at: None,
             receive_by: task.receive_by,
             expires_at: task.expires_at,
+            queue: task.place.as_ref().map(|place| QueuedView {
+                priority: place.priority,
+                run_at: place.run_at,
+                attempts: &[],
+                parent: place.parent,
+                replaced_by: None,
+            }),
             missing: None,
         }
+    }
+}
+
+/// What a task of a work queue has besides.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Queued)]
+pub struct QueuedView<'a> {
+    /// The lower, the sooner.
+    priority: i32,
+    /// It is not to begin before this time.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    run_at: Option<Timestamp>,
+    /// Attempts that were lost with their worker.
+    attempts: &'a [AttemptError],
+    /// The task after whose success it was queued.
+    #[schema(value_type = Option<uuid::Uuid>, required = true)]
+    parent: Option<TaskId>,
+    /// The task that took its place while it waited.
+    #[schema(value_type = Option<uuid::Uuid>, required = true)]
+    replaced_by: Option<TaskId>,
+}
+
+impl<'a> QueuedView<'a> {
+    fn of(queued: &'a Queued) -> Self {
+        let Queued { priority, run_at, attempts, parent, replaced_by } = queued;
+        Self { priority: *priority, run_at: *run_at, attempts, parent: *parent, replaced_by: *replaced_by }
     }
 }
 
@@ -101,6 +139,52 @@ pub struct Names<'a>(pub &'a [EndpointName]);
 impl Serialize for Names<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_seq(self.0.iter().map(EndpointName::as_str))
+    }
+}
+
+/// The work queues.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct QueueList<'a> {
+    /// In the order of the configuration.
+    pub queues: Vec<QueueView<'a>>,
+}
+
+/// How the queue of a task type stands.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Queue)]
+pub struct QueueView<'a> {
+    /// The type.
+    #[serde(rename = "type")]
+    task_type: &'a str,
+    /// Since when no tasks are given to workers.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    paused_at: Option<Timestamp>,
+    /// Tasks that wait for a worker.
+    waiting: u64,
+    /// Tasks that wait until fewer with their limit key run.
+    held: u64,
+    /// Tasks that are not to begin yet.
+    delayed: u64,
+    /// Tasks that workers have.
+    running: u64,
+    /// Since when the longest waiting one waits.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    oldest: Option<Timestamp>,
+}
+
+impl<'a> QueueView<'a> {
+    /// A queue as the ledger has it.
+    pub fn of(record: &'a QueueRecord) -> Self {
+        let QueueRecord { task_type, paused_at, waiting, held, delayed, running, oldest } = record;
+        Self {
+            task_type: task_type.as_str(),
+            paused_at: *paused_at,
+            waiting: *waiting,
+            held: *held,
+            delayed: *delayed,
+            running: *running,
+            oldest: *oldest,
+        }
     }
 }
 
@@ -347,6 +431,7 @@ mod tests {
             status: TaskStatus::Incomplete,
             payload: serde_json::from_str(r#"{"b": 1.0, "a": 12345678901234567890}"#).expect("JSON"),
             endpoints: names(&["console1", "console2"]),
+            queued: None,
             counts: Counts { expected: 2, received: 1, finished: 1, failed: 1, ..Counts::default() },
             start_time: time,
             published_at: Some(time),

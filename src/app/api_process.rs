@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::acceptor::Acceptor;
-use crate::api::{self, ApiState, Limits};
+use crate::api::{self, ApiState, Limits, Schemas};
 use crate::broker::SharedBroker;
 use crate::clock::Clock;
 use crate::collector::Collector;
@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::observer::Observer;
 use crate::presence::PresenceWatch;
 use crate::publisher::Publisher;
+use crate::queue::{Bell, Desk, Dispatcher};
 use crate::reconciler::Reconciler;
 use crate::service::Service;
 use crate::store::SharedStore;
@@ -45,14 +46,16 @@ impl ApiProcess {
     /// Starts all parts.
     ///
     /// # Errors
-    /// When the listener has no address.
-    pub fn start(config: Arc<Config>, store: SharedStore, broker: SharedBroker, listener: TcpListener) -> std::io::Result<Self> {
+    /// When the listener has no address, or a schema cannot be used.
+    pub fn start(config: Arc<Config>, store: SharedStore, broker: SharedBroker, listener: TcpListener) -> anyhow::Result<Self> {
+        let schemas = Arc::new(Schemas::read(&config)?);
         let (clock, metrics, watch, died) = (Clock::unset(), Metrics::new(), Watch::default(), CancellationToken::new());
         let retention = config.tasks.retention;
         let address = listener.local_addr()?;
         let publisher = Publisher::new(config.clone(), store.clone(), broker.clone(), clock.clone(), metrics.clone());
         let (outgoing, accepted) = mpsc::channel(HAND_OVER);
-        let (acceptor, accept) = Acceptor::new(store.clone(), clock.clone(), metrics.clone(), outgoing);
+        let (bell, desk) = (Bell::default(), Desk::default());
+        let (acceptor, accept) = Acceptor::new(store.clone(), clock.clone(), metrics.clone(), outgoing, bell.clone(), retention);
         let state = ApiState {
             config: config.clone(),
             store: store.clone(),
@@ -62,11 +65,22 @@ impl ApiProcess {
             metrics: metrics.clone(),
             watch: watch.clone(),
             clock: clock.clone(),
+            bell: bell.clone(),
+            desk: desk.clone(),
+            schemas,
             limits: Limits::default(),
         };
         let observer = Observer::new(config.clone(), store.clone(), broker.clone(), clock.clone(), metrics.clone());
-        let collector =
-            Collector::new(store.clone(), broker.clone(), publisher.clone(), clock.clone(), metrics.clone(), watch.clone(), retention);
+        let collector = Collector::new(
+            store.clone(),
+            broker.clone(),
+            publisher.clone(),
+            clock.clone(),
+            metrics.clone(),
+            watch.clone(),
+            bell.clone(),
+            retention,
+        );
         let presence = PresenceWatch::new(
             config.clone(),
             store.clone(),
@@ -75,12 +89,17 @@ impl ApiProcess {
             clock.clone(),
             metrics.clone(),
             watch.clone(),
+            bell.clone(),
         );
-        let reconciler = Reconciler::new(store.clone(), publisher.clone(), clock.clone(), metrics.clone(), watch.clone(), retention);
+        let reconciler =
+            Reconciler::new(store.clone(), publisher.clone(), clock.clone(), metrics.clone(), watch.clone(), bell.clone(), retention);
+        let dispatcher =
+            Dispatcher::new(&config, store.clone(), publisher.clone(), clock.clone(), metrics.clone(), watch.clone(), bell.clone(), desk);
         let loops = vec![
             Service::start("presence", &died, |stop| in_time(clock.clone(), stop.clone(), log_end("presence", presence.run(stop)))),
             Service::start("collector", &died, |stop| in_time(clock.clone(), stop.clone(), log_end("collector", collector.run(stop)))),
             Service::start("reconciler", &died, |stop| in_time(clock.clone(), stop.clone(), reconciler.run(stop))),
+            Service::start("dispatcher", &died, |stop| in_time(clock.clone(), stop.clone(), dispatcher.run(stop))),
             Service::start("observer", &died, |stop| observer.run(stop)),
         ];
         Ok(Self {

@@ -17,6 +17,15 @@ use crate::store;
 /// Connections to the SQLite file: one writes, the others read.
 const CONNECTIONS: u32 = 8;
 
+/// The workers of a platform.
+#[derive(Debug, Clone, Copy)]
+pub struct Workers {
+    /// How many.
+    pub number: u32,
+    /// Tasks that each of them performs at the same time.
+    pub concurrency: u32,
+}
+
 /// A running platform.
 #[derive(Debug)]
 pub struct Embedded {
@@ -24,16 +33,23 @@ pub struct Embedded {
     endpoints: Vec<EndpointProcess>,
     died: CancellationToken,
     names: Vec<EndpointName>,
+    workers: Vec<EndpointName>,
     types: Vec<TaskType>,
     data_dir: String,
 }
 
 impl Embedded {
-    /// Starts all parts; the endpoints subscribe to every configured type.
+    /// Starts all parts; the endpoints subscribe to every configured type that endpoints perform, the workers to the others.
     ///
     /// # Errors
     /// When the directory cannot be written, or is used by another process.
-    pub async fn start(mut config: Config, data_dir: &Path, listener: TcpListener, endpoints: &[EndpointName]) -> anyhow::Result<Self> {
+    pub async fn start(
+        mut config: Config,
+        data_dir: &Path,
+        listener: TcpListener,
+        endpoints: &[EndpointName],
+        workers: Workers,
+    ) -> anyhow::Result<Self> {
         std::fs::create_dir_all(data_dir).with_context(|| format!("cannot create the directory {}", data_dir.display()))?;
         let data_dir = data_dir.canonicalize().with_context(|| format!("cannot use the directory {}", data_dir.display()))?;
         let uri = Secret::new(format!("sqlite://{}", data_dir.join("tasker.db").display()));
@@ -44,14 +60,22 @@ impl Embedded {
         let types: Vec<TaskType> = config.task_types.iter().map(|policy| policy.name.clone()).collect();
         let (config, broker) = (Arc::new(config), MemoryBroker::new());
         let api = ApiProcess::start(config.clone(), store, broker.connect(), listener)?;
-        let started = endpoints
-            .iter()
-            .map(|name| EndpointProcess::start(config.clone(), name.clone(), &types, broker.connect(), handlers::builtin(&config.endpoint)))
+        // What a configuration has no types for has no processes.
+        let endpoints = if config.of_delivery(false).next().is_some() { endpoints.to_vec() } else { Vec::new() };
+        let number = if config.of_delivery(true).next().is_some() { workers.number } else { 0 };
+        let named = (1..=number).map(|number| format!("worker{number}").parse::<EndpointName>());
+        let named = named.collect::<Result<Vec<_>, _>>()?;
+        let processes = endpoints.iter().map(|name| (name, None)).chain(named.iter().map(|name| (name, Some(workers.concurrency))));
+        let started = processes
+            .map(|(name, slots)| {
+                let builtin = handlers::builtin(&config.endpoint);
+                EndpointProcess::start(config.clone(), name.clone(), &[], slots, broker.connect(), builtin)
+            })
             .collect::<anyhow::Result<Vec<_>>>()?;
         let tokens: Vec<_> = std::iter::once(api.died()).chain(started.iter().map(EndpointProcess::died)).cloned().collect();
         let died = any_of(&tokens);
         let data_dir = data_dir.display().to_string();
-        Ok(Self { api, endpoints: started, died, names: endpoints.to_vec(), types, data_dir })
+        Ok(Self { api, endpoints: started, died, names: endpoints, workers: named, types, data_dir })
     }
 
     /// Where the API listens.
@@ -69,13 +93,17 @@ impl Embedded {
         let list = |names: &mut dyn Iterator<Item = &str>| names.collect::<Vec<_>>().join(", ");
         let types = list(&mut self.types.iter().map(TaskType::as_str));
         let endpoints = list(&mut self.names.iter().map(EndpointName::as_str));
+        let workers = match self.workers.is_empty() {
+            true => String::new(),
+            false => format!("\n  workers     {}", list(&mut self.workers.iter().map(EndpointName::as_str))),
+        };
         let (address, data_dir) = (self.api.address, &self.data_dir);
         let first = self.types.first().map_or("worker", TaskType::as_str);
         format!(
             "tasker {version} is up\n  \
                API         http://{address}\n  \
                task types  {types}\n  \
-               endpoints   {endpoints}\n  \
+               endpoints   {endpoints}{workers}\n  \
                data        {data_dir}\n\n\
              Try it:\n  \
                curl -s -H 'Content-Type: application/json' http://{address}/{first} \\\n       \

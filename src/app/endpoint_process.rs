@@ -23,14 +23,16 @@ pub struct EndpointProcess {
 }
 
 impl EndpointProcess {
-    /// Starts an endpoint for some of the configured types; none given means all.
+    /// Starts an endpoint for some of the configured types; none given means all. With `slots` it is a worker, which performs so
+    /// many tasks of work queues at the same time; without, it performs the types that every endpoint performs.
     ///
     /// # Errors
-    /// When a type is not configured, or the journal cannot be opened.
+    /// When a type is not configured, or is of the other kind, or the journal cannot be opened.
     pub fn start(
         config: Arc<Config>,
         name: EndpointName,
         types: &[TaskType],
+        slots: Option<u32>,
         broker: SharedBroker,
         registry: Registry,
     ) -> anyhow::Result<Self> {
@@ -39,9 +41,21 @@ impl EndpointProcess {
             let known: Vec<&str> = policies.iter().map(|policy| policy.name.as_str()).collect();
             bail!("task type `{unknown}` is not configured; the configuration has {}", known.join(", "));
         }
-        policies.retain(|policy| types.is_empty() || types.contains(&policy.name));
-        let agent = Agent::open(AgentConfig::new(name.clone(), policies, config.endpoint.clone()), broker.clone(), registry)
-            .with_context(|| format!("endpoint {name} cannot start"))?;
+        policies.retain(|policy| match types.is_empty() {
+            true => policy.queue.is_some() == slots.is_some(),
+            false => types.contains(&policy.name),
+        });
+        if let Some(other) = policies.iter().find(|policy| policy.queue.is_some() != slots.is_some()) {
+            match slots {
+                None => bail!("`{}` has a work queue: its tasks are performed by `tasker worker`", other.name),
+                Some(_) => bail!("`{}` has no work queue: its tasks are performed by `tasker endpoint`", other.name),
+            }
+        }
+        if policies.is_empty() {
+            bail!("no configured task type {} a work queue", if slots.is_some() { "has" } else { "is without" });
+        }
+        let settings = AgentConfig { slots, ..AgentConfig::new(name.clone(), policies, config.endpoint.clone()) };
+        let agent = Agent::open(settings, broker.clone(), registry).with_context(|| format!("{name} cannot start"))?;
         let (handle, died) = (agent.handle(), CancellationToken::new());
         let run = |stop| async move {
             if let Err(error) = agent.run(stop).await {

@@ -134,6 +134,7 @@ impl Member {
                     interval: PRESENCE,
                     version: env!("CARGO_PKG_VERSION").to_owned(),
                     trouble: None,
+                    slots: None,
                 };
                 Message { to: Address::Presence, body: wire::encode_presence(&presence), persistent: false, expires_in: None }
             });

@@ -51,7 +51,7 @@ async fn measure(stack: &Stack, load: Load) -> anyhow::Result<String> {
     let mut settings = (*stack.config).clone();
     settings.endpoint.data_dir = stack.directory().to_owned();
     let types = [stack.task_type.clone()];
-    let endpoint = EndpointProcess::start(Arc::new(settings), name, &types, stack.link(), registry)?;
+    let endpoint = EndpointProcess::start(Arc::new(settings), name, &types, None, stack.link(), registry)?;
     stack.customer.subscribed("bench", PATIENCE).await?;
 
     let task_type = stack.task_type.as_str();

@@ -1,12 +1,14 @@
 //! The fast path between API processes and endpoints.
 //!
 //! Owns topology, wire format and connections; the only place with lapin. Two implementations of one trait, held together
-//! by one conformance suite: `amqp` (RabbitMQ) and `memory` (in this process, for `tasker up` and tests).
+//! by one conformance suite: `amqp` (RabbitMQ) and `memory` (in this process, for `tasker up` and tests). A third, `fetch`, is the link of a
+//! worker that reaches nothing but the API.
 //!
 //! What it promises: a message whose publish answered `Ok` was accepted by the broker; a delivery that was not
 //! acknowledged comes again. What it does not: that a message arrives. The ledger asks again (`reconciler`).
 
 pub mod amqp;
+pub mod fetch;
 pub mod memory;
 pub mod provision;
 pub mod wire;

@@ -84,6 +84,8 @@ struct TaskBody {
     expires_in_ms: u64,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     received: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    attempts: Vec<AttemptError>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -109,8 +111,8 @@ pub fn encode_command(command: &Command) -> Bytes {
 }
 
 fn encode_task(task: &TaskMessage) -> Bytes {
-    let TaskMessage { id, task_type, identifier, payload, expires_in, received } = task.clone();
-    encode("task", TaskBody { id, task_type, identifier, payload, expires_in_ms: millis(expires_in), received })
+    let TaskMessage { id, task_type, identifier, payload, expires_in, received, attempts } = task.clone();
+    encode("task", TaskBody { id, task_type, identifier, payload, expires_in_ms: millis(expires_in), received, attempts })
 }
 
 /// The command in these bytes.
@@ -120,9 +122,9 @@ fn encode_task(task: &TaskMessage) -> Bytes {
 pub fn decode_command(body: &[u8]) -> Result<Command, WireError> {
     match kind(body)?.as_str() {
         "task" => {
-            let TaskBody { id, task_type, identifier, payload, expires_in_ms, received } = serde_json::from_slice(body)?;
+            let TaskBody { id, task_type, identifier, payload, expires_in_ms, received, attempts } = serde_json::from_slice(body)?;
             let expires_in = Duration::from_millis(expires_in_ms);
-            Ok(Command::Task(TaskMessage { id, task_type, identifier, payload, expires_in, received }))
+            Ok(Command::Task(TaskMessage { id, task_type, identifier, payload, expires_in, received, attempts }))
         }
         "cancel" => serde_json::from_slice::<CancelBody>(body).map(|body| Command::Cancel { task_id: body.task_id }).map_err(Into::into),
         "welcome" => {
@@ -217,17 +219,19 @@ struct PresenceBody {
     version: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     trouble: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    slots: Option<u32>,
 }
 
 /// The bytes of a presence message.
 pub fn encode_presence(presence: &Presence) -> Bytes {
-    let Presence { endpoint, instance, home, session, task_types: types, state, interval, version, trouble } = presence.clone();
+    let Presence { endpoint, instance, home, session, task_types: types, state, interval, version, trouble, slots } = presence.clone();
     let kind = match state {
         PresenceState::Joined => "joined",
         PresenceState::Alive => "alive",
         PresenceState::Leaving => "leaving",
     };
-    encode(kind, PresenceBody { endpoint, instance, home, session, types, interval_ms: millis(interval), version, trouble })
+    encode(kind, PresenceBody { endpoint, instance, home, session, types, interval_ms: millis(interval), version, trouble, slots })
 }
 
 /// The presence in these bytes.
@@ -241,10 +245,10 @@ pub fn decode_presence(body: &[u8]) -> Result<Presence, WireError> {
         "leaving" => PresenceState::Leaving,
         other => return Err(WireError::Kind { found: other.to_owned() }),
     };
-    let PresenceBody { endpoint, instance, home, session, types: task_types, interval_ms, version, trouble } =
+    let PresenceBody { endpoint, instance, home, session, types: task_types, interval_ms, version, trouble, slots } =
         serde_json::from_slice(body)?;
     let interval = Duration::from_millis(interval_ms);
-    Ok(Presence { endpoint, instance, home, session, task_types, state, interval, version, trouble })
+    Ok(Presence { endpoint, instance, home, session, task_types, state, interval, version, trouble, slots })
 }
 
 #[cfg(test)]
@@ -274,6 +278,7 @@ mod tests {
             payload,
             expires_in: Duration::from_secs(90),
             received: true,
+            attempts: vec![AttemptError { attempt: 1, errnr: 69, errmsg: "lost".into() }],
         };
         let Command::Task(read) = decode_command(&encode_command(&Command::Task(task.clone()))).expect("decodes") else {
             panic!("another kind came back");
@@ -301,6 +306,7 @@ mod tests {
             interval: Duration::from_secs(10),
             version: "0.1.0".into(),
             trouble: Some("the disk is full".into()),
+            slots: Some(3),
         };
         assert_eq!(decode_presence(&encode_presence(&presence)).expect("decodes"), presence);
     }
@@ -371,9 +377,9 @@ mod tests {
     }
 
     fn commands() -> impl Strategy<Value = Command> {
-        let task = (uuids(), names(), payloads(), spans(), any::<bool>()).prop_map(
-            |(id, (task_type, _, identifier), payload, expires_in, received)| {
-                Command::Task(TaskMessage { id: TaskId(id), task_type, identifier, payload, expires_in, received })
+        let task = (uuids(), names(), payloads(), spans(), any::<bool>(), attempts()).prop_map(
+            |(id, (task_type, _, identifier), payload, expires_in, received, attempts)| {
+                Command::Task(TaskMessage { id: TaskId(id), task_type, identifier, payload, expires_in, received, attempts })
             },
         );
         prop_oneof![
@@ -383,14 +389,16 @@ mod tests {
         ]
     }
 
+    fn attempts() -> impl Strategy<Value = Vec<AttemptError>> {
+        let attempt =
+            (any::<u32>(), any::<i32>(), any::<String>()).prop_map(|(attempt, errnr, errmsg)| AttemptError { attempt, errnr, errmsg });
+        proptest::collection::vec(attempt, 0..4)
+    }
+
     fn events() -> impl Strategy<Value = ReportEvent> {
-        let attempts = proptest::collection::vec(
-            (any::<u32>(), any::<i32>(), any::<String>()).prop_map(|(attempt, errnr, errmsg)| AttemptError { attempt, errnr, errmsg }),
-            0..4,
-        );
         use proptest::option::of;
         let answers = of(payloads().prop_filter("no answer", |payload| payload.get() != "null"));
-        let finished = (any::<i32>(), any::<String>(), answers, any::<u32>(), attempts, of(any::<String>()), of(uuids()));
+        let finished = (any::<i32>(), any::<String>(), answers, any::<u32>(), attempts(), of(any::<String>()), of(uuids()));
         prop_oneof![
             Just(ReportEvent::Received),
             Just(ReportEvent::Canceled),
@@ -410,9 +418,9 @@ mod tests {
     fn presences() -> impl Strategy<Value = Presence> {
         let state = prop_oneof![Just(PresenceState::Joined), Just(PresenceState::Alive), Just(PresenceState::Leaving)];
         let types = proptest::collection::vec(names(), 0..5);
-        let texts = (any::<String>(), proptest::option::of(any::<String>()));
+        let texts = (any::<String>(), proptest::option::of(any::<String>()), proptest::option::of(any::<u32>()));
         ([uuids(), uuids(), uuids()], names(), types, state, spans(), texts).prop_map(
-            |([instance, home, session], (_, endpoint, _), types, state, interval, (version, trouble))| Presence {
+            |([instance, home, session], (_, endpoint, _), types, state, interval, (version, trouble, slots))| Presence {
                 endpoint,
                 instance,
                 home,
@@ -422,6 +430,7 @@ mod tests {
                 interval,
                 version,
                 trouble,
+                slots,
             },
         )
     }

@@ -87,6 +87,15 @@ broker is not used. Data survives a restart.")]
     /// Start an endpoint: runs the handlers of its task types on this server
     #[command(after_help = "Example:\n  tasker endpoint -m production -e web1 -t worker -t backup")]
     Endpoint(Endpoint),
+    /// Start a worker: takes tasks from work queues, one for each slot it has free
+    #[command(after_help = "\
+Examples:
+  tasker worker -m production -e build1 -t warmers -t runners --concurrency 1
+
+A task of a type with `delivery: queue` is performed by one worker. With --concurrency 1 a worker performs one task after
+the other, whatever their types. SIGTERM lets running tasks finish, for --stop-timeout at most; what has not begun goes to
+other workers.")]
+    Worker(Worker),
     /// Perform HTTP tasks of others: the remote mode of `tasker::http_tasks`
     #[command(after_help = "\
 Example:
@@ -155,9 +164,15 @@ pub struct Up {
     /// Address to listen on; port 0 takes a free one
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8888")]
     pub listen: SocketAddr,
-    /// Names of the endpoints to start, separated by commas
-    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "console1,console2")]
-    pub endpoints: Vec<EndpointName>,
+    /// Names of the endpoints to start, separated by commas; '' for none
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = name_or_none, default_value = "console1,console2")]
+    pub endpoints: Vec<Option<EndpointName>>,
+    /// Workers to start for types with a work queue: worker1, worker2, ...
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub workers: u32,
+    /// Tasks that each worker performs at the same time
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub concurrency: u32,
 }
 
 /// `tasker api`.
@@ -177,6 +192,29 @@ pub struct Endpoint {
     /// Task type to run, as often as there are types [default: all configured types]
     #[arg(short, long = "tasktype", value_name = "TYPE")]
     pub tasktypes: Vec<TaskType>,
+    /// Where journals are kept, instead of endpoint.data_dir
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Where executables named after task types are looked for, instead of endpoint.handlers_dir
+    #[arg(long, value_name = "DIR")]
+    pub handlers_dir: Option<PathBuf>,
+}
+
+/// `tasker worker`.
+#[derive(Debug, Clone, Args)]
+pub struct Worker {
+    /// Name of the worker; no other worker or endpoint may have it
+    #[arg(short, long, value_name = "NAME")]
+    pub endpoint: EndpointName,
+    /// Task type to perform, as often as there are types [default: all configured types with a work queue]
+    #[arg(short, long = "tasktype", value_name = "TYPE")]
+    pub tasktypes: Vec<TaskType>,
+    /// Tasks to perform at the same time, of all types together
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub concurrency: u32,
+    /// How long running tasks may go on after SIGTERM, instead of endpoint.stop_timeout
+    #[arg(long, value_name = "DURATION", value_parser = span::parse)]
+    pub stop_timeout: Option<Duration>,
     /// Where journals are kept, instead of endpoint.data_dir
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -453,6 +491,11 @@ pub enum Role {
     Endpoint,
     /// Database, broker and its management interface.
     Initialize,
+}
+
+/// A name, or nothing.
+fn name_or_none(text: &str) -> Result<Option<EndpointName>, String> {
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(|error: crate::domain::InvalidName| error.to_string()) }
 }
 
 fn mode(text: &str) -> Result<String, String> {

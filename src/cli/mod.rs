@@ -60,6 +60,7 @@ pub async fn run(cli: Cli) -> Code {
         Command::Up(args) => servers::up(&global, args).await,
         Command::Api(args) => servers::api(&global, args).await,
         Command::Endpoint(args) => servers::endpoint(&global, args).await,
+        Command::Worker(args) => servers::worker(&global, args).await,
         Command::HttpWorker(args) => servers::http_worker(&global, args).await,
         Command::Bench(args) => servers::bench(&global, args).await,
         Command::Initialize(args) => initialize::run(&global, args).await,

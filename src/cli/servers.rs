@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::args::{Api, Bench, Endpoint, Global, HttpWorker, Up};
+use super::args::{Api, Bench, Endpoint, Global, HttpWorker, Up, Worker};
 use super::exit::Code;
 use super::output::{Failure, print};
 use super::signals::told_to_stop;
-use crate::app::{ApiProcess, Embedded, EndpointProcess, HttpWorkerProcess};
+use crate::app::{ApiProcess, Embedded, EndpointProcess, HttpWorkerProcess, Workers};
 use crate::bench::{self, By, Calls, Load, Stack};
 use crate::broker::amqp::{AmqpBroker, AmqpOptions, Role};
-use crate::config::{self, Config, ConfigFile, Environment, Flag, Sources};
+use crate::config::{self, Config, ConfigFile, Environment, Flag, Sources, span};
 use crate::domain::EndpointName;
 use crate::handlers;
 use crate::store::{self, StoreError};
@@ -27,7 +27,9 @@ pub(super) async fn up(global: &Global, args: Up) -> Result<Code, Failure> {
     let config = load(global.named_file().unwrap_or(ConfigFile::Embedded), Vec::new())?;
     // First what fails most often, before any file is made.
     let listener = listen(args.listen)?;
-    let embedded = Embedded::start(config, &args.data_dir, listener, &args.endpoints).await?;
+    let endpoints: Vec<EndpointName> = args.endpoints.into_iter().flatten().collect();
+    let workers = Workers { number: args.workers, concurrency: args.concurrency };
+    let embedded = Embedded::start(config, &args.data_dir, listener, &endpoints, workers).await?;
     print(&format!("{}\n", embedded.greeting()))?;
     let asked = told_to_stop(embedded.died()).await?;
     embedded.stop().await;
@@ -66,9 +68,27 @@ pub(super) async fn endpoint(global: &Global, args: Endpoint) -> Result<Code, Fa
     let config = load(global.file(), flags.into_iter().flatten().collect())?;
     let broker = AmqpBroker::start(AmqpOptions::new(config.for_endpoint()?.clone(), Role::Endpoint));
     let builtin = handlers::builtin(&config.endpoint);
-    let endpoint = EndpointProcess::start(Arc::new(config), args.endpoint, &args.tasktypes, broker, builtin)?;
+    let endpoint = EndpointProcess::start(Arc::new(config), args.endpoint, &args.tasktypes, None, broker, builtin)?;
     let asked = told_to_stop(endpoint.died()).await?;
     endpoint.stop().await;
+    ended(asked)
+}
+
+/// `tasker worker`.
+pub(super) async fn worker(global: &Global, args: Worker) -> Result<Code, Failure> {
+    let shown = |path: PathBuf| path.display().to_string();
+    let flags = [
+        flag("endpoint.data_dir", "--data-dir", args.data_dir.map(shown)),
+        flag("endpoint.handlers_dir", "--handlers-dir", args.handlers_dir.map(shown)),
+        flag("endpoint.stop_timeout", "--stop-timeout", args.stop_timeout.map(span::format)),
+    ];
+    let config = load(global.file(), flags.into_iter().flatten().collect())?;
+    let broker = AmqpBroker::start(AmqpOptions::new(config.for_endpoint()?.clone(), Role::Endpoint));
+    let builtin = handlers::builtin(&config.endpoint);
+    let slots = Some(args.concurrency);
+    let worker = EndpointProcess::start(Arc::new(config), args.endpoint, &args.tasktypes, slots, broker, builtin)?;
+    let asked = told_to_stop(worker.died()).await?;
+    worker.stop().await;
     ended(asked)
 }
 

@@ -11,7 +11,8 @@ use super::layers::{self, DEFAULT_ORIGIN, Merged};
 use super::problem::Problem;
 use super::reader::{Findings, Table};
 use super::{
-    Api, Config, Database, Endpoint, Http, HttpWorker, Log, LogFormat, Management, Manager, MessageQueue, Part, Tasks, TypePolicy, rules,
+    Api, Body, Config, Database, Endpoint, Http, HttpWorker, Log, LogFormat, Management, Manager, MessageQueue, Part, Tasks, TypePolicy,
+    queue, rules,
 };
 use crate::backoff::Backoff;
 use crate::domain::TaskType;
@@ -19,7 +20,7 @@ use crate::http_tasks::Allowed;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
-const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+pub(super) const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A message of RabbitMQ 4 and a `MEDIUMTEXT` hold 16 MiB; what wraps a body needs room too.
 const LARGEST_BODY: u64 = 8 << 20;
@@ -137,13 +138,27 @@ fn policy(mut table: Table<'_>, api: &Api, tasks: &Tasks) -> Option<TypePolicy> 
     let persistent = table.or("persistent", &Truth, (false, DEFAULT_ORIGIN));
     let receive = (api.wait_for_endpoints_timeout, "follows from api.wait_for_endpoints_timeout");
     let wait_for_endpoints_timeout = table.or("wait_for_endpoints_timeout", &RECEIVE_TIMEOUT, receive);
+    let body = table.or("body", &Choice(&[("envelope", Body::Envelope), ("payload", Body::Payload)]), (Body::Envelope, DEFAULT_ORIGIN));
+    let schema = table.optional("schema", &Text("the path of a file with a JSON Schema", |text| !text.is_empty() && !text.contains('\0')));
+    let queue = queue::queue(&mut table, name.as_ref());
     table.finish_needed();
-    let backoff = Backoff { first, max };
-    Some(TypePolicy { name: name?, attempts, backoff, time_limit, expires_after, concurrency, persistent, wait_for_endpoints_timeout })
+    Some(TypePolicy {
+        name: name?,
+        attempts,
+        backoff: Backoff { first, max },
+        time_limit,
+        expires_after,
+        concurrency,
+        persistent,
+        wait_for_endpoints_timeout,
+        body,
+        schema: schema.map(Into::into),
+        queue,
+    })
 }
 
 /// The name of a task type.
-struct TypeName;
+pub(super) struct TypeName;
 
 impl Kind for TypeName {
     type Value = TaskType;
@@ -219,7 +234,7 @@ fn management(mut table: Table<'_>) -> Part<Management> {
 fn endpoint(findings: &RefCell<Findings>, mut table: Table<'_>, task_types: &[TypePolicy]) -> Endpoint {
     let path = Text("the path of a directory", |text| !text.is_empty() && !text.contains('\0'));
     let variable = Texts("names of environment variables", |text| !text.is_empty() && !text.contains(['=', '\0']));
-    let longest = task_types.iter().map(|policy| policy.expires_after).max().unwrap_or(DAY);
+    let longest = task_types.iter().map(TypePolicy::longest_life).max().unwrap_or(DAY);
     let remember = table.or("remember", &Span::up_to(2 * YEAR), (longest.max(DAY) + HOUR, "follows from the longest expires_after"));
     let endpoint = Endpoint {
         data_dir: table.value("data_dir", &path).into(),

@@ -11,6 +11,7 @@ mod decode;
 mod kinds;
 mod layers;
 mod problem;
+mod queue;
 mod reader;
 mod rules;
 mod secret;
@@ -21,6 +22,7 @@ mod yaml;
 
 pub use layers::{ConfigFile, DEFAULT, Environment, Flag, Sources};
 pub use problem::{ConfigError, Problem};
+pub use queue::{Pointer, QueuePolicy, Successor};
 pub use reader::Entry;
 pub use secret::Secret;
 
@@ -200,6 +202,11 @@ impl Config {
         both(self.message_queue(), self.management())
     }
 
+    /// The types that one worker performs, or those that every subscribed endpoint performs.
+    pub fn of_delivery(&self, queue: bool) -> impl Iterator<Item = &TypePolicy> {
+        self.task_types.iter().filter(move |policy| policy.queue.is_some() == queue)
+    }
+
     /// The policy of a type, if it is configured.
     pub fn policy(&self, task_type: &TaskType) -> Option<&TypePolicy> {
         self.task_types.iter().find(|policy| policy.name == *task_type)
@@ -235,6 +242,29 @@ pub struct TypePolicy {
     pub persistent: bool,
     /// The time in which all endpoints should have received a task; [`Api::wait_for_endpoints_timeout`] unless said.
     pub wait_for_endpoints_timeout: Duration,
+    /// What the body of a submission is. Default the envelope.
+    pub body: Body,
+    /// A file with the JSON Schema that payloads must satisfy.
+    pub schema: Option<PathBuf>,
+    /// How tasks wait for the one worker that performs them; none for a type that every subscribed endpoint performs.
+    pub queue: Option<QueuePolicy>,
+}
+
+impl TypePolicy {
+    /// How long a task of this type may live at most.
+    pub fn longest_life(&self) -> Duration {
+        self.expires_after.max(self.queue.as_ref().and_then(|queue| queue.ttl).unwrap_or_default())
+    }
+}
+
+/// What the body of a submission is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Body {
+    /// An object with identifier, payload and the like.
+    #[default]
+    Envelope,
+    /// The payload itself; the identifier is made.
+    Payload,
 }
 
 /// The HTTP side.

@@ -76,6 +76,16 @@ impl<'f> Table<'f> {
         self.rest.remove(key)
     }
 
+    /// Whether a key was given.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.rest.contains_key(key)
+    }
+
+    /// A table of what was taken out under a key, or of what stands for it.
+    pub(super) fn below(&self, key: &str, value: Value) -> Table<'f> {
+        Table::new(self.findings, self.path(key), value, Value::default())
+    }
+
     /// The table below a key; an empty one when it is absent.
     pub(super) fn table(&mut self, key: &'static str) -> Table<'f> {
         let value = self.take(key).unwrap_or_default();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::problem::Problem;
 use super::reader::Findings;
-use super::{Config, layers, span};
+use super::{Config, TypePolicy, layers, span};
 
 /// Clocks, queues and repeats may make a task outlive its span a little; an outcome must be remembered longer still.
 const MARGIN: Duration = Duration::from_secs(3600);
@@ -13,7 +13,7 @@ const MARGIN: Duration = Duration::from_secs(3600);
 pub(super) fn check(config: &Config, findings: &mut Findings) {
     for policy in &config.task_types {
         let (receive, life) = (policy.wait_for_endpoints_timeout, policy.expires_after);
-        if receive >= life {
+        if receive >= life && policy.queue.is_none() {
             let message = format!(
                 "the time-out for receiving ({}) must be shorter than the task's life (expires_after {}) for type `{}`",
                 span::format(receive),
@@ -54,7 +54,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             warning(findings, limit, message);
         }
     }
-    if let Some(longest) = config.task_types.iter().map(|policy| policy.expires_after).max()
+    if let Some(longest) = config.task_types.iter().map(TypePolicy::longest_life).max()
         && config.endpoint.remember < longest + MARGIN
     {
         let message = format!(
@@ -64,7 +64,19 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
         );
         problem(findings, "endpoint.remember".to_owned(), message);
     }
+    successors(config, findings);
     network(config, findings);
+}
+
+/// What is queued after a success must be a task of a queue.
+fn successors(config: &Config, findings: &mut Findings) {
+    for policy in config.of_delivery(true) {
+        let Some(then) = policy.queue.as_ref().and_then(|queue| queue.then.as_ref()) else { continue };
+        if config.policy(&then.task_type).is_none_or(|policy| policy.queue.is_none()) {
+            let message = format!("`{}` is no configured type with `delivery: queue`", then.task_type);
+            problem(findings, type_key(findings, policy.name.as_str(), "then.type", "task_types"), message);
+        }
+    }
 }
 
 fn network(config: &Config, findings: &mut Findings) {

@@ -45,6 +45,8 @@ pub struct TaskMessage {
     /// Whether the ledger knows that this endpoint has received it before. Whoever has forgotten it then must not run it
     /// again: nobody knows how far the first run came.
     pub received: bool,
+    /// What became of attempts elsewhere; the next one is numbered after them.
+    pub attempts: Vec<AttemptError>,
 }
 
 /// What an endpoint tells the API about one task.
@@ -140,6 +142,8 @@ pub struct Presence {
     pub version: String,
     /// Why it takes no tasks although it is there, such as a full disk.
     pub trouble: Option<String>,
+    /// Of a worker: how many tasks it performs at the same time, of all its types together; 0 while it takes no more.
+    pub slots: Option<u32>,
 }
 
 /// Coming, staying or going.

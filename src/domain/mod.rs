@@ -1,18 +1,23 @@
 //! The nouns of the product and the rules that hold between them. No I/O, no clock, no other module of ours.
 //!
 //! `names` what things may be called · `timestamp` points in time · `task` and `response` the two rows of the ledger with
-//! their state machines · `outcome` what a handler asks for · `message` what travels through the broker.
+//! their state machines · `queue` what a task of a work queue has besides · `outcome` what a handler asks for · `message` what travels through the broker · `digest` what makes two
+//! submissions the same.
 
+mod digest;
 mod message;
 mod names;
 mod outcome;
+mod queue;
 mod response;
 mod task;
 mod timestamp;
 
+pub use digest::{digest, find, payload_key};
 pub use message::{Command, Presence, PresenceState, Report, ReportEvent, TaskMessage};
 pub use names::{EndpointName, Identifier, InvalidName, RESERVED_TASK_TYPES, TaskId, TaskType};
 pub use outcome::{AttemptError, Outcome, errnr};
+pub use queue::{PayloadKey, Place, Queued, UniqueKey};
 pub use response::{Response, ResponseEvent, ResponseStatus};
 pub use task::{Counts, IllegalMove, NewTask, Task, TaskEvent, TaskStatus};
 pub use timestamp::Timestamp;

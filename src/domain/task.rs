@@ -2,15 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointName, Identifier, Json, TaskId, TaskType, Timestamp};
+use super::{EndpointName, Identifier, Json, Place, Queued, TaskId, TaskType, Timestamp};
 
 /// Where a task stands. `docs/states.md` draws the arrows; [`TaskStatus::next`] is the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum TaskStatus {
-    /// Recorded; not known to have left for the broker.
+    /// Recorded; not known to have left for the broker, or waiting in a work queue.
     Created,
-    /// The broker has confirmed it, or an endpoint has answered.
+    /// The broker has confirmed it, an endpoint has answered, or a worker was given it.
     Sent,
     /// The receive deadline passed and some expected endpoint has not received it. Not the end: a late endpoint turns it back.
     Incomplete,
@@ -27,6 +27,10 @@ pub enum TaskStatus {
 pub enum TaskEvent {
     /// The broker confirmed all its messages.
     Published,
+    /// A worker was given it.
+    Taken,
+    /// The worker that had it is gone: it waits again.
+    Returned,
     /// A response row changed; the counts say how things stand now.
     Progress,
     /// The time by which every expected endpoint should have received it is over.
@@ -92,7 +96,8 @@ impl TaskStatus {
             (_, E::Progress) if counts.all_finished() => Self::Done,
             (Self::Created, E::Progress) if counts.received > 0 => Self::Sent,
             (Self::Incomplete, E::Progress) if counts.all_received() => Self::Sent,
-            (Self::Created, E::Published) => Self::Sent,
+            (Self::Created, E::Published | E::Taken) => Self::Sent,
+            (Self::Sent, E::Returned) => Self::Created,
             (_, E::ReceiveDeadline) if !counts.all_received() => Self::Incomplete,
             (status, _) => status,
         };
@@ -149,6 +154,8 @@ pub struct NewTask {
     pub endpoints: Vec<EndpointName>,
     /// SHA-256 of what makes two submissions the same: the payload's value and the set of endpoints.
     pub digest: [u8; 32],
+    /// Where it stands in the work queue of its type; none for a task that endpoints perform.
+    pub place: Option<Place>,
     /// When it was accepted.
     pub start_time: Timestamp,
     /// When every expected endpoint should have received it.
@@ -172,6 +179,8 @@ pub struct Task {
     pub payload: Json,
     /// The endpoints asked for; empty means whoever was subscribed.
     pub endpoints: Vec<EndpointName>,
+    /// Of a work queue; none for a task that endpoints perform.
+    pub queued: Option<Queued>,
     /// How its expected endpoints stand.
     pub counts: Counts,
     /// When it was accepted.
@@ -205,6 +214,10 @@ mod tests {
             (S::Created, E::Progress, counts(1, 1, 1), S::Done),
             (S::Created, E::ReceiveDeadline, counts(2, 0, 0), S::Incomplete),
             (S::Sent, E::Published, counts(2, 0, 0), S::Sent),
+            (S::Created, E::Taken, counts(1, 0, 0), S::Sent),
+            (S::Sent, E::Taken, counts(1, 0, 0), S::Sent),
+            (S::Sent, E::Returned, counts(0, 0, 0), S::Created),
+            (S::Created, E::Returned, counts(0, 0, 0), S::Created),
             (S::Sent, E::Progress, counts(2, 2, 1), S::Sent),
             (S::Sent, E::Progress, counts(2, 2, 2), S::Done),
             (S::Sent, E::ReceiveDeadline, counts(2, 2, 0), S::Sent),
@@ -227,7 +240,7 @@ mod tests {
     #[test]
     fn nothing_leaves_a_final_state() {
         for from in S::ALL.into_iter().filter(|status| status.is_final()) {
-            for event in [E::Published, E::Progress, E::ReceiveDeadline, E::Expire] {
+            for event in [E::Published, E::Taken, E::Returned, E::Progress, E::ReceiveDeadline, E::Expire] {
                 assert_eq!(from.next(event, &counts(2, 2, 2)), Ok(from));
             }
         }

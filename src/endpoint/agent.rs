@@ -7,9 +7,10 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -47,12 +48,14 @@ pub struct AgentConfig {
     pub welcome_timeout: Duration,
     /// How long an attempt gets to end by itself after it was told to.
     pub grace: Duration,
+    /// Makes it a worker that performs so many tasks at the same time, of all its types together.
+    pub slots: Option<u32>,
 }
 
 impl AgentConfig {
     /// With the usual time-outs.
     pub fn new(endpoint: EndpointName, task_types: Vec<TypePolicy>, settings: config::Endpoint) -> Self {
-        Self { endpoint, task_types, settings, welcome_timeout: Duration::from_secs(30), grace: GRACE }
+        Self { endpoint, task_types, settings, welcome_timeout: Duration::from_secs(30), grace: GRACE, slots: None }
     }
 }
 
@@ -151,7 +154,7 @@ impl Agent {
     /// # Errors
     /// When the directory is in use by another agent, or not to be used at all.
     pub fn open(config: AgentConfig, broker: SharedBroker, registry: Registry) -> Result<Self, AgentError> {
-        let AgentConfig { endpoint, task_types, settings, welcome_timeout, grace } = config;
+        let AgentConfig { endpoint, task_types, settings, welcome_timeout, grace, slots } = config;
         let names: Vec<_> = task_types.iter().map(|policy| &policy.name).collect();
         let dir = directory::of(&settings.data_dir, &endpoint, &names);
         let options = Options { limit: settings.journal_limit, remember: settings.remember };
@@ -172,7 +175,9 @@ impl Agent {
             tracing::warn!(ended, "ended executables that the last process left running");
         }
         let executables = settings.handlers_dir.clone().map(|dir| Arc::new(Executables::new(dir, &settings, leftovers)));
-        let lanes: HashMap<_, _> = task_types.into_iter().map(|policy| (policy.name.clone(), Arc::new(Lane::new(policy)))).collect();
+        let shared = slots.map(|slots| Arc::new(Semaphore::new(usize::try_from(slots.max(1)).unwrap_or(1))));
+        let lane = |policy: TypePolicy| (policy.name.clone(), Arc::new(Lane::new(policy, shared.clone())));
+        let lanes: HashMap<_, _> = task_types.into_iter().map(lane).collect();
         let core = Core::new(
             endpoint,
             home,
@@ -182,6 +187,7 @@ impl Agent {
             executables,
             settings.output_limit,
             grace.min(settings.stop_timeout / 2),
+            slots,
             Clock::system(),
         );
         Ok(Self {
@@ -219,8 +225,10 @@ impl Agent {
             parts.spawn(performer::start_in_turn(core.clone(), lane.clone(), taking.clone(), running.clone(), all.clone()));
         }
         let say_so = presence::say_so(core.clone(), broker.clone(), session.subscribe(), welcome_timeout);
-        let quiet = taking.clone();
-        parts.spawn(async move { quiet.run_until_cancelled(say_so).await });
+        // A worker goes on saying so while it finishes what it has: nobody else must be given that.
+        let present = if core.leases() { all.child_token() } else { taking.clone() };
+        let quiet = present.clone();
+        let presence = tokio::spawn(async move { quiet.run_until_cancelled(say_so).await });
         let flushed = CancellationToken::new();
         let send_reports = reporter::send_reports(core.clone(), broker.clone(), flushed.clone());
         let mut reporter = tokio::spawn(all.clone().run_until_cancelled_owned(send_reports));
@@ -230,9 +238,16 @@ impl Agent {
         let ended = intake.run(consumer, &stop).await;
 
         let deadline = Instant::now() + stop_timeout;
+        core.draining.store(true, Ordering::Relaxed);
         taking.cancel();
         parts.close();
         parts.wait().await;
+        running.close();
+        if core.leases() {
+            finish(&core, &running, deadline).await;
+        }
+        present.cancel();
+        let _ = presence.await;
         if sessions.borrow().up {
             if let Err(error) = broker.unsubscribe(subscriptions).await {
                 tracing::warn!(%error, "the subscriptions could not be ended: tasks without a list may wait for this endpoint");
@@ -240,13 +255,7 @@ impl Agent {
             let last = sessions.borrow().clone();
             presence::say_goodbye(&core, &broker, &last).await;
         }
-        running.close();
-        if tokio::time::timeout_at(deadline - core.grace, running.wait()).await.is_err() {
-            tracing::warn!(tasks = running.len(), "handlers that still run are stopped; they start again with the next start");
-            core.stopping.cancel();
-            // Ends within the grace, whatever the handlers do.
-            running.wait().await;
-        }
+        finish(&core, &running, deadline).await;
         flushed.cancel();
         if tokio::time::timeout(FLUSH, &mut reporter).await.is_err() {
             tracing::warn!("not all reports went out; they will with the next start");
@@ -254,5 +263,15 @@ impl Agent {
         }
         core.journal.close().await;
         Ok(ended?)
+    }
+}
+
+/// Waits for running handlers, and stops those that are not through in time.
+async fn finish(core: &Core, running: &TaskTracker, deadline: Instant) {
+    if tokio::time::timeout_at(deadline - core.grace, running.wait()).await.is_err() {
+        tracing::warn!(tasks = running.len(), "handlers that still run are stopped; they start again with the next start");
+        core.stopping.cancel();
+        // Ends within the grace, whatever the handlers do.
+        running.wait().await;
     }
 }

@@ -168,7 +168,10 @@ impl Intake {
                 wanted.tombstones.push(Record::Outcome { id, report });
                 wanted.ended.push(id);
             }
-            None => wanted.tasks.push(self.to_start(task, delivery.body.clone(), Vec::new(), lane.clone())),
+            None => {
+                let attempts = task.attempts.clone();
+                wanted.tasks.push(self.to_start(task, delivery.body.clone(), attempts, lane.clone()));
+            }
         }
     }
 

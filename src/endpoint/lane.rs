@@ -49,8 +49,10 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(policy: TypePolicy) -> Self {
-        let slots = Arc::new(Semaphore::new(usize::try_from(policy.concurrency.max(1)).unwrap_or(1)));
+    /// With slots of its own, as many as its policy says, or with those that it shares with other lanes.
+    pub(super) fn new(policy: TypePolicy, shared: Option<Arc<Semaphore>>) -> Self {
+        let own = || Arc::new(Semaphore::new(usize::try_from(policy.concurrency.max(1)).unwrap_or(1)));
+        let slots = shared.unwrap_or_else(own);
         Self { policy, slots, queue: Mutex::default(), wake: Notify::new() }
     }
 
@@ -69,21 +71,28 @@ impl Lane {
         self.wake.notify_one();
     }
 
-    /// Waits for the next task. For one caller at a time.
-    pub(super) async fn next(&self) -> Turn {
+    /// Takes the next task, if it is anybody's turn. For one caller at a time.
+    pub(super) fn next(&self) -> Option<Turn> {
+        let mut queue = self.lock();
+        // Those that have waited go first: they were here before.
+        match queue.later.peek().copied() {
+            Some(Reverse((when, id))) if when <= Instant::now() => {
+                queue.later.pop();
+                Some(Turn { id, job: None })
+            }
+            _ => queue.ready.pop_front(),
+        }
+    }
+
+    /// Waits until it is somebody's turn.
+    pub(super) async fn ready(&self) {
         loop {
             let due = {
-                let mut queue = self.lock();
-                // Those that have waited go first: they were here before.
+                let queue = self.lock();
                 match queue.later.peek().copied() {
-                    Some(Reverse((when, id))) if when <= Instant::now() => {
-                        queue.later.pop();
-                        return Turn { id, job: None };
-                    }
-                    later => match queue.ready.pop_front() {
-                        Some(turn) => return turn,
-                        None => later.map(|Reverse((when, _))| when),
-                    },
+                    _ if !queue.ready.is_empty() => return,
+                    Some(Reverse((when, _))) if when <= Instant::now() => return,
+                    later => later.map(|Reverse((when, _))| when),
                 }
             };
             match due {

@@ -5,6 +5,7 @@
 //! where to go on.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,8 +45,14 @@ pub(super) struct Core {
     pub(super) executables: Option<Arc<Executables>>,
     pub(super) output_limit: usize,
     pub(super) grace: Duration,
+    /// Of a worker: how many tasks it performs at the same time, of all types together.
+    pub(super) slots: Option<u32>,
+    /// Set when a worker takes no more tasks and finishes those it has.
+    pub(super) draining: AtomicBool,
     /// Fired when running handlers are not waited for any longer.
     pub(super) stopping: CancellationToken,
+    /// Fired, and made anew, when a worker can no longer be sure that its tasks are its own.
+    lease: Mutex<CancellationToken>,
     /// The tasks that run, with what cancels them.
     running: Mutex<HashMap<TaskId, CancellationToken>>,
 }
@@ -61,8 +68,10 @@ impl Core {
         executables: Option<Arc<Executables>>,
         output_limit: usize,
         grace: Duration,
+        slots: Option<u32>,
         clock: Clock,
     ) -> Self {
+        let stopping = CancellationToken::new();
         Self {
             endpoint,
             instance: Uuid::new_v4(),
@@ -75,7 +84,10 @@ impl Core {
             executables,
             output_limit,
             grace,
-            stopping: CancellationToken::new(),
+            slots,
+            draining: AtomicBool::new(false),
+            lease: Mutex::new(stopping.child_token()),
+            stopping,
             running: Mutex::default(),
         }
     }
@@ -83,6 +95,34 @@ impl Core {
     /// The bytes of a report about a task.
     pub(super) fn report(&self, task_id: TaskId, task_type: TaskType, event: ReportEvent) -> Bytes {
         wire::encode_report(&Report { task_id, task_type, endpoint: self.endpoint.clone(), home: self.home, event })
+    }
+
+    /// Whether what this process has received is a lease: it may be given to another one when this one is not heard of.
+    pub(super) const fn leases(&self) -> bool {
+        self.slots.is_some()
+    }
+
+    /// Fires when running handlers are to be stopped, and their tasks left as they are.
+    fn halt(&self) -> CancellationToken {
+        self.lease.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Stops what runs and parks what this worker has: nobody knows whether it is still its own. It goes on when the API asks
+    /// for it again. Answers whether there was anything.
+    pub(super) async fn let_go(&self) -> Result<bool, JournalError> {
+        let fresh = self.stopping.child_token();
+        let old = std::mem::replace(&mut *self.lease.lock().unwrap_or_else(PoisonError::into_inner), fresh);
+        old.cancel();
+        // Those that run park themselves once they have been stopped.
+        let (waiting, any): (Vec<TaskId>, bool) = {
+            let (running, pending) = (self.running(), self.journal.pending());
+            let any = !pending.is_empty();
+            (pending.into_iter().filter(|id| !running.contains_key(id)).collect(), any)
+        };
+        if !waiting.is_empty() {
+            self.journal.keep(waiting.into_iter().map(|id| Record::Parked { id }).collect()).await?;
+        }
+        Ok(any)
     }
 
     /// Stops a task that runs. One that does not has ended with its tombstone in the journal.
@@ -126,13 +166,19 @@ pub(super) async fn start_in_turn(
     let mut health = core.journal.health();
     loop {
         let next = async {
-            // The slot first: a task that is taken out of the queue can still be cancelled without having been started.
+            // Not the slot before there is a task: other lanes may share it.
+            lane.ready().await;
+            // The slot before the task is taken out of the queue: until then it can be cancelled without having been started.
             let slot = lane.slots.clone().acquire_owned().await.ok()?;
             // What ends now could not be journalled for long.
             health.wait_for(|health| *health != Health::Over).await.ok()?;
-            Some((slot, lane.next().await))
+            Some(lane.next().map(|turn| (slot, turn)))
         };
-        let Some(Some((slot, turn))) = stop.run_until_cancelled(next).await else { return };
+        let (slot, turn) = match stop.run_until_cancelled(next).await {
+            None | Some(None) => return,
+            Some(Some(None)) => continue,
+            Some(Some(Some(turn))) => turn,
+        };
         running.spawn(abandon.clone().run_until_cancelled_owned(perform(core.clone(), lane.clone(), turn, slot)));
     }
 }
@@ -171,6 +217,8 @@ async fn attempt(
     canceled: CancellationToken,
 ) -> Result<After, JournalError> {
     let id = turn.id;
+    // Before the look at the journal: what was let go before is parked there, and what is let go from here on fires this.
+    let halt = core.halt();
     if !matches!(core.journal.state(id), Some(State::Pending { .. })) {
         return Ok(After::Nothing);
     }
@@ -205,7 +253,7 @@ async fn attempt(
                 payload: job.task.payload.clone(),
             };
             let limits = Limits { time: lane.policy.time_limit, grace: core.grace };
-            let signals = Signals { canceled, stopping: core.stopping.clone() };
+            let signals = Signals { canceled, stopping: halt };
             let sink =
                 Arc::new(Sink { core: core.clone(), id, task_type: job.task.task_type.clone(), log: log.clone(), said: Mutex::default() });
             executor::run(handler, work, limits, &signals, sink).await
@@ -217,7 +265,10 @@ async fn attempt(
         End::Outcome(outcome) => executor::normalise(outcome, core.output_limit),
         End::Canceled => return Ok(After::Nothing),
         End::Stopped => {
-            core.journal.keep(vec![Record::Started { id, attempt: 0 }]).await?;
+            let mut records = vec![Record::Started { id, attempt: 0 }];
+            // Another worker may have it by the time this one is back.
+            records.extend(core.leases().then_some(Record::Parked { id }));
+            core.journal.keep(records).await?;
             return Ok(After::Nothing);
         }
     };

@@ -4,6 +4,7 @@
 //! come through the task queue: that is the proof that this endpoint consumes. From then on it is alive.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -50,6 +51,8 @@ pub(super) async fn say_so(core: Arc<Core>, broker: SharedBroker, mut sessions: 
     let mut joined: Option<(Uuid, Instant)> = None;
     let (mut asked, mut failures) = (0u32, 0u32);
     let mut health = core.journal.health();
+    // When what was heard of this worker last was sent: nobody counts its lease from before that.
+    let mut heard = Instant::now();
     loop {
         health.mark_unchanged();
         let session = sessions.borrow_and_update().clone();
@@ -59,9 +62,11 @@ pub(super) async fn say_so(core: Arc<Core>, broker: SharedBroker, mut sessions: 
                 asked = 0;
             }
             let due = joined.is_none_or(|(id, since)| id != session.id || since.elapsed() >= patience.ceiling(asked));
+            let begun = Instant::now();
             let state = if !session.welcomed && due { PresenceState::Joined } else { PresenceState::Alive };
             match say(&core, &broker, &session, state).await {
                 true => {
+                    heard = begun;
                     failures = 0;
                     if state == PresenceState::Joined {
                         joined = Some((session.id, Instant::now()));
@@ -76,12 +81,29 @@ pub(super) async fn say_so(core: Arc<Core>, broker: SharedBroker, mut sessions: 
                 }
             }
         }
+        let lease = core.leases().then(|| heard + session.interval.saturating_mul(MISSED).saturating_sub(core.grace.min(session.interval)));
         tokio::select! {
             changed = worth_saying(&mut sessions, &session) => if changed.is_err() { return },
             // That no tasks are taken, or that they are again, is told at once.
             changed = health.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(wait) => {}
+            () = over(lease) => {
+                heard = Instant::now();
+                match core.let_go().await {
+                    Ok(false) => {}
+                    Ok(true) => tracing::warn!("not heard of for so long that another worker may have been given what this one has: it lets go"),
+                    Err(error) => tracing::error!(%error, "what this worker had received could not be parked"),
+                }
+            }
         }
+    }
+}
+
+/// Waits for the end of a lease, for ever when there is none.
+async fn over(lease: Option<Instant>) {
+    match lease {
+        Some(end) => tokio::time::sleep_until(end).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -108,6 +130,7 @@ async fn say(core: &Core, broker: &SharedBroker, session: &Session, state: Prese
         interval: session.interval,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         trouble: core.journal.health().borrow().trouble(),
+        slots: core.slots.map(|slots| if core.draining.load(Ordering::Relaxed) { 0 } else { slots }),
     };
     let expires_in = Some(session.interval.saturating_mul(MISSED));
     let message = Message { to: Address::Presence, body: wire::encode_presence(&presence), persistent: false, expires_in };

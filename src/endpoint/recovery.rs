@@ -74,6 +74,10 @@ fn take_up(core: &Arc<Core>, stored: StoredTask, records: &mut Vec<Record>) {
             (Job { attempts, ..job }, stored)
         }
     };
+    // Another worker may have been given it meanwhile.
+    if core.leases() {
+        return records.push(Record::Parked { id });
+    }
     match wait(&stored, &lane.policy, now) {
         None => records.push(Record::Parked { id }),
         Some(Duration::ZERO) => lane.push(job),
@@ -125,6 +129,9 @@ mod tests {
             concurrency: 1,
             persistent: false,
             wait_for_endpoints_timeout: Duration::from_secs(30),
+            body: crate::config::Body::Envelope,
+            schema: None,
+            queue: None,
         }
     }
 

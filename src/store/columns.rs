@@ -9,7 +9,13 @@ use uuid::Uuid;
 use super::ledger::counts_of;
 use super::presence::SubscriptionState;
 use super::{EndpointRecord, Result, StoreError, SubscriptionRecord};
-use crate::domain::{EndpointName, Identifier, Json, Response, ResponseStatus, Task, TaskId, TaskStatus, TaskType, Timestamp};
+use crate::domain::{
+    AttemptError, EndpointName, Identifier, Json, PayloadKey, Queued, Response, ResponseStatus, Task, TaskId, TaskStatus, TaskType,
+    Timestamp,
+};
+
+/// The columns that a [`TaskColumns`] is read from come first in a row; what else is asked for follows from here on.
+pub(super) const AFTER_TASK: usize = 22;
 
 /// A task as its columns are, with times already read.
 #[derive(Debug)]
@@ -26,6 +32,11 @@ pub(super) struct TaskColumns {
     pub finished_at: Option<Timestamp>,
     pub receive_by: Timestamp,
     pub expires_at: Timestamp,
+    pub priority: Option<i32>,
+    pub run_at: Option<Timestamp>,
+    pub attempts: Option<String>,
+    pub parent: Option<Uuid>,
+    pub replaced_by: Option<Uuid>,
 }
 
 impl TaskColumns {
@@ -43,6 +54,16 @@ impl TaskColumns {
             endpoints: match &self.endpoints {
                 Some(list) => serde_json::from_str(list).map_err(|error| corrupt(at("endpoints"), error))?,
                 None => Vec::new(),
+            },
+            queued: match self.priority {
+                Some(priority) => Some(Queued {
+                    priority,
+                    run_at: self.run_at,
+                    attempts: attempts(self.attempts.as_deref(), || at("attempts"))?,
+                    parent: self.parent.map(TaskId),
+                    replaced_by: self.replaced_by.map(TaskId),
+                }),
+                None => None,
             },
             counts: counts_of(self.counts),
             start_time: self.start_time,
@@ -82,10 +103,7 @@ impl ResponseColumns {
             errmsg: self.errmsg.unwrap_or_default(),
             payload: self.payload.map(|text| json(text, || format!("response to task {task_id}, column payload"))).transpose()?,
             attempt: self.attempt,
-            attempts: match &self.attempts {
-                Some(list) => serde_json::from_str(list).map_err(|error| corrupt(at("attempts"), error))?,
-                None => Vec::new(),
-            },
+            attempts: attempts(self.attempts.as_deref(), || at("attempts"))?,
             progress: self.progress,
             log: self.log,
             start_time: self.start_time,
@@ -101,6 +119,16 @@ pub(super) fn list<T: serde::Serialize>(items: &[T]) -> Result<Option<String>> {
         return Ok(None);
     }
     serde_json::to_string(items).map(Some).map_err(|error| StoreError::Statement { reason: format!("a list cannot be written: {error}") })
+}
+
+/// Attempts out of their column.
+pub(super) fn attempts(list: Option<&str>, at: impl FnOnce() -> String) -> Result<Vec<AttemptError>> {
+    list.map_or_else(|| Ok(Vec::new()), |list| serde_json::from_str(list).map_err(|error| corrupt(at(), error)))
+}
+
+/// A key of a payload out of its column.
+pub(super) fn payload_key(bytes: Option<Vec<u8>>, id: Uuid) -> Result<Option<PayloadKey>> {
+    bytes.map(|bytes| digest(&bytes, id)).transpose()
 }
 
 /// A digest out of its column.

@@ -9,13 +9,21 @@ use std::time::Duration;
 use super::{Applied, Settlement};
 use uuid::Uuid;
 
-use crate::domain::{Counts, EndpointName, Report, ReportEvent, ResponseEvent, ResponseStatus, TaskEvent, TaskId, TaskStatus, Timestamp};
+use crate::domain::{
+    AttemptError, Counts, EndpointName, Report, ReportEvent, ResponseEvent, ResponseStatus, TaskEvent, TaskId, TaskStatus, Timestamp, errnr,
+};
 
 /// When those who have a cancelled task and do not confirm it are told for the second time.
 const TELL_AGAIN: Duration = Duration::from_secs(10);
 
 /// Why a response fails whose endpoint received the task and was not there at the end.
 pub(super) const VANISHED: &str = "lost: the endpoint received it and was not there any more when the task expired";
+
+/// The attempt that was lost with a worker, after so many others.
+pub(super) fn worker_lost(worker: &EndpointName, before: usize) -> AttemptError {
+    let attempt = u32::try_from(before).unwrap_or(u32::MAX).saturating_add(1);
+    AttemptError { attempt, errnr: errnr::LOST, errmsg: format!("lost: the worker {worker} had received it and is gone") }
+}
 
 /// What must be known of a task to decide about it.
 #[derive(Debug, Clone)]
@@ -26,6 +34,8 @@ pub(super) struct TaskState {
     pub frozen: bool,
     /// Whether the customer named the endpoints.
     pub listed: bool,
+    /// Whether it is of a work queue.
+    pub queued: bool,
     pub expires_at: Timestamp,
     pub finished_at: Option<Timestamp>,
 }
@@ -43,6 +53,17 @@ pub(super) struct TaskChange {
     pub finished_at: Option<Timestamp>,
     pub due_at: Option<Timestamp>,
     pub asks: Option<u32>,
+    /// Whether it is of a work queue.
+    pub queued: bool,
+}
+
+impl TaskChange {
+    /// Whether the task leaves its queue, and whether it has succeeded.
+    pub fn leaves_queue(&self) -> Option<bool> {
+        let counts = counts_of(self.counts);
+        let leaves = self.queued && self.to.is_final() && counts.open() == 0;
+        leaves.then_some(self.to == TaskStatus::Done && counts.failed == 0)
+    }
 }
 
 /// The counts in the order of their columns.
@@ -53,6 +74,17 @@ pub(super) const fn count_columns(counts: &Counts) -> [u32; 6] {
 /// The counts out of their columns.
 pub(super) const fn counts_of([expected, received, finished, failed, canceled, expired]: [u32; 6]) -> Counts {
     Counts { expected, received, finished, failed, canceled, expired }
+}
+
+/// What happens to a task whose worker is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Back {
+    /// It waits again; the response goes.
+    Waits(TaskChange),
+    /// That was its last attempt; the response has failed.
+    Failed(TaskChange),
+    /// It was cancelled; so is the response.
+    Closed(TaskChange),
 }
 
 /// What must be known of a response to decide about it.
@@ -132,6 +164,7 @@ impl TaskState {
             finished_at: None,
             due_at: None,
             asks: None,
+            queued: self.queued,
         }
     }
 
@@ -146,6 +179,37 @@ impl TaskState {
             change.due_at = (counts.open() == 0).then(|| finished_at.after(retention));
         }
         change
+    }
+
+    /// Giving it to a worker, unless it does not wait any more. To be asked for again at `due_at`.
+    pub fn give(&self, now: Timestamp, due_at: Timestamp) -> Option<TaskChange> {
+        let waits = self.queued && self.status == TaskStatus::Created;
+        let counts = Counts { expected: 1, ..Counts::default() };
+        waits.then(|| TaskChange {
+            to: self.status.next(TaskEvent::Taken, &counts).unwrap_or(self.status),
+            counts: count_columns(&counts),
+            frozen_at: Some(now),
+            published_at: Some(now),
+            due_at: Some(due_at),
+            asks: Some(0),
+            ..self.kept()
+        })
+    }
+
+    /// What happens to a task whose worker is gone, after so many attempts of so many.
+    pub fn take_back(&self, attempts: usize, most: u32, now: Timestamp, retention: Duration) -> Back {
+        let mut counts = self.counts;
+        if self.status.is_final() {
+            counts.canceled += counts.open();
+            return Back::Closed(self.after(TaskEvent::Progress, &counts, now, retention));
+        }
+        if attempts >= usize::try_from(most).unwrap_or(usize::MAX) {
+            (counts.finished, counts.failed) = (1, 1);
+            return Back::Failed(self.after(TaskEvent::Progress, &counts, now, retention));
+        }
+        let counts = Counts::default();
+        let to = self.status.next(TaskEvent::Returned, &counts).unwrap_or(self.status);
+        Back::Waits(TaskChange { to, counts: count_columns(&counts), due_at: Some(self.expires_at), asks: Some(0), ..self.kept() })
     }
 
     /// Freezing with a number of endpoints, unless it is frozen or final.
@@ -222,7 +286,7 @@ pub(super) fn fold<'a>(
         // Judged by the status as read: an endpoint is not shut out because another report of the same batch came first.
         // After the end only what is an end too: what was run is in the ledger, and nothing is opened again.
         let ended = report.event.response_event() == ResponseEvent::Finished;
-        let adoptable = !task.listed && task.frozen && (ended || !task.status.is_final());
+        let adoptable = !task.listed && !task.queued && task.frozen && (ended || !task.status.is_final());
         let (before, adopted) = match known {
             Some(row) => (row.clone(), false),
             None if adoptable => (RowState::EXPECTED, true),
@@ -305,7 +369,7 @@ mod tests {
 
     fn task(status: TaskStatus, counts: Counts) -> TaskState {
         let expires_at = NOW.after(Duration::from_secs(10));
-        TaskState { status, counts, frozen: true, listed: false, expires_at, finished_at: status.is_final().then_some(NOW) }
+        TaskState { status, counts, frozen: true, listed: false, queued: false, expires_at, finished_at: status.is_final().then_some(NOW) }
     }
 
     fn names(count: u8) -> Vec<EndpointName> {

@@ -18,6 +18,7 @@ mod presence;
 mod scratch;
 mod sqlite;
 mod submissions;
+mod turns;
 mod window;
 
 pub use mysql::MySqlStore;
@@ -197,6 +198,85 @@ pub struct CancelOutcome {
     pub to_stop: Vec<EndpointName>,
 }
 
+/// What holds for the queue of a type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueRule {
+    /// The type.
+    pub task_type: TaskType,
+    /// Attempts a task has, those included that are lost with their worker.
+    pub attempts: u32,
+    /// Tasks that may run at the same time.
+    pub max_running: Option<u32>,
+    /// Tasks with the same limit key that may run at the same time; none when the type has no such key.
+    pub max_per_key: Option<u32>,
+}
+
+/// A task that a worker was given.
+#[derive(Debug, Clone)]
+pub struct Given {
+    /// The task.
+    pub task: Task,
+    /// Who is to perform it.
+    pub worker: EndpointName,
+}
+
+/// What a look at the queues did.
+#[derive(Debug, Default)]
+pub struct Turns {
+    /// Tasks whose turn it was.
+    pub given: Vec<Given>,
+    /// Tasks whose time was over before their turn came: to be settled as expired.
+    pub expired: Vec<TaskId>,
+    /// Whether there may be more to do at once.
+    pub more: bool,
+}
+
+/// What became of tasks whose worker is gone.
+#[derive(Debug, Default)]
+pub struct TakenBack {
+    /// Tasks that wait again.
+    pub returned: u64,
+    /// Tasks whose status changed.
+    pub moved: Vec<(TaskId, TaskStatus)>,
+}
+
+/// How the queue of a type stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueRecord {
+    /// The type.
+    pub task_type: TaskType,
+    /// Since when no task of it is given to workers.
+    pub paused_at: Option<Timestamp>,
+    /// Tasks that wait for a worker.
+    pub waiting: u64,
+    /// Tasks that wait until fewer of their key run.
+    pub held: u64,
+    /// Tasks that are not to begin yet.
+    pub delayed: u64,
+    /// Tasks that workers have.
+    pub running: u64,
+    /// Since when the longest waiting one waits.
+    pub oldest: Option<Timestamp>,
+}
+
+impl QueueRecord {
+    fn empty(task_type: &TaskType) -> Self {
+        Self { task_type: task_type.clone(), paused_at: None, waiting: 0, held: 0, delayed: 0, running: 0, oldest: None }
+    }
+
+    /// Adds tasks of a state of the queue, see the migration.
+    fn count(&mut self, state: u8, count: u64, oldest: Timestamp) {
+        match state {
+            0 => (self.waiting, self.oldest) = (count, Some(oldest)),
+            1 => self.held = count,
+            2 => self.delayed = count,
+            3 => self.running = count,
+            // They have ended; only their successor is still to be queued.
+            _ => {}
+        }
+    }
+}
+
 /// Which responses of a task to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ResponseFilter {
@@ -246,6 +326,8 @@ pub struct SubscriptionRecord {
     pub task_type: TaskType,
     /// Whether it is there now.
     pub subscribed: bool,
+    /// Of a worker: how many tasks it runs at the same time.
+    pub slots: Option<u32>,
     /// Why it takes none although it is there.
     pub trouble: Option<String>,
 }
@@ -325,8 +407,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Records submissions, all in one statement; one answer each, in order. New tasks are due at `due_at`: if whoever
     /// accepted them dies before publishing, another process takes over then. Two equal submissions in one call: the
-    /// second is `Existing`.
-    async fn accept(&self, tasks: &[NewTask], due_at: Timestamp) -> Result<Vec<Accepted>>;
+    /// second is `Existing`. Tasks with a place go into the queue of their type, and take the place of a waiting one with the same
+    /// unique key, which is canceled; one that was queued after another yields to such a one instead.
+    async fn accept(&self, tasks: &[NewTask], due_at: Timestamp, retention: Duration) -> Result<Vec<Accepted>>;
 
     /// Freezes the expected sets of tasks whose set is not frozen yet: writes the rows, `EXPECTED`, and the count. Answers
     /// the ids frozen by *this* call; a task that is final, gone or frozen already is left out. Large calls take several
@@ -358,6 +441,13 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Tasks of these types that an endpoint must answer and has not finished, oldest first, after a cursor. Also those that
     /// were cancelled after the endpoint had received them. At most `limit`, fewer where payloads are large, none at the end.
     async fn owed_by(&self, endpoint: &EndpointName, task_types: &[TaskType], after: Option<TaskId>, limit: u32) -> Result<Vec<Owed>>;
+
+    /// What a worker that fetches its tasks is to be told: of these types, tasks that are its own and that it has not received, and
+    /// those that were cancelled meanwhile; with `all`, also those it has received. Oldest first, at most `limit`.
+    async fn owed_anew(&self, worker: &EndpointName, task_types: &[TaskType], all: bool, limit: u32) -> Result<Vec<Owed>>;
+
+    /// Whether the ledger knows an endpoint as there with this session.
+    async fn is_there(&self, endpoint: &EndpointName, session: Uuid) -> Result<bool>;
 
     /// Applies what endpoints report: rows through [`crate::domain::ResponseStatus::next`], counts, task states through
     /// [`TaskStatus::next`], all in one transaction. Repeats and stragglers change nothing. A report from an endpoint that
@@ -400,6 +490,29 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Adds up tasks of a type, each with its responses as they are at one moment. Reads all of their rows.
     async fn census(&self, task_type: &TaskType, query: &CensusQuery, now: Timestamp) -> Result<Census>;
+
+    /// Gives the tasks whose turn it is to workers that have room: a response row for each, and the task is `SENT`, due at
+    /// `ask_at`. The best of all types goes first. Bounded; never waits for another process that does the same.
+    async fn give(&self, rules: &[QueueRule], now: Timestamp, ask_at: Timestamp) -> Result<Turns>;
+
+    /// Takes tasks back from workers that are gone, or are there without the memory of what they had received: they wait
+    /// again in their old place, unless that was the last attempt. Bounded.
+    async fn take_back(&self, rules: &[QueueRule], now: Timestamp, retention: Duration) -> Result<TakenBack>;
+
+    /// Puts delayed tasks whose time has come into line.
+    async fn make_ready(&self, ids: &[TaskId]) -> Result<()>;
+
+    /// Tasks of these types that have succeeded and whose successor is to be queued, bounded.
+    async fn to_succeed(&self, task_types: &[TaskType]) -> Result<Vec<Task>>;
+
+    /// Notes that the successors of these tasks are queued.
+    async fn succeeded(&self, ids: &[TaskId]) -> Result<()>;
+
+    /// How the queues of these types stand, in their order. Counts every task that has not ended.
+    async fn queues(&self, task_types: &[TaskType]) -> Result<Vec<QueueRecord>>;
+
+    /// Stops giving tasks of a type to workers, or goes on. Running ones go on. Answers whether that changed anything.
+    async fn pause(&self, task_type: &TaskType, paused: bool, now: Timestamp) -> Result<bool>;
 
     /// Ends the connections.
     async fn close(&self);

@@ -45,6 +45,7 @@ pub(super) struct Subscription {
     pub home: Option<Uuid>,
     pub seen_until: Timestamp,
     pub trouble: Option<String>,
+    pub slots: Option<u32>,
 }
 
 impl Subscription {
@@ -102,6 +103,7 @@ pub(super) fn see(known: &HashMap<(EndpointName, TaskType), Subscription>, prese
                 home: Some(presence.home),
                 seen_until,
                 trouble: presence.trouble.as_deref().map(shortened),
+                slots: presence.slots,
             };
             changes.subscriptions.insert((presence.endpoint.clone(), task_type.clone()), after);
         }

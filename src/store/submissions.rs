@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Accepted;
-use crate::domain::{Identifier, NewTask, TaskId, TaskType};
+use crate::domain::{Identifier, NewTask, TaskId, TaskType, Timestamp};
 
 /// What makes a task one of its kind.
 pub(super) type Key = (TaskType, Identifier);
@@ -19,6 +19,14 @@ pub(super) fn distinct(tasks: &[NewTask]) -> Vec<&NewTask> {
     let mut distinct: Vec<_> = tasks.iter().filter(|task| seen.insert((&task.task_type, &task.identifier))).collect();
     distinct.sort_unstable_by_key(|task| (&task.task_type, &task.identifier));
     distinct
+}
+
+/// When somebody has to look at a new task: one that waits in a queue is looked at by whoever gives tasks to workers.
+pub(super) fn due(task: &NewTask, otherwise: Timestamp) -> Timestamp {
+    match &task.place {
+        Some(place) => place.run_at.unwrap_or(task.expires_at).min(task.expires_at),
+        None => otherwise,
+    }
 }
 
 /// One answer for each submission by what is on record now; `None` if a record has vanished meanwhile.

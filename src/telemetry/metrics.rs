@@ -46,6 +46,14 @@ pub struct Metrics {
     pub asks: IntCounterVec,
     /// Presence of processes that were not let in because another one has their name.
     pub fenced: IntCounter,
+    /// Tasks of work queues that workers were given.
+    pub given: IntCounter,
+    /// Tasks that went back to their queue since their worker was gone.
+    pub taken_back: IntCounter,
+    /// Tasks of work queues by `task_type` and `state`: waiting, held, delayed, running.
+    pub queued: IntGaugeVec,
+    /// 1 while the queue of a `task_type` is paused.
+    pub queue_paused: IntGaugeVec,
     /// Messages that could not be decoded, by `source`: responses, presence.
     pub undecodable: IntCounterVec,
     /// Open tasks by `task_type` and `status`.
@@ -76,6 +84,10 @@ impl Metrics {
     fn register(registry: &Registry) -> prometheus::Result<Self> {
         let counter = |name: &str, help: &str, labels: &[&str]| {
             let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(metric.clone())).map(|()| metric)
+        };
+        let count = |name: &str, help: &str| {
+            let metric = IntCounter::new(name, help)?;
             registry.register(Box::new(metric.clone())).map(|()| metric)
         };
         let gauge = |name: &str, help: &str, labels: &[&str]| {
@@ -112,11 +124,11 @@ impl Metrics {
             collect_seconds: histogram("tasker_collect_seconds", "Time to write a batch of reports", SECONDS)?,
             task_moves: counter("tasker_task_moves_total", "Tasks that came to a status", &["status"])?,
             asks: counter("tasker_asks_total", "Task messages sent again, by reason", &["reason"])?,
-            fenced: {
-                let metric = IntCounter::new("tasker_fenced_total", "Presence of second processes of a name, not let in")?;
-                registry.register(Box::new(metric.clone()))?;
-                metric
-            },
+            fenced: count("tasker_fenced_total", "Presence of second processes of a name, not let in")?,
+            given: count("tasker_queue_given_total", "Tasks of work queues that workers were given")?,
+            taken_back: count("tasker_queue_taken_back_total", "Tasks that went back to their queue since their worker was gone")?,
+            queued: gauge("tasker_queue_tasks", "Tasks of work queues that have not ended", &["task_type", "state"])?,
+            queue_paused: gauge("tasker_queue_paused", "1 while the queue of a type is paused", &["task_type"])?,
             undecodable: counter("tasker_undecodable_total", "Messages put on the dead exchange", &["source"])?,
             open_tasks: gauge("tasker_open_tasks", "Open tasks", &["task_type", "status"])?,
             oldest_task_seconds,

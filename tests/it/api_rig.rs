@@ -14,6 +14,7 @@ use tasker::clock::Clock;
 use tasker::config::{Config, Database, Secret};
 use tasker::domain::{EndpointName, Presence, PresenceState, Report, ReportEvent, TaskId, TaskType, json};
 use tasker::publisher::{self, Publisher};
+use tasker::queue::{Bell, Desk};
 use tasker::store::{Freeze, SharedStore, SqliteStore, Store};
 use tasker::telemetry::Metrics;
 use tasker::watch::Watch;
@@ -100,13 +101,26 @@ impl Rig {
         let broker = MemoryBroker::new();
         let (metrics, clock) = (Metrics::new(), Clock::system());
         let (outgoing, accepted) = mpsc::channel(1000);
-        let (acceptor, recording) = Acceptor::new(store.clone(), clock.clone(), metrics.clone(), outgoing);
+        let (acceptor, recording) = Acceptor::new(store.clone(), clock.clone(), metrics.clone(), outgoing, Bell::default(), RETENTION);
         tokio::spawn(recording);
         let config = Arc::new(Config::from_yaml(CONFIG).expect("a configuration"));
         let watch = Watch::default();
         let link = broker.connect();
         let publisher = Publisher::new(config.clone(), store.clone(), link.clone(), clock.clone(), metrics.clone());
-        let state = ApiState { config, store: store.clone(), broker: link, publisher, acceptor, metrics, watch, clock, limits };
+        let state = ApiState {
+            config,
+            store: store.clone(),
+            broker: link,
+            publisher,
+            acceptor,
+            metrics,
+            watch,
+            clock,
+            bell: Bell::default(),
+            desk: Desk::default(),
+            schemas: Arc::default(),
+            limits,
+        };
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
         let stop = CancellationToken::new();
@@ -175,6 +189,7 @@ impl Rig {
             interval: Duration::from_secs(10),
             version: "1.2.3".to_owned(),
             trouble: None,
+            slots: None,
         };
         self.store.see(&[presence], self.state.clock.now()).await.expect("the store works");
     }

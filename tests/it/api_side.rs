@@ -6,7 +6,7 @@ use std::time::Duration;
 use tasker::backoff::Backoff;
 use tasker::broker::memory::MemoryBroker;
 use tasker::broker::{Address, Consumer, Message, SharedBroker, Source, wire};
-use tasker::config::{self, TypePolicy};
+use tasker::config::{self, Body, TypePolicy};
 use tasker::domain::{Command, EndpointName, Presence, PresenceState, Report, ReportEvent, TaskId, TaskMessage, TaskType};
 use tasker::endpoint::{Agent, AgentConfig, AgentError, AgentHandle, JournalError, Registry};
 use tempfile::TempDir;
@@ -48,6 +48,9 @@ pub fn policy(name: &str) -> TypePolicy {
         concurrency: 4,
         persistent: false,
         wait_for_endpoints_timeout: Duration::from_secs(30),
+        body: Body::Envelope,
+        schema: None,
+        queue: None,
     }
 }
 
@@ -167,6 +170,7 @@ impl ApiSide {
             payload: serde_json::from_str(payload).expect("JSON"),
             expires_in: Duration::from_secs(3600),
             received: false,
+            attempts: vec![],
         }
     }
 

@@ -58,7 +58,7 @@ fn every_example_can_be_typed() {
 #[test]
 fn servers_have_their_defaults() {
     let Command::Up(up) = command("up") else { panic!("another command") };
-    let names: Vec<_> = up.endpoints.iter().map(|name| name.as_str()).collect();
+    let names: Vec<_> = up.endpoints.iter().flatten().map(|name| name.as_str()).collect();
     assert_eq!((up.listen.to_string().as_str(), names), ("127.0.0.1:8888", vec!["console1", "console2"]));
     assert_eq!(up.data_dir.to_str(), Some("./tasker-data"));
     let Command::Endpoint(endpoint) = command("endpoint -e web1 -t worker -t backup") else { panic!("another command") };

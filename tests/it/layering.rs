@@ -30,10 +30,20 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("http_remote", &["http_tasks", "config", "broker"]),
     // The loops of an API process.
     ("publisher", &["domain", "failpoint", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch"]),
-    ("collector", &["domain", "failpoint", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch", "publisher"]),
-    ("acceptor", &["domain", "failpoint", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch", "publisher"]),
-    ("presence", &["domain", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch", "publisher", "collector"]),
-    ("reconciler", &["domain", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch", "publisher"]),
+    ("queue", &["domain", "failpoint", "store", "backoff", "clock", "config", "telemetry", "watch", "publisher"]),
+    (
+        "collector",
+        &["domain", "failpoint", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch", "publisher", "queue"],
+    ),
+    (
+        "acceptor",
+        &["domain", "failpoint", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch", "publisher", "queue"],
+    ),
+    (
+        "presence",
+        &["domain", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch", "publisher", "collector", "queue"],
+    ),
+    ("reconciler", &["domain", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch", "publisher", "queue"]),
     ("observer", &["domain", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch"]),
     // What runs on the servers: never the store.
     ("endpoint", &["domain", "failpoint", "broker", "backoff", "clock", "config", "service", "telemetry"]),

@@ -66,11 +66,15 @@ impl Site {
             payload: json(&"x"),
             endpoints: endpoints.iter().map(|name| endpoint(name)).collect(),
             digest: [7; 32],
+            place: None,
             start_time: now,
             receive_by: now.after(Duration::from_secs(20)),
             expires_at: now.after(Duration::from_secs(600)),
         };
-        self.store.accept(std::slice::from_ref(&task), Timestamp::from_micros(now.as_micros() - 1)).await.expect("accepts");
+        self.store
+            .accept(std::slice::from_ref(&task), Timestamp::from_micros(now.as_micros() - 1), Duration::from_secs(60))
+            .await
+            .expect("accepts");
         task.id
     }
 
@@ -101,6 +105,7 @@ impl Site {
             interval: Duration::from_millis(100),
             version: String::new(),
             trouble: None,
+            slots: None,
         };
         self.publish(Address::Presence, wire::encode_presence(&presence)).await;
         session

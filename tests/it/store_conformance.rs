@@ -2,6 +2,7 @@
 
 mod ledger;
 mod presence;
+mod queue;
 mod read;
 mod report;
 mod schema;
@@ -54,6 +55,19 @@ conformance! {
         leaves_an_expired_task_expired,
         keeps_what_an_endpoint_says,
         tells_that_a_task_ran_twice;
+    queue:
+        gives_the_best_first,
+        gives_each_once_and_never_more_than_fits,
+        takes_back_what_a_worker_leaves,
+        takes_back_what_another_memory_had,
+        one_of_a_key_waits,
+        drops_what_is_too_late,
+        keeps_limits,
+        pauses,
+        begins_no_sooner_than_asked,
+        cancels_what_waits_and_what_runs,
+        tells_what_is_to_be_followed,
+        costs_the_same_however_many_wait;
     settle:
         claims_each_due_task_once,
         claims_again_when_a_lease_runs_out,

@@ -190,7 +190,7 @@ mod tests {
     fn task(id: TaskId, name: &str) -> Record {
         let (expires_in, time) = (Duration::from_secs(60), Timestamp::from_micros(7));
         let identifier = "1".parse().expect("an identifier");
-        let task = TaskMessage { id, task_type: named(name), identifier, payload: json(&1), expires_in, received: false };
+        let task = TaskMessage { id, task_type: named(name), identifier, payload: json(&1), expires_in, received: false, attempts: vec![] };
         let message = wire::encode_command(&Command::Task(task));
         Record::Task(StoredTask { id, expires_at: time, not_before: time, started: 0, attempts: vec![], message })
     }

@@ -1,12 +1,13 @@
 //! The ledger on MySQL 8 and later and MariaDB 10.6 and later.
 //!
 //! `session` connects and runs operations · `schema` migrates · `rows` writes and reads whole rows · `submit`, `report`,
-//! `settle` change tasks · `presence` keeps subscriptions · `read` answers questions.
+//! `settle`, `queue` change tasks · `presence` keeps subscriptions · `read` answers questions.
 //!
 //! READ COMMITTED throughout: it locks rows and no gaps, so that claims do not hold up inserts. What is read without a lock
 //! of its own is read under the lock of its task row, and is therefore the latest there is.
 
 mod presence;
+mod queue;
 mod read;
 mod report;
 mod rows;
@@ -21,12 +22,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt;
+use uuid::Uuid;
 
 pub use session::MySqlStore;
 
 use super::{
-    Accepted, Applied, CancelOutcome, Census, CensusQuery, DueTask, EndpointRecord, Freeze, OpenRow, OpenTasks, Owed, ResponseFilter,
-    Result, Seen, Settlement, Store, TaskQuery,
+    Accepted, Applied, CancelOutcome, Census, CensusQuery, DueTask, EndpointRecord, Freeze, OpenRow, OpenTasks, Owed, QueueRecord,
+    QueueRule, ResponseFilter, Result, Seen, Settlement, Store, TakenBack, TaskQuery, Turns,
 };
 use crate::domain::{EndpointName, Identifier, NewTask, Presence, Report, Response, Task, TaskId, TaskStatus, TaskType, Timestamp};
 
@@ -50,12 +52,12 @@ impl Store for MySqlStore {
         self.run(|conn| read::now(conn).boxed()).await
     }
 
-    async fn accept(&self, tasks: &[NewTask], due_at: Timestamp) -> Result<Vec<Accepted>> {
+    async fn accept(&self, tasks: &[NewTask], due_at: Timestamp, retention: Duration) -> Result<Vec<Accepted>> {
         if tasks.is_empty() {
             return Ok(Vec::new());
         }
         let tasks: Arc<[NewTask]> = tasks.into();
-        self.transact(move |conn| submit::accept(conn, tasks.clone(), due_at).boxed()).await
+        self.transact(move |conn| submit::accept(conn, tasks.clone(), due_at, retention).boxed()).await
     }
 
     async fn freeze(&self, sets: &[Freeze], now: Timestamp) -> Result<Vec<TaskId>> {
@@ -116,7 +118,18 @@ impl Store for MySqlStore {
 
     async fn owed_by(&self, endpoint: &EndpointName, task_types: &[TaskType], after: Option<TaskId>, limit: u32) -> Result<Vec<Owed>> {
         let (endpoint, task_types): (_, Arc<[TaskType]>) = (endpoint.clone(), task_types.into());
-        self.run(move |conn| read::owed_by(conn, endpoint.clone(), task_types.clone(), after, limit).boxed()).await
+        self.run(move |conn| read::owed_by(conn, endpoint.clone(), task_types.clone(), read::OwedRows::All, after, limit).boxed()).await
+    }
+
+    async fn owed_anew(&self, worker: &EndpointName, task_types: &[TaskType], all: bool, limit: u32) -> Result<Vec<Owed>> {
+        let (worker, task_types): (_, Arc<[TaskType]>) = (worker.clone(), task_types.into());
+        let of = if all { read::OwedRows::All } else { read::OwedRows::Anew };
+        self.run(move |conn| read::owed_by(conn, worker.clone(), task_types.clone(), of, None, limit).boxed()).await
+    }
+
+    async fn is_there(&self, endpoint: &EndpointName, session: Uuid) -> Result<bool> {
+        let endpoint = endpoint.clone();
+        self.run(move |conn| presence::is_there(conn, endpoint.clone(), session).boxed()).await
     }
 
     async fn apply(&self, reports: &[Report], now: Timestamp, retention: Duration) -> Result<Applied> {
@@ -178,6 +191,41 @@ impl Store for MySqlStore {
     async fn census(&self, task_type: &TaskType, query: &CensusQuery, now: Timestamp) -> Result<Census> {
         let (task_type, query) = (task_type.clone(), Arc::new(query.clone()));
         self.run(move |conn| read::census(conn, task_type.clone(), query.clone(), now).boxed()).await
+    }
+
+    async fn give(&self, rules: &[QueueRule], now: Timestamp, ask_at: Timestamp) -> Result<Turns> {
+        let rules: Arc<[QueueRule]> = rules.into();
+        self.transact(move |conn| queue::give(conn, rules.clone(), now, ask_at).boxed()).await
+    }
+
+    async fn take_back(&self, rules: &[QueueRule], now: Timestamp, retention: Duration) -> Result<TakenBack> {
+        let rules: Arc<[QueueRule]> = rules.into();
+        self.transact(move |conn| queue::take_back(conn, rules.clone(), now, retention).boxed()).await
+    }
+
+    async fn make_ready(&self, ids: &[TaskId]) -> Result<()> {
+        let ids = sorted(ids);
+        self.transact(move |conn| queue::make_ready(conn, ids.clone()).boxed()).await
+    }
+
+    async fn to_succeed(&self, task_types: &[TaskType]) -> Result<Vec<Task>> {
+        let task_types: Arc<[TaskType]> = task_types.into();
+        self.run(move |conn| queue::to_succeed(conn, task_types.clone()).boxed()).await
+    }
+
+    async fn succeeded(&self, ids: &[TaskId]) -> Result<()> {
+        let ids = sorted(ids);
+        self.transact(move |conn| queue::succeeded(conn, ids.clone()).boxed()).await
+    }
+
+    async fn queues(&self, task_types: &[TaskType]) -> Result<Vec<QueueRecord>> {
+        let task_types: Arc<[TaskType]> = task_types.into();
+        self.run(move |conn| queue::queues(conn, task_types.clone()).boxed()).await
+    }
+
+    async fn pause(&self, task_type: &TaskType, paused: bool, now: Timestamp) -> Result<bool> {
+        let task_type = task_type.clone();
+        self.transact(move |conn| queue::pause(conn, task_type.clone(), paused, now).boxed()).await
     }
 
     async fn close(&self) {

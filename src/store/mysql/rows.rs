@@ -19,7 +19,7 @@ pub(super) type Query = QueryBuilder<MySql>;
 /// The columns of a [`Task`], of a table called `t`.
 pub(super) const TASK: &str = "t.id, t.task_type, t.identifier, t.status, t.payload, t.endpoints, t.expected, t.received, \
                                t.finished, t.failed, t.canceled, t.expired, t.start_time, t.published_at, t.finished_at, \
-                               t.receive_by, t.expires_at";
+                               t.receive_by, t.expires_at, t.priority, t.run_at, t.attempts, t.parent, t.replaced_by";
 
 /// A time as `DATETIME(6)` has it; what lies beyond its year 9999 becomes its last moment.
 pub(super) fn datetime(time: Timestamp) -> NaiveDateTime {
@@ -67,6 +67,11 @@ pub(super) fn task(row: &MySqlRow) -> Result<Task, Fault> {
         finished_at: optional_time(row, 14)?,
         receive_by: time(row, 15)?,
         expires_at: time(row, 16)?,
+        priority: row.try_get(17)?,
+        run_at: optional_time(row, 18)?,
+        attempts: row.try_get(19)?,
+        parent: row.try_get(20)?,
+        replaced_by: row.try_get(21)?,
     };
     Ok(columns.decode()?)
 }
@@ -105,7 +110,7 @@ pub(super) async fn lock(conn: &mut MySqlConnection, ids: &[TaskId]) -> Result<H
     let mut tasks = HashMap::with_capacity(ids.len());
     for ids in ids.chunks(batch::KEYS) {
         let mut query = Query::new(
-            "SELECT id, status, frozen_at IS NOT NULL, endpoints IS NOT NULL, expires_at, finished_at, \
+            "SELECT id, status, frozen_at IS NOT NULL, endpoints IS NOT NULL, priority IS NOT NULL, expires_at, finished_at, \
              expected, received, finished, failed, canceled, expired FROM task FORCE INDEX (PRIMARY) WHERE id IN ",
         );
         push_ids(&mut query, ids);
@@ -125,14 +130,16 @@ pub(super) fn task_state(row: &MySqlRow) -> Result<TaskState, Fault> {
         status: columns::task_status(row.try_get(1)?, || format!("task {id}, column status"))?,
         frozen: row.try_get::<i64, _>(2)? != 0,
         listed: row.try_get::<i64, _>(3)? != 0,
-        expires_at: time(row, 4)?,
-        finished_at: optional_time(row, 5)?,
-        counts: counts_of(counts(row, 6)?),
+        queued: row.try_get::<i64, _>(4)? != 0,
+        expires_at: time(row, 5)?,
+        finished_at: optional_time(row, 6)?,
+        counts: counts_of(counts(row, 7)?),
     })
 }
 
 /// Writes changes of tasks that are locked, one statement for each distinct change.
 pub(super) async fn write_tasks(conn: &mut MySqlConnection, changes: Vec<(TaskId, TaskChange)>) -> Result<(), Fault> {
+    let left: Vec<(TaskId, bool)> = changes.iter().filter_map(|(id, change)| Some((*id, change.leaves_queue()?))).collect();
     for (change, ids) in grouped(changes) {
         for ids in ids.chunks(batch::KEYS) {
             let mut query = Query::new("UPDATE task FORCE INDEX (PRIMARY) SET ");
@@ -151,7 +158,7 @@ pub(super) async fn write_tasks(conn: &mut MySqlConnection, changes: Vec<(TaskId
             query.build().execute(&mut *conn).await?;
         }
     }
-    Ok(())
+    if left.is_empty() { Ok(()) } else { super::queue::leave(conn, left).await }
 }
 
 /// Writes responses whose tasks are locked, in the order of their keys.

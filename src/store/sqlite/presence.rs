@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use sqlx::{Row, SqliteConnection};
+use uuid::Uuid;
 
 use super::rows::{Query, micros, push_names, time};
 use crate::domain::{EndpointName, Presence, TaskType, Timestamp};
@@ -17,7 +18,7 @@ pub(super) async fn see(conn: &mut SqliteConnection, presences: Arc<[Presence]>,
     let mut known = HashMap::new();
     for names in names.chunks(batch::KEYS) {
         let mut query = Query::new(
-            "SELECT endpoint, task_type, state, instance, session, seen_until, home, trouble FROM subscription WHERE endpoint IN ",
+            "SELECT endpoint, task_type, state, instance, session, seen_until, home, trouble, slots FROM subscription WHERE endpoint IN ",
         );
         push_names(&mut query, names.iter().map(|name| name.as_str()));
         query.push(" ORDER BY endpoint, task_type");
@@ -29,6 +30,7 @@ pub(super) async fn see(conn: &mut SqliteConnection, presences: Arc<[Presence]>,
                 seen_until: time(&row, 5)?,
                 home: row.try_get(6)?,
                 trouble: row.try_get(7)?,
+                slots: row.try_get(8)?,
             };
             known.insert((columns::endpoint(row.try_get(0)?)?, columns::task_type(row.try_get(1)?)?), subscription);
         }
@@ -37,7 +39,7 @@ pub(super) async fn see(conn: &mut SqliteConnection, presences: Arc<[Presence]>,
     let subscriptions: Vec<_> = changes.subscriptions.iter().collect();
     for run in subscriptions.chunks(batch::WIDE_ROWS) {
         let mut query = Query::new(
-            "INSERT INTO subscription (endpoint, task_type, state, instance, session, seen_until, last_seen, home, trouble) VALUES ",
+            "INSERT INTO subscription (endpoint, task_type, state, instance, session, seen_until, last_seen, home, trouble, slots) VALUES ",
         );
         for (at, ((endpoint, task_type), subscription)) in padded_rows(run, |_| 0).enumerate() {
             query.push(if at == 0 { "(" } else { ", (" });
@@ -45,13 +47,13 @@ pub(super) async fn see(conn: &mut SqliteConnection, presences: Arc<[Presence]>,
             values.push_bind(endpoint.as_str()).push_bind(task_type.as_str()).push_bind(subscription.state.code());
             values.push_bind(subscription.instance).push_bind(subscription.session);
             values.push_bind(micros(subscription.seen_until)).push_bind(micros(now));
-            values.push_bind(subscription.home).push_bind(subscription.trouble.as_deref());
+            values.push_bind(subscription.home).push_bind(subscription.trouble.as_deref()).push_bind(subscription.slots);
             query.push(")");
         }
         query.push(
             " ON CONFLICT (endpoint, task_type) DO UPDATE SET state = excluded.state, instance = excluded.instance, \
              session = excluded.session, seen_until = excluded.seen_until, last_seen = excluded.last_seen, home = excluded.home, \
-             trouble = excluded.trouble",
+             trouble = excluded.trouble, slots = excluded.slots",
         );
         query.build().execute(&mut *conn).await?;
     }
@@ -86,6 +88,11 @@ pub(super) async fn miss(conn: &mut SqliteConnection, now: Timestamp) -> Result<
     Ok(missed)
 }
 
+pub(super) async fn is_there(conn: &mut SqliteConnection, endpoint: EndpointName, session: Uuid) -> Result<bool, Fault> {
+    let found = sqlx::query("SELECT 1 FROM subscription WHERE endpoint = ? AND session = ? AND state = 1 LIMIT 1");
+    Ok(found.bind(endpoint.as_str()).bind(session).fetch_optional(conn).await?.is_some())
+}
+
 pub(super) async fn subscribed(
     conn: &mut SqliteConnection,
     task_types: Arc<[TaskType]>,
@@ -116,7 +123,7 @@ pub(super) async fn endpoints(conn: &mut SqliteConnection, after: Option<Endpoin
     }
     let mut subscriptions = Vec::new();
     for run in endpoints.chunks(batch::KEYS) {
-        let mut query = Query::new("SELECT endpoint, task_type, state, trouble FROM subscription WHERE endpoint IN ");
+        let mut query = Query::new("SELECT endpoint, task_type, state, trouble, slots FROM subscription WHERE endpoint IN ");
         push_names(&mut query, run.iter().map(|(name, _, _): &(EndpointName, String, Timestamp)| name.as_str()));
         query.push(" ORDER BY endpoint, task_type");
         for row in query.build().fetch_all(&mut *conn).await? {
@@ -125,6 +132,7 @@ pub(super) async fn endpoints(conn: &mut SqliteConnection, after: Option<Endpoin
                 task_type: columns::task_type(row.try_get(1)?)?,
                 subscribed: state == SubscriptionState::Online,
                 trouble: row.try_get(3)?,
+                slots: row.try_get(4)?,
             };
             subscriptions.push((columns::endpoint(row.try_get(0)?)?, subscription));
         }

@@ -11,6 +11,7 @@ use super::rows::{Query, TASK, micros, optional_time, push_ids, push_names, task
 use crate::clock::Clock;
 use crate::domain::{Counts, EndpointName, Identifier, Response, Task, TaskId, TaskStatus, TaskType, Timestamp};
 use crate::store::census::{self, Audit};
+use crate::store::columns::AFTER_TASK;
 use crate::store::columns::{self, ResponseColumns};
 use crate::store::fault::Fault;
 use crate::store::window::{ids_from, ids_until, newest, prefix_end};
@@ -62,10 +63,19 @@ fn open_row(row: &SqliteRow, from: usize) -> Result<OpenRow, Fault> {
     Ok(OpenRow { endpoint: columns::endpoint(row.try_get(from)?)?, home: row.try_get(from + 1)?, last_modified_time: time(row, from + 2)? })
 }
 
+/// Which open responses of an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OwedRows {
+    All,
+    /// Those that it has not received, and those of tasks that have ended meanwhile.
+    Anew,
+}
+
 pub(super) async fn owed_by(
     conn: &mut SqliteConnection,
     endpoint: EndpointName,
     task_types: Arc<[TaskType]>,
+    of: OwedRows,
     after: Option<TaskId>,
     limit: u32,
 ) -> Result<Vec<Owed>, Fault> {
@@ -79,9 +89,12 @@ pub(super) async fn owed_by(
     query.push_bind(endpoint.as_str()).push(" AND r.task_id > ").push_bind(after.map_or(Uuid::nil(), |id| id.0));
     query.push(" AND t.task_type IN ");
     push_names(&mut query, task_types.iter().map(TaskType::as_str));
+    if of == OwedRows::Anew {
+        query.push(" AND (r.home IS NULL OR t.status > 2)");
+    }
     query.push(" ORDER BY r.task_id LIMIT ").push_bind(limit);
     let rows = within_budget(&mut query, conn).await?;
-    rows.iter().map(|row| Ok(Owed { task: task(row)?, row: open_row(row, 17)? })).collect()
+    rows.iter().map(|row| Ok(Owed { task: task(row)?, row: open_row(row, AFTER_TASK)? })).collect()
 }
 
 pub(super) async fn responses(
@@ -204,7 +217,7 @@ pub(super) async fn census(
     now: Timestamp,
 ) -> Result<Census, Fault> {
     let mut query = Query::new(
-        "SELECT t.id, t.status, t.frozen_at IS NOT NULL, t.endpoints IS NOT NULL, t.expires_at, t.finished_at, \
+        "SELECT t.id, t.status, t.frozen_at IS NOT NULL, t.endpoints IS NOT NULL, t.priority IS NOT NULL, t.expires_at, t.finished_at, \
          t.expected, t.received, t.finished, t.failed, t.canceled, t.expired, t.identifier, t.receive_by, t.due_at, COUNT(r.endpoint), \
              COALESCE(SUM(r.start_time IS NOT NULL), 0), \
              COALESCE(SUM(r.status = 2), 0), \
@@ -235,21 +248,21 @@ pub(super) async fn census(
 fn audit(row: &SqliteRow) -> Result<Audit, Fault> {
     let id: Uuid = row.try_get(0)?;
     let number = |at: usize| Ok::<_, Fault>(u32::try_from(row.try_get::<i64, _>(at).map(i64::unsigned_abs)?).unwrap_or(u32::MAX));
-    let identifier: Vec<u8> = row.try_get(12)?;
+    let identifier: Vec<u8> = row.try_get(13)?;
     Ok(Audit {
         id: TaskId(id),
         identifier: columns::name(&String::from_utf8_lossy(&identifier), || format!("task {id}, column identifier"))?,
         task: task_state(row)?,
-        receive_by: time(row, 13)?,
-        due_at: time(row, 14)?,
+        receive_by: time(row, 14)?,
+        due_at: time(row, 15)?,
         counted: Counts {
-            expected: number(15)?,
-            received: number(16)?,
-            finished: number(17)?,
-            failed: number(18)?,
-            canceled: number(19)?,
-            expired: number(20)?,
+            expected: number(16)?,
+            received: number(17)?,
+            finished: number(18)?,
+            failed: number(19)?,
+            canceled: number(20)?,
+            expired: number(21)?,
         },
-        doubled: number(21)?,
+        doubled: number(22)?,
     })
 }

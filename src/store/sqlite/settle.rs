@@ -7,6 +7,7 @@ use sqlx::{Row, SqliteConnection};
 
 use super::rows::{Query, TASK, lock, micros, push_ids, push_names, task, within_budget, write_tasks};
 use crate::domain::{ResponseStatus, TaskId, TaskStatus, Timestamp, errnr};
+use crate::store::columns::AFTER_TASK;
 use crate::store::fault::Fault;
 use crate::store::ledger::VANISHED;
 use crate::store::{CancelOutcome, DueTask, Settlement, batch, columns};
@@ -21,7 +22,7 @@ pub(super) async fn claim_due(
     query.push(TASK).push(", t.frozen_at IS NOT NULL, t.asks FROM task AS t INDEXED BY task_due WHERE t.due_at <= ");
     query.push_bind(micros(now)).push(" ORDER BY t.due_at LIMIT ").push_bind(limit);
     let rows = within_budget(&mut query, conn).await?;
-    let due = |row| Ok(DueTask { task: task(row)?, frozen: row.try_get::<i64, _>(17)? != 0, asks: row.try_get(18)? });
+    let due = |row| Ok(DueTask { task: task(row)?, frozen: row.try_get::<i64, _>(AFTER_TASK)? != 0, asks: row.try_get(AFTER_TASK + 1)? });
     let due: Vec<DueTask> = rows.iter().map(due).collect::<Result<_, Fault>>()?;
     let mut ids: Vec<TaskId> = due.iter().map(|due| due.task.id).collect();
     ids.sort_unstable();

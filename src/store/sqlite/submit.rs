@@ -2,24 +2,31 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::{Row, SqliteConnection};
 use uuid::Uuid;
 
+use super::queue;
 use super::rows::{Query, lock, micros, push_ids, write_tasks};
 use crate::domain::{EndpointName, Identifier, NewTask, TaskId, TaskStatus, Timestamp};
 use crate::store::batch::{self, padded_rows};
 use crate::store::fault::Fault;
-use crate::store::submissions::{Key, answers, distinct, key};
+use crate::store::submissions::{Key, answers, distinct, due, key};
 use crate::store::{Accepted, Freeze, columns};
 
-pub(super) async fn accept(conn: &mut SqliteConnection, tasks: Arc<[NewTask]>, due_at: Timestamp) -> Result<Vec<Accepted>, Fault> {
+pub(super) async fn accept(
+    conn: &mut SqliteConnection,
+    tasks: Arc<[NewTask]>,
+    due_at: Timestamp,
+    retention: Duration,
+) -> Result<Vec<Accepted>, Fault> {
     let distinct = distinct(&tasks);
     let mut inserted = 0;
     for run in batch::runs(&distinct, batch::WIDE_ROWS, weight) {
         let mut query = Query::new(
             "INSERT INTO task (id, task_type, identifier, status, payload, endpoints, digest, start_time, receive_by, \
-             expires_at, due_at) VALUES ",
+             expires_at, due_at, priority, run_at, parent) VALUES ",
         );
         for (at, task) in padded_rows(run, weight).enumerate() {
             query.push(if at == 0 { "(" } else { ", (" });
@@ -27,17 +34,24 @@ pub(super) async fn accept(conn: &mut SqliteConnection, tasks: Arc<[NewTask]>, d
             values.push_bind(task.id.0).push_bind(task.task_type.as_str()).push_bind(task.identifier.as_str().as_bytes());
             values.push_bind(TaskStatus::Created.code()).push_bind(task.payload.get()).push_bind(columns::list(&task.endpoints)?);
             values.push_bind(task.digest.as_slice()).push_bind(micros(task.start_time)).push_bind(micros(task.receive_by));
-            values.push_bind(micros(task.expires_at)).push_bind(micros(due_at));
+            values.push_bind(micros(task.expires_at)).push_bind(micros(due(task, due_at)));
+            let place = task.place.as_ref();
+            values.push_bind(place.map(|place| place.priority)).push_bind(place.and_then(|place| place.run_at).map(micros));
+            values.push_bind(place.and_then(|place| place.parent).map(|id| id.0));
             query.push(")");
         }
         query.push(" ON CONFLICT DO NOTHING");
         inserted += query.build().execute(&mut *conn).await?.rows_affected();
     }
-    let recorded = if usize::try_from(inserted) == Ok(distinct.len()) {
-        distinct.iter().map(|task| (key(task), (task.id, task.digest))).collect()
-    } else {
-        recorded(conn, &distinct).await?
+    let all_new = usize::try_from(inserted) == Ok(distinct.len());
+    let recorded = match all_new {
+        true => distinct.iter().map(|task| (key(task), (task.id, task.digest))).collect(),
+        false => recorded(conn, &distinct).await?,
     };
+    if distinct.iter().any(|task| task.place.is_some()) {
+        let ours = distinct.iter().copied().filter(|task| recorded.get(&key(task)).is_some_and(|(id, _)| *id == task.id));
+        queue::enter(conn, ours.filter(|task| task.place.is_some()).collect(), all_new, retention).await?;
+    }
     answers(&tasks, &recorded).ok_or_else(|| Fault::Again("a task of the same identifier was forgotten meanwhile".into()))
 }
 

@@ -140,7 +140,7 @@ impl Ledger {
 
     /// Records tasks and freezes each with these endpoints.
     pub async fn frozen(&self, tasks: &[NewTask], endpoints: &[EndpointName]) -> Result<Vec<TaskId>> {
-        self.store.accept(tasks, noon()).await?;
+        self.store.accept(tasks, noon(), RETENTION).await?;
         let sets: Vec<Freeze> = tasks.iter().map(|task| Freeze { id: task.id, expected: endpoints.to_vec() }).collect();
         let mut frozen = self.store.freeze(&sets, noon()).await?;
         frozen.sort_unstable();
@@ -202,6 +202,7 @@ pub fn task(identifier: &str) -> NewTask {
         payload: json(&"some data"),
         endpoints: Vec::new(),
         digest: [7; 32],
+        place: None,
         start_time: noon(),
         receive_by: at(30),
         expires_at: at(3600),

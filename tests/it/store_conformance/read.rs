@@ -30,8 +30,8 @@ pub async fn finds_by_id_and_by_identifier(ledger: &Ledger) -> Result<()> {
 
 pub async fn lists_newest_first_by_cursor(ledger: &Ledger) -> Result<()> {
     let batch = tasks(25);
-    ledger.store.accept(&batch, at(10)).await?;
-    ledger.store.accept(&[NewTask { task_type: backup(), ..task("other") }], at(10)).await?;
+    ledger.store.accept(&batch, at(10), RETENTION).await?;
+    ledger.store.accept(&[NewTask { task_type: backup(), ..task("other") }], at(10), RETENTION).await?;
     let (mut seen, mut before) = (Vec::new(), None);
     loop {
         let page = ledger.store.list(&worker(), &TaskQuery { before, ..query(10) }).await?;
@@ -132,7 +132,7 @@ pub async fn counts_open_tasks(ledger: &Ledger) -> Result<()> {
         task.start_time = at(u64::try_from(number)?);
     }
     let ids = ledger.frozen(&batch, &names(&["a"])).await?;
-    ledger.store.accept(&[NewTask { task_type: backup(), start_time: at(50), ..task("other") }], at(10)).await?;
+    ledger.store.accept(&[NewTask { task_type: backup(), start_time: at(50), ..task("other") }], at(10), RETENTION).await?;
     ledger.store.mark_published(&ids[1..4], at(9)).await?;
     ledger.store.apply(&[finished(ids[1], "a", 0)], at(9), RETENTION).await?;
     let open = ledger.store.open_tasks().await?;

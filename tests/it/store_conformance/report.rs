@@ -126,7 +126,7 @@ pub async fn adopts_only_into_open_frozen_tasks_without_list(ledger: &Ledger) ->
     let open = ledger.one("open", &["a"]).await?;
     let listed = ledger.one_listed("listed", &["a"]).await?;
     let unfrozen = task("unfrozen");
-    ledger.store.accept(std::slice::from_ref(&unfrozen), at(10)).await?;
+    ledger.store.accept(std::slice::from_ref(&unfrozen), at(10), RETENTION).await?;
     let ended = ledger.one("ended", &["a"]).await?;
     ledger.store.apply(&[finished(ended, "a", 0)], at(1), RETENTION).await?;
     let nobody = ledger.one("nobody", &[]).await?;
@@ -199,7 +199,7 @@ pub async fn tells_that_a_task_ran_twice(ledger: &Ledger) -> Result<()> {
 pub async fn keeps_what_an_endpoint_says(ledger: &Ledger) -> Result<()> {
     let endpoints: Vec<EndpointName> = fleet(40);
     let tasks = [NewTask { endpoints: endpoints.clone(), ..task("a") }];
-    ledger.store.accept(&tasks, at(10)).await?;
+    ledger.store.accept(&tasks, at(10), RETENTION).await?;
     let id = tasks[0].id;
     ledger.store.freeze(&[Freeze { id, expected: endpoints.clone() }], noon()).await?;
     let attempts = vec![AttemptError { attempt: 1, errnr: -7, errmsg: "too 😀 soon\n'\"\\".into() }];

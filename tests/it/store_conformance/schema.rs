@@ -7,9 +7,9 @@ use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection};
 use tasker::store::{Accepted, StoreError};
 use uuid::Uuid;
 
-use super::ledger::{Ledger, admin, at, config, task, together};
+use super::ledger::{Ledger, RETENTION, admin, at, config, task, together};
 
-const TABLES: [&str; 5] = ["_sqlx_migrations", "endpoint", "response", "subscription", "task"];
+const TABLES: [&str; 7] = ["_sqlx_migrations", "endpoint", "queue", "queued_task", "response", "subscription", "task"];
 
 fn schema_reason(result: Result<(), StoreError>) -> String {
     match result {
@@ -32,7 +32,7 @@ pub async fn migrates_once_when_three_start_together(ledger: &Ledger) -> Result<
             store.close().await;
         }
     }
-    assert_eq!(ledger.store.accept(&[task("a")], at(10)).await?, [Accepted::New]);
+    assert_eq!(ledger.store.accept(&[task("a")], at(10), RETENTION).await?, [Accepted::New]);
     Ok(())
 }
 
@@ -56,24 +56,24 @@ pub async fn refuses_a_schema_that_does_not_fit(ledger: &Ledger) -> Result<()> {
     ledger.execute("DROP TABLE task").await?;
     let none = schema_reason(ledger.store.check_schema().await);
     assert!(none.contains("tasker initialize --database"), "{none}");
-    let used = schema_reason(ledger.store.accept(&[task("a")], at(10)).await.map(drop));
+    let used = schema_reason(ledger.store.accept(&[task("a")], at(10), RETENTION).await.map(drop));
     assert!(used.contains("tasker initialize --database"), "{used}");
     Ok(())
 }
 
 pub async fn goes_down_and_up_again(ledger: &Ledger) -> Result<()> {
-    ledger.store.accept(&[task("a")], at(10)).await?;
+    ledger.store.accept(&[task("a")], at(10), RETENTION).await?;
     ledger.revert(0).await?;
     assert_eq!(ledger.tables().await?, ["_sqlx_migrations"]);
     ledger.store.migrate().await?;
     assert_eq!(ledger.tables().await?, TABLES);
     ledger.store.check_schema().await?;
-    assert_eq!(ledger.store.accept(&[task("a")], at(10)).await?, [Accepted::New]);
+    assert_eq!(ledger.store.accept(&[task("a")], at(10), RETENTION).await?, [Accepted::New]);
     Ok(())
 }
 
 pub async fn resets_everything(ledger: &Ledger) -> Result<()> {
-    ledger.store.accept(&[task("a")], at(10)).await?;
+    ledger.store.accept(&[task("a")], at(10), RETENTION).await?;
     ledger.execute("CREATE TABLE stranger (id INTEGER)").await?;
     ledger.execute("UPDATE _sqlx_migrations SET success = 0 WHERE version = 2").await?;
     ledger.store.reset().await?;
@@ -81,7 +81,7 @@ pub async fn resets_everything(ledger: &Ledger) -> Result<()> {
     let mut tables = [TABLES.as_slice(), &["stranger"]].concat();
     tables.sort_unstable();
     assert_eq!(ledger.tables().await?, tables);
-    assert_eq!(ledger.store.accept(&[task("a")], at(10)).await?, [Accepted::New]);
+    assert_eq!(ledger.store.accept(&[task("a")], at(10), RETENTION).await?, [Accepted::New]);
     Ok(())
 }
 

@@ -24,7 +24,7 @@ fn ids(due: &[DueTask]) -> Vec<TaskId> {
 
 pub async fn claims_each_due_task_once(ledger: &Ledger) -> Result<()> {
     let batch = tasks(300);
-    ledger.store.accept(&batch, at(10)).await?;
+    ledger.store.accept(&batch, at(10), RETENTION).await?;
     assert!(ledger.store.claim_due(at(9), at(100), 1000).await?.is_empty(), "not due yet");
     let other = ledger.another()?;
     let runs = (0..8).map(|run| {
@@ -49,8 +49,8 @@ pub async fn claims_each_due_task_once(ledger: &Ledger) -> Result<()> {
 
 pub async fn claims_again_when_a_lease_runs_out(ledger: &Ledger) -> Result<()> {
     let (first, second) = (task("first"), task("second"));
-    ledger.store.accept(std::slice::from_ref(&second), at(20)).await?;
-    ledger.store.accept(std::slice::from_ref(&first), at(10)).await?;
+    ledger.store.accept(std::slice::from_ref(&second), at(20), RETENTION).await?;
+    ledger.store.accept(std::slice::from_ref(&first), at(10), RETENTION).await?;
     let due = ledger.store.claim_due(at(30), at(60), 1).await?;
     assert_eq!(ids(&due), [first.id], "the oldest comes first");
     assert!(!due[0].frozen);
@@ -72,7 +72,7 @@ pub async fn does_not_wait_for_a_locked_task(ledger: &Ledger) -> Result<()> {
         return Ok(());
     }
     let batch = tasks(3);
-    ledger.store.accept(&batch, at(10)).await?;
+    ledger.store.accept(&batch, at(10), RETENTION).await?;
     let mut conn = MySqlConnection::connect(&ledger.uri).await?;
     let mut holder = conn.begin().await?;
     let lock = sqlx::query("SELECT id FROM task WHERE id = ? FOR UPDATE").bind(batch[1].id.0);
@@ -80,7 +80,7 @@ pub async fn does_not_wait_for_a_locked_task(ledger: &Ledger) -> Result<()> {
     let started = Instant::now();
     let mut claimed = ids(&ledger.store.claim_due(at(10), at(100), 10).await?);
     // And what is claimed holds up no submission.
-    assert_eq!(ledger.store.accept(&[task("new")], at(10)).await?, [Accepted::New]);
+    assert_eq!(ledger.store.accept(&[task("new")], at(10), RETENTION).await?, [Accepted::New]);
     assert!(started.elapsed() < Duration::from_secs(2), "it waited {:?}", started.elapsed());
     claimed.sort_unstable();
     assert_eq!(claimed, [batch[0].id, batch[2].id]);
@@ -127,7 +127,7 @@ pub async fn settles_by_the_state_it_finds(ledger: &Ledger) -> Result<()> {
 pub async fn gives_up_open_rows(ledger: &Ledger) -> Result<()> {
     let id = ledger.one("a", &["away", "done", "elsewhere", "running", "vanished"]).await?;
     let unfrozen = task("unfrozen");
-    ledger.store.accept(std::slice::from_ref(&unfrozen), at(10)).await?;
+    ledger.store.accept(std::slice::from_ref(&unfrozen), at(10), RETENTION).await?;
     let all = ["elsewhere", "running", "vanished"];
     let there: Vec<_> = all.iter().map(|name| presence(name, &["worker"], PresenceState::Alive)).collect();
     ledger.store.see(&there, at(0)).await?;
@@ -192,7 +192,7 @@ pub async fn cancels_once(ledger: &Ledger) -> Result<()> {
     assert!(ledger.store.cancel(TaskId::new(), at(2), RETENTION).await?.is_none());
 
     let fresh = task("fresh");
-    ledger.store.accept(std::slice::from_ref(&fresh), at(10)).await?;
+    ledger.store.accept(std::slice::from_ref(&fresh), at(10), RETENTION).await?;
     let outcomes = together((0..4).map(|_| {
         let (store, id) = (ledger.store.clone(), fresh.id);
         async move { Ok(store.cancel(id, at(2), RETENTION).await?.is_some_and(|outcome| outcome.changed)) }
@@ -238,6 +238,6 @@ pub async fn forgets_only_what_has_ended(ledger: &Ledger) -> Result<()> {
         assert!(ledger.store.responses(id, ResponseFilter::All, None, ALL).await?.is_empty());
     }
     let again: NewTask = task("done");
-    assert_eq!(ledger.store.accept(&[again], at(10)).await?, [Accepted::New], "its identifier is free again");
+    assert_eq!(ledger.store.accept(&[again], at(10), RETENTION).await?, [Accepted::New], "its identifier is free again");
     Ok(())
 }

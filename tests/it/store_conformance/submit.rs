@@ -11,14 +11,14 @@ use super::ledger::{ALL, Ledger, RETENTION, at, fleet, names, noon, received, ta
 
 pub async fn tells_new_from_repeat_and_conflict(ledger: &Ledger) -> Result<()> {
     let first = task("a");
-    assert_eq!(ledger.store.accept(std::slice::from_ref(&first), at(10)).await?, [Accepted::New]);
+    assert_eq!(ledger.store.accept(std::slice::from_ref(&first), at(10), RETENTION).await?, [Accepted::New]);
     let repeat = task("a");
     let conflict = NewTask { digest: [8; 32], ..task("a") };
     let other_type = NewTask { task_type: "backup".parse()?, ..task("a") };
     let new = task("b");
     let twice = task("b");
     let thrice = NewTask { digest: [9; 32], ..task("b") };
-    let answers = ledger.store.accept(&[repeat, new.clone(), conflict, other_type, twice, thrice], at(10)).await?;
+    let answers = ledger.store.accept(&[repeat, new.clone(), conflict, other_type, twice, thrice], at(10), RETENTION).await?;
     let existing = |id, same| Accepted::Existing { id, same };
     let expected = [
         existing(first.id, true),
@@ -29,7 +29,7 @@ pub async fn tells_new_from_repeat_and_conflict(ledger: &Ledger) -> Result<()> {
         existing(new.id, false),
     ];
     assert_eq!(answers, expected);
-    assert_eq!(ledger.store.accept(&[], at(10)).await?, []);
+    assert_eq!(ledger.store.accept(&[], at(10), RETENTION).await?, []);
 
     let stored = ledger.task(first.id).await?;
     assert_eq!((stored.status, stored.counts), (TaskStatus::Created, Counts::default()));
@@ -44,11 +44,11 @@ pub async fn keeps_large_batches(ledger: &Ledger) -> Result<()> {
     for task in batch.iter_mut().step_by(100) {
         task.payload = long.clone();
     }
-    let answers = ledger.store.accept(&batch, at(10)).await?;
+    let answers = ledger.store.accept(&batch, at(10), RETENTION).await?;
     assert!(answers.iter().all(|answer| *answer == Accepted::New));
     assert_eq!(ledger.task(batch[0].id).await?.payload.get(), long.get());
     let again: Vec<NewTask> = tasks(1000);
-    let answers = ledger.store.accept(&again, at(10)).await?;
+    let answers = ledger.store.accept(&again, at(10), RETENTION).await?;
     for (answer, task) in answers.iter().zip(&batch) {
         assert_eq!(*answer, Accepted::Existing { id: task.id, same: true });
     }
@@ -64,7 +64,7 @@ pub async fn accepts_an_identifier_once_however_many_try(ledger: &Ledger) -> Res
             Ok(batch
                 .iter()
                 .map(|task| task.identifier.clone())
-                .zip(store.accept(&batch, at(10)).await?)
+                .zip(store.accept(&batch, at(10), RETENTION).await?)
                 .zip(batch.clone())
                 .collect::<Vec<_>>())
         }
@@ -90,7 +90,7 @@ pub async fn keeps_identifiers_and_payloads_to_the_byte(ledger: &Ledger) -> Resu
     let identifiers =
         ["A", "a", "a ", " a", "ä", "a\u{308}", "résumé", "resume", "😀", "😁", "ﬀ", "ff", "%", "_", "\\", "'; DROP TABLE task", &longest];
     let batch: Vec<NewTask> = identifiers.iter().map(|identifier| task(identifier)).collect();
-    let answers = ledger.store.accept(&batch, at(10)).await?;
+    let answers = ledger.store.accept(&batch, at(10), RETENTION).await?;
     assert!(answers.iter().all(|answer| *answer == Accepted::New), "{answers:?}");
     for task in &batch {
         let found = ledger.store.find_by_identifier(&worker(), &task.identifier).await?;
@@ -102,7 +102,7 @@ pub async fn keeps_identifiers_and_payloads_to_the_byte(ledger: &Ledger) -> Resu
     for (number, payload) in payloads.into_iter().enumerate() {
         let payload: Json = RawValue::from_string(payload.trim().to_owned())?.into();
         let task = NewTask { payload: payload.clone(), endpoints: names(&["b", "a", "B"]), ..task(&format!("payload {number}")) };
-        ledger.store.accept(std::slice::from_ref(&task), at(10)).await?;
+        ledger.store.accept(std::slice::from_ref(&task), at(10), RETENTION).await?;
         let stored = ledger.task(task.id).await?;
         assert_eq!(stored.payload.get(), payload.get());
         assert_eq!(stored.endpoints, names(&["b", "a", "B"]));
@@ -112,7 +112,7 @@ pub async fn keeps_identifiers_and_payloads_to_the_byte(ledger: &Ledger) -> Resu
 
 pub async fn freezes_once(ledger: &Ledger) -> Result<()> {
     let batch = tasks(20);
-    ledger.store.accept(&batch, at(10)).await?;
+    ledger.store.accept(&batch, at(10), RETENTION).await?;
     let runs = (0..4).map(|number: usize| {
         let (store, batch) = (ledger.store.clone(), batch.clone());
         let expected = fleet(number + 1);
@@ -128,7 +128,7 @@ pub async fn freezes_once(ledger: &Ledger) -> Result<()> {
     }
 
     let (empty, doubled, ended) = (task("empty"), task("doubled"), task("ended"));
-    ledger.store.accept(&[empty.clone(), doubled.clone(), ended.clone()], at(10)).await?;
+    ledger.store.accept(&[empty.clone(), doubled.clone(), ended.clone()], at(10), RETENTION).await?;
     ledger.store.cancel(ended.id, at(1), RETENTION).await?;
     let sets = [
         Freeze { id: ended.id, expected: fleet(1) },

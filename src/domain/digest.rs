@@ -1,16 +1,20 @@
-//! What makes two submissions the same: the value of the payload and the set of endpoints.
+//! What makes two submissions the same: the value of the payload and the set of endpoints. And what makes a value in a payload
+//! the same as in another.
 //!
 //! White space, the order of members, the spelling of strings (`é` or `\u00e9`) and of numbers (`1.0` or `1`) do not
 //! matter; numbers are compared as exact decimals, so that two that differ only beyond a double's precision differ here.
 //! Members that occur twice are both part of the value.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::ops::Range;
 
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use crate::domain::EndpointName;
+use super::{EndpointName, PayloadKey};
 
-/// The digest of a submission. `payload` must have passed [`super::json_check::check`].
+/// The digest of a submission. `payload` must be JSON of a depth that the stack bears.
 pub fn digest(payload: &str, endpoints: &[EndpointName]) -> [u8; 32] {
     let mut names: Vec<&str> = endpoints.iter().map(EndpointName::as_str).collect();
     names.sort_unstable();
@@ -21,6 +25,23 @@ pub fn digest(payload: &str, endpoints: &[EndpointName]) -> [u8; 32] {
         hash.update(name);
     }
     hash.finalize().into()
+}
+
+/// The key that a payload has at a pointer (RFC 6901); none when there is nothing.
+pub fn payload_key(payload: &RawValue, pointer: &str) -> Option<PayloadKey> {
+    find(payload, pointer).map(|value| Sha256::digest(canonical(value.get())).into())
+}
+
+/// The value that a pointer leads to, as it was written. Of members that occur twice the last one counts, as for most readers.
+pub fn find<'a>(value: &'a RawValue, pointer: &str) -> Option<&'a RawValue> {
+    pointer.split('/').skip(1).try_fold(value, |value, step| {
+        let name = step.replace("~1", "/").replace("~0", "~");
+        match value.get().as_bytes().first() {
+            Some(b'{') => serde_json::from_str::<HashMap<Cow<'a, str>, &'a RawValue>>(value.get()).ok()?.get(name.as_str()).copied(),
+            Some(b'[') => serde_json::from_str::<Vec<&'a RawValue>>(value.get()).ok()?.get(name.parse::<usize>().ok()?).copied(),
+            _ => None,
+        }
+    })
 }
 
 /// A JSON text that is equal for equal values.

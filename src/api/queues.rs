@@ -1,0 +1,76 @@
+//! `GET /queues`, `POST /queues/{type}/pause` and `/resume`: how work queues stand.
+
+use std::sync::Arc;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, web};
+
+use super::problem::{Problem, ProblemBody};
+use super::view::{QueueList, QueueView};
+use super::{Answer, Api, answer, segment};
+use crate::domain::TaskType;
+use crate::store::QueueRecord;
+
+/// Lists the work queues. Counts every task that has not ended.
+#[utoipa::path(
+    get, path = "/queues", operation_id = "listQueues", tag = "queues",
+    responses(
+        (status = 200, description = "All task types with a work queue", body = QueueList),
+        (status = 500, description = "`internal`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "`database_unavailable`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
+    )
+)]
+pub async fn list(api: web::Data<Api>) -> Answer {
+    let types: Vec<TaskType> = api.state.config.of_delivery(true).map(|policy| policy.name.clone()).collect();
+    let records = look(&api, types).await?;
+    answer(StatusCode::OK, &QueueList { queues: records.iter().map(QueueView::of).collect() }, 256 * records.len())
+}
+
+/// Gives no more tasks of the type to workers. Those that run go on, new ones are taken in and wait.
+#[utoipa::path(
+    post, path = "/queues/{type}/pause", operation_id = "pauseQueue", tag = "queues",
+    params(("type" = String, Path, description = "A configured task type with a work queue")),
+    responses(
+        (status = 200, description = "The queue, paused now or before", body = QueueView),
+        (status = 404, description = "`unknown_task_type`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 500, description = "`internal`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "`database_unavailable`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
+    )
+)]
+pub async fn pause(api: web::Data<Api>, request: HttpRequest) -> Answer {
+    set(&api, &request, true).await
+}
+
+/// Gives tasks of the type to workers again.
+#[utoipa::path(
+    post, path = "/queues/{type}/resume", operation_id = "resumeQueue", tag = "queues",
+    params(("type" = String, Path, description = "A configured task type with a work queue")),
+    responses(
+        (status = 200, description = "The queue, going on now or before", body = QueueView),
+        (status = 404, description = "`unknown_task_type`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 500, description = "`internal`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "`database_unavailable`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
+    )
+)]
+pub async fn resume(api: web::Data<Api>, request: HttpRequest) -> Answer {
+    set(&api, &request, false).await
+}
+
+async fn set(api: &Api, request: &HttpRequest, paused: bool) -> Answer {
+    let name: Option<TaskType> = segment(request, 1)?.parse().ok();
+    let policy = name.and_then(|name| api.state.config.policy(&name)).filter(|policy| policy.queue.is_some());
+    let task_type = policy.ok_or_else(Problem::unknown_task_type)?.name.clone();
+    let (store, now, of) = (Arc::clone(&api.state.store), api.now()?, task_type.clone());
+    if api.run(async move { store.pause(&of, paused, now).await }).await? {
+        tracing::info!(%task_type, paused, "a queue was paused or goes on");
+    }
+    api.state.bell.ring();
+    let records = look(api, vec![task_type]).await?;
+    let record = records.first().ok_or_else(Problem::unknown_task_type)?;
+    answer(StatusCode::OK, &QueueView::of(record), 256)
+}
+
+async fn look(api: &Api, types: Vec<TaskType>) -> Result<Vec<QueueRecord>, Problem> {
+    let store = Arc::clone(&api.state.store);
+    api.run(async move { store.queues(&types).await }).await
+}

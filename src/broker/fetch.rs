@@ -1,0 +1,316 @@
+//! A broker for a worker that reaches nothing but the API: reports and presence are posted there, tasks are asked for with requests that
+//! wait (`docs/queues.md` has the exchange).
+//!
+//! What it promises is what every [`Broker`] does: an `Ok` says that the API has put the message on its own broker. What it gives out is
+//! read from the ledger, so any API process can answer, and what was not received is given out again with the next session.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{Acker, Address, Broker, BrokerError, Consumer, Delivery, Link, Message, Origin, Source, wire};
+use crate::backoff::Backoff;
+use crate::domain::{Command, EndpointName, ReportEvent, TaskId, TaskType};
+
+/// How long the API may hold a request for tasks.
+const WAIT: Duration = Duration::from_secs(25);
+/// How long any request may take beyond what it waits for.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Bytes of reports in one request at most, unless a single one is larger.
+const REPORT_BYTES: usize = 1 << 20;
+/// How often to ask for everything that is owed, received or not: finds reports that were taken and lost.
+const ALL_EVERY: Duration = Duration::from_secs(300);
+
+/// What a worker asks for. `POST /workers/{name}/tasks`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TasksWanted {
+    /// The session that it has said it is there with.
+    pub session: Uuid,
+    /// The types it performs.
+    pub types: Vec<TaskType>,
+    /// Whether it asks for all that it owes, and for its welcome; otherwise for what it has not received.
+    pub all: bool,
+    /// Tasks that it was sent and has not reported the end of.
+    pub known: Vec<TaskId>,
+    /// Tasks that it was told to stop.
+    pub stopped: Vec<TaskId>,
+    /// How long the answer may wait for a task, in milliseconds.
+    pub wait_ms: u64,
+}
+
+/// What a worker gets: commands as they travel through a broker.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct TasksGiven {
+    /// See [`wire`].
+    pub commands: Vec<Box<RawValue>>,
+}
+
+/// What a worker reports. `POST /workers/{name}/reports`
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReportsMade {
+    /// See [`wire`].
+    pub reports: Vec<Box<RawValue>>,
+}
+
+/// How to reach the API.
+#[derive(Debug, Clone)]
+pub struct ApiAccess {
+    /// With whatever it takes to be let in.
+    pub client: reqwest::Client,
+    /// Its address, without a slash at the end.
+    pub url: String,
+}
+
+/// The link of one worker to the API.
+#[derive(Debug)]
+pub struct ApiBroker {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    access: ApiAccess,
+    worker: EndpointName,
+    link: watch::Sender<Link>,
+    /// The session that the last presence told, of the present link.
+    session: watch::Sender<Option<Uuid>>,
+    held: Mutex<Held>,
+    closed: CancellationToken,
+}
+
+/// What the worker was sent with the present link.
+#[derive(Debug, Default)]
+struct Held {
+    known: HashSet<TaskId>,
+    stopped: HashSet<TaskId>,
+}
+
+impl ApiBroker {
+    /// A link for this worker; it is made once somebody consumes.
+    pub fn start(access: ApiAccess, worker: EndpointName) -> Arc<Self> {
+        let shared = Shared {
+            access,
+            worker,
+            link: watch::Sender::new(Link::default()),
+            session: watch::Sender::new(None),
+            held: Mutex::default(),
+            closed: CancellationToken::new(),
+        };
+        Arc::new(Self { shared: Arc::new(shared) })
+    }
+}
+
+impl Shared {
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn post(&self, what: &str, body: Vec<u8>, patience: Duration) -> Result<Bytes, BrokerError> {
+        let url = format!("{}/workers/{}/{what}", self.access.url, self.worker);
+        let lost = |error: reqwest::Error| BrokerError::Unconfirmed { reason: error.without_url().to_string() };
+        let request = self.access.client.post(url).header("Content-Type", "application/json").timeout(patience).body(body);
+        let answer = request.send().await.map_err(|error| match error.is_connect() {
+            true => BrokerError::Disconnected { safe_url: self.access.url.clone() },
+            false => lost(error),
+        })?;
+        let status = answer.status();
+        let body = answer.bytes().await.map_err(lost)?;
+        match status.as_u16() {
+            200..=299 => Ok(body),
+            // What is wrong with the request does not get better; everything else may.
+            400 | 413 | 422 => Err(BrokerError::Refused { reason: said(&body, status) }),
+            _ => Err(BrokerError::Unconfirmed { reason: said(&body, status) }),
+        }
+    }
+
+    async fn post_reports(&self, bodies: &[Bytes]) -> Result<(), BrokerError> {
+        let unreadable = |error: serde_json::Error| BrokerError::Refused { reason: error.to_string() };
+        let reports = bodies.iter().map(|body| serde_json::from_slice(body)).collect::<Result<_, _>>().map_err(unreadable)?;
+        let body = serde_json::to_vec(&ReportsMade { reports }).map_err(unreadable)?;
+        self.post("reports", body, PATIENCE).await?;
+        let mut held = self.held();
+        for report in bodies.iter().filter_map(|body| wire::decode_report(body).ok()) {
+            if matches!(report.event, ReportEvent::Finished { .. } | ReportEvent::Canceled) {
+                held.known.remove(&report.task_id);
+                held.stopped.remove(&report.task_id);
+            }
+        }
+        Ok(())
+    }
+
+    async fn post_presence(&self, body: &Bytes) -> Result<(), BrokerError> {
+        self.post("presence", body.to_vec(), PATIENCE).await?;
+        if let Ok(presence) = wire::decode_presence(body) {
+            self.session.send_if_modified(|session| session.replace(presence.session) != Some(presence.session));
+        }
+        Ok(())
+    }
+
+    /// Asks for tasks until closed. Every failure ends a link; the next one begins with a session of its own.
+    async fn fetch(&self, types: &[TaskType], deliveries: mpsc::Sender<Delivery>) {
+        let mut failures = 0u32;
+        while !deliveries.is_closed() {
+            match self.on_one_link(types, &deliveries, &mut failures).await {
+                Ok(()) => return,
+                Err(error) => {
+                    failures = failures.saturating_add(1);
+                    let was_up = self.link.send_if_modified(|link| std::mem::take(&mut link.up));
+                    if was_up || failures == 1 {
+                        tracing::warn!(api = %self.access.url, %error, "the API gives no tasks");
+                    }
+                    tokio::time::sleep(Backoff::CONNECTION.jittered(failures)).await;
+                }
+            }
+        }
+    }
+
+    /// From the first answer to the first failure; ends well when nobody takes deliveries any more.
+    async fn on_one_link(&self, types: &[TaskType], deliveries: &mpsc::Sender<Delivery>, failures: &mut u32) -> Result<(), BrokerError> {
+        // An answer to whatever it is: there is no session to ask with yet.
+        let nothing = TasksWanted { session: Uuid::nil(), types: types.to_vec(), all: false, known: vec![], stopped: vec![], wait_ms: 0 };
+        self.ask(&nothing).await?;
+        *self.held() = Held::default();
+        let mut sessions = self.session.subscribe();
+        self.session.send_replace(None);
+        self.link.send_modify(|link| *link = Link { up: true, epoch: link.epoch + 1 });
+        tracing::info!(api = %self.access.url, "connected to the API");
+        let mut asked_for_all: Option<(Uuid, tokio::time::Instant)> = None;
+        loop {
+            let session = match sessions.wait_for(Option::is_some).await.map(|session| *session) {
+                Ok(Some(session)) => session,
+                Ok(None) | Err(_) => return Ok(()),
+            };
+            let all = asked_for_all.is_none_or(|(of, at)| of != session || at.elapsed() > ALL_EVERY);
+            let (known, stopped) = {
+                let held = self.held();
+                (held.known.iter().copied().collect(), held.stopped.iter().copied().collect())
+            };
+            let wait_ms = wire::millis(WAIT);
+            let given = self.ask(&TasksWanted { session, types: types.to_vec(), all, known, stopped, wait_ms }).await?;
+            *failures = 0;
+            for command in given.commands {
+                let body = Bytes::from(Box::<str>::from(command).into_string());
+                let Some((origin, welcome)) = self.origin(&body, types) else { continue };
+                if welcome {
+                    asked_for_all = Some((session, tokio::time::Instant::now()));
+                }
+                let delivery = Delivery { origin, body, redelivered: false, acker: Box::new(Unneeded) };
+                if deliveries.send(delivery).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    async fn ask(&self, wanted: &TasksWanted) -> Result<TasksGiven, BrokerError> {
+        let unreadable = |error: serde_json::Error| BrokerError::Unconfirmed { reason: format!("what answers is not our API: {error}") };
+        let body = serde_json::to_vec(wanted).map_err(unreadable)?;
+        let answer = self.post("tasks", body, PATIENCE + Duration::from_millis(wanted.wait_ms)).await?;
+        serde_json::from_slice(&answer).map_err(unreadable)
+    }
+
+    /// How a command came, as if a broker had brought it, and whether it is a welcome. None for what is no command.
+    fn origin(&self, body: &[u8], types: &[TaskType]) -> Option<(Origin, bool)> {
+        let mut held = self.held();
+        let worker = self.worker.clone();
+        match wire::decode_command(body) {
+            Ok(Command::Task(task)) => {
+                held.known.insert(task.id);
+                Some((Origin::Named(task.task_type, worker), false))
+            }
+            Ok(Command::Cancel { task_id }) => {
+                held.stopped.insert(task_id);
+                Some((Origin::Control(types.first()?.clone(), worker), false))
+            }
+            Ok(Command::Welcome { .. }) => Some((Origin::Named(types.first()?.clone(), worker), true)),
+            Err(error) => {
+                tracing::error!(%error, "the API has sent what is no command");
+                None
+            }
+        }
+    }
+}
+
+/// What an answer says is wrong.
+fn said(body: &[u8], status: reqwest::StatusCode) -> String {
+    #[derive(Deserialize)]
+    struct Problem {
+        detail: String,
+    }
+    serde_json::from_slice(body)
+        .map_or_else(|_| format!("the API answered {status}"), |problem: Problem| format!("{status}: {}", problem.detail))
+}
+
+#[async_trait]
+impl Broker for ApiBroker {
+    async fn publish(&self, messages: Vec<Message>) -> Vec<Result<(), BrokerError>> {
+        let shared = &self.shared;
+        let mut results: Vec<Result<(), BrokerError>> = Vec::with_capacity(messages.len());
+        let mut messages = messages.into_iter().peekable();
+        while let Some(message) = messages.next() {
+            match message.to {
+                Address::Responses => {
+                    let mut bytes = message.body.len();
+                    let mut bodies = vec![message.body];
+                    while let Some(next) = messages.next_if(|next| next.to == Address::Responses && bytes + next.body.len() <= REPORT_BYTES)
+                    {
+                        bytes += next.body.len();
+                        bodies.push(next.body);
+                    }
+                    let result = shared.post_reports(&bodies).await;
+                    results.extend(bodies.iter().map(|_| result.clone()));
+                }
+                Address::Presence => results.push(shared.post_presence(&message.body).await),
+                Address::Dead { reason } => {
+                    tracing::error!(%reason, bytes = message.body.len(), "the API has sent what this worker cannot use");
+                    results.push(Ok(()));
+                }
+                other => results.push(Err(BrokerError::Refused { reason: format!("a worker does not publish to {other:?}") })),
+            }
+        }
+        results
+    }
+
+    async fn consume(&self, source: Source, prefetch: u16) -> Result<Consumer, BrokerError> {
+        let Source::Tasks(subscriptions) = source else {
+            return Err(BrokerError::Refused { reason: "a worker consumes nothing but tasks".into() });
+        };
+        let types: Vec<TaskType> = subscriptions.into_iter().map(|(task_type, _)| task_type).collect();
+        let (sender, deliveries) = mpsc::channel(usize::from(prefetch.max(1)));
+        let shared = self.shared.clone();
+        tokio::spawn(async move { shared.closed.run_until_cancelled(shared.fetch(&types, sender)).await });
+        Ok(Consumer { deliveries, link: self.shared.link.subscribe() })
+    }
+
+    /// The ledger gives tasks to those alone that say they are there.
+    async fn unsubscribe(&self, _subscriptions: Vec<(TaskType, EndpointName)>) -> Result<(), BrokerError> {
+        Ok(())
+    }
+
+    fn link(&self) -> watch::Receiver<Link> {
+        self.shared.link.subscribe()
+    }
+
+    async fn close(&self) {
+        self.shared.closed.cancel();
+    }
+}
+
+/// What is acknowledged here is what the worker reports as received.
+#[derive(Debug)]
+struct Unneeded;
+
+#[async_trait]
+impl Acker for Unneeded {
+    async fn ack_through(&self) {}
+}

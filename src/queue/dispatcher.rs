@@ -1,0 +1,138 @@
+//! Gives waiting tasks to workers that have room, and takes them back from those that are gone.
+//!
+//! Any number of processes may run this loop: whose room is filled, and which task is given, is locked in the ledger, and what
+//! another process has locked is skipped. What is given is published to the worker by name; if that message is lost, the row is due
+//! and the reconciler asks again. A worker that fetches its tasks over HTTP is woken at the desk.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{Bell, Desk, Successors};
+use crate::backoff::Backoff;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::domain::TaskEvent;
+use crate::publisher::{Ask, Outgoing, Publisher};
+use crate::store::{Given, QueueRule, Settlement, SharedStore, StoreError, TakenBack, Turns};
+use crate::telemetry::SharedMetrics;
+use crate::watch::Watch;
+
+/// How often to look without being told: tasks that another process has queued, workers that are gone.
+const LOOK: Duration = Duration::from_secs(1);
+/// When a worker is asked for a task that it has not received.
+const ASK: Duration = Duration::from_secs(10);
+
+/// What holds for the queues of a configuration.
+pub fn rules(config: &Config) -> Vec<QueueRule> {
+    let rule = |policy: &crate::config::TypePolicy| {
+        let queue = policy.queue.as_ref()?;
+        Some(QueueRule {
+            task_type: policy.name.clone(),
+            attempts: policy.attempts,
+            max_running: queue.max_running,
+            max_per_key: queue.limit_key.is_some().then_some(queue.max_per_key),
+        })
+    };
+    config.task_types.iter().filter_map(rule).collect()
+}
+
+/// The loop.
+#[derive(Debug)]
+pub struct Dispatcher {
+    store: SharedStore,
+    publisher: Arc<Publisher>,
+    successors: Successors,
+    clock: Clock,
+    metrics: SharedMetrics,
+    watch: Watch,
+    bell: Bell,
+    desk: Desk,
+    rules: Vec<QueueRule>,
+    retention: Duration,
+}
+
+impl Dispatcher {
+    /// A dispatcher for the queues of this configuration.
+    #[expect(clippy::too_many_arguments, reason = "called once, with what it is made of")]
+    pub fn new(
+        config: &Arc<Config>,
+        store: SharedStore,
+        publisher: Arc<Publisher>,
+        clock: Clock,
+        metrics: SharedMetrics,
+        watch: Watch,
+        bell: Bell,
+        desk: Desk,
+    ) -> Self {
+        let successors = Successors::new(config.clone(), store.clone());
+        Self { rules: rules(config), retention: config.tasks.retention, store, publisher, successors, clock, metrics, watch, bell, desk }
+    }
+
+    /// Gives and takes back until told to stop; the pass in hand is finished.
+    pub async fn run(self, stop: CancellationToken) {
+        if self.rules.is_empty() {
+            return stop.cancelled().await;
+        }
+        let (mut failures, mut looked) = (0u32, Instant::now());
+        while !stop.is_cancelled() {
+            let wait = match self.pass(&mut looked).await {
+                Ok(more) => {
+                    failures = 0;
+                    if more { Duration::ZERO } else { LOOK }
+                }
+                Err(error) => {
+                    failures = failures.saturating_add(1);
+                    tracing::debug!(%error, "could not give tasks to workers");
+                    // Not rung out of it: a store that is away has nothing to give.
+                    let pause = tokio::time::sleep(Backoff::CONNECTION.jittered(failures));
+                    stop.run_until_cancelled(pause).await;
+                    Duration::ZERO
+                }
+            };
+            if !wait.is_zero() {
+                let _ = tokio::time::timeout(wait, stop.run_until_cancelled(self.bell.rung())).await;
+            }
+        }
+    }
+
+    /// One pass; answers whether there may be more to do at once.
+    async fn pass(&self, looked: &mut Instant) -> Result<bool, StoreError> {
+        if looked.elapsed() >= LOOK {
+            *looked = Instant::now();
+            self.take_back().await?;
+        }
+        let chained = self.successors.queue(self.clock.now()).await?;
+        let now = self.clock.now();
+        let Turns { given, expired, more } = self.store.give(&self.rules, now, now.after(ASK)).await?;
+        crate::failpoint::reach("dispatcher.given");
+        if !expired.is_empty() {
+            let settlement = |id| Settlement { id, event: Some(TaskEvent::Expire), asks: 0, due_at: now.after(self.retention) };
+            let moved = self.store.settle(&expired.into_iter().map(settlement).collect::<Vec<_>>(), now, self.retention).await?;
+            self.metrics.count_moves(&moved);
+            self.watch.moved(&moved);
+        }
+        if !given.is_empty() {
+            self.metrics.given.inc_by(given.len() as u64);
+            let workers: Vec<_> = given.iter().map(|given| given.worker.clone()).collect();
+            let ask = |Given { task, worker }| Ask { task: Outgoing::from(task), endpoints: vec![worker], received: false };
+            let asks: Vec<Ask> = given.into_iter().map(ask).collect();
+            self.publisher.ask(&asks).await;
+            workers.iter().for_each(|worker| self.desk.call(worker));
+        }
+        Ok(more || chained)
+    }
+
+    async fn take_back(&self) -> Result<(), StoreError> {
+        let TakenBack { returned, moved } = self.store.take_back(&self.rules, self.clock.now(), self.retention).await?;
+        if returned > 0 {
+            self.metrics.taken_back.inc_by(returned);
+            tracing::warn!(tasks = returned, "workers are gone: what they had waits again");
+        }
+        self.metrics.count_moves(&moved);
+        self.watch.moved(&moved);
+        Ok(())
+    }
+}

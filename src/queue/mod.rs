@@ -1,0 +1,18 @@
+//! Work queues: tasks that are performed once, by one worker that has room.
+//!
+//! A queued task waits in the ledger. The [`Dispatcher`] of any API process gives it to a worker: from then on it is a task with one
+//! expected endpoint, and everything else - delivery, journal, report, asking again, cancel - is as for any other. It is a lease: when
+//! presence of the worker ends, the task goes back to its place. `place` says where a task stands, [`Successors`] what is queued after
+//! it, [`Bell`] and [`Desk`] wake who waits.
+
+mod bell;
+mod desk;
+mod dispatcher;
+mod place;
+mod successors;
+
+pub use bell::Bell;
+pub use desk::{Desk, Waiting};
+pub use dispatcher::{Dispatcher, rules};
+pub use place::{Asked, new_task};
+pub use successors::Successors;

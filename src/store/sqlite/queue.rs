@@ -1,0 +1,488 @@
+//! Work queues: entering, turns, leaving.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::{Row, SqliteConnection};
+use uuid::Uuid;
+
+use super::rows::{Query, TASK, lock, micros, optional_time, push_ids, push_names, task, time, within_budget, write_tasks};
+use crate::domain::{AttemptError, EndpointName, NewTask, Place, Task, TaskId, TaskType, Timestamp, UniqueKey, errnr};
+use crate::store::batch::{self, padded_rows};
+use crate::store::columns::{self, AFTER_TASK};
+use crate::store::fault::Fault;
+use crate::store::ledger::{Back, worker_lost};
+use crate::store::turns::{Allowance, Candidate, Worker, plan};
+use crate::store::{Given, QueueRecord, QueueRule, TakenBack, Turns};
+
+/// Tasks given, or taken back, in one transaction at most.
+const TURNS: usize = 256;
+
+/// Puts tasks that are recorded into their queues. `all_new` says that this transaction has recorded all of them; otherwise some
+/// may have been recorded, and queued, by an attempt whose commit was thought lost.
+pub(super) async fn enter(conn: &mut SqliteConnection, tasks: Vec<&NewTask>, all_new: bool, retention: Duration) -> Result<(), Fault> {
+    let mut entered = HashSet::new();
+    if !all_new {
+        for tasks in tasks.chunks(batch::KEYS) {
+            let ids: Vec<TaskId> = tasks.iter().map(|task| task.id).collect();
+            let mut query = Query::new(
+                "SELECT t.id FROM task AS t LEFT JOIN queued_task AS q ON q.task_id = t.id \
+                 WHERE (t.status <> 0 OR q.task_id IS NOT NULL) AND t.id IN ",
+            );
+            push_ids(&mut query, &ids);
+            for row in query.build().fetch_all(&mut *conn).await? {
+                entered.insert(TaskId(row.try_get(0)?));
+            }
+        }
+    }
+    let mut new: Vec<(&NewTask, &Place)> = tasks.into_iter().filter_map(|task| Some((task, task.place.as_ref()?))).collect();
+    new.retain(|(task, _)| !entered.contains(&task.id));
+    // In the order in which they came: of two with one key the later one stays.
+    new.sort_unstable_by_key(|(task, _)| (task.start_time, task.id));
+    let (unique, plain): (Vec<_>, Vec<_>) = new.into_iter().partition(|(_, place)| place.unique.is_some());
+    for run in plain.chunks(batch::WIDE_ROWS) {
+        insert(conn, run).await?;
+    }
+    for (task, place) in unique {
+        if displace(conn, task, place, retention).await? {
+            insert(conn, &[(task, place)]).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn insert(conn: &mut SqliteConnection, run: &[(&NewTask, &Place)]) -> Result<(), Fault> {
+    let mut query = Query::new(
+        "INSERT INTO queued_task (task_id, task_type, state, priority, queued_at, limit_key, chains, unique_scope, unique_key) VALUES ",
+    );
+    for (at, (task, place)) in padded_rows(run, |_| 0).enumerate() {
+        query.push(if at == 0 { "(" } else { ", (" });
+        let mut values = query.separated(", ");
+        values.push_bind(task.id.0).push_bind(task.task_type.as_str()).push_bind(if place.run_at.is_some() { 2u8 } else { 0 });
+        values.push_bind(place.priority).push_bind(micros(place.run_at.unwrap_or(task.start_time)));
+        values.push_bind(place.limit_key.as_ref().map(<[u8; 32]>::as_slice)).push_bind(place.chains);
+        values.push_bind(place.unique.as_ref().map(|unique| unique.scope.as_str()));
+        values.push_bind(place.unique.as_ref().map(|unique| unique.key.as_slice()));
+        query.push(")");
+    }
+    // For the repeats that fill the statement up.
+    query.push(" ON CONFLICT (task_id) DO NOTHING");
+    query.build().execute(&mut *conn).await?;
+    Ok(())
+}
+
+/// Makes room for a task with a unique key. Answers whether it goes into the queue: one that was queued after another yields to one
+/// that waits already.
+async fn displace(conn: &mut SqliteConnection, task: &NewTask, place: &Place, retention: Duration) -> Result<bool, Fault> {
+    let Some(unique) = &place.unique else { return Ok(true) };
+    let Some(old) = waiting(conn, unique).await? else { return Ok(true) };
+    let (goes, stays) = if place.parent.is_some() { (task.id, old) } else { (old, task.id) };
+    let mut ids = [goes, stays];
+    ids.sort_unstable();
+    let tasks = lock(conn, &ids).await?;
+    if waiting(conn, unique).await? != Some(old) {
+        return Err(Fault::Again("the task to be replaced has gone meanwhile".into()));
+    }
+    if let Some(old) = tasks.get(&old)
+        && !place.renews
+        && place.parent.is_none()
+    {
+        let left = "UPDATE task SET expires_at = ?, receive_by = ?, due_at = min(due_at, ?) WHERE id = ?";
+        let until = micros(old.expires_at);
+        sqlx::query(left).bind(until).bind(until).bind(until).bind(task.id.0).execute(&mut *conn).await?;
+    }
+    replace(conn, goes, stays, tasks.get(&goes), task.start_time, retention).await?;
+    Ok(goes == old)
+}
+
+/// Ends a task whose place another one has.
+async fn replace(
+    conn: &mut SqliteConnection,
+    goes: TaskId,
+    stays: TaskId,
+    state: Option<&crate::store::ledger::TaskState>,
+    now: Timestamp,
+    retention: Duration,
+) -> Result<(), Fault> {
+    if let Some(Ok(Some(change))) = state.map(|state| state.cancel(0, now, retention)) {
+        write_tasks(conn, vec![(goes, change)]).await?;
+        sqlx::query("UPDATE task SET replaced_by = ? WHERE id = ?").bind(stays.0).bind(goes.0).execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+/// The task that waits with this key.
+async fn waiting(conn: &mut SqliteConnection, unique: &UniqueKey) -> Result<Option<TaskId>, Fault> {
+    let found =
+        sqlx::query("SELECT task_id FROM queued_task INDEXED BY queued_unique WHERE unique_scope = ? AND unique_key = ? AND state < 3")
+            .bind(unique.scope.as_str())
+            .bind(unique.key.as_slice())
+            .fetch_optional(&mut *conn)
+            .await?;
+    Ok(found.map(|row| row.try_get(0)).transpose()?.map(TaskId))
+}
+
+/// Takes ended tasks out of their queues, each with whether it has succeeded; lets others of their keys go on.
+pub(super) async fn leave(conn: &mut SqliteConnection, left: Vec<(TaskId, bool)>) -> Result<(), Fault> {
+    let succeeded: HashSet<TaskId> = left.iter().filter(|(_, succeeded)| *succeeded).map(|(id, _)| *id).collect();
+    let mut ids: Vec<TaskId> = left.into_iter().map(|(id, _)| id).collect();
+    ids.sort_unstable();
+    for ids in ids.chunks(batch::KEYS) {
+        let mut query = Query::new("DELETE FROM queued_task WHERE chains = 0 AND limit_key IS NULL AND task_id IN ");
+        push_ids(&mut query, ids);
+        let gone = query.build().execute(&mut *conn).await?.rows_affected();
+        if usize::try_from(gone) == Ok(ids.len()) {
+            continue;
+        }
+        let mut query = Query::new("SELECT task_id, task_type, limit_key, chains, state FROM queued_task WHERE state < 4 AND task_id IN ");
+        push_ids(&mut query, ids);
+        query.push(" ORDER BY task_id");
+        for row in query.build().fetch_all(&mut *conn).await? {
+            let (id, task_type): (Uuid, &str) = (row.try_get(0)?, row.try_get(1)?);
+            let key: Option<Vec<u8>> = row.try_get(2)?;
+            let (chains, state): (bool, u8) = (row.try_get(3)?, row.try_get(4)?);
+            let end = match chains && succeeded.contains(&TaskId(id)) {
+                true => sqlx::query("UPDATE queued_task SET state = 4, held_key = NULL WHERE task_id = ?"),
+                false => sqlx::query("DELETE FROM queued_task WHERE task_id = ?"),
+            };
+            end.bind(id).execute(&mut *conn).await?;
+            if let Some(key) = key.filter(|_| state == 3) {
+                let free = "UPDATE queued_task SET state = 0, held_key = NULL WHERE task_id = (SELECT task_id FROM queued_task INDEXED BY queued_turn \
+                            WHERE task_type = ? AND state = 1 AND held_key = ? ORDER BY priority, queued_at, task_id LIMIT 1)";
+                sqlx::query(free).bind(task_type).bind(key).execute(&mut *conn).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn give(conn: &mut SqliteConnection, rules: Arc<[QueueRule]>, now: Timestamp, ask_at: Timestamp) -> Result<Turns, Fault> {
+    let workers = workers(conn, &rules).await?;
+    let room =
+        |task_type: &TaskType| -> u32 { workers.iter().filter(|worker| worker.task_types.contains(task_type)).map(|it| it.room).sum() };
+    let open: Vec<(&QueueRule, usize)> =
+        rules.iter().map(|rule| (rule, batch::rows(room(&rule.task_type)).min(TURNS))).filter(|(_, room)| *room > 0).collect();
+    let (mut candidates, mut tasks, mut allowances, mut full) = (Vec::new(), HashMap::new(), HashMap::new(), false);
+    for (rule, room) in open {
+        let Some(allowance) = allowance(conn, rule).await? else { continue };
+        let mut query = Query::new("SELECT ");
+        query.push(TASK).push(", q.queued_at, q.limit_key, t.priority IS NOT NULL");
+        query.push(" FROM queued_task AS q INDEXED BY queued_turn CROSS JOIN task AS t ON t.id = q.task_id WHERE q.task_type = ");
+        query
+            .push_bind(rule.task_type.as_str())
+            .push(" AND q.state = 0 AND q.held_key IS NULL ORDER BY q.priority, q.queued_at, q.task_id LIMIT ");
+        query.push_bind(u32::try_from(room).unwrap_or(u32::MAX));
+        let rows = within_budget(&mut query, conn).await?;
+        full |= rows.len() == room;
+        for row in &rows {
+            let task = task(row)?;
+            let limit_key = columns::payload_key(row.try_get(AFTER_TASK + 1)?, task.id.0)?;
+            candidates.push(candidate(&task, time(row, AFTER_TASK)?, limit_key));
+            tasks.insert(task.id, task);
+        }
+        allowances.insert(rule.task_type.clone(), allowance);
+    }
+    let plan = plan(candidates, workers, allowances, now);
+    let more = full && !(plan.given.is_empty() && plan.held.is_empty() && plan.expired.is_empty());
+    hold(conn, &plan.held).await?;
+    let mut given: Vec<(TaskId, EndpointName)> = plan.given;
+    given.sort_unstable();
+    let ids: Vec<TaskId> = given.iter().map(|(id, _)| *id).collect();
+    // Locked already, with its queue row.
+    let states = lock(conn, &ids).await?;
+    let changes: HashMap<TaskId, _> =
+        states.iter().filter_map(|(id, state)| Some((*id, state.give(now, ask_at.min(state.expires_at))?))).collect();
+    given.retain(|(id, _)| changes.contains_key(id));
+    for given in given.chunks(batch::KEYS) {
+        let ids: Vec<TaskId> = given.iter().map(|(id, _)| *id).collect();
+        let mut query = Query::new("UPDATE queued_task SET state = 3 WHERE task_id IN ");
+        push_ids(&mut query, &ids);
+        query.build().execute(&mut *conn).await?;
+        let mut query = Query::new("INSERT INTO response (task_id, endpoint, status, last_modified_time) VALUES ");
+        for (at, (id, worker)) in padded_rows(given, |_| 0).enumerate() {
+            query.push(if at == 0 { "(" } else { ", (" });
+            query.separated(", ").push_bind(id.0).push_bind(worker.as_str()).push("0").push_bind(micros(now));
+            query.push(")");
+        }
+        query.push(" ON CONFLICT DO NOTHING");
+        query.build().execute(&mut *conn).await?;
+    }
+    write_tasks(conn, changes.into_iter().collect()).await?;
+    let given = given.into_iter().filter_map(|(id, worker)| Some(Given { task: tasks.remove(&id)?, worker })).collect();
+    Ok(Turns { given, expired: plan.expired, more })
+}
+
+fn candidate(task: &Task, queued_at: Timestamp, limit_key: Option<[u8; 32]>) -> Candidate {
+    Candidate {
+        id: task.id,
+        task_type: task.task_type.clone(),
+        priority: task.queued.as_ref().map_or(0, |queued| queued.priority),
+        queued_at,
+        limit_key,
+        expires_at: task.expires_at,
+    }
+}
+
+/// The workers that are there, with the room they have. Their subscriptions stay locked, so that nobody else fills the same room;
+/// those that others have locked are left to them.
+async fn workers(conn: &mut SqliteConnection, rules: &[QueueRule]) -> Result<Vec<Worker>, Fault> {
+    if rules.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut query = Query::new(
+        "SELECT endpoint, task_type, slots FROM subscription INDEXED BY subscription_type \
+         WHERE state = 1 AND slots > 0 AND trouble IS NULL AND task_type IN ",
+    );
+    push_names(&mut query, rules.iter().map(|rule| rule.task_type.as_str()));
+    query.push(" ORDER BY endpoint, task_type");
+    let mut workers: Vec<Worker> = Vec::new();
+    for row in query.build().fetch_all(&mut *conn).await? {
+        let (name, task_type) = (columns::endpoint(row.try_get(0)?)?, columns::task_type(row.try_get(1)?)?);
+        match workers.last_mut() {
+            Some(worker) if worker.name == name => worker.task_types.push(task_type),
+            _ => workers.push(Worker { name, task_types: vec![task_type], room: row.try_get(2)? }),
+        }
+    }
+    for workers in workers.chunks_mut(batch::KEYS) {
+        let mut query = Query::new(
+            "SELECT r.endpoint, COUNT(*) FROM response AS r INDEXED BY response_owed \
+             CROSS JOIN queued_task AS q ON q.task_id = r.task_id WHERE r.status < 2 AND r.endpoint IN ",
+        );
+        push_names(&mut query, workers.iter().map(|worker| worker.name.as_str()));
+        query.push(" GROUP BY r.endpoint");
+        let mut taken = HashMap::new();
+        for row in query.build().fetch_all(&mut *conn).await? {
+            taken.insert(columns::endpoint(row.try_get(0)?)?, u32::try_from(row.try_get::<i64, _>(1)?).unwrap_or(u32::MAX));
+        }
+        for worker in workers {
+            worker.room = worker.room.saturating_sub(taken.get(&worker.name).copied().unwrap_or_default());
+        }
+    }
+    workers.retain(|worker| worker.room > 0);
+    Ok(workers)
+}
+
+/// How many more of a type may run; none when its queue is paused, or another process is giving out what is limited.
+async fn allowance(conn: &mut SqliteConnection, rule: &QueueRule) -> Result<Option<Allowance>, Fault> {
+    let limited = rule.max_running.is_some() || rule.max_per_key.is_some();
+    let name = rule.task_type.as_str();
+    if limited {
+        sqlx::query("INSERT INTO queue (task_type) VALUES (?) ON CONFLICT DO NOTHING").bind(name).execute(&mut *conn).await?;
+        let mine = sqlx::query("SELECT paused_at FROM queue WHERE task_type = ?").bind(name);
+        let Some(row) = mine.fetch_optional(&mut *conn).await? else { return Ok(None) };
+        if optional_time(&row, 0)?.is_some() {
+            return Ok(None);
+        }
+    } else if sqlx::query("SELECT 1 FROM queue WHERE paused_at IS NOT NULL AND task_type = ?")
+        .bind(name)
+        .fetch_optional(&mut *conn)
+        .await?
+        .is_some()
+    {
+        return Ok(None);
+    }
+    let mut allowance = Allowance { of_type: rule.max_running, of_key: rule.max_per_key, running: HashMap::new() };
+    if limited {
+        let running = sqlx::query(
+            "SELECT limit_key, COUNT(*) FROM queued_task INDEXED BY queued_turn WHERE task_type = ? AND state = 3 GROUP BY limit_key",
+        );
+        for row in running.bind(name).fetch_all(&mut *conn).await? {
+            let count = u32::try_from(row.try_get::<i64, _>(1)?).unwrap_or(u32::MAX);
+            allowance.of_type = allowance.of_type.map(|left| left.saturating_sub(count));
+            if let Some(key) = columns::payload_key(row.try_get(0)?, Uuid::nil())? {
+                allowance.running.insert(key, count);
+            }
+        }
+    }
+    Ok(Some(allowance))
+}
+
+async fn hold(conn: &mut SqliteConnection, ids: &[TaskId]) -> Result<(), Fault> {
+    for ids in ids.chunks(batch::KEYS) {
+        let mut query = Query::new("UPDATE queued_task SET state = 1, held_key = limit_key WHERE state = 0 AND task_id IN ");
+        push_ids(&mut query, ids);
+        query.build().execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+/// Responses of queued tasks whose worker is gone, or has come back without the memory of them.
+async fn orphans(conn: &mut SqliteConnection, rules: &[QueueRule], of: Option<&[TaskId]>) -> Result<Vec<Orphan>, Fault> {
+    if rules.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut query = Query::new(
+        "SELECT q.task_id, q.task_type, r.endpoint, r.home IS NOT NULL, t.attempts, q.unique_scope, q.unique_key \
+         FROM queued_task AS q INDEXED BY queued_turn CROSS JOIN response AS r ON r.task_id = q.task_id \
+         JOIN task AS t ON t.id = q.task_id LEFT JOIN subscription AS s ON s.endpoint = r.endpoint AND s.task_type = q.task_type \
+         WHERE q.state = 3 AND +r.status < 2 AND (s.state IS NULL OR s.state <> 1 OR (r.home IS NOT NULL AND s.home IS NOT r.home)) \
+         AND q.task_type IN ",
+    );
+    push_names(&mut query, rules.iter().map(|rule| rule.task_type.as_str()));
+    if let Some(ids) = of {
+        query.push(" AND q.task_id IN ");
+        push_ids(&mut query, ids);
+    }
+    query.push(" ORDER BY q.task_id LIMIT ").push_bind(u32::try_from(TURNS).unwrap_or(u32::MAX));
+    let rows = query.build().fetch_all(&mut *conn).await?;
+    rows.iter()
+        .map(|row| {
+            let id: Uuid = row.try_get(0)?;
+            let (scope, key): (Option<String>, Option<Vec<u8>>) = (row.try_get(5)?, row.try_get(6)?);
+            Ok(Orphan {
+                id: TaskId(id),
+                task_type: columns::task_type(row.try_get(1)?)?,
+                worker: columns::endpoint(row.try_get(2)?)?,
+                received: row.try_get::<i64, _>(3)? != 0,
+                attempts: columns::attempts(row.try_get(4)?, || format!("task {id}, column attempts"))?,
+                unique: scope.zip(columns::payload_key(key, id)?).map(|(scope, key)| UniqueKey { scope, key }),
+            })
+        })
+        .collect()
+}
+
+/// A queued task whose worker is gone.
+struct Orphan {
+    id: TaskId,
+    task_type: TaskType,
+    worker: EndpointName,
+    /// Whether the worker had received it, so that it may have begun.
+    received: bool,
+    attempts: Vec<AttemptError>,
+    unique: Option<UniqueKey>,
+}
+
+pub(super) async fn take_back(
+    conn: &mut SqliteConnection,
+    rules: Arc<[QueueRule]>,
+    now: Timestamp,
+    retention: Duration,
+) -> Result<TakenBack, Fault> {
+    let mut ids: Vec<TaskId> = orphans(conn, &rules, None).await?.into_iter().map(|orphan| orphan.id).collect();
+    ids.sort_unstable();
+    if ids.is_empty() {
+        return Ok(TakenBack::default());
+    }
+    let states = lock(conn, &ids).await?;
+    let mut back = TakenBack::default();
+    for mut orphan in orphans(conn, &rules, Some(&ids)).await? {
+        let (Some(state), Some(rule)) = (states.get(&orphan.id), rules.iter().find(|rule| rule.task_type == orphan.task_type)) else {
+            continue;
+        };
+        if orphan.received {
+            orphan.attempts.push(worker_lost(&orphan.worker, orphan.attempts.len()));
+        }
+        let change = match state.take_back(orphan.attempts.len(), rule.attempts, now, retention) {
+            Back::Waits(change) => {
+                wait_again(conn, &orphan).await?;
+                back.returned += 1;
+                change
+            }
+            Back::Failed(change) => {
+                let last = orphan.attempts.pop();
+                let failed = "UPDATE response SET status = 2, errnr = ?, errmsg = ?, attempt = ?, attempts = ?, last_modified_time = ? \
+                              WHERE task_id = ? AND endpoint = ?";
+                let number = u32::try_from(orphan.attempts.len() + 1).unwrap_or(u32::MAX);
+                let failed = sqlx::query(failed).bind(errnr::LOST).bind(last.map(|last| last.errmsg)).bind(number);
+                let failed = failed.bind(columns::list(&orphan.attempts)?).bind(micros(now)).bind(orphan.id.0).bind(orphan.worker.as_str());
+                failed.execute(&mut *conn).await?;
+                change
+            }
+            Back::Closed(change) => {
+                let closed = sqlx::query("UPDATE response SET status = 3, last_modified_time = ? WHERE task_id = ? AND endpoint = ?");
+                closed.bind(micros(now)).bind(orphan.id.0).bind(orphan.worker.as_str()).execute(&mut *conn).await?;
+                change
+            }
+        };
+        if change.from != change.to {
+            back.moved.push((orphan.id, change.to));
+        }
+        let waits_again = !change.to.is_final();
+        write_tasks(conn, vec![(orphan.id, change)]).await?;
+        // One of its key that was queued meanwhile has its place.
+        if waits_again
+            && let Some(unique) = &orphan.unique
+            && let Some(newer) = waiting(conn, unique).await?
+            && newer != orphan.id
+        {
+            let state = lock(conn, &[orphan.id]).await?;
+            replace(conn, orphan.id, newer, state.get(&orphan.id), now, retention).await?;
+        } else if waits_again {
+            sqlx::query("UPDATE queued_task SET state = 0 WHERE task_id = ?").bind(orphan.id.0).execute(&mut *conn).await?;
+        }
+    }
+    Ok(back)
+}
+
+/// Nobody has it any more; what became of it is kept with the task.
+async fn wait_again(conn: &mut SqliteConnection, orphan: &Orphan) -> Result<(), Fault> {
+    sqlx::query("DELETE FROM response WHERE task_id = ?").bind(orphan.id.0).execute(&mut *conn).await?;
+    let attempts = sqlx::query("UPDATE task SET attempts = ? WHERE id = ?").bind(columns::list(&orphan.attempts)?);
+    attempts.bind(orphan.id.0).execute(&mut *conn).await?;
+    Ok(())
+}
+
+pub(super) async fn make_ready(conn: &mut SqliteConnection, ids: Arc<[TaskId]>) -> Result<(), Fault> {
+    lock(conn, &ids).await?;
+    for ids in ids.chunks(batch::KEYS) {
+        let mut query = Query::new("UPDATE queued_task SET state = 0 WHERE state = 2 AND task_id IN ");
+        push_ids(&mut query, ids);
+        query.build().execute(&mut *conn).await?;
+        let mut query = Query::new("UPDATE task SET due_at = expires_at WHERE +status = 0 AND id IN ");
+        push_ids(&mut query, ids);
+        query.build().execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn to_succeed(conn: &mut SqliteConnection, task_types: Arc<[TaskType]>) -> Result<Vec<Task>, Fault> {
+    if task_types.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut query = Query::new("SELECT ");
+    query.push(TASK).push(
+        " FROM queued_task AS q INDEXED BY queued_turn CROSS JOIN task AS t ON t.id = q.task_id WHERE q.state = 4 AND q.task_type IN ",
+    );
+    push_names(&mut query, task_types.iter().map(TaskType::as_str));
+    query.push(" LIMIT ").push_bind(u32::try_from(TURNS).unwrap_or(u32::MAX));
+    within_budget(&mut query, conn).await?.iter().map(task).collect()
+}
+
+pub(super) async fn succeeded(conn: &mut SqliteConnection, ids: Arc<[TaskId]>) -> Result<(), Fault> {
+    for ids in ids.chunks(batch::KEYS) {
+        let mut query = Query::new("DELETE FROM queued_task WHERE state = 4 AND task_id IN ");
+        push_ids(&mut query, ids);
+        query.build().execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn queues(conn: &mut SqliteConnection, task_types: Arc<[TaskType]>) -> Result<Vec<QueueRecord>, Fault> {
+    let mut records: Vec<QueueRecord> = task_types.iter().map(QueueRecord::empty).collect();
+    for row in sqlx::query("SELECT task_type, paused_at FROM queue").fetch_all(&mut *conn).await? {
+        let name: &str = row.try_get(0)?;
+        if let Some(record) = records.iter_mut().find(|record| record.task_type.as_str() == name) {
+            record.paused_at = optional_time(&row, 1)?;
+        }
+    }
+    let counts =
+        sqlx::query("SELECT task_type, state, COUNT(*), MIN(queued_at) FROM queued_task INDEXED BY queued_turn GROUP BY task_type, state");
+    for row in counts.fetch_all(&mut *conn).await? {
+        let name: &str = row.try_get(0)?;
+        if let Some(record) = records.iter_mut().find(|record| record.task_type.as_str() == name) {
+            record.count(row.try_get(1)?, row.try_get::<i64, _>(2)?.unsigned_abs(), time(&row, 3)?);
+        }
+    }
+    Ok(records)
+}
+
+pub(super) async fn pause(conn: &mut SqliteConnection, task_type: TaskType, paused: bool, now: Timestamp) -> Result<bool, Fault> {
+    let name = task_type.as_str();
+    sqlx::query("INSERT INTO queue (task_type) VALUES (?) ON CONFLICT DO NOTHING").bind(name).execute(&mut *conn).await?;
+    let changed = match paused {
+        true => sqlx::query("UPDATE queue SET paused_at = ? WHERE paused_at IS NULL AND task_type = ?").bind(micros(now)).bind(name),
+        false => sqlx::query("UPDATE queue SET paused_at = NULL WHERE paused_at IS NOT NULL AND task_type = ?").bind(name),
+    };
+    Ok(changed.execute(&mut *conn).await?.rows_affected() > 0)
+}

@@ -1,0 +1,179 @@
+//! Whose turn it is, and at which worker, worked out from what was read under the lock. No I/O.
+
+use std::collections::HashMap;
+
+use crate::domain::{EndpointName, PayloadKey, TaskId, TaskType, Timestamp};
+
+/// A waiting task, in the order of turns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Candidate {
+    pub id: TaskId,
+    pub task_type: TaskType,
+    pub priority: i32,
+    pub queued_at: Timestamp,
+    pub limit_key: Option<PayloadKey>,
+    pub expires_at: Timestamp,
+}
+
+/// A worker that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Worker {
+    pub name: EndpointName,
+    pub task_types: Vec<TaskType>,
+    /// How many tasks it can take now.
+    pub room: u32,
+}
+
+/// How many more tasks of a type may run.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Allowance {
+    /// Of the type; none for no limit.
+    pub of_type: Option<u32>,
+    /// Of each key; none for no limit.
+    pub of_key: Option<u32>,
+    /// How many of each key run.
+    pub running: HashMap<PayloadKey, u32>,
+}
+
+/// What is to be done with the candidates; those that are not named go on waiting as they are.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub given: Vec<(TaskId, EndpointName)>,
+    /// As many of their key run as may.
+    pub held: Vec<TaskId>,
+    /// Their time was over before their turn came.
+    pub expired: Vec<TaskId>,
+}
+
+/// Gives each candidate, best first, to the worker with the most room.
+pub(super) fn plan(
+    mut candidates: Vec<Candidate>,
+    mut workers: Vec<Worker>,
+    mut allowances: HashMap<TaskType, Allowance>,
+    now: Timestamp,
+) -> Plan {
+    candidates.sort_by(|a, b| (a.priority, a.queued_at, a.id).cmp(&(b.priority, b.queued_at, b.id)));
+    let mut plan = Plan::default();
+    for candidate in candidates {
+        if candidate.expires_at <= now {
+            plan.expired.push(candidate.id);
+            continue;
+        }
+        let allowance = allowances.entry(candidate.task_type.clone()).or_default();
+        let running = candidate.limit_key.map(|key| allowance.running.entry(key).or_default());
+        if let (Some(most), Some(running)) = (allowance.of_key, &running)
+            && **running >= most
+        {
+            plan.held.push(candidate.id);
+            continue;
+        }
+        if allowance.of_type == Some(0) {
+            continue;
+        }
+        let fits = |worker: &&mut Worker| worker.room > 0 && worker.task_types.contains(&candidate.task_type);
+        let Some(worker) = workers.iter_mut().filter(fits).max_by_key(|worker| worker.room) else { continue };
+        worker.room -= 1;
+        if let Some(running) = running {
+            *running += 1;
+        }
+        allowance.of_type = allowance.of_type.map(|left| left - 1);
+        plan.given.push((candidate.id, worker.name.clone()));
+    }
+    plan
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: Timestamp = Timestamp::from_micros(1_000);
+
+    fn task_type(name: &str) -> TaskType {
+        name.parse().expect("a type")
+    }
+
+    fn candidate(number: u128, name: &str, priority: i32, key: Option<u8>) -> Candidate {
+        Candidate {
+            id: TaskId(uuid::Uuid::from_u128(number)),
+            task_type: task_type(name),
+            priority,
+            queued_at: Timestamp::from_micros(5),
+            limit_key: key.map(|key| [key; 32]),
+            expires_at: Timestamp::from_micros(2_000),
+        }
+    }
+
+    fn worker(name: &str, types: &[&str], room: u32) -> Worker {
+        Worker { name: name.parse().expect("a name"), task_types: types.iter().map(|name| task_type(name)).collect(), room }
+    }
+
+    fn numbers(ids: &[TaskId]) -> Vec<u128> {
+        ids.iter().map(|id| id.0.as_u128()).collect()
+    }
+
+    fn given(plan: &Plan) -> Vec<(u128, &str)> {
+        plan.given.iter().map(|(id, name)| (id.0.as_u128(), name.as_str())).collect()
+    }
+
+    #[test]
+    fn the_best_goes_first_whatever_its_type() {
+        let waiting = vec![candidate(1, "run", 100, None), candidate(3, "warmup", 10, None), candidate(2, "warmup", 10, None)];
+        let plan = plan(waiting, vec![worker("w", &["run", "warmup"], 2)], HashMap::new(), NOW);
+        assert_eq!(given(&plan), [(2, "w"), (3, "w")]);
+    }
+
+    #[test]
+    fn each_goes_to_who_takes_it_and_has_most_room() {
+        let waiting = vec![candidate(1, "a", 1, None), candidate(2, "b", 1, None), candidate(3, "a", 1, None), candidate(4, "b", 1, None)];
+        let plan = plan(waiting, vec![worker("x", &["a"], 1), worker("y", &["a", "b"], 2)], HashMap::new(), NOW);
+        assert_eq!(given(&plan), [(1, "y"), (2, "y"), (3, "x")], "and nobody has room for the fourth");
+    }
+
+    #[test]
+    fn limits_hold_and_what_is_too_late_expires() {
+        let mut late = candidate(1, "a", 1, None);
+        late.expires_at = NOW;
+        let waiting = vec![late, candidate(2, "a", 1, Some(7)), candidate(3, "a", 1, Some(8)), candidate(4, "a", 1, Some(8))];
+        let running = HashMap::from([([7; 32], 1)]);
+        let limits = HashMap::from([(task_type("a"), Allowance { of_type: Some(5), of_key: Some(1), running })]);
+        let plan = plan(waiting, vec![worker("w", &["a"], 9)], limits, NOW);
+        assert_eq!((given(&plan), numbers(&plan.held), numbers(&plan.expired)), (vec![(3, "w")], vec![2, 4], vec![1]));
+        let limits = HashMap::from([(task_type("a"), Allowance { of_type: Some(1), ..Allowance::default() })]);
+        let waiting = vec![candidate(1, "a", 1, None), candidate(2, "a", 1, None)];
+        assert_eq!(given(&super::plan(waiting, vec![worker("w", &["a"], 9)], limits, NOW)), [(1, "w")]);
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_gets_more_than_fits(
+            waiting in proptest::collection::vec((0u8..3, -2i32..3, proptest::option::of(0u8..3)), 0..60),
+            rooms in proptest::collection::vec((0u32..6, 0u8..7), 0..5),
+            of_key in 1u32..3,
+            of_type in 0u32..9,
+        ) {
+            let names = ["a", "b", "c"];
+            let waiting: Vec<_> =
+                waiting.iter().enumerate().map(|(at, (name, priority, key))| candidate(at as u128, names[usize::from(*name)], *priority, *key)).collect();
+            let workers: Vec<_> = rooms.iter().enumerate().map(|(at, (room, types))| {
+                let types: Vec<_> = names.iter().enumerate().filter(|(bit, _)| types & (1 << bit) != 0).map(|(_, name)| *name).collect();
+                worker(&format!("w{at}"), &types, *room)
+            }).collect();
+            let limits: HashMap<_, _> = names.iter().map(|name| (task_type(name), Allowance { of_type: Some(of_type), of_key: Some(of_key), running: HashMap::new() })).collect();
+            let plan = plan(waiting.clone(), workers.clone(), limits, NOW);
+            for worker in &workers {
+                let taken: Vec<_> = plan.given.iter().filter(|(_, name)| *name == worker.name).map(|(id, _)| id.0.as_u128() as usize).collect();
+                prop_assert!(taken.len() <= worker.room as usize);
+                prop_assert!(taken.iter().all(|at| worker.task_types.contains(&waiting[*at].task_type)));
+            }
+            for name in names {
+                let of = |key: Option<u8>| plan.given.iter().filter(|(id, _)| {
+                    let it = &waiting[id.0.as_u128() as usize];
+                    it.task_type.as_str() == name && key.is_none_or(|key| it.limit_key == Some([key; 32]))
+                }).count();
+                prop_assert!(of(None) <= of_type as usize);
+                prop_assert!((0..3).all(|key| of(Some(key)) <= of_key as usize));
+            }
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! Work queues: who is given which task, what becomes of it when the worker is gone, what waits no longer.
+
+use std::collections::HashSet;
+
+use anyhow::Result;
+use tasker::domain::{NewTask, Place, Presence, PresenceState, TaskEvent, TaskId, TaskStatus, Timestamp, UniqueKey, errnr, json};
+use tasker::store::{Accepted, CensusQuery, Given, QueueRule, ResponseFilter, Settlement, Turns};
+use uuid::Uuid;
+
+use super::ledger::{Ledger, RETENTION, at, finished, noon, received, task, together, worker};
+use super::presence::presence;
+
+fn place() -> Place {
+    Place { priority: 100, run_at: None, unique: None, limit_key: None, chains: false, parent: None, renews: true }
+}
+
+/// A task that waits in the queue of `worker`.
+fn queued(identifier: &str, place: Place) -> NewTask {
+    NewTask { receive_by: at(3600), place: Some(place), ..task(identifier) }
+}
+
+fn unique(key: u8) -> Place {
+    Place { unique: Some(UniqueKey { scope: "worker".into(), key: [key; 32] }), ..place() }
+}
+
+fn rule() -> QueueRule {
+    QueueRule { task_type: worker(), attempts: 3, max_running: None, max_per_key: None }
+}
+
+fn with_slots(name: &str, slots: u32) -> Presence {
+    Presence { slots: Some(slots), home: Uuid::nil(), ..presence(name, &["worker"], PresenceState::Joined) }
+}
+
+async fn accept(ledger: &Ledger, tasks: &[NewTask]) -> Result<()> {
+    let accepted = ledger.store.accept(tasks, at(10), RETENTION).await?;
+    anyhow::ensure!(accepted.iter().all(|accepted| *accepted == Accepted::New), "{accepted:?}");
+    Ok(())
+}
+
+async fn arrive(ledger: &Ledger, name: &str, slots: u32) -> Result<()> {
+    ledger.store.see(&[with_slots(name, slots)], noon()).await?;
+    Ok(())
+}
+
+async fn give(ledger: &Ledger, now: Timestamp) -> Result<Turns> {
+    Ok(ledger.store.give(&[rule()], now, at(20)).await?)
+}
+
+fn identifiers(given: &[Given]) -> Vec<&str> {
+    given.iter().map(|given| given.task.identifier.as_str()).collect()
+}
+
+/// All that would be given, one by one, to one worker that finishes each.
+async fn order(ledger: &Ledger, now: Timestamp) -> Result<Vec<String>> {
+    let mut order = Vec::new();
+    loop {
+        let turns = give(ledger, now).await?;
+        for Given { task, worker } in &turns.given {
+            order.push(task.identifier.as_str().to_owned());
+            ledger.store.apply(&[finished(task.id, worker.as_str(), 0)], now, RETENTION).await?;
+        }
+        let settlement = |id: &TaskId| Settlement { id: *id, event: Some(TaskEvent::Expire), asks: 0, due_at: now };
+        ledger.store.settle(&turns.expired.iter().map(settlement).collect::<Vec<_>>(), now, RETENTION).await?;
+        if turns.given.is_empty() && !turns.more {
+            return Ok(order);
+        }
+    }
+}
+
+async fn adds_up(ledger: &Ledger, now: Timestamp) -> Result<()> {
+    let census = ledger.store.census(&worker(), &CensusQuery { limit: 1000, ..CensusQuery::default() }, now).await?;
+    anyhow::ensure!(census.missing == 0 && census.double == 0, "{census:?}");
+    Ok(())
+}
+
+pub async fn gives_the_best_first(ledger: &Ledger) -> Result<()> {
+    let by = |priority| Place { priority, ..place() };
+    let later = |identifier: &str, seconds| NewTask { start_time: at(seconds), ..queued(identifier, by(100)) };
+    accept(ledger, &[later("third", 3), later("second", 2), queued("first", by(10)), later("fourth", 4)]).await?;
+    assert!(give(ledger, noon()).await?.given.is_empty(), "nobody is there");
+    arrive(ledger, "w", 1).await?;
+    let turns = give(ledger, noon()).await?;
+    assert_eq!(identifiers(&turns.given), ["first"], "there is room for one");
+    let id = turns.given[0].task.id;
+    let task = ledger.task(id).await?;
+    assert_eq!((task.status, task.counts.expected, task.counts.received), (TaskStatus::Sent, 1, 0));
+    assert!(give(ledger, noon()).await?.given.is_empty(), "it has not finished");
+    ledger.store.apply(&[received(id, "w"), finished(id, "w", 0)], at(1), RETENTION).await?;
+    assert_eq!(ledger.task(id).await?.status, TaskStatus::Done);
+    assert_eq!(order(ledger, at(5)).await?, ["second", "third", "fourth"]);
+    adds_up(ledger, at(5)).await
+}
+
+pub async fn gives_each_once_and_never_more_than_fits(ledger: &Ledger) -> Result<()> {
+    let tasks: Vec<NewTask> = (0..300).map(|number| queued(&format!("task {number}"), place())).collect();
+    accept(ledger, &tasks).await?;
+    for (name, slots) in [("a", 40), ("b", 60), ("c", 70)] {
+        arrive(ledger, name, slots).await?;
+    }
+    let other = ledger.another()?;
+    let runs = (0..6).map(|run| {
+        let store = if run % 2 == 0 { ledger.store.clone() } else { other.clone() };
+        async move {
+            let mut given = Vec::new();
+            for _ in 0..10 {
+                given.extend(store.give(&[rule()], noon(), at(20)).await?.given);
+            }
+            Ok(given)
+        }
+    });
+    let given = together(runs).await?.concat();
+    let distinct: HashSet<TaskId> = given.iter().map(|given| given.task.id).collect();
+    assert_eq!((given.len(), distinct.len()), (170, 170), "as many as there are slots, none twice");
+    for (name, slots) in [("a", 40), ("b", 60), ("c", 70)] {
+        assert_eq!(given.iter().filter(|given| given.worker.as_str() == name).count(), slots, "{name}");
+    }
+    other.close().await;
+    adds_up(ledger, noon()).await
+}
+
+pub async fn takes_back_what_a_worker_leaves(ledger: &Ledger) -> Result<()> {
+    accept(ledger, &[queued("begun", Place { priority: 1, ..place() }), queued("on its way", place())]).await?;
+    arrive(ledger, "w", 2).await?;
+    let given = give(ledger, noon()).await?.given;
+    let begun = given[0].task.id.min(given[1].task.id);
+    ledger.store.apply(&[received(begun, "w")], at(1), RETENTION).await?;
+    assert_eq!(ledger.store.take_back(&[rule()], at(1), RETENTION).await?.returned, 0, "it is there");
+    ledger.store.miss(at(100)).await?;
+    assert_eq!(ledger.store.take_back(&[rule()], at(100), RETENTION).await?.returned, 2);
+    let task = ledger.task(begun).await?;
+    let attempts = task.queued.as_ref().map(|queued| queued.attempts.clone()).unwrap_or_default();
+    assert_eq!((task.status, task.counts.expected, attempts.len()), (TaskStatus::Created, 0, 1));
+    assert_eq!((attempts[0].attempt, attempts[0].errnr), (1, errnr::LOST));
+    let applied = ledger.store.apply(&[finished(begun, "w", 0)], at(101), RETENTION).await?;
+    assert_eq!((applied.unknown, applied.to_stop.len()), (1, 0), "it is nobody's now");
+    adds_up(ledger, at(101)).await?;
+
+    // The others that have it lose it, too: the third time was the last.
+    for name in ["x", "y"] {
+        arrive(ledger, name, 1).await?;
+        let given = give(ledger, noon()).await?.given;
+        assert_eq!(identifiers(&given), ["begun"], "in its old place");
+        assert_eq!(given[0].worker.as_str(), name);
+        ledger.store.apply(&[received(begun, name)], at(102), RETENTION).await?;
+        let leaves = Presence { state: PresenceState::Leaving, ..with_slots(name, 1) };
+        ledger.store.see(&[leaves], at(103)).await?;
+        ledger.store.take_back(&[rule()], at(103), RETENTION).await?;
+    }
+    let task = ledger.task(begun).await?;
+    let responses = ledger.store.responses(begun, ResponseFilter::All, None, 10).await?;
+    assert_eq!((task.status, task.counts.failed, responses.len()), (TaskStatus::Done, 1, 1));
+    assert_eq!((responses[0].errnr, responses[0].attempt, responses[0].attempts.len()), (Some(errnr::LOST), 3, 2));
+    adds_up(ledger, at(104)).await
+}
+
+pub async fn takes_back_what_another_memory_had(ledger: &Ledger) -> Result<()> {
+    accept(ledger, &[queued("a", place()), queued("b", place())]).await?;
+    arrive(ledger, "w", 2).await?;
+    let given = give(ledger, noon()).await?.given;
+    ledger.store.apply(&[received(given[0].task.id, "w")], at(1), RETENTION).await?;
+    ledger.store.miss(at(100)).await?;
+    ledger.store.see(&[Presence { home: Uuid::from_u128(9), instance: Uuid::from_u128(9), ..with_slots("w", 2) }], at(100)).await?;
+    let back = ledger.store.take_back(&[rule()], at(100), RETENTION).await?;
+    assert_eq!(back.returned, 1, "what was not received is still its own");
+    Ok(())
+}
+
+pub async fn one_of_a_key_waits(ledger: &Ledger) -> Result<()> {
+    let payload = |text: &str, task: NewTask| NewTask { payload: json(&text), ..task };
+    accept(ledger, &[payload("old", queued("old", Place { priority: 1, ..unique(1) })), queued("other", unique(2))]).await?;
+    let new = NewTask { start_time: at(1), expires_at: at(7200), ..payload("new", queued("new", unique(1))) };
+    accept(ledger, std::slice::from_ref(&new)).await?;
+    let old = ledger.store.find_by_identifier(&worker(), &"old".parse()?).await?.expect("kept");
+    assert_eq!((old.status, old.queued.and_then(|queued| queued.replaced_by)), (TaskStatus::Canceled, Some(new.id)));
+    // Two in one batch: the later stays.
+    let twins =
+        [NewTask { start_time: at(2), ..queued("twin 1", unique(3)) }, NewTask { start_time: at(3), ..queued("twin 2", unique(3)) }];
+    accept(ledger, &twins).await?;
+    // One without a time of its own has what was left to the one before, whatever it says itself.
+    let short = Place { renews: false, ..unique(2) };
+    accept(ledger, &[NewTask { start_time: at(4), expires_at: at(9000), ..queued("other again", short) }]).await?;
+    let other = ledger.store.find_by_identifier(&worker(), &"other again".parse()?).await?.expect("kept");
+    assert_eq!(other.expires_at, at(3600));
+    assert_eq!(ledger.task(new.id).await?.expires_at, at(7200), "this one has its own");
+    // One that follows a task yields to one that waits.
+    let follows = Place { parent: Some(old.id), ..unique(1) };
+    accept(ledger, &[NewTask { start_time: at(5), ..queued("follows", follows) }]).await?;
+    let follows = ledger.store.find_by_identifier(&worker(), &"follows".parse()?).await?.expect("kept");
+    assert_eq!((follows.status, follows.queued.and_then(|queued| queued.replaced_by)), (TaskStatus::Canceled, Some(new.id)));
+
+    arrive(ledger, "w", 1).await?;
+    let given = give(ledger, noon()).await?.given;
+    assert_eq!((identifiers(&given), given[0].task.payload.get()), (vec!["new"], "\"new\""), "in its new place");
+    // While it runs another one may wait.
+    accept(ledger, &[NewTask { start_time: at(6), ..queued("next", unique(1)) }]).await?;
+    // And has its place when the first comes back.
+    ledger.store.miss(at(100)).await?;
+    ledger.store.take_back(&[rule()], at(100), RETENTION).await?;
+    assert_eq!(ledger.task(new.id).await?.status, TaskStatus::Canceled);
+    ledger.store.see(&[Presence { instance: Uuid::from_u128(9), ..with_slots("w", 1) }], at(100)).await?;
+    assert_eq!(order(ledger, at(100)).await?, ["twin 2", "other again", "next"]);
+    adds_up(ledger, at(100)).await
+}
+
+pub async fn drops_what_is_too_late(ledger: &Ledger) -> Result<()> {
+    let late = NewTask { expires_at: at(50), ..queued("late", Place { priority: 1, ..place() }) };
+    accept(ledger, &[late.clone(), queued("in time", place())]).await?;
+    arrive(ledger, "w", 1).await?;
+    assert_eq!(order(ledger, at(51)).await?, ["in time"]);
+    assert_eq!(ledger.task(late.id).await?.status, TaskStatus::Expired);
+    adds_up(ledger, at(52)).await
+}
+
+pub async fn keeps_limits(ledger: &Ledger) -> Result<()> {
+    let keyed = |identifier: &str, key: u8, seconds| NewTask {
+        start_time: at(seconds),
+        ..queued(identifier, Place { limit_key: Some([key; 32]), ..place() })
+    };
+    accept(ledger, &[keyed("a1", 1, 1), keyed("a2", 1, 2), keyed("a3", 1, 3), keyed("b1", 2, 4), keyed("c1", 3, 5)]).await?;
+    arrive(ledger, "w", 10).await?;
+    let rules = [QueueRule { max_running: Some(2), max_per_key: Some(1), ..rule() }];
+    let given = async || ledger.store.give(&rules, at(5), at(20)).await.map(|turns| turns.given);
+    let first = given().await?;
+    assert_eq!(identifiers(&first), ["a1", "b1"]);
+    assert!(given().await?.is_empty());
+    let queue = &ledger.store.queues(&[worker()]).await?[0];
+    assert_eq!((queue.waiting, queue.held, queue.running), (1, 2, 2));
+    let end = async |given: &Given| ledger.store.apply(&[finished(given.task.id, "w", 0)], at(6), RETENTION).await;
+    end(&first[0]).await?;
+    let second = given().await?;
+    assert_eq!(identifiers(&second), ["a2"], "the first of its key goes on");
+    end(&first[1]).await?;
+    assert_eq!(identifiers(&given().await?), ["c1"], "a3 is held");
+    end(&second[0]).await?;
+    assert_eq!(identifiers(&given().await?), ["a3"]);
+    adds_up(ledger, at(6)).await
+}
+
+pub async fn pauses(ledger: &Ledger) -> Result<()> {
+    accept(ledger, &[queued("a", place())]).await?;
+    arrive(ledger, "w", 1).await?;
+    assert!(ledger.store.pause(&worker(), true, at(1)).await?);
+    assert!(!ledger.store.pause(&worker(), true, at(2)).await?, "it was already");
+    assert!(give(ledger, noon()).await?.given.is_empty());
+    assert_eq!(ledger.store.queues(&[worker()]).await?[0].paused_at, Some(at(1)));
+    assert!(ledger.store.pause(&worker(), false, at(3)).await?);
+    assert_eq!(give(ledger, noon()).await?.given.len(), 1);
+    Ok(())
+}
+
+pub async fn begins_no_sooner_than_asked(ledger: &Ledger) -> Result<()> {
+    let later = queued("later", Place { run_at: Some(at(60)), ..place() });
+    accept(ledger, std::slice::from_ref(&later)).await?;
+    arrive(ledger, "w", 1).await?;
+    assert!(give(ledger, at(59)).await?.given.is_empty());
+    assert!(ledger.store.claim_due(at(59), at(70), 10).await?.is_empty());
+    let due = ledger.store.claim_due(at(60), at(70), 10).await?;
+    assert_eq!(due.iter().map(|due| due.task.id).collect::<Vec<_>>(), [later.id]);
+    ledger.store.make_ready(&[later.id]).await?;
+    assert_eq!(give(ledger, at(60)).await?.given.len(), 1);
+    Ok(())
+}
+
+pub async fn cancels_what_waits_and_what_runs(ledger: &Ledger) -> Result<()> {
+    let (waits, runs) = (queued("waits", place()), queued("runs", Place { priority: 1, ..place() }));
+    accept(ledger, &[waits.clone(), runs.clone()]).await?;
+    arrive(ledger, "w", 1).await?;
+    give(ledger, noon()).await?;
+    ledger.store.apply(&[received(runs.id, "w")], at(1), RETENTION).await?;
+    let outcome = ledger.store.cancel(runs.id, at(2), RETENTION).await?.expect("there");
+    assert_eq!(outcome.to_stop.len(), 1);
+    assert!(give(ledger, noon()).await?.given.is_empty(), "its worker has not stopped it yet");
+    let outcome = ledger.store.cancel(waits.id, at(2), RETENTION).await?.expect("there");
+    assert_eq!((outcome.to_stop.len(), outcome.task.status), (0, TaskStatus::Canceled));
+    ledger.store.miss(at(100)).await?;
+    let back = ledger.store.take_back(&[rule()], at(100), RETENTION).await?;
+    assert_eq!(back.returned, 0, "a cancelled task does not wait again");
+    assert_eq!(ledger.task(runs.id).await?.counts.canceled, 1);
+    assert_eq!(ledger.store.queues(&[worker()]).await?[0].running, 0);
+    adds_up(ledger, at(101)).await
+}
+
+pub async fn tells_what_is_to_be_followed(ledger: &Ledger) -> Result<()> {
+    let chains = || Place { chains: true, ..place() };
+    let (good, bad) = (queued("good", chains()), queued("bad", chains()));
+    accept(ledger, &[good.clone(), bad.clone()]).await?;
+    arrive(ledger, "w", 2).await?;
+    give(ledger, noon()).await?;
+    ledger.store.apply(&[finished(good.id, "w", 0), finished(bad.id, "w", 1)], at(1), RETENTION).await?;
+    let ended = ledger.store.to_succeed(&[worker()]).await?;
+    assert_eq!(ended.iter().map(|task| task.id).collect::<Vec<_>>(), [good.id], "only after a success");
+    ledger.store.succeeded(&[good.id]).await?;
+    assert!(ledger.store.to_succeed(&[worker()]).await?.is_empty());
+    Ok(())
+}
+
+pub async fn costs_the_same_however_many_wait(ledger: &Ledger) -> Result<()> {
+    arrive(ledger, "w", 1).await?;
+    let mut read = Vec::new();
+    for (round, many) in [10, 4000].into_iter().enumerate() {
+        let tasks: Vec<NewTask> = (0..many).map(|number| queued(&format!("{round} {number}"), place())).collect();
+        accept(ledger, &tasks).await?;
+        let Some(before) = ledger.rows_read("queued_task").await? else { return Ok(()) };
+        let given = give(ledger, noon()).await?.given;
+        let after = ledger.rows_read("queued_task").await?.unwrap_or_default();
+        read.push(after - before);
+        ledger.store.apply(&[finished(given[0].task.id, "w", 0)], at(1), RETENTION).await?;
+    }
+    assert!(read[1] <= read[0] + 2, "rows read at 10 and at 4,000: {read:?}");
+    Ok(())
+}
