@@ -10,6 +10,6 @@ mod endpoint_process;
 mod http_worker_process;
 
 pub use api_process::ApiProcess;
-pub use embedded::{Embedded, Workers};
+pub use embedded::{Embedded, Workers, database as embedded_database};
 pub use endpoint_process::EndpointProcess;
 pub use http_worker_process::HttpWorkerProcess;

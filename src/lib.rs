@@ -2,7 +2,7 @@
 //!
 //! The way of a task, and where to look for each step:
 //!
-//! 1. [`api`] takes a POST, checks it, and hands a [`domain::NewTask`] to the [`acceptor`], which records it together with
+//! 1. [`api`] takes a POST, asks the [`keyring`] who it is from, checks it, and hands a [`domain::NewTask`] to the [`acceptor`], which records it together with
 //!    all others that came meanwhile: 201.
 //! 2. The [`publisher`] freezes who is expected into the ledger ([`store`]), publishes through the [`broker`], notes the confirm.
 //! 3. The [`endpoint`] journals it, acknowledges, runs its handler ([`handlers`] or an executable), journals the outcome, reports.
@@ -36,6 +36,7 @@ pub mod handlers;
 pub mod http_remote;
 pub mod http_tasks;
 pub mod https;
+pub mod keyring;
 pub mod observer;
 pub mod presence;
 pub mod publisher;

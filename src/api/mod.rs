@@ -4,12 +4,15 @@
 //! submission goes to the `acceptor`, everything else is read from the store. `docs/api.md` is the contract in words,
 //! `/openapi.json` in schemas.
 //!
-//! A `POST` passes `request` (id, span, metrics) -> `body` (type, size, time) -> `json_check` (is it JSON) -> `submission`
-//! (is it a submission) -> `digest` -> acceptor -> `view`. Nothing a client sends, or fails to send, holds more than a
-//! bounded amount of memory for a bounded time.
+//! A `POST` comes in by a `door` (with a `certificate`) and passes `request` (id, span, metrics) -> `access` (who may) -> `body`
+//! (type, size, time) -> `json_check` (is it JSON) -> `submission` (is it a submission) -> `digest` -> acceptor -> `view`. Nothing
+//! a client sends, or fails to send, holds more than a bounded amount of memory for a bounded time.
 
+mod access;
 mod body;
 mod cancel_task;
+mod certificate;
+mod door;
 mod health;
 mod json_check;
 mod list_endpoints;
@@ -28,6 +31,8 @@ mod submit_task;
 mod take_census;
 mod view;
 
+pub use certificate::CertificateError;
+pub use door::{Door, DoorError, check_guarded};
 pub use openapi::document;
 pub use schemas::{SchemaError, Schemas};
 
@@ -41,7 +46,6 @@ pub mod fuzzing {
 
 use std::future::Future;
 use std::io;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +56,7 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use crate::acceptor::Acceptor;
@@ -59,6 +64,7 @@ use crate::broker::SharedBroker;
 use crate::clock::Clock;
 use crate::config::{Config, TypePolicy};
 use crate::domain::{Identifier, Task, TaskId, TaskType, Timestamp};
+use crate::keyring::Keyring;
 use crate::publisher::Publisher;
 use crate::queue::{Bell, Desk};
 use crate::store::{SharedStore, StoreError};
@@ -131,23 +137,30 @@ impl Default for Limits {
 ///
 /// # Errors
 /// When the listener cannot be used.
-pub async fn serve(state: ApiState, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
+pub async fn serve(state: ApiState, door: Door, stop: CancellationToken) -> io::Result<()> {
     let stop_timeout = state.config.api.stop_timeout;
     let limits = state.limits.clone();
     let bodies = Arc::new(Semaphore::new(limits.body_budget.min(Semaphore::MAX_PERMITS)));
-    let api = web::Data::new(Api { state, runtime: Handle::current(), stop: stop.clone(), bodies });
+    let keyring = Keyring::new(state.store.clone(), door.is_local());
+    let _refreshing = AbortOnDropHandle::new(tokio::spawn(keyring.clone().run(stop.clone())));
+    let api = web::Data::new(Api { state, runtime: Handle::current(), stop: stop.clone(), bodies, keyring });
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
 
-    let server = HttpServer::new(move || App::new().app_data(api.clone()).wrap(from_fn(request::observe)).configure(routes))
+    // What is wrapped last is entered first.
+    let app = move || App::new().app_data(api.clone()).wrap(from_fn(access::admit)).wrap(from_fn(request::observe)).configure(routes);
+    let server = HttpServer::new(app)
         .workers(workers)
         .max_connections(limits.connections)
         .keep_alive(limits.keep_alive)
         .client_request_timeout(limits.head_timeout)
         .client_disconnect_timeout(Duration::from_secs(2))
         .shutdown_timeout(stop_timeout.as_secs().max(1))
-        .disable_signals()
-        .listen(listener)?
-        .run();
+        .disable_signals();
+    let server = match door.tls {
+        Some(tls) => server.listen_rustls_0_23(door.listener, tls)?,
+        None => server.listen(door.listener)?,
+    };
+    let server = server.run();
     let handle = server.handle();
     let stopped = async {
         stop.cancelled().await;
@@ -169,6 +182,7 @@ struct Api {
     runtime: Handle,
     stop: CancellationToken,
     bodies: Arc<Semaphore>,
+    keyring: Arc<Keyring>,
 }
 
 impl Api {

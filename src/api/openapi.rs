@@ -5,10 +5,12 @@ use std::sync::LazyLock;
 
 use actix_web::HttpResponse;
 use bytes::Bytes;
-use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::{Modify, OpenApi};
 
 use super::Answer;
-use super::{cancel_task, health, list_endpoints, list_tasks, queues, serve_worker, show_task, submit_task, take_census};
+use super::{access, cancel_task, health, list_endpoints, list_tasks, queues, serve_worker, show_task, submit_task, take_census};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -38,9 +40,39 @@ use super::{cancel_task, health, list_endpoints, list_tasks, queues, serve_worke
         (name = "queues", description = "Task types whose tasks are performed once, by one worker"),
         (name = "workers", description = "For workers that reach nothing but this interface"),
         (name = "operation", description = "For those who look after the process"),
-    )
+    ),
+    modifiers(&Bearer)
 )]
 struct Description;
+
+/// Says of every path but the open ones that it takes a token: here, so that no path is forgotten.
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        const NAME: &str = "token";
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
+        let scheme = scheme.description(Some("Made by `tasker token create`. None is needed on a loopback address before there is one."));
+        document.components.get_or_insert_default().add_security_scheme(NAME, SecurityScheme::Http(scheme.build()));
+        for (path, item) in &mut document.paths.paths {
+            if access::OPEN.contains(&path.as_str()) {
+                continue;
+            }
+            let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch, &mut item.head];
+            for operation in operations.into_iter().flatten() {
+                operation.security = Some(vec![SecurityRequirement::new::<_, [&str; 0], &str>(NAME, [])]);
+                let responses = &mut operation.responses.responses;
+                responses.insert("401".to_owned(), refusal("`token_needed`, `invalid_token`"));
+                responses.insert("403".to_owned(), refusal("`insufficient_scope`"));
+            }
+        }
+    }
+}
+
+fn refusal(codes: &str) -> RefOr<Response> {
+    let problem = Content::new(Some(Ref::from_schema_name("Problem")));
+    ResponseBuilder::new().description(codes).content("application/problem+json", problem).build().into()
+}
 
 static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| document().into());
 

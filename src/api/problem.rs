@@ -19,6 +19,12 @@ use crate::store::StoreError;
 #[schema(as = ProblemCode)]
 #[serde(rename_all = "snake_case")]
 pub enum Code {
+    /// This needs a token, and none was shown.
+    TokenNeeded,
+    /// The token that was shown is none, or its time is over.
+    InvalidToken,
+    /// The token is for other things or other task types.
+    InsufficientScope,
     /// The path is not percent-encoded UTF-8, or holds control characters.
     BadPath,
     /// The body is not JSON that every reader agrees on.
@@ -64,6 +70,8 @@ pub enum Code {
 impl Code {
     const fn status(self) -> StatusCode {
         match self {
+            Self::TokenNeeded | Self::InvalidToken => StatusCode::UNAUTHORIZED,
+            Self::InsufficientScope => StatusCode::FORBIDDEN,
             Self::BadPath | Self::InvalidJson | Self::IncompleteBody => StatusCode::BAD_REQUEST,
             Self::UnknownTaskType | Self::UnknownTask | Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -80,6 +88,9 @@ impl Code {
 
     const fn as_str(self) -> &'static str {
         match self {
+            Self::TokenNeeded => "token_needed",
+            Self::InvalidToken => "invalid_token",
+            Self::InsufficientScope => "insufficient_scope",
             Self::BadPath => "bad_path",
             Self::InvalidJson => "invalid_json",
             Self::IncompleteBody => "incomplete_body",
@@ -103,8 +114,21 @@ impl Code {
         }
     }
 
+    /// How to come in (RFC 6750), where it was refused.
+    const fn challenge(self) -> Option<&'static str> {
+        match self {
+            Self::TokenNeeded => Some(r#"Bearer realm="tasker""#),
+            Self::InvalidToken => Some(r#"Bearer realm="tasker", error="invalid_token""#),
+            Self::InsufficientScope => Some(r#"Bearer realm="tasker", error="insufficient_scope""#),
+            _ => None,
+        }
+    }
+
     const fn title(self) -> &'static str {
         match self {
+            Self::TokenNeeded => "A token is needed",
+            Self::InvalidToken => "The token is not valid",
+            Self::InsufficientScope => "The token is not good for this",
             Self::BadPath => "The path is malformed",
             Self::InvalidJson => "The body is not acceptable JSON",
             Self::IncompleteBody => "The body is incomplete",
@@ -193,6 +217,21 @@ impl Problem {
         Self { code, detail: detail.into(), errors: Vec::new(), existing_id: None, allow: None, retry_after_secs: None, cause: None }
     }
 
+    /// No token was shown.
+    pub fn token_needed() -> Self {
+        Self::new(Code::TokenNeeded, "this needs a token: send the header `Authorization: Bearer TOKEN`")
+    }
+
+    /// What was shown is no token, or not any more. Says not which, lest it be known that there was one.
+    pub fn invalid_token() -> Self {
+        Self::new(Code::InvalidToken, "no valid token has this secret")
+    }
+
+    /// The token is not good for this.
+    pub fn insufficient_scope(detail: impl Into<String>) -> Self {
+        Self::new(Code::InsufficientScope, detail)
+    }
+
     /// No such type. Says nothing about other types.
     pub fn unknown_task_type() -> Self {
         Self::new(Code::UnknownTaskType, "no task type of this name is configured")
@@ -261,6 +300,9 @@ impl Problem {
     /// The answer for the request of this id.
     pub fn render(&self, request_id: &str) -> HttpResponse {
         let mut answer = HttpResponse::build(self.code.status());
+        if let Some(challenge) = self.code.challenge() {
+            answer.insert_header((header::WWW_AUTHENTICATE, challenge));
+        }
         if let Some(allow) = self.allow {
             answer.insert_header((header::ALLOW, allow));
         }
@@ -397,7 +439,16 @@ mod tests {
 
     #[test]
     fn codes_are_spelt_the_same_everywhere() {
-        for code in [Code::BadPath, Code::IdentifierConflict, Code::TooManySubmissions, Code::DatabaseUnavailable, Code::InvalidJson] {
+        for code in [
+            Code::TokenNeeded,
+            Code::InvalidToken,
+            Code::InsufficientScope,
+            Code::BadPath,
+            Code::IdentifierConflict,
+            Code::TooManySubmissions,
+            Code::DatabaseUnavailable,
+            Code::InvalidJson,
+        ] {
             assert_eq!(serde_json::to_value(code).expect("serialises"), code.as_str());
         }
     }

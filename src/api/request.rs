@@ -1,14 +1,17 @@
 //! What happens to every request, whatever it asks for: its id, its log span, its time in the metrics, the headers of its
 //! answer, and the rendering of a [`Problem`].
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
-use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
-use actix_web::{Error, web};
+use actix_web::{Error, HttpMessage, web};
+use bytes::Bytes;
 use tracing::Instrument;
 
 use super::Api;
@@ -28,7 +31,7 @@ pub async fn observe(request: ServiceRequest, next: Next<impl MessageBody + 'sta
         Some(pattern) => pattern,
         None => "unmatched".to_owned(),
     };
-    let span = tracing::info_span!("request", request_id = %id, method, route);
+    let span = tracing::info_span!("request", request_id = %id, method, route, token = tracing::field::Empty);
 
     let (request, answer) = next.call(request).instrument(span.clone()).await?.into_parts();
     let _entered = span.enter();
@@ -36,7 +39,11 @@ pub async fn observe(request: ServiceRequest, next: Next<impl MessageBody + 'sta
     let mut answer = match problem {
         Some(problem) => {
             log(problem, answer.status().as_u16());
-            problem.render(&id)
+            let refusal = problem.render(&id);
+            match request.extensions_mut().remove::<Unread>() {
+                Some(unread) => refusal.map_body(|_, body| RefusalBody { body, _unread: unread }.boxed()),
+                None => refusal,
+            }
         }
         None => answer.map_into_boxed_body(),
     };
@@ -56,6 +63,41 @@ pub async fn observe(request: ServiceRequest, next: Next<impl MessageBody + 'sta
     }
     tracing::debug!(status = status.as_u16(), elapsed_ms = elapsed.as_millis(), "answered");
     Ok(ServiceResponse::new(request, answer))
+}
+
+/// The body of a request that was refused without a look at it.
+///
+/// The server hangs up where nobody has read a body when its answer is sent. One whose reader has gone before then it reads to its end, for the next
+/// request's sake, and a body in chunks need not have one: so whoever refuses leaves it here, and it goes with the answer.
+pub struct Unread {
+    _payload: Payload,
+}
+
+impl Unread {
+    /// Keeps the body of a request for its answer.
+    pub fn keep(request: &mut ServiceRequest) {
+        let payload = request.take_payload();
+        if !matches!(payload, Payload::None) {
+            request.extensions_mut().insert(Self { _payload: payload });
+        }
+    }
+}
+
+struct RefusalBody {
+    body: BoxBody,
+    _unread: Unread,
+}
+
+impl MessageBody for RefusalBody {
+    type Error = <BoxBody as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.body).poll_next(context)
+    }
 }
 
 fn log(problem: &Problem, status: u16) {

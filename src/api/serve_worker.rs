@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 use super::body::{self, Rules};
 use super::problem::{Code, Item, Problem, ProblemBody};
-use super::{Answer, Api, ApiState, answer, json_check, segment};
+use super::{Answer, Api, ApiState, access, answer, json_check, segment};
 use crate::broker::fetch::{ReportsMade, TasksGiven, TasksWanted};
 use crate::broker::{Address, Message, wire};
 use crate::domain::{Command, EndpointName, TaskId};
@@ -54,7 +54,8 @@ pub async fn reports(api: web::Data<Api>, request: HttpRequest, payload: web::Pa
         let pointer = format!("/reports/{at}");
         match wire::decode_report(&body) {
             Ok(report) if report.endpoint == worker => {
-                messages.push(Message { to: Address::Responses, body, persistent: true, expires_in: None })
+                access::check_types(&request, [&report.task_type])?;
+                messages.push(Message { to: Address::Responses, body, persistent: true, expires_in: None });
             }
             Ok(report) => return Err(invalid(pointer, format!("is a report of {}", report.endpoint))),
             Err(error) => return Err(invalid(pointer, error.to_string())),
@@ -83,6 +84,7 @@ pub async fn presence(api: web::Data<Api>, request: HttpRequest, payload: web::P
     if presence.endpoint != worker {
         return Err(invalid("", format!("is presence of {}", presence.endpoint)));
     }
+    access::check_types(&request, &presence.task_types)?;
     if let Some(other) = presence.task_types.iter().find(|name| api.state.config.policy(name).is_none_or(|policy| policy.queue.is_none())) {
         return Err(invalid("/types", format!("`{other}` is no configured task type with a work queue")));
     }
@@ -105,6 +107,7 @@ pub async fn presence(api: web::Data<Api>, request: HttpRequest, payload: web::P
 pub async fn tasks(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
     let worker = worker(&request)?;
     let wanted: Arc<TasksWanted> = Arc::new(read(&api, &request, payload).await?);
+    access::check_types(&request, &wanted.types)?;
     let until = Instant::now() + Duration::from_millis(wanted.wait_ms).min(LONGEST_WAIT);
     let mut waiting = api.state.desk.wait(&worker);
     loop {

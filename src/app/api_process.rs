@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::acceptor::Acceptor;
-use crate::api::{self, ApiState, Limits, Schemas};
+use crate::api::{self, ApiState, Door, Limits, Schemas};
 use crate::broker::SharedBroker;
 use crate::clock::Clock;
 use crate::collector::Collector;
@@ -51,7 +51,8 @@ impl ApiProcess {
         let schemas = Arc::new(Schemas::read(&config)?);
         let (clock, metrics, watch, died) = (Clock::unset(), Metrics::new(), Watch::default(), CancellationToken::new());
         let retention = config.tasks.retention;
-        let address = listener.local_addr()?;
+        let door = Door::new(listener, config.api.tls.as_ref()).map_err(std::io::Error::other)?;
+        let address = door.address();
         let publisher = Publisher::new(config.clone(), store.clone(), broker.clone(), clock.clone(), metrics.clone());
         let (outgoing, accepted) = mpsc::channel(HAND_OVER);
         let (bell, desk) = (Bell::default(), Desk::default());
@@ -104,7 +105,7 @@ impl ApiProcess {
         ];
         Ok(Self {
             address,
-            http: Service::start("http", &died, |stop| log_end("http", api::serve(state, listener, stop))),
+            http: Service::start("http", &died, |stop| log_end("http", api::serve(state, door, stop))),
             died,
             accept: tokio::spawn(accept),
             publish: tokio::spawn(publisher.run(accepted)),

@@ -1,13 +1,14 @@
 //! Everything in one process: API and endpoints on SQLite and the in-process broker.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 use super::{ApiProcess, EndpointProcess};
+use crate::api::check_guarded;
 use crate::broker::memory::MemoryBroker;
 use crate::config::{Config, Database, Secret};
 use crate::domain::{EndpointName, TaskType};
@@ -36,28 +37,33 @@ pub struct Embedded {
     workers: Vec<EndpointName>,
     types: Vec<TaskType>,
     data_dir: String,
+    scheme: &'static str,
+    /// Whether there is a token.
+    guarded: bool,
 }
 
 impl Embedded {
     /// Starts all parts; the endpoints subscribe to every configured type that endpoints perform, the workers to the others.
     ///
     /// # Errors
-    /// When the directory cannot be written, or is used by another process.
+    /// When the directory cannot be written, or is used by another process; or when others can reach the listener and there is no token,
+    /// which `token_command` creates.
     pub async fn start(
         mut config: Config,
         data_dir: &Path,
         listener: TcpListener,
         endpoints: &[EndpointName],
         workers: Workers,
+        token_command: &str,
     ) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(data_dir).with_context(|| format!("cannot create the directory {}", data_dir.display()))?;
-        let data_dir = data_dir.canonicalize().with_context(|| format!("cannot use the directory {}", data_dir.display()))?;
-        let uri = Secret::new(format!("sqlite://{}", data_dir.join("tasker.db").display()));
-        let db = Database { verbose: false, uri, max_connections: CONNECTIONS };
+        let (data_dir, db) = database(data_dir)?;
         let store = store::open(&db)?;
         store.migrate().await.with_context(|| format!("cannot use the directory {}", data_dir.display()))?;
+        check_guarded(listener.local_addr()?, &store, token_command).await?;
+        let guarded = !store.tokens().await?.is_empty();
         config.endpoint.data_dir = data_dir.join("endpoints");
         let types: Vec<TaskType> = config.task_types.iter().map(|policy| policy.name.clone()).collect();
+        let scheme = if config.api.tls.is_some() { "https" } else { "http" };
         let (config, broker) = (Arc::new(config), MemoryBroker::new());
         let api = ApiProcess::start(config.clone(), store, broker.connect(), listener)?;
         // What a configuration has no types for has no processes.
@@ -75,7 +81,7 @@ impl Embedded {
         let tokens: Vec<_> = std::iter::once(api.died()).chain(started.iter().map(EndpointProcess::died)).cloned().collect();
         let died = any_of(&tokens);
         let data_dir = data_dir.display().to_string();
-        Ok(Self { api, endpoints: started, died, names: endpoints, workers: named, types, data_dir })
+        Ok(Self { api, endpoints: started, died, names: endpoints, workers: named, types, data_dir, scheme, guarded })
     }
 
     /// Where the API listens.
@@ -97,18 +103,26 @@ impl Embedded {
             true => String::new(),
             false => format!("\n  workers     {}", list(&mut self.workers.iter().map(EndpointName::as_str))),
         };
-        let (address, data_dir) = (self.api.address, &self.data_dir);
+        let (address, data_dir) = (format!("{}://{}", self.scheme, self.api.address), &self.data_dir);
+        let curl = match (self.scheme, self.guarded) {
+            ("https", true) => "curl -sk -H @token",
+            ("https", false) => "curl -sk",
+            (_, true) => "curl -s -H @token",
+            (_, false) => "curl -s",
+        };
+        // A secret on a command line is seen by everybody on the machine.
+        let token = if self.guarded { "; the file `token` holds `Authorization: Bearer SECRET`" } else { "" };
         let first = self.types.first().map_or("worker", TaskType::as_str);
         format!(
             "tasker {version} is up\n  \
-               API         http://{address}\n  \
+               API         {address}\n  \
                task types  {types}\n  \
                endpoints   {endpoints}{workers}\n  \
                data        {data_dir}\n\n\
-             Try it:\n  \
-               curl -s -H 'Content-Type: application/json' http://{address}/{first} \\\n       \
+             Try it{token}:\n  \
+               {curl} -H 'Content-Type: application/json' {address}/{first} \\\n       \
                     -d '{{\"identifier\": \"first\", \"payload\": {{\"seconds\": 2}}}}'\n  \
-               curl -s 'http://{address}/{first}/first?wait=20s'\n\n\
+               {curl} '{address}/{first}/first?wait=20s'\n\n\
              Ctrl-C stops it; the data stays.",
             version = env!("CARGO_PKG_VERSION"),
         )
@@ -119,6 +133,17 @@ impl Embedded {
         futures::future::join_all(self.endpoints.into_iter().map(EndpointProcess::stop)).await;
         self.api.stop().await;
     }
+}
+
+/// The directory, made if need be, and the database in it.
+///
+/// # Errors
+/// When the directory cannot be made.
+pub fn database(data_dir: &Path) -> anyhow::Result<(PathBuf, Database)> {
+    std::fs::create_dir_all(data_dir).with_context(|| format!("cannot create the directory {}", data_dir.display()))?;
+    let data_dir = data_dir.canonicalize().with_context(|| format!("cannot use the directory {}", data_dir.display()))?;
+    let uri = Secret::new(format!("sqlite://{}", data_dir.join("tasker.db").display()));
+    Ok((data_dir, Database { verbose: false, uri, max_connections: CONNECTIONS }))
 }
 
 /// Cancelled when any of these is.

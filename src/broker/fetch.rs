@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::{Acker, Address, Broker, BrokerError, Consumer, Delivery, Link, Message, Origin, Source, wire};
 use crate::backoff::Backoff;
+use crate::config::Secret;
 use crate::domain::{Command, EndpointName, ReportEvent, TaskId, TaskType};
 
 /// How long the API may hold a request for tasks.
@@ -65,10 +66,12 @@ pub struct ReportsMade {
 /// How to reach the API.
 #[derive(Debug, Clone)]
 pub struct ApiAccess {
-    /// With whatever it takes to be let in.
+    /// Which believes whom it should.
     pub client: reqwest::Client,
     /// Its address, without a slash at the end.
     pub url: String,
+    /// What lets the worker in.
+    pub token: Option<Secret>,
 }
 
 /// The link of one worker to the API.
@@ -119,6 +122,10 @@ impl Shared {
         let url = format!("{}/workers/{}/{what}", self.access.url, self.worker);
         let lost = |error: reqwest::Error| BrokerError::Unconfirmed { reason: error.without_url().to_string() };
         let request = self.access.client.post(url).header("Content-Type", "application/json").timeout(patience).body(body);
+        let request = match &self.access.token {
+            Some(token) => request.bearer_auth(token.reveal()),
+            None => request,
+        };
         let answer = request.send().await.map_err(|error| match error.is_connect() {
             true => BrokerError::Disconnected { safe_url: self.access.url.clone() },
             false => lost(error),

@@ -7,11 +7,14 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use crate::config::{ConfigFile, span};
-use crate::domain::{EndpointName, Identifier, TaskStatus, TaskType, Timestamp};
+use crate::domain::{EndpointName, Identifier, Scope, TaskStatus, TaskType, Timestamp, TokenName};
 
 use super::client::Responses;
 
 const GLOBAL: &str = "Everywhere";
+
+/// Where `tasker up` keeps what it has.
+pub(super) const DATA_DIR: &str = "./tasker-data";
 
 /// Hands tasks to fleets of servers and knows exactly what became of each one.
 #[derive(Debug, Parser)]
@@ -42,9 +45,18 @@ pub struct Cli {
 /// What all commands share.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// Address of the API to ask
-    #[arg(long, global = true, value_name = "URL", env = "TASKER_API_URL", hide_env_values = true, default_value = "http://127.0.0.1:8888", help_heading = GLOBAL)]
-    pub api: String,
+    /// Address of the API to ask [default: http://127.0.0.1:8888]
+    #[arg(long, global = true, value_name = "URL", env = "TASKER_API_URL", hide_env_values = true, help_heading = GLOBAL)]
+    pub api: Option<String>,
+    /// File that holds the token to show to the API; or put the token itself into TASKER_TOKEN
+    #[arg(long, global = true, value_name = "FILE", env = "TASKER_TOKEN_FILE", hide_env_values = true, help_heading = GLOBAL)]
+    pub token_file: Option<PathBuf>,
+    /// File with certificates that may vouch for the API, besides the system's
+    #[arg(long, global = true, value_name = "FILE", env = "TASKER_CA_FILE", hide_env_values = true, help_heading = GLOBAL)]
+    pub ca_file: Option<PathBuf>,
+    /// Do not look at the API's certificate: whoever answers is believed, and gets the token
+    #[arg(long, global = true, help_heading = GLOBAL)]
+    pub insecure: bool,
     /// Print JSON, errors too
     #[arg(long, global = true, help_heading = GLOBAL)]
     pub json: bool,
@@ -57,6 +69,11 @@ pub struct Global {
 }
 
 impl Global {
+    /// Where the API is.
+    pub fn api_url(&self) -> &str {
+        self.api.as_deref().unwrap_or("http://127.0.0.1:8888")
+    }
+
     /// The file that was named, if one was.
     pub fn named_file(&self) -> Option<ConfigFile> {
         let path = self.config.clone().map(ConfigFile::Path);
@@ -77,9 +94,10 @@ pub enum Command {
 Examples:
   tasker up
   tasker up --listen 127.0.0.1:9000 --endpoints web1,web2,web3 --data-dir /tmp/tasker
+  tasker up --tls-certificate server.cert --tls-key server.key --listen 0.0.0.0:3000
 
 The task types are worker and backup unless -m or --config names a file; what it says about database and
-broker is not used. Data survives a restart.")]
+broker is not used. Data survives a restart. To listen where others can reach it takes a token (`token create`).")]
     Up(Up),
     /// Start an API process on the configured database and broker
     #[command(after_help = "Example:\n  tasker api -m production --listen 127.0.0.1:8888")]
@@ -91,8 +109,10 @@ broker is not used. Data survives a restart.")]
     #[command(after_help = "\
 Examples:
   tasker worker -m production -e build1 -t warmers -t runners --concurrency 1
+  tasker worker --api https://tasker.example.net -e site7 -t worker --concurrency 8
 
-A task of a type with `delivery: queue` is performed by one worker. With --concurrency 1 a worker performs one task after
+With --api (or TASKER_API_URL) it reaches nothing but the API, with a token of the scope `work`; otherwise the broker of the
+configuration. A task of a type with `delivery: queue` is performed by one worker. With --concurrency 1 a worker performs one task after
 the other, whatever their types. SIGTERM lets running tasks finish, for --stop-timeout at most; what has not begun goes to
 other workers.")]
     Worker(Worker),
@@ -144,6 +164,11 @@ ACCOUNTED are the tasks whose responses add up and that have ended, or are in ti
 MISSING are the others; DOUBLE are responses of which a second execution is known.
 Exit code 0 only if nothing is missing or double, else 2.")]
     Verify(Verify),
+    /// Create, list or revoke tokens: who may use the API
+    ///
+    /// Works on the database of -m or --config, else on that of `tasker up`.
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Check the configuration, or show what is in effect
     #[command(subcommand)]
     Config(Configuration),
@@ -159,7 +184,7 @@ Exit code 0 only if nothing is missing or double, else 2.")]
 #[derive(Debug, Clone, Args)]
 pub struct Up {
     /// Where database and journals are kept
-    #[arg(long, value_name = "DIR", default_value = "./tasker-data")]
+    #[arg(long, value_name = "DIR", default_value = DATA_DIR)]
     pub data_dir: PathBuf,
     /// Address to listen on; port 0 takes a free one
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8888")]
@@ -173,6 +198,77 @@ pub struct Up {
     /// Tasks that each worker performs at the same time
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub concurrency: u32,
+    /// Speak HTTPS with this certificate, in PEM, instead of api.tls.certificate
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_certificate: Option<PathBuf>,
+    /// The key to the certificate, in PEM, instead of api.tls.key
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub tls_key: Option<PathBuf>,
+}
+
+/// `tasker token`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum TokenCommand {
+    /// Create a token and print its secret, this once
+    ///
+    /// From then on the API needs a token for everything but /heartbeat and /ready.
+    #[command(after_help = "\
+Examples:
+  tasker token create --name admin --scope admin > ~/.tasker-token
+  tasker token create --name nightly --scope submit,read --type backup --expires 90d -m production
+  tasker token create --name thunder --scope submit,read --secret-file /etc/thunder/token
+
+Scopes: submit (and cancel) tasks; read what became of them; work: fetch tasks over HTTP; admin: everything.
+The secret is kept nowhere, only its SHA-256. Give it to the command line with --token-file or TASKER_TOKEN_FILE.")]
+    Create(NewToken),
+    /// List the tokens, without their secrets
+    #[command(after_help = "Example:\n  tasker token list -m production")]
+    List(ListTokens),
+    /// Remove a token; whoever has its secret is refused within seconds
+    #[command(after_help = "Example:\n  tasker token revoke nightly -m production")]
+    Revoke(RevokeToken),
+}
+
+/// `tasker token create`.
+#[derive(Debug, Clone, Args)]
+pub struct NewToken {
+    /// What to call it
+    #[arg(long, value_name = "NAME")]
+    pub name: TokenName,
+    /// What it is good for, separated by commas: submit, read, work, admin
+    #[arg(long = "scope", value_name = "SCOPES", value_delimiter = ',', required = true)]
+    pub scopes: Vec<Scope>,
+    /// Task type it is good for, as often as there are types [default: all]
+    #[arg(long = "type", value_name = "TYPE")]
+    pub task_types: Vec<TaskType>,
+    /// How long it is good, such as 90d [default: until it is revoked]
+    #[arg(long, value_name = "DURATION", value_parser = span::parse)]
+    pub expires: Option<Duration>,
+    /// File that holds the secret, instead of making one; - reads standard input
+    #[arg(long, value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
+    /// Directory of `tasker up` [default: ./tasker-data unless a configuration is named]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// `tasker token list`.
+#[derive(Debug, Clone, Args)]
+pub struct ListTokens {
+    /// Directory of `tasker up` [default: ./tasker-data unless a configuration is named]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// `tasker token revoke`.
+#[derive(Debug, Clone, Args)]
+pub struct RevokeToken {
+    /// Which
+    #[arg(value_name = "NAME")]
+    pub name: TokenName,
+    /// Directory of `tasker up` [default: ./tasker-data unless a configuration is named]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
 }
 
 /// `tasker api`.

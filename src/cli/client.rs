@@ -9,6 +9,8 @@ use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::broker::fetch::ApiAccess;
+use crate::config::Secret;
 use crate::domain::{AttemptError, EndpointName, Identifier, Json, ResponseStatus, TaskId, TaskStatus, TaskType, Timestamp};
 
 /// How long a connection may take to be made.
@@ -53,6 +55,25 @@ pub enum ClientError {
         /// Its words.
         problem: Box<Problem>,
     },
+    /// Nobody we believe vouches for who answers.
+    #[error("{url} shows a certificate that is not believed ({reason}): name who vouches for it with --ca-file")]
+    Untrusted {
+        /// Where.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The API does not let us in, or not for this.
+    #[error("{problem}; {hint}")]
+    Locked {
+        /// Its words.
+        problem: Box<Problem>,
+        /// What to do about it.
+        hint: &'static str,
+    },
+    /// The certificates to believe cannot be used.
+    #[error("the certificates to believe cannot be used: {0}")]
+    Trust(String),
     /// What answers does not speak as our API does.
     #[error("what answers at {url} is not this version's API: {reason}")]
     Foreign {
@@ -72,7 +93,12 @@ impl ClientError {
         match self {
             Self::Unreachable { .. } | Self::Lost { .. } => true,
             Self::Refused { status, .. } => matches!(*status, 429 | 502 | 503 | 504),
-            Self::Address { .. } | Self::Foreign { .. } | Self::Unnameable(_) => false,
+            Self::Address { .. }
+            | Self::Untrusted { .. }
+            | Self::Locked { .. }
+            | Self::Trust(_)
+            | Self::Foreign { .. }
+            | Self::Unnameable(_) => false,
         }
     }
 
@@ -82,7 +108,9 @@ impl ClientError {
             Self::Address { .. } => "address",
             Self::Unreachable { .. } => "unreachable",
             Self::Lost { .. } => "lost",
-            Self::Refused { problem, .. } => &problem.code,
+            Self::Refused { problem, .. } | Self::Locked { problem, .. } => &problem.code,
+            Self::Untrusted { .. } => "untrusted",
+            Self::Trust(_) => "trust",
             Self::Foreign { .. } => "foreign",
             Self::Unnameable(_) => "unnameable",
         }
@@ -367,11 +395,24 @@ pub struct Flaw {
     pub reason: String,
 }
 
+/// Whose certificates are believed.
+#[derive(Debug, Clone, Default)]
+pub enum Trust {
+    /// Those the system vouches for.
+    #[default]
+    System,
+    /// Those, and what these certificates in PEM vouch for.
+    Bundle(Vec<u8>),
+    /// Whoever answers.
+    Anybody,
+}
+
 /// A client of one API. Clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Client {
     base: Url,
     http: reqwest::Client,
+    token: Option<Secret>,
 }
 
 impl Client {
@@ -385,9 +426,45 @@ impl Client {
         if !matches!(base.scheme(), "http" | "https") || !base.has_host() || base.query().is_some() || base.fragment().is_some() {
             return Err(invalid());
         }
-        // A redirect could carry a submission to somewhere else.
-        let http = crate::https::client().connect_timeout(CONNECT).redirect(reqwest::redirect::Policy::none());
-        Ok(Self { base, http: http.build().map_err(|_| invalid())? })
+        Ok(Self { base, http: http().build().map_err(|_| invalid())?, token: None })
+    }
+
+    /// The same client, with others to believe.
+    ///
+    /// # Errors
+    /// [`ClientError::Trust`].
+    pub fn trusting(self, trust: Trust) -> Result<Self, ClientError> {
+        let unusable = |error: reqwest::Error| ClientError::Trust(root_cause(&error));
+        let http = match trust {
+            Trust::System => return Ok(self),
+            Trust::Bundle(pem) => {
+                let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(unusable)?;
+                if certificates.is_empty() {
+                    return Err(ClientError::Trust("there is no certificate in PEM".to_owned()));
+                }
+                http().tls_certs_merge(certificates)
+            }
+            Trust::Anybody => http().tls_danger_accept_invalid_certs(true),
+        };
+        Ok(Self { http: http.build().map_err(unusable)?, ..self })
+    }
+
+    /// The same client, which shows a token.
+    #[must_use]
+    pub fn with_token(self, token: Option<Secret>) -> Self {
+        Self { token, ..self }
+    }
+
+    /// What a worker needs to reach the same API.
+    pub fn into_access(self) -> ApiAccess {
+        ApiAccess { url: self.base.as_str().trim_end_matches('/').to_owned(), client: self.http, token: self.token }
+    }
+
+    /// Whether others on the way can read its token.
+    pub fn exposes_token(&self) -> bool {
+        let bare = self.base.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        let local = bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        self.token.is_some() && self.base.scheme() == "http" && !local
     }
 
     /// Submits a task; submitting the same again answers the task that is there.
@@ -490,13 +567,20 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &[&str]) -> Result<RequestBuilder, ClientError> {
-        Ok(self.http.request(method, address(&self.base, path)?))
+        let request = self.http.request(method, address(&self.base, path)?);
+        Ok(match &self.token {
+            Some(token) => request.bearer_auth(token.reveal()),
+            None => request,
+        })
     }
 
     async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder, patience: Duration) -> Result<(StatusCode, T), ClientError> {
         let answer = request.timeout(patience).send().await.map_err(|error| self.failure(&error))?;
         let status = answer.status();
         let body = answer.bytes().await.map_err(|error| self.failure(&error))?;
+        if let Some(hint) = hint(status, self.token.is_some()) {
+            return Err(ClientError::Locked { problem: Box::new(problem(status, &body)), hint });
+        }
         if !status.is_success() {
             return Err(ClientError::Refused { status: status.as_u16(), problem: Box::new(problem(status, &body)) });
         }
@@ -506,11 +590,31 @@ impl Client {
 
     fn failure(&self, error: &reqwest::Error) -> ClientError {
         let (url, reason) = (self.url(), root_cause(error));
+        if is_about_certificate(error) {
+            return ClientError::Untrusted { url, reason };
+        }
         if error.is_connect() { ClientError::Unreachable { url, reason } } else { ClientError::Lost { url, reason } }
     }
 
     fn url(&self) -> String {
         shown(self.base.as_str())
+    }
+}
+
+fn http() -> reqwest::ClientBuilder {
+    // A redirect could carry a submission, and the token, to somewhere else.
+    crate::https::client().connect_timeout(CONNECT).redirect(reqwest::redirect::Policy::none())
+}
+
+/// What to do about a door that stays shut.
+const fn hint(status: StatusCode, shown: bool) -> Option<&'static str> {
+    match (status, shown) {
+        (StatusCode::UNAUTHORIZED, false) => {
+            Some("name a file that holds a token with --token-file or TASKER_TOKEN_FILE; `tasker token create` makes one")
+        }
+        (StatusCode::UNAUTHORIZED, true) => Some("look with `tasker token list` whether the token is there and its time is not over"),
+        (StatusCode::FORBIDDEN, _) => Some("`tasker token list` shows what each token is good for"),
+        _ => None,
     }
 }
 
@@ -548,6 +652,20 @@ fn problem(status: StatusCode, body: &[u8]) -> Problem {
         existing_id: None,
         request_id: None,
     })
+}
+
+/// Whether a certificate was the reason.
+fn is_about_certificate(error: &reqwest::Error) -> bool {
+    let mut chain: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = chain {
+        if let Some(rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
+            return true;
+        }
+        // An I/O error is in the place of what it wraps, and does not name it as its source.
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        chain = wrapped.map(|wrapped| wrapped as _).or_else(|| error.source());
+    }
+    false
 }
 
 /// The innermost error, which says what happened; the outer ones say during what, and name the whole address.

@@ -39,7 +39,7 @@ fn confirm(args: &Initialize, broker: Option<(&MessageQueue, &Management)>) -> R
     }
     let mut losses = Vec::new();
     if args.database {
-        losses.push("all tasks in the database manager.db.uri names".to_owned());
+        losses.push("all tasks and tokens in the database manager.db.uri names".to_owned());
     }
     if let Some((queue, _)) = broker {
         losses.push(format!("virtual host {} with all its queues, and user {}", queue.virtual_host, queue.username));

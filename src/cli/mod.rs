@@ -1,11 +1,12 @@
 //! The command line: what may be asked (`args`), and every command.
 //!
 //! `client` speaks HTTP with an API and knows nothing of terminals; `tasks` asks it, `verify` adds up, `wait` waits, `render` turns answers
-//! into text, `exit` into exit codes. `configuration` and `initialize` work on the configuration. `servers` starts what
+//! into text, `exit` into exit codes. `access` says with which token and whom to believe. `configuration` and `initialize` work on the configuration, `tokens` on the database. `servers` starts what
 //! `app` puts together, and the bench.
 //!
 //! Promise: data on standard output, everything else on standard error; every failure is one clear text and exit code 1.
 
+mod access;
 pub mod args;
 pub mod client;
 mod configuration;
@@ -16,6 +17,7 @@ mod render;
 mod servers;
 mod signals;
 mod tasks;
+mod tokens;
 mod verify;
 mod wait;
 
@@ -70,6 +72,7 @@ pub async fn run(cli: Cli) -> Code {
         Command::Cancel(args) => tasks::cancel(&global, args).await,
         Command::Endpoints(args) => tasks::endpoints(&global, args).await,
         Command::Verify(args) => verify::run(&global, args).await,
+        Command::Token(command) => tokens::run(&global, command).await,
         Command::Config(command) => configuration::run(&global, command),
         Command::Completions { shell } => completions(shell),
     };

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::domain::{ResponseStatus, TaskStatus, Timestamp};
+use crate::domain::{ResponseStatus, TaskStatus, Timestamp, Token};
 
 use super::client::{Census, Endpoint, Response, Submitted, Task};
 use super::verify::Verified;
@@ -71,6 +71,26 @@ fn row(response: &Response) -> [String; 4] {
         errmsg => errmsg,
     };
     [response.endpoint.to_string(), status, response.errnr.map(|errnr| errnr.to_string()).unwrap_or_default(), visible(message)]
+}
+
+/// Tokens, one a line.
+pub(super) fn tokens(tokens: &[Token], now: Timestamp) -> String {
+    fn words<T>(items: impl IntoIterator<Item = T>, word: impl Fn(T) -> String) -> String {
+        items.into_iter().map(word).collect::<Vec<_>>().join(",")
+    }
+    let rows: Vec<_> = tokens
+        .iter()
+        .map(|token| {
+            let expires = match token.expires_at {
+                None => "never".to_owned(),
+                Some(end) if token.is_expired(now) => format!("{} (is over)", clock(end)),
+                Some(end) => clock(end),
+            };
+            let types = if token.is_unlimited() { "all".to_owned() } else { words(&token.task_types, ToString::to_string) };
+            [token.name.to_string(), words(&token.scopes, ToString::to_string), types, clock(token.created_at), expires]
+        })
+        .collect();
+    table(["NAME", "SCOPES", "TYPES", "CREATED", "EXPIRES"], &rows)
 }
 
 /// Tasks, one a line.

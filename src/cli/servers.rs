@@ -6,14 +6,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::access;
 use super::args::{Api, Bench, Endpoint, Global, HttpWorker, Up, Worker};
 use super::exit::Code;
 use super::output::{Failure, print};
 use super::signals::told_to_stop;
+use super::tokens::command_to_create;
+use crate::api::{DoorError, check_guarded};
 use crate::app::{ApiProcess, Embedded, EndpointProcess, HttpWorkerProcess, Workers};
 use crate::bench::{self, By, Calls, Load, Stack};
+use crate::broker::SharedBroker;
 use crate::broker::amqp::{AmqpBroker, AmqpOptions, Role};
-use crate::config::{self, Config, ConfigFile, Environment, Flag, Sources, span};
+use crate::broker::fetch::ApiBroker;
+use crate::config::{self, Config, ConfigFile, Environment, Flag, Sources, TypePolicy, span};
 use crate::domain::EndpointName;
 use crate::handlers;
 use crate::store::{self, StoreError};
@@ -24,12 +29,16 @@ const FIRST_LOOK: Duration = Duration::from_secs(3);
 
 /// `tasker up`: everything in one process.
 pub(super) async fn up(global: &Global, args: Up) -> Result<Code, Failure> {
-    let config = load(global.named_file().unwrap_or(ConfigFile::Embedded), Vec::new())?;
+    let shown = |path: PathBuf| path.display().to_string();
+    let certificate = flag("api.tls.certificate", "--tls-certificate", args.tls_certificate.map(shown));
+    let flags = [certificate, flag("api.tls.key", "--tls-key", args.tls_key.map(shown))];
+    let config = load(global.named_file().unwrap_or(ConfigFile::Embedded), flags.into_iter().flatten().collect())?;
     // First what fails most often, before any file is made.
     let listener = listen(args.listen)?;
+    let token_command = command_to_create(global, Some(&args.data_dir));
     let endpoints: Vec<EndpointName> = args.endpoints.into_iter().flatten().collect();
     let workers = Workers { number: args.workers, concurrency: args.concurrency };
-    let embedded = Embedded::start(config, &args.data_dir, listener, &endpoints, workers).await?;
+    let embedded = Embedded::start(config, &args.data_dir, listener, &endpoints, workers, &token_command).await?;
     print(&format!("{}\n", embedded.greeting()))?;
     let asked = told_to_stop(embedded.died()).await?;
     embedded.stop().await;
@@ -43,14 +52,21 @@ pub(super) async fn api(global: &Global, args: Api) -> Result<Code, Failure> {
     let config = load(global.file(), listen_on.unwrap_or_default())?;
     let (db, queue) = config.for_api()?;
     let store = store::open(db)?;
-    match tokio::time::timeout(FIRST_LOOK, store.check_schema()).await {
-        Ok(Err(error @ StoreError::Schema { .. })) => return Err(error.into()),
+    let address = SocketAddr::new(config.api.host, config.api.port);
+    let command = command_to_create(global, None);
+    let look = async {
+        store.check_schema().await?;
+        check_guarded(address, &store, &command).await
+    };
+    match tokio::time::timeout(FIRST_LOOK, look).await {
+        Ok(Err(DoorError::Tokens(error @ StoreError::Schema { .. }))) => return Err(error.into()),
+        Ok(Err(error @ DoorError::Unguarded { .. })) => return Err(Failure::Setup(error.to_string())),
         Ok(Ok(())) => {}
         // The observer goes on looking, and /ready says so.
         Ok(Err(error)) => tracing::warn!(%error, "starting without the database"),
         Err(_) => tracing::warn!("starting without the database: it does not answer"),
     }
-    let listener = listen(SocketAddr::new(config.api.host, config.api.port))?;
+    let listener = listen(address)?;
     let types = config.task_types.iter().map(|policy| policy.name.clone()).collect();
     let broker = AmqpBroker::start(AmqpOptions::new(queue.clone(), Role::Api { types }));
     let api = ApiProcess::start(Arc::new(config), store, broker, listener).map_err(|error| Failure::Setup(error.to_string()))?;
@@ -82,8 +98,25 @@ pub(super) async fn worker(global: &Global, args: Worker) -> Result<Code, Failur
         flag("endpoint.handlers_dir", "--handlers-dir", args.handlers_dir.map(shown)),
         flag("endpoint.stop_timeout", "--stop-timeout", args.stop_timeout.map(span::format)),
     ];
-    let config = load(global.file(), flags.into_iter().flatten().collect())?;
-    let broker = AmqpBroker::start(AmqpOptions::new(config.for_endpoint()?.clone(), Role::Endpoint));
+    let flags = flags.into_iter().flatten().collect();
+    let (config, broker): (Config, SharedBroker) = match &global.api {
+        // Whoever reaches nothing but the API may have no file either: the types that it names are treated as usual.
+        Some(_) => {
+            let mut config = load(global.named_file().unwrap_or(ConfigFile::Embedded), flags)?;
+            if global.named_file().is_none() {
+                if args.tasktypes.is_empty() {
+                    return Err(Failure::Usage("name the task types with -t, or a configuration that has them with --config".to_owned()));
+                }
+                config.task_types = args.tasktypes.iter().map(TypePolicy::of_queue).collect();
+            }
+            (config, ApiBroker::start(access::client(global)?.into_access(), args.endpoint.clone()))
+        }
+        None => {
+            let config = load(global.file(), flags)?;
+            let broker = AmqpBroker::start(AmqpOptions::new(config.for_endpoint()?.clone(), Role::Endpoint));
+            (config, broker)
+        }
+    };
     let builtin = handlers::builtin(&config.endpoint);
     let slots = Some(args.concurrency);
     let worker = EndpointProcess::start(Arc::new(config), args.endpoint, &args.tasktypes, slots, broker, builtin)?;

@@ -14,12 +14,12 @@ use super::args::{Cancel, Endpoints, Global, List, Status, Submit, Waiting};
 use super::client::{Client, Query, Report, Responses, Submission};
 use super::exit::{Code, verdict};
 use super::output::{self, Failure, note, print, print_json};
-use super::{render, wait};
+use super::{access, render, wait};
 
 pub(super) async fn submit(global: &Global, args: Submit) -> Result<Code, Failure> {
     let payload = payload(&args)?;
     let identifier = args.identifier.map_or_else(fresh_identifier, Ok)?;
-    let client = Client::new(&global.api)?;
+    let client = access::client(global)?;
     let submission = Submission { identifier, payload, endpoints: args.endpoints };
     let submitted = client.submit(&args.task_type, &submission).await?;
     if args.waiting.wait.is_none() {
@@ -60,7 +60,7 @@ fn read(path: &Path) -> Result<String, Failure> {
 }
 
 pub(super) async fn status(global: &Global, args: Status) -> Result<Code, Failure> {
-    let client = Client::new(&global.api)?;
+    let client = access::client(global)?;
     let shown = args.responses.or(args.waiting.all.then_some(Responses::All));
     if args.waiting.wait.is_some() {
         // Waiting goes by our id: an identifier may be forgotten and given again meanwhile.
@@ -113,7 +113,7 @@ fn show(global: &Global, mut report: Report, shown: Option<Responses>) -> Result
 pub(super) async fn list(global: &Global, args: List) -> Result<Code, Failure> {
     let List { task_type, status, identifier, since, until, page } = args;
     let query = Query { status, identifier, since, until, limit: Some(page.limit), cursor: page.cursor };
-    let page = Client::new(&global.api)?.list(&task_type, &query).await?;
+    let page = access::client(global)?.list(&task_type, &query).await?;
     if global.json {
         print_json(&page)?;
     } else {
@@ -124,7 +124,7 @@ pub(super) async fn list(global: &Global, args: List) -> Result<Code, Failure> {
 }
 
 pub(super) async fn cancel(global: &Global, args: Cancel) -> Result<Code, Failure> {
-    let task = Client::new(&global.api)?.cancel(&args.task_type, &args.id).await?;
+    let task = access::client(global)?.cancel(&args.task_type, &args.id).await?;
     if global.json {
         print_json(&task)?;
     } else {
@@ -134,7 +134,7 @@ pub(super) async fn cancel(global: &Global, args: Cancel) -> Result<Code, Failur
 }
 
 pub(super) async fn endpoints(global: &Global, args: Endpoints) -> Result<Code, Failure> {
-    let page = Client::new(&global.api)?.endpoints(Some(args.page.limit), args.page.cursor.as_deref()).await?;
+    let page = access::client(global)?.endpoints(Some(args.page.limit), args.page.cursor.as_deref()).await?;
     if global.json {
         print_json(&page)?;
     } else {

@@ -8,7 +8,7 @@ use super::args::{Global, Verify};
 use super::client::{Census, Client};
 use super::exit::Code;
 use super::output::{Failure, print, print_json};
-use super::render;
+use super::{access, render};
 
 /// What is wrong, told in full.
 const FLAWS: usize = 20;
@@ -23,7 +23,7 @@ pub(super) struct Verified {
 }
 
 pub(super) async fn run(global: &Global, args: Verify) -> Result<Code, Failure> {
-    let client = Client::new(&global.api)?;
+    let client = access::client(global)?;
     let types = if args.task_types.is_empty() { client.task_types().await? } else { args.task_types.clone() };
     let mut verified = Vec::new();
     for task_type in types {

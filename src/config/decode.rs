@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ::config::{Value, ValueKind};
@@ -11,8 +12,8 @@ use super::layers::{self, DEFAULT_ORIGIN, Merged};
 use super::problem::Problem;
 use super::reader::{Findings, Table};
 use super::{
-    Api, Body, Config, Database, Endpoint, Http, HttpWorker, Log, LogFormat, Management, Manager, MessageQueue, Part, Tasks, TypePolicy,
-    queue, rules,
+    Api, Body, Config, Database, Endpoint, Http, HttpWorker, Log, LogFormat, Management, Manager, MessageQueue, Part, Tasks, TlsFiles,
+    TypePolicy, queue, rules,
 };
 use crate::backoff::Backoff;
 use crate::domain::TaskType;
@@ -25,6 +26,8 @@ pub(super) const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 /// A message of RabbitMQ 4 and a `MEDIUMTEXT` hold 16 MiB; what wraps a body needs room too.
 const LARGEST_BODY: u64 = 8 << 20;
 
+const A_FILE: Text = Text("the path of a file", |text| !text.is_empty() && !text.contains('\0'));
+
 const RECEIVE_TIMEOUT: Span = Span::up_to(DAY);
 
 pub(super) fn decode(merged: Merged) -> (Config, Findings) {
@@ -32,7 +35,7 @@ pub(super) fn decode(merged: Merged) -> (Config, Findings) {
     let mut root = Table::new(&findings, "", merged.tree, layers::default_tree());
 
     let types = root.take("task_types");
-    let api = api(root.table("api"));
+    let api = api(&findings, root.table("api"));
     let tasks = tasks(root.table("tasks"));
     let task_types = task_types(&findings, types, &api, &tasks);
     let mut manager = root.table("manager");
@@ -53,8 +56,12 @@ pub(super) fn decode(merged: Merged) -> (Config, Findings) {
     (config, findings)
 }
 
-fn api(mut table: Table<'_>) -> Api {
+fn api(findings: &RefCell<Findings>, mut table: Table<'_>) -> Api {
+    let mut tls = table.table("tls");
+    let files = pair_of_files(findings, &mut tls, ["certificate", "key"]).map(|(certificate, key)| TlsFiles { certificate, key });
+    tls.finish_needed();
     let api = Api {
+        tls: files,
         host: table.optional("host", &Ip).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         port: table.value("port", &Whole(0, u16::MAX)),
         wait_for_endpoints_timeout: table.value("wait_for_endpoints_timeout", &Span { seconds: true, ..RECEIVE_TIMEOUT }),
@@ -245,7 +252,7 @@ fn endpoint(findings: &RefCell<Findings>, mut table: Table<'_>, task_types: &[Ty
         journal_limit: table.value("journal_limit", &Size(1 << 20, 1 << 40)),
         pass_env: table.value("pass_env", &variable),
         output_limit: in_memory(table.value("output_limit", &Size(1 << 10, LARGEST_BODY))),
-        http: http(findings, table.table("http"), "endpoint.http"),
+        http: http(findings, table.table("http")),
     };
     table.finish_needed();
     endpoint
@@ -260,27 +267,32 @@ fn http_worker(findings: &RefCell<Findings>, mut table: Table<'_>) -> HttpWorker
         max_in_flight: table.value("max_in_flight", &Whole(1, u16::MAX)),
         stop_timeout: table.value("stop_timeout", &Span::up_to(HOUR)),
         allow_plaintext_broker: table.value("allow_plaintext_broker", &Truth),
-        http: http(findings, table.table("http"), "http_worker.http"),
+        http: http(findings, table.table("http")),
     };
     table.finish_needed();
     worker
 }
 
-fn http(findings: &RefCell<Findings>, mut table: Table<'_>, section: &str) -> Http {
-    let path = Text("the path of a file", |text| !text.is_empty() && !text.contains('\0'));
+/// Two files that are of no use without each other.
+fn pair_of_files(findings: &RefCell<Findings>, table: &mut Table<'_>, keys: [&'static str; 2]) -> Option<(PathBuf, PathBuf)> {
+    let [first, second] = keys.map(|key| table.optional(key, &A_FILE));
+    if first.is_some() != second.is_some() {
+        let [lacking, given] = if second.is_some() { keys } else { [keys[1], keys[0]] };
+        let message = format!("is missing: {} is of no use without it", table.path(given));
+        findings.borrow_mut().problems.push(Problem::new(table.path(lacking), message, None));
+    }
+    first.zip(second).map(|(first, second)| (first.into(), second.into()))
+}
+
+fn http(findings: &RefCell<Findings>, mut table: Table<'_>) -> Http {
     let host = "hosts, addresses or networks such as `bmc1`, `*.example.org` or `10.0.0.0/8`, each with `:port` if need be";
     let allow = table.value("allow", &Texts(host, |text| text.parse::<Allowed>().is_ok()));
-    let (certificate, key) = (table.optional("client_certificate", &path), table.optional("client_key", &path));
-    if certificate.is_some() != key.is_some() {
-        let (lacking, given) = if key.is_some() { ("client_certificate", "client_key") } else { ("client_key", "client_certificate") };
-        let message = format!("is missing: {section}.{given} is of no use without it");
-        findings.borrow_mut().problems.push(Problem::new(format!("{section}.{lacking}"), message, None));
-    }
+    let identity = pair_of_files(findings, &mut table, ["client_certificate", "client_key"]);
     let http = Http {
         // Each was read above.
         allow: allow.iter().filter_map(|entry| entry.parse().ok()).collect(),
-        ca_bundle: table.optional("ca_bundle", &path).map(Into::into),
-        identity: certificate.zip(key).map(|(certificate, key)| (certificate.into(), key.into())),
+        ca_bundle: table.optional("ca_bundle", &A_FILE).map(Into::into),
+        identity,
         max_sockets: in_memory(table.value("max_sockets", &Whole(1, 1_000_000))),
     };
     table.finish_needed();

@@ -251,6 +251,23 @@ pub struct TypePolicy {
 }
 
 impl TypePolicy {
+    /// The policy of a type with a work queue of which nothing is said.
+    pub fn of_queue(name: &TaskType) -> Self {
+        Self {
+            name: name.clone(),
+            attempts: 3,
+            backoff: Backoff { first: Duration::from_secs(1), max: Duration::from_secs(60) },
+            time_limit: Duration::from_secs(3600),
+            expires_after: Duration::from_secs(24 * 3600),
+            concurrency: 4,
+            persistent: false,
+            wait_for_endpoints_timeout: Duration::from_secs(30),
+            body: Body::Envelope,
+            schema: None,
+            queue: Some(QueuePolicy::of(name)),
+        }
+    }
+
     /// How long a task of this type may live at most.
     pub fn longest_life(&self) -> Duration {
         self.expires_after.max(self.queue.as_ref().and_then(|queue| queue.ttl).unwrap_or_default())
@@ -280,6 +297,17 @@ pub struct Api {
     pub body_limit: usize,
     /// How long a process takes at most to finish what it began when told to stop. Default 15 s.
     pub stop_timeout: Duration,
+    /// Certificate and key; without, the API speaks plain HTTP.
+    pub tls: Option<TlsFiles>,
+}
+
+/// What a server shows to its clients, in PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Its certificate, followed by those that lead to one that clients trust.
+    pub certificate: PathBuf,
+    /// The key to it.
+    pub key: PathBuf,
 }
 
 /// Database and broker.

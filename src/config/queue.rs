@@ -37,6 +37,22 @@ pub struct QueuePolicy {
     pub then: Option<Successor>,
 }
 
+impl QueuePolicy {
+    /// Of which nothing is said.
+    pub(super) fn of(name: &TaskType) -> Self {
+        Self {
+            priority: PRIORITY,
+            ttl: None,
+            unique_key: None,
+            unique_scope: name.as_str().to_owned(),
+            limit_key: None,
+            max_running: None,
+            max_per_key: 1,
+            then: None,
+        }
+    }
+}
+
 /// What is queued after a success, with the time that is left to the one before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Successor {

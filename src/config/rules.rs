@@ -80,8 +80,8 @@ fn successors(config: &Config, findings: &mut Findings) {
 }
 
 fn network(config: &Config, findings: &mut Findings) {
-    if !config.api.host.is_loopback() {
-        let message = format!("everybody who reaches {} can run tasks: let a proxy with authentication stand before it", config.api.host);
+    if !config.api.host.to_canonical().is_loopback() && config.api.tls.is_none() {
+        let message = format!("tokens and tasks cross the network to {} in the clear: set api.tls", config.api.host);
         warning(findings, "api.host".to_owned(), message);
     }
     if let Some(queue) = &config.manager.message_queue.value {

@@ -262,7 +262,7 @@ manager:
     assert_eq!(
         warnings(text),
         [
-            "api.host: everybody who reaches 0.0.0.0 can run tasks: let a proxy with authentication stand before it (my.yaml:2)",
+            "api.host: tokens and tasks cross the network to 0.0.0.0 in the clear: set api.tls (my.yaml:2)",
             "manager.db.uri: the connection falls back to plain text when the server offers no TLS: add `?ssl-mode=VERIFY_IDENTITY` (my.yaml:4)",
             "manager.message_queue.port: 5671 is the usual port with TLS (my.yaml:5)",
             "manager.message_queue.tls: passwords and tasks cross the network to mq.example in the clear: set tls: true (the default)",
@@ -275,6 +275,19 @@ manager:
         slip.iter().map(ToString::to_string).collect::<Vec<_>>(),
         ["api.port: `TASKER_API_PORT` has no effect: levels are separated by two underscores, `TASKER_API__PORT`"]
     );
+}
+
+#[test]
+fn certificate_and_key_come_together() {
+    let tls = |text: &str| Config::from_yaml(&format!("task_types: [worker]\napi: {{host: 0.0.0.0, tls: {text}}}"));
+    let config = tls("{certificate: a.pem, key: b.pem}").expect("valid");
+    assert_eq!(config.api.tls, Some(TlsFiles { certificate: "a.pem".into(), key: "b.pem".into() }));
+    assert_eq!(tls("{}").expect("valid").api.tls, None);
+    assert_eq!(
+        problems("task_types: [worker]\napi: {tls: {certificate: a.pem}}", &Environment::default()),
+        ["api.tls.key: is missing: api.tls.certificate is of no use without it"]
+    );
+    assert!(warnings("task_types: [worker]\napi: {host: 0.0.0.0, tls: {certificate: a.pem, key: b.pem}}").is_empty());
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! The nouns of the product and the rules that hold between them. No I/O, no clock, no other module of ours.
 //!
 //! `names` what things may be called · `timestamp` points in time · `task` and `response` the two rows of the ledger with
-//! their state machines · `queue` what a task of a work queue has besides · `outcome` what a handler asks for · `message` what travels through the broker · `digest` what makes two
-//! submissions the same.
+//! their state machines · `queue` what a task of a work queue has besides · `outcome` what a handler asks for · `message` what travels
+//! through the broker · `digest` what makes two submissions the same · `token` who may use the API.
 
 mod digest;
 mod message;
@@ -12,15 +12,17 @@ mod queue;
 mod response;
 mod task;
 mod timestamp;
+mod token;
 
 pub use digest::{digest, find, payload_key};
 pub use message::{Command, Presence, PresenceState, Report, ReportEvent, TaskMessage};
-pub use names::{EndpointName, Identifier, InvalidName, RESERVED_TASK_TYPES, TaskId, TaskType};
+pub use names::{EndpointName, Identifier, InvalidName, RESERVED_TASK_TYPES, TaskId, TaskType, TokenName};
 pub use outcome::{AttemptError, Outcome, errnr};
 pub use queue::{PayloadKey, Place, Queued, UniqueKey};
 pub use response::{Response, ResponseEvent, ResponseStatus};
 pub use task::{Counts, IllegalMove, NewTask, Task, TaskEvent, TaskStatus};
 pub use timestamp::Timestamp;
+pub use token::{InvalidScope, Scope, SecretHash, Token};
 
 /// A JSON text that is passed on byte for byte and shared without copying.
 ///

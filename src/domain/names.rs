@@ -43,6 +43,9 @@ pub enum InvalidName {
     /// See [`RESERVED_TASK_TYPES`].
     #[error("`{0}` is reserved and cannot be a task type")]
     Reserved(String),
+    /// Names of tokens stand in logs.
+    #[error("the name of a token is 1 to 64 characters out of A-Z a-z 0-9 . _ -")]
+    Token,
     /// Endpoint names become queue names and routing keys.
     #[error("an endpoint name is 1 to 128 characters out of A-Z a-z 0-9 . _ -")]
     Endpoint,
@@ -122,6 +125,15 @@ name!(
     |text| {
         let formed = (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
         formed.then_some(()).ok_or(InvalidName::Endpoint)
+    }
+);
+
+name!(
+    /// What people call a token: `[A-Za-z0-9._-]{1,64}`.
+    TokenName,
+    |text| {
+        let formed = (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+        formed.then_some(()).ok_or(InvalidName::Token)
     }
 );
 

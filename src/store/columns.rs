@@ -186,6 +186,7 @@ fn json(text: String, at: impl FnOnce() -> String) -> Result<Json> {
     RawValue::from_string(text).map(Json::from).map_err(|error| corrupt(at(), error))
 }
 
-fn corrupt(at: String, error: impl std::fmt::Display) -> StoreError {
+/// The error of a row that cannot be read.
+pub(super) fn corrupt(at: String, error: impl std::fmt::Display) -> StoreError {
     StoreError::Corrupt { reason: format!("{at}: {error}") }
 }

@@ -18,6 +18,7 @@ mod presence;
 mod scratch;
 mod sqlite;
 mod submissions;
+mod tokens;
 mod turns;
 mod window;
 
@@ -33,7 +34,8 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use crate::domain::{
-    EndpointName, Identifier, NewTask, Presence, Report, Response, Task, TaskEvent, TaskId, TaskStatus, TaskType, Timestamp,
+    EndpointName, Identifier, NewTask, Presence, Report, Response, Task, TaskEvent, TaskId, TaskStatus, TaskType, Timestamp, Token,
+    TokenName,
 };
 
 /// Why the store did not do what was asked.
@@ -101,6 +103,17 @@ pub enum Accepted {
         /// Whether its digest is the same, so that this was a repeat.
         same: bool,
     },
+}
+
+/// What became of a new token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenCreated {
+    /// It is there.
+    New,
+    /// Another one has its name.
+    NameTaken,
+    /// Another one has its secret.
+    SecretTaken,
 }
 
 /// The set of endpoints that must answer a task.
@@ -513,6 +526,15 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Stops giving tasks of a type to workers, or goes on. Running ones go on. Answers whether that changed anything.
     async fn pause(&self, task_type: &TaskType, paused: bool, now: Timestamp) -> Result<bool>;
+
+    /// Keeps a token, unless there is one of its name or its secret.
+    async fn create_token(&self, token: &Token) -> Result<TokenCreated>;
+
+    /// All tokens by name, those whose time is over included.
+    async fn tokens(&self) -> Result<Vec<Token>>;
+
+    /// Removes a token; whether there was one.
+    async fn delete_token(&self, name: &TokenName) -> Result<bool>;
 
     /// Ends the connections.
     async fn close(&self);

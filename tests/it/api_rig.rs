@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tasker::acceptor::Acceptor;
-use tasker::api::{ApiState, Limits, serve};
+use tasker::api::{ApiState, Door, Limits, serve};
 use tasker::broker::memory::MemoryBroker;
 use tasker::clock::Clock;
 use tasker::config::{Config, Database, Secret};
@@ -124,7 +124,7 @@ impl Rig {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
         let stop = CancellationToken::new();
-        let server = tokio::spawn(serve(state.clone(), listener, stop.clone()));
+        let server = tokio::spawn(serve(state.clone(), Door::new(listener, None).expect("a door"), stop.clone()));
         let client = tasker::https::client().build().expect("an HTTP client");
         Self { address, store, broker, state, accepted, client, stop, server, directory }
     }

@@ -29,6 +29,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("broker", &["domain", "backoff", "config", "https", "telemetry"]),
     ("http_remote", &["http_tasks", "config", "broker"]),
     // The loops of an API process.
+    ("keyring", &["domain", "store"]),
     ("publisher", &["domain", "failpoint", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch"]),
     ("queue", &["domain", "failpoint", "store", "backoff", "clock", "config", "telemetry", "watch", "publisher"]),
     (

@@ -1,5 +1,6 @@
 //! The integration tests: one program, one file a subject.
 
+mod api_access;
 mod api_cancel;
 mod api_openapi;
 mod api_operate;
@@ -8,10 +9,12 @@ mod api_refuse;
 mod api_rig;
 mod api_side;
 mod api_submit;
+mod api_tls;
 mod bench;
 mod broker_conformance;
 mod broker_provision;
 mod cli;
+mod cli_tokens;
 mod config;
 mod dependencies;
 mod endpoint;

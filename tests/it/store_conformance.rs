@@ -8,6 +8,7 @@ mod report;
 mod schema;
 mod settle;
 mod submit;
+mod token;
 mod trouble;
 
 /// Makes a test on MariaDB and one on SQLite of each case.
@@ -92,6 +93,10 @@ conformance! {
         counts_open_tasks,
         adds_up_what_was_accepted,
         reads_by_key_however_much_history_there_is;
+    token:
+        keeps_tokens_by_name,
+        gives_each_name_and_each_secret_once,
+        forgets_what_was_revoked;
     schema:
         migrates_once_when_three_start_together,
         refuses_a_schema_that_does_not_fit,

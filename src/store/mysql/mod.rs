@@ -1,7 +1,7 @@
 //! The ledger on MySQL 8 and later and MariaDB 10.6 and later.
 //!
 //! `session` connects and runs operations · `schema` migrates · `rows` writes and reads whole rows · `submit`, `report`,
-//! `settle`, `queue` change tasks · `presence` keeps subscriptions · `read` answers questions.
+//! `settle`, `queue` change tasks · `presence` keeps subscriptions · `token` who may use the API · `read` answers questions.
 //!
 //! READ COMMITTED throughout: it locks rows and no gaps, so that claims do not hold up inserts. What is read without a lock
 //! of its own is read under the lock of its task row, and is therefore the latest there is.
@@ -15,6 +15,7 @@ mod schema;
 mod session;
 mod settle;
 mod submit;
+mod token;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,9 +29,11 @@ pub use session::MySqlStore;
 
 use super::{
     Accepted, Applied, CancelOutcome, Census, CensusQuery, DueTask, EndpointRecord, Freeze, OpenRow, OpenTasks, Owed, QueueRecord,
-    QueueRule, ResponseFilter, Result, Seen, Settlement, Store, TakenBack, TaskQuery, Turns,
+    QueueRule, ResponseFilter, Result, Seen, Settlement, Store, TakenBack, TaskQuery, TokenCreated, Turns,
 };
-use crate::domain::{EndpointName, Identifier, NewTask, Presence, Report, Response, Task, TaskId, TaskStatus, TaskType, Timestamp};
+use crate::domain::{
+    EndpointName, Identifier, NewTask, Presence, Report, Response, Task, TaskId, TaskStatus, TaskType, Timestamp, Token, TokenName,
+};
 
 #[async_trait]
 impl Store for MySqlStore {
@@ -226,6 +229,20 @@ impl Store for MySqlStore {
     async fn pause(&self, task_type: &TaskType, paused: bool, now: Timestamp) -> Result<bool> {
         let task_type = task_type.clone();
         self.transact(move |conn| queue::pause(conn, task_type.clone(), paused, now).boxed()).await
+    }
+
+    async fn create_token(&self, token: &Token) -> Result<TokenCreated> {
+        let token = Arc::new(token.clone());
+        self.transact(move |conn| token::create(conn, token.clone()).boxed()).await
+    }
+
+    async fn tokens(&self) -> Result<Vec<Token>> {
+        self.run(|conn| token::all(conn).boxed()).await
+    }
+
+    async fn delete_token(&self, name: &TokenName) -> Result<bool> {
+        let name = name.clone();
+        self.transact(move |conn| token::delete(conn, name.clone()).boxed()).await
     }
 
     async fn close(&self) {

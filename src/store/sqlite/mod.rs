@@ -13,6 +13,7 @@ mod schema;
 mod session;
 mod settle;
 mod submit;
+mod token;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,9 +27,11 @@ pub use session::SqliteStore;
 
 use super::{
     Accepted, Applied, CancelOutcome, Census, CensusQuery, DueTask, EndpointRecord, Freeze, OpenRow, OpenTasks, Owed, QueueRecord,
-    QueueRule, ResponseFilter, Result, Seen, Settlement, Store, TakenBack, TaskQuery, Turns,
+    QueueRule, ResponseFilter, Result, Seen, Settlement, Store, TakenBack, TaskQuery, TokenCreated, Turns,
 };
-use crate::domain::{EndpointName, Identifier, NewTask, Presence, Report, Response, Task, TaskId, TaskStatus, TaskType, Timestamp};
+use crate::domain::{
+    EndpointName, Identifier, NewTask, Presence, Report, Response, Task, TaskId, TaskStatus, TaskType, Timestamp, Token, TokenName,
+};
 
 #[async_trait]
 impl Store for SqliteStore {
@@ -222,6 +225,20 @@ impl Store for SqliteStore {
     async fn pause(&self, task_type: &TaskType, paused: bool, now: Timestamp) -> Result<bool> {
         let task_type = task_type.clone();
         self.transact(move |conn| queue::pause(conn, task_type.clone(), paused, now).boxed()).await
+    }
+
+    async fn create_token(&self, token: &Token) -> Result<TokenCreated> {
+        let token = Arc::new(token.clone());
+        self.transact(move |conn| token::create(conn, token.clone()).boxed()).await
+    }
+
+    async fn tokens(&self) -> Result<Vec<Token>> {
+        self.run(|conn| token::all(conn).boxed()).await
+    }
+
+    async fn delete_token(&self, name: &TokenName) -> Result<bool> {
+        let name = name.clone();
+        self.transact(move |conn| token::delete(conn, name.clone()).boxed()).await
     }
 
     async fn close(&self) {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::ledger::{Ledger, RETENTION, admin, at, config, task, together};
 
-const TABLES: [&str; 7] = ["_sqlx_migrations", "endpoint", "queue", "queued_task", "response", "subscription", "task"];
+const TABLES: [&str; 8] = ["_sqlx_migrations", "endpoint", "queue", "queued_task", "response", "subscription", "task", "token"];
 
 fn schema_reason(result: Result<(), StoreError>) -> String {
     match result {

@@ -1,0 +1,241 @@
+//! Who may do what: the table of routes, and the check before each request.
+//!
+//! Runs after `request` has begun (so that refusals are counted, logged and have an id) and before a handler or a byte of the body. Whether a
+//! task type exists is not told to those who may not know.
+
+use std::sync::Arc;
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
+use actix_web::http::header::{self, HeaderMap};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpMessage, HttpRequest, web};
+use tokio::time::Instant;
+
+use super::problem::Problem;
+use super::query::Query;
+use super::request::Unread;
+use super::{Api, segment};
+use crate::domain::{Scope, SecretHash, TaskType, Token};
+use crate::keyring::Found;
+
+/// A path and what its requests need.
+struct Route {
+    /// As it is given to the router.
+    pattern: &'static str,
+    /// For `GET` and `HEAD`.
+    read: Option<Scope>,
+    /// For every other method.
+    write: Option<Scope>,
+    /// What it is about.
+    about: About,
+}
+
+/// What a request is about, for tokens that are limited to some task types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum About {
+    /// Nothing that a type has to do with.
+    Nothing,
+    /// The type in the path.
+    TypeInPath,
+    /// The type in the query.
+    TypeInQuery,
+    /// Types of all kinds.
+    AllTypes,
+    /// The types in the body: whoever reads that asks [`check_types`].
+    TypesInBody,
+}
+
+/// For the probes of load balancers, which have no token. They tell nothing but how the process is.
+pub(super) const OPEN: [&str; 2] = ["/heartbeat", "/ready"];
+
+/// Every other path. One that is not here is for an unlimited `admin`; a method without a scope answers 405 to everybody with a token.
+const ROUTES: &[Route] = &[
+    Route { pattern: "/", read: Some(Scope::Read), write: None, about: About::AllTypes },
+    Route { pattern: "/metrics", read: Some(Scope::Read), write: None, about: About::AllTypes },
+    Route { pattern: "/openapi.json", read: Some(Scope::Read), write: None, about: About::Nothing },
+    Route { pattern: "/census", read: Some(Scope::Read), write: None, about: About::TypeInQuery },
+    Route { pattern: "/endpoints", read: Some(Scope::Read), write: None, about: About::AllTypes },
+    Route { pattern: "/queues", read: Some(Scope::Read), write: None, about: About::AllTypes },
+    Route { pattern: "/queues/{type}/pause", read: None, write: Some(Scope::Admin), about: About::AllTypes },
+    Route { pattern: "/queues/{type}/resume", read: None, write: Some(Scope::Admin), about: About::AllTypes },
+    Route { pattern: "/workers/{name}/tasks", read: None, write: Some(Scope::Work), about: About::TypesInBody },
+    Route { pattern: "/workers/{name}/reports", read: None, write: Some(Scope::Work), about: About::TypesInBody },
+    Route { pattern: "/workers/{name}/presence", read: None, write: Some(Scope::Work), about: About::TypesInBody },
+    Route { pattern: "/{type}", read: Some(Scope::Read), write: Some(Scope::Submit), about: About::TypeInPath },
+    Route { pattern: "/{type}/{id}", read: Some(Scope::Read), write: Some(Scope::Submit), about: About::TypeInPath },
+];
+
+/// What a request needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// Not even a token.
+    Nothing,
+    /// A token, of whatever kind.
+    Token,
+    /// A token with this scope.
+    Scope(Scope, About),
+}
+
+fn need(pattern: Option<&str>, method: &Method) -> Need {
+    let Some(pattern) = pattern else { return Need::Token };
+    if OPEN.contains(&pattern) {
+        return Need::Nothing;
+    }
+    let Some(route) = ROUTES.iter().find(|route| route.pattern == pattern) else { return Need::Scope(Scope::Admin, About::AllTypes) };
+    let scope = if matches!(*method, Method::GET | Method::HEAD) { route.read } else { route.write };
+    scope.map_or(Need::Token, |scope| Need::Scope(scope, route.about))
+}
+
+/// Wraps all routes, inside of `request::observe`.
+pub async fn admit(mut request: ServiceRequest, next: Next<impl MessageBody + 'static>) -> Result<ServiceResponse<BoxBody>, Error> {
+    match check(&request).await {
+        Ok(()) => Ok(next.call(request).await?.map_into_boxed_body()),
+        Err(problem) => {
+            Unread::keep(&mut request);
+            Ok(request.error_response(problem))
+        }
+    }
+}
+
+async fn check(request: &ServiceRequest) -> Result<(), Problem> {
+    // As the router sees the path, whose escapes it has undone: were one read and the other routed, `/m%65trics` could be taken for a task type.
+    let pattern = request.resource_map().match_pattern(request.match_info().as_str());
+    let need = need(pattern.as_deref(), request.method());
+    if need == Need::Nothing {
+        return Ok(());
+    }
+    let api = request.app_data::<web::Data<Api>>().ok_or_else(|| Problem::internal("a request without the interface's data"))?;
+    let Some(token) = token(api, request.headers()).await? else { return Ok(()) };
+    tracing::Span::current().record("token", token.name.as_str());
+    request.extensions_mut().insert(token.clone());
+    let Need::Scope(scope, about) = need else { return Ok(()) };
+    if !token.permits(scope) {
+        return Err(Problem::insufficient_scope(format!("this needs a token with the scope `{scope}`")));
+    }
+    match about {
+        About::Nothing | About::TypesInBody => Ok(()),
+        _ if token.is_unlimited() => Ok(()),
+        About::TypeInPath if token.covers(&segment(request.request(), 0)?) => Ok(()),
+        About::TypeInQuery if Query::new(request.query_string()).take("type", |name| Ok(token.covers(name))) == Some(true) => Ok(()),
+        About::AllTypes => Err(Problem::insufficient_scope("this needs a token that is good for all task types")),
+        About::TypeInPath | About::TypeInQuery => Err(Problem::insufficient_scope("this token is good for other task types")),
+    }
+}
+
+/// Whether the token of a request is good for all of these types.
+pub(super) fn check_types<'a>(request: &HttpRequest, types: impl IntoIterator<Item = &'a TaskType>) -> Result<(), Problem> {
+    let extensions = request.extensions();
+    let Some(token) = extensions.get::<Arc<Token>>() else { return Ok(()) };
+    match types.into_iter().all(|task_type| token.covers(task_type.as_str())) {
+        true => Ok(()),
+        false => Err(Problem::insufficient_scope("this token is good for other task types")),
+    }
+}
+
+/// The token of a request; none where none is needed.
+async fn token(api: &Api, headers: &HeaderMap) -> Result<Option<Arc<Token>>, Problem> {
+    let shown = shown(headers);
+    let secret = match &shown {
+        Shown::Secret(secret) => Some(secret),
+        Shown::Nothing | Shown::Unreadable => None,
+    };
+    let asked = Instant::now();
+    let mut found = api.keyring.look(secret);
+    if matches!(found, Found::Unread) || secret.is_some() && !matches!(found, Found::Known(_)) {
+        // It may have been created since the last look. What cannot be read now leaves everything as it was.
+        let keyring = api.keyring.clone();
+        let refreshed = async move {
+            keyring.refresh(asked).await;
+            Ok::<_, Problem>(())
+        };
+        _ = api.run(refreshed).await;
+        found = api.keyring.look(secret);
+    }
+    match found {
+        Found::Unread => Err(Problem::database_unavailable("the tokens have not been read yet")),
+        Found::NoneNeeded => Ok(None),
+        Found::Known(token) if token.expires_at.is_some() && token.is_expired(api.now()?) => Err(Problem::invalid_token()),
+        Found::Known(token) => Ok(Some(token)),
+        Found::Nobody if matches!(shown, Shown::Nothing) => Err(Problem::token_needed()),
+        Found::Nobody => Err(Problem::invalid_token()),
+    }
+}
+
+/// What a request shows of a token.
+enum Shown {
+    /// Nothing, or something for another kind of door.
+    Nothing,
+    /// What cannot be a token.
+    Unreadable,
+    /// A secret.
+    Secret(SecretHash),
+}
+
+fn shown(headers: &HeaderMap) -> Shown {
+    let mut given = headers.get_all(header::AUTHORIZATION);
+    let Some(value) = given.next() else { return Shown::Nothing };
+    if given.next().is_some() {
+        // Who reads the first and who reads the last would let in two different people.
+        return Shown::Unreadable;
+    }
+    let bytes = value.as_bytes();
+    let (scheme, rest) = bytes.split_at(bytes.iter().position(|byte| *byte == b' ').unwrap_or(bytes.len()));
+    if !scheme.eq_ignore_ascii_case(b"bearer") {
+        return Shown::Nothing;
+    }
+    let secret = rest.trim_ascii();
+    if secret.is_empty() || !secret.iter().all(u8::is_ascii_graphic) { Shown::Unreadable } else { Shown::Secret(SecretHash::of(secret)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::http::header::HeaderValue;
+
+    #[test]
+    fn every_path_of_the_description_has_its_scope() {
+        let document: serde_json::Value = serde_json::from_str(&super::super::document()).expect("JSON");
+        for (path, methods) in document["paths"].as_object().expect("paths") {
+            for method in methods.as_object().expect("methods").keys() {
+                let method: Method = method.to_uppercase().parse().expect("a method");
+                match need(Some(path), &method) {
+                    Need::Nothing => assert!(OPEN.contains(&path.as_str()), "{path}"),
+                    Need::Token => panic!("{method} {path} has no scope"),
+                    Need::Scope(..) => assert!(ROUTES.iter().any(|route| route.pattern == path), "{path} is not in the table"),
+                }
+            }
+        }
+        assert_eq!(need(Some("/new"), &Method::GET), Need::Scope(Scope::Admin, About::AllTypes));
+        assert_eq!((need(None, &Method::GET), need(Some("/census"), &Method::PUT)), (Need::Token, Need::Token));
+    }
+
+    #[test]
+    fn a_token_is_shown_in_one_way() {
+        let shown = |values: &[&[u8]]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::AUTHORIZATION, HeaderValue::from_bytes(value).expect("a value"));
+            }
+            match shown(&headers) {
+                Shown::Nothing => "nothing",
+                Shown::Unreadable => "unreadable",
+                Shown::Secret(secret) if secret.matches(&SecretHash::of(b"s3cr3t")) => "it",
+                Shown::Secret(_) => "another",
+            }
+        };
+        for good in [&b"Bearer s3cr3t"[..], b"bearer s3cr3t", b"BEARER   s3cr3t "] {
+            assert_eq!(shown(&[good]), "it");
+        }
+        assert_eq!(shown(&[b"Bearer s3cr3T"]), "another");
+        for none in [&b""[..], b"Basic czNjcjN0", b"s3cr3t", b"Bearers3cr3t"] {
+            assert_eq!(shown(&[none]), "nothing", "{none:?}");
+        }
+        for bad in [&b"Bearer"[..], b"Bearer ", b"Bearer a b", b"Bearer s\xc3\xa9cret", b"Bearer a\tb"] {
+            assert_eq!(shown(&[bad]), "unreadable", "{bad:?}");
+        }
+        assert_eq!(shown(&[b"Bearer s3cr3t", b"Bearer s3cr3t"]), "unreadable");
+        assert_eq!(shown(&[]), "nothing");
+    }
+}

@@ -1,0 +1,217 @@
+//! `tasker token`: who may use the API. Works on the database itself, so that the first token needs none.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::args::{Global, ListTokens, NewToken, RevokeToken, TokenCommand};
+use super::exit::Code;
+use super::output::{Failure, note, print, print_json};
+use super::render;
+use crate::app;
+use crate::config::{self, ConfigFile, Environment, Secret, Sources};
+use crate::domain::{Scope, SecretHash, TaskType, Timestamp, Token, TokenName};
+use crate::store::{self, SharedStore, TokenCreated};
+
+/// What the text of a secret begins with, so that whoever finds one knows what it is.
+const PREFIX: &str = "tasker_";
+
+/// Characters of an imported secret at least: 128 bits in hexadecimal.
+const SHORTEST: usize = 32;
+/// And at most: it has to fit into a header with others.
+const LONGEST: usize = 1024;
+
+pub(super) async fn run(global: &Global, command: TokenCommand) -> Result<Code, Failure> {
+    match command {
+        TokenCommand::Create(args) => create(global, args).await,
+        TokenCommand::List(args) => list(global, args).await,
+        TokenCommand::Revoke(args) => revoke(global, args).await,
+    }
+}
+
+/// A token as programs see it; the secret only when it was made here, and only once.
+#[derive(Serialize)]
+struct Shown<'a> {
+    name: &'a TokenName,
+    scopes: Vec<&'static str>,
+    task_types: &'a [TaskType],
+    created_at: Timestamp,
+    expires_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<&'a str>,
+}
+
+impl<'a> Shown<'a> {
+    fn of(token: &'a Token, secret: Option<&'a Secret>) -> Self {
+        Self {
+            name: &token.name,
+            scopes: token.scopes.iter().map(|scope| scope.as_str()).collect(),
+            task_types: &token.task_types,
+            created_at: token.created_at,
+            expires_at: token.expires_at,
+            secret: secret.map(Secret::reveal),
+        }
+    }
+}
+
+async fn create(global: &Global, args: NewToken) -> Result<Code, Failure> {
+    let (secret, made) = match &args.secret_file {
+        Some(path) => (import(path)?, false),
+        None => (fresh()?, true),
+    };
+    let (store, place) = open(global, args.data_dir.as_deref(), true).await?;
+    let done = async {
+        let now = store.now().await?;
+        let token = Token {
+            id: Uuid::now_v7(),
+            name: args.name,
+            hash: SecretHash::of(secret.reveal().as_bytes()),
+            scopes: args.scopes.into_iter().collect(),
+            task_types: args.task_types,
+            created_at: now,
+            expires_at: args.expires.map(|span| now.after(span)),
+        };
+        Ok::<_, Failure>((store.create_token(&token).await?, token))
+    };
+    let done = done.await;
+    store.close().await;
+    let (created, token) = done?;
+    match created {
+        TokenCreated::New => {}
+        TokenCreated::NameTaken => {
+            return Err(Failure::Setup(format!("there is a token `{0}` already: `tasker token revoke {0}` removes it", token.name)));
+        }
+        TokenCreated::SecretTaken => return Err(Failure::Setup("there is another token with this secret already".to_owned())),
+    }
+    if global.json {
+        print_json(&Shown::of(&token, made.then_some(&secret)))?;
+        return Ok(Code::Ok);
+    }
+    let scopes = token.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(", ");
+    note(&format!("token {} ({scopes}) is in {place}", token.name));
+    if made {
+        note("its secret, shown this once:");
+        print(&format!("{}\n", secret.reveal()))?;
+    }
+    Ok(Code::Ok)
+}
+
+async fn list(global: &Global, args: ListTokens) -> Result<Code, Failure> {
+    let (store, _) = open(global, args.data_dir.as_deref(), false).await?;
+    let done = async { Ok::<_, Failure>((store.tokens().await?, store.now().await?)) }.await;
+    store.close().await;
+    let (tokens, now) = done?;
+    if global.json {
+        print_json(&tokens.iter().map(|token| Shown::of(token, None)).collect::<Vec<_>>())?;
+    } else {
+        print(&render::tokens(&tokens, now))?;
+    }
+    Ok(Code::Ok)
+}
+
+async fn revoke(global: &Global, args: RevokeToken) -> Result<Code, Failure> {
+    let (store, place) = open(global, args.data_dir.as_deref(), false).await?;
+    let done = async { Ok::<_, Failure>((store.delete_token(&args.name).await?, store.tokens().await?)) }.await;
+    store.close().await;
+    let (deleted, left) = done?;
+    if !deleted {
+        return Err(Failure::Setup(format!("there is no token `{}` in {place}", args.name)));
+    }
+    note(&format!("token {} is revoked; running API processes refuse it within seconds", args.name));
+    if left.is_empty() {
+        note("no token is left: API processes that are started from now on listen on loopback addresses only, and need none");
+    }
+    Ok(Code::Ok)
+}
+
+/// 256 random bits.
+fn fresh() -> Result<Secret, Failure> {
+    let mut bytes = [0; 32];
+    let random = rustls::crypto::ring::default_provider().secure_random;
+    random.fill(&mut bytes).map_err(|_| Failure::Setup("the system gives no random numbers".to_owned()))?;
+    Ok(Secret::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))))
+}
+
+/// A secret that somebody else has made.
+fn import(path: &Path) -> Result<Secret, Failure> {
+    let source = if path == Path::new("-") { "the standard input".to_owned() } else { path.display().to_string() };
+    let mut text = String::new();
+    let read = if path == Path::new("-") {
+        // A little more than is taken, so that what is too long is seen to be.
+        std::io::stdin().take(2 * LONGEST as u64).read_to_string(&mut text).map(drop)
+    } else {
+        std::fs::read_to_string(path).map(|content| text = content)
+    };
+    read.map_err(|error| Failure::Usage(format!("cannot read {source}: {error}")))?;
+    secret(&text).ok_or_else(|| {
+        let message = format!(
+            "{source} holds no secret: expected one word of {SHORTEST} to {LONGEST} characters such as `openssl rand -hex 64` makes"
+        );
+        Failure::Usage(message)
+    })
+}
+
+fn secret(text: &str) -> Option<Secret> {
+    let word = text.trim();
+    let formed = (SHORTEST..=LONGEST).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_graphic());
+    formed.then(|| Secret::new(word))
+}
+
+/// The store that is meant, and what to call it: that of `tasker up` unless a configuration is named.
+async fn open(global: &Global, data_dir: Option<&Path>, make: bool) -> Result<(SharedStore, String), Failure> {
+    let file = match (data_dir, global.named_file()) {
+        (None, Some(file)) => file,
+        (given, _) => {
+            let directory = given.map_or_else(|| PathBuf::from(super::args::DATA_DIR), Path::to_owned);
+            if !make && !directory.exists() {
+                let what = "name the directory of `tasker up` with --data-dir, or a configuration with -m or --config";
+                return Err(Failure::Usage(format!("there is no directory {}: {what}", directory.display())));
+            }
+            let (_, database) = app::embedded_database(&directory)?;
+            let store = store::open(&database)?;
+            store.migrate().await?;
+            return Ok((store, format!("the database of `tasker up` in {}", directory.display())));
+        }
+    };
+    let place = format!("the database of {}", shown(&file));
+    let config = config::load(&Sources { file, environment: Environment::of_process(), flags: Vec::new() })?.config;
+    Ok((store::open(config.database()?)?, place))
+}
+
+fn shown(file: &ConfigFile) -> String {
+    file.path().map_or_else(|| "the configuration".to_owned(), |path| path.display().to_string())
+}
+
+/// What is good for creating a token that lets everything be done.
+pub(super) fn command_to_create(global: &Global, data_dir: Option<&Path>) -> String {
+    let place = match (data_dir, &global.mode, &global.config) {
+        (Some(directory), _, _) => format!("--data-dir {}", directory.display()),
+        (None, _, Some(file)) => format!("--config {}", file.display()),
+        (None, mode, None) => format!("-m {}", mode.as_deref().unwrap_or("development")),
+    };
+    format!("tasker token create --name NAME --scope {} {place}", Scope::Admin)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_say_what_they_are_and_differ() {
+        let (one, other) = (fresh().expect("random numbers"), fresh().expect("random numbers"));
+        assert!(one.reveal().starts_with("tasker_") && one.reveal().len() == 50, "{}", one.reveal().len());
+        assert!(one.reveal() != other.reveal() && secret(one.reveal()).is_some());
+    }
+
+    #[test]
+    fn imports_what_cannot_be_guessed() {
+        assert_eq!(secret(&format!("{}\n", "a".repeat(128))).map(|secret| secret.reveal().len()), Some(128));
+        for bad in ["", "short", &"ä".repeat(40), &format!("{} {}", "a".repeat(20), "b".repeat(20)), &"a".repeat(1025)] {
+            assert!(secret(bad).is_none(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Who may use the API, and for what.
+//!
+//! A token is known by a name and proved by a secret, of which nothing but its SHA-256 is kept: a secret is 256 random bits, so there is
+//! nothing a slow hash would protect, and every request has to be hashed.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use uuid::Uuid;
+
+use super::{TaskType, Timestamp, TokenName};
+
+/// What a token is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// Submit and cancel tasks.
+    Submit,
+    /// Read what became of them.
+    Read,
+    /// Fetch tasks over HTTP and report what became of them.
+    Work,
+    /// Everything.
+    Admin,
+}
+
+impl Scope {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Submit, Self::Read, Self::Work, Self::Admin];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Submit => "submit",
+            Self::Read => "read",
+            Self::Work => "work",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A text is no scope.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected one of submit, read, work, admin")]
+pub struct InvalidScope;
+
+impl FromStr for Scope {
+    type Err = InvalidScope;
+
+    fn from_str(text: &str) -> Result<Self, InvalidScope> {
+        Self::ALL.into_iter().find(|scope| scope.as_str() == text).ok_or(InvalidScope)
+    }
+}
+
+/// What is kept of a secret.
+#[derive(Clone, Copy)]
+pub struct SecretHash([u8; 32]);
+
+impl SecretHash {
+    /// Of a secret.
+    pub fn of(secret: &[u8]) -> Self {
+        Self(Sha256::digest(secret).into())
+    }
+
+    /// As it was stored.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// To be stored.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Whether both are of one secret, in a time that does not tell how much of them is alike.
+    pub fn matches(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl fmt::Debug for SecretHash {
+    /// An imported secret may be one that can be guessed, and then the hash would tell.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Who may use the API, and for what.
+#[derive(Debug, Clone)]
+pub struct Token {
+    /// Names the row.
+    pub id: Uuid,
+    /// What people call it.
+    pub name: TokenName,
+    /// What is kept of its secret.
+    pub hash: SecretHash,
+    /// What it is good for.
+    pub scopes: BTreeSet<Scope>,
+    /// The task types it is good for; empty means all.
+    pub task_types: Vec<TaskType>,
+    /// Since when there is one.
+    pub created_at: Timestamp,
+    /// From when on it is good for nothing.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl Token {
+    /// Whether it is good for this.
+    pub fn permits(&self, scope: Scope) -> bool {
+        self.scopes.contains(&scope) || self.scopes.contains(&Scope::Admin)
+    }
+
+    /// Whether it is good for tasks of this type, and of any other.
+    pub const fn is_unlimited(&self) -> bool {
+        self.task_types.is_empty()
+    }
+
+    /// Whether it is good for tasks of the type of this name.
+    pub fn covers(&self, task_type: &str) -> bool {
+        self.is_unlimited() || self.task_types.iter().any(|covered| covered.as_str() == task_type)
+    }
+
+    /// Whether its time is over.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|end| end <= now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(scopes: &[Scope], task_types: &[&str]) -> Token {
+        Token {
+            id: Uuid::nil(),
+            name: "ci".parse().expect("a name"),
+            hash: SecretHash::of(b"secret"),
+            scopes: scopes.iter().copied().collect(),
+            task_types: task_types.iter().map(|name| name.parse().expect("a type")).collect(),
+            created_at: Timestamp::from_micros(0),
+            expires_at: Some(Timestamp::from_micros(10)),
+        }
+    }
+
+    #[test]
+    fn an_admin_may_do_everything_and_others_what_they_are_for() {
+        assert!(Scope::ALL.into_iter().all(|scope| token(&[Scope::Admin], &[]).permits(scope)));
+        let reader = token(&[Scope::Read], &["worker"]);
+        assert_eq!(Scope::ALL.map(|scope| reader.permits(scope)), [false, true, false, false]);
+        assert!(reader.covers("worker") && !reader.covers("backup") && !reader.covers("") && !reader.is_unlimited());
+        assert!(token(&[Scope::Read], &[]).covers("backup"));
+        assert!(reader.is_expired(Timestamp::from_micros(10)) && !reader.is_expired(Timestamp::from_micros(9)));
+    }
+
+    #[test]
+    fn a_hash_tells_secrets_apart_and_shows_nothing() {
+        let hash = SecretHash::of(b"secret");
+        assert!(hash.matches(&SecretHash::from_bytes(*hash.as_bytes())) && !hash.matches(&SecretHash::of(b"Secret")));
+        let shown = format!("{:?}", token(&[Scope::Read], &[]));
+        assert!(shown.contains("hash: ***"), "{shown}");
+    }
+
+    #[test]
+    fn scopes_are_words() {
+        assert!(Scope::ALL.into_iter().all(|scope| scope.as_str().parse() == Ok(scope)));
+        assert_eq!(
+            "ADMIN".parse::<Scope>().map_err(|error| error.to_string()),
+            Err("expected one of submit, read, work, admin".to_owned())
+        );
+    }
+}

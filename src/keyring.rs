@@ -1,0 +1,118 @@
+//! The tokens of the ledger, as an API process knows them.
+//!
+//! They are kept in memory, so that a request costs no query, and read again every few seconds, and at once when somebody comes with a secret
+//! that is not known: a token works as soon as it was created, and stops to within seconds of being revoked.
+//!
+//! Promise: a database that is away changes nothing, the tokens read last stay in force. Until they have been read once, nobody is let in. Where
+//! one was ever seen, one is needed until the process ends: revoking the last token opens no door.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::{SecretHash, Token};
+use crate::store::SharedStore;
+
+/// How often the tokens are read again: what a revoked token may still do.
+const EVERY: Duration = Duration::from_secs(3);
+
+/// The least time between two reads: what people with wrong secrets can make the database do.
+const GAP: Duration = Duration::from_millis(500);
+
+/// What is known of whoever comes.
+#[derive(Debug, Clone)]
+pub enum Found {
+    /// The tokens have not been read yet.
+    Unread,
+    /// There is no token, and none is needed here.
+    NoneNeeded,
+    /// No token has this secret, or none was shown.
+    Nobody,
+    /// The one with this token.
+    Known(Arc<Token>),
+}
+
+/// The tokens as they were read last.
+#[derive(Debug)]
+pub struct Keyring {
+    store: SharedStore,
+    /// Whether none is needed as long as there is none.
+    open: bool,
+    known: RwLock<Known>,
+    /// When the last read began. Held while reading, so that there is one at a time.
+    begun: tokio::sync::Mutex<Option<Instant>>,
+    failing: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    tokens: Option<Vec<Arc<Token>>>,
+    /// Whether there ever was one.
+    seen: bool,
+}
+
+impl Keyring {
+    /// A keyring that knows nothing yet. `open` says whether those without a token are let in as long as there is none.
+    pub fn new(store: SharedStore, open: bool) -> Arc<Self> {
+        Arc::new(Self { store, open, known: RwLock::default(), begun: tokio::sync::Mutex::default(), failing: AtomicBool::new(false) })
+    }
+
+    /// Reads them again and again until told to stop.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            self.refresh(Instant::now()).await;
+            if stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Looks for a secret. Takes the same time for all that are not known.
+    pub fn look(&self, secret: Option<&SecretHash>) -> Found {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(tokens) = &known.tokens else { return Found::Unread };
+        if self.open && !known.seen {
+            return Found::NoneNeeded;
+        }
+        let mut found = Found::Nobody;
+        if let Some(secret) = secret {
+            // To the end in any case: where the search stops must not be told by the time it takes.
+            for token in tokens {
+                if token.hash.matches(secret) {
+                    found = Found::Known(token.clone());
+                }
+            }
+        }
+        found
+    }
+
+    /// Makes sure that the tokens have been read, or tried to be, since this moment.
+    ///
+    /// All who wait for it at the same time share one read, and reads keep their distance.
+    pub async fn refresh(&self, since: Instant) {
+        let mut begun = self.begun.lock().await;
+        if begun.is_some_and(|begun| begun >= since) {
+            return;
+        }
+        if let Some(begun) = *begun {
+            tokio::time::sleep_until(begun + GAP).await;
+        }
+        *begun = Some(Instant::now());
+        match self.store.tokens().await {
+            Ok(tokens) => {
+                self.failing.store(false, Ordering::Relaxed);
+                let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+                known.seen |= !tokens.is_empty();
+                known.tokens = Some(tokens.into_iter().map(Arc::new).collect());
+            }
+            Err(error) => {
+                if !self.failing.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(%error, "the tokens cannot be read; those read last stay in force");
+                }
+            }
+        }
+    }
+}

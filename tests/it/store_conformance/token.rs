@@ -1,0 +1,63 @@
+//! Who may use the API.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use tasker::domain::{Scope, SecretHash, Timestamp, Token};
+use tasker::store::TokenCreated;
+use uuid::Uuid;
+
+use super::ledger::{Ledger, at};
+
+fn token(name: &str, secret: &str) -> Token {
+    Token {
+        id: Uuid::now_v7(),
+        name: name.parse().expect("a name"),
+        hash: SecretHash::of(secret.as_bytes()),
+        scopes: [Scope::Read, Scope::Submit].into(),
+        task_types: Vec::new(),
+        created_at: at(1),
+        expires_at: None,
+    }
+}
+
+pub async fn keeps_tokens_by_name(ledger: &Ledger) -> Result<()> {
+    assert!(ledger.store.tokens().await?.is_empty());
+    let plain = token("zeta", "a");
+    let limited = Token {
+        scopes: [Scope::Admin].into(),
+        task_types: vec!["worker".parse()?, "backup".parse()?],
+        expires_at: Some(Timestamp::from_micros(1_700_000_000_123_456).after(Duration::from_secs(5))),
+        ..token("alpha", "b")
+    };
+    assert_eq!(ledger.store.create_token(&plain).await?, TokenCreated::New);
+    assert_eq!(ledger.store.create_token(&limited).await?, TokenCreated::New);
+    let kept = ledger.another()?.tokens().await?;
+    for (kept, made) in kept.iter().zip([&limited, &plain]) {
+        assert_eq!((kept.id, &kept.name, &kept.scopes, &kept.task_types), (made.id, &made.name, &made.scopes, &made.task_types));
+        assert_eq!((kept.created_at, kept.expires_at), (made.created_at, made.expires_at));
+        assert!(kept.hash.matches(&made.hash));
+    }
+    assert_eq!(kept.len(), 2);
+    Ok(())
+}
+
+pub async fn gives_each_name_and_each_secret_once(ledger: &Ledger) -> Result<()> {
+    assert_eq!(ledger.store.create_token(&token("ci", "a")).await?, TokenCreated::New);
+    assert_eq!(ledger.store.create_token(&token("ci", "b")).await?, TokenCreated::NameTaken);
+    assert_eq!(ledger.store.create_token(&token("other", "a")).await?, TokenCreated::SecretTaken);
+    assert_eq!(ledger.store.create_token(&token("CI", "b")).await?, TokenCreated::New, "names are compared byte for byte");
+    let hashes: Vec<_> = ledger.store.tokens().await?.iter().map(|token| (token.name.to_string(), token.hash)).collect();
+    assert_eq!(hashes.len(), 2);
+    assert!(hashes[1].0 == "ci" && hashes[1].1.matches(&SecretHash::of(b"a")), "what is there stays as it was");
+    Ok(())
+}
+
+pub async fn forgets_what_was_revoked(ledger: &Ledger) -> Result<()> {
+    ledger.store.create_token(&token("ci", "a")).await?;
+    assert!(ledger.store.delete_token(&"ci".parse()?).await?);
+    assert!(!ledger.store.delete_token(&"ci".parse()?).await?);
+    assert!(ledger.store.tokens().await?.is_empty());
+    assert_eq!(ledger.store.create_token(&token("ci", "a")).await?, TokenCreated::New);
+    Ok(())
+}
