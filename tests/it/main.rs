@@ -25,6 +25,7 @@ mod http_tasks;
 mod journeys;
 mod layering;
 mod loops;
+mod scripts;
 mod store_conformance;
 mod supervision;
 mod support;

@@ -14,13 +14,16 @@ struct Needed {
 }
 
 /// A C compiler is not among them: without one, this program could not have been linked.
-const NEEDED: [Needed; 6] = [
+const NEEDED: [Needed; 9] = [
     Needed { program: "rabbitmq-server", directory: "/usr/lib/rabbitmq/bin", package: "rabbitmq-server" },
     Needed { program: "epmd", directory: "/usr/bin", package: "rabbitmq-server" },
     Needed { program: "mariadbd", directory: "/usr/sbin", package: "mariadb-server-core" },
     Needed { program: "my_print_defaults", directory: "/usr/bin", package: "mariadb-client-core" },
     Needed { program: "supervisord", directory: "/usr/bin", package: "supervisor" },
     Needed { program: "python3", directory: "/usr/bin", package: "python3" },
+    Needed { program: "jq", directory: "/usr/bin", package: "jq" },
+    Needed { program: "openssl", directory: "/usr/bin", package: "openssl" },
+    Needed { program: "shellcheck", directory: "/usr/bin", package: "shellcheck" },
 ];
 
 /// Installs packages and starts no service.
