@@ -41,13 +41,16 @@ argument() {
   printf '%s\n' "$value"
 }
 
-# The API lets only known kinds through; a slash would still lead to any other file if it ever did not.
+# The file of a kind: beside the build, as in a checkout of the Thunder scripts, or else one for both builds above them. The API lets
+# only known kinds through; a slash would still lead to any other file if it ever did not.
 compose_file() {
   kind=$(text composeType) || exit
   case $kind in
     */*) refuse 64 "the payload's composeType has a slash" ;;
   esac
-  printf '%s\n' "$THUNDER_HOME/docker-compose.$kind.yml"
+  file=$THUNDER_HOME/$1/docker-compose.$kind.yml
+  [ -e "$file" ] || file=$THUNDER_HOME/docker-compose.$kind.yml
+  printf '%s\n' "$file"
 }
 
 # Becomes the build, so that its exit code and the signals meant for it need no handing on. Its output goes to the log of the
