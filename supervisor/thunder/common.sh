@@ -170,6 +170,7 @@ place_all() {
   place 0644 root:root "$checkout/config/examples/thunder/payload.sh" "$settings/thunder/handlers/payload.sh"
   place 0755 root:root "$checkout/config/examples/thunder/warmers" "$settings/thunder/handlers/warmers"
   place 0755 root:root "$checkout/config/examples/thunder/runners" "$settings/thunder/handlers/runners"
+  place 0755 root:root "$here/prune-images.sh" "$settings/thunder/prune-images.sh"
 
   for unit in "${services[@]}"; do
     sed -e "s/^User=.*/User=$user/" -e "s/^Group=.*/Group=$group/" "$here/$unit" >"$scratch/$unit"
@@ -202,12 +203,13 @@ reload_units() {
   done
 }
 
-# Stopped containers and dangling images fill the disk. Younger ones may belong to the build that runs. Images with a name stay:
-# nobody but the operator knows which branches are still wanted.
+# Stopped containers and dangling images fill the disk; younger ones may belong to the build that runs. Images with a name have a
+# script, which removes those of Thunder alone.
 block_begin='# BEGIN tasker-thunder (changes between these two lines are lost)'
 block_end='# END tasker-thunder'
 crontab_block="$block_begin
 17 3 * * * docker system prune --force --filter until=24h >/dev/null
+37 3 * * * /etc/tasker/thunder/prune-images.sh >/dev/null
 $block_end"
 
 # Puts our lines into the crontab of the services' user, where they were or at its end, and touches no others.

@@ -190,5 +190,5 @@ create_environment
 start_services
 refresh_crontab
 thunder_home=$(sed -n 's/^THUNDER_HOME=//p' "$environment")
-[ -z "$thunder_home" ] || [ -d "$thunder_home" ] || note "there is no $thunder_home: the builds need warmer/build.sh, runner/build.sh and docker-compose.default.yml there"
+[ -z "$thunder_home" ] || [ -d "$thunder_home" ] || note "there is no $thunder_home: the builds need the Thunder scripts there: warmer/build.sh, runner/build.sh and the compose files"
 summary

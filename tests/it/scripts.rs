@@ -80,6 +80,7 @@ fn a_server_is_set_up_once_and_renewed() -> anyhow::Result<()> {
         ("etc/tasker/thunder/handlers/payload.sh", 0o644),
         ("etc/tasker/thunder/handlers/runners", 0o755),
         ("etc/tasker/thunder/handlers/warmers", 0o755),
+        ("etc/tasker/thunder/prune-images.sh", 0o755),
         ("etc/tasker/thunder/server.cert", 0o644),
         ("etc/tasker/thunder/server.key", 0o640),
         ("usr/local/bin/tasker", 0o755),
@@ -97,6 +98,7 @@ fn a_server_is_set_up_once_and_renewed() -> anyhow::Result<()> {
     assert_eq!(fs::read_to_string(server.dir.path().join("imported"))?, token);
     let crontab = fs::read_to_string(server.dir.path().join("crontab"))?;
     ensure!(crontab.starts_with("0 0 * * * theirs\n") && crontab.contains(" docker system prune --force "), "{crontab}");
+    ensure!(crontab.contains(" /etc/tasker/thunder/prune-images.sh "), "{crontab}");
 
     // What an operator has written stays.
     let apm = "ELASTIC_APM_URL=http://other.example.net:8200\n";
@@ -151,6 +153,28 @@ fn the_certificate_is_one_that_workers_accept() -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn only_old_images_of_thunder_are_removed() -> anyhow::Result<()> {
+    let dir = TempDir::new()?;
+    executable(&dir.path().join("docker"), FAKE_DOCKER)?;
+    let path = format!("{}:{}", dir.path().display(), std::env::var("PATH")?);
+    let output = Command::new(checkout("supervisor/thunder/prune-images.sh")).env("PATH", path).env("FAKE", dir.path()).output()?;
+    ensure!(output.status.success(), "{}", said(&output));
+    let removed = fs::read_to_string(dir.path().join("removed"))?;
+    assert_eq!(removed, "warm-db:old\nwarm-thunder-php:old\nburda/thunder-performance:old\n");
+    Ok(())
+}
+
+/// Has an old and a new image of any name, and removes none that it is told to.
+const FAKE_DOCKER: &str = r#"#!/bin/sh
+case "$2 $5" in
+  "ls "*) printf '%s\n' "$5:old" "$5:new" ;;
+  "inspect "*:old) date --utc --date '-8 days' +%Y-%m-%dT%H:%M:%S.123456789Z ;;
+  "inspect "*:new) date --utc --date '-6 days' +%Y-%m-%dT%H:%M:%S.123456789Z ;;
+  "rm ") echo "$3" >>"$FAKE/removed" && exit 1 ;;
+esac
+"#;
 
 /// A machine to be: an empty `DESTDIR`, and beside it what the scripts find on their path.
 struct Server {
@@ -271,6 +295,9 @@ fn builds_get_their_arguments_as_they_were_submitted() -> anyhow::Result<()> {
         }
         let called = thunder.called("warmers", json!({"branchTag": "b", "imageTag": "-i", "composeType": "default"}), 0)?;
         assert_eq!(called[3], "burda/thunder-performance:-i", "{reader}: it is no argument of its own");
+        fs::write(thunder.home().join("runner/docker-compose.default.yml"), "")?;
+        let called = thunder.called("runners", json!({"branchTag": "b", "composeType": "default"}), 0)?;
+        assert_eq!(called[3], format!("{home}/runner/docker-compose.default.yml"), "{reader}: the build's own goes first");
         for code in [1, 75, 255] {
             thunder.called("runners", json!({"branchTag": "main", "composeType": "default"}), code)?;
         }
