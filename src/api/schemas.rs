@@ -1,7 +1,6 @@
 //! The JSON Schemas that payloads must satisfy. Read once, at the start; a schema that refers to another file or address is refused.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 
 use jsonschema::Validator;
 use serde_json::value::RawValue;
@@ -15,12 +14,10 @@ const SHOWN: usize = 200;
 
 /// Why a process does not start with a schema.
 #[derive(Debug, thiserror::Error)]
-#[error("the schema {path} of task type `{task_type}` cannot be used: {reason}", path = path.display())]
+#[error("the schema of task type `{task_type}` cannot be used: {reason}")]
 pub struct SchemaError {
     /// Of which type.
     pub task_type: TaskType,
-    /// Its file.
-    pub path: PathBuf,
     /// What is wrong.
     pub reason: String,
 }
@@ -37,10 +34,13 @@ impl Schemas {
     pub fn read(config: &Config) -> Result<Self, SchemaError> {
         let mut schemas = HashMap::new();
         for policy in &config.task_types {
-            let Some(path) = &policy.schema else { continue };
-            let unusable = |reason: String| SchemaError { task_type: policy.name.clone(), path: path.clone(), reason };
-            let text = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
-            let schema: serde_json::Value = serde_json::from_slice(&text).map_err(|error| unusable(error.to_string()))?;
+            let Some(given) = &policy.schema else { continue };
+            let unusable = |reason: String| SchemaError { task_type: policy.name.clone(), reason };
+            let text = match given.trim_start().starts_with('{') {
+                true => given.clone(),
+                false => std::fs::read_to_string(given).map_err(|error| unusable(format!("{given}: {error}")))?,
+            };
+            let schema: serde_json::Value = serde_json::from_str(&text).map_err(|error| unusable(error.to_string()))?;
             let validator = jsonschema::validator_for(&schema).map_err(|error| unusable(error.to_string()))?;
             schemas.insert(policy.name.clone(), validator);
         }
@@ -101,14 +101,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_schema_is_refused_with_its_file() {
-        let directory = tempfile::tempdir().expect("a directory");
-        for text in ["{", r#"{"type": "strin"}"#, r#"{"$ref": "other.json"}"#] {
-            let path = directory.path().join("schema.json");
-            std::fs::write(&path, text).expect("written");
-            let config = Config::from_yaml(&format!("task_types: [{{name: a, schema: {}}}]", path.display())).expect("valid");
-            let error = Schemas::read(&config).expect_err(text).to_string();
-            assert!(error.contains("schema.json") && error.contains("`a`"), "{error}");
+    fn what_is_no_schema_is_refused_with_its_type() {
+        for text in ["{", r#"{"type": "strin"}"#, r#"{"$ref": "other.json"}"#, "/nowhere/schema.json"] {
+            let config = format!("task_types: [{{name: a, schema: {}}}]", serde_json::Value::from(text));
+            let error = Schemas::read(&Config::from_yaml(&config).expect("valid")).expect_err(text).to_string();
+            assert!(error.contains("`a`"), "{error}");
         }
     }
 }

@@ -156,6 +156,33 @@ impl Customer {
         Ok(text.lines().find_map(|line| line.strip_prefix(&name)).and_then(|value| value.parse().ok()).unwrap_or(0))
     }
 
+    /// How many tasks of a type are known to have been run twice.
+    ///
+    /// # Errors
+    /// When they cannot be counted, or do not add up.
+    pub async fn double(&self, task_type: &str) -> anyhow::Result<u64> {
+        #[derive(Deserialize)]
+        struct Census {
+            missing: u64,
+            double: u64,
+            next_cursor: Option<String>,
+        }
+        let (mut double, mut cursor) = (0, None::<String>);
+        loop {
+            let from = cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
+            let url = format!("{}/census?type={task_type}{from}", self.url);
+            let census: Census = self.http.get(url).send().await?.error_for_status()?.json().await.context("a census")?;
+            if census.missing > 0 {
+                bail!("{} tasks do not add up", census.missing);
+            }
+            double += census.double;
+            match census.next_cursor {
+                Some(next) => cursor = Some(next),
+                None => return Ok(double),
+            }
+        }
+    }
+
     /// Waits until an endpoint is subscribed to something.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ mod fleet;
 mod http;
 mod http_server;
 mod load;
+mod queue;
 mod stack;
 mod tasks;
 
@@ -14,5 +15,6 @@ pub use broadcast::run as run_fleet;
 pub use http::{By, Calls, run as run_http};
 pub use http_server::run as run_http_server;
 pub use load::Load;
-pub use stack::Stack;
+pub use queue::{Queueing, run as run_queue};
+pub use stack::{Delivery, Stack};
 pub use tasks::run as run_tasks;

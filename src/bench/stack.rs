@@ -18,7 +18,7 @@ use crate::app::ApiProcess;
 use crate::broker::SharedBroker;
 use crate::broker::amqp::{AmqpBroker, AmqpOptions, Role};
 use crate::broker::memory::MemoryBroker;
-use crate::config::{Config, Database, MessageQueue, Secret};
+use crate::config::{Config, Database, MessageQueue, Secret, TypePolicy};
 use crate::domain::{EndpointName, TaskType};
 use crate::store;
 
@@ -42,6 +42,43 @@ pub struct Stack {
     files: TempDir,
 }
 
+/// Who performs the tasks of the bench.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// Every endpoint.
+    Fanout,
+    /// One worker each.
+    Queue,
+}
+
+/// A worker process.
+#[derive(Debug)]
+pub struct WorkerChild(Child);
+
+impl WorkerChild {
+    /// Ends it as a crash of the machine would.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub async fn kill(mut self) -> anyhow::Result<()> {
+        Ok(self.0.kill().await?)
+    }
+
+    /// Lets it end in order.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        if let Some(pid) = self.0.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw) {
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        }
+        if tokio::time::timeout(STOP, self.0.wait()).await.is_err() {
+            bail!("a worker process did not stop within {STOP:?}");
+        }
+        Ok(())
+    }
+}
+
 /// An API process of the bench, and what was made for it.
 #[derive(Debug)]
 struct Real {
@@ -61,8 +98,8 @@ impl Stack {
     ///
     /// # Errors
     /// When a part cannot start.
-    pub async fn embedded(config: Config) -> anyhow::Result<Self> {
-        let (mut config, task_type, files) = prepare(config)?;
+    pub async fn embedded(config: Config, delivery: Delivery) -> anyhow::Result<Self> {
+        let (mut config, task_type, files) = prepare(config, delivery)?;
         let uri = Secret::new(format!("sqlite://{}", files.path().join("bench.db").display()));
         let db = Database { verbose: false, uri, max_connections: 16 };
         let store = store::open(&db)?;
@@ -81,8 +118,8 @@ impl Stack {
     ///
     /// # Errors
     /// When database or broker cannot be reached, or the database user may not create databases.
-    pub async fn real(config: Config) -> anyhow::Result<Self> {
-        let (mut config, task_type, files) = prepare(config)?;
+    pub async fn real(config: Config, delivery: Delivery) -> anyhow::Result<Self> {
+        let (mut config, task_type, files) = prepare(config, delivery)?;
         let (db, queue) = config.for_api()?;
         let queue = MessageQueue { exchange: format!("bench-{}", fastrand::u32(..)), ..queue.clone() };
         let db = store::scratch(db)?;
@@ -93,7 +130,7 @@ impl Stack {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         (config.api.host, config.api.port) = (Ipv4Addr::LOCALHOST.into(), port);
         let path = files.path().join("bench.config.yaml");
-        std::fs::write(&path, file_of(&config, &task_type, &db, &queue))?;
+        std::fs::write(&path, file_of(&config, &task_type, delivery, &db, &queue))?;
         (config.manager.db, config.manager.message_queue) = (db.clone().into(), queue.clone().into());
         let api = Command::new(std::env::current_exe()?)
             .arg("api")
@@ -165,6 +202,30 @@ impl Stack {
         Ok(mib)
     }
 
+    /// Whether its parts are processes of their own.
+    pub fn has_processes(&self) -> bool {
+        matches!(self.backend, Backend::Real(_))
+    }
+
+    /// Starts a worker process, with the memory that it had before if it was started before.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn worker(&self, name: &EndpointName, slots: u32) -> anyhow::Result<WorkerChild> {
+        let child = Command::new(std::env::current_exe()?)
+            .args(["worker", "-e", name.as_str(), "--concurrency", &slots.to_string(), "--config"])
+            .arg(self.files.path().join("bench.config.yaml"))
+            .arg("--data-dir")
+            .arg(self.files.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .env_remove("TASKER_API_URL")
+            .kill_on_drop(true)
+            .spawn()?;
+        Ok(WorkerChild(child))
+    }
+
     /// Stops everything and removes what it made, the queues of these endpoints among it.
     ///
     /// # Errors
@@ -192,19 +253,31 @@ impl Stack {
 }
 
 /// A configuration with one task type of the bench, and a directory for what it writes.
-fn prepare(mut config: Config) -> anyhow::Result<(Config, TaskType, TempDir)> {
+fn prepare(mut config: Config, delivery: Delivery) -> anyhow::Result<(Config, TaskType, TempDir)> {
     let task_type: TaskType = "echo".parse()?;
-    let mut policy = config.task_types.first().cloned().context("a configuration has at least one task type")?;
+    let mut policy = match delivery {
+        Delivery::Fanout => config.task_types.first().cloned().context("a configuration has at least one task type")?,
+        Delivery::Queue => TypePolicy::of_queue(&task_type),
+    };
     policy.name = task_type.clone();
+    if delivery == Delivery::Fanout {
+        policy.queue = None;
+    }
     policy.concurrency = 64;
     config.task_types = vec![policy];
     Ok((config, task_type, tempfile::tempdir()?))
 }
 
 /// What the child has to know, as a configuration file. JSON is YAML.
-fn file_of(config: &Config, task_type: &TaskType, db: &Database, queue: &MessageQueue) -> String {
+fn file_of(config: &Config, task_type: &TaskType, delivery: Delivery, db: &Database, queue: &MessageQueue) -> String {
+    let (delivery, presence) = match delivery {
+        Delivery::Fanout => ("fanout", "10s"),
+        // So that a killed worker loses its lease within the bench.
+        Delivery::Queue => ("queue", "1s"),
+    };
     json!({
-        "task_types": [task_type],
+        "task_types": [{"name": task_type, "delivery": delivery}],
+        "endpoint": {"presence_interval": presence},
         "api": {"host": config.api.host, "port": config.api.port, "wait_for_endpoints_timeout": 30},
         "manager": {
             "db": {"uri": db.uri.reveal(), "max_connections": db.max_connections},

@@ -154,6 +154,9 @@ Submitting the same identifier with the same content again is safe: it answers t
     /// List the endpoints, when they were last heard of and what they subscribe to
     #[command(after_help = "Example:\n  tasker endpoints --json")]
     Endpoints(Endpoints),
+    /// List the work queues, pause one or let it go on
+    #[command(subcommand)]
+    Queue(Queue),
     /// Add up what was accepted and what became of it: nothing missing, nothing run twice
     #[command(after_help = "\
 Examples:
@@ -346,6 +349,11 @@ pub enum Bench {
     /// Without -m or --config it measures the embedded platform.
     #[command(after_help = "Example:\n  tasker bench fleet --endpoints 1000 --tasks 10 -m development")]
     Fleet(BenchFleet),
+    /// Many small tasks through a work queue, each performed by one worker
+    ///
+    /// Without -m or --config it measures the embedded platform.
+    #[command(after_help = "Example:\n  tasker bench queue --count 20000 --workers 2 --slots 128 --kills 4 -m development")]
+    Queue(BenchQueue),
     /// Many HTTP calls at once, to servers of its own
     ///
     /// Measures the engine behind the handler `http`, without broker and database.
@@ -371,6 +379,29 @@ pub struct BenchTasks {
     /// Size of each payload
     #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=1_048_576))]
     pub payload_bytes: u32,
+}
+
+/// `tasker bench queue`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchQueue {
+    /// Tasks to submit
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    pub count: u64,
+    /// Submissions at the same time
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub concurrency: u32,
+    /// Size of each payload
+    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=1_048_576))]
+    pub payload_bytes: u32,
+    /// Workers; processes of their own on a real broker
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub workers: u32,
+    /// Tasks that each worker performs at the same time
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub slots: u32,
+    /// Kill a worker so many times; every other one is not started again, and another takes its place
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000))]
+    pub kills: u32,
 }
 
 /// `tasker bench http`.
@@ -451,6 +482,15 @@ pub struct Submit {
     /// File that holds the payload as JSON; - reads standard input
     #[arg(long, value_name = "FILE", conflicts_with = "payload")]
     pub payload_file: Option<PathBuf>,
+    /// For a type with a work queue: its priority, the lower, the sooner [default: the type's]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub priority: Option<i32>,
+    /// For a type with a work queue: how long the task is worth starting [default: as the type says]
+    #[arg(long, value_name = "DURATION", value_parser = span::parse)]
+    pub ttl: Option<Duration>,
+    /// For a type with a work queue: not to begin before this time, such as 2024-07-12T10:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    pub run_at: Option<Timestamp>,
     /// Endpoints that are to perform it, separated by commas or one at a time [default: all that subscribe to the type]
     #[arg(short, long, visible_alias = "endpoint", value_name = "NAMES", value_delimiter = ',')]
     pub endpoints: Vec<EndpointName>,
@@ -540,6 +580,28 @@ pub struct Endpoints {
     pub page: Page,
 }
 
+/// `tasker queue`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Queue {
+    /// List the work queues: how many tasks wait and run
+    #[command(after_help = "Example:\n  tasker queue list")]
+    List,
+    /// Give no more tasks of a type to workers; running ones go on, new ones are taken in and wait
+    #[command(after_help = "Example:\n  tasker queue pause warmers")]
+    Pause(OneQueue),
+    /// Give tasks of a type to workers again
+    #[command(after_help = "Example:\n  tasker queue resume warmers")]
+    Resume(OneQueue),
+}
+
+/// One work queue.
+#[derive(Debug, Clone, Args)]
+pub struct OneQueue {
+    /// Task type
+    #[arg(value_name = "TYPE")]
+    pub task_type: TaskType,
+}
+
 /// `tasker verify`.
 #[derive(Debug, Clone, Args)]
 pub struct Verify {
@@ -610,6 +672,11 @@ fn time(text: &str) -> Result<Timestamp, String> {
     }
     let time = chrono::DateTime::parse_from_rfc3339(text);
     time.map(|time| time.to_utc().into()).map_err(|_| "expected a time such as `2024-07-12T10:00:00Z` or a span such as `2h`".to_owned())
+}
+
+fn instant(text: &str) -> Result<Timestamp, String> {
+    let time = chrono::DateTime::parse_from_rfc3339(text);
+    time.map(|time| time.to_utc().into()).map_err(|_| "expected a time such as `2024-07-12T10:00:00Z`".to_owned())
 }
 
 fn rate(text: &str) -> Result<f64, String> {

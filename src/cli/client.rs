@@ -166,6 +166,15 @@ pub struct Submission {
     /// Who is to perform it; empty means whoever is subscribed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<EndpointName>,
+    /// Of a work queue: the lower, the sooner.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
+    /// Of a work queue: how long it is worth starting.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<String>,
+    /// Of a work queue: not to begin before then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_at: Option<Timestamp>,
 }
 
 /// A task as the API shows it.
@@ -208,6 +217,9 @@ pub struct Task {
     pub receive_by: Timestamp,
     /// When it is given up.
     pub expires_at: Timestamp,
+    /// What a task of a work queue has besides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<serde_json::Value>,
     /// Expected endpoints that have not received it; only where one task is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing: Option<Vec<EndpointName>>,
@@ -324,6 +336,33 @@ pub struct TaskPage {
     /// Where the next page begins, if there is one.
     #[serde(default)]
     pub next_cursor: Option<String>,
+}
+
+/// The work queues.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct QueueList {
+    /// In the order of the configuration.
+    pub queues: Vec<Queue>,
+}
+
+/// How a work queue stands.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Queue {
+    /// Its task type.
+    #[serde(rename = "type")]
+    pub task_type: TaskType,
+    /// Since when it gives out no tasks.
+    pub paused_at: Option<Timestamp>,
+    /// Tasks that wait for a worker.
+    pub waiting: u64,
+    /// Tasks that wait until fewer of their key run.
+    pub held: u64,
+    /// Tasks that are not to begin yet.
+    pub delayed: u64,
+    /// Tasks that workers have.
+    pub running: u64,
+    /// Since when the longest waiting one waits.
+    pub oldest: Option<Timestamp>,
 }
 
 /// A page of endpoints.
@@ -530,6 +569,23 @@ impl Client {
         let parameters = [("limit", limit.map(|limit| limit.to_string())), ("cursor", cursor.map(str::to_owned))];
         let request = self.request(Method::GET, &["endpoints"])?.query(&given(parameters));
         Ok(self.answer(request, ANSWER).await?.1)
+    }
+
+    /// The work queues.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn queues(&self) -> Result<QueueList, ClientError> {
+        Ok(self.answer(self.request(Method::GET, &["queues"])?, ANSWER).await?.1)
+    }
+
+    /// Pauses the queue of a type, or lets it go on; answers how it stands.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn pause(&self, task_type: &TaskType, paused: bool) -> Result<Queue, ClientError> {
+        let what = if paused { "pause" } else { "resume" };
+        Ok(self.answer(self.request(Method::POST, &["queues", task_type.as_str(), what])?, ANSWER).await?.1)
     }
 
     /// The sums of some tasks of a type, from the oldest on.

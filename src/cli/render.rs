@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 
 use crate::domain::{ResponseStatus, TaskStatus, Timestamp, Token};
 
-use super::client::{Census, Endpoint, Response, Submitted, Task};
+use super::client::{Census, Endpoint, Queue, Response, Submitted, Task};
 use super::verify::Verified;
 
 /// Longest text in a column of a table.
@@ -128,6 +128,17 @@ pub(super) fn endpoints(endpoints: &[Endpoint]) -> String {
         .map(|endpoint| [endpoint.name.to_string(), clock(endpoint.last_seen), visible(&endpoint.version), types(endpoint)])
         .collect();
     table(["ENDPOINT", "LAST SEEN", "VERSION", "TYPES"], &rows)
+}
+
+/// Work queues, one a line.
+pub(super) fn queues(queues: &[Queue]) -> String {
+    let row = |queue: &Queue| {
+        let state = if queue.paused_at.is_some() { "paused" } else { "open" };
+        let oldest = queue.oldest.map_or_else(|| "-".to_owned(), clock);
+        let [waiting, held, delayed, running] = [queue.waiting, queue.held, queue.delayed, queue.running].map(|count| count.to_string());
+        [queue.task_type.to_string(), state.to_owned(), waiting, held, delayed, running, oldest]
+    };
+    table(["TYPE", "QUEUE", "WAITING", "HELD", "DELAYED", "RUNNING", "WAITING SINCE"], &queues.iter().map(row).collect::<Vec<_>>())
 }
 
 /// Sums by type, what is wrong, and a verdict.

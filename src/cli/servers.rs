@@ -14,7 +14,7 @@ use super::signals::told_to_stop;
 use super::tokens::command_to_create;
 use crate::api::{DoorError, check_guarded};
 use crate::app::{ApiProcess, Embedded, EndpointProcess, HttpWorkerProcess, Workers};
-use crate::bench::{self, By, Calls, Load, Stack};
+use crate::bench::{self, By, Calls, Delivery, Load, Queueing, Stack};
 use crate::broker::SharedBroker;
 use crate::broker::amqp::{AmqpBroker, AmqpOptions, Role};
 use crate::broker::fetch::ApiBroker;
@@ -153,10 +153,21 @@ pub(super) async fn bench(global: &Global, args: Bench) -> Result<Code, Failure>
                 rate: args.rate,
                 payload_bytes: args.payload_bytes as usize,
             };
-            on_a_stack(global, async |stack| bench::run_tasks(stack, load).await).await
+            on_a_stack(global, Delivery::Fanout, async |stack| bench::run_tasks(stack, load).await).await
         }
         Bench::Fleet(args) => {
-            on_a_stack(global, async |stack| bench::run_fleet(stack, args.endpoints as usize, args.tasks as usize).await).await
+            on_a_stack(global, Delivery::Fanout, async |stack| bench::run_fleet(stack, args.endpoints as usize, args.tasks as usize).await)
+                .await
+        }
+        Bench::Queue(args) => {
+            let load = Load {
+                count: args.count as usize,
+                concurrency: args.concurrency as usize,
+                rate: None,
+                payload_bytes: args.payload_bytes as usize,
+            };
+            let queueing = Queueing { load, workers: args.workers, slots: args.slots, kills: args.kills };
+            on_a_stack(global, Delivery::Queue, async |stack| bench::run_queue(stack, queueing).await).await
         }
         Bench::Http(args) => {
             let calls = Calls {
@@ -186,11 +197,12 @@ pub(super) async fn bench(global: &Global, args: Bench) -> Result<Code, Failure>
 /// Measures on the configured database and broker when a file was named, embedded otherwise.
 async fn on_a_stack(
     global: &Global,
+    delivery: Delivery,
     measure: impl AsyncFnOnce(&Stack) -> (Vec<EndpointName>, anyhow::Result<String>),
 ) -> Result<Code, Failure> {
     let stack = match global.named_file() {
-        Some(file) => Stack::real(load(file, quiet())?).await?,
-        None => Stack::embedded(load(ConfigFile::Embedded, quiet())?).await?,
+        Some(file) => Stack::real(load(file, quiet())?, delivery).await?,
+        None => Stack::embedded(load(ConfigFile::Embedded, quiet())?, delivery).await?,
     };
     print(&format!("bench        {}\n", stack.describe()))?;
     let (names, measured) = measure(&stack).await;

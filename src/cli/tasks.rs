@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::clock::Clock;
+use crate::config::span;
 use crate::domain::{Identifier, Json, TaskId, TaskType};
 
 use super::args::{Cancel, Endpoints, Global, List, Status, Submit, Waiting};
@@ -20,7 +21,8 @@ pub(super) async fn submit(global: &Global, args: Submit) -> Result<Code, Failur
     let payload = payload(&args)?;
     let identifier = args.identifier.map_or_else(fresh_identifier, Ok)?;
     let client = access::client(global)?;
-    let submission = Submission { identifier, payload, endpoints: args.endpoints };
+    let (priority, ttl, run_at) = (args.priority, args.ttl.map(span::format), args.run_at);
+    let submission = Submission { identifier, payload, endpoints: args.endpoints, priority, ttl, run_at };
     let submitted = client.submit(&args.task_type, &submission).await?;
     if args.waiting.wait.is_none() {
         if global.json {

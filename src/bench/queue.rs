@@ -1,0 +1,152 @@
+//! `tasker bench queue`: many small tasks through a work queue, performed by workers that are killed meanwhile if told to.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+
+use super::figures::Spans;
+use super::load::{Load, SeenTask};
+use super::stack::{Stack, WorkerChild};
+use crate::app::EndpointProcess;
+use crate::domain::EndpointName;
+use crate::handlers;
+
+/// How long the last task may take after the last post.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How often the API is asked how far it is.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What to measure.
+#[derive(Debug, Clone, Copy)]
+pub struct Queueing {
+    /// The tasks.
+    pub load: Load,
+    /// Workers.
+    pub workers: u32,
+    /// Tasks that each of them performs at the same time.
+    pub slots: u32,
+    /// How often a worker process is killed, evenly spread; every other one is never started again.
+    pub kills: u32,
+}
+
+/// Workers, wherever they run.
+enum Workers {
+    Here(Vec<EndpointProcess>),
+    Processes(Vec<Option<WorkerChild>>),
+}
+
+/// Runs it; answers the workers it used, and what was measured as text. It fails when something cannot start, or a task was lost
+/// or run twice.
+pub async fn run(stack: &Stack, queueing: Queueing) -> (Vec<EndpointName>, anyhow::Result<String>) {
+    let names: Vec<EndpointName> =
+        (0..queueing.workers + queueing.kills).filter_map(|number| format!("bench-{number}").parse().ok()).collect();
+    let result = measure(stack, queueing, &names).await;
+    (names, result)
+}
+
+async fn measure(stack: &Stack, queueing: Queueing, names: &[EndpointName]) -> anyhow::Result<String> {
+    let Queueing { load, workers, slots, kills } = queueing;
+    let (first, spare) = names.split_at(workers as usize);
+    let mut at_work = Workers::Here(Vec::new());
+    if stack.has_processes() {
+        let children = first.iter().map(|name| stack.worker(name, slots).map(Some)).collect::<anyhow::Result<Vec<_>>>()?;
+        at_work = Workers::Processes(children);
+    } else if kills > 0 {
+        bail!("only worker processes can be killed: name a configuration with -m or --config");
+    } else if let Workers::Here(here) = &mut at_work {
+        let mut settings = (*stack.config).clone();
+        settings.endpoint.data_dir = stack.directory().to_owned();
+        let settings = Arc::new(settings);
+        for name in first {
+            let builtin = handlers::builtin(&settings.endpoint);
+            here.push(EndpointProcess::start(settings.clone(), name.clone(), &[], Some(slots), stack.link(), builtin)?);
+        }
+    }
+    for name in first {
+        stack.customer.subscribed(name.as_str(), PATIENCE).await?;
+    }
+
+    let task_type = stack.task_type.as_str();
+    let started = Instant::now();
+    let posting = stack.customer.post_many(task_type, "bench", load);
+    let killing = kill(stack, &mut at_work, queueing, first, spare);
+    let (posts, killed) = tokio::join!(async { (posting.await, started.elapsed()) }, killing);
+    let (posts, posted) = posts;
+    let (posts, killed) = (posts?, killed?);
+    let done = loop {
+        let done = stack.customer.moved_to("DONE").await?;
+        if done >= load.count as u64 || started.elapsed() > posted + PATIENCE {
+            break started.elapsed();
+        }
+        tokio::time::sleep(LOOK).await;
+    };
+    let tasks = stack.customer.list(task_type, "bench-").await?;
+    let double = stack.customer.double(task_type).await?;
+    let resident = stack.resident();
+    match at_work {
+        Workers::Here(here) => drop(futures::future::join_all(here.into_iter().map(EndpointProcess::stop)).await),
+        Workers::Processes(children) => {
+            for child in children.into_iter().flatten() {
+                child.stop().await?;
+            }
+        }
+    }
+    verify(&tasks, load.count, double)?;
+    let mut latencies = Spans::default();
+    for task in &tasks {
+        latencies.push(task.finished_at.map(|end| end.since(task.start_time)).unwrap_or_default());
+    }
+    let rate = |span: Duration| load.count as f64 / span.as_secs_f64();
+    let mut report = String::new();
+    writeln!(report, "tasks        {} posted by {} at a time, payload {} bytes", load.count, load.concurrency, load.payload_bytes)?;
+    writeln!(report, "workers      {workers} with {slots} slots each, {killed} killed meanwhile")?;
+    writeln!(report, "verified     each DONE in the ledger without an error, none run twice")?;
+    writeln!(report, "POST         {:.0}/s; {posts}", rate(posted))?;
+    writeln!(report, "end to end   {:.0}/s; from accepted to DONE {latencies}", rate(done))?;
+    if let Some((what, mib)) = resident {
+        writeln!(report, "memory       {mib:.1} MiB resident in {what}")?;
+    }
+    Ok(report)
+}
+
+/// Kills workers, evenly spread over the tasks. The place of the one is taken by itself, started again, that of the next by another.
+async fn kill(
+    stack: &Stack,
+    at_work: &mut Workers,
+    queueing: Queueing,
+    first: &[EndpointName],
+    spare: &[EndpointName],
+) -> anyhow::Result<u32> {
+    let Workers::Processes(children) = at_work else { return Ok(0) };
+    let mut names = first.to_vec();
+    for (round, other) in spare.iter().enumerate() {
+        let share = queueing.load.count as u64 * (round as u64 + 1) / (u64::from(queueing.kills) + 1);
+        while stack.customer.moved_to("DONE").await? < share {
+            tokio::time::sleep(LOOK).await;
+        }
+        let at = round % children.len();
+        if let Some(child) = children[at].take() {
+            child.kill().await?;
+        }
+        if round % 2 == 1 {
+            names[at] = other.clone();
+        }
+        children[at] = Some(stack.worker(&names[at], queueing.slots)?);
+    }
+    Ok(queueing.kills)
+}
+
+fn verify(tasks: &[SeenTask], count: usize, double: u64) -> anyhow::Result<()> {
+    if tasks.len() != count {
+        bail!("{count} tasks were accepted, the ledger has {}", tasks.len());
+    }
+    if let Some(task) = tasks.iter().find(|task| (task.status.as_str(), task.expected, task.finished, task.failed) != ("DONE", 1, 1, 0)) {
+        bail!("not every task was done by a worker: {task:?}");
+    }
+    if double > 0 {
+        bail!("{double} tasks were run twice");
+    }
+    Ok(())
+}
