@@ -19,6 +19,7 @@ use crate::presence::PresenceWatch;
 use crate::publisher::Publisher;
 use crate::queue::{Bell, Desk, Dispatcher};
 use crate::reconciler::Reconciler;
+use crate::scheduler::Scheduler;
 use crate::service::Service;
 use crate::store::SharedStore;
 use crate::telemetry::Metrics;
@@ -34,6 +35,7 @@ pub struct ApiProcess {
     pub address: SocketAddr,
     died: CancellationToken,
     http: Service,
+    schedule: Service,
     accept: JoinHandle<()>,
     publish: JoinHandle<()>,
     loops: Vec<Service>,
@@ -57,6 +59,7 @@ impl ApiProcess {
         let (outgoing, accepted) = mpsc::channel(HAND_OVER);
         let (bell, desk) = (Bell::default(), Desk::default());
         let (acceptor, accept) = Acceptor::new(store.clone(), clock.clone(), metrics.clone(), outgoing, bell.clone(), retention);
+        let scheduler = Scheduler::new(config.clone(), store.clone(), acceptor.clone(), clock.clone());
         let state = ApiState {
             config: config.clone(),
             store: store.clone(),
@@ -106,6 +109,7 @@ impl ApiProcess {
         Ok(Self {
             address,
             http: Service::start("http", &died, |stop| log_end("http", api::serve(state, door, stop))),
+            schedule: Service::start("scheduler", &died, |stop| in_time(clock.clone(), stop.clone(), scheduler.run(stop))),
             died,
             accept: tokio::spawn(accept),
             publish: tokio::spawn(publisher.run(accepted)),
@@ -125,6 +129,7 @@ impl ApiProcess {
     /// then the connections are closed. Bounded by `api.stop_timeout`.
     pub async fn stop(self) {
         let within = self.within;
+        self.schedule.stop(within).await;
         self.http.stop(within).await;
         // The last acceptor went with the HTTP side; its loop records what waits and closes the publisher's channel.
         let drained = async {

@@ -101,7 +101,7 @@ async fn measure(stack: &Stack, queueing: Queueing, names: &[EndpointName]) -> a
     let rate = |span: Duration| load.count as f64 / span.as_secs_f64();
     let mut report = String::new();
     writeln!(report, "tasks        {} posted by {} at a time, payload {} bytes", load.count, load.concurrency, load.payload_bytes)?;
-    writeln!(report, "workers      {workers} with {slots} slots each, {killed} killed meanwhile")?;
+    writeln!(report, "performed    by {workers} workers with {slots} slots each, {killed} killed meanwhile")?;
     writeln!(report, "verified     each DONE in the ledger without an error, none run twice")?;
     writeln!(report, "POST         {:.0}/s; {posts}", rate(posted))?;
     writeln!(report, "end to end   {:.0}/s; from accepted to DONE {latencies}", rate(done))?;

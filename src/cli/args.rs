@@ -352,7 +352,7 @@ pub enum Bench {
     /// Many small tasks through a work queue, each performed by one worker
     ///
     /// Without -m or --config it measures the embedded platform.
-    #[command(after_help = "Example:\n  tasker bench queue --count 20000 --workers 2 --slots 128 --kills 4 -m development")]
+    #[command(after_help = "Example:\n  tasker bench queue --count 20000 --workers 2 --slots 512 --kills 4 -m development")]
     Queue(BenchQueue),
     /// Many HTTP calls at once, to servers of its own
     ///
@@ -397,7 +397,7 @@ pub struct BenchQueue {
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub workers: u32,
     /// Tasks that each worker performs at the same time
-    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub slots: u32,
     /// Kill a worker so many times; every other one is not started again, and another takes its place
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000))]

@@ -13,7 +13,7 @@ use super::problem::Problem;
 use super::reader::{Findings, Table};
 use super::{
     Api, Body, Config, Database, Endpoint, Http, HttpWorker, Log, LogFormat, Management, Manager, MessageQueue, Part, Tasks, TlsFiles,
-    TypePolicy, queue, rules,
+    TypePolicy, queue, rules, schedule,
 };
 use crate::backoff::Backoff;
 use crate::domain::TaskType;
@@ -38,6 +38,8 @@ pub(super) fn decode(merged: Merged) -> (Config, Findings) {
     let api = api(&findings, root.table("api"));
     let tasks = tasks(root.table("tasks"));
     let task_types = task_types(&findings, types, &api, &tasks);
+    let scheduled = root.take("schedules");
+    let schedules = schedule::schedules(&findings, scheduled, &task_types);
     let mut manager = root.table("manager");
     let db = database(manager.table("db"));
     let message_queue = message_queue(manager.table("message_queue"));
@@ -48,7 +50,7 @@ pub(super) fn decode(merged: Merged) -> (Config, Findings) {
     let log = log(root.table("log"));
     root.finish();
 
-    let config = Config { task_types, api, manager: Manager { db, message_queue }, rabbitmq, endpoint, http_worker, tasks, log };
+    let config = Config { task_types, schedules, api, manager: Manager { db, message_queue }, rabbitmq, endpoint, http_worker, tasks, log };
     let mut findings = findings.into_inner();
     rules::check(&config, &mut findings);
     findings.problems.sort_by(|a, b| a.key.cmp(&b.key));

@@ -14,6 +14,7 @@ mod problem;
 mod queue;
 mod reader;
 mod rules;
+mod schedule;
 mod secret;
 pub mod show;
 mod size;
@@ -24,6 +25,7 @@ pub use layers::{ConfigFile, DEFAULT, Environment, Flag, Sources};
 pub use problem::{ConfigError, Problem};
 pub use queue::{Pointer, QueuePolicy, Successor};
 pub use reader::Entry;
+pub use schedule::{Missed, Schedule};
 pub use secret::Secret;
 
 #[cfg(test)]
@@ -42,6 +44,8 @@ use crate::http_tasks::Allowed;
 pub struct Config {
     /// The task types, in the order of the file.
     pub task_types: Vec<TypePolicy>,
+    /// Tasks that are submitted at times.
+    pub schedules: Vec<Schedule>,
     /// The HTTP side.
     pub api: Api,
     /// Database and broker, under the name the original gave them.

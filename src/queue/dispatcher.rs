@@ -22,6 +22,9 @@ use crate::watch::Watch;
 
 /// How often to look without being told: tasks that another process has queued, workers that are gone.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long to wait for more after a pass that gave tasks: under load a pass a millisecond would give one task each, and hold up whoever
+/// records and collects.
+const GATHER: Duration = Duration::from_millis(5);
 /// When a worker is asked for a task that it has not received.
 const ASK: Duration = Duration::from_secs(10);
 
@@ -37,6 +40,14 @@ pub fn rules(config: &Config) -> Vec<QueueRule> {
         })
     };
     config.task_types.iter().filter_map(rule).collect()
+}
+
+/// What a pass did.
+struct Pass {
+    /// Whether there may be more to do at once.
+    more: bool,
+    /// Whether a task was given.
+    gave: bool,
 }
 
 /// The loop.
@@ -76,12 +87,13 @@ impl Dispatcher {
         if self.rules.is_empty() {
             return stop.cancelled().await;
         }
-        let (mut failures, mut looked) = (0u32, Instant::now());
+        let (mut failures, mut looked, mut gave) = (0u32, Instant::now(), false);
         while !stop.is_cancelled() {
             let wait = match self.pass(&mut looked).await {
-                Ok(more) => {
+                Ok(pass) => {
                     failures = 0;
-                    if more { Duration::ZERO } else { LOOK }
+                    gave = pass.gave;
+                    if pass.more { Duration::ZERO } else { LOOK }
                 }
                 Err(error) => {
                     failures = failures.saturating_add(1);
@@ -93,13 +105,15 @@ impl Dispatcher {
                 }
             };
             if !wait.is_zero() {
+                if gave {
+                    stop.run_until_cancelled(tokio::time::sleep(GATHER)).await;
+                }
                 let _ = tokio::time::timeout(wait, stop.run_until_cancelled(self.bell.rung())).await;
             }
         }
     }
 
-    /// One pass; answers whether there may be more to do at once.
-    async fn pass(&self, looked: &mut Instant) -> Result<bool, StoreError> {
+    async fn pass(&self, looked: &mut Instant) -> Result<Pass, StoreError> {
         if looked.elapsed() >= LOOK {
             *looked = Instant::now();
             self.take_back().await?;
@@ -114,7 +128,8 @@ impl Dispatcher {
             self.metrics.count_moves(&moved);
             self.watch.moved(&moved);
         }
-        if !given.is_empty() {
+        let gave = !given.is_empty();
+        if gave {
             self.metrics.given.inc_by(given.len() as u64);
             let workers: Vec<_> = given.iter().map(|given| given.worker.clone()).collect();
             let ask = |Given { task, worker }| Ask { task: Outgoing::from(task), endpoints: vec![worker], received: false };
@@ -122,7 +137,7 @@ impl Dispatcher {
             self.publisher.ask(&asks).await;
             workers.iter().for_each(|worker| self.desk.call(worker));
         }
-        Ok(more || chained)
+        Ok(Pass { more: more || chained, gave })
     }
 
     async fn take_back(&self) -> Result<(), StoreError> {

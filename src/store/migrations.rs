@@ -13,7 +13,7 @@ pub(super) static MYSQL: Migrator = unlocked(sqlx::migrate!("migrations/mysql"))
 pub(super) static SQLITE: Migrator = unlocked(sqlx::migrate!("migrations/sqlite"));
 
 /// The tables made by all versions so far, in the order in which they can be dropped, for [`super::Store::reset`].
-pub(super) const TABLES: [&str; 8] = ["queue", "queued_task", "response", "task", "subscription", "endpoint", "token", HISTORY];
+pub(super) const TABLES: [&str; 9] = ["schedule", "queue", "queued_task", "response", "task", "subscription", "endpoint", "token", HISTORY];
 /// The table that remembers which migrations ran.
 pub(super) const HISTORY: &str = "_sqlx_migrations";
 

@@ -524,6 +524,12 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// How the queues of these types stand, in their order. Counts every task that has not ended.
     async fn queues(&self, task_types: &[TaskType]) -> Result<Vec<QueueRecord>>;
 
+    /// Up to when the times of a schedule have been submitted. A schedule that is not known is from now on: none.
+    async fn schedule_done(&self, name: &str) -> Result<Option<Timestamp>>;
+
+    /// Notes up to when the times of a schedule have been submitted; never goes back.
+    async fn set_schedule_done(&self, name: &str, until: Timestamp) -> Result<()>;
+
     /// Stops giving tasks of a type to workers, or goes on. Running ones go on. Answers whether that changed anything.
     async fn pause(&self, task_type: &TaskType, paused: bool, now: Timestamp) -> Result<bool>;
 

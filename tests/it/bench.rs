@@ -75,3 +75,16 @@ fn http_calls_by_workers() -> anyhow::Result<()> {
     let report = bench(&["http", "--count", "300", "--delay", "20", "--rounds", "2", "--workers", "2", "--config", &config])?;
     shows(&report, &["HTTP calls from 2 workers to 8 addresses", "300 a round", "failures     0 of 600", "MiB resident at most"])
 }
+
+#[test]
+fn a_queue_embedded() -> anyhow::Result<()> {
+    let report = bench(&["queue", "--count", "300", "--concurrency", "8", "--slots", "4"])?;
+    shows(&report, &["300 posted by 8", "2 workers with 4 slots each", "none run twice", "p99"])
+}
+
+#[test]
+fn a_queue_on_real_servers_with_workers_killed() -> anyhow::Result<()> {
+    let home = Home::new("bench")?;
+    let report = bench(&["queue", "--count", "2000", "--slots", "16", "--kills", "3", "--config", &configuration(&home)?])?;
+    shows(&report, &["3 killed meanwhile", "none run twice"])
+}

@@ -40,6 +40,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "acceptor",
         &["domain", "failpoint", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch", "publisher", "queue"],
     ),
+    ("scheduler", &["domain", "failpoint", "store", "clock", "config", "acceptor", "queue"]),
     (
         "presence",
         &["domain", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch", "publisher", "collector", "queue"],

@@ -11,6 +11,7 @@ mod queue;
 mod read;
 mod report;
 mod rows;
+mod schedule;
 mod schema;
 mod session;
 mod settle;
@@ -224,6 +225,16 @@ impl Store for MySqlStore {
     async fn queues(&self, task_types: &[TaskType]) -> Result<Vec<QueueRecord>> {
         let task_types: Arc<[TaskType]> = task_types.into();
         self.run(move |conn| queue::queues(conn, task_types.clone()).boxed()).await
+    }
+
+    async fn schedule_done(&self, name: &str) -> Result<Option<Timestamp>> {
+        let name: Arc<str> = name.into();
+        self.run(move |conn| schedule::done(conn, name.clone()).boxed()).await
+    }
+
+    async fn set_schedule_done(&self, name: &str, until: Timestamp) -> Result<()> {
+        let name: Arc<str> = name.into();
+        self.transact(move |conn| schedule::set_done(conn, name.clone(), until).boxed()).await
     }
 
     async fn pause(&self, task_type: &TaskType, paused: bool, now: Timestamp) -> Result<bool> {

@@ -309,3 +309,13 @@ pub async fn costs_the_same_however_many_wait(ledger: &Ledger) -> Result<()> {
     assert!(read[1] <= read[0] + 2, "rows read at 10 and at 4,000: {read:?}");
     Ok(())
 }
+
+pub async fn remembers_how_far_schedules_are(ledger: &Ledger) -> Result<()> {
+    assert_eq!(ledger.store.schedule_done("nightly").await?, None);
+    for (until, done) in [(at(10), at(10)), (at(5), at(10)), (at(20), at(20))] {
+        ledger.store.set_schedule_done("nightly", until).await?;
+        assert_eq!(ledger.store.schedule_done("nightly").await?, Some(done), "it never goes back");
+    }
+    assert_eq!(ledger.store.schedule_done("hourly").await?, None);
+    Ok(())
+}

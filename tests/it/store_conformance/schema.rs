@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::ledger::{Ledger, RETENTION, admin, at, config, task, together};
 
-const TABLES: [&str; 8] = ["_sqlx_migrations", "endpoint", "queue", "queued_task", "response", "subscription", "task", "token"];
+const TABLES: [&str; 9] = ["_sqlx_migrations", "endpoint", "queue", "queued_task", "response", "schedule", "subscription", "task", "token"];
 
 fn schema_reason(result: Result<(), StoreError>) -> String {
     match result {

@@ -1,0 +1,306 @@
+//! Work queues as a customer sees them: `tasker up` with one worker that performs one task after the other.
+
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tasker_services::{Home, Port, Process, until};
+
+/// How long a test waits for what must come. Long, because machines are busy; only failures take it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Site {
+    home: Home,
+    port: Port,
+    runtime: tokio::runtime::Runtime,
+    http: reqwest::Client,
+    up: Option<Process>,
+}
+
+impl Site {
+    /// With so many workers in the process itself.
+    fn new(workers: u32) -> anyhow::Result<Self> {
+        Self::with(workers, json!([]))
+    }
+
+    /// The same with schedules.
+    fn with(workers: u32, schedules: Value) -> anyhow::Result<Self> {
+        let (home, port) = (Home::new("queues")?, Port::free()?);
+        let config = json!({
+            "task_types": [
+                {"name": "worker", "delivery": "queue", "unique_key": "/key", "attempts": 2},
+                {"name": "steered", "delivery": "queue", "then": "worker", "limit_key": "/key"},
+                "backup",
+            ],
+            "schedules": schedules,
+            "endpoint": {"presence_interval": "200ms", "stop_timeout": "10s"},
+        });
+        home.write("config.yaml", &config.to_string())?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let http = tasker::https::client().timeout(PATIENCE).build()?;
+        let mut site = Self { home, port, runtime, http, up: None };
+        site.start(workers)?;
+        Ok(site)
+    }
+
+    fn start(&mut self, workers: u32) -> anyhow::Result<()> {
+        let mut command = self.tasker();
+        command.args(["up", "--endpoints", "", "--concurrency", "1", "--listen", &format!("127.0.0.1:{}", self.port.number())]);
+        command.args(["--workers", &workers.to_string(), "--data-dir"]).arg(self.home.join("data"));
+        let mut up = self.home.start("up", &mut command)?;
+        up.ready(PATIENCE, || self.get("/ready"))?;
+        self.up = Some(up);
+        Ok(())
+    }
+
+    fn tasker(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tasker"));
+        command.arg("--config").arg(self.home.join("config.yaml")).env_remove("TASKER_API_URL");
+        command
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port.number())
+    }
+
+    /// A worker elsewhere, with nothing but the API.
+    fn worker(&self, name: &str) -> anyhow::Result<Process> {
+        let mut command = self.tasker();
+        command.args(["worker", "--api", &self.url(""), "-e", name, "--data-dir"]).arg(self.home.join(name));
+        self.home.start(name, &mut command)
+    }
+
+    fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<(u16, Value)> {
+        self.runtime.block_on(async {
+            let answer = request.send().await?;
+            let status = answer.status().as_u16();
+            let text = answer.text().await?;
+            Ok((status, serde_json::from_str(&text).with_context(|| text.clone())?))
+        })
+    }
+
+    fn get(&self, path: &str) -> anyhow::Result<Value> {
+        Ok(self.send(self.http.get(self.url(path)))?.1)
+    }
+
+    fn post(&self, path: &str, body: &Value) -> anyhow::Result<(u16, Value)> {
+        self.send(self.http.post(self.url(path)).json(body))
+    }
+
+    fn push(&self, task_type: &str, identifier: &str, members: Value) -> anyhow::Result<Value> {
+        let mut body = json!({"identifier": identifier, "payload": {"seconds": 0, "key": identifier}});
+        for (name, value) in members.as_object().into_iter().flatten() {
+            body[name] = value.clone();
+        }
+        let (status, task) = self.post(&format!("/{task_type}"), &body)?;
+        ensure!(status == 201, "{status}: {task}");
+        Ok(task)
+    }
+
+    fn pause(&self, task_type: &str, paused: bool) -> anyhow::Result<()> {
+        let (status, queue) = self.post(&format!("/queues/{task_type}/{}", if paused { "pause" } else { "resume" }), &json!({}))?;
+        ensured(status == 200 && queue["paused_at"].is_null() != paused)
+    }
+
+    /// The end of a task.
+    fn end(&self, task_type: &str, identifier: &str) -> anyhow::Result<Value> {
+        until("the task ends", PATIENCE, || {
+            let report = self.get(&format!("/{task_type}/{identifier}?wait=5s"))?;
+            ensure!(["DONE", "CANCELED", "EXPIRED"].iter().any(|end| report["task"]["status"] == *end), "{report}");
+            Ok(report)
+        })
+        .with_context(|| self.up.as_ref().map(Process::log).unwrap_or_default())
+    }
+
+    /// Tasks in the order in which they ended.
+    fn order(&self, task_type: &str, identifiers: &[&str]) -> anyhow::Result<Vec<String>> {
+        let mut ends = Vec::new();
+        for identifier in identifiers {
+            let report = self.end(task_type, identifier)?;
+            ensure!(report["task"]["status"] == "DONE", "{report}");
+            ends.push((report["task"]["finished_at"].to_string(), (*identifier).to_owned()));
+        }
+        ends.sort();
+        Ok(ends.into_iter().map(|(_, identifier)| identifier).collect())
+    }
+}
+
+fn ensured(holds: bool) -> anyhow::Result<()> {
+    ensure!(holds, "not yet");
+    Ok(())
+}
+
+/// The eight checks that the task manager of seed 000 has of its own queue.
+#[test]
+fn the_checks_of_the_original() -> anyhow::Result<()> {
+    let site = Site::new(1)?;
+    // What is pushed is there, and what is fetched is what was pushed.
+    let pushed = site.push("worker", "first", json!({}))?;
+    ensure!(pushed["status"] == "CREATED" && pushed["queue"]["priority"] == 100, "{pushed}");
+    let report = site.end("worker", "first")?;
+    ensure!(report["task"]["payload"] == json!({"seconds": 0, "key": "first"}), "{report}");
+    ensure!(report["taskResponseList"][0]["endpoint"] == "worker1", "{report}");
+
+    // Priority goes first, then the time of the push; a key waits once, with its newest data; who is too late is skipped; a push without a
+    // time to live does not prolong the one before.
+    site.pause("worker", true)?;
+    for (identifier, priority) in [("c", 100), ("d", 100), ("a", 10), ("b", 20)] {
+        site.push("worker", identifier, json!({"priority": priority}))?;
+    }
+    site.push("worker", "old", json!({"priority": 1, "payload": {"seconds": 0, "key": "k", "data": 1}}))?;
+    site.push("worker", "new", json!({"payload": {"seconds": 0, "key": "k", "data": 2}}))?;
+    site.push("worker", "late", json!({"ttl": "300ms", "priority": 1}))?;
+    site.push("worker", "short", json!({"ttl": "400ms", "payload": {"seconds": 0, "key": "s"}}))?;
+    let again = site.push("worker", "again", json!({"payload": {"seconds": 0, "key": "s"}}))?;
+    let renewed = site.push("worker", "renewed", json!({"ttl": "1h", "payload": {"seconds": 0, "key": "r"}}))?;
+    ensure!(renewed["expires_at"] != again["expires_at"], "{renewed}");
+    ensure!(site.end("worker", "old")?["task"]["status"] == "CANCELED");
+    for late in ["late", "again"] {
+        ensure!(site.end("worker", late)?["task"]["status"] == "EXPIRED", "{late}");
+    }
+    site.pause("worker", false)?;
+    let order = site.order("worker", &["a", "b", "c", "d", "new", "renewed"])?;
+    ensure!(order == ["a", "b", "c", "d", "new", "renewed"], "{order:?}");
+    ensure!(site.end("worker", "new")?["task"]["payload"]["data"] == 2);
+    let census = site.get("/census?type=worker")?;
+    ensure!(census["missing"] == 0 && census["double"] == 0, "{census}");
+    Ok(())
+}
+
+#[test]
+fn what_is_asked_wrongly_is_told() -> anyhow::Result<()> {
+    let site = Site::new(0)?;
+    for (task_type, member, value) in [
+        ("worker", "endpoints", json!(["a"])),
+        ("worker", "priority", json!("high")),
+        ("worker", "priority", json!(2_000_000)),
+        ("worker", "ttl", json!("2d")),
+        ("worker", "ttl", json!(5)),
+        ("worker", "run_at", json!("tomorrow")),
+        ("backup", "priority", json!(1)),
+        ("backup", "ttl", json!("1h")),
+    ] {
+        let (status, problem) = site.post(&format!("/{task_type}"), &json!({"identifier": "x", member: value}))?;
+        ensure!(status == 422 && problem["errors"][0]["pointer"] == format!("/{member}"), "{member}: {status} {problem}");
+    }
+    let (status, _) = site.post("/queues/backup/pause", &json!({}))?;
+    ensure!(status == 404, "an endpoint's type has no queue: {status}");
+    for (what, body) in [("presence", json!({"v": 9})), ("reports", json!({"reports": [1]})), ("tasks", json!({"session": 1}))] {
+        let (status, problem) = site.post(&format!("/workers/w/{what}"), &body)?;
+        ensure!(status == 422 && problem["code"] == "invalid_message", "{what}: {status} {problem}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_a_killed_worker_had_is_performed_by_another() -> anyhow::Result<()> {
+    let site = Site::new(0)?;
+    let mut first = site.worker("first")?;
+    site.push("worker", "long", json!({"payload": {"seconds": 30}}))?;
+    let begun = || {
+        let report = site.get("/worker/long")?;
+        ensure!(report["taskResponseList"][0]["status"] == "CREATED", "{report}");
+        Ok(())
+    };
+    until("the first worker has it", PATIENCE, begun).with_context(|| first.log())?;
+    first.kill()?;
+    let back = || {
+        let report = site.get("/worker/long")?;
+        ensure!(report["task"]["status"] == "CREATED" && report["task"]["queue"]["attempts"][0]["errnr"] == 69, "{report}");
+        Ok(())
+    };
+    until("its lease is lost", PATIENCE, back)?;
+    let _second = site.worker("second")?;
+    let taken = || {
+        let report = site.get("/worker/long")?;
+        ensure!(report["taskResponseList"][0]["endpoint"] == "second", "{report}");
+        Ok(())
+    };
+    until("the second has it", PATIENCE, taken)?;
+    let (status, _) = site.send(site.http.delete(site.url("/worker/long")))?;
+    ensure!(status == 200);
+    until("it has stopped", PATIENCE, || ensured(site.get("/worker/long")?["taskResponseList"][0]["status"] == "CANCELED"))
+}
+
+#[test]
+fn a_worker_that_starts_again_goes_on() -> anyhow::Result<()> {
+    let mut site = Site::new(0)?;
+    let mut worker = site.worker("w")?;
+    site.push("worker", "one", json!({"payload": {"seconds": 0.5}}))?;
+    site.push("worker", "two", json!({"payload": {"seconds": 0}}))?;
+    ensure!(site.end("worker", "one")?["task"]["failed"] == 0);
+    // SIGTERM while nothing runs: it says goodbye, and nothing waits for it.
+    site.end("worker", "two")?;
+    worker.signal(Signal::TERM)?;
+    let ended = until("it ends", PATIENCE, || worker.ended()?.context("it still runs"))?;
+    ensure!(ended.success(), "{ended}");
+    // The API is killed and started again under a worker that waits for it.
+    let worker = site.worker("w")?;
+    site.push("worker", "three", json!({"payload": {"seconds": 1}}))?;
+    if let Some(mut up) = site.up.take() {
+        up.kill()?;
+    }
+    site.start(0)?;
+    let report = site.end("worker", "three").with_context(|| worker.log())?;
+    ensure!(report["task"]["status"] == "DONE" && report["task"]["failed"] == 0, "{report}");
+    Ok(())
+}
+
+#[test]
+fn a_success_is_followed_once() -> anyhow::Result<()> {
+    let site = Site::new(1)?;
+    let task = site.push("steered", "good", json!({"payload": {"do": "ok", "seconds": 0, "key": "g"}}))?;
+    site.push("steered", "bad", json!({"payload": {"do": "fail", "errnr": 3, "errmsg": "no", "key": "b"}}))?;
+    site.end("steered", "bad")?;
+    let next = format!("after-{}", task["id"].as_str().context("an id")?);
+    let report = site.end("worker", &next)?;
+    ensure!(report["task"]["queue"]["parent"] == task["id"] && report["task"]["payload"]["key"] == "g", "{report}");
+    ensure!(report["task"]["expires_at"] == task["expires_at"], "without a new time to live: {report}");
+    let tasks = site.get("/worker")?;
+    ensure!(tasks["tasks"].as_array().is_some_and(|tasks| tasks.len() == 1), "nothing follows a failure: {tasks}");
+    Ok(())
+}
+
+#[test]
+fn what_is_to_begin_later_waits() -> anyhow::Result<()> {
+    let site = Site::new(1)?;
+    let at = chrono::Utc::now() + Duration::from_millis(1500);
+    let task = site.push("worker", "later", json!({"run_at": at.to_rfc3339()}))?;
+    ensure!(task["queue"]["run_at"].is_string(), "{task}");
+    ensure!(site.get("/queues")?["queues"][0]["delayed"] == 1);
+    let report = site.end("worker", "later")?;
+    let published: chrono::DateTime<chrono::Utc> = report["task"]["published_at"].as_str().context("a time")?.parse()?;
+    ensure!(published >= at, "{published} is before {at}");
+    Ok(())
+}
+
+#[test]
+fn a_schedule_has_one_task_a_time() -> anyhow::Result<()> {
+    let every_second = json!([{"name": "tick", "type": "steered", "cron": "* * * * * *", "payload": "{\"do\": \"ok\"}", "missed": "all"}]);
+    let mut site = Site::with(0, every_second)?;
+    let times = |site: &Site| -> anyhow::Result<Vec<i64>> {
+        let tasks = site.get("/steered?limit=1000")?;
+        let mut times = Vec::new();
+        for task in tasks["tasks"].as_array().context("tasks")? {
+            let time = task["identifier"].as_str().and_then(|name| name.strip_prefix("tick-")).context("a name and a time")?;
+            times.push(time.parse::<chrono::DateTime<chrono::Utc>>()?.timestamp());
+        }
+        times.sort_unstable();
+        Ok(times)
+    };
+    let some = |site: &Site, count: usize| until("the times come", PATIENCE, || ensured(times(site)?.len() >= count));
+    some(&site, 2)?;
+    // What passes while nobody is there is made up for, and nothing is submitted twice.
+    if let Some(mut up) = site.up.take() {
+        up.kill()?;
+    }
+    let before = chrono::Utc::now().timestamp();
+    until("two seconds pass", PATIENCE, || ensured(chrono::Utc::now().timestamp() > before + 2))?;
+    site.start(0)?;
+    until("it goes on", PATIENCE, || ensured(times(&site)?.last().is_some_and(|last| *last > before + 2)))?;
+    let times = times(&site)?;
+    ensure!(times.windows(2).all(|two| two[1] == two[0] + 1), "each second once: {times:?}");
+    Ok(())
+}
