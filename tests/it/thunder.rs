@@ -13,6 +13,8 @@ use tasker_services::{Home, Port, Process, until};
 
 /// How long a test waits for what must come. Long, because machines are busy; only failures take it.
 const PATIENCE: Duration = Duration::from_secs(60);
+const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/examples/thunder.config.yaml");
+const HANDLERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/examples/thunder");
 const SECRET: &str = "0123456789abcdef0123456789abcdef-thunder";
 
 /// Says what it is told, and what else of it runs; `bad` fails.
@@ -53,7 +55,7 @@ impl Site {
         let created = tasker().args(create).arg(&secret).arg("--data-dir").arg(&data).output()?;
         ensure!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
         let mut command = tasker();
-        command.args(["up", "--config", "config/examples/thunder.config.yaml", "--endpoints", "", "--workers", "0", "--listen"]);
+        command.args(["up", "--config", CONFIG, "--endpoints", "", "--workers", "0", "--listen"]);
         command.arg(format!("127.0.0.1:{}", port.number())).arg("--data-dir").arg(&data);
         command.arg("--tls-certificate").arg(home.join("server.cert")).arg("--tls-key").arg(home.join("server.key"));
         let up = home.start("up", &mut command)?;
@@ -98,7 +100,7 @@ impl Site {
     fn worker(&self) -> anyhow::Result<Process> {
         let mut command = tasker();
         command.args(["worker", "-e", "thunder", "-t", "warmers", "-t", "runners", "--concurrency", "1", "--config"]);
-        command.args(["config/examples/thunder.config.yaml", "--api", &self.url("")]).arg("--ca-file").arg(self.home.join("server.cert"));
+        command.args([CONFIG, "--handlers-dir", HANDLERS, "--api", &self.url("")]).arg("--ca-file").arg(self.home.join("server.cert"));
         command.arg("--data-dir").arg(self.home.join("worker"));
         command.env("TASKER_TOKEN_FILE", self.home.join("token")).env("THUNDER_HOME", self.home.join("thunder"));
         command.env("ELASTIC_APM_URL", "http://localhost:8200");
@@ -131,7 +133,7 @@ impl Site {
 
 fn tasker() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tasker"));
-    command.current_dir(env!("CARGO_MANIFEST_DIR")).env_remove("TASKER_TOKEN").env_remove("TASKER_API_URL");
+    command.env_remove("TASKER_TOKEN").env_remove("TASKER_API_URL");
     command
 }
 
