@@ -45,6 +45,7 @@ pub struct Collector {
 
 impl Collector {
     /// A collector; several may run at once, in one process or in many.
+    #[expect(clippy::too_many_arguments, reason = "called once, with what it is made of")]
     pub fn new(
         store: SharedStore,
         broker: SharedBroker,

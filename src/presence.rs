@@ -56,6 +56,7 @@ pub struct PresenceWatch {
 
 impl PresenceWatch {
     /// A loop; several may run at once, in one process or in many.
+    #[expect(clippy::too_many_arguments, reason = "called once, with what it is made of")]
     pub fn new(
         config: Arc<Config>,
         store: SharedStore,

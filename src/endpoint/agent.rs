@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
@@ -238,7 +237,7 @@ impl Agent {
         let ended = intake.run(consumer, &stop).await;
 
         let deadline = Instant::now() + stop_timeout;
-        core.draining.store(true, Ordering::Relaxed);
+        core.draining.cancel();
         taking.cancel();
         parts.close();
         parts.wait().await;

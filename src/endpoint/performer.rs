@@ -5,7 +5,6 @@
 //! where to go on.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -47,8 +46,8 @@ pub(super) struct Core {
     pub(super) grace: Duration,
     /// Of a worker: how many tasks it performs at the same time, of all types together.
     pub(super) slots: Option<u32>,
-    /// Set when a worker takes no more tasks and finishes those it has.
-    pub(super) draining: AtomicBool,
+    /// Fired when no more tasks are taken and those that run are finished.
+    pub(super) draining: CancellationToken,
     /// Fired when running handlers are not waited for any longer.
     pub(super) stopping: CancellationToken,
     /// Fired, and made anew, when a worker can no longer be sure that its tasks are its own.
@@ -85,7 +84,7 @@ impl Core {
             output_limit,
             grace,
             slots,
-            draining: AtomicBool::new(false),
+            draining: CancellationToken::new(),
             lease: Mutex::new(stopping.child_token()),
             stopping,
             running: Mutex::default(),

@@ -4,7 +4,6 @@
 //! come through the task queue: that is the proof that this endpoint consumes. From then on it is alive.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -57,6 +56,7 @@ pub(super) async fn say_so(core: Arc<Core>, broker: SharedBroker, mut sessions: 
         health.mark_unchanged();
         let session = sessions.borrow_and_update().clone();
         let mut wait = Duration::MAX;
+        let drains = core.draining.is_cancelled();
         if session.up {
             if joined.is_none_or(|(id, _)| id != session.id) {
                 asked = 0;
@@ -87,6 +87,8 @@ pub(super) async fn say_so(core: Arc<Core>, broker: SharedBroker, mut sessions: 
             // That no tasks are taken, or that they are again, is told at once.
             changed = health.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(wait) => {}
+            // That a worker has no slots any more: at once, or it is given tasks that it does not begin.
+            () = core.draining.cancelled(), if !drains => {}
             () = over(lease) => {
                 heard = Instant::now();
                 match core.let_go().await {
@@ -130,7 +132,7 @@ async fn say(core: &Core, broker: &SharedBroker, session: &Session, state: Prese
         interval: session.interval,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         trouble: core.journal.health().borrow().trouble(),
-        slots: core.slots.map(|slots| if core.draining.load(Ordering::Relaxed) { 0 } else { slots }),
+        slots: core.slots.map(|slots| if core.draining.is_cancelled() { 0 } else { slots }),
     };
     let expires_in = Some(session.interval.saturating_mul(MISSED));
     let message = Message { to: Address::Presence, body: wire::encode_presence(&presence), persistent: false, expires_in };

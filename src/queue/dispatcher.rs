@@ -14,7 +14,7 @@ use super::{Bell, Desk, Successors};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::domain::TaskEvent;
+use crate::domain::{TaskEvent, TaskType};
 use crate::publisher::{Ask, Outgoing, Publisher};
 use crate::store::{Given, QueueRule, Settlement, SharedStore, StoreError, TakenBack, Turns};
 use crate::telemetry::SharedMetrics;
@@ -87,9 +87,17 @@ impl Dispatcher {
         if self.rules.is_empty() {
             return stop.cancelled().await;
         }
+        let mut released = false;
         let (mut failures, mut looked, mut gave) = (0u32, Instant::now(), false);
         while !stop.is_cancelled() {
-            let wait = match self.pass(&mut looked).await {
+            let pass = async {
+                if !std::mem::replace(&mut released, true) {
+                    let types: Vec<TaskType> = self.rules.iter().map(|rule| rule.task_type.clone()).collect();
+                    self.store.release_held(&types).await.inspect_err(|_| released = false)?;
+                }
+                self.pass(&mut looked).await
+            };
+            let wait = match pass.await {
                 Ok(pass) => {
                     failures = 0;
                     gave = pass.gave;

@@ -515,6 +515,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Puts delayed tasks whose time has come into line.
     async fn make_ready(&self, ids: &[TaskId]) -> Result<()>;
 
+    /// Looks anew at tasks that wait until fewer of their key run: the limits may be others than when they were held.
+    async fn release_held(&self, task_types: &[TaskType]) -> Result<()>;
+
     /// Tasks of these types that have succeeded and whose successor is to be queued, bounded.
     async fn to_succeed(&self, task_types: &[TaskType]) -> Result<Vec<Task>>;
 

@@ -52,7 +52,7 @@ pub(super) fn plan(
     mut allowances: HashMap<TaskType, Allowance>,
     now: Timestamp,
 ) -> Plan {
-    candidates.sort_by(|a, b| (a.priority, a.queued_at, a.id).cmp(&(b.priority, b.queued_at, b.id)));
+    candidates.sort_by_key(|candidate| (candidate.priority, candidate.queued_at, candidate.id));
     let mut plan = Plan::default();
     for candidate in candidates {
         if candidate.expires_at <= now {

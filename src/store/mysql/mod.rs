@@ -212,6 +212,11 @@ impl Store for MySqlStore {
         self.transact(move |conn| queue::make_ready(conn, ids.clone()).boxed()).await
     }
 
+    async fn release_held(&self, task_types: &[TaskType]) -> Result<()> {
+        let task_types: Arc<[TaskType]> = task_types.into();
+        self.transact(move |conn| queue::release_held(conn, task_types.clone()).boxed()).await
+    }
+
     async fn to_succeed(&self, task_types: &[TaskType]) -> Result<Vec<Task>> {
         let task_types: Arc<[TaskType]> = task_types.into();
         self.run(move |conn| queue::to_succeed(conn, task_types.clone()).boxed()).await

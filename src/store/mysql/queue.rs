@@ -137,19 +137,19 @@ pub(super) async fn leave(conn: &mut MySqlConnection, left: Vec<(TaskId, bool)>)
         if usize::try_from(gone) == Ok(ids.len()) {
             continue;
         }
-        let mut query = Query::new("SELECT task_id, task_type, limit_key, chains, state FROM queued_task WHERE state < 4 AND task_id IN ");
+        let mut query = Query::new("SELECT task_id, task_type, limit_key, chains FROM queued_task WHERE state < 4 AND task_id IN ");
         push_ids(&mut query, ids);
         query.push(" ORDER BY task_id");
         for row in query.build().fetch_all(&mut *conn).await? {
             let (id, task_type): (Uuid, &str) = (row.try_get(0)?, row.try_get(1)?);
             let key: Option<Vec<u8>> = row.try_get(2)?;
-            let (chains, state): (bool, u8) = (row.try_get(3)?, row.try_get(4)?);
+            let chains: bool = row.try_get(3)?;
             let end = match chains && succeeded.contains(&TaskId(id)) {
                 true => sqlx::query("UPDATE queued_task SET state = 4, held_key = NULL WHERE task_id = ?"),
                 false => sqlx::query("DELETE FROM queued_task WHERE task_id = ?"),
             };
             end.bind(id).execute(&mut *conn).await?;
-            if let Some(key) = key.filter(|_| state == 3) {
+            if let Some(key) = key {
                 let free = "UPDATE queued_task SET state = 0, held_key = NULL WHERE task_type = ? AND state = 1 AND held_key = ? \
                             ORDER BY priority, queued_at, task_id LIMIT 1";
                 sqlx::query(free).bind(task_type).bind(key).execute(&mut *conn).await?;
@@ -306,6 +306,15 @@ async fn hold(conn: &mut MySqlConnection, ids: &[TaskId]) -> Result<(), Fault> {
         let mut query = Query::new("UPDATE queued_task SET state = 1, held_key = limit_key WHERE state = 0 AND task_id IN ");
         push_ids(&mut query, ids);
         query.build().execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+/// Lets all held tasks of these types be looked at again.
+pub(super) async fn release_held(conn: &mut MySqlConnection, task_types: Arc<[TaskType]>) -> Result<(), Fault> {
+    for task_type in task_types.iter() {
+        let free = "UPDATE queued_task SET state = 0, held_key = NULL WHERE task_type = ? AND state = 1";
+        sqlx::query(free).bind(task_type.as_str()).execute(&mut *conn).await?;
     }
     Ok(())
 }

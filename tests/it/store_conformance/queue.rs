@@ -233,6 +233,13 @@ pub async fn keeps_limits(ledger: &Ledger) -> Result<()> {
     assert_eq!(identifiers(&given().await?), ["c1"], "a3 is held");
     end(&second[0]).await?;
     assert_eq!(identifiers(&given().await?), ["a3"]);
+    // What is held is looked at again when the limits are others.
+    accept(ledger, &[keyed("a4", 1, 6)]).await?;
+    assert!(given().await?.is_empty());
+    ledger.store.release_held(&[worker()]).await?;
+    let wider = [QueueRule { max_per_key: Some(2), ..rule() }];
+    let turns = ledger.store.give(&wider, at(6), at(20)).await?;
+    assert_eq!(identifiers(&turns.given), ["a4"]);
     adds_up(ledger, at(6)).await
 }
 
