@@ -31,6 +31,8 @@ fn heading(task: &Task) -> String {
 pub(super) fn summary(task: &Task, now: Timestamp) -> String {
     let many = |count: u32, what: &str| if count > 0 { format!(", {count} {what}") } else { String::new() };
     let head = match (task.expected, task.status) {
+        (0, TaskStatus::Created) if task.queue.is_some() => "waits for a worker".to_owned(),
+        (0, _) if task.queue.is_some() => "no worker had it".to_owned(),
         // Frozen by the API just after it has answered.
         (0, TaskStatus::Created) => "not sent yet".to_owned(),
         (0, _) => format!("no endpoint subscribes to {}", task.task_type),
@@ -226,6 +228,11 @@ mod tests {
         let done = Task { expected: 2, received: 2, finished: 2, status: TaskStatus::Done, finished_at: Some(after(5)), ..task() };
         let table = [
             (task(), "not sent yet, after 9.0 s"),
+            (Task { queue: Some(serde_json::json!({})), ..task() }, "waits for a worker, after 9.0 s"),
+            (
+                Task { queue: Some(serde_json::json!({})), status: TaskStatus::Expired, finished_at: Some(after(5)), ..task() },
+                "no worker had it, in 5.0 s",
+            ),
             (Task { status: TaskStatus::Incomplete, ..task() }, "no endpoint subscribes to backup, after 9.0 s"),
             (Task { failed: 1, ..done.clone() }, "2 of 2 endpoints finished, 1 failed, in 5.0 s"),
             (Task { expected: 1, received: 1, finished: 1, ..done.clone() }, "1 of 1 endpoint finished, in 5.0 s"),

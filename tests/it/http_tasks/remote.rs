@@ -157,6 +157,7 @@ async fn c35_tasks_keep_their_own_url_headers_and_body() {
     let mut site = Site::new();
     site.work(TaskRunner::local("worker"));
     let runner = site.runner();
+    until_known(&runner, 2).await;
     let source = Task::template(Method::PUT).header("X-Same", "same").expect("a header");
     let mut list: TaskList<usize> = runner.task_list(&source, 300);
     for (place, task) in list.iter_mut().enumerate() {
@@ -256,16 +257,21 @@ async fn c35_without_a_broker_a_task_ends_with_its_time_and_grace() {
     assert!(!runner.alive().is_alive());
 }
 
+/// Waits until so many workers have been heard of.
+async fn until_known(runner: &TaskRunner, workers: usize) {
+    let known = async {
+        while runner.alive().carrier.is_none_or(|health| health.workers < workers) {
+            tokio::time::sleep(millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), known).await.expect("heartbeats");
+}
+
 #[tokio::test]
 async fn workers_are_known_by_their_heartbeats() {
     let site = Site::new();
     let runner = site.runner();
-    let known = async {
-        while runner.alive().carrier.is_none_or(|health| health.workers == 0) {
-            tokio::time::sleep(millis(20)).await;
-        }
-    };
-    timeout(Duration::from_secs(20), known).await.expect("a heartbeat");
+    until_known(&runner, 1).await;
     let health = runner.alive().carrier.expect("it is elsewhere");
     assert!(health.connected && health.heard.is_some_and(|heard| heard < Duration::from_secs(15)), "{health:?}");
     // A worker that leaves says so.
