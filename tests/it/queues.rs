@@ -30,12 +30,12 @@ impl Site {
         let (home, port) = (Home::new("queues")?, Port::free()?);
         let config = json!({
             "task_types": [
-                {"name": "worker", "delivery": "queue", "unique_key": "/key", "attempts": 2},
+                {"name": "worker", "delivery": "queue", "unique_key": "/key", "attempts": 5},
                 {"name": "steered", "delivery": "queue", "then": "worker", "limit_key": "/key"},
                 "backup",
             ],
             "schedules": schedules,
-            "endpoint": {"presence_interval": "200ms", "stop_timeout": "10s"},
+            "endpoint": {"presence_interval": "1s", "stop_timeout": "10s"},
         });
         home.write("config.yaml", &config.to_string())?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
@@ -152,7 +152,7 @@ fn the_checks_of_the_original() -> anyhow::Result<()> {
     site.push("worker", "old", json!({"priority": 1, "payload": {"seconds": 0, "key": "k", "data": 1}}))?;
     site.push("worker", "new", json!({"payload": {"seconds": 0, "key": "k", "data": 2}}))?;
     site.push("worker", "late", json!({"ttl": "300ms", "priority": 1}))?;
-    site.push("worker", "short", json!({"ttl": "400ms", "payload": {"seconds": 0, "key": "s"}}))?;
+    site.push("worker", "short", json!({"ttl": "5s", "payload": {"seconds": 0, "key": "s"}}))?;
     let again = site.push("worker", "again", json!({"payload": {"seconds": 0, "key": "s"}}))?;
     let renewed = site.push("worker", "renewed", json!({"ttl": "1h", "payload": {"seconds": 0, "key": "r"}}))?;
     ensure!(renewed["expires_at"] != again["expires_at"], "{renewed}");
@@ -266,7 +266,7 @@ fn a_success_is_followed_once() -> anyhow::Result<()> {
 #[test]
 fn what_is_to_begin_later_waits() -> anyhow::Result<()> {
     let site = Site::new(1)?;
-    let at = chrono::Utc::now() + Duration::from_millis(1500);
+    let at = chrono::Utc::now() + Duration::from_secs(5);
     let task = site.push("worker", "later", json!({"run_at": at.to_rfc3339()}))?;
     ensure!(task["queue"]["run_at"].is_string(), "{task}");
     ensure!(site.get("/queues")?["queues"][0]["delayed"] == 1);
