@@ -10,8 +10,7 @@ use super::ledger::counts_of;
 use super::presence::SubscriptionState;
 use super::{EndpointRecord, Result, StoreError, SubscriptionRecord};
 use crate::domain::{
-    AttemptError, EndpointName, Identifier, Json, PayloadKey, Queued, Response, ResponseStatus, Task, TaskId, TaskStatus, TaskType,
-    Timestamp,
+    AttemptError, EndpointName, Identifier, Json, Queued, Response, ResponseStatus, Task, TaskId, TaskStatus, TaskType, Timestamp,
 };
 
 /// The columns that a [`TaskColumns`] is read from come first in a row; what else is asked for follows from here on.
@@ -126,14 +125,9 @@ pub(super) fn attempts(list: Option<&str>, at: impl FnOnce() -> String) -> Resul
     list.map_or_else(|| Ok(Vec::new()), |list| serde_json::from_str(list).map_err(|error| corrupt(at(), error)))
 }
 
-/// A key of a payload out of its column.
-pub(super) fn payload_key(bytes: Option<Vec<u8>>, id: Uuid) -> Result<Option<PayloadKey>> {
-    bytes.map(|bytes| digest(&bytes, id)).transpose()
-}
-
-/// A digest out of its column.
-pub(super) fn digest(bytes: &[u8], id: Uuid) -> Result<[u8; 32]> {
-    bytes.try_into().map_err(|_| corrupt(format!("task {id}, column digest"), format!("{} bytes", bytes.len())))
+/// A SHA-256 out of its column.
+pub(super) fn sha256(bytes: &[u8], at: impl FnOnce() -> String) -> Result<[u8; 32]> {
+    bytes.try_into().map_err(|_| corrupt(at(), format!("{} bytes", bytes.len())))
 }
 
 /// A name out of a column.

@@ -339,8 +339,6 @@ pub struct SubscriptionRecord {
     pub task_type: TaskType,
     /// Whether it is there now.
     pub subscribed: bool,
-    /// Of a worker: how many tasks it runs at the same time.
-    pub slots: Option<u32>,
     /// Why it takes none although it is there.
     pub trouble: Option<String>,
 }

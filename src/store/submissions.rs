@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Accepted;
-use crate::domain::{Identifier, NewTask, TaskId, TaskType, Timestamp};
+use crate::domain::{Identifier, NewTask, Place, TaskId, TaskType, Timestamp};
 
 /// What makes a task one of its kind.
 pub(super) type Key = (TaskType, Identifier);
@@ -28,6 +28,18 @@ pub(super) fn due(task: &NewTask, otherwise: Timestamp) -> Timestamp {
         None => otherwise,
     }
 }
+
+/// Recorded tasks that are to go into their queues, in the order in which they came, so that of two with one key the later one stays:
+/// those with a unique key, and the others.
+pub(super) fn entering<'a>(tasks: &[&'a NewTask], entered: &HashSet<TaskId>) -> (Vec<Entering<'a>>, Vec<Entering<'a>>) {
+    let mut new: Vec<Entering<'a>> = tasks.iter().filter_map(|task| Some((*task, task.place.as_ref()?))).collect();
+    new.retain(|(task, _)| !entered.contains(&task.id));
+    new.sort_unstable_by_key(|(task, _)| (task.start_time, task.id));
+    new.into_iter().partition(|(_, place)| place.unique.is_some())
+}
+
+/// A task and its place in a queue.
+pub(super) type Entering<'a> = (&'a NewTask, &'a Place);
 
 /// One answer for each submission by what is on record now; `None` if a record has vanished meanwhile.
 ///

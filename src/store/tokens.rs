@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use uuid::Uuid;
 
-use super::columns::{corrupt, name};
+use super::columns::{corrupt, name, sha256};
 use super::{Result, TokenCreated};
 use crate::domain::{Scope, SecretHash, Timestamp, Token};
 
@@ -23,7 +23,7 @@ impl TokenColumns {
     pub fn decode(self) -> Result<Token> {
         let at = |column| format!("token {}, column {column}", self.id);
         let scopes = self.scopes.split(',').map(|word| name::<Scope>(word, || at("scopes"))).collect::<Result<_>>()?;
-        let hash: [u8; 32] = self.hash.as_slice().try_into().map_err(|_| corrupt(at("hash"), format!("{} bytes", self.hash.len())))?;
+        let hash = sha256(&self.hash, || at("hash"))?;
         Ok(Token {
             id: self.id,
             name: name(&self.name, || at("name"))?,

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::domain::{EndpointName, PayloadKey, TaskId, TaskType, Timestamp};
+use super::{QueueRule, batch};
+use crate::domain::{AttemptError, EndpointName, PayloadKey, Task, TaskId, TaskType, Timestamp, UniqueKey};
 
 /// A waiting task, in the order of turns.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +16,31 @@ pub(super) struct Candidate {
     pub expires_at: Timestamp,
 }
 
+impl Candidate {
+    /// A task with what its queue row says.
+    pub fn of(task: &Task, queued_at: Timestamp, limit_key: Option<PayloadKey>) -> Self {
+        Self {
+            id: task.id,
+            task_type: task.task_type.clone(),
+            priority: task.queued.as_ref().map_or(0, |queued| queued.priority),
+            queued_at,
+            limit_key,
+            expires_at: task.expires_at,
+        }
+    }
+}
+
+/// A queued task whose worker is gone, or has come back without the memory of it.
+pub(super) struct Orphan {
+    pub id: TaskId,
+    pub task_type: TaskType,
+    pub worker: EndpointName,
+    /// Whether the worker had received it, so that it may have begun.
+    pub received: bool,
+    pub attempts: Vec<AttemptError>,
+    pub unique: Option<UniqueKey>,
+}
+
 /// A worker that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Worker {
@@ -22,6 +48,12 @@ pub(super) struct Worker {
     pub task_types: Vec<TaskType>,
     /// How many tasks it can take now.
     pub room: u32,
+}
+
+/// For how many tasks of each type there is room, so many at most; types for which there is none are left out.
+pub(super) fn demand<'a>(rules: &'a [QueueRule], workers: &[Worker], most: usize) -> Vec<(&'a QueueRule, usize)> {
+    let room = |rule: &QueueRule| workers.iter().filter(|worker| worker.task_types.contains(&rule.task_type)).map(|it| it.room).sum();
+    rules.iter().map(|rule| (rule, batch::rows(room(rule)).min(most))).filter(|(_, room)| *room > 0).collect()
 }
 
 /// How many more tasks of a type may run.

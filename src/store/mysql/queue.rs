@@ -10,13 +10,14 @@ use std::time::Duration;
 use sqlx::{MySqlConnection, Row};
 use uuid::Uuid;
 
-use super::rows::{Query, TASK, datetime, lock, optional_time, push_ids, push_names, task, time, within_budget, write_tasks};
-use crate::domain::{AttemptError, EndpointName, NewTask, Place, Task, TaskId, TaskType, Timestamp, UniqueKey, errnr};
+use super::rows::{Query, TASK, datetime, expect, lock, optional_time, push_ids, push_names, task, time, within_budget, write_tasks};
+use crate::domain::{EndpointName, NewTask, PayloadKey, Place, Task, TaskId, TaskType, Timestamp, UniqueKey, errnr};
 use crate::store::batch::{self, padded_rows};
 use crate::store::columns::{self, AFTER_TASK};
 use crate::store::fault::Fault;
 use crate::store::ledger::{Back, worker_lost};
-use crate::store::turns::{Allowance, Candidate, Worker, plan};
+use crate::store::submissions::entering;
+use crate::store::turns::{Allowance, Candidate, Orphan, Worker, demand, plan};
 use crate::store::{Given, QueueRecord, QueueRule, TakenBack, Turns};
 
 /// Tasks given, or taken back, in one transaction at most.
@@ -39,11 +40,7 @@ pub(super) async fn enter(conn: &mut MySqlConnection, tasks: Vec<&NewTask>, all_
             }
         }
     }
-    let mut new: Vec<(&NewTask, &Place)> = tasks.into_iter().filter_map(|task| Some((task, task.place.as_ref()?))).collect();
-    new.retain(|(task, _)| !entered.contains(&task.id));
-    // In the order in which they came: of two with one key the later one stays.
-    new.sort_unstable_by_key(|(task, _)| (task.start_time, task.id));
-    let (unique, plain): (Vec<_>, Vec<_>) = new.into_iter().partition(|(_, place)| place.unique.is_some());
+    let (unique, plain) = entering(&tasks, &entered);
     for run in plain.chunks(batch::WIDE_ROWS) {
         insert(conn, run).await?;
     }
@@ -161,12 +158,8 @@ pub(super) async fn leave(conn: &mut MySqlConnection, left: Vec<(TaskId, bool)>)
 
 pub(super) async fn give(conn: &mut MySqlConnection, rules: Arc<[QueueRule]>, now: Timestamp, ask_at: Timestamp) -> Result<Turns, Fault> {
     let workers = workers(conn, &rules).await?;
-    let room =
-        |task_type: &TaskType| -> u32 { workers.iter().filter(|worker| worker.task_types.contains(task_type)).map(|it| it.room).sum() };
-    let open: Vec<(&QueueRule, usize)> =
-        rules.iter().map(|rule| (rule, batch::rows(room(&rule.task_type)).min(TURNS))).filter(|(_, room)| *room > 0).collect();
     let (mut candidates, mut tasks, mut allowances, mut full) = (Vec::new(), HashMap::new(), HashMap::new(), false);
-    for (rule, room) in open {
+    for (rule, room) in demand(&rules, &workers, TURNS) {
         let Some(allowance) = allowance(conn, rule).await? else { continue };
         let mut query = Query::new("SELECT STRAIGHT_JOIN ");
         query.push(TASK).push(", q.queued_at, q.limit_key, t.priority IS NOT NULL");
@@ -179,8 +172,8 @@ pub(super) async fn give(conn: &mut MySqlConnection, rules: Arc<[QueueRule]>, no
         full |= rows.len() == room;
         for row in &rows {
             let task = task(row)?;
-            let limit_key = columns::payload_key(row.try_get(AFTER_TASK + 1)?, task.id.0)?;
-            candidates.push(candidate(&task, time(row, AFTER_TASK)?, limit_key));
+            let limit_key = key(row.try_get(AFTER_TASK + 1)?, "limit_key")?;
+            candidates.push(Candidate::of(&task, time(row, AFTER_TASK)?, limit_key));
             tasks.insert(task.id, task);
         }
         allowances.insert(rule.task_type.clone(), allowance);
@@ -201,29 +194,18 @@ pub(super) async fn give(conn: &mut MySqlConnection, rules: Arc<[QueueRule]>, no
         let mut query = Query::new("UPDATE queued_task SET state = 3 WHERE task_id IN ");
         push_ids(&mut query, &ids);
         query.build().execute(&mut *conn).await?;
-        let mut query = Query::new("INSERT INTO response (task_id, endpoint, status, last_modified_time) VALUES ");
-        for (at, (id, worker)) in padded_rows(given, |_| 0).enumerate() {
-            query.push(if at == 0 { "(" } else { ", (" });
-            query.separated(", ").push_bind(id.0).push_bind(worker.as_str()).push("0").push_bind(datetime(now));
-            query.push(")");
-        }
-        query.push(" ON DUPLICATE KEY UPDATE status = status");
-        query.build().execute(&mut *conn).await?;
     }
+    let rows: Vec<_> = given.iter().map(|(id, worker)| (*id, worker)).collect();
+    expect(conn, &rows, now).await?;
     write_tasks(conn, changes.into_iter().collect()).await?;
     let given = given.into_iter().filter_map(|(id, worker)| Some(Given { task: tasks.remove(&id)?, worker })).collect();
     Ok(Turns { given, expired: plan.expired, more })
 }
 
-fn candidate(task: &Task, queued_at: Timestamp, limit_key: Option<[u8; 32]>) -> Candidate {
-    Candidate {
-        id: task.id,
-        task_type: task.task_type.clone(),
-        priority: task.queued.as_ref().map_or(0, |queued| queued.priority),
-        queued_at,
-        limit_key,
-        expires_at: task.expires_at,
-    }
+/// A key of a payload out of its column.
+fn key(bytes: Option<Vec<u8>>, column: &str) -> Result<Option<PayloadKey>, Fault> {
+    let read = bytes.map(|bytes| columns::sha256(&bytes, || format!("queued_task, column {column}")));
+    Ok(read.transpose()?)
 }
 
 /// The workers that are there, with the room they have. Their subscriptions stay locked, so that nobody else fills the same room;
@@ -293,7 +275,7 @@ async fn allowance(conn: &mut MySqlConnection, rule: &QueueRule) -> Result<Optio
         for row in running.bind(name).fetch_all(&mut *conn).await? {
             let count = u32::try_from(row.try_get::<u64, _>(1)?).unwrap_or(u32::MAX);
             allowance.of_type = allowance.of_type.map(|left| left.saturating_sub(count));
-            if let Some(key) = columns::payload_key(row.try_get(0)?, Uuid::nil())? {
+            if let Some(key) = key(row.try_get(0)?, "limit_key")? {
                 allowance.running.insert(key, count);
             }
         }
@@ -341,28 +323,17 @@ async fn orphans(conn: &mut MySqlConnection, rules: &[QueueRule], of: Option<&[T
     rows.iter()
         .map(|row| {
             let id: Uuid = row.try_get(0)?;
-            let (scope, key): (Option<String>, Option<Vec<u8>>) = (row.try_get(5)?, row.try_get(6)?);
+            let (scope, unique_key): (Option<String>, Option<Vec<u8>>) = (row.try_get(5)?, row.try_get(6)?);
             Ok(Orphan {
                 id: TaskId(id),
                 task_type: columns::task_type(row.try_get(1)?)?,
                 worker: columns::endpoint(row.try_get(2)?)?,
                 received: row.try_get::<i64, _>(3)? != 0,
                 attempts: columns::attempts(row.try_get(4)?, || format!("task {id}, column attempts"))?,
-                unique: scope.zip(columns::payload_key(key, id)?).map(|(scope, key)| UniqueKey { scope, key }),
+                unique: scope.zip(key(unique_key, "unique_key")?).map(|(scope, key)| UniqueKey { scope, key }),
             })
         })
         .collect()
-}
-
-/// A queued task whose worker is gone.
-struct Orphan {
-    id: TaskId,
-    task_type: TaskType,
-    worker: EndpointName,
-    /// Whether the worker had received it, so that it may have begun.
-    received: bool,
-    attempts: Vec<AttemptError>,
-    unique: Option<UniqueKey>,
 }
 
 pub(super) async fn take_back(

@@ -161,6 +161,22 @@ pub(super) async fn write_tasks(conn: &mut MySqlConnection, changes: Vec<(TaskId
     if left.is_empty() { Ok(()) } else { super::queue::leave(conn, left).await }
 }
 
+/// Writes the rows of those who must answer. Their tasks are locked, and have none of these rows yet.
+pub(super) async fn expect(conn: &mut MySqlConnection, rows: &[(TaskId, &EndpointName)], now: Timestamp) -> Result<(), Fault> {
+    for run in rows.chunks(batch::NARROW_ROWS) {
+        let mut query = Query::new("INSERT INTO response (task_id, endpoint, status, last_modified_time) VALUES ");
+        for (at, (id, endpoint)) in padded_rows(run, |_| 0).enumerate() {
+            query.push(if at == 0 { "(" } else { ", (" });
+            query.separated(", ").push_bind(id.0).push_bind(endpoint.as_str()).push("0").push_bind(datetime(now));
+            query.push(")");
+        }
+        // For the repeats that fill the statement up.
+        query.push(" ON DUPLICATE KEY UPDATE status = status");
+        query.build().execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
 /// Writes responses whose tasks are locked, in the order of their keys.
 pub(super) async fn write_responses(
     conn: &mut MySqlConnection,

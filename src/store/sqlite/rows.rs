@@ -154,6 +154,22 @@ pub(super) async fn write_tasks(conn: &mut SqliteConnection, changes: Vec<(TaskI
     if left.is_empty() { Ok(()) } else { super::queue::leave(conn, left).await }
 }
 
+/// Writes the rows of those who must answer. Their tasks are locked, and have none of these rows yet.
+pub(super) async fn expect(conn: &mut SqliteConnection, rows: &[(TaskId, &EndpointName)], now: Timestamp) -> Result<(), Fault> {
+    for run in rows.chunks(batch::NARROW_ROWS) {
+        let mut query = Query::new("INSERT INTO response (task_id, endpoint, status, last_modified_time) VALUES ");
+        for (at, (id, endpoint)) in padded_rows(run, |_| 0).enumerate() {
+            query.push(if at == 0 { "(" } else { ", (" });
+            query.separated(", ").push_bind(id.0).push_bind(endpoint.as_str()).push("0").push_bind(micros(now));
+            query.push(")");
+        }
+        // For the repeats that fill the statement up.
+        query.push(" ON CONFLICT DO NOTHING");
+        query.build().execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
 /// Writes responses whose tasks are locked, in the order of their keys.
 pub(super) async fn write_responses(
     conn: &mut SqliteConnection,

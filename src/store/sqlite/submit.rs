@@ -8,7 +8,7 @@ use sqlx::{Row, SqliteConnection};
 use uuid::Uuid;
 
 use super::queue;
-use super::rows::{Query, lock, micros, push_ids, write_tasks};
+use super::rows::{Query, expect, lock, micros, push_ids, write_tasks};
 use crate::domain::{EndpointName, Identifier, NewTask, TaskId, TaskStatus, Timestamp};
 use crate::store::batch::{self, padded_rows};
 use crate::store::fault::Fault;
@@ -72,7 +72,7 @@ async fn recorded(conn: &mut SqliteConnection, tasks: &[&NewTask]) -> Result<Has
                 let (identifier, id, digest): (Vec<u8>, Uuid, Vec<u8>) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
                 let identifier: Identifier =
                     columns::name(&String::from_utf8_lossy(&identifier), || format!("task {id}, column identifier"))?;
-                let digest = columns::digest(&digest, id)?;
+                let digest = columns::sha256(&digest, || format!("task {id}, column digest"))?;
                 recorded.insert((first.task_type.clone(), identifier), (TaskId(id), digest));
             }
         }
@@ -107,17 +107,7 @@ pub(super) async fn freeze(conn: &mut SqliteConnection, sets: Arc<[Freeze]>, now
             rows.extend(expected.into_iter().map(|endpoint| (set.id, endpoint)));
         }
     }
-    for run in rows.chunks(batch::NARROW_ROWS) {
-        let mut query = Query::new("INSERT INTO response (task_id, endpoint, status, last_modified_time) VALUES ");
-        for (at, (id, endpoint)) in padded_rows(run, |_| 0).enumerate() {
-            query.push(if at == 0 { "(" } else { ", (" });
-            query.separated(", ").push_bind(id.0).push_bind(endpoint.as_str()).push("0").push_bind(micros(now));
-            query.push(")");
-        }
-        // For the repeats that fill the statement up.
-        query.push(" ON CONFLICT DO NOTHING");
-        query.build().execute(&mut *conn).await?;
-    }
+    expect(conn, &rows, now).await?;
     let frozen = changes.iter().map(|(id, _)| *id).collect();
     write_tasks(conn, changes).await?;
     Ok((frozen, done))
