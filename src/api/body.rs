@@ -9,6 +9,7 @@ use futures::StreamExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
+use super::json_check;
 use super::problem::{Code, Problem};
 
 /// A body earns a second for each of these many bytes it has delivered, on top of [`super::Limits::body_timeout`]: a slow
@@ -21,6 +22,16 @@ pub struct Body {
     /// All of it.
     pub bytes: Vec<u8>,
     _share: Option<OwnedSemaphorePermit>,
+}
+
+impl Body {
+    /// Its text, if it is JSON that every reader agrees on.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn json(&self) -> Result<&str, Problem> {
+        json_check::check(&self.bytes).map_err(|fault| Problem::new(Code::InvalidJson, fault.to_string()))
+    }
 }
 
 /// What a body must keep to.

@@ -58,7 +58,7 @@ async fn cancel(state: &ApiState, task: &Task, now: Timestamp) -> Result<Option<
         && !to_stop.is_empty()
     {
         // Workers that fetch their tasks find it in the ledger.
-        to_stop.iter().for_each(|worker| state.desk.call(worker));
+        state.desk.wake(to_stop);
         let stop = Stop { task_type: task.task_type.clone(), task_id: task.id, endpoints: to_stop.clone() };
         let publisher = state.publisher.clone();
         // The customer need not wait for the broker: the cancel is recorded, and who misses this message is told again.

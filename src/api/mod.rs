@@ -70,6 +70,7 @@ use crate::queue::{Bell, Desk};
 use crate::store::{SharedStore, StoreError};
 use crate::telemetry::Metrics;
 use crate::watch::Watch;
+use body::{Body, Rules};
 use problem::{Code, Problem};
 
 /// What the interface works with.
@@ -206,6 +207,12 @@ impl Api {
             Ok(Err(died)) => Err(Problem::internal(died)),
             Err(_) => Err(Problem::database_unavailable("the store did not answer in time")),
         }
+    }
+
+    /// The body of a request, of at most so many bytes.
+    async fn body(&self, request: &HttpRequest, payload: web::Payload, limit: usize) -> Result<Body, Problem> {
+        let rules = Rules { limit, timeout: self.state.limits.body_timeout, budget: &self.bodies };
+        body::read(request.headers(), payload, rules).await
     }
 
     /// The task of this type that a path names.

@@ -13,9 +13,8 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use super::body::{self, Rules};
 use super::problem::{Code, Item, Problem, ProblemBody};
-use super::{Answer, Api, ApiState, access, answer, json_check, segment};
+use super::{Answer, Api, ApiState, access, answer, segment};
 use crate::broker::fetch::{ReportsMade, TasksGiven, TasksWanted};
 use crate::broker::{Address, Message, wire};
 use crate::domain::{Command, EndpointName, TaskId};
@@ -109,8 +108,8 @@ pub async fn tasks(api: web::Data<Api>, request: HttpRequest, payload: web::Payl
     let wanted: Arc<TasksWanted> = Arc::new(read(&api, &request, payload).await?);
     access::check_types(&request, &wanted.types)?;
     let until = Instant::now() + Duration::from_millis(wanted.wait_ms).min(LONGEST_WAIT);
-    let mut waiting = api.state.desk.wait(&worker);
     loop {
+        let mut waiting = api.state.desk.subscribe(worker.clone());
         let (state, wanted, name) = (api.state.clone(), wanted.clone(), worker.clone());
         let commands = api.run(async move { commands(&state, &name, &wanted).await }).await?;
         let left = until.saturating_duration_since(Instant::now());
@@ -118,7 +117,7 @@ pub async fn tasks(api: web::Data<Api>, request: HttpRequest, payload: web::Payl
             return answer(StatusCode::OK, &TasksGiven { commands }, 4096);
         }
         tokio::select! {
-            () = waiting.called() => {}
+            () = waiting.ended() => {}
             () = api.stop.cancelled() => {}
             () = tokio::time::sleep(left.min(LOOK)) => {}
         }
@@ -156,10 +155,8 @@ fn worker(request: &HttpRequest) -> Result<EndpointName, Problem> {
 }
 
 async fn read<T: DeserializeOwned>(api: &Api, request: &HttpRequest, payload: web::Payload) -> Result<T, Problem> {
-    let rules = Rules { limit: LIMIT, timeout: api.state.limits.body_timeout, budget: &api.bodies };
-    let body = body::read(request.headers(), payload, rules).await?;
-    let text = json_check::check(&body.bytes).map_err(|fault| Problem::new(Code::InvalidJson, fault.to_string()))?;
-    serde_json::from_str(text).map_err(|error| invalid("", error.to_string()))
+    let body = api.body(request, payload, LIMIT).await?;
+    serde_json::from_str(body.json()?).map_err(|error| invalid("", error.to_string()))
 }
 
 fn invalid(pointer: impl Into<String>, message: String) -> Problem {

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -13,11 +14,9 @@ use utoipa::ToSchema;
 
 use super::problem::Item;
 use crate::config::{TypePolicy, span};
-use crate::domain::{EndpointName, Identifier, Json, Timestamp, json};
+use crate::domain::{EndpointName, Identifier, Json, MAX_PRIORITY, Timestamp, json};
 use crate::queue::Asked;
 
-/// The largest priority, and the least without its sign.
-const MAX_PRIORITY: i32 = 1_000_000;
 /// Endpoints one submission may list.
 pub const MAX_ENDPOINTS: usize = 50_000;
 
@@ -98,28 +97,17 @@ pub fn parse(text: &str, policy: &TypePolicy) -> Result<Submission, Vec<Item>> {
     let identifier = identifier(seen.get("identifier").copied()).map_err(|problem| problems.push(problem)).ok();
     let payload = seen.get("payload").map_or_else(|| json(&""), |value| Json::from((*value).to_owned()));
     let endpoints = seen.get("endpoints").map_or_else(Vec::new, |value| endpoints(value, &mut problems));
-    let mut read = |name: &str, expected: String, read: &dyn Fn(&RawValue) -> bool| {
-        if let Some(value) = seen.get(name)
-            && !read(value)
-        {
-            problems.push(Item::new(pointer(name), format!("must be {expected}")));
-        }
-    };
-    let priority = |value: &RawValue| serde_json::from_str::<i32>(value.get()).ok().filter(|number| number.abs() <= MAX_PRIORITY);
-    let most = policy.longest_life();
-    let ttl = |value: &RawValue| {
-        let text = serde_json::from_str::<String>(value.get()).ok()?;
-        span::parse(&text).ok().filter(|ttl| !ttl.is_zero() && *ttl <= most)
-    };
-    let run_at = |value: &RawValue| serde_json::from_str::<Timestamp>(value.get()).ok();
-    read("priority", format!("a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}"), &|value| priority(value).is_some());
-    read("ttl", format!("a span such as `30m`, at most {}", span::format(most)), &|value| ttl(value).is_some());
-    read("run_at", "a time such as `2024-07-12T10:00:00Z`".to_owned(), &|value| run_at(value).is_some());
     let asked = Asked {
         endpoints,
-        priority: seen.get("priority").and_then(|value| priority(value)),
-        ttl: seen.get("ttl").and_then(|value| ttl(value)),
-        run_at: seen.get("run_at").and_then(|value| run_at(value)),
+        priority: member(&seen, "priority", &mut problems, priority, || format!("a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}")),
+        ttl: member(
+            &seen,
+            "ttl",
+            &mut problems,
+            |value| ttl(value, policy),
+            || format!("a span such as `30m`, at most {}", span::format(policy.longest_life())),
+        ),
+        run_at: member(&seen, "run_at", &mut problems, run_at, || "a time such as `2024-07-12T10:00:00Z`".to_owned()),
     };
     match identifier {
         Some(identifier) if problems.is_empty() => Ok(Submission { identifier, payload, asked }),
@@ -132,6 +120,35 @@ fn identifier(value: Option<&RawValue>) -> Result<Identifier, Item> {
     let value = value.ok_or_else(|| problem("is missing".to_owned()))?;
     let text: String = serde_json::from_str(value.get()).map_err(|_| problem(format!("must be a string, not {}", kind(value))))?;
     text.parse().map_err(|invalid| problem(format!("{invalid}")))
+}
+
+/// A member that may be absent; a problem when it is there and cannot be read.
+fn member<T>(
+    seen: &HashMap<&str, &RawValue>,
+    name: &str,
+    problems: &mut Vec<Item>,
+    read: impl FnOnce(&RawValue) -> Option<T>,
+    expected: impl FnOnce() -> String,
+) -> Option<T> {
+    let value = seen.get(name)?;
+    let read = read(value);
+    if read.is_none() {
+        problems.push(Item::new(pointer(name), format!("must be {}", expected())));
+    }
+    read
+}
+
+fn priority(value: &RawValue) -> Option<i32> {
+    serde_json::from_str::<i32>(value.get()).ok().filter(|number| (-MAX_PRIORITY..=MAX_PRIORITY).contains(number))
+}
+
+fn ttl(value: &RawValue, policy: &TypePolicy) -> Option<Duration> {
+    let text = serde_json::from_str::<String>(value.get()).ok()?;
+    span::parse(&text).ok().filter(|ttl| !ttl.is_zero() && *ttl <= policy.longest_life())
+}
+
+fn run_at(value: &RawValue) -> Option<Timestamp> {
+    serde_json::from_str(value.get()).ok()
 }
 
 fn endpoints(value: &RawValue, problems: &mut Vec<Item>) -> Vec<EndpointName> {

@@ -6,11 +6,10 @@ use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, web};
 use serde::Serialize;
 
-use super::body::{self, Rules};
 use super::problem::{Code, Problem, ProblemBody};
 use super::submission::{self, Submission, SubmissionBody};
 use super::view::TaskView;
-use super::{Answer, Api, answer, json_check, percent};
+use super::{Answer, Api, answer, percent};
 use crate::config::{Body, TypePolicy};
 use crate::domain::{NewTask, Task};
 use crate::queue::new_task;
@@ -41,9 +40,8 @@ use crate::store::Accepted;
 )]
 pub async fn submit_task(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
     let policy = api.task_type(&request)?;
-    let rules = Rules { limit: api.state.config.api.body_limit, timeout: api.state.limits.body_timeout, budget: &api.bodies };
-    let body = body::read(request.headers(), payload, rules).await?;
-    let text = json_check::check(&body.bytes).map_err(|fault| Problem::new(Code::InvalidJson, fault.to_string()))?;
+    let body = api.body(&request, payload, api.state.config.api.body_limit).await?;
+    let text = body.json()?;
     let submission = match policy.body {
         Body::Envelope => submission::parse(text, policy).map_err(|problems| Problem::invalid(Code::InvalidSubmission, problems))?,
         Body::Payload => Submission::bare(text).map_err(|problem| Problem::invalid(Code::InvalidSubmission, vec![problem]))?,

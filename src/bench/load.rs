@@ -10,6 +10,9 @@ use serde_json::json;
 
 use super::figures::Spans;
 
+/// How often the API is asked how far it is.
+pub(super) const LOOK: Duration = Duration::from_millis(50);
+
 /// A customer of one API.
 #[derive(Debug, Clone)]
 pub struct Customer {
@@ -156,6 +159,21 @@ impl Customer {
         Ok(text.lines().find_map(|line| line.strip_prefix(&name)).and_then(|value| value.parse().ok()).unwrap_or(0))
     }
 
+    /// Waits until so many tasks are `DONE`, or the patience is over; answers how long that took since `started`.
+    ///
+    /// # Errors
+    /// When the API cannot be asked.
+    pub async fn until_done(&self, count: usize, started: Instant, patience: Duration) -> anyhow::Result<Duration> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let done = self.moved_to("DONE").await?;
+            if done >= count as u64 || Instant::now() > deadline {
+                return Ok(started.elapsed());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// How many tasks of a type are known to have been run twice.
     ///
     /// # Errors
@@ -217,6 +235,31 @@ impl Customer {
         }
         bail!("the API at {} was not ready within {patience:?}", self.url)
     }
+}
+
+/// Checks that so many tasks are in the ledger, each done by one.
+///
+/// # Errors
+/// The first that is not.
+pub fn each_is_done(tasks: &[SeenTask], count: usize) -> anyhow::Result<()> {
+    if tasks.len() != count {
+        bail!("{count} tasks were accepted, the ledger has {}", tasks.len());
+    }
+    if let Some(task) = tasks.iter().find(|task| (task.status.as_str(), task.expected, task.finished, task.failed) != ("DONE", 1, 1, 0)) {
+        bail!("not every task was done by one, without an error: {task:?}");
+    }
+    Ok(())
+}
+
+/// What to say of tasks that were posted within `posted`, with `posts` a span each, and were done within `done`.
+pub fn rates(tasks: &[SeenTask], posted: Duration, posts: &Spans, done: Duration) -> String {
+    let rate = |span: Duration| tasks.len() as f64 / span.as_secs_f64();
+    let mut latencies = Spans::default();
+    for task in tasks {
+        latencies.push(task.finished_at.map(|end| end.since(task.start_time)).unwrap_or_default());
+    }
+    let (post, end_to_end) = (rate(posted), rate(done));
+    format!("POST         {post:.0}/s; {posts}\nend to end   {end_to_end:.0}/s; from accepted to DONE {latencies}\n")
 }
 
 /// What to post, and how fast.

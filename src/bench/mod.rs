@@ -16,5 +16,5 @@ pub use http::{By, Calls, run as run_http};
 pub use http_server::run as run_http_server;
 pub use load::Load;
 pub use queue::{Queueing, run as run_queue};
-pub use stack::{Delivery, Stack};
+pub use stack::Stack;
 pub use tasks::run as run_tasks;

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
-use super::figures::Spans;
-use super::load::{Load, SeenTask};
+use super::load::{LOOK, Load, each_is_done, rates};
 use super::stack::{Stack, WorkerChild};
 use crate::app::EndpointProcess;
 use crate::domain::EndpointName;
@@ -15,8 +14,6 @@ use crate::handlers;
 
 /// How long the last task may take after the last post.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How often the API is asked how far it is.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// What to measure.
 #[derive(Debug, Clone, Copy)]
@@ -75,13 +72,7 @@ async fn measure(stack: &Stack, queueing: Queueing, names: &[EndpointName]) -> a
     let (posts, killed) = tokio::join!(async { (posting.await, started.elapsed()) }, killing);
     let (posts, posted) = posts;
     let (posts, killed) = (posts?, killed?);
-    let done = loop {
-        let done = stack.customer.moved_to("DONE").await?;
-        if done >= load.count as u64 || started.elapsed() > posted + PATIENCE {
-            break started.elapsed();
-        }
-        tokio::time::sleep(LOOK).await;
-    };
+    let done = stack.customer.until_done(load.count, started, PATIENCE).await?;
     let tasks = stack.customer.list(task_type, "bench-").await?;
     let double = stack.customer.double(task_type).await?;
     let resident = stack.resident();
@@ -93,18 +84,15 @@ async fn measure(stack: &Stack, queueing: Queueing, names: &[EndpointName]) -> a
             }
         }
     }
-    verify(&tasks, load.count, double)?;
-    let mut latencies = Spans::default();
-    for task in &tasks {
-        latencies.push(task.finished_at.map(|end| end.since(task.start_time)).unwrap_or_default());
+    each_is_done(&tasks, load.count)?;
+    if double > 0 {
+        bail!("{double} tasks were run twice");
     }
-    let rate = |span: Duration| load.count as f64 / span.as_secs_f64();
     let mut report = String::new();
     writeln!(report, "tasks        {} posted by {} at a time, payload {} bytes", load.count, load.concurrency, load.payload_bytes)?;
     writeln!(report, "performed    by {workers} workers with {slots} slots each, {killed} killed meanwhile")?;
     writeln!(report, "verified     each DONE in the ledger without an error, none run twice")?;
-    writeln!(report, "POST         {:.0}/s; {posts}", rate(posted))?;
-    writeln!(report, "end to end   {:.0}/s; from accepted to DONE {latencies}", rate(done))?;
+    report.push_str(&rates(&tasks, posted, &posts, done));
     if let Some((what, mib)) = resident {
         writeln!(report, "memory       {mib:.1} MiB resident in {what}")?;
     }
@@ -136,17 +124,4 @@ async fn kill(
         children[at] = Some(stack.worker(&names[at], queueing.slots)?);
     }
     Ok(queueing.kills)
-}
-
-fn verify(tasks: &[SeenTask], count: usize, double: u64) -> anyhow::Result<()> {
-    if tasks.len() != count {
-        bail!("{count} tasks were accepted, the ledger has {}", tasks.len());
-    }
-    if let Some(task) = tasks.iter().find(|task| (task.status.as_str(), task.expected, task.finished, task.failed) != ("DONE", 1, 1, 0)) {
-        bail!("not every task was done by a worker: {task:?}");
-    }
-    if double > 0 {
-        bail!("{double} tasks were run twice");
-    }
-    Ok(())
 }

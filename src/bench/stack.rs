@@ -18,7 +18,7 @@ use crate::app::ApiProcess;
 use crate::broker::SharedBroker;
 use crate::broker::amqp::{AmqpBroker, AmqpOptions, Role};
 use crate::broker::memory::MemoryBroker;
-use crate::config::{Config, Database, MessageQueue, Secret, TypePolicy};
+use crate::config::{Config, Database, Delivery, MessageQueue, Secret, TypePolicy};
 use crate::domain::{EndpointName, TaskType};
 use crate::store;
 
@@ -42,15 +42,6 @@ pub struct Stack {
     files: TempDir,
 }
 
-/// Who performs the tasks of the bench.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Delivery {
-    /// Every endpoint.
-    Fanout,
-    /// One worker each.
-    Queue,
-}
-
 /// A worker process.
 #[derive(Debug)]
 pub struct WorkerChild(Child);
@@ -69,13 +60,7 @@ impl WorkerChild {
     /// # Errors
     /// When it does not.
     pub async fn stop(mut self) -> anyhow::Result<()> {
-        if let Some(pid) = self.0.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw) {
-            rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        }
-        if tokio::time::timeout(STOP, self.0.wait()).await.is_err() {
-            bail!("a worker process did not stop within {STOP:?}");
-        }
-        Ok(())
+        terminate(&mut self.0, "a worker process").await
     }
 }
 
@@ -186,16 +171,7 @@ impl Stack {
         if matches!(self.backend, Backend::Embedded { .. }) {
             return Ok(None);
         }
-        let mut endpoint = Command::new(std::env::current_exe()?)
-            .args(["endpoint", "-e", IDLE, "--config"])
-            .arg(self.files.path().join("bench.config.yaml"))
-            .arg("--data-dir")
-            .arg(self.files.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()?;
+        let mut endpoint = self.child(&["endpoint", "-e", IDLE])?;
         self.customer.subscribed(IDLE, START).await?;
         let mib = endpoint.id().and_then(resident_mib);
         endpoint.kill().await?;
@@ -212,18 +188,25 @@ impl Stack {
     /// # Errors
     /// When it cannot be started.
     pub fn worker(&self, name: &EndpointName, slots: u32) -> anyhow::Result<WorkerChild> {
+        self.child(&["worker", "-e", name.as_str(), "--concurrency", &slots.to_string()]).map(WorkerChild)
+    }
+
+    /// Another process of this program, with the configuration of the API process and a journal in the directory of the bench.
+    fn child(&self, words: &[&str]) -> anyhow::Result<Child> {
         let child = Command::new(std::env::current_exe()?)
-            .args(["worker", "-e", name.as_str(), "--concurrency", &slots.to_string(), "--config"])
+            .args(words)
+            .arg("--config")
             .arg(self.files.path().join("bench.config.yaml"))
             .arg("--data-dir")
             .arg(self.files.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
+            // A worker would look for its tasks there.
             .env_remove("TASKER_API_URL")
             .kill_on_drop(true)
             .spawn()?;
-        Ok(WorkerChild(child))
+        Ok(child)
     }
 
     /// Stops everything and removes what it made, the queues of these endpoints among it.
@@ -235,13 +218,7 @@ impl Stack {
             Backend::Embedded { api, .. } => api.stop().await,
             Backend::Real(real) => {
                 let Real { mut api, db, queue } = *real;
-                if let Some(pid) = api.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw) {
-                    rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-                }
-                if tokio::time::timeout(STOP, api.wait()).await.is_err() {
-                    api.kill().await?;
-                    bail!("the API process did not stop within {STOP:?}");
-                }
+                terminate(&mut api, "the API process").await?;
                 store::drop_scratch(&db).await?;
                 let options = AmqpOptions::new(queue, Role::Api { types: vec![self.task_type.clone()] });
                 let subscriptions: Vec<_> = names.iter().map(|name| (self.task_type.clone(), name.clone())).collect();
@@ -252,12 +229,24 @@ impl Stack {
     }
 }
 
+/// Lets a process end in order; it is killed when it takes too long, and that is an error.
+async fn terminate(child: &mut Child, what: &str) -> anyhow::Result<()> {
+    if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw) {
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+    }
+    if tokio::time::timeout(STOP, child.wait()).await.is_err() {
+        child.kill().await?;
+        bail!("{what} did not stop within {STOP:?}");
+    }
+    Ok(())
+}
+
 /// A configuration with one task type of the bench, and a directory for what it writes.
 fn prepare(mut config: Config, delivery: Delivery) -> anyhow::Result<(Config, TaskType, TempDir)> {
     let task_type: TaskType = "echo".parse()?;
     let mut policy = match delivery {
         Delivery::Fanout => config.task_types.first().cloned().context("a configuration has at least one task type")?,
-        Delivery::Queue => TypePolicy::of_queue(&task_type),
+        Delivery::Queue => TypePolicy::usual(&task_type, delivery),
     };
     policy.name = task_type.clone();
     if delivery == Delivery::Fanout {
@@ -270,13 +259,10 @@ fn prepare(mut config: Config, delivery: Delivery) -> anyhow::Result<(Config, Ta
 
 /// What the child has to know, as a configuration file. JSON is YAML.
 fn file_of(config: &Config, task_type: &TaskType, delivery: Delivery, db: &Database, queue: &MessageQueue) -> String {
-    let (delivery, presence) = match delivery {
-        Delivery::Fanout => ("fanout", "10s"),
-        // So that a killed worker loses its lease within the bench.
-        Delivery::Queue => ("queue", "1s"),
-    };
+    // So that a killed worker loses its lease within the bench.
+    let presence = if delivery == Delivery::Queue { "1s" } else { "10s" };
     json!({
-        "task_types": [{"name": task_type, "delivery": delivery}],
+        "task_types": [{"name": task_type, "delivery": delivery.as_str()}],
         "endpoint": {"presence_interval": presence},
         "api": {"host": config.api.host, "port": config.api.port, "wait_for_endpoints_timeout": 30},
         "manager": {

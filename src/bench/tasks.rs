@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use async_trait::async_trait;
 
-use super::figures::Spans;
-use super::load::{Load, SeenTask};
+use super::load::{Load, SeenTask, each_is_done, rates};
 use super::stack::{IDLE, Stack};
 use crate::app::EndpointProcess;
 use crate::domain::{EndpointName, Outcome, TaskId};
@@ -17,8 +16,6 @@ use crate::endpoint::{Context, Handler, Registry, Work};
 
 /// How long the last task may take after the last post.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How often the API is asked how far it is.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// How often each task was performed.
 type Runs = Arc<Mutex<HashMap<TaskId, u32>>>;
@@ -58,28 +55,16 @@ async fn measure(stack: &Stack, load: Load) -> anyhow::Result<String> {
     let started = Instant::now();
     let posts = stack.customer.post_many(task_type, "bench", load).await?;
     let posted = started.elapsed();
-    let done = loop {
-        let done = stack.customer.moved_to("DONE").await?;
-        if done >= load.count as u64 || started.elapsed() > posted + PATIENCE {
-            break started.elapsed();
-        }
-        tokio::time::sleep(LOOK).await;
-    };
+    let done = stack.customer.until_done(load.count, started, PATIENCE).await?;
 
     let tasks = stack.customer.list(task_type, "bench-").await?;
     let resident = stack.resident();
     endpoint.stop().await;
     verify(&tasks, load.count, &runs.lock().map(|runs| runs.clone()).unwrap_or_default())?;
-    let mut latencies = Spans::default();
-    for task in &tasks {
-        latencies.push(task.finished_at.map(|end| end.since(task.start_time)).unwrap_or_default());
-    }
-    let rate = |span: Duration| load.count as f64 / span.as_secs_f64();
     let mut report = String::new();
     writeln!(report, "tasks        {} posted by {} at a time, payload {} bytes", load.count, load.concurrency, load.payload_bytes)?;
     writeln!(report, "verified     each DONE in the ledger, each run exactly once")?;
-    writeln!(report, "POST         {:.0}/s; {posts}", rate(posted))?;
-    writeln!(report, "end to end   {:.0}/s; from accepted to DONE {latencies}", rate(done))?;
+    report.push_str(&rates(&tasks, posted, &posts, done));
     if let Some((what, mib)) = resident {
         writeln!(report, "memory       {mib:.1} MiB resident in {what}")?;
     }
@@ -90,12 +75,7 @@ async fn measure(stack: &Stack, load: Load) -> anyhow::Result<String> {
 }
 
 fn verify(tasks: &[SeenTask], count: usize, runs: &HashMap<TaskId, u32>) -> anyhow::Result<()> {
-    if tasks.len() != count {
-        bail!("{count} tasks were accepted, the ledger has {}", tasks.len());
-    }
-    if let Some(task) = tasks.iter().find(|task| (task.status.as_str(), task.expected, task.finished, task.failed) != ("DONE", 1, 1, 0)) {
-        bail!("not every task was done by its endpoint: {task:?}");
-    }
+    each_is_done(tasks, count)?;
     let (served, total) = (runs.len(), runs.values().sum::<u32>() as usize);
     if (served, total) != (count, count) {
         bail!("{count} tasks were accepted, the handler ran {total} times for {served} of them");

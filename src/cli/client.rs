@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::broker::fetch::ApiAccess;
-use crate::config::Secret;
+use crate::config::{Secret, is_loopback};
 use crate::domain::{AttemptError, EndpointName, Identifier, Json, ResponseStatus, TaskId, TaskStatus, TaskType, Timestamp};
 
 /// How long a connection may take to be made.
@@ -501,9 +501,7 @@ impl Client {
 
     /// Whether others on the way can read its token.
     pub fn exposes_token(&self) -> bool {
-        let bare = self.base.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-        let local = bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-        self.token.is_some() && self.base.scheme() == "http" && !local
+        self.token.is_some() && self.base.scheme() == "http" && !self.base.host_str().is_some_and(is_loopback)
     }
 
     /// Submits a task; submitting the same again answers the task that is there.

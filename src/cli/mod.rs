@@ -12,6 +12,7 @@ pub mod client;
 mod configuration;
 mod exit;
 mod initialize;
+mod input;
 mod output;
 mod queues;
 mod render;

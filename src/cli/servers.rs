@@ -14,11 +14,11 @@ use super::signals::told_to_stop;
 use super::tokens::command_to_create;
 use crate::api::{DoorError, check_guarded};
 use crate::app::{ApiProcess, Embedded, EndpointProcess, HttpWorkerProcess, Workers};
-use crate::bench::{self, By, Calls, Delivery, Load, Queueing, Stack};
+use crate::bench::{self, By, Calls, Load, Queueing, Stack};
 use crate::broker::SharedBroker;
 use crate::broker::amqp::{AmqpBroker, AmqpOptions, Role};
 use crate::broker::fetch::ApiBroker;
-use crate::config::{self, Config, ConfigFile, Environment, Flag, Sources, TypePolicy, span};
+use crate::config::{self, Config, ConfigFile, Delivery, Environment, Flag, Sources, TypePolicy, span};
 use crate::domain::EndpointName;
 use crate::handlers;
 use crate::store::{self, StoreError};
@@ -107,7 +107,7 @@ pub(super) async fn worker(global: &Global, args: Worker) -> Result<Code, Failur
                 if args.tasktypes.is_empty() {
                     return Err(Failure::Usage("name the task types with -t, or a configuration that has them with --config".to_owned()));
                 }
-                config.task_types = args.tasktypes.iter().map(TypePolicy::of_queue).collect();
+                config.task_types = args.tasktypes.iter().map(|name| TypePolicy::usual(name, Delivery::Queue)).collect();
             }
             (config, ApiBroker::start(access::client(global)?.into_access(), args.endpoint.clone()))
         }

@@ -1,7 +1,5 @@
 //! The commands that ask the API: submit, status, list, cancel, endpoints.
 
-use std::io::Read;
-use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
@@ -15,7 +13,7 @@ use super::args::{Cancel, Endpoints, Global, List, Status, Submit, Waiting};
 use super::client::{Client, Query, Report, Responses, Submission};
 use super::exit::{Code, verdict};
 use super::output::{self, Failure, note, print, print_json};
-use super::{access, render, wait};
+use super::{access, input, render, wait};
 
 pub(super) async fn submit(global: &Global, args: Submit) -> Result<Code, Failure> {
     let payload = payload(&args)?;
@@ -43,22 +41,14 @@ fn fresh_identifier() -> Result<Identifier, Failure> {
 fn payload(args: &Submit) -> Result<Option<Json>, Failure> {
     let (text, source) = match (&args.payload, &args.payload_file) {
         (Some(text), _) => (text.clone(), "--payload".to_owned()),
-        (None, Some(path)) => (read(path)?, path.display().to_string()),
+        (None, Some(path)) => {
+            let text = input::read(path, u64::MAX);
+            (text.map_err(|error| Failure::Usage(format!("cannot read {}: {error}", path.display())))?, path.display().to_string())
+        }
         (None, None) => return Ok(None),
     };
     let raw: Box<RawValue> = serde_json::from_str(&text).map_err(|error| Failure::Usage(format!("{source} is not JSON: {error}")))?;
     Ok(Some(Arc::from(raw)))
-}
-
-fn read(path: &Path) -> Result<String, Failure> {
-    let mut text = String::new();
-    let read = if path == Path::new("-") {
-        std::io::stdin().read_to_string(&mut text).map(|_| ())
-    } else {
-        std::fs::read_to_string(path).map(|content| text = content)
-    };
-    read.map_err(|error| Failure::Usage(format!("cannot read {}: {error}", path.display())))?;
-    Ok(text)
 }
 
 pub(super) async fn status(global: &Global, args: Status) -> Result<Code, Failure> {

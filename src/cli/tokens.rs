@@ -1,6 +1,5 @@
 //! `tasker token`: who may use the API. Works on the database itself, so that the first token needs none.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -11,7 +10,7 @@ use uuid::Uuid;
 use super::args::{Global, ListTokens, NewToken, RevokeToken, TokenCommand};
 use super::exit::Code;
 use super::output::{Failure, note, print, print_json};
-use super::render;
+use super::{input, render};
 use crate::app;
 use crate::config::{self, ConfigFile, Environment, Secret, Sources};
 use crate::domain::{Scope, SecretHash, TaskType, Timestamp, Token, TokenName};
@@ -139,14 +138,8 @@ fn fresh() -> Result<Secret, Failure> {
 /// A secret that somebody else has made.
 fn import(path: &Path) -> Result<Secret, Failure> {
     let source = if path == Path::new("-") { "the standard input".to_owned() } else { path.display().to_string() };
-    let mut text = String::new();
-    let read = if path == Path::new("-") {
-        // A little more than is taken, so that what is too long is seen to be.
-        std::io::stdin().take(2 * LONGEST as u64).read_to_string(&mut text).map(drop)
-    } else {
-        std::fs::read_to_string(path).map(|content| text = content)
-    };
-    read.map_err(|error| Failure::Usage(format!("cannot read {source}: {error}")))?;
+    // A little more than is taken, so that what is too long is seen to be.
+    let text = input::read(path, 2 * LONGEST as u64).map_err(|error| Failure::Usage(format!("cannot read {source}: {error}")))?;
     secret(&text).ok_or_else(|| {
         let message = format!(
             "{source} holds no secret: expected one word of {SHORTEST} to {LONGEST} characters such as `openssl rand -hex 64` makes"

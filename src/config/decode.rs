@@ -111,7 +111,7 @@ fn task_types(findings: &RefCell<Findings>, given: Option<Value>, api: &Api, tas
     let mut policies: Vec<TypePolicy> = Vec::new();
     for (index, item) in items.into_iter().enumerate() {
         let (path, place) = (format!("task_types[{index}]"), layers::place(&item));
-        let Some(policy) = policy(Table::new(findings, path, named(item), Value::default()), api, tasks) else { continue };
+        let Some(policy) = policy(Table::new(findings, path, named(item, "name"), Value::default()), api, tasks) else { continue };
         if policies.iter().any(|other| other.name == policy.name) {
             problem(format!("`{}` is there twice", policy.name), place);
         } else {
@@ -121,13 +121,13 @@ fn task_types(findings: &RefCell<Findings>, given: Option<Value>, api: &Api, tas
     policies
 }
 
-/// A task type given as a mere name is a map with just that name.
-fn named(item: Value) -> Value {
+/// What is given as a mere name is a map with just that, under the key for names.
+pub(super) fn named(item: Value, key: &str) -> Value {
     match item.kind {
         ValueKind::Table(_) => item,
         _ => {
             let origin = item.origin().map(str::to_owned);
-            Value::new(origin.as_ref(), ::config::Map::from_iter([("name".to_owned(), item)]))
+            Value::new(origin.as_ref(), ::config::Map::from_iter([(key.to_owned(), item)]))
         }
     }
 }

@@ -23,8 +23,9 @@ mod yaml;
 
 pub use layers::{ConfigFile, DEFAULT, Environment, Flag, Sources};
 pub use problem::{ConfigError, Problem};
-pub use queue::{Pointer, QueuePolicy, Successor};
+pub use queue::{Delivery, Pointer, QueuePolicy, Successor};
 pub use reader::Entry;
+pub use rules::is_loopback;
 pub use schedule::{Missed, Schedule};
 pub use secret::Secret;
 
@@ -255,21 +256,14 @@ pub struct TypePolicy {
 }
 
 impl TypePolicy {
-    /// The policy of a type with a work queue of which nothing is said.
-    pub fn of_queue(name: &TaskType) -> Self {
-        Self {
-            name: name.clone(),
-            attempts: 3,
-            backoff: Backoff { first: Duration::from_secs(1), max: Duration::from_secs(60) },
-            time_limit: Duration::from_secs(3600),
-            expires_after: Duration::from_secs(24 * 3600),
-            concurrency: 4,
-            persistent: false,
-            wait_for_endpoints_timeout: Duration::from_secs(30),
-            body: Body::Envelope,
-            schema: None,
-            queue: Some(QueuePolicy::of(name)),
-        }
+    /// The policy of a type of which nothing else is said.
+    ///
+    /// # Panics
+    /// Never: a name and who performs it are a valid configuration.
+    pub fn usual(name: &TaskType, delivery: Delivery) -> Self {
+        let text = format!("task_types: [{{name: \"{name}\", delivery: {}}}]", delivery.as_str());
+        let config = Config::from_yaml(&text).expect("a name of a task type is a word");
+        config.task_types.into_iter().next().expect("the one type")
     }
 
     /// How long a task of this type may live at most.

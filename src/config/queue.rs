@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use ::config::{Value, ValueKind};
-
-use super::decode::TypeName;
+use super::decode::{TypeName, named};
 use super::kinds::{Choice, Span, Text, Texts, Whole};
 use super::layers::{self, DEFAULT_ORIGIN};
 use super::reader::Table;
-use crate::domain::TaskType;
+use crate::domain::{MAX_PRIORITY, TaskType};
 
 /// The usual priority; the lower, the sooner.
 const PRIORITY: i32 = 100;
@@ -35,22 +33,6 @@ pub struct QueuePolicy {
     pub max_per_key: u32,
     /// What is queued after a success.
     pub then: Option<Successor>,
-}
-
-impl QueuePolicy {
-    /// Of which nothing is said.
-    pub(super) fn of(name: &TaskType) -> Self {
-        Self {
-            priority: PRIORITY,
-            ttl: None,
-            unique_key: None,
-            unique_scope: name.as_str().to_owned(),
-            limit_key: None,
-            max_running: None,
-            max_per_key: 1,
-            then: None,
-        }
-    }
 }
 
 /// What is queued after a success, with the time that is left to the one before.
@@ -84,9 +66,21 @@ impl Pointer {
 
 /// Who performs a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Delivery {
+pub enum Delivery {
+    /// Every endpoint that is asked for, or subscribed.
     Fanout,
+    /// One worker.
     Queue,
+}
+
+impl Delivery {
+    /// The words of the configuration.
+    const WORDS: &[(&str, Self)] = &[("fanout", Self::Fanout), ("queue", Self::Queue)];
+
+    /// The word of the configuration.
+    pub fn as_str(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, delivery)| *delivery == self).map_or("", |(word, _)| word)
+    }
 }
 
 const POINTER: &str = "a JSON pointer such as `/branchTag`";
@@ -94,8 +88,7 @@ const POINTER: &str = "a JSON pointer such as `/branchTag`";
 /// Reads what a type says of its queue; none for a type that endpoints perform.
 pub(super) fn queue(table: &mut Table<'_>, name: Option<&TaskType>) -> Option<QueuePolicy> {
     let pointer = Text(POINTER, |text| Pointer::parse(text).is_some());
-    let delivery = Choice(&[("fanout", Delivery::Fanout), ("queue", Delivery::Queue)]);
-    let delivery = table.or("delivery", &delivery, (Delivery::Fanout, DEFAULT_ORIGIN));
+    let delivery = table.or("delivery", &Choice(Delivery::WORDS), (Delivery::Fanout, DEFAULT_ORIGIN));
     if delivery == Delivery::Fanout {
         for key in ["priority", "ttl", "unique_key", "unique_scope", "limit_key", "max_running", "max_per_key", "then"] {
             if let Some(given) = table.take(key) {
@@ -104,7 +97,7 @@ pub(super) fn queue(table: &mut Table<'_>, name: Option<&TaskType>) -> Option<Qu
         }
         return None;
     }
-    let priority = table.or("priority", &Whole(-1_000_000, 1_000_000), (PRIORITY, DEFAULT_ORIGIN));
+    let priority = table.or("priority", &Whole(-MAX_PRIORITY, MAX_PRIORITY), (PRIORITY, DEFAULT_ORIGIN));
     let ttl = table.optional("ttl", &Span::up_to(super::decode::YEAR));
     let unique_key = table.optional("unique_key", &pointer).and_then(|text| Pointer::parse(&text));
     let scope = Text("a name of 1 to 64 letters, digits, `_` or `-`", |text| {
@@ -137,19 +130,10 @@ pub(super) fn queue(table: &mut Table<'_>, name: Option<&TaskType>) -> Option<Qu
 }
 
 fn successor(table: &mut Table<'_>) -> Option<Successor> {
-    if !table.has("then") {
-        return None;
-    }
-    let mut then = match table.take("then")? {
-        // The name alone is a map with just that name.
-        given if !matches!(given.kind, ValueKind::Table(_)) => {
-            let origin = given.origin().map(str::to_owned);
-            table.below("then", Value::new(origin.as_ref(), ::config::Map::from_iter([("type".to_owned(), given)])))
-        }
-        given => table.below("then", given),
-    };
+    let given = table.take("then")?;
+    let mut then = table.below("then", named(given, "type"));
     let task_type = then.required("type", &TypeName);
-    let priority = then.optional("priority", &Whole(-1_000_000, 1_000_000));
+    let priority = then.optional("priority", &Whole(-MAX_PRIORITY, MAX_PRIORITY));
     let members = "members of the payload such as `branchTag`, or of the new payload and where to find them such as `tag=/branchTag`";
     let payload = then.optional("payload", &Texts(members, |text| member(text).is_some()));
     then.finish_needed();

@@ -76,11 +76,6 @@ impl<'f> Table<'f> {
         self.rest.remove(key)
     }
 
-    /// Whether a key was given.
-    pub(super) fn has(&self, key: &str) -> bool {
-        self.rest.contains_key(key)
-    }
-
     /// A table of what was taken out under a key, or of what stands for it.
     pub(super) fn below(&self, key: &str, value: Value) -> Table<'f> {
         Table::new(self.findings, self.path(key), value, Value::default())

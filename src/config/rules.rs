@@ -110,7 +110,8 @@ fn network(config: &Config, findings: &mut Findings) {
     }
 }
 
-fn is_loopback(host: &str) -> bool {
+/// Whether a host is this machine for nobody but this machine.
+pub fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

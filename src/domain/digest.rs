@@ -29,11 +29,11 @@ pub fn digest(payload: &str, endpoints: &[EndpointName]) -> [u8; 32] {
 
 /// The key that a payload has at a pointer (RFC 6901); none when there is nothing.
 pub fn payload_key(payload: &RawValue, pointer: &str) -> Option<PayloadKey> {
-    find(payload, pointer).map(|value| Sha256::digest(canonical(value.get())).into())
+    value_at(payload, pointer).map(|value| Sha256::digest(canonical(value.get())).into())
 }
 
 /// The value that a pointer leads to, as it was written. Of members that occur twice the last one counts, as for most readers.
-pub fn find<'a>(value: &'a RawValue, pointer: &str) -> Option<&'a RawValue> {
+pub fn value_at<'a>(value: &'a RawValue, pointer: &str) -> Option<&'a RawValue> {
     pointer.split('/').skip(1).try_fold(value, |value, step| {
         let name = step.replace("~1", "/").replace("~0", "~");
         match value.get().as_bytes().first() {

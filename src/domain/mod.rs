@@ -14,11 +14,11 @@ mod task;
 mod timestamp;
 mod token;
 
-pub use digest::{digest, find, payload_key};
+pub use digest::{digest, payload_key, value_at};
 pub use message::{Command, Presence, PresenceState, Report, ReportEvent, TaskMessage};
 pub use names::{EndpointName, Identifier, InvalidName, RESERVED_TASK_TYPES, TaskId, TaskType, TokenName};
 pub use outcome::{AttemptError, Outcome, errnr};
-pub use queue::{PayloadKey, Place, Queued, UniqueKey};
+pub use queue::{MAX_PRIORITY, PayloadKey, Place, Queued, UniqueKey};
 pub use response::{Response, ResponseEvent, ResponseStatus};
 pub use task::{Counts, IllegalMove, NewTask, Task, TaskEvent, TaskStatus};
 pub use timestamp::Timestamp;

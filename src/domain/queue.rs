@@ -2,6 +2,9 @@
 
 use super::{AttemptError, TaskId, Timestamp};
 
+/// The largest priority that a task may have; the least is its negative.
+pub const MAX_PRIORITY: i32 = 1_000_000;
+
 /// SHA-256 of a value in a payload, taken of its canonical JSON: two payloads with the same value have the same key.
 pub type PayloadKey = [u8; 32];
 

@@ -29,7 +29,7 @@ const GATHER: Duration = Duration::from_millis(5);
 const ASK: Duration = Duration::from_secs(10);
 
 /// What holds for the queues of a configuration.
-pub fn rules(config: &Config) -> Vec<QueueRule> {
+fn rules(config: &Config) -> Vec<QueueRule> {
     let rule = |policy: &crate::config::TypePolicy| {
         let queue = policy.queue.as_ref()?;
         Some(QueueRule {
@@ -87,17 +87,9 @@ impl Dispatcher {
         if self.rules.is_empty() {
             return stop.cancelled().await;
         }
-        let mut released = false;
-        let (mut failures, mut looked, mut gave) = (0u32, Instant::now(), false);
+        let (mut failures, mut looked, mut gave) = (0u32, None, false);
         while !stop.is_cancelled() {
-            let pass = async {
-                if !std::mem::replace(&mut released, true) {
-                    let types: Vec<TaskType> = self.rules.iter().map(|rule| rule.task_type.clone()).collect();
-                    self.store.release_held(&types).await.inspect_err(|_| released = false)?;
-                }
-                self.pass(&mut looked).await
-            };
-            let wait = match pass.await {
+            let wait = match self.pass(&mut looked).await {
                 Ok(pass) => {
                     failures = 0;
                     gave = pass.gave;
@@ -121,9 +113,13 @@ impl Dispatcher {
         }
     }
 
-    async fn pass(&self, looked: &mut Instant) -> Result<Pass, StoreError> {
-        if looked.elapsed() >= LOOK {
-            *looked = Instant::now();
+    async fn pass(&self, looked: &mut Option<Instant>) -> Result<Pass, StoreError> {
+        if looked.is_none() {
+            let types: Vec<TaskType> = self.rules.iter().map(|rule| rule.task_type.clone()).collect();
+            self.store.release_held(&types).await?;
+        }
+        if looked.is_none_or(|looked| looked.elapsed() >= LOOK) {
+            *looked = Some(Instant::now());
             self.take_back().await?;
         }
         let chained = self.successors.queue(self.clock.now()).await?;
@@ -143,7 +139,7 @@ impl Dispatcher {
             let ask = |Given { task, worker }| Ask { task: Outgoing::from(task), endpoints: vec![worker], received: false };
             let asks: Vec<Ask> = given.into_iter().map(ask).collect();
             self.publisher.ask(&asks).await;
-            workers.iter().for_each(|worker| self.desk.call(worker));
+            self.desk.wake(&workers);
         }
         Ok(Pass { more: more || chained, gave })
     }

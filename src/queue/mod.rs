@@ -3,16 +3,17 @@
 //! A queued task waits in the ledger. The [`Dispatcher`] of any API process gives it to a worker: from then on it is a task with one
 //! expected endpoint, and everything else - delivery, journal, report, asking again, cancel - is as for any other. It is a lease: when
 //! presence of the worker ends, the task goes back to its place. `place` says where a task stands, [`Successors`] what is queued after
-//! it, [`Bell`] and [`Desk`] wake who waits.
+//! it, [`Bell`] wakes the dispatcher; a worker that fetches its tasks over HTTP waits at a [`Desk`].
 
 mod bell;
-mod desk;
 mod dispatcher;
 mod place;
 mod successors;
 
 pub use bell::Bell;
-pub use desk::{Desk, Waiting};
-pub use dispatcher::{Dispatcher, rules};
+pub use dispatcher::Dispatcher;
 pub use place::{Asked, new_task};
 pub use successors::Successors;
+
+/// Where workers that fetch their tasks over HTTP wait for some.
+pub type Desk = crate::watch::Watch<crate::domain::EndpointName>;

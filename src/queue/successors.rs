@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::place::{Asked, new_task};
 use crate::config::{Config, Successor};
-use crate::domain::{Json, NewTask, Task, TaskId, TaskType, Timestamp, find, json};
+use crate::domain::{Json, NewTask, Task, TaskId, TaskType, Timestamp, json, value_at};
 use crate::store::{SharedStore, StoreError};
 
 /// Queues successors.
@@ -69,7 +69,7 @@ impl Successors {
 fn payload(then: &Successor, before: &Json) -> Json {
     let Some(members) = &then.payload else { return before.clone() };
     let taken: HashMap<&str, Option<&RawValue>> =
-        members.iter().map(|(name, pointer)| (name.as_str(), find(before, pointer.as_str()))).collect();
+        members.iter().map(|(name, pointer)| (name.as_str(), value_at(before, pointer.as_str()))).collect();
     json(&taken)
 }
 

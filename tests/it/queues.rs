@@ -8,6 +8,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tasker_services::{Home, Port, Process, until};
 
+use crate::support::send;
+
 /// How long a test waits for what must come. Long, because machines are busy; only failures take it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -73,12 +75,8 @@ impl Site {
     }
 
     fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<(u16, Value)> {
-        self.runtime.block_on(async {
-            let answer = request.send().await?;
-            let status = answer.status().as_u16();
-            let text = answer.text().await?;
-            Ok((status, serde_json::from_str(&text).with_context(|| text.clone())?))
-        })
+        let (status, text) = send(&self.runtime, request)?;
+        Ok((status, serde_json::from_str(&text).with_context(|| text.clone())?))
     }
 
     fn get(&self, path: &str) -> anyhow::Result<Value> {

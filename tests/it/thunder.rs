@@ -11,6 +11,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tasker_services::{Home, Port, Process, until};
 
+use crate::support::send;
+
 /// How long a test waits for what must come. Long, because machines are busy; only failures take it.
 const PATIENCE: Duration = Duration::from_secs(60);
 const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/examples/thunder.config.yaml");
@@ -74,12 +76,8 @@ impl Site {
     }
 
     fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<(u16, Value)> {
-        self.runtime.block_on(async {
-            let answer = request.send().await?;
-            let status = answer.status().as_u16();
-            let text = answer.text().await?;
-            Ok((status, serde_json::from_str(&text).with_context(|| text.clone())?))
-        })
+        let (status, text) = send(&self.runtime, request)?;
+        Ok((status, serde_json::from_str(&text).with_context(|| text.clone())?))
     }
 
     fn post(&self, path: &str, body: &Value) -> anyhow::Result<(u16, Value)> {

@@ -12,6 +12,14 @@ pub mod tap;
 
 use tasker::config::{MessageQueue, Secret};
 
+/// Sends a request; answers status and body.
+pub fn send(runtime: &tokio::runtime::Runtime, request: reqwest::RequestBuilder) -> anyhow::Result<(u16, String)> {
+    runtime.block_on(async {
+        let answer = request.send().await?;
+        Ok((answer.status().as_u16(), answer.text().await?))
+    })
+}
+
 /// The broker of the tests, with a prefix of the test's own.
 pub fn message_queue() -> MessageQueue {
     let url = std::env::var("TASKER_TEST_AMQP").expect("TASKER_TEST_AMQP is not set: run `cargo xtask test`");

@@ -301,12 +301,8 @@ impl Platform {
     }
 
     fn answer(&self, request: reqwest::RequestBuilder) -> anyhow::Result<(u16, Value)> {
-        self.runtime.block_on(async {
-            let answer = request.send().await?;
-            let status = answer.status().as_u16();
-            let text = answer.text().await?;
-            Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
-        })
+        let (status, text) = super::send(&self.runtime, request)?;
+        Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
     }
 
     /// GET: status and body.
