@@ -3,8 +3,9 @@
 //! Submissions that arrive while a statement runs are recorded together by the next one, so the database sees a few
 //! statements a second however fast they come, and a lone submission waits for nobody. What is recorded is handed to the
 //! publisher in memory; if that hand-over fails or the process dies, the row is due in `PUBLISH_LEASE` and the
-//! reconciler of any API process takes over. Of what goes into a work queue the dispatcher is told. Memory is bounded by `QUEUE` and `BUDGET_KIB`: beyond, callers are told to
-//! come back.
+//! reconciler of any API process takes over. What goes into a work queue is given to a worker as it is recorded, if one has
+//! room; otherwise the dispatcher is told that it waits. Memory is bounded by `QUEUE` and `BUDGET_KIB`: beyond, callers are
+//! told to come back.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,10 +13,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::clock::Clock;
-use crate::domain::{NewTask, TaskId};
+use crate::domain::{EndpointName, NewTask, TaskId};
 use crate::publisher::{self, Outgoing};
 use crate::queue::Bell;
-use crate::store::{Accepted, SharedStore, StoreError};
+use crate::store::{Accepted, QueueRule, SharedStore, StoreError};
 use crate::telemetry::SharedMetrics;
 
 /// Submissions that may wait to be recorded.
@@ -65,11 +66,14 @@ impl Acceptor {
         metrics: SharedMetrics,
         publish: mpsc::Sender<publisher::Accepted>,
         bell: Bell,
+        rules: Vec<QueueRule>,
         retention: Duration,
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (queue, submissions) = mpsc::channel(QUEUE);
         let acceptor = Self { queue, budget: Arc::new(Semaphore::new(BUDGET_KIB)), metrics: metrics.clone() };
-        (acceptor, record(submissions, store, clock, metrics, publish, bell, retention))
+        let room = Arc::new(Semaphore::new(BUDGET_KIB));
+        let recorder = Recorder { store, clock, metrics, publish, room, bell, rules, retention };
+        (acceptor, recorder.run(submissions))
     }
 
     /// Records a submission, together with others that come at the same time.
@@ -81,7 +85,7 @@ impl Acceptor {
         let task_type = task.task_type.clone();
         let result = self.queue(task).await;
         let label = match &result {
-            Ok(Accepted::New) => "new",
+            Ok(Accepted::New | Accepted::Given(_)) => "new",
             Ok(Accepted::Existing { same: true, .. }) => "repeated",
             Ok(Accepted::Existing { same: false, .. }) => "conflict",
             Err(AcceptError::Busy) => "busy",
@@ -102,70 +106,76 @@ impl Acceptor {
     }
 }
 
-async fn record(
-    mut submissions: mpsc::Receiver<Submission>,
+/// The loop behind the entrance.
+struct Recorder {
     store: SharedStore,
     clock: Clock,
     metrics: SharedMetrics,
     publish: mpsc::Sender<publisher::Accepted>,
+    /// Memory for what is to be published.
+    room: Arc<Semaphore>,
     bell: Bell,
+    rules: Vec<QueueRule>,
     retention: Duration,
-) {
-    let room = Arc::new(Semaphore::new(BUDGET_KIB));
-    let mut batch = Vec::with_capacity(BATCH);
-    while submissions.recv_many(&mut batch, BATCH).await > 0 {
-        let (tasks, answers): (Vec<_>, Vec<_>) = batch.drain(..).map(|s| (s.task, (s.answer, s._budget))).unzip();
-        let started = Instant::now();
-        let results = accept(&store, &clock, &tasks, retention).await;
-        crate::failpoint::reach("acceptor.recorded");
-        metrics.accept_batch.observe(tasks.len() as f64);
-        metrics.accept_seconds.observe(started.elapsed().as_secs_f64());
-        for ((task, (answer, _budget)), result) in tasks.into_iter().zip(answers).zip(results) {
-            if matches!(result, Ok(Accepted::New)) {
-                match task.place {
-                    Some(_) => bell.ring(),
-                    None => hand_over(&publish, &room, task),
+}
+
+impl Recorder {
+    async fn run(self, mut submissions: mpsc::Receiver<Submission>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while submissions.recv_many(&mut batch, BATCH).await > 0 {
+            let (tasks, answers): (Vec<_>, Vec<_>) = batch.drain(..).map(|s| (s.task, (s.answer, s._budget))).unzip();
+            let started = Instant::now();
+            let results = self.record(&tasks).await;
+            crate::failpoint::reach("acceptor.recorded");
+            self.metrics.accept_batch.observe(tasks.len() as f64);
+            self.metrics.accept_seconds.observe(started.elapsed().as_secs_f64());
+            for ((task, (answer, _budget)), result) in tasks.into_iter().zip(answers).zip(results) {
+                match &result {
+                    Ok(Accepted::New) if task.place.is_some() => self.bell.ring(),
+                    Ok(Accepted::New) => self.hand_over(task, None),
+                    Ok(Accepted::Given(worker)) => self.hand_over(task, Some(worker.clone())),
+                    Ok(Accepted::Existing { .. }) | Err(_) => {}
                 }
+                // A caller who has gone away finds the task by its identifier.
+                let _ = answer.send(result);
             }
-            // A caller who has gone away finds the task by its identifier.
-            let _ = answer.send(result);
         }
     }
-}
 
-/// One statement for all; when that fails for a reason that lies in a row, each alone, so that one does not spoil the others.
-async fn accept(store: &SharedStore, clock: &Clock, tasks: &[NewTask], retention: Duration) -> Vec<Result<Accepted, AcceptError>> {
-    let due_at = clock.now().after(PUBLISH_LEASE);
-    match store.accept(tasks, due_at, retention).await {
-        Ok(accepted) => accepted.into_iter().map(Ok).collect(),
-        Err(error) if error.is_transient() || tasks.len() == 1 => {
-            tracing::warn!(submissions = tasks.len(), %error, "could not record submissions");
-            let error = Arc::new(error);
-            tasks.iter().map(|_| Err(AcceptError::Store(error.clone()))).collect()
-        }
-        Err(_) => {
-            let mut results = Vec::with_capacity(tasks.len());
-            for task in tasks {
-                let alone = store.accept(std::slice::from_ref(task), due_at, retention).await;
-                results.push(match alone {
-                    Ok(mut accepted) => accepted.pop().ok_or(AcceptError::Stopping),
-                    Err(error) => Err(AcceptError::Store(Arc::new(error))),
-                });
+    /// One statement for all; when that fails for a reason that lies in a row, each alone, so that one does not spoil the others.
+    async fn record(&self, tasks: &[NewTask]) -> Vec<Result<Accepted, AcceptError>> {
+        let due_at = self.clock.now().after(PUBLISH_LEASE);
+        let accept = |tasks| self.store.accept_and_give(tasks, &self.rules, due_at, self.retention);
+        match accept(tasks).await {
+            Ok(accepted) => accepted.into_iter().map(Ok).collect(),
+            Err(error) if error.is_transient() || tasks.len() == 1 => {
+                tracing::warn!(submissions = tasks.len(), %error, "could not record submissions");
+                let error = Arc::new(error);
+                tasks.iter().map(|_| Err(AcceptError::Store(error.clone()))).collect()
             }
-            results
+            Err(_) => {
+                let mut results = Vec::with_capacity(tasks.len());
+                for task in tasks {
+                    results.push(match accept(std::slice::from_ref(task)).await {
+                        Ok(mut accepted) => accepted.pop().ok_or(AcceptError::Stopping),
+                        Err(error) => Err(AcceptError::Store(Arc::new(error))),
+                    });
+                }
+                results
+            }
         }
     }
-}
 
-/// Never waits: a broker that is slow must not hold up submissions, and what finds no room is in the ledger.
-fn hand_over(publish: &mpsc::Sender<publisher::Accepted>, room: &Arc<Semaphore>, task: NewTask) {
-    let id: TaskId = task.id;
-    let handed = room.clone().try_acquire_many_owned(weight(&task)).is_ok_and(|room| {
-        let accepted = publisher::Accepted { task: Outgoing::from(task), room };
-        publish.try_send(accepted).is_ok()
-    });
-    if !handed {
-        tracing::debug!(task = %id, "the publisher is behind; the task goes out when its lease is over");
+    /// Never waits: a broker that is slow must not hold up submissions, and what finds no room is in the ledger.
+    fn hand_over(&self, task: NewTask, worker: Option<EndpointName>) {
+        let id: TaskId = task.id;
+        let handed = self.room.clone().try_acquire_many_owned(weight(&task)).is_ok_and(|room| {
+            let accepted = publisher::Accepted { task: Outgoing::from(task), worker, room };
+            self.publish.try_send(accepted).is_ok()
+        });
+        if !handed {
+            tracing::debug!(task = %id, "the publisher is behind; the task goes out when its lease is over");
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::domain::{AttemptError, Command, EndpointName, Identifier, Json, NewTask, Task, TaskId, TaskMessage, TaskType, Timestamp};
 use crate::store::{Freeze, SharedStore, StoreError};
 use crate::telemetry::SharedMetrics;
+use crate::watch::Watch;
 
 /// Tasks frozen and published together at most. Bounds the transaction; the database's work a task falls little beyond it.
 const BATCH: usize = 256;
@@ -47,6 +48,8 @@ pub struct Outgoing {
 pub struct Accepted {
     /// The task.
     pub task: Outgoing,
+    /// The worker that has been given it.
+    pub worker: Option<EndpointName>,
     /// Its share of the memory that such tasks may take, given back once it is published.
     pub room: OwnedSemaphorePermit,
 }
@@ -119,23 +122,44 @@ pub struct Publisher {
     broker: SharedBroker,
     clock: Clock,
     metrics: SharedMetrics,
+    /// Where those workers wait that fetch their tasks.
+    desk: Watch<EndpointName>,
 }
 
 impl Publisher {
     /// A publisher for the types of this configuration.
-    pub fn new(config: Arc<Config>, store: SharedStore, broker: SharedBroker, clock: Clock, metrics: SharedMetrics) -> Arc<Self> {
-        Arc::new(Self { config, store, broker, clock, metrics })
+    pub fn new(
+        config: Arc<Config>,
+        store: SharedStore,
+        broker: SharedBroker,
+        clock: Clock,
+        metrics: SharedMetrics,
+        desk: Watch<EndpointName>,
+    ) -> Arc<Self> {
+        Arc::new(Self { config, store, broker, clock, metrics, desk })
     }
 
     /// Publishes what the acceptor hands over, until it closes the channel.
     pub async fn run(self: Arc<Self>, mut accepted: mpsc::Receiver<Accepted>) {
         let mut batch = Vec::with_capacity(BATCH);
         while accepted.recv_many(&mut batch, BATCH).await > 0 {
-            let (tasks, room): (Vec<_>, Vec<_>) = batch.drain(..).map(|accepted| (accepted.task, accepted.room)).unzip();
-            if let Err(error) = self.publish_new(&tasks).await {
+            let (mut tasks, mut given, mut rooms) = (Vec::new(), Vec::new(), Vec::with_capacity(batch.len()));
+            for Accepted { task, worker, room } in batch.drain(..) {
+                match worker {
+                    Some(worker) => given.push((task, worker)),
+                    None => tasks.push(task),
+                }
+                rooms.push(room);
+            }
+            if !given.is_empty() {
+                self.give(given).await;
+            }
+            if !tasks.is_empty()
+                && let Err(error) = self.publish_new(&tasks).await
+            {
                 tracing::warn!(tasks = tasks.len(), %error, "could not publish; the reconciler takes over");
             }
-            drop(room);
+            drop(rooms);
         }
     }
 
@@ -172,6 +196,15 @@ impl Publisher {
         confirmed.extend(sending.iter().zip(sent).filter(|(_, sent)| *sent).map(|(task, _)| task.id));
         self.store.mark_published(&confirmed, self.clock.now()).await?;
         Ok(())
+    }
+
+    /// Sends tasks to the workers that have been given them.
+    pub async fn give(&self, given: Vec<(Outgoing, EndpointName)>) {
+        self.metrics.given.inc_by(given.len() as u64);
+        let ask = |(task, worker)| Ask { task, endpoints: vec![worker], received: false };
+        let asks: Vec<Ask> = given.into_iter().map(ask).collect();
+        self.ask(&asks).await;
+        self.desk.wake(asks.iter().flat_map(|ask| &ask.endpoints));
     }
 
     /// Sends tasks again to just these endpoints. Answers the tasks with a message that the broker did not confirm.

@@ -62,7 +62,7 @@ async fn record(api: &Api, policy: &TypePolicy, task: NewTask) -> Answer {
     for _ in 0..TRIES {
         let (acceptor, submitted) = (api.state.acceptor.clone(), task.clone());
         match api.run(async move { acceptor.submit(submitted).await }).await? {
-            Accepted::New => return created(policy, &task),
+            Accepted::New | Accepted::Given(_) => return created(policy, &task),
             Accepted::Existing { id, same: false } => return Err(Problem::identifier_conflict(id)),
             Accepted::Existing { id, same: true } => {
                 let store = Arc::clone(&api.state.store);

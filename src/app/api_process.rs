@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::observer::Observer;
 use crate::presence::PresenceWatch;
 use crate::publisher::Publisher;
-use crate::queue::{Bell, Desk, Dispatcher};
+use crate::queue::{Bell, Desk, Dispatcher, rules};
 use crate::reconciler::Reconciler;
 use crate::scheduler::Scheduler;
 use crate::service::Service;
@@ -55,10 +55,11 @@ impl ApiProcess {
         let retention = config.tasks.retention;
         let door = Door::new(listener, config.api.tls.as_ref()).map_err(std::io::Error::other)?;
         let address = door.address();
-        let publisher = Publisher::new(config.clone(), store.clone(), broker.clone(), clock.clone(), metrics.clone());
-        let (outgoing, accepted) = mpsc::channel(HAND_OVER);
         let (bell, desk) = (Bell::default(), Desk::default());
-        let (acceptor, accept) = Acceptor::new(store.clone(), clock.clone(), metrics.clone(), outgoing, bell.clone(), retention);
+        let publisher = Publisher::new(config.clone(), store.clone(), broker.clone(), clock.clone(), metrics.clone(), desk.clone());
+        let (outgoing, accepted) = mpsc::channel(HAND_OVER);
+        let (acceptor, accept) =
+            Acceptor::new(store.clone(), clock.clone(), metrics.clone(), outgoing, bell.clone(), rules(&config), retention);
         let scheduler = Scheduler::new(config.clone(), store.clone(), acceptor.clone(), clock.clone());
         let state = ApiState {
             config: config.clone(),
@@ -70,7 +71,7 @@ impl ApiProcess {
             watch: watch.clone(),
             clock: clock.clone(),
             bell: bell.clone(),
-            desk: desk.clone(),
+            desk,
             schemas,
             limits: Limits::default(),
         };
@@ -98,7 +99,7 @@ impl ApiProcess {
         let reconciler =
             Reconciler::new(store.clone(), publisher.clone(), clock.clone(), metrics.clone(), watch.clone(), bell.clone(), retention);
         let dispatcher =
-            Dispatcher::new(&config, store.clone(), publisher.clone(), clock.clone(), metrics.clone(), watch.clone(), bell.clone(), desk);
+            Dispatcher::new(&config, store.clone(), publisher.clone(), clock.clone(), metrics.clone(), watch.clone(), bell.clone());
         let loops = vec![
             Service::start("presence", &died, |stop| in_time(clock.clone(), stop.clone(), log_end("presence", presence.run(stop)))),
             Service::start("collector", &died, |stop| in_time(clock.clone(), stop.clone(), log_end("collector", collector.run(stop)))),

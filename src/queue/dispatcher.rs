@@ -2,7 +2,7 @@
 //!
 //! Any number of processes may run this loop: whose room is filled, and which task is given, is locked in the ledger, and what
 //! another process has locked is skipped. What is given is published to the worker by name; if that message is lost, the row is due
-//! and the reconciler asks again. A worker that fetches its tasks over HTTP is woken at the desk.
+//! and the reconciler asks again. What finds a worker with room when it is submitted never comes here: it is given as it is recorded.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Bell, Desk, Successors};
+use super::{Bell, Successors, rules};
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::{TaskEvent, TaskType};
-use crate::publisher::{Ask, Outgoing, Publisher};
+use crate::publisher::{Outgoing, Publisher};
 use crate::store::{Given, QueueRule, Settlement, SharedStore, StoreError, TakenBack, Turns};
 use crate::telemetry::SharedMetrics;
 use crate::watch::Watch;
@@ -27,20 +27,6 @@ const LOOK: Duration = Duration::from_secs(1);
 const GATHER: Duration = Duration::from_millis(5);
 /// When a worker is asked for a task that it has not received.
 const ASK: Duration = Duration::from_secs(10);
-
-/// What holds for the queues of a configuration.
-fn rules(config: &Config) -> Vec<QueueRule> {
-    let rule = |policy: &crate::config::TypePolicy| {
-        let queue = policy.queue.as_ref()?;
-        Some(QueueRule {
-            task_type: policy.name.clone(),
-            attempts: policy.attempts,
-            max_running: queue.max_running,
-            max_per_key: queue.limit_key.is_some().then_some(queue.max_per_key),
-        })
-    };
-    config.task_types.iter().filter_map(rule).collect()
-}
 
 /// What a pass did.
 struct Pass {
@@ -60,14 +46,12 @@ pub struct Dispatcher {
     metrics: SharedMetrics,
     watch: Watch,
     bell: Bell,
-    desk: Desk,
     rules: Vec<QueueRule>,
     retention: Duration,
 }
 
 impl Dispatcher {
     /// A dispatcher for the queues of this configuration.
-    #[expect(clippy::too_many_arguments, reason = "called once, with what it is made of")]
     pub fn new(
         config: &Arc<Config>,
         store: SharedStore,
@@ -76,10 +60,9 @@ impl Dispatcher {
         metrics: SharedMetrics,
         watch: Watch,
         bell: Bell,
-        desk: Desk,
     ) -> Self {
         let successors = Successors::new(config.clone(), store.clone());
-        Self { rules: rules(config), retention: config.tasks.retention, store, publisher, successors, clock, metrics, watch, bell, desk }
+        Self { rules: rules(config), retention: config.tasks.retention, store, publisher, successors, clock, metrics, watch, bell }
     }
 
     /// Gives and takes back until told to stop; the pass in hand is finished.
@@ -134,12 +117,7 @@ impl Dispatcher {
         }
         let gave = !given.is_empty();
         if gave {
-            self.metrics.given.inc_by(given.len() as u64);
-            let workers: Vec<_> = given.iter().map(|given| given.worker.clone()).collect();
-            let ask = |Given { task, worker }| Ask { task: Outgoing::from(task), endpoints: vec![worker], received: false };
-            let asks: Vec<Ask> = given.into_iter().map(ask).collect();
-            self.publisher.ask(&asks).await;
-            self.desk.wake(&workers);
+            self.publisher.give(given.into_iter().map(|Given { task, worker }| (Outgoing::from(task), worker)).collect()).await;
         }
         Ok(Pass { more: more || chained, gave })
     }

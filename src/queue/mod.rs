@@ -15,5 +15,22 @@ pub use dispatcher::Dispatcher;
 pub use place::{Asked, new_task};
 pub use successors::Successors;
 
+use crate::config::{Config, TypePolicy};
+use crate::store::QueueRule;
+
+/// What holds for the queues of a configuration.
+pub fn rules(config: &Config) -> Vec<QueueRule> {
+    let rule = |policy: &TypePolicy| {
+        let queue = policy.queue.as_ref()?;
+        Some(QueueRule {
+            task_type: policy.name.clone(),
+            attempts: policy.attempts,
+            max_running: queue.max_running,
+            max_per_key: queue.limit_key.is_some().then_some(queue.max_per_key),
+        })
+    };
+    config.task_types.iter().filter_map(rule).collect()
+}
+
 /// Where workers that fetch their tasks over HTTP wait for some.
 pub type Desk = crate::watch::Watch<crate::domain::EndpointName>;

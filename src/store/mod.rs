@@ -96,6 +96,8 @@ pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 pub enum Accepted {
     /// Recorded now.
     New,
+    /// Recorded now, and given to this worker.
+    Given(EndpointName),
     /// The type has a task of this identifier already.
     Existing {
         /// That task.
@@ -420,7 +422,19 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// accepted them dies before publishing, another process takes over then. Two equal submissions in one call: the
     /// second is `Existing`. Tasks with a place go into the queue of their type, and take the place of a waiting one with the same
     /// unique key, which is canceled; one that was queued after another yields to such a one instead.
-    async fn accept(&self, tasks: &[NewTask], due_at: Timestamp, retention: Duration) -> Result<Vec<Accepted>>;
+    async fn accept(&self, tasks: &[NewTask], due_at: Timestamp, retention: Duration) -> Result<Vec<Accepted>> {
+        self.accept_and_give(tasks, &[], due_at, retention).await
+    }
+
+    /// The same; those that go into one of these queues, which nothing holds back and nobody waits before, are given to workers that have
+    /// room: as by [`Self::give`], to be asked for again at `due_at`.
+    async fn accept_and_give(
+        &self,
+        tasks: &[NewTask],
+        rules: &[QueueRule],
+        due_at: Timestamp,
+        retention: Duration,
+    ) -> Result<Vec<Accepted>>;
 
     /// Freezes the expected sets of tasks whose set is not frozen yet: writes the rows, `EXPECTED`, and the count. Answers
     /// the ids frozen by *this* call; a task that is final, gone or frozen already is left out. Large calls take several

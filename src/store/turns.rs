@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{QueueRule, batch};
-use crate::domain::{AttemptError, EndpointName, PayloadKey, Task, TaskId, TaskType, Timestamp, UniqueKey};
+use crate::domain::{AttemptError, EndpointName, NewTask, PayloadKey, Task, TaskId, TaskType, Timestamp, UniqueKey};
 
 /// A waiting task, in the order of turns.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,25 @@ impl Candidate {
             expires_at: task.expires_at,
         }
     }
+}
+
+/// Of tasks that are to be recorded, those whose turn it is at once if nobody waits: the ones that nothing may hold back.
+pub(super) fn at_once(rules: &[QueueRule], tasks: &[&NewTask]) -> Vec<Candidate> {
+    let unlimited =
+        |name: &TaskType| rules.iter().any(|rule| rule.task_type == *name && rule.max_running.is_none() && rule.max_per_key.is_none());
+    let candidate = |task: &&NewTask| {
+        let place = task.place.as_ref()?;
+        let free = place.run_at.is_none() && place.unique.is_none() && place.limit_key.is_none() && unlimited(&task.task_type);
+        free.then(|| Candidate {
+            id: task.id,
+            task_type: task.task_type.clone(),
+            priority: place.priority,
+            queued_at: task.start_time,
+            limit_key: None,
+            expires_at: task.expires_at,
+        })
+    };
+    tasks.iter().filter_map(candidate).collect()
 }
 
 /// A queued task whose worker is gone, or has come back without the memory of it.

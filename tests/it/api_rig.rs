@@ -101,12 +101,13 @@ impl Rig {
         let broker = MemoryBroker::new();
         let (metrics, clock) = (Metrics::new(), Clock::system());
         let (outgoing, accepted) = mpsc::channel(1000);
-        let (acceptor, recording) = Acceptor::new(store.clone(), clock.clone(), metrics.clone(), outgoing, Bell::default(), RETENTION);
+        let (acceptor, recording) =
+            Acceptor::new(store.clone(), clock.clone(), metrics.clone(), outgoing, Bell::default(), Vec::new(), RETENTION);
         tokio::spawn(recording);
         let config = Arc::new(Config::from_yaml(CONFIG).expect("a configuration"));
-        let watch = Watch::default();
+        let (watch, desk) = (Watch::default(), Desk::default());
         let link = broker.connect();
-        let publisher = Publisher::new(config.clone(), store.clone(), link.clone(), clock.clone(), metrics.clone());
+        let publisher = Publisher::new(config.clone(), store.clone(), link.clone(), clock.clone(), metrics.clone(), desk.clone());
         let state = ApiState {
             config,
             store: store.clone(),
@@ -117,7 +118,7 @@ impl Rig {
             watch,
             clock,
             bell: Bell::default(),
-            desk: Desk::default(),
+            desk,
             schemas: Arc::default(),
             limits,
         };

@@ -59,6 +59,9 @@ conformance! {
     queue:
         gives_the_best_first,
         gives_each_once_and_never_more_than_fits,
+        gives_new_ones_at_once_to_who_has_room,
+        gives_nothing_at_once_that_has_to_wait,
+        gives_at_once_and_in_turn_no_more_than_fits,
         takes_back_what_a_worker_leaves,
         takes_back_what_another_memory_had,
         one_of_a_key_waits,

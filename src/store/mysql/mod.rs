@@ -56,12 +56,18 @@ impl Store for MySqlStore {
         self.run(|conn| read::now(conn).boxed()).await
     }
 
-    async fn accept(&self, tasks: &[NewTask], due_at: Timestamp, retention: Duration) -> Result<Vec<Accepted>> {
+    async fn accept_and_give(
+        &self,
+        tasks: &[NewTask],
+        rules: &[QueueRule],
+        due_at: Timestamp,
+        retention: Duration,
+    ) -> Result<Vec<Accepted>> {
         if tasks.is_empty() {
             return Ok(Vec::new());
         }
-        let tasks: Arc<[NewTask]> = tasks.into();
-        self.transact(move |conn| submit::accept(conn, tasks.clone(), due_at, retention).boxed()).await
+        let (tasks, rules): (Arc<[NewTask]>, Arc<[QueueRule]>) = (tasks.into(), rules.into());
+        self.transact(move |conn| submit::accept(conn, tasks.clone(), rules.clone(), due_at, retention).boxed()).await
     }
 
     async fn freeze(&self, sets: &[Freeze], now: Timestamp) -> Result<Vec<TaskId>> {
@@ -199,6 +205,10 @@ impl Store for MySqlStore {
 
     async fn give(&self, rules: &[QueueRule], now: Timestamp, ask_at: Timestamp) -> Result<Turns> {
         let rules: Arc<[QueueRule]> = rules.into();
+        let queues = rules.clone();
+        if !self.run(move |conn| queue::anybody_waits(conn, queues.clone()).boxed()).await? {
+            return Ok(Turns::default());
+        }
         self.transact(move |conn| queue::give(conn, rules.clone(), now, ask_at).boxed()).await
     }
 

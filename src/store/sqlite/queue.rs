@@ -14,22 +14,68 @@ use crate::store::columns::{self, AFTER_TASK};
 use crate::store::fault::Fault;
 use crate::store::ledger::{Back, worker_lost};
 use crate::store::submissions::entering;
-use crate::store::turns::{Allowance, Candidate, Orphan, Worker, demand, plan};
+use crate::store::turns::{Allowance, Candidate, Orphan, Worker, at_once, demand, plan};
 use crate::store::{Given, QueueRecord, QueueRule, TakenBack, Turns};
 
 /// Tasks given, or taken back, in one transaction at most.
 const TURNS: usize = 256;
 
-/// Puts tasks that are recorded into their queues. `all_new` says that this transaction has recorded all of them; otherwise some
-/// may have been recorded, and queued, by an attempt whose commit was thought lost.
-pub(super) async fn enter(conn: &mut SqliteConnection, tasks: Vec<&NewTask>, all_new: bool, retention: Duration) -> Result<(), Fault> {
+/// Tasks that only wait for a worker with room, of types to be listed.
+const READY: &str = "SELECT 1 FROM queued_task INDEXED BY queued_turn WHERE state = 0 AND held_key IS NULL AND task_type IN ";
+
+/// Whose turn it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// That of tasks which wait.
+    Waiting,
+    /// That of tasks which are new, if nobody waits.
+    AtOnce,
+}
+
+/// Gives new tasks that are not recorded yet to workers that have room, if nobody waits before them: they are recorded as given, which
+/// spares them the way through the queue. All others wait until it is their turn, see [`give`].
+pub(super) async fn give_at_once(
+    conn: &mut SqliteConnection,
+    rules: Arc<[QueueRule]>,
+    tasks: &[&NewTask],
+) -> Result<HashMap<TaskId, EndpointName>, Fault> {
+    let candidates = at_once(&rules, tasks);
+    if candidates.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let workers = workers(conn, &rules, Turn::AtOnce).await?;
+    let now = tasks.iter().map(|task| task.start_time).max().unwrap_or(Timestamp::from_micros(0));
+    Ok(plan(candidates, workers, HashMap::new(), now).given.into_iter().collect())
+}
+
+/// Whether a task of these queues could be given to a worker that has room.
+pub(super) async fn anybody_waits(conn: &mut SqliteConnection, rules: Arc<[QueueRule]>) -> Result<bool, Fault> {
+    if rules.is_empty() {
+        return Ok(false);
+    }
+    let mut query = Query::new(READY);
+    push_names(&mut query, rules.iter().map(|rule| rule.task_type.as_str()));
+    query.push(" LIMIT 1");
+    Ok(query.build().fetch_optional(conn).await?.is_some())
+}
+
+/// Puts tasks that are recorded into their queues, and answers which of them a worker has. `all_new` says that this transaction has
+/// recorded all of them; otherwise some may have been recorded, and queued, by an attempt whose commit was thought lost: for those the
+/// workers that this attempt has found do not count.
+pub(super) async fn enter(
+    conn: &mut SqliteConnection,
+    tasks: Vec<&NewTask>,
+    mut given: HashMap<TaskId, EndpointName>,
+    all_new: bool,
+    retention: Duration,
+) -> Result<HashMap<TaskId, EndpointName>, Fault> {
     let mut entered = HashSet::new();
     if !all_new {
         for tasks in tasks.chunks(batch::KEYS) {
             let ids: Vec<TaskId> = tasks.iter().map(|task| task.id).collect();
             let mut query = Query::new(
                 "SELECT t.id FROM task AS t LEFT JOIN queued_task AS q ON q.task_id = t.id \
-                 WHERE (t.status <> 0 OR q.task_id IS NOT NULL) AND t.id IN ",
+                 WHERE (t.finished_at IS NOT NULL OR q.task_id IS NOT NULL) AND t.id IN ",
             );
             push_ids(&mut query, &ids);
             for row in query.build().fetch_all(&mut *conn).await? {
@@ -39,24 +85,36 @@ pub(super) async fn enter(conn: &mut SqliteConnection, tasks: Vec<&NewTask>, all
     }
     let (unique, plain) = entering(&tasks, &entered);
     for run in plain.chunks(batch::WIDE_ROWS) {
-        insert(conn, run).await?;
+        insert(conn, run, &given).await?;
     }
     for (task, place) in unique {
         if displace(conn, task, place, retention).await? {
-            insert(conn, &[(task, place)]).await?;
+            insert(conn, &[(task, place)], &given).await?;
         }
     }
-    Ok(())
+    let with_worker: HashMap<TaskId, Timestamp> = plain.iter().map(|(task, _)| (task.id, task.start_time)).collect();
+    given.retain(|id, _| with_worker.contains_key(id));
+    let mut rows: Vec<(TaskId, &EndpointName)> = given.iter().map(|(id, worker)| (*id, worker)).collect();
+    rows.sort_unstable();
+    if let Some(now) = with_worker.values().max() {
+        expect(conn, &rows, *now).await?;
+    }
+    Ok(given)
 }
 
-async fn insert(conn: &mut SqliteConnection, run: &[(&NewTask, &Place)]) -> Result<(), Fault> {
+async fn insert(conn: &mut SqliteConnection, run: &[(&NewTask, &Place)], given: &HashMap<TaskId, EndpointName>) -> Result<(), Fault> {
     let mut query = Query::new(
         "INSERT INTO queued_task (task_id, task_type, state, priority, queued_at, limit_key, chains, unique_scope, unique_key) VALUES ",
     );
     for (at, (task, place)) in padded_rows(run, |_| 0).enumerate() {
         query.push(if at == 0 { "(" } else { ", (" });
+        let state = match given.contains_key(&task.id) {
+            true => 3u8,
+            false if place.run_at.is_some() => 2,
+            false => 0,
+        };
         let mut values = query.separated(", ");
-        values.push_bind(task.id.0).push_bind(task.task_type.as_str()).push_bind(if place.run_at.is_some() { 2u8 } else { 0 });
+        values.push_bind(task.id.0).push_bind(task.task_type.as_str()).push_bind(state);
         values.push_bind(place.priority).push_bind(micros(place.run_at.unwrap_or(task.start_time)));
         values.push_bind(place.limit_key.as_ref().map(<[u8; 32]>::as_slice)).push_bind(place.chains);
         values.push_bind(place.unique.as_ref().map(|unique| unique.scope.as_str()));
@@ -155,7 +213,7 @@ pub(super) async fn leave(conn: &mut SqliteConnection, left: Vec<(TaskId, bool)>
 }
 
 pub(super) async fn give(conn: &mut SqliteConnection, rules: Arc<[QueueRule]>, now: Timestamp, ask_at: Timestamp) -> Result<Turns, Fault> {
-    let workers = workers(conn, &rules).await?;
+    let workers = workers(conn, &rules, Turn::Waiting).await?;
     let (mut candidates, mut tasks, mut allowances, mut full) = (Vec::new(), HashMap::new(), HashMap::new(), false);
     for (rule, room) in demand(&rules, &workers, TURNS) {
         let Some(allowance) = allowance(conn, rule).await? else { continue };
@@ -206,39 +264,32 @@ fn key(bytes: Option<Vec<u8>>, column: &str) -> Result<Option<PayloadKey>, Fault
     Ok(read.transpose()?)
 }
 
-/// The workers that are there, with the room they have. Their subscriptions stay locked, so that nobody else fills the same room;
-/// those that others have locked are left to them.
-async fn workers(conn: &mut SqliteConnection, rules: &[QueueRule]) -> Result<Vec<Worker>, Fault> {
+/// The workers that are there, with the room they have.
+async fn workers(conn: &mut SqliteConnection, rules: &[QueueRule], turn: Turn) -> Result<Vec<Worker>, Fault> {
     if rules.is_empty() {
         return Ok(Vec::new());
     }
+    let names = || rules.iter().map(|rule| rule.task_type.as_str());
     let mut query = Query::new(
-        "SELECT endpoint, task_type, slots FROM subscription INDEXED BY subscription_type \
-         WHERE state = 1 AND slots > 0 AND trouble IS NULL AND task_type IN ",
+        "SELECT s.endpoint, s.task_type, s.slots - (SELECT COUNT(*) FROM response AS r INDEXED BY response_owed \
+         CROSS JOIN queued_task AS q ON q.task_id = r.task_id WHERE r.endpoint = s.endpoint AND r.status < 2) AS room \
+         FROM subscription AS s INDEXED BY subscription_type WHERE s.state = 1 AND s.slots > 0 AND s.trouble IS NULL AND s.task_type IN ",
     );
-    push_names(&mut query, rules.iter().map(|rule| rule.task_type.as_str()));
-    query.push(" ORDER BY endpoint, task_type");
+    push_names(&mut query, names());
+    if turn == Turn::AtOnce {
+        query.push(
+            " AND NOT EXISTS (SELECT 1 FROM queue AS p WHERE p.task_type = s.task_type AND p.paused_at IS NOT NULL) AND NOT EXISTS (",
+        );
+        push_names(query.push(READY), names());
+        query.push(")");
+    }
+    query.push(" ORDER BY s.endpoint, s.task_type");
     let mut workers: Vec<Worker> = Vec::new();
     for row in query.build().fetch_all(&mut *conn).await? {
         let (name, task_type) = (columns::endpoint(row.try_get(0)?)?, columns::task_type(row.try_get(1)?)?);
         match workers.last_mut() {
             Some(worker) if worker.name == name => worker.task_types.push(task_type),
-            _ => workers.push(Worker { name, task_types: vec![task_type], room: row.try_get(2)? }),
-        }
-    }
-    for workers in workers.chunks_mut(batch::KEYS) {
-        let mut query = Query::new(
-            "SELECT r.endpoint, COUNT(*) FROM response AS r INDEXED BY response_owed \
-             CROSS JOIN queued_task AS q ON q.task_id = r.task_id WHERE r.status < 2 AND r.endpoint IN ",
-        );
-        push_names(&mut query, workers.iter().map(|worker| worker.name.as_str()));
-        query.push(" GROUP BY r.endpoint");
-        let mut taken = HashMap::new();
-        for row in query.build().fetch_all(&mut *conn).await? {
-            taken.insert(columns::endpoint(row.try_get(0)?)?, u32::try_from(row.try_get::<i64, _>(1)?).unwrap_or(u32::MAX));
-        }
-        for worker in workers {
-            worker.room = worker.room.saturating_sub(taken.get(&worker.name).copied().unwrap_or_default());
+            _ => workers.push(Worker { name, task_types: vec![task_type], room: u32::try_from(row.try_get::<i64, _>(2)?).unwrap_or(0) }),
         }
     }
     workers.retain(|worker| worker.room > 0);

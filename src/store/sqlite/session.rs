@@ -10,6 +10,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{ConnectOptions, Connection, SqliteConnection, SqlitePool};
 
 use super::schema;
+use super::writer::Writer;
 use crate::config;
 use crate::store::fault::{ACQUIRE, Fault, MIGRATION_PATIENCE, PATIENCE, retried};
 use crate::store::{Result, StoreError, migrations};
@@ -23,7 +24,8 @@ const BUSY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct SqliteStore {
     /// One connection: SQLite has one writer, and a queue in front of it is fairer than its lock.
-    writer: SqlitePool,
+    writing: SqlitePool,
+    writer: Writer,
     readers: SqlitePool,
     safe_url: String,
 }
@@ -50,9 +52,12 @@ impl SqliteStore {
         }
         let pool = |connections| SqlitePoolOptions::new().max_connections(connections).test_before_acquire(false);
         // Whoever writes waits for those before, and each of them may wait for another process.
-        let writer = pool(1).acquire_timeout(ACQUIRE + BUSY).connect_lazy_with(options.clone());
+        let longest_wait = ACQUIRE + BUSY;
+        let writing = pool(1).acquire_timeout(longest_wait).connect_lazy_with(options.clone());
         let readers = pool(READERS).acquire_timeout(ACQUIRE).connect_lazy_with(options);
-        Ok(Self { writer, readers, safe_url })
+        let writer = Writer::start(writing.clone(), longest_wait)
+            .map_err(|error| StoreError::Unavailable { safe_url: safe_url.clone(), reason: error.to_string() })?;
+        Ok(Self { writing, writer, readers, safe_url })
     }
 
     /// Runs statements that only read.
@@ -64,38 +69,33 @@ impl SqliteStore {
         self.run_on(&self.readers, PATIENCE, work).await
     }
 
-    /// Runs statements in a transaction of the writer. `IMMEDIATE`, because a transaction that begins by reading is refused
-    /// at its first write, without any wait, when another process has written meanwhile.
-    pub(super) async fn transact<T, Work>(&self, work: Work) -> Result<T>
-    where
-        T: Send + 'static,
-        Work: for<'c> Fn(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static,
-    {
-        self.transact_within(PATIENCE, work).await
-    }
-
-    async fn transact_within<T, Work>(&self, patience: Duration, work: Work) -> Result<T>
-    where
-        T: Send + 'static,
-        Work: for<'c> Fn(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static,
-    {
-        let work = Arc::new(work);
-        self.run_on(&self.writer, patience, move |conn| enclosed(conn, work.clone()).boxed()).await
-    }
-
     async fn run_on<T, Work>(&self, pool: &SqlitePool, patience: Duration, work: Work) -> Result<T>
     where
         T: Send + 'static,
         Work: for<'c> Fn(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static,
     {
         let (pool, safe_url, work) = (pool.clone(), self.safe_url.clone(), Arc::new(work));
-        let attempt = move || attempt(pool.clone(), patience, work.clone());
-        retried(attempt, move |error| judge(error, &safe_url)).await
+        let again = move || {
+            let work = work.clone();
+            attempt(pool.clone(), patience, move |conn| work(conn))
+        };
+        retried(again, move |error| judge(error, &safe_url)).await
+    }
+
+    /// Runs statements in a transaction, one operation after the other.
+    pub(super) async fn transact<T, Work>(&self, work: Work) -> Result<T>
+    where
+        T: Send + 'static,
+        Work: for<'c> Fn(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static,
+    {
+        let (writer, safe_url, work) = (self.writer.clone(), self.safe_url.clone(), Arc::new(work));
+        retried(move || writer.clone().write(work.clone()), move |error| judge(error, &safe_url)).await
     }
 
     /// Changes the schema, however long that takes.
     pub(super) async fn change_schema(&self, work: schema::Work) -> Result<()> {
-        self.transact_within(MIGRATION_PATIENCE, move |conn| schema::change(conn, work).boxed()).await
+        let patience = MIGRATION_PATIENCE;
+        self.run_on(&self.writing, patience, move |conn| enclosed(conn, move |conn| schema::change(conn, work).boxed()).boxed()).await
     }
 
     /// Goes back to an older schema. For tests of the way back.
@@ -109,13 +109,15 @@ impl SqliteStore {
     /// Ends the connections.
     pub(super) async fn disconnect(&self) {
         self.readers.close().await;
-        self.writer.close().await;
+        self.writing.close().await;
     }
 }
 
-async fn enclosed<T, Work>(conn: &mut SqliteConnection, work: Arc<Work>) -> Result<T, Fault>
+/// Runs it in a transaction. `IMMEDIATE`, because one that begins by reading is refused at its first write, without any wait, when
+/// another process has written meanwhile.
+pub(super) async fn enclosed<T, Work>(conn: &mut SqliteConnection, work: Work) -> Result<T, Fault>
 where
-    Work: for<'c> Fn(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync,
+    Work: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync,
 {
     let mut transaction = conn.begin_with("BEGIN IMMEDIATE").await?;
     match work(&mut transaction).await {
@@ -131,9 +133,10 @@ where
     }
 }
 
-async fn attempt<T, Work>(pool: SqlitePool, patience: Duration, work: Arc<Work>) -> Result<T, Fault>
+/// Runs it on a connection of a pool, which is given up when it breaks, or nothing comes of it within this time.
+pub(super) async fn attempt<T, Work>(pool: SqlitePool, patience: Duration, work: Work) -> Result<T, Fault>
 where
-    Work: for<'c> Fn(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync,
+    Work: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync,
 {
     let mut conn = pool.acquire().await?;
     match tokio::time::timeout(patience, work(&mut conn)).await {

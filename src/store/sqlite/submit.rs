@@ -9,35 +9,39 @@ use uuid::Uuid;
 
 use super::queue;
 use super::rows::{Query, expect, lock, micros, push_ids, write_tasks};
-use crate::domain::{EndpointName, Identifier, NewTask, TaskId, TaskStatus, Timestamp};
+use crate::domain::{EndpointName, Identifier, NewTask, TaskId, Timestamp};
 use crate::store::batch::{self, padded_rows};
 use crate::store::fault::Fault;
-use crate::store::submissions::{Key, answers, distinct, due, key};
-use crate::store::{Accepted, Freeze, columns};
+use crate::store::submissions::{Entry, Key, answers, distinct, key};
+use crate::store::{Accepted, Freeze, QueueRule, columns};
 
 pub(super) async fn accept(
     conn: &mut SqliteConnection,
     tasks: Arc<[NewTask]>,
+    rules: Arc<[QueueRule]>,
     due_at: Timestamp,
     retention: Duration,
 ) -> Result<Vec<Accepted>, Fault> {
     let distinct = distinct(&tasks);
+    let given = queue::give_at_once(conn, rules, &distinct).await?;
     let mut inserted = 0;
     for run in batch::runs(&distinct, batch::WIDE_ROWS, weight) {
         let mut query = Query::new(
             "INSERT INTO task (id, task_type, identifier, status, payload, endpoints, digest, start_time, receive_by, \
-             expires_at, due_at, priority, run_at, parent) VALUES ",
+             expires_at, due_at, priority, run_at, parent, expected, frozen_at, published_at) VALUES ",
         );
         for (at, task) in padded_rows(run, weight).enumerate() {
             query.push(if at == 0 { "(" } else { ", (" });
             let mut values = query.separated(", ");
             values.push_bind(task.id.0).push_bind(task.task_type.as_str()).push_bind(task.identifier.as_str().as_bytes());
-            values.push_bind(TaskStatus::Created.code()).push_bind(task.payload.get()).push_bind(columns::list(&task.endpoints)?);
+            let entry = Entry::of(task, given.contains_key(&task.id), due_at);
+            values.push_bind(entry.status.code()).push_bind(task.payload.get()).push_bind(columns::list(&task.endpoints)?);
             values.push_bind(task.digest.as_slice()).push_bind(micros(task.start_time)).push_bind(micros(task.receive_by));
-            values.push_bind(micros(task.expires_at)).push_bind(micros(due(task, due_at)));
+            values.push_bind(micros(task.expires_at)).push_bind(micros(entry.due_at));
             let place = task.place.as_ref();
             values.push_bind(place.map(|place| place.priority)).push_bind(place.and_then(|place| place.run_at).map(micros));
             values.push_bind(place.and_then(|place| place.parent).map(|id| id.0));
+            values.push_bind(entry.expected).push_bind(entry.given_at.map(micros)).push_bind(entry.given_at.map(micros));
             query.push(")");
         }
         query.push(" ON CONFLICT DO NOTHING");
@@ -48,11 +52,12 @@ pub(super) async fn accept(
         true => distinct.iter().map(|task| (key(task), (task.id, task.digest))).collect(),
         false => recorded(conn, &distinct).await?,
     };
+    let mut have_worker = HashMap::new();
     if distinct.iter().any(|task| task.place.is_some()) {
         let ours = distinct.iter().copied().filter(|task| recorded.get(&key(task)).is_some_and(|(id, _)| *id == task.id));
-        queue::enter(conn, ours.filter(|task| task.place.is_some()).collect(), all_new, retention).await?;
+        have_worker = queue::enter(conn, ours.filter(|task| task.place.is_some()).collect(), given, all_new, retention).await?;
     }
-    answers(&tasks, &recorded).ok_or_else(|| Fault::Again("a task of the same identifier was forgotten meanwhile".into()))
+    answers(&tasks, &recorded, &have_worker).ok_or_else(|| Fault::Again("a task of the same identifier was forgotten meanwhile".into()))
 }
 
 /// Who has the keys of these submissions.

@@ -118,6 +118,108 @@ pub async fn gives_each_once_and_never_more_than_fits(ledger: &Ledger) -> Result
     adds_up(ledger, noon()).await
 }
 
+async fn accept_and_give(ledger: &Ledger, rule: QueueRule, tasks: &[NewTask]) -> Result<Vec<Option<String>>> {
+    let accepted = ledger.store.accept_and_give(tasks, &[rule], at(10), RETENTION).await?;
+    let worker = |accepted| match accepted {
+        Accepted::Given(worker) => Ok(Some(worker.to_string())),
+        Accepted::New => Ok(None),
+        Accepted::Existing { .. } => anyhow::bail!("{accepted:?}"),
+    };
+    accepted.into_iter().map(worker).collect()
+}
+
+pub async fn gives_new_ones_at_once_to_who_has_room(ledger: &Ledger) -> Result<()> {
+    arrive(ledger, "w", 2).await?;
+    let late = |identifier, priority| queued(identifier, Place { priority, ..place() });
+    let tasks = [late("a", 3), late("b", 1), late("c", 2)];
+    let w = || Some("w".to_owned());
+    assert_eq!(accept_and_give(ledger, rule(), &tasks).await?, [None, w(), w()], "there is room for the best two");
+    let [a, b, _] = &tasks;
+    let task = ledger.task(b.id).await?;
+    assert_eq!((task.status, task.counts.expected, task.counts.received), (TaskStatus::Sent, 1, 0));
+    assert_eq!(task.published_at, Some(b.start_time));
+    assert_eq!(ledger.store.claim_due(at(10), at(20), 10).await?.len(), 2, "whoever gave them may be gone before it told the worker");
+    assert!(give(ledger, noon()).await?.given.is_empty(), "there is no more room");
+    adds_up(ledger, noon()).await?;
+
+    // As after a commit whose news was lost: the same tasks, and by now another worker.
+    arrive(ledger, "x", 5).await?;
+    assert_eq!(accept_and_give(ledger, rule(), &tasks).await?, [None, None, None], "recorded, queued and given before");
+    assert_eq!(identifiers(&give(ledger, noon()).await?.given), ["a"]);
+    for (id, name) in [(a.id, "x"), (b.id, "w")] {
+        ledger.store.apply(&[finished(id, name, 0)], at(1), RETENTION).await?;
+        assert_eq!(ledger.task(id).await?.status, TaskStatus::Done);
+    }
+    assert_eq!(accept_and_give(ledger, rule(), &tasks).await?, [None, None, None], "and ended");
+    let again = [NewTask { id: TaskId::new(), ..b.clone() }, late("d", 1)];
+    let answers = ledger.store.accept_and_give(&again, &[rule()], at(10), RETENTION).await?;
+    assert_eq!(answers, [Accepted::Existing { id: b.id, same: true }, Accepted::Given("x".parse()?)]);
+    assert_eq!(ledger.store.responses(b.id, ResponseFilter::All, None, 10).await?.len(), 1);
+    adds_up(ledger, at(1)).await
+}
+
+pub async fn gives_nothing_at_once_that_has_to_wait(ledger: &Ledger) -> Result<()> {
+    let mut number = 0;
+    let mut try_one = async |rule: QueueRule, place: Place| {
+        number += 1;
+        Ok::<_, anyhow::Error>(accept_and_give(ledger, rule, &[queued(&format!("task {number}"), place)]).await?.pop().flatten())
+    };
+    assert_eq!(try_one(rule(), place()).await?, None, "nobody is there");
+    arrive(ledger, "w", 50).await?;
+    assert_eq!(try_one(rule(), place()).await?, None, "one waits before it");
+    assert_eq!(order(ledger, noon()).await?, ["task 1", "task 2"]);
+    for (why, rule, place) in [
+        ("a limit of the type", QueueRule { max_running: Some(9), ..rule() }, place()),
+        ("a limit of its key", QueueRule { max_per_key: Some(9), ..rule() }, place()),
+        ("a key", rule(), Place { limit_key: Some([1; 32]), ..place() }),
+        ("one of a kind", rule(), unique(1)),
+        ("a time", rule(), Place { run_at: Some(at(1000)), ..place() }),
+    ] {
+        assert_eq!(try_one(rule, place).await?, None, "{why}");
+        order(ledger, noon()).await?;
+    }
+    ledger.store.pause(&worker(), true, noon()).await?;
+    assert_eq!(try_one(rule(), place()).await?, None, "paused");
+    ledger.store.pause(&worker(), false, noon()).await?;
+    order(ledger, noon()).await?;
+    assert_eq!(try_one(rule(), place()).await?, Some("w".to_owned()), "and now nothing is in its way");
+    ledger.store.see(&[Presence { slots: Some(0), state: PresenceState::Alive, ..with_slots("w", 0) }], noon()).await?;
+    assert_eq!(try_one(rule(), place()).await?, None, "it takes no more");
+    adds_up(ledger, noon()).await
+}
+
+pub async fn gives_at_once_and_in_turn_no_more_than_fits(ledger: &Ledger) -> Result<()> {
+    arrive(ledger, "a", 40).await?;
+    arrive(ledger, "b", 60).await?;
+    let other = ledger.another()?;
+    let runs = (0..6).map(|run| {
+        let store = if run % 2 == 0 { ledger.store.clone() } else { other.clone() };
+        async move {
+            let mut given = Vec::new();
+            for batch in 0..10 {
+                let tasks: Vec<NewTask> = (0..5).map(|number| queued(&format!("task {run} {batch} {number}"), place())).collect();
+                for (task, accepted) in tasks.iter().zip(store.accept_and_give(&tasks, &[rule()], at(10), RETENTION).await?) {
+                    match accepted {
+                        Accepted::Given(worker) => given.push((task.id, worker)),
+                        Accepted::New => {}
+                        Accepted::Existing { .. } => anyhow::bail!("{accepted:?}"),
+                    }
+                }
+                given.extend(store.give(&[rule()], noon(), at(20)).await?.given.into_iter().map(|given| (given.task.id, given.worker)));
+            }
+            Ok(given)
+        }
+    });
+    let given = together(runs).await?.concat();
+    let distinct: HashSet<TaskId> = given.iter().map(|(id, _)| *id).collect();
+    assert_eq!((given.len(), distinct.len()), (100, 100), "as many as there are slots, none twice");
+    for (name, slots) in [("a", 40), ("b", 60)] {
+        assert_eq!(given.iter().filter(|(_, worker)| worker.as_str() == name).count(), slots, "{name}");
+    }
+    other.close().await;
+    adds_up(ledger, noon()).await
+}
+
 pub async fn takes_back_what_a_worker_leaves(ledger: &Ledger) -> Result<()> {
     accept(ledger, &[queued("begun", Place { priority: 1, ..place() }), queued("on its way", place())]).await?;
     arrive(ledger, "w", 2).await?;

@@ -1,0 +1,105 @@
+//! The one that writes: a thread with a queue in front of it.
+//!
+//! Promise: an operation is answered once it is on the disk, or undone. What waits while the thread is at work is written in one
+//! transaction, in the order of its coming, so that the disk is waited for once and not once for each; to each operation it is as if it
+//! had come after those before it. When one of them fails all are undone, and each is done alone: nobody fails for the sake of another.
+//!
+//! A thread of its own, because an operation goes to SQLite's thread and back with every statement: among the tasks of the runtime each
+//! of these steps would wait for whatever else is to be polled, with the file locked and everybody waiting.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use sqlx::{SqliteConnection, SqlitePool};
+use tokio::sync::{mpsc, oneshot};
+
+use super::session::{attempt, enclosed};
+use crate::store::fault::{Fault, PATIENCE};
+
+/// Operations in one transaction at most: each may be as long as a transaction should be.
+const TOGETHER: usize = 16;
+
+/// What an operation does, as often as it takes.
+type Work = Arc<dyn for<'c> Fn(&'c mut SqliteConnection) -> BoxFuture<'c, Result<(), Fault>> + Send + Sync>;
+
+struct Operation {
+    work: Work,
+    since: Instant,
+    answer: oneshot::Sender<Result<(), Fault>>,
+}
+
+/// The entrance; clones lead to the same thread, which ends when the last of them is gone.
+#[derive(Debug, Clone)]
+pub(super) struct Writer(mpsc::UnboundedSender<Operation>);
+
+impl Writer {
+    /// Starts it on a pool, which it uses one connection of. An operation waits for its turn so long at most.
+    ///
+    /// # Errors
+    /// When the machine has no thread for it.
+    pub fn start(pool: SqlitePool, longest_wait: Duration) -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let (entrance, operations) = mpsc::unbounded_channel();
+        thread::Builder::new().name("ledger".into()).spawn(move || runtime.block_on(serve(operations, pool, longest_wait)))?;
+        Ok(Self(entrance))
+    }
+
+    /// Does something in a transaction.
+    pub async fn write<T, F>(self, work: Arc<F>) -> Result<T, Fault>
+    where
+        T: Send + 'static,
+        F: for<'c> Fn(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static,
+    {
+        let done = Arc::new(Mutex::new(None));
+        let place = done.clone();
+        let work: Work = Arc::new(move |conn| {
+            let (work, place) = (work.clone(), place.clone());
+            async move {
+                let value = work(conn).await?;
+                *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+                Ok(())
+            }
+            .boxed()
+        });
+        let (answer, answered) = oneshot::channel();
+        let _ = self.0.send(Operation { work, since: Instant::now(), answer });
+        answered.await.unwrap_or(Err(Fault::Sql(sqlx::Error::WorkerCrashed)))?;
+        let value = done.lock().unwrap_or_else(PoisonError::into_inner).take();
+        value.ok_or(Fault::Sql(sqlx::Error::WorkerCrashed))
+    }
+}
+
+async fn serve(mut operations: mpsc::UnboundedReceiver<Operation>, pool: SqlitePool, longest_wait: Duration) {
+    let mut waiting = Vec::with_capacity(TOGETHER);
+    while operations.recv_many(&mut waiting, TOGETHER).await > 0 {
+        let all: Arc<[Work]> = waiting.iter().map(|operation| operation.work.clone()).collect();
+        let written = all.len() > 1 && transaction(&pool, all).await.is_ok();
+        for Operation { work, since, answer } in waiting.drain(..) {
+            let done = match written {
+                true => Ok(()),
+                false if since.elapsed() > longest_wait => Err(Fault::Sql(sqlx::Error::PoolTimedOut)),
+                false => transaction(&pool, Arc::new([work])).await,
+            };
+            // Whoever asked may be gone.
+            let _ = answer.send(done);
+        }
+    }
+}
+
+/// One after the other, all or nothing.
+async fn transaction(pool: &SqlitePool, works: Arc<[Work]>) -> Result<(), Fault> {
+    attempt(pool.clone(), PATIENCE, move |conn| enclosed(conn, move |conn| in_order(conn, works)).boxed()).await
+}
+
+fn in_order(conn: &mut SqliteConnection, works: Arc<[Work]>) -> BoxFuture<'_, Result<(), Fault>> {
+    async move {
+        for work in works.iter() {
+            work(&mut *conn).await?;
+        }
+        Ok(())
+    }
+    .boxed()
+}
