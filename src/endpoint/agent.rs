@@ -215,7 +215,7 @@ impl Agent {
         let _all = all.clone().drop_guard();
         recovery::recover(&core).await?;
         let subscriptions: Vec<_> = core.lanes.keys().map(|task_type| (task_type.clone(), core.endpoint.clone())).collect();
-        let consumer = broker.consume(Source::Tasks(subscriptions.clone()), PREFETCH).await?;
+        let mut consumer = broker.consume(Source::Tasks(subscriptions.clone()), PREFETCH).await?;
 
         let running = TaskTracker::new();
         let taking = all.child_token();
@@ -234,7 +234,7 @@ impl Agent {
 
         let sessions = session.subscribe();
         let intake = Intake { core: core.clone(), broker: broker.clone(), session };
-        let ended = intake.run(consumer, &stop).await;
+        let ended = intake.run(&mut consumer, &stop).await;
 
         let deadline = Instant::now() + stop_timeout;
         core.draining.cancel();
@@ -243,8 +243,18 @@ impl Agent {
         parts.wait().await;
         running.close();
         if core.leases() {
-            finish(&core, &running, deadline).await;
+            // It may take long, so cancels are still heard. What else comes is let go: after the goodbye others are given it.
+            let finished = CancellationToken::new();
+            let until_finished = async {
+                finish(&core, &running, deadline).await;
+                finished.cancel();
+            };
+            let ((), heard) = tokio::join!(until_finished, intake.run(&mut consumer, &finished));
+            if let Err(error) = heard {
+                tracing::warn!(%error, "cancels were not heard any more while running tasks were finished");
+            }
         }
+        drop(consumer);
         present.cancel();
         let _ = presence.await;
         if sessions.borrow().up {

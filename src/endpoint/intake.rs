@@ -54,12 +54,12 @@ struct Wanted {
 }
 
 impl Intake {
-    /// Takes deliveries until `stop`.
+    /// Takes deliveries until `stop`; of an agent that drains, only what is not a new task.
     ///
     /// # Errors
     /// When broker or journal are closed under it.
-    pub(super) async fn run(self, consumer: Consumer, stop: &CancellationToken) -> Result<(), IntakeError> {
-        let Consumer { mut deliveries, mut link } = consumer;
+    pub(super) async fn run(&self, consumer: &mut Consumer, stop: &CancellationToken) -> Result<(), IntakeError> {
+        let Consumer { deliveries, link } = consumer;
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             let now = *link.borrow_and_update();
@@ -112,7 +112,7 @@ impl Intake {
             self.sort(delivery, &mut wanted, &mut seen);
         }
         if wanted.dropped > 0 {
-            tracing::debug!(tasks = wanted.dropped, "dropped what came before the welcome");
+            tracing::debug!(tasks = wanted.dropped, "dropped what came before the welcome, or after the last task was taken");
         }
         if !wanted.tombstones.is_empty() {
             // Not held up by a journal that is full: a cancel makes room.
@@ -142,7 +142,9 @@ impl Intake {
 
     fn sort(&self, delivery: &Delivery, wanted: &mut Wanted, seen: &mut HashSet<TaskId>) {
         match wire::decode_command(&delivery.body) {
-            Ok(Command::Task(task)) if self.session.borrow().welcomed => self.sort_task(task, delivery, wanted, seen),
+            Ok(Command::Task(task)) if self.session.borrow().welcomed && !self.core.draining.is_cancelled() => {
+                self.sort_task(task, delivery, wanted, seen)
+            }
             Ok(Command::Task(_)) => wanted.dropped += 1,
             Ok(Command::Cancel { task_id }) => self.sort_cancel(task_id, delivery, wanted),
             Ok(Command::Welcome { session, presence_interval }) => self.welcome(session, presence_interval),
