@@ -58,6 +58,7 @@ const ROUTES: &[Route] = &[
     Route { pattern: "/census", read: Some(Scope::Read), write: None, about: About::TypeInQuery },
     Route { pattern: "/endpoints", read: Some(Scope::Read), write: None, about: About::AllTypes },
     Route { pattern: "/queues", read: Some(Scope::Read), write: None, about: About::AllTypes },
+    Route { pattern: "/schedules", read: Some(Scope::Read), write: None, about: About::AllTypes },
     Route { pattern: "/queues/{type}/pause", read: None, write: Some(Scope::Admin), about: About::AllTypes },
     Route { pattern: "/queues/{type}/resume", read: None, write: Some(Scope::Admin), about: About::AllTypes },
     Route { pattern: "/workers/{name}/tasks", read: None, write: Some(Scope::Work), about: About::TypesInBody },

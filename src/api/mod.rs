@@ -23,6 +23,7 @@ mod problem;
 mod query;
 mod queues;
 mod request;
+mod schedules;
 mod schemas;
 mod serve_worker;
 mod show_task;
@@ -290,6 +291,7 @@ fn routes(app: &mut web::ServiceConfig) {
         .service(web::resource("/census").route(read().to(take_census::take_census)).default_service(only_read()))
         .service(web::resource("/endpoints").route(read().to(list_endpoints::list_endpoints)).default_service(only_read()))
         .service(web::resource("/queues").route(read().to(queues::list)).default_service(only_read()))
+        .service(web::resource("/schedules").route(read().to(schedules::list)).default_service(only_read()))
         .service(web::resource("/queues/{type}/pause").route(web::post().to(queues::pause)).default_service(only_post()))
         .service(web::resource("/queues/{type}/resume").route(web::post().to(queues::resume)).default_service(only_post()))
         .service(web::resource("/workers/{name}/tasks").route(web::post().to(serve_worker::tasks)).default_service(only_post()))

@@ -10,7 +10,9 @@ use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
 use super::Answer;
-use super::{access, cancel_task, health, list_endpoints, list_tasks, queues, serve_worker, show_task, submit_task, take_census};
+use super::{
+    access, cancel_task, health, list_endpoints, list_tasks, queues, schedules, serve_worker, show_task, submit_task, take_census,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -30,6 +32,7 @@ use super::{access, cancel_task, health, list_endpoints, list_tasks, queues, ser
         queues::list,
         queues::pause,
         queues::resume,
+        schedules::list,
         serve_worker::tasks,
         serve_worker::reports,
         serve_worker::presence,

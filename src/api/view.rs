@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::query::task_cursor;
+use crate::config::Schedule;
 use crate::domain::{AttemptError, Counts, EndpointName, NewTask, Queued, Response, ResponseStatus, Task, TaskId, TaskStatus, Timestamp};
 use crate::store::{Census, EndpointRecord, Flaw, QueueRecord, SubscriptionRecord};
 
@@ -188,6 +189,55 @@ impl<'a> QueueView<'a> {
     }
 }
 
+/// What is submitted at times.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ScheduleList<'a> {
+    /// In the order of the configuration.
+    pub schedules: Vec<ScheduleView<'a>>,
+}
+
+/// A task that is submitted at times.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Schedule)]
+pub struct ScheduleView<'a> {
+    /// Its tasks are called so, with the time.
+    name: &'a str,
+    /// Of which type they are.
+    #[serde(rename = "type")]
+    task_type: &'a str,
+    /// The pattern of its times.
+    cron: &'a str,
+    /// By the clocks of where.
+    time_zone: &'a str,
+    /// What becomes of times that passed while no API process ran: `skip`, `once` or `all`.
+    missed: &'a str,
+    /// Who is to perform them; empty means whoever is subscribed, or the worker that has room.
+    #[schema(value_type = Vec<String>)]
+    endpoints: Names<'a>,
+    /// Times up to this have been seen to; absent until an API process has seen the schedule.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    done_until: Option<Timestamp>,
+    /// When the next task is submitted; absent if the pattern has no more times.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    next: Option<Timestamp>,
+}
+
+impl<'a> ScheduleView<'a> {
+    /// A schedule as it is configured, with how far it is.
+    pub fn of(schedule: &'a Schedule, done_until: Option<Timestamp>, now: Timestamp) -> Self {
+        Self {
+            name: &schedule.name,
+            task_type: schedule.task_type.as_str(),
+            cron: schedule.cron.as_str(),
+            time_zone: schedule.time_zone.name(),
+            missed: schedule.missed.as_str(),
+            endpoints: Names(&schedule.endpoints),
+            done_until,
+            next: schedule.next(now),
+        }
+    }
+}
+
 /// What one endpoint did with the task.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = TaskResponse)]
@@ -340,6 +390,9 @@ pub struct SubscriptionView<'a> {
     /// Why it takes none although it is there, such as a full disk; null when all is well.
     #[schema(required = true)]
     trouble: Option<&'a str>,
+    /// How many tasks a worker performs at the same time, of all its types together: 0 when it takes no more; null for an endpoint.
+    #[schema(required = true)]
+    slots: Option<u32>,
 }
 
 impl<'a> EndpointView<'a> {
@@ -349,6 +402,7 @@ impl<'a> EndpointView<'a> {
             task_type: one.task_type.as_str(),
             subscribed: one.subscribed,
             trouble: one.trouble.as_deref(),
+            slots: one.slots,
         };
         Self {
             name: record.name.as_str(),

@@ -157,6 +157,9 @@ Submitting the same identifier with the same content again is safe: it answers t
     /// List the work queues, pause one or let it go on
     #[command(subcommand)]
     Queue(Queue),
+    /// List the tasks that are submitted at times, and when each is next
+    #[command(after_help = "Example:\n  tasker schedules")]
+    Schedules,
     /// Add up what was accepted and what became of it: nothing missing, nothing run twice
     #[command(after_help = "\
 Examples:

@@ -365,6 +365,35 @@ pub struct Queue {
     pub oldest: Option<Timestamp>,
 }
 
+/// What is submitted at times.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ScheduleList {
+    /// In the order of the configuration.
+    pub schedules: Vec<Schedule>,
+}
+
+/// A task that is submitted at times.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Schedule {
+    /// Its name.
+    pub name: String,
+    /// The type of its tasks.
+    #[serde(rename = "type")]
+    pub task_type: TaskType,
+    /// The pattern of its times.
+    pub cron: String,
+    /// By the clocks of where.
+    pub time_zone: String,
+    /// What becomes of times that were missed.
+    pub missed: String,
+    /// Who is to perform its tasks; empty means whoever is subscribed.
+    pub endpoints: Vec<EndpointName>,
+    /// Times up to this have been seen to.
+    pub done_until: Option<Timestamp>,
+    /// When the next task is submitted.
+    pub next: Option<Timestamp>,
+}
+
 /// A page of endpoints.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct EndpointPage {
@@ -399,6 +428,9 @@ pub struct Subscription {
     /// Why it takes none although it is there.
     #[serde(default)]
     pub trouble: Option<String>,
+    /// How many tasks a worker performs at the same time, of all its types together.
+    #[serde(default)]
+    pub slots: Option<u32>,
 }
 
 /// Whether tasks add up.
@@ -575,6 +607,14 @@ impl Client {
     /// Any [`ClientError`].
     pub async fn queues(&self) -> Result<QueueList, ClientError> {
         Ok(self.answer(self.request(Method::GET, &["queues"])?, ANSWER).await?.1)
+    }
+
+    /// The schedules.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn schedules(&self) -> Result<ScheduleList, ClientError> {
+        Ok(self.answer(self.request(Method::GET, &["schedules"])?, ANSWER).await?.1)
     }
 
     /// Pauses the queue of a type, or lets it go on; answers how it stands.

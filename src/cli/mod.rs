@@ -1,6 +1,6 @@
 //! The command line: what may be asked (`args`), and every command.
 //!
-//! `client` speaks HTTP with an API and knows nothing of terminals; `tasks` and `queues` ask it, `verify` adds up, `wait` waits, `render` turns answers
+//! `client` speaks HTTP with an API and knows nothing of terminals; `tasks`, `queues` and `schedules` ask it, `verify` adds up, `wait` waits, `render` turns answers
 //! into text, `exit` into exit codes. `access` says with which token and whom to believe. `configuration` and `initialize` work on the configuration, `tokens` on the database. `servers` starts what
 //! `app` puts together, and the bench.
 //!
@@ -16,6 +16,7 @@ mod input;
 mod output;
 mod queues;
 mod render;
+mod schedules;
 mod servers;
 mod signals;
 mod tasks;
@@ -74,6 +75,7 @@ pub async fn run(cli: Cli) -> Code {
         Command::Cancel(args) => tasks::cancel(&global, args).await,
         Command::Endpoints(args) => tasks::endpoints(&global, args).await,
         Command::Queue(command) => queues::run(&global, command).await,
+        Command::Schedules => schedules::run(&global).await,
         Command::Verify(args) => verify::run(&global, args).await,
         Command::Token(command) => tokens::run(&global, command).await,
         Command::Config(command) => configuration::run(&global, command),

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 
 use crate::domain::{ResponseStatus, TaskStatus, Timestamp, Token};
 
-use super::client::{Census, Endpoint, Queue, Response, Submitted, Task};
+use super::client::{Census, Endpoint, Queue, Response, Schedule, Submitted, Task};
 use super::verify::Verified;
 
 /// Longest text in a column of a table.
@@ -118,10 +118,12 @@ pub(super) fn tasks(tasks: &[Task]) -> String {
 /// Endpoints, one a line.
 pub(super) fn endpoints(endpoints: &[Endpoint]) -> String {
     let types = |endpoint: &Endpoint| {
-        let types = endpoint.types.iter().map(|one| match &one.trouble {
+        let types = endpoint.types.iter().map(|one| match (&one.trouble, one.slots) {
             _ if !one.subscribed => format!("{} (gone)", one.task_type),
-            Some(trouble) => format!("{} ({})", one.task_type, visible(trouble)),
-            None => one.task_type.to_string(),
+            (Some(trouble), _) => format!("{} ({})", one.task_type, visible(trouble)),
+            (None, Some(0)) => format!("{} (takes no more)", one.task_type),
+            (None, Some(slots)) => format!("{} ({slots} at a time)", one.task_type),
+            (None, None) => one.task_type.to_string(),
         });
         types.collect::<Vec<_>>().join(", ")
     };
@@ -141,6 +143,16 @@ pub(super) fn queues(queues: &[Queue]) -> String {
         [queue.task_type.to_string(), state.to_owned(), waiting, held, delayed, running, oldest]
     };
     table(["TYPE", "QUEUE", "WAITING", "HELD", "DELAYED", "RUNNING", "WAITING SINCE"], &queues.iter().map(row).collect::<Vec<_>>())
+}
+
+/// Schedules, one a line.
+pub(super) fn schedules(schedules: &[Schedule]) -> String {
+    let row = |schedule: &Schedule| {
+        let times = format!("{} {}", schedule.cron, schedule.time_zone);
+        let next = schedule.next.map_or_else(|| "-".to_owned(), clock);
+        [visible(&schedule.name), schedule.task_type.to_string(), visible(&times), visible(&schedule.missed), next]
+    };
+    table(["SCHEDULE", "TYPE", "TIMES", "MISSED", "NEXT"], &schedules.iter().map(row).collect::<Vec<_>>())
 }
 
 /// Sums by type, what is wrong, and a verdict.
@@ -287,7 +299,8 @@ STATUS   IDENTIFIER                            SUBMITTED             FINISHED  F
 CREATED  e7bd91d0-16ad-11e2-892e-0800200c9a66  2024-07-12 10:00:00Z  1/2       0       1        0190a6c8-5f5e-7c3a-8000-000000000001
 "
         );
-        let subscription = |name: &str, subscribed| Subscription { task_type: name.parse().expect("a name"), subscribed, trouble: None };
+        let subscription =
+            |name: &str, subscribed| Subscription { task_type: name.parse().expect("a name"), subscribed, trouble: None, slots: None };
         let endpoint = Endpoint {
             name: "console1".parse().expect("a name"),
             last_seen: task().start_time,

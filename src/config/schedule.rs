@@ -46,6 +46,16 @@ pub enum Missed {
     All,
 }
 
+impl Missed {
+    /// All of them, with the words for them.
+    const WORDS: &[(&str, Self)] = &[("skip", Self::Skip), ("once", Self::Once), ("all", Self::All)];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, missed)| *missed == self).map_or("", |(word, _)| word)
+    }
+}
+
 impl Schedule {
     /// The first time after another; none where there is none within the reach of the pattern.
     pub fn next(&self, after: Timestamp) -> Option<Timestamp> {
@@ -89,8 +99,7 @@ fn schedule(mut table: Table<'_>, types: &[TypePolicy]) -> Option<Schedule> {
     let cron = table.required("cron", &cron).and_then(|text| Cron::from_str(&text).ok());
     let zone = Text("a time zone such as `Europe/Berlin`", |text| text.parse::<Tz>().is_ok());
     let time_zone = table.or("time_zone", &zone, ("UTC".to_owned(), DEFAULT_ORIGIN)).parse().unwrap_or(Tz::UTC);
-    let missed = Choice(&[("skip", Missed::Skip), ("once", Missed::Once), ("all", Missed::All)]);
-    let missed = table.or("missed", &missed, (Missed::Once, DEFAULT_ORIGIN));
+    let missed = table.or("missed", &Choice(Missed::WORDS), (Missed::Once, DEFAULT_ORIGIN));
     let payload = table.optional("payload", &Text("JSON", |text| serde_json::from_str::<Json>(text).is_ok()));
     let names = table.optional("endpoints", &Texts("names of endpoints", |text| text.parse::<EndpointName>().is_ok()));
     let endpoints: Vec<EndpointName> = names.unwrap_or_default().iter().filter_map(|text| text.parse().ok()).collect();

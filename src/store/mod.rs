@@ -343,6 +343,8 @@ pub struct SubscriptionRecord {
     pub subscribed: bool,
     /// Why it takes none although it is there.
     pub trouble: Option<String>,
+    /// How many tasks a worker performs at the same time, of all its types together.
+    pub slots: Option<u32>,
 }
 
 /// Whether tasks add up.

@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tasker_services::{Home, Port, Process, until};
 
+use crate::support::platform::Platform;
 use crate::support::send;
 
 /// How long a test waits for what must come. Long, because machines are busy; only failures take it.
@@ -247,6 +248,29 @@ fn a_worker_that_starts_again_goes_on() -> anyhow::Result<()> {
 }
 
 #[test]
+fn a_worker_that_is_to_end_still_hears_cancels() -> anyhow::Result<()> {
+    let site = Site::new(0)?;
+    let mut worker = site.worker("w")?;
+    site.push("worker", "long", json!({"payload": {"seconds": 300}}))?;
+    let first = || Ok::<_, anyhow::Error>(site.get("/worker/long")?["taskResponseList"][0]["status"].clone());
+    until("it has begun", PATIENCE, || ensured(first()? == "CREATED")).with_context(|| worker.log())?;
+    worker.signal(Signal::TERM)?;
+    let drains = || ensured(site.get("/endpoints")?["endpoints"][0]["types"][0]["slots"] == 0);
+    until("it takes no more", PATIENCE, drains)?;
+    site.push("worker", "next", json!({}))?;
+    let (status, _) = site.send(site.http.delete(site.url("/worker/long")))?;
+    ensure!(status == 200);
+    let asked = std::time::Instant::now();
+    let ended = until("it ends", PATIENCE, || worker.ended()?.context("it still runs"))?;
+    // Far from the ten seconds after which it would have stopped the task by itself.
+    ensure!(ended.success() && asked.elapsed() < Duration::from_secs(8), "{ended} after {:?}: {}", asked.elapsed(), worker.log());
+    until("the cancel is confirmed", PATIENCE, || ensured(first()? == "CANCELED"))?;
+    let _other = site.worker("other")?;
+    ensure!(site.end("worker", "next")?["taskResponseList"][0]["endpoint"] == "other");
+    Ok(())
+}
+
+#[test]
 fn a_success_is_followed_once() -> anyhow::Result<()> {
     let site = Site::new(1)?;
     let task = site.push("steered", "good", json!({"payload": {"do": "ok", "seconds": 0, "key": "g"}}))?;
@@ -274,22 +298,55 @@ fn what_is_to_begin_later_waits() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The times for which the schedule `tick` has submitted tasks.
+fn times(tasks: &Value) -> anyhow::Result<Vec<i64>> {
+    let mut times = Vec::new();
+    for task in tasks["tasks"].as_array().context("tasks")? {
+        let time = task["identifier"].as_str().and_then(|name| name.strip_prefix("tick-")).context("a name and a time")?;
+        times.push(time.parse::<chrono::DateTime<chrono::Utc>>()?.timestamp());
+    }
+    times.sort_unstable();
+    Ok(times)
+}
+
+#[test]
+fn a_schedule_has_one_task_a_time_however_many_submit_it() -> anyhow::Result<()> {
+    let platform = Platform::idle()?;
+    let path = platform.home().join("config.yaml");
+    let mut config: Value = serde_json::from_str(&std::fs::read_to_string(&path)?)?;
+    config["schedules"] = json!([{"name": "tick", "type": "worker", "cron": "* * * * * *", "missed": "all"}]);
+    std::fs::write(&path, config.to_string())?;
+    let own = config["api"]["port"].to_string();
+    let start = |name: &str, address: &str| platform.launch(name, &["api".to_owned(), "--listen".to_owned(), address.to_owned()], &[]);
+    let _first = start("first", &format!("127.0.0.1:{own}"))?;
+    let mut others = [start("second", "127.0.0.1:0")?, start("third", "127.0.0.1:0")?];
+    let seen = |platform: &Platform| times(&platform.get("/worker?limit=1000")?.1);
+    for round in 0..3 {
+        let from = platform.until("times come", |platform| seen(platform)?.last().copied().context("none yet"))?;
+        platform.until("more come", |platform| ensured(seen(platform)?.last().is_some_and(|last| *last > from + 2)))?;
+        // One goes and one comes, in the middle of whatever they do.
+        others[round % 2].kill()?;
+        others[round % 2] = start(&format!("round-{round}"), "127.0.0.1:0")?;
+    }
+    let times = seen(&platform)?;
+    ensure!(times.windows(2).all(|two| two[1] == two[0] + 1), "each second once: {times:?}");
+    Ok(())
+}
+
 #[test]
 fn a_schedule_has_one_task_a_time() -> anyhow::Result<()> {
     let every_second = json!([{"name": "tick", "type": "steered", "cron": "* * * * * *", "payload": "{\"do\": \"ok\"}", "missed": "all"}]);
     let mut site = Site::with(0, every_second)?;
-    let times = |site: &Site| -> anyhow::Result<Vec<i64>> {
-        let tasks = site.get("/steered?limit=1000")?;
-        let mut times = Vec::new();
-        for task in tasks["tasks"].as_array().context("tasks")? {
-            let time = task["identifier"].as_str().and_then(|name| name.strip_prefix("tick-")).context("a name and a time")?;
-            times.push(time.parse::<chrono::DateTime<chrono::Utc>>()?.timestamp());
-        }
-        times.sort_unstable();
-        Ok(times)
-    };
+    let times = |site: &Site| times(&site.get("/steered?limit=1000")?);
     let some = |site: &Site, count: usize| until("the times come", PATIENCE, || ensured(times(site)?.len() >= count));
     some(&site, 2)?;
+    let schedule = &site.get("/schedules")?["schedules"][0];
+    let told = |name: &str| schedule[name].as_str().unwrap_or_default().to_owned();
+    ensure!((told("name"), told("type"), told("cron")) == ("tick".into(), "steered".into(), "* * * * * *".into()), "{schedule}");
+    ensure!((told("time_zone"), told("missed")) == ("UTC".into(), "all".into()) && told("next") > told("done_until"), "{schedule}");
+    let mut command = site.tasker();
+    let listed = command.args(["schedules", "--api", &site.url("")]).output()?;
+    ensure!(String::from_utf8_lossy(&listed.stdout).contains("* * * * * * UTC"), "{listed:?}");
     // What passes while nobody is there is made up for, and nothing is submitted twice.
     if let Some(mut up) = site.up.take() {
         up.kill()?;

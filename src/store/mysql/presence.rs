@@ -124,7 +124,7 @@ pub(super) async fn endpoints(conn: &mut MySqlConnection, after: Option<Endpoint
     }
     let mut subscriptions = Vec::new();
     for run in endpoints.chunks(batch::KEYS) {
-        let mut query = Query::new("SELECT endpoint, task_type, state, trouble FROM subscription WHERE endpoint IN ");
+        let mut query = Query::new("SELECT endpoint, task_type, state, trouble, slots FROM subscription WHERE endpoint IN ");
         push_names(&mut query, run.iter().map(|(name, _, _): &(EndpointName, String, Timestamp)| name.as_str()));
         query.push(" ORDER BY endpoint, task_type");
         for row in query.build().fetch_all(&mut *conn).await? {
@@ -133,6 +133,7 @@ pub(super) async fn endpoints(conn: &mut MySqlConnection, after: Option<Endpoint
                 task_type: columns::task_type(row.try_get(1)?)?,
                 subscribed: state == SubscriptionState::Online,
                 trouble: row.try_get(3)?,
+                slots: row.try_get(4)?,
             };
             subscriptions.push((columns::endpoint(row.try_get(0)?)?, subscription));
         }

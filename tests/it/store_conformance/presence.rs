@@ -121,8 +121,12 @@ pub async fn lists_endpoints_by_name(ledger: &Ledger) -> Result<()> {
     }
     assert_eq!(seen.iter().map(|record| record.name.clone()).collect::<Vec<_>>(), expected);
     let record = seen.iter().find(|record| record.name == name("ep5")).expect("it is listed");
-    let subscription =
-        |task_type, subscribed, trouble: Option<&str>| SubscriptionRecord { task_type, subscribed, trouble: trouble.map(str::to_owned) };
+    let subscription = |task_type, subscribed, trouble: Option<&str>| SubscriptionRecord {
+        task_type,
+        subscribed,
+        trouble: trouble.map(str::to_owned),
+        slots: None,
+    };
     assert_eq!(record.subscriptions, [subscription(backup(), true, None), subscription(worker(), false, Some("no room"))]);
     assert_eq!((record.last_seen, record.version.chars().count()), (at(9), 255));
     assert_eq!((seen[0].last_seen, seen[0].version.as_str()), (at(0), "1.0"));
