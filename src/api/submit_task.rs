@@ -11,7 +11,7 @@ use super::submission::{self, Submission, SubmissionBody};
 use super::view::TaskView;
 use super::{Answer, Api, answer, percent};
 use crate::config::{Body, TypePolicy};
-use crate::domain::{NewTask, Task};
+use crate::domain::{NewTask, Task, trimmed};
 use crate::queue::new_task;
 use crate::store::Accepted;
 
@@ -42,11 +42,14 @@ pub async fn submit_task(api: web::Data<Api>, request: HttpRequest, payload: web
     let policy = api.task_type(&request)?;
     let body = api.body(&request, payload, api.state.config.api.body_limit).await?;
     let text = body.json()?;
-    let submission = match policy.body {
+    let mut submission = match policy.body {
         Body::Envelope => submission::parse(text, policy).map_err(|problems| Problem::invalid(Code::InvalidSubmission, problems))?,
         Body::Payload => Submission::bare(text).map_err(|problem| Problem::invalid(Code::InvalidSubmission, vec![problem]))?,
     };
     drop(body);
+    if policy.trim {
+        submission.payload = trimmed(submission.payload);
+    }
     let problems = api.state.schemas.check(policy, &submission.payload);
     if !problems.is_empty() {
         return Err(Problem::invalid(Code::InvalidSubmission, problems));

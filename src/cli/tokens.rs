@@ -59,7 +59,7 @@ impl<'a> Shown<'a> {
 
 async fn create(global: &Global, args: NewToken) -> Result<Code, Failure> {
     let (secret, made) = match &args.secret_file {
-        Some(path) => (import(path)?, false),
+        Some(path) => (import(path, if args.weak { 1 } else { SHORTEST })?, false),
         None => (fresh()?, true),
     };
     let (store, place) = open(global, args.data_dir.as_deref(), true).await?;
@@ -136,21 +136,21 @@ fn fresh() -> Result<Secret, Failure> {
 }
 
 /// A secret that somebody else has made.
-fn import(path: &Path) -> Result<Secret, Failure> {
+fn import(path: &Path, shortest: usize) -> Result<Secret, Failure> {
     let source = if path == Path::new("-") { "the standard input".to_owned() } else { path.display().to_string() };
     // A little more than is taken, so that what is too long is seen to be.
     let text = input::read(path, 2 * LONGEST as u64).map_err(|error| Failure::Usage(format!("cannot read {source}: {error}")))?;
-    secret(&text).ok_or_else(|| {
+    secret(&text, shortest).ok_or_else(|| {
         let message = format!(
-            "{source} holds no secret: expected one word of {SHORTEST} to {LONGEST} characters such as `openssl rand -hex 64` makes"
+            "{source} holds no secret: expected one word of {shortest} to {LONGEST} characters such as `openssl rand -hex 64` makes"
         );
         Failure::Usage(message)
     })
 }
 
-fn secret(text: &str) -> Option<Secret> {
+fn secret(text: &str, shortest: usize) -> Option<Secret> {
     let word = text.trim();
-    let formed = (SHORTEST..=LONGEST).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_graphic());
+    let formed = (shortest..=LONGEST).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_graphic());
     formed.then(|| Secret::new(word))
 }
 
@@ -197,14 +197,14 @@ mod tests {
     fn secrets_say_what_they_are_and_differ() {
         let (one, other) = (fresh().expect("random numbers"), fresh().expect("random numbers"));
         assert!(one.reveal().starts_with("tasker_") && one.reveal().len() == 50, "{}", one.reveal().len());
-        assert!(one.reveal() != other.reveal() && secret(one.reveal()).is_some());
+        assert!(one.reveal() != other.reveal() && secret(one.reveal(), SHORTEST).is_some());
     }
 
     #[test]
     fn imports_what_cannot_be_guessed() {
-        assert_eq!(secret(&format!("{}\n", "a".repeat(128))).map(|secret| secret.reveal().len()), Some(128));
+        assert_eq!(secret(&format!("{}\n", "a".repeat(128)), SHORTEST).map(|secret| secret.reveal().len()), Some(128));
         for bad in ["", "short", &"ä".repeat(40), &format!("{} {}", "a".repeat(20), "b".repeat(20)), &"a".repeat(1025)] {
-            assert!(secret(bad).is_none(), "{bad}");
+            assert!(secret(bad, SHORTEST).is_none(), "{bad}");
         }
     }
 }

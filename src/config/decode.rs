@@ -148,6 +148,7 @@ fn policy(mut table: Table<'_>, api: &Api, tasks: &Tasks) -> Option<TypePolicy> 
     let receive = (api.wait_for_endpoints_timeout, "follows from api.wait_for_endpoints_timeout");
     let wait_for_endpoints_timeout = table.or("wait_for_endpoints_timeout", &RECEIVE_TIMEOUT, receive);
     let body = table.or("body", &Choice(&[("envelope", Body::Envelope), ("payload", Body::Payload)]), (Body::Envelope, DEFAULT_ORIGIN));
+    let trim = table.or("trim", &Truth, (false, DEFAULT_ORIGIN));
     let schema =
         table.optional("schema", &Text("a JSON Schema, or the path of a file with one", |text| !text.is_empty() && !text.contains('\0')));
     let queue = queue::queue(&mut table, name.as_ref());
@@ -162,6 +163,7 @@ fn policy(mut table: Table<'_>, api: &Api, tasks: &Tasks) -> Option<TypePolicy> 
         persistent,
         wait_for_endpoints_timeout,
         body,
+        trim,
         schema,
         queue,
     })

@@ -249,6 +249,8 @@ pub struct TypePolicy {
     pub wait_for_endpoints_timeout: Duration,
     /// What the body of a submission is. Default the envelope.
     pub body: Body,
+    /// Whether strings that are members of a payload lose the white space at their ends, before anything looks at them.
+    pub trim: bool,
     /// The JSON Schema that payloads must satisfy, beginning with `{`; or the path of a file with it.
     pub schema: Option<String>,
     /// How tasks wait for the one worker that performs them; none for a type that every subscribed endpoint performs.

@@ -307,7 +307,7 @@ fn the_default_names_every_key() {
         "task_types: [{name: worker, attempts: 5, backoff: {first: 250ms, max: 10s}, time_limit: 2h, expires_after: 2d, concurrency: 1,
         persistent: true, wait_for_endpoints_timeout: 1m},
         {name: q, delivery: queue, priority: 5, ttl: 1h, unique_key: /a, unique_scope: s, limit_key: /b, max_per_key: 2, max_running: 3,
-        then: {type: q, priority: 7, payload: [a, c=/b]}, body: payload, schema: '{}'}]
+        then: {type: q, priority: 7, payload: [a, c=/b]}, body: payload, trim: true, schema: '{}'}]
 schedules: [{name: s, type: q, cron: '0 3 * * *', time_zone: Europe/Berlin, missed: all, payload: '1'},
         {name: t, type: worker, cron: '0 3 * * *', endpoints: [a]}]
 endpoint: {handlers_dir: /x}"

@@ -14,7 +14,7 @@ mod task;
 mod timestamp;
 mod token;
 
-pub use digest::{digest, payload_key, value_at};
+pub use digest::{digest, payload_key, trimmed, value_at};
 pub use message::{Command, Presence, PresenceState, Report, ReportEvent, TaskMessage};
 pub use names::{EndpointName, Identifier, InvalidName, RESERVED_TASK_TYPES, TaskId, TaskType, TokenName};
 pub use outcome::{AttemptError, Outcome, errnr};

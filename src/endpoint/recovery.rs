@@ -121,6 +121,7 @@ mod tests {
 
     fn policy() -> TypePolicy {
         TypePolicy {
+            trim: false,
             name: "worker".parse().expect("a type"),
             attempts: 3,
             backoff: Backoff { first: Duration::from_secs(2), max: Duration::from_secs(60) },

@@ -40,6 +40,7 @@ pub fn task_type(name: &str) -> TaskType {
 
 pub fn policy(name: &str) -> TypePolicy {
     TypePolicy {
+        trim: false,
         name: task_type(name),
         attempts: 3,
         backoff: Backoff { first: Duration::from_millis(10), max: Duration::from_millis(50) },

@@ -88,6 +88,10 @@ fn a_secret_of_others_is_taken_in() -> anyhow::Result<()> {
         let said = place.fed("token create --name bad --scope read --secret-file -", bad)?;
         ensure!(said.code == Some(1) && said.err.contains("32 to 1024 characters"), "{said:?}");
     }
+    place.fed("token create --name trial --scope read --weak --secret-file -", "short")?;
+    ensure!(place.good("token list")?.out.contains("trial"));
+    ensure!(place.fed("token create --name bad --scope read --weak --secret-file -", "")?.code == Some(1), "but not none at all");
+    ensure!(place.any("token create --name bad --scope read --weak")?.err.contains("--secret-file"));
     let taken = place.any("token create --name thunder --scope read")?;
     ensure!(taken.code == Some(1) && taken.err.contains("`tasker token revoke thunder`") && taken.out.is_empty(), "{taken:?}");
     Ok(())

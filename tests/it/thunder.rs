@@ -56,6 +56,10 @@ impl Site {
         let create = ["token", "create", "--name", "thunder", "--scope", "submit,read,work,admin", "--secret-file"];
         let created = tasker().args(create).arg(&secret).arg("--data-dir").arg(&data).output()?;
         ensure!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
+        let manual = home.write("manual", "123456")?;
+        let create = ["token", "create", "--name", "manual", "--scope", "submit", "--weak", "--secret-file"];
+        let created = tasker().args(create).arg(&manual).arg("--data-dir").arg(&data).output()?;
+        ensure!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
         let mut command = tasker();
         command.args(["up", "--config", CONFIG, "--endpoints", "", "--workers", "0", "--listen"]);
         command.arg(format!("127.0.0.1:{}", port.number())).arg("--data-dir").arg(&data);
@@ -145,7 +149,8 @@ fn a_branch_is_warmed_up_and_then_run_for_ever() -> anyhow::Result<()> {
     let faults = problem["errors"].as_array().map_or(0, Vec::len);
     ensure!(status == 422 && faults >= 4, "all faults are told: {status} {problem}");
 
-    site.warm_up("b1", "i1")?;
+    // White space around values is no part of them.
+    site.warm_up(" b1\t", "i1 ")?;
     site.warm_up("b2", "i2")?;
     let mut worker = site.worker()?;
     let builds = site.until_built(6, &worker)?;
@@ -189,6 +194,18 @@ fn a_branch_is_warmed_up_and_then_run_for_ever() -> anyhow::Result<()> {
         Ok(())
     };
     until("both branches wait for their next run", PATIENCE, waiting)
+}
+
+#[test]
+fn the_line_of_the_manual_queues_a_warm_up() -> anyhow::Result<()> {
+    let site = Site::new()?;
+    let request = site.http.post(site.url("/warmers")).header("Authorization", "Bearer 123456").header("Content-Type", "application/json");
+    let body = r#"{"branchTag": "local-test", "imageTag": "local-test", "composeType": "default"}"#;
+    let (status, answer) = site.send(request.body(body))?;
+    ensure!(status == 200 && answer["success"] == true, "{status}: {answer}");
+    let queues = site.get("/queues")?;
+    ensure!(queues["queues"][0]["type"] == "warmers" && queues["queues"][0]["waiting"] == 1, "{queues}");
+    Ok(())
 }
 
 #[test]
