@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::figures::Spans;
+use super::line::Line;
 
 /// How often the API is asked how far it is.
 pub(super) const LOOK: Duration = Duration::from_millis(50);
@@ -65,15 +67,7 @@ impl Customer {
     /// # Errors
     /// When the answer is not 201.
     pub async fn post(&self, task_type: &str, identifier: &str, payload: &str) -> anyhow::Result<Duration> {
-        let body = json!({"identifier": identifier, "payload": payload});
-        let started = Instant::now();
-        let answer = self.http.post(format!("{}/{task_type}", self.url)).json(&body).send().await?;
-        let status = answer.status();
-        let text = answer.text().await?;
-        if status != reqwest::StatusCode::CREATED {
-            bail!("POST /{task_type} was answered {status}: {text}");
-        }
-        Ok(started.elapsed())
+        post(&mut Line::open(&self.url, task_type).await?, identifier, payload).await
     }
 
     /// Posts so many tasks named `<prefix>-<number>`, so many at a time. With a `rate` a second they are spread evenly, and
@@ -89,6 +83,7 @@ impl Customer {
             let (me, next, payload) = (self.clone(), next.clone(), payload.clone());
             let (task_type, prefix) = (task_type.to_owned(), prefix.to_owned());
             tokio::spawn(async move {
+                let mut line = Line::open(&me.url, &task_type).await?;
                 let mut spans = Spans::default();
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
@@ -99,7 +94,7 @@ impl Customer {
                     if let Some(planned) = planned {
                         tokio::time::sleep_until(planned.into()).await;
                     }
-                    let span = me.post(&task_type, &format!("{prefix}-{number}"), &payload).await?;
+                    let span = post(&mut line, &format!("{prefix}-{number}"), &payload).await?;
                     spans.push(planned.map_or(span, |planned| planned.elapsed()));
                 }
             })
@@ -235,6 +230,16 @@ impl Customer {
         }
         bail!("the API at {} was not ready within {patience:?}", self.url)
     }
+}
+
+async fn post(line: &mut Line, identifier: &str, payload: &str) -> anyhow::Result<Duration> {
+    let submission = json!({"identifier": identifier, "payload": payload}).to_string();
+    let started = Instant::now();
+    let (status, answer) = line.post(submission).await?;
+    if status != StatusCode::CREATED {
+        bail!("a submission was answered {status}: {}", String::from_utf8_lossy(&answer));
+    }
+    Ok(started.elapsed())
 }
 
 /// Checks that so many tasks are in the ledger, each done by one.

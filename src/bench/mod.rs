@@ -6,6 +6,7 @@ mod figures;
 mod fleet;
 mod http;
 mod http_server;
+mod line;
 mod load;
 mod queue;
 mod stack;

@@ -64,7 +64,7 @@ const ABOVE: &[&str] = &["*"];
 
 /// Libraries that only some modules may use; `actix` stands for all crates of that family.
 const LIBRARIES: &[(&str, &[&str])] =
-    &[("sqlx", &["store"]), ("lapin", &["broker"]), ("actix", &["api"]), ("hyper", &["http_tasks"]), ("flate2", &["http_tasks"])];
+    &[("sqlx", &["store"]), ("lapin", &["broker"]), ("actix", &["api"]), ("hyper", &["http_tasks", "bench"]), ("flate2", &["http_tasks"])];
 
 #[test]
 fn arrows_run_with_the_table() -> anyhow::Result<()> {

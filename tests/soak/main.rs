@@ -1,6 +1,6 @@
 //! Breaks a platform at random for as long as one likes: `cargo xtask soak`.
 //!
-//! Two API processes and four endpoints on private servers, load all the time. In each round one fault, a few times; then a quiet
+//! Two API processes, four endpoints and two workers on private servers, load all the time. In each round one fault, a few times; then a quiet
 //! moment, and the oracle judges the round. At the end it judges the whole ledger and looks for what is left anywhere.
 
 mod nemesis;
@@ -51,9 +51,17 @@ fn main() -> anyhow::Result<()> {
     run(minutes, seed).with_context(|| format!("seed {seed}"))
 }
 
+fn kind(name: &str) -> &'static str {
+    match name {
+        _ if name.starts_with("api") => "API processes",
+        _ if name.starts_with("worker") => "workers",
+        _ => "endpoints",
+    }
+}
+
 fn run(minutes: u64, seed: u64) -> anyhow::Result<()> {
     let end = Instant::now() + Duration::from_secs(minutes * 60);
-    let mut fleet = Fleet::new(Platform::idle_private()?)?;
+    let mut fleet = Fleet::with_queue(Platform::idle_private()?)?;
     let mut nemesis = Nemesis::of(&mut fleet, seed)?;
     let (mut taken, mut asks, mut round) = (BTreeMap::new(), 0, 0);
     while Instant::now() < end {
@@ -76,7 +84,7 @@ fn run(minutes: u64, seed: u64) -> anyhow::Result<()> {
     let verdict = oracle::judge(&mut fleet, &taken)?;
     let mut kills: BTreeMap<&str, u32> = nemesis.kills().clone();
     for (name, count) in fleet.kills() {
-        *kills.entry(if name.starts_with("api") { "API processes" } else { "endpoints" }).or_default() += count;
+        *kills.entry(kind(name)).or_default() += count;
     }
     println!("{verdict}; at least {asks} asked for again; killed: {kills:?}");
     oracle::nothing_is_left(&mut fleet)

@@ -9,6 +9,7 @@ use crate::support::proxy::Proxy;
 use crate::support::tap::Tap;
 
 const APIS: [&str; 2] = ["api1", "api2"];
+const WORKERS: [&str; 2] = ["worker1", "worker2"];
 const ENDPOINTS: [&str; 4] = ["console1", "console2", "console3", "console4"];
 
 /// Everything that can be broken, and what was.
@@ -25,6 +26,7 @@ pub struct Nemesis {
 enum Fault {
     KillApi,
     KillEndpoint,
+    KillWorker,
     KillBetweenSteps,
     KillBroker,
     KillDatabase,
@@ -39,9 +41,10 @@ enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::KillApi,
         Self::KillEndpoint,
+        Self::KillWorker,
         Self::KillBetweenSteps,
         Self::KillBroker,
         Self::KillDatabase,
@@ -76,6 +79,8 @@ impl Nemesis {
         for name in &ENDPOINTS[1..] {
             fleet.start_endpoint(name, &[])?;
         }
+        fleet.start_worker(WORKERS[0], &environment)?;
+        fleet.start_worker(WORKERS[1], &[])?;
         fleet.ready()?;
         let links = vec![("API and broker", api_to_broker), ("endpoint and broker", endpoint_to_broker), ("API and database", to_database)];
         Ok(Self { random: fastrand::Rng::with_seed(seed), links, clock, kills: BTreeMap::new(), left: Vec::new() })
@@ -112,6 +117,7 @@ impl Nemesis {
         match fault {
             Fault::KillApi => fleet.kill(APIS[self.random.usize(..APIS.len())])?,
             Fault::KillEndpoint => fleet.kill(ENDPOINTS[self.random.usize(..ENDPOINTS.len())])?,
+            Fault::KillWorker => fleet.kill(WORKERS[self.random.usize(..WORKERS.len())])?,
             Fault::KillBetweenSteps => self.kill_between_steps(fleet)?,
             Fault::KillBroker => {
                 *self.kills.entry("RabbitMQ").or_default() += 1;
@@ -172,9 +178,10 @@ impl Nemesis {
     }
 
     fn kill_between_steps(&mut self, fleet: &mut Fleet) -> anyhow::Result<()> {
-        let (names, points) = match self.random.bool() {
-            true => (&APIS[..], &API_FAILPOINTS[..]),
-            false => (&ENDPOINTS[..], &ENDPOINT_FAILPOINTS[..]),
+        let (names, points) = match self.random.u8(..3) {
+            0 => (&APIS[..], &API_FAILPOINTS[..]),
+            1 => (&WORKERS[..], &ENDPOINT_FAILPOINTS[..]),
+            _ => (&ENDPOINTS[..], &ENDPOINT_FAILPOINTS[..]),
         };
         let (name, point) = (names[self.random.usize(..names.len())], points[self.random.usize(..points.len())]);
         fleet.arm(name, [format!("{point}:kill:{}", self.random.u32(1..10))])?;

@@ -34,7 +34,7 @@ fn an_endpoint_dies_between_every_two_steps() -> anyhow::Result<()> {
 /// Kills one of these again and again, after a random time each.
 fn killed_at_random(names: &[&str], seed: u64) -> anyhow::Result<()> {
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut fleet = Fleet::usual(Platform::idle()?)?;
+    let mut fleet = Fleet::with_workers(Platform::idle()?)?;
     let loader = Loader::start(&fleet, 30);
     for _ in 0..6 {
         fleet.pass(Duration::from_millis(random.u64(300..2000)))?;
@@ -47,6 +47,11 @@ fn killed_at_random(names: &[&str], seed: u64) -> anyhow::Result<()> {
 #[test]
 fn api_processes_die_at_any_time() -> anyhow::Result<()> {
     killed_at_random(&["api1", "api2"], 3)
+}
+
+#[test]
+fn workers_die_at_any_time() -> anyhow::Result<()> {
+    killed_at_random(&["worker1", "worker2"], 5)
 }
 
 #[test]

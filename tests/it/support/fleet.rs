@@ -1,13 +1,13 @@
 //! A platform whose processes may end at any time: whatever ended is started again, as a supervisor would.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::unix::process::ExitStatusExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tasker_services::{Port, Process};
 
 use super::platform::{PATIENCE, Platform};
@@ -20,6 +20,8 @@ pub const ENDPOINT_FAILPOINTS: [&str; 5] =
 
 /// The type whose handler does what its payload says and marks what it did.
 pub const TYPE: &str = "steered";
+/// The type with a work queue, in a fleet that has workers.
+pub const QUEUE: &str = "worker";
 
 /// A process and how it is started again.
 struct Post {
@@ -39,26 +41,49 @@ pub struct Fleet {
     apis: BTreeMap<String, Port>,
     posts: BTreeMap<String, Post>,
     kills: BTreeMap<String, u32>,
+    workers: BTreeSet<String>,
 }
 
 impl Fleet {
     /// Without any process so far.
     pub fn new(platform: Platform) -> anyhow::Result<Self> {
         let http = tasker::https::client().timeout(Duration::from_secs(20)).build()?;
-        Ok(Self { platform, http, apis: BTreeMap::new(), posts: BTreeMap::new(), kills: BTreeMap::new() })
+        Ok(Self { platform, http, apis: BTreeMap::new(), posts: BTreeMap::new(), kills: BTreeMap::new(), workers: BTreeSet::new() })
+    }
+
+    /// The same, and tasks of [`QUEUE`] wait for workers. They may lose as many of those as they like.
+    pub fn with_queue(platform: Platform) -> anyhow::Result<Self> {
+        let path = platform.home().join("config.yaml");
+        let mut config: Value = serde_json::from_str(&std::fs::read_to_string(&path)?)?;
+        let types = config["task_types"].as_array_mut().context("types")?;
+        types.iter_mut().filter(|one| **one == QUEUE).for_each(|one| *one = json!({"name": QUEUE, "delivery": "queue", "attempts": 100}));
+        std::fs::write(&path, config.to_string())?;
+        Self::new(platform)
     }
 
     /// With `api1` and `api2`, and `console1` and `console2`, all ready.
     pub fn usual(platform: Platform) -> anyhow::Result<Self> {
-        let mut fleet = Self::new(platform)?;
+        Self::new(platform)?.with_processes()
+    }
+
+    /// The same, with `worker1` and `worker2` besides.
+    pub fn with_workers(platform: Platform) -> anyhow::Result<Self> {
+        let mut fleet = Self::with_queue(platform)?;
+        for name in ["worker1", "worker2"] {
+            fleet.start_worker(name, &[])?;
+        }
+        fleet.with_processes()
+    }
+
+    fn with_processes(mut self) -> anyhow::Result<Self> {
         for name in ["api1", "api2"] {
-            fleet.start_api(name, &[])?;
+            self.start_api(name, &[])?;
         }
         for name in ["console1", "console2"] {
-            fleet.start_endpoint(name, &[])?;
+            self.start_endpoint(name, &[])?;
         }
-        fleet.ready()?;
-        Ok(fleet)
+        self.ready()?;
+        Ok(self)
     }
 
     /// Starts an API process.
@@ -74,6 +99,12 @@ impl Fleet {
         self.post(name, &["endpoint", "-e", name, "-t", TYPE], environment.iter())
     }
 
+    /// Starts a worker process.
+    pub fn start_worker(&mut self, name: &str, environment: &[(&str, String)]) -> anyhow::Result<()> {
+        self.workers.insert(name.to_owned());
+        self.post(name, &["worker", "-e", name, "-t", QUEUE, "--concurrency", "4"], environment.iter())
+    }
+
     fn post<'a>(&mut self, name: &str, arguments: &[&str], environment: impl Iterator<Item = &'a (&'a str, String)>) -> anyhow::Result<()> {
         let arguments: Vec<_> = arguments.iter().map(|&argument| argument.to_owned()).collect();
         let environment: Vec<_> = environment.map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
@@ -82,19 +113,20 @@ impl Fleet {
         Ok(())
     }
 
-    /// Waits until all API processes are ready and all endpoints subscribed.
+    /// Waits until all API processes are ready and all endpoints and workers subscribed.
     pub fn ready(&mut self) -> anyhow::Result<()> {
         let apis: Vec<_> = self.apis.values().map(Port::number).collect();
-        let endpoints: Vec<_> = self.endpoints();
+        let mut subscribers: Vec<_> = self.endpoints().into_iter().map(|name| (name, TYPE)).collect();
+        subscribers.extend(self.workers.iter().map(|name| (name.clone(), QUEUE)));
         self.until("the fleet is ready", |fleet| {
             for port in &apis {
                 let (status, body) = fleet.get_from(*port, "/ready")?;
                 ensure!(status == 200, "{status}: {body}");
             }
             let (_, page) = fleet.get("/endpoints?limit=1000")?;
-            for name in &endpoints {
+            for (name, task_type) in &subscribers {
                 let there = page["endpoints"].as_array().into_iter().flatten().any(|endpoint| {
-                    let subscribed = |kind: &Value| kind["type"] == TYPE && kind["subscribed"] == true;
+                    let subscribed = |kind: &Value| kind["type"] == *task_type && kind["subscribed"] == true;
                     endpoint["name"] == *name && endpoint["types"].as_array().is_some_and(|types| types.iter().any(subscribed))
                 });
                 ensure!(there, "{name} is not subscribed: {page}");
@@ -105,7 +137,12 @@ impl Fleet {
 
     /// The names of its endpoints.
     pub fn endpoints(&self) -> Vec<String> {
-        self.posts.keys().filter(|name| !self.apis.contains_key(*name)).cloned().collect()
+        self.posts.keys().filter(|name| !self.apis.contains_key(*name) && !self.workers.contains(*name)).cloned().collect()
+    }
+
+    /// The names of its workers.
+    pub fn workers(&self) -> Vec<String> {
+        self.workers.iter().cloned().collect()
     }
 
     /// The addresses of its API processes.

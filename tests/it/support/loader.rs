@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::fleet::{Fleet, TYPE};
+use super::fleet::{Fleet, QUEUE, TYPE};
 use super::platform::PATIENCE;
 
 /// Submissions on their way at once at most.
@@ -32,6 +32,8 @@ pub struct Taken {
     pub endpoints: Vec<String>,
     /// The error number that its handler ends with.
     pub errnr: i64,
+    /// Whether one worker performs it.
+    pub queued: bool,
 }
 
 /// What a loader does.
@@ -39,6 +41,8 @@ pub struct Taken {
 struct Plan {
     urls: Vec<String>,
     endpoints: Vec<String>,
+    /// Whether there are workers.
+    queue: bool,
     marks: PathBuf,
     every: Duration,
     prefix: String,
@@ -57,6 +61,7 @@ impl Loader {
         let plan = Plan {
             urls: fleet.urls(),
             endpoints: fleet.endpoints(),
+            queue: !fleet.workers().is_empty(),
             marks: marks(fleet),
             every: Duration::from_secs(1) / per_second,
             prefix: uuid::Uuid::new_v4().simple().to_string(),
@@ -137,18 +142,23 @@ async fn post(http: reqwest::Client, plan: Arc<Plan>, number: u64) -> Answered {
         1 => plan.endpoints.clone(),
         _ => vec![plan.endpoints[usize::try_from(number)? % plan.endpoints.len()].clone()],
     };
-    let mut payload = what;
+    let queued = plan.queue && number % 4 == 3;
+    let (task_type, endpoints, errnr) = if queued { (QUEUE, Vec::new(), 0) } else { (TYPE, endpoints, errnr) };
+    let mut payload = if queued { json!({"seconds": 0.05}) } else { what };
     payload["mark"] = json!(plan.marks);
-    let body = json!({"identifier": identifier, "payload": payload, "endpoints": endpoints});
+    let mut body = json!({"identifier": identifier, "payload": payload});
+    if !queued {
+        body["endpoints"] = json!(endpoints);
+    }
     let begin = Instant::now();
     let mut turn = usize::try_from(number)?;
     loop {
         turn += 1;
-        let url = format!("{}/{TYPE}", plan.urls[turn % plan.urls.len()]);
+        let url = format!("{}/{task_type}", plan.urls[turn % plan.urls.len()]);
         let trouble = match attempt(http.post(url).json(&body)).await {
             Ok((200 | 201, task)) => {
                 let id = task["id"].as_str().with_context(|| task.to_string())?.to_owned();
-                return Ok((identifier, Taken { id, endpoints, errnr }));
+                return Ok((identifier, Taken { id, endpoints, errnr, queued }));
             }
             Ok((status @ (429 | 500..), answer)) => format!("{status}: {answer}"),
             Ok((status, answer)) => bail!("{identifier} is refused with {status}: {answer}"),

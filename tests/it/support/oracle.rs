@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use futures::StreamExt;
 use serde_json::{Value, json};
 
-use super::fleet::{Fleet, TYPE};
+use super::fleet::{Fleet, QUEUE, TYPE};
 use super::loader::{Taken, marks, prefix_of};
 use super::queues::Queues;
 
@@ -55,12 +55,18 @@ pub fn judge_one(fleet: &mut Fleet, taken: &BTreeMap<String, Taken>) -> anyhow::
 }
 
 fn judge_those(fleet: &mut Fleet, taken: &BTreeMap<String, Taken>, prefix: &str) -> anyhow::Result<Verdict> {
+    let types = if fleet.workers().is_empty() { &[TYPE][..] } else { &[TYPE, QUEUE] };
     fleet.until("every task has ended", |fleet| {
-        let (status, page) = fleet.get(&format!("/{TYPE}?status=CREATED,SENT,INCOMPLETE&limit=5"))?;
-        ensure!(status == 200 && page["tasks"] == json!([]), "{status}: {page}");
+        for task_type in types {
+            let (status, page) = fleet.get(&format!("/{task_type}?status=CREATED,SENT,INCOMPLETE&limit=5"))?;
+            ensure!(status == 200 && page["tasks"] == json!([]), "{status}: {page}");
+        }
         Ok(())
     })?;
-    let ledger = ledger(fleet, prefix)?;
+    let mut ledger = ledger(fleet, prefix)?;
+    if types.contains(&QUEUE) {
+        ledger.extend(ledger_of(fleet, QUEUE, prefix)?);
+    }
     let mut marks = Marks::read(&marks(fleet))?;
     let mut wrong = Vec::new();
     let mut verdict = Verdict { tasks: ledger.len(), executions: marks.lines, ..Verdict::default() };
@@ -73,6 +79,10 @@ fn judge_those(fleet: &mut Fleet, taken: &BTreeMap<String, Taken>, prefix: &str)
     }
     for (identifier, body) in known {
         match taken.get(identifier) {
+            Some(task) if task.queued => {
+                verdict.responses += 1;
+                check_queued(body, task).unwrap_or_else(|error| wrong.push(format!("{error:#}: {body}")));
+            }
             Some(task) => check(body, task, &mut marks, &mut verdict).unwrap_or_else(|error| wrong.push(format!("{error:#}: {body}"))),
             None => wrong.push(format!("{identifier} is in the ledger and nobody was told so")),
         }
@@ -95,9 +105,10 @@ fn judge_those(fleet: &mut Fleet, taken: &BTreeMap<String, Taken>, prefix: &str)
 /// # Errors
 /// When a process does not stop, or a message is left over.
 pub fn nothing_is_left(fleet: &mut Fleet) -> anyhow::Result<()> {
-    let endpoints = fleet.endpoints();
+    let mut names: Vec<String> = fleet.endpoints().iter().map(|name| format!("it.{TYPE}.{name}")).collect();
+    names.extend(fleet.workers().iter().map(|name| format!("it.{QUEUE}.{name}")));
+    names.extend(["it.responses".to_owned(), "it.dead".to_owned()]);
     fleet.stop()?;
-    let names = endpoints.iter().map(|name| format!("it.{TYPE}.{name}")).chain(["it.responses".to_owned(), "it.dead".to_owned()]);
     let platform = &fleet.platform;
     platform.block_on(async {
         let queues = Queues::of(platform).await?;
@@ -111,9 +122,13 @@ pub fn nothing_is_left(fleet: &mut Fleet) -> anyhow::Result<()> {
 
 /// All tasks whose identifiers begin so, with their responses.
 pub fn ledger(fleet: &Fleet, prefix: &str) -> anyhow::Result<Vec<Value>> {
+    ledger_of(fleet, TYPE, prefix)
+}
+
+fn ledger_of(fleet: &Fleet, task_type: &str, prefix: &str) -> anyhow::Result<Vec<Value>> {
     let (mut identifiers, mut cursor) = (Vec::new(), String::new());
     loop {
-        let (status, page) = fleet.get(&format!("/{TYPE}?limit=1000&identifier={prefix}{cursor}"))?;
+        let (status, page) = fleet.get(&format!("/{task_type}?limit=1000&identifier={prefix}{cursor}"))?;
         ensure!(status == 200, "{status}: {page}");
         let tasks = page["tasks"].as_array().context("no page of tasks")?;
         identifiers.extend(tasks.iter().filter_map(|task| task["id"].as_str().map(str::to_owned)));
@@ -125,7 +140,7 @@ pub fn ledger(fleet: &Fleet, prefix: &str) -> anyhow::Result<Vec<Value>> {
     let http = tasker::https::client().build()?;
     let url = fleet.urls().into_iter().next().context("there is no API process")?;
     let read = |id: String| {
-        let request = http.get(format!("{url}/{TYPE}/{id}"));
+        let request = http.get(format!("{url}/{task_type}/{id}"));
         async move { anyhow::Ok(request.send().await?.error_for_status()?.json().await?) }
     };
     let answers = futures::stream::iter(identifiers.into_iter().map(read)).buffered(8).collect::<Vec<_>>();
@@ -159,6 +174,17 @@ fn check(body: &Value, taken: &Taken, marks: &mut Marks, verdict: &mut Verdict) 
         verdict.interrupted +=
             check_attempts(response, taken.errnr, &executed).with_context(|| format!("{endpoint}, which executed {executed:?}"))?;
     }
+    Ok(())
+}
+
+/// One worker has performed it, however many had it before. That it went wrong can only be because workers ended while they ran it.
+fn check_queued(body: &Value, taken: &Taken) -> anyhow::Result<()> {
+    let (task, responses) = (&body["task"], body["taskResponseList"].as_array().context("no responses")?);
+    ensure!(task["id"] == *taken.id, "{} was answered", taken.id);
+    ensure!(task["status"] == "DONE" && task["expected"] == 1 && task["finished"] == 1, "it is not done once");
+    let [response] = &responses[..] else { bail!("{} responses", responses.len()) };
+    ensure!(response["status"] == "FINISHED", "it has not finished");
+    ensure!(response["errnr"] == taken.errnr || response["errnr"] == INTERRUPTED, "it failed");
     Ok(())
 }
 
@@ -201,7 +227,7 @@ impl Marks {
     fn read(path: &std::path::Path) -> anyhow::Result<Self> {
         let mut marks = Self::default();
         for line in fs::read_to_string(path).with_context(|| path.display().to_string())?.lines() {
-            let [id, endpoint, attempt] = line.split(' ').collect::<Vec<_>>()[..] else { anyhow::bail!("no mark: {line}") };
+            let [id, endpoint, attempt] = line.split(' ').collect::<Vec<_>>()[..] else { bail!("no mark: {line}") };
             marks.lines += 1;
             if !marks.left.entry((id.to_owned(), endpoint.to_owned())).or_default().insert(attempt.parse()?) {
                 marks.doubled.push(line.to_owned());

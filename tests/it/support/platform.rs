@@ -216,7 +216,9 @@ impl Platform {
     /// Starts a process of the program with these variables in its environment; it is in the caller's hands.
     pub fn launch(&self, name: &str, arguments: &[String], environment: &[(String, String)]) -> anyhow::Result<Process> {
         let mut command = self.command();
-        command.args(arguments).envs(environment.iter().cloned()).arg("--config").arg(self.home.join("config.yaml"));
+        // A worker would look for its tasks there.
+        command.args(arguments).env_remove("TASKER_API_URL").arg("--config").arg(self.home.join("config.yaml"));
+        command.envs(environment.iter().cloned());
         self.home.start(name, &mut command)
     }
 
