@@ -1,7 +1,7 @@
 //! Gives waiting tasks to workers that have room, and takes them back from those that are gone.
 //!
-//! Any number of processes may run this loop: whose room is filled, and which task is given, is locked in the ledger, and what
-//! another process has locked is skipped. What is given is published to the worker by name; if that message is lost, the row is due
+//! Any number of processes may run this loop: whose room is filled, and which task is given, is locked in the ledger: room that
+//! another process fills is waited for, tasks that it gives are skipped. What is given is published to the worker by name; if that message is lost, the row is due
 //! and the reconciler asks again. What finds a worker with room when it is submitted never comes here: it is given as it is recorded.
 
 use std::sync::Arc;

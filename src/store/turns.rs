@@ -96,7 +96,7 @@ pub(super) struct Plan {
     pub expired: Vec<TaskId>,
 }
 
-/// Gives each candidate, best first, to the worker with the most room.
+/// Gives each candidate, best first, to the worker with the most room; among those with as much, to each of them as often.
 pub(super) fn plan(
     mut candidates: Vec<Candidate>,
     mut workers: Vec<Worker>,
@@ -122,7 +122,12 @@ pub(super) fn plan(
             continue;
         }
         let fits = |worker: &&mut Worker| worker.room > 0 && worker.task_types.contains(&candidate.task_type);
-        let Some(worker) = workers.iter_mut().filter(fits).max_by_key(|worker| worker.room) else { continue };
+        // The end of an id is random, so the first in line is another one each time.
+        let (count, first) = (workers.len().max(1), candidate.id.0.as_u128() as usize);
+        let in_line = |at: usize| at.wrapping_add(first) % count;
+        let most_room =
+            workers.iter_mut().enumerate().filter(|(_, worker)| fits(worker)).max_by_key(|(at, worker)| (worker.room, in_line(*at)));
+        let Some((_, worker)) = most_room else { continue };
         worker.room -= 1;
         if let Some(running) = running {
             *running += 1;
@@ -179,6 +184,15 @@ mod tests {
         let waiting = vec![candidate(1, "a", 1, None), candidate(2, "b", 1, None), candidate(3, "a", 1, None), candidate(4, "b", 1, None)];
         let plan = plan(waiting, vec![worker("x", &["a"], 1), worker("y", &["a", "b"], 2)], HashMap::new(), NOW);
         assert_eq!(given(&plan), [(1, "y"), (2, "y"), (3, "x")], "and nobody has room for the fourth");
+    }
+
+    #[test]
+    fn workers_with_the_same_room_take_turns() {
+        let workers = || vec![worker("x", &["a"], 5), worker("y", &["a"], 5), worker("z", &["a"], 5)];
+        let to = |number| plan(vec![candidate(number, "a", 1, None)], workers(), HashMap::new(), NOW).given[0].1.to_string();
+        let mut names = [0, 1, 2].map(to);
+        names.sort();
+        assert_eq!(names, ["x", "y", "z"], "each is alone at one time");
     }
 
     #[test]
