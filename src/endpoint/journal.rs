@@ -50,9 +50,10 @@ const GROUP: usize = 1024;
 
 /// How often old segments are looked for while there is room.
 const LOOK_FOR_OLD: Duration = Duration::from_secs(60);
-/// From the beginning of one run of the disk to that of the next at least. A record that comes alone does not wait; under load every run
-/// serves what came within this time, or there would be one for every other record.
+/// From one run of the disk to the next, under load: each serves what came within this time, or there would be one for every other record.
 const SYNC_PACE: Duration = Duration::from_millis(2);
+/// How far ahead of that pace runs may be: those of a task that comes alone wait for nothing.
+const SYNC_SLACK: Duration = Duration::from_millis(8);
 
 /// The wait after a write error.
 const RETRY: Backoff = Backoff { first: Duration::from_millis(200), max: Duration::from_secs(5) };
@@ -508,12 +509,11 @@ struct SyncState {
 
 /// The synchronising thread: everyone who came while the last run was under way, or soon after it began, is served by the next.
 fn synchronise(waits: &blocking::Receiver<Wait>, state: &SyncState) {
-    let mut last: Option<Instant> = None;
+    let mut due = Instant::now();
     while let Ok((mut active, mut waiting)) = waits.recv() {
-        if let Some(early) = last.and_then(|last| SYNC_PACE.checked_sub(last.elapsed())) {
-            thread::sleep(early);
-        }
-        last = Some(Instant::now());
+        let now = Instant::now();
+        thread::sleep(due.saturating_duration_since(now + SYNC_SLACK));
+        due = due.max(now) + SYNC_PACE;
         while let Ok((next, more)) = waits.try_recv() {
             if next.number != active.number {
                 answer(&active, std::mem::take(&mut waiting), state);

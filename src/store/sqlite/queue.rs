@@ -13,7 +13,7 @@ use crate::store::batch::{self, padded_rows};
 use crate::store::columns::{self, AFTER_TASK};
 use crate::store::fault::Fault;
 use crate::store::ledger::{Back, worker_lost};
-use crate::store::submissions::entering;
+use crate::store::submissions::{entering, first_state};
 use crate::store::turns::{Allowance, Candidate, Orphan, Worker, at_once, demand, plan};
 use crate::store::{Given, QueueRecord, QueueRule, TakenBack, Turns};
 
@@ -92,11 +92,11 @@ pub(super) async fn enter(
             insert(conn, &[(task, place)], &given).await?;
         }
     }
-    let with_worker: HashMap<TaskId, Timestamp> = plain.iter().map(|(task, _)| (task.id, task.start_time)).collect();
-    given.retain(|id, _| with_worker.contains_key(id));
+    let starts: HashMap<TaskId, Timestamp> = plain.iter().map(|(task, _)| (task.id, task.start_time)).collect();
+    given.retain(|id, _| starts.contains_key(id));
     let mut rows: Vec<(TaskId, &EndpointName)> = given.iter().map(|(id, worker)| (*id, worker)).collect();
     rows.sort_unstable();
-    if let Some(now) = with_worker.values().max() {
+    if let Some(now) = starts.values().max() {
         expect(conn, &rows, *now).await?;
     }
     Ok(given)
@@ -108,13 +108,8 @@ async fn insert(conn: &mut SqliteConnection, run: &[(&NewTask, &Place)], given: 
     );
     for (at, (task, place)) in padded_rows(run, |_| 0).enumerate() {
         query.push(if at == 0 { "(" } else { ", (" });
-        let state = match given.contains_key(&task.id) {
-            true => 3u8,
-            false if place.run_at.is_some() => 2,
-            false => 0,
-        };
         let mut values = query.separated(", ");
-        values.push_bind(task.id.0).push_bind(task.task_type.as_str()).push_bind(state);
+        values.push_bind(task.id.0).push_bind(task.task_type.as_str()).push_bind(first_state(place, given.contains_key(&task.id)));
         values.push_bind(place.priority).push_bind(micros(place.run_at.unwrap_or(task.start_time)));
         values.push_bind(place.limit_key.as_ref().map(<[u8; 32]>::as_slice)).push_bind(place.chains);
         values.push_bind(place.unique.as_ref().map(|unique| unique.scope.as_str()));

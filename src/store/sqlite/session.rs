@@ -89,7 +89,11 @@ impl SqliteStore {
         Work: for<'c> Fn(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static,
     {
         let (writer, safe_url, work) = (self.writer.clone(), self.safe_url.clone(), Arc::new(work));
-        retried(move || writer.clone().write(work.clone()), move |error| judge(error, &safe_url)).await
+        let again = move || {
+            let work = work.clone();
+            writer.clone().write(move |conn| work(conn))
+        };
+        retried(again, move |error| judge(error, &safe_url)).await
     }
 
     /// Changes the schema, however long that takes.

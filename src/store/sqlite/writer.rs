@@ -7,6 +7,7 @@
 //! A thread of its own, because an operation goes to SQLite's thread and back with every statement: among the tasks of the runtime each
 //! of these steps would wait for whatever else is to be polled, with the file locked and everybody waiting.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -48,12 +49,12 @@ impl Writer {
     }
 
     /// Does something in a transaction.
-    pub async fn write<T, F>(self, work: Arc<F>) -> Result<T, Fault>
+    pub async fn write<T, F>(self, work: F) -> Result<T, Fault>
     where
         T: Send + 'static,
         F: for<'c> Fn(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static,
     {
-        let done = Arc::new(Mutex::new(None));
+        let (work, done) = (Arc::new(work), Arc::new(Mutex::new(None)));
         let place = done.clone();
         let work: Work = Arc::new(move |conn| {
             let (work, place) = (work.clone(), place.clone());
@@ -91,7 +92,9 @@ async fn serve(mut operations: mpsc::UnboundedReceiver<Operation>, pool: SqliteP
 
 /// One after the other, all or nothing.
 async fn transaction(pool: &SqlitePool, works: Arc<[Work]>) -> Result<(), Fault> {
-    attempt(pool.clone(), PATIENCE, move |conn| enclosed(conn, move |conn| in_order(conn, works)).boxed()).await
+    let done = attempt(pool.clone(), PATIENCE, move |conn| enclosed(conn, move |conn| in_order(conn, works)).boxed());
+    // A panic is a mistake in one operation, and this thread is everybody's.
+    AssertUnwindSafe(done).catch_unwind().await.unwrap_or(Err(Fault::Sql(sqlx::Error::WorkerCrashed)))
 }
 
 fn in_order(conn: &mut SqliteConnection, works: Arc<[Work]>) -> BoxFuture<'_, Result<(), Fault>> {
@@ -102,4 +105,63 @@ fn in_order(conn: &mut SqliteConnection, works: Arc<[Work]>) -> BoxFuture<'_, Re
         Ok(())
     }
     .boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    async fn started(directory: &std::path::Path) -> (SqlitePool, Writer) {
+        let options = SqliteConnectOptions::new().filename(directory.join("ledger.db")).create_if_missing(true);
+        let pool = SqlitePoolOptions::new().max_connections(1).connect_lazy_with(options);
+        sqlx::query("CREATE TABLE done (number INTEGER)").execute(&pool).await.expect("a table");
+        let writer = Writer::start(pool.clone(), Duration::from_secs(60)).expect("a thread");
+        (pool, writer)
+    }
+
+    async fn insert(conn: &mut SqliteConnection, number: i64) -> Result<i64, Fault> {
+        sqlx::query("INSERT INTO done VALUES (?)").bind(number).execute(conn).await?;
+        match number {
+            7 => Err(Fault::Again("seven".into())),
+            13 => panic!("thirteen"),
+            _ => Ok(number),
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_fails_for_the_sake_of_another() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (pool, writer) = started(directory.path()).await;
+        let (begun, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let gate = (begun.clone(), go.clone());
+        let first = writer.clone().write(move |_| {
+            let (begun, go) = gate.clone();
+            async move {
+                begun.notify_one();
+                go.notified().await;
+                Ok(())
+            }
+            .boxed()
+        });
+        let first = tokio::spawn(first);
+        begun.notified().await;
+        // These wait together, and are tried together.
+        let others = [1, 7, 2, 13, 3].map(|number| {
+            let writer = writer.clone();
+            tokio::spawn(async move { writer.write(move |conn| insert(conn, number).boxed()).await })
+        });
+        tokio::task::yield_now().await;
+        go.notify_one();
+        assert!(first.await.expect("no panic here").is_ok());
+        let mut answers = Vec::new();
+        for other in others {
+            answers.push(other.await.expect("no panic here").ok());
+        }
+        assert_eq!(answers, [Some(1), None, Some(2), None, Some(3)]);
+        let done: Vec<i64> = sqlx::query_scalar("SELECT number FROM done ORDER BY number").fetch_all(&pool).await.expect("rows");
+        assert_eq!(done, [1, 2, 3], "each once, and nothing of those that failed");
+    }
 }
