@@ -5,6 +5,15 @@ use std::collections::HashMap;
 use super::{QueueRule, batch};
 use crate::domain::{AttemptError, EndpointName, NewTask, PayloadKey, Task, TaskId, TaskType, Timestamp, UniqueKey};
 
+/// Whose turn it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// That of tasks which wait.
+    Waiting,
+    /// That of tasks which are new, if nobody waits.
+    AtOnce,
+}
+
 /// A waiting task, in the order of turns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Candidate {

@@ -17,7 +17,7 @@ use crate::store::columns::{self, AFTER_TASK};
 use crate::store::fault::Fault;
 use crate::store::ledger::{Back, worker_lost};
 use crate::store::submissions::{entering, first_state};
-use crate::store::turns::{Allowance, Candidate, Orphan, Worker, at_once, demand, plan};
+use crate::store::turns::{Allowance, Candidate, Orphan, Turn, Worker, at_once, demand, plan};
 use crate::store::{Given, QueueRecord, QueueRule, TakenBack, Turns};
 
 /// Tasks given, or taken back, in one transaction at most.
@@ -25,15 +25,6 @@ const TURNS: usize = 256;
 
 /// Tasks that only wait for a worker with room, of types to be listed.
 const READY: &str = "SELECT 1 FROM queued_task FORCE INDEX (queued_turn) WHERE state = 0 AND held_key IS NULL AND task_type IN ";
-
-/// Whose turn it is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    /// That of tasks which wait.
-    Waiting,
-    /// That of tasks which are new, if nobody waits.
-    AtOnce,
-}
 
 /// Gives new tasks that are not recorded yet to workers that have room, if nobody waits before them: they are recorded as given, which
 /// spares them the way through the queue. All others wait until it is their turn, see [`give`].
