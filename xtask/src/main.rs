@@ -86,7 +86,7 @@ fn test(arguments: &[String]) -> anyhow::Result<()> {
     if env::var_os("RUST_TEST_THREADS").is_none() {
         // Most of them wait for servers and processes most of the time: with as many as there are cores, half of these idle.
         let cores = thread::available_parallelism().map_or(2, usize::from);
-        tests.env("RUST_TEST_THREADS", (2 * cores).to_string());
+        tests.env("RUST_TEST_THREADS", (cores + cores.div_ceil(2)).to_string());
     }
     run(&mut tests)
 }
