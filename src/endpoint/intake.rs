@@ -54,7 +54,7 @@ struct Wanted {
 }
 
 impl Intake {
-    /// Takes deliveries until `stop`; of an agent that drains, only what is not a new task.
+    /// Takes deliveries until `stop`; of an agent that drains, whatever is no task.
     ///
     /// # Errors
     /// When broker or journal are closed under it.

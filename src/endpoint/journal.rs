@@ -50,6 +50,7 @@ const GROUP: usize = 1024;
 
 /// How often old segments are looked for while there is room.
 const LOOK_FOR_OLD: Duration = Duration::from_secs(60);
+
 /// From one run of the disk to the next, under load: each serves what came within this time, or there would be one for every other record.
 const SYNC_PACE: Duration = Duration::from_millis(2);
 /// How far ahead of that pace runs may be: those of a task that comes alone wait for nothing.

@@ -121,7 +121,6 @@ mod tests {
 
     fn policy() -> TypePolicy {
         TypePolicy {
-            trim: false,
             name: "worker".parse().expect("a type"),
             attempts: 3,
             backoff: Backoff { first: Duration::from_secs(2), max: Duration::from_secs(60) },
@@ -131,6 +130,7 @@ mod tests {
             persistent: false,
             wait_for_endpoints_timeout: Duration::from_secs(30),
             body: crate::config::Body::Envelope,
+            trim: false,
             schema: None,
             queue: None,
         }

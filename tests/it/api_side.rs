@@ -40,7 +40,6 @@ pub fn task_type(name: &str) -> TaskType {
 
 pub fn policy(name: &str) -> TypePolicy {
     TypePolicy {
-        trim: false,
         name: task_type(name),
         attempts: 3,
         backoff: Backoff { first: Duration::from_millis(10), max: Duration::from_millis(50) },
@@ -50,6 +49,7 @@ pub fn policy(name: &str) -> TypePolicy {
         persistent: false,
         wait_for_endpoints_timeout: Duration::from_secs(30),
         body: Body::Envelope,
+        trim: false,
         schema: None,
         queue: None,
     }
