@@ -9,8 +9,8 @@ use futures::StreamExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use super::json_check;
 use super::problem::{Code, Problem};
+use crate::domain::json_check;
 
 /// A body earns a second for each of these many bytes it has delivered, on top of [`super::Limits::body_timeout`]: a slow
 /// line may take its time, a client that drips may not.

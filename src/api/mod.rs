@@ -5,7 +5,7 @@
 //! `/openapi.json` in schemas.
 //!
 //! A `POST` comes in by a `door` (with a `certificate`) and passes `request` (id, span, metrics) -> `access` (who may) -> `body`
-//! (type, size, time) -> `json_check` (is it JSON) -> `submission` (is it a submission) -> `digest` -> acceptor -> `view`. Nothing
+//! (type, size, time) -> `domain::json_check` (is it JSON) -> `submission` (is it a submission) -> `digest` -> acceptor -> `view`. Nothing
 //! a client sends, or fails to send, holds more than a bounded amount of memory for a bounded time.
 
 mod access;
@@ -14,7 +14,6 @@ mod cancel_task;
 mod certificate;
 mod door;
 mod health;
-mod json_check;
 mod list_endpoints;
 mod list_tasks;
 mod openapi;
@@ -41,8 +40,8 @@ pub use schemas::{SchemaError, Schemas};
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing {
-    pub use super::json_check::check;
     pub use super::submission::parse;
+    pub use crate::domain::json_check::check;
 }
 
 use std::future::Future;

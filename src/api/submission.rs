@@ -69,7 +69,7 @@ pub struct SubmissionBody {
     run_at: String,
 }
 
-/// The submission in a text that has passed [`super::json_check::check`].
+/// The submission in a text that has passed [`crate::domain::json_check::check`].
 ///
 /// # Errors
 /// Every problem there is.

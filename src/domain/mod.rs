@@ -2,9 +2,11 @@
 //!
 //! `names` what things may be called · `timestamp` points in time · `task` and `response` the two rows of the ledger with
 //! their state machines · `queue` what a task of a work queue has besides · `outcome` what a handler asks for · `message` what travels
-//! through the broker · `digest` what makes two submissions the same · `token` who may use the API.
+//! through the broker · `digest` what makes two submissions the same · `token` who may use the API · `json_check` which
+//! bytes are JSON that every reader agrees on: what comes from outside passes it before it becomes a [`Json`].
 
 mod digest;
+pub mod json_check;
 mod message;
 mod names;
 mod outcome;

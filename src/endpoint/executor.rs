@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::{AttemptSink, Context, Handler, Work};
 use crate::backoff::Backoff;
-use crate::domain::{AttemptError, Json, Outcome, ReportEvent, errnr};
+use crate::domain::{AttemptError, Json, Outcome, ReportEvent, errnr, json_check};
 
 /// How long an attempt gets to end by itself after it was told to.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -28,9 +28,6 @@ const ERRMSG_LIMIT: usize = 4 << 10;
 
 /// Ends of the endpoint process while it ran a task after which the task is taken for the cause, whatever its policy says.
 const POISON: usize = 3;
-
-/// Levels of nesting that an answer may have: what readers of JSON commonly allow.
-const NESTING_LIMIT: usize = 128;
 
 /// What an attempt may use up.
 #[derive(Debug, Clone, Copy)]
@@ -119,19 +116,26 @@ fn outcome_of_panic(error: JoinError) -> Outcome {
     Outcome::failed(errnr::PANIC, format!("the handler panicked: {}", text.unwrap_or_else(|| "it was aborted".to_owned())))
 }
 
-/// Cuts an outcome down to what can be journalled, sent and shown.
+/// Cuts an outcome down to what can be journalled, sent and shown. An answer has to be what a submission has to be: it becomes part of a
+/// document with the answers of others, which one bad text would make unreadable.
 pub fn normalise(outcome: Outcome, output_limit: usize) -> Outcome {
     match outcome {
         Outcome::Done(answer) => match objection(&answer, output_limit) {
             None => Outcome::Done(answer),
             Some(objection) => Outcome::failed(errnr::BAD_ANSWER, objection),
         },
-        Outcome::Failed { errnr, errmsg, payload } => Outcome::Failed {
-            errnr: never_zero(errnr),
-            errmsg: shortened(errmsg),
-            payload: payload.filter(|payload| objection(payload, output_limit).is_none()),
-        },
-        Outcome::Retry { after, errnr, errmsg } => Outcome::Retry { after, errnr: never_zero(errnr), errmsg: shortened(errmsg) },
+        Outcome::Failed { errnr, errmsg, payload } => {
+            let objection = payload.as_ref().and_then(|payload| objection(payload, output_limit));
+            let payload = payload.filter(|_| objection.is_none());
+            let errmsg = match objection {
+                None => shortened(errmsg, ERRMSG_LIMIT),
+                Some(objection) => format!("{}\n{objection}", shortened(errmsg, ERRMSG_LIMIT - objection.len() - 1)),
+            };
+            Outcome::Failed { errnr: never_zero(errnr), errmsg, payload }
+        }
+        Outcome::Retry { after, errnr, errmsg } => {
+            Outcome::Retry { after, errnr: never_zero(errnr), errmsg: shortened(errmsg, ERRMSG_LIMIT) }
+        }
     }
 }
 
@@ -140,26 +144,7 @@ fn objection(answer: &Json, output_limit: usize) -> Option<String> {
     if length > output_limit {
         return Some(format!("the answer has {length} bytes, the limit is {output_limit}"));
     }
-    (nesting(answer.get()) > NESTING_LIMIT).then(|| format!("the answer is nested more than {NESTING_LIMIT} levels deep"))
-}
-
-/// The deepest nesting of a JSON text that is known to be one.
-fn nesting(text: &str) -> usize {
-    let (mut depth, mut deepest, mut quoted, mut escaped) = (0usize, 0, false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = quoted,
-            b'"' => quoted = !quoted,
-            b'[' | b'{' if !quoted => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b']' | b'}' if !quoted => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
+    json_check::check(answer.get().as_bytes()).err().map(|fault| format!("the answer is refused: {fault}"))
 }
 
 /// A failure that calls itself 0 would be taken for a success.
@@ -167,8 +152,8 @@ fn never_zero(number: i32) -> i32 {
     if number == 0 { errnr::PANIC } else { number }
 }
 
-fn shortened(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(ERRMSG_LIMIT));
+fn shortened(mut text: String, limit: usize) -> String {
+    text.truncate(text.floor_char_boundary(limit));
     text
 }
 
@@ -319,12 +304,33 @@ mod tests {
         let deep: Json = serde_json::from_str(&format!("{}{}", "[".repeat(129), "]".repeat(129))).expect("JSON");
         for answer in [json(&"x".repeat(100)), deep] {
             assert!(matches!(normalise(Outcome::Done(answer.clone()), 99), Outcome::Failed { errnr: errnr::BAD_ANSWER, .. }));
-            let failed = normalise(Outcome::Failed { errnr: 0, errmsg: "é".repeat(5000), payload: Some(answer) }, 99);
+            let failed = normalise(Outcome::Failed { errnr: 0, errmsg: "é".repeat(5000), payload: Some(answer.clone()) }, 99);
             let Outcome::Failed { errnr: errnr::PANIC, errmsg, payload: None } = failed else { panic!("{failed:?}") };
-            assert!(errmsg.len() <= ERRMSG_LIMIT);
+            assert!(errmsg.len() <= ERRMSG_LIMIT && errmsg.ends_with(&objection(&answer, 99).expect("an objection")), "{errmsg}");
         }
         let edge: Json = serde_json::from_str(&format!("{}\"[[\\\"[\"{}", "[".repeat(128), "]".repeat(128))).expect("JSON");
         assert!(matches!(normalise(Outcome::Done(edge), 1000), Outcome::Done(_)));
+    }
+
+    /// What the reader of values takes for JSON, and others do not.
+    #[test]
+    fn an_answer_has_to_be_what_a_submission_has_to_be() {
+        let table = [
+            (r#""\ud800""#, "lone surrogate in the string at byte 0"),
+            (r#"{"name":"\udc00"}"#, "lone surrogate in the string at byte 8"),
+            (r#"{"\ud800":1}"#, "lone surrogate in the string at byte 1"),
+            ("[1e400]", "the number at byte 1 is out of range"),
+        ];
+        for (text, reason) in table {
+            let answer: Json = serde_json::from_str(text).expect("JSON to this reader");
+            let Outcome::Failed { errnr: errnr::BAD_ANSWER, errmsg, payload: None } = normalise(Outcome::Done(answer.clone()), 99) else {
+                panic!("{text} is taken")
+            };
+            assert_eq!(errmsg, format!("the answer is refused: {reason}"));
+            let failed = Outcome::Failed { errnr: 3, errmsg: "full".into(), payload: Some(answer) };
+            let Outcome::Failed { errnr: 3, errmsg, payload: None } = normalise(failed, 99) else { panic!("{text} is taken") };
+            assert_eq!(errmsg, format!("full\nthe answer is refused: {reason}"));
+        }
     }
 
     proptest! {

@@ -1,8 +1,9 @@
 //! Whether bytes are JSON that every reader downstream agrees on.
 //!
 //! Stricter than the grammar where readers differ: no lone surrogates, no number beyond an IEEE double, no nesting deeper
-//! than [`MAX_DEPTH`]. One pass after the UTF-8 check, no recursion, no allocation: nothing a body says can make it dear.
-//! What it lets through is parsed later without a second thought, so it knows nothing of what the body should mean.
+//! than [`MAX_DEPTH`]. One pass after the UTF-8 check, no recursion, no allocation: nothing a text says can make it dear.
+//! What it lets through is parsed later without a second thought, so it knows nothing of what the text should mean. Submissions
+//! and answers of handlers pass it alike: one document holds both.
 
 use std::fmt;
 
