@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use futures::future::BoxFuture;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::frame::{self, LIMIT};
 use super::notice::{Notice, RUNS};
 use super::order::{self, Class, LONGEST_HELD};
-use super::{HEARTBEAT, RemoteConfig, RemoteSetupError, SILENCE, answer};
+use super::{HEARTBEAT, REFUSED, RemoteConfig, RemoteSetupError, SILENCE, answer};
 use crate::broker::amqp::{AmqpOptions, Arrival, HTTP_REDELIVERIES, Inbox, Incoming, Letter, Post, Role, To};
 use crate::broker::{BrokerError, Link};
 use crate::http_tasks::{Carried, Carrier, CarrierHealth, Parcel, RemoteError, TaskError};
@@ -32,7 +32,6 @@ const CLOSE_TIME: Duration = Duration::from_secs(2);
 pub(super) struct Caller {
     post: Arc<Post>,
     name: Uuid,
-    replies: String,
     pool: String,
     grace: Duration,
     table: Arc<Table>,
@@ -49,6 +48,8 @@ struct Table {
     runs: Mutex<HashMap<Uuid, Run>>,
     workers: Mutex<HashMap<Arc<str>, Instant>>,
     cancels: mpsc::UnboundedSender<Cancelled>,
+    /// When it was last said that the broker does not take tasks.
+    warned: Mutex<Option<Instant>>,
 }
 
 struct Run {
@@ -58,6 +59,8 @@ struct Run {
     started: Option<oneshot::Sender<()>>,
     worker: Option<Arc<str>>,
     sent: Sent,
+    /// Told when the broker has given it back for want of a queue.
+    returned: Arc<Notify>,
 }
 
 struct Cancelled {
@@ -79,11 +82,10 @@ impl Caller {
         let RemoteConfig { message_queue, pool, grace, .. } = config;
         let name = Uuid::new_v4();
         let options = AmqpOptions::new(message_queue, Role::HttpCaller { pool: pool.clone(), caller: name });
-        let (post, mut returned) = Post::start(options);
+        let (post, mut returned) = Post::start(options)?;
         let post = Arc::new(post);
-        let replies = post.replies()?;
         let (cancels, cancelled) = mpsc::unbounded_channel();
-        let table = Arc::new(Table { runs: Mutex::default(), workers: Mutex::default(), cancels });
+        let table = Arc::new(Table { runs: Mutex::default(), workers: Mutex::default(), cancels, warned: Mutex::default() });
         let (closing, farewell, tasks) = (CancellationToken::new(), TaskTracker::new(), TaskTracker::new());
 
         let answers = post.consume(Inbox::Replies, PREFETCH);
@@ -94,10 +96,10 @@ impl Caller {
         let returns = table.clone();
         tasks.spawn(async move {
             while let Some(run) = returned.recv().await {
-                returns.fail(run, RemoteError::Unroutable);
+                returns.returned(run);
             }
         });
-        Ok(Self { post, name, replies, pool, grace, table, listening, closing, farewell, tasks })
+        Ok(Self { post, name, pool, grace, table, listening, closing, farewell, tasks })
     }
 }
 
@@ -114,7 +116,6 @@ impl Carrier for Caller {
             post: self.post.clone(),
             table: self.table.clone(),
             to: To::Work { pool: self.pool.clone(), caller: self.name },
-            replies: self.replies.clone(),
             run: Uuid::new_v4(),
             parcel,
             class,
@@ -156,7 +157,6 @@ struct Shipment {
     post: Arc<Post>,
     table: Arc<Table>,
     to: To,
-    replies: String,
     run: Uuid,
     parcel: Parcel,
     class: Class,
@@ -169,41 +169,48 @@ impl Shipment {
     async fn carry(self, started: oneshot::Sender<()>) -> Carried {
         let created = self.parcel.created;
         let (answer, answered) = oneshot::channel();
-        let (class, started) = (self.class, Some(started));
-        self.table.runs().insert(self.run, Run { created, class, answer, started, worker: None, sent: Sent::No });
+        let (class, started, returned) = (self.class, Some(started), Arc::new(Notify::new()));
+        let run = Run { created, class, answer, started, worker: None, sent: Sent::No, returned: returned.clone() };
+        self.table.runs().insert(self.run, run);
         // From here on, however this ends, it is forgotten, and cancelled unless it was answered.
         let _entry = Entry { table: &self.table, run: self.run, until: self.until };
         let carried = timeout_at(self.until, async {
-            match self.send().await {
+            tokio::select! {
+                biased;
                 // Dropped only when the caller is.
-                Ok(()) => answered.await.unwrap_or_else(|_| Carried::failed(created, TaskError::ShutDown)),
-                Err(error) => Carried::failed(created, TaskError::Remote(error)),
+                answered = answered => answered.unwrap_or_else(|_| Carried::failed(created, TaskError::ShutDown)),
+                error = self.send(&returned) => Carried::failed(created, TaskError::Remote(error)),
             }
         });
         carried.await.unwrap_or_else(|_| self.table.late(created, self.run))
     }
 
-    /// Sends it until the broker has taken it. What may be performed once only is not sent again when it may have arrived.
-    async fn send(&self) -> Result<(), RemoteError> {
+    /// Sends it until the broker has taken it, and again when it comes back; ends only when it can never be sent. What may be performed once
+    /// only is not sent again when it may have arrived.
+    async fn send(&self, returned: &Notify) -> RemoteError {
         let mut link = self.post.link();
+        // How often the broker did not take it, and what that means when no time is left.
+        let (mut refusals, mut refused) = (0, None);
         loop {
             // Ends with the broker; the time limit around this ends it before.
             if link.wait_for(|link| link.up).await.is_err() {
-                return Err(RemoteError::BrokerDown);
+                return RemoteError::BrokerDown;
             }
             let remaining = self.deadline.saturating_duration_since(Instant::now());
             if remaining.is_zero() {
                 // It would be dead on arrival.
-                return std::future::pending().await;
+                return match refused {
+                    Some(error) => error,
+                    None => std::future::pending().await,
+                };
             }
             let Some(body) = order::encode(&self.parcel, remaining, SystemTime::now()) else {
-                return Err(RemoteError::TooLarge { limit: LIMIT });
+                return RemoteError::TooLarge { limit: LIMIT };
             };
             let letter = Letter {
                 to: self.to.clone(),
                 id: self.run,
                 task: self.parcel.id.uuid(),
-                reply_to: Some(self.replies.clone()),
                 expires_in: Some(remaining),
                 persistent: true,
                 body,
@@ -212,18 +219,29 @@ impl Shipment {
             match self.post.publish(letter).await {
                 Ok(()) => {
                     self.table.note_sent(self.run, Sent::Yes);
-                    return Ok(());
+                    returned.notified().await;
+                    refused = Some(RemoteError::Unroutable);
                 }
-                Err(BrokerError::Disconnected { .. }) => self.table.note_sent(self.run, Sent::No),
-                Err(BrokerError::Unconfirmed { .. }) if self.class == Class::AtLeastOnce => {}
-                // An answer or the end of its time tells.
-                Err(BrokerError::Unconfirmed { .. }) => return Ok(()),
                 Err(BrokerError::Refused { reason }) => {
-                    debug!(task = %self.parcel.id, reason, "the broker refuses a task");
-                    return Err(RemoteError::Rejected);
+                    debug!(task = %self.parcel.id, reason, "the broker does not take a task now");
+                    refused = Some(RemoteError::Expired);
                 }
-                Err(BrokerError::Closed) => return Err(RemoteError::BrokerDown),
+                Err(BrokerError::Disconnected { .. }) => {
+                    self.table.note_sent(self.run, Sent::No);
+                    continue;
+                }
+                Err(BrokerError::Unconfirmed { .. }) if self.class == Class::AtLeastOnce => {
+                    refused = None;
+                    continue;
+                }
+                // An answer or the end of its time tells.
+                Err(BrokerError::Unconfirmed { .. }) => return std::future::pending().await,
+                Err(BrokerError::Closed) => return RemoteError::BrokerDown,
             }
+            self.table.note_sent(self.run, Sent::No);
+            self.table.note_refusal();
+            refusals += 1;
+            tokio::time::sleep_until(self.deadline.min(Instant::now() + REFUSED.jittered(refusals))).await;
         }
     }
 }
@@ -238,7 +256,7 @@ struct Entry<'a> {
 impl Drop for Entry<'_> {
     fn drop(&mut self) {
         let forgotten = self.table.runs().remove(&self.run);
-        if forgotten.is_some_and(|run| run.sent != Sent::No) {
+        if forgotten.is_some_and(|run| matches!(run.sent, Sent::Perhaps | Sent::Yes)) {
             // Nobody is left to tell when the caller ends.
             _ = self.table.cancels.send(Cancelled { run: self.run, until: self.until });
         }
@@ -252,6 +270,22 @@ impl Table {
 
     fn workers(&self) -> MutexGuard<'_, HashMap<Arc<str>, Instant>> {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Once a minute: there may be thousands of tasks.
+    fn note_refusal(&self) {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.is_none_or(|at| at.elapsed() > Duration::from_secs(60)) {
+            *warned = Some(Instant::now());
+            warn!("the work queue is full, has no leader or is missing: HTTP tasks are sent again until their time is over");
+        }
+    }
+
+    /// The broker had no queue for a run.
+    fn returned(&self, run: Uuid) {
+        if let Some(run) = self.runs().get(&run) {
+            run.returned.notify_one();
+        }
     }
 
     fn note_sent(&self, run: Uuid, sent: Sent) {

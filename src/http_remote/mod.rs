@@ -13,7 +13,7 @@
 //! ```
 //!
 //! The `caller` sends each task as an `order` to the work queue of a pool and waits for its `answer`; a `worker` (`tasker http-worker`) takes as many
-//! as it has room for, performs them with a local runner, and answers to the caller's own queue. `notice` is what both say in
+//! as it has room for, performs them with a local runner, and answers to the caller that the broker took the task from. `notice` is what both say in
 //! between; `frame` the bytes of all of it. Exchanges and queues are declared by the `broker` (its `Post`).
 //!
 //! Promises: a caller's task ends by its time-out and [`RemoteConfig::grace`], whatever the broker and the workers do. A task that may be performed
@@ -36,6 +36,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 pub use self::worker::{Worker, WorkerConfig};
+use crate::backoff::Backoff;
 use crate::config::MessageQueue;
 use crate::http_tasks::{RunnerBuilder, TaskRunner};
 
@@ -43,6 +44,8 @@ use crate::http_tasks::{RunnerBuilder, TaskRunner};
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// After so much silence a worker is lost: three heartbeats.
 const SILENCE: Duration = Duration::from_secs(15);
+/// Before what the broker has refused is sent again: an election takes tenths of a second, a full queue longer.
+const REFUSED: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(2) };
 /// The pool, when nobody names one.
 pub const POOL: &str = "default";
 

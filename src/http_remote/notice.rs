@@ -73,7 +73,7 @@ impl Notice {
     /// The letter with it.
     pub(super) fn to(self, to: To) -> Letter {
         let body = self.encode();
-        Letter { to, id: Uuid::new_v4(), task: Uuid::nil(), reply_to: None, expires_in: None, persistent: false, body }
+        Letter { to, id: Uuid::new_v4(), task: Uuid::nil(), expires_in: None, persistent: false, body }
     }
 
     /// The notice in a message.

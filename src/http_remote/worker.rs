@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::frame::{self, FrameError, LIMIT};
 use super::notice::{Notice, RUNS};
 use super::order::{self, Class, Order};
-use super::{HEARTBEAT, POOL, RemoteSetupError, answer, check};
+use super::{HEARTBEAT, POOL, REFUSED, RemoteSetupError, answer, check};
 use crate::broker::BrokerError;
 use crate::broker::amqp::{AmqpOptions, Arrival, Inbox, Incoming, Letter, Post, Receipt, Role, To};
 use crate::config::MessageQueue;
@@ -96,11 +96,18 @@ struct Running {
     unwanted: bool,
 }
 
+/// Whether a letter may be sent again when it may have arrived.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    Always,
+    Once,
+}
+
 /// Where a task came from.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 struct Way {
     run: Uuid,
-    reply_to: String,
+    caller: Uuid,
 }
 
 impl Worker {
@@ -113,7 +120,7 @@ impl Worker {
         check(&config.message_queue, &config.pool, config.allow_plaintext_broker)?;
         let options = AmqpOptions::new(config.message_queue.clone(), Role::HttpWorker { pool: config.pool.clone() });
         // An answer that no queue takes is for a caller that is gone.
-        let (post, _) = Post::start(options);
+        let (post, _) = Post::start(options)?;
         Ok(Self { post: Arc::new(post), runner, config })
     }
 
@@ -178,13 +185,13 @@ impl Shared {
 
     /// Takes a task from its arrival to its answer.
     async fn take(self: Arc<Self>, arrival: Arrival, permit: OwnedSemaphorePermit) {
-        let Arrival { id, reply_to, deliveries, body, receipt, .. } = arrival;
-        let (Some(run), Some(reply_to)) = (id, reply_to) else {
+        let Arrival { id, caller, deliveries, body, receipt, .. } = arrival;
+        let (Some(run), Some(caller)) = (id, caller) else {
             warn!("a message in the work queue says neither what it is nor who waits for it");
             receipt.ack().await;
             return;
         };
-        let way = Way { run, reply_to };
+        let way = Way { run, caller };
         let order = match read(&body) {
             Ok(order) => order,
             Err(error) => {
@@ -215,9 +222,9 @@ impl Shared {
         let began = match order.class {
             Class::AtMostOnce => {
                 let notice = Notice::Started { worker: self.name.clone(), runs: vec![run] };
-                timeout(NOTICE_TIME, self.say(To::Replies(way.reply_to.clone()), notice)).await.is_ok()
+                timeout(NOTICE_TIME, self.say(To::Replies(way.caller), notice)).await.is_ok()
             }
-            Class::AtLeastOnce => self.begun.send(way.clone()).is_ok(),
+            Class::AtLeastOnce => self.begun.send(way).is_ok(),
         };
         if !began {
             debug!(%run, "could not tell that an HTTP task has begun");
@@ -285,17 +292,15 @@ impl Shared {
         }
         debug_assert_eq!(class, Class::AtMostOnce, "only those are acknowledged before they are performed");
         // Acknowledged, and not begun: a message of its own, which nobody takes for one that was given out before.
-        let Some(caller) = way.reply_to.rsplit('.').next().and_then(|caller| Uuid::try_parse(caller).ok()) else { return };
         let letter = Letter {
-            to: To::Work { pool: self.pool.clone(), caller },
+            to: To::Work { pool: self.pool.clone(), caller: way.caller },
             id: way.run,
             task,
-            reply_to: Some(way.reply_to.clone()),
             expires_in: Some(deadline.saturating_duration_since(Instant::now())),
             persistent: true,
             body,
         };
-        if let Err(error) = self.post.publish(letter).await {
+        if let Err(error) = self.send(letter, deadline, Repeat::Once).await {
             debug!(run = %way.run, "could not give an HTTP task back: {error}");
             self.refuse(&way, RemoteError::WorkerLost { deliveries: 1 }, 0).await;
         }
@@ -303,11 +308,11 @@ impl Shared {
 
     /// Gives back what this worker has not looked at.
     async fn give_back_unread(&self, arrival: Arrival) {
-        let Arrival { id, reply_to, deliveries, body, receipt, .. } = arrival;
-        match (read(&body), id, reply_to) {
-            (Ok(order), Some(run), Some(reply_to)) if order.class == Class::AtMostOnce && deliveries == 1 => {
+        let Arrival { id, caller, deliveries, body, receipt, .. } = arrival;
+        match (read(&body), id, caller) {
+            (Ok(order), Some(run), Some(caller)) if order.class == Class::AtMostOnce && deliveries == 1 => {
                 let id = order.task.id().uuid();
-                self.give_back(Way { run, reply_to }, id, order.class, None, body, Instant::now() + order.remaining).await;
+                self.give_back(Way { run, caller }, id, order.class, None, body, Instant::now() + order.remaining).await;
                 receipt.ack().await;
             }
             _ => receipt.give_back().await,
@@ -320,36 +325,34 @@ impl Shared {
 
     /// Sends an answer until the broker has it, or nobody can be waiting for it.
     async fn deliver(&self, way: &Way, task: Uuid, body: bytes::Bytes, until: Instant) {
+        let expires_in = Some(until.saturating_duration_since(Instant::now()));
+        let letter = Letter { to: To::Replies(way.caller), id: way.run, task, expires_in, persistent: true, body };
+        if let Err(error) = self.send(letter, until, Repeat::Always).await {
+            warn!(run = %way.run, "an answer to an HTTP task could not be sent in time: {error}");
+        }
+    }
+
+    /// Publishes until the broker has it: what it refuses now it may take later.
+    async fn send(&self, letter: Letter, until: Instant, repeat: Repeat) -> Result<(), BrokerError> {
         let mut link = self.post.link();
-        let letter = Letter {
-            to: To::Replies(way.reply_to.clone()),
-            id: way.run,
-            task,
-            reply_to: None,
-            expires_in: Some(until.saturating_duration_since(Instant::now())),
-            persistent: true,
-            body,
-        };
+        let (mut failures, mut last) = (0, BrokerError::Closed);
         let sent = timeout_at(until, async {
             loop {
                 match self.post.publish(letter.clone()).await {
-                    Ok(()) => return,
-                    Err(BrokerError::Refused { reason }) => {
-                        warn!(run = %way.run, "an answer to an HTTP task is refused: {reason}");
-                        return;
-                    }
-                    Err(BrokerError::Closed) => return,
-                    Err(BrokerError::Disconnected { .. } | BrokerError::Unconfirmed { .. }) => {
-                        if link.wait_for(|link| link.up).await.is_err() {
-                            return;
-                        }
-                    }
+                    Err(BrokerError::Closed) => return Err(BrokerError::Closed),
+                    Err(error @ BrokerError::Unconfirmed { .. }) if repeat == Repeat::Once => return Err(error),
+                    Err(error) => last = error,
+                    Ok(()) => return Ok(()),
+                }
+                failures += 1;
+                link.wait_for(|link| link.up).await.map_err(|_| BrokerError::Closed)?;
+                if matches!(last, BrokerError::Refused { .. }) {
+                    tokio::time::sleep(REFUSED.jittered(failures)).await;
                 }
             }
-        });
-        if sent.await.is_err() {
-            warn!(run = %way.run, "an answer to an HTTP task could not be sent in time");
-        }
+        })
+        .await;
+        sent.unwrap_or(Err(last))
     }
 
     async fn say(&self, to: To, notice: Notice) {
@@ -378,12 +381,12 @@ impl Shared {
                 count = beginnings.recv_many(&mut gathered, RUNS) => if count == 0 { return },
                 () = ending.cancelled() => return,
             }
-            let mut by_caller: HashMap<String, Vec<Uuid>> = HashMap::new();
-            for Way { run, reply_to } in gathered.drain(..) {
-                by_caller.entry(reply_to).or_default().push(run);
+            let mut by_caller: HashMap<Uuid, Vec<Uuid>> = HashMap::new();
+            for Way { run, caller } in gathered.drain(..) {
+                by_caller.entry(caller).or_default().push(run);
             }
-            for (queue, runs) in by_caller {
-                self.say(To::Replies(queue), Notice::Started { worker: self.name.clone(), runs }).await;
+            for (caller, runs) in by_caller {
+                self.say(To::Replies(caller), Notice::Started { worker: self.name.clone(), runs }).await;
             }
         }
     }

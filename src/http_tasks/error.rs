@@ -230,10 +230,10 @@ pub enum CancelledBy {
 /// What can go wrong between a runner and workers elsewhere, see [`super::Carrier`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RemoteError {
-    /// The broker has no queue for it.
+    /// The broker had no queue for it in all of its time.
     #[error("no queue takes the task")]
     Unroutable,
-    /// The broker has no room for it, or the worker does not perform it.
+    /// The broker took it out of its queue for a reason that does not pass.
     #[error("the task was rejected")]
     Rejected,
     /// The task, or the response to it, is more than one message may be.
@@ -242,7 +242,7 @@ pub enum RemoteError {
         /// How long a message may be.
         limit: usize,
     },
-    /// Its time was over before a worker had answered.
+    /// Its time was over before a worker had answered, or while the work queue was full or without a leader.
     #[error("no worker answered in time")]
     Expired,
     /// The worker that had it is gone. Whether the call was made is not known.

@@ -27,7 +27,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // The outside world.
     ("store", &["domain", "backoff", "clock", "config"]),
     ("broker", &["domain", "backoff", "config", "https", "telemetry"]),
-    ("http_remote", &["http_tasks", "config", "broker"]),
+    ("http_remote", &["http_tasks", "backoff", "config", "broker"]),
     // The loops of an API process.
     ("keyring", &["domain", "store"]),
     ("publisher", &["domain", "failpoint", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch"]),

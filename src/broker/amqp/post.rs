@@ -55,8 +55,8 @@ pub enum To {
         /// Who gets it back.
         caller: Uuid,
     },
-    /// The caller that has this queue.
-    Replies(String),
+    /// The caller of this name.
+    Replies(Uuid),
     /// All workers that are connected now.
     Workers,
     /// All callers that are connected now.
@@ -72,8 +72,6 @@ pub struct Letter {
     pub id: Uuid,
     /// The task that it is about.
     pub task: Uuid,
-    /// The queue for the answer.
-    pub reply_to: Option<String>,
     /// How long it may lie in a queue.
     pub expires_in: Option<Duration>,
     /// Whether it outlives the broker's process.
@@ -97,8 +95,8 @@ pub enum Inbox {
 pub struct Arrival {
     /// The name that its sender gave it.
     pub id: Option<Uuid>,
-    /// The queue for the answer.
-    pub reply_to: Option<String>,
+    /// Who sent it, if it is a task: the broker took it by that name, and takes the answer by the same.
+    pub caller: Option<Uuid>,
     /// Why it came back, if it is one of our own that nobody took.
     pub death: Option<String>,
     /// How often it was given out, this time included.
@@ -172,8 +170,12 @@ impl Post {
     ///
     /// The receiver gets the names of letters that no queue has taken. That is told apart from the answer of [`Self::publish`], since the
     /// library may hand a returned message to the confirm of another one.
-    pub fn start(options: AmqpOptions) -> (Self, mpsc::UnboundedReceiver<Uuid>) {
+    ///
+    /// # Errors
+    /// When the configured prefix makes a name too long, or the role has no part in HTTP tasks: all other refusals pass.
+    pub fn start(options: AmqpOptions) -> Result<(Self, mpsc::UnboundedReceiver<Uuid>), BrokerError> {
         let (names, role) = (Names::new(&options.message_queue.exchange), options.role.clone());
+        let pool = pool_of(&names, &role).map_err(|error| BrokerError::Refused { reason: error.to_string() })?;
         let links = Links::new(options);
         // Apart, since a broker that is short of memory stops reading from connections that publish.
         let (sessions, consuming) = (links.keep(Purpose::Publish), links.keep(Purpose::Consume));
@@ -181,9 +183,9 @@ impl Post {
         let (link, publishing) = watch::channel(Link::default());
         let (returned, returns) = mpsc::unbounded_channel();
         let (safe_url, closing) = (links.safe_url.clone(), links.closing.clone());
-        let sender = Sender { names: names.clone(), safe_url, sessions, letters: queue, link, returned, closing };
+        let sender = Sender { names: names.clone(), pool, safe_url, sessions, letters: queue, link, returned, missing: false, closing };
         links.workers.spawn(sender.run());
-        (Self { links, role, names, letters, publishing, consuming }, returns)
+        Ok((Self { links, role, names, letters, publishing, consuming }, returns))
     }
 
     /// The address without password.
@@ -196,24 +198,12 @@ impl Post {
         self.publishing.clone()
     }
 
-    /// The queue for answers to this caller.
-    ///
-    /// # Errors
-    /// When the configured prefix makes it too long for a name, or this is no caller.
-    pub fn replies(&self) -> Result<String, BrokerError> {
-        let refused = |reason: String| BrokerError::Refused { reason };
-        match &self.role {
-            Role::HttpCaller { caller, .. } => {
-                self.names.http_replies(*caller).map(|name| name.to_string()).map_err(|error| refused(error.to_string()))
-            }
-            _ => Err(refused("only a caller has replies".to_owned())),
-        }
-    }
-
     /// Publishes and waits for the confirm. A confirmed letter may still be told as returned, see [`Self::start`].
     ///
     /// # Errors
-    /// [`BrokerError::Disconnected`] when it was not sent, [`BrokerError::Unconfirmed`] when it may have been.
+    /// [`BrokerError::Disconnected`] when it was not sent, [`BrokerError::Unconfirmed`] when it may have been, [`BrokerError::Refused`]
+    /// when no queue has it now and one may have it later: the broker gives no reason with its no, and says it of a queue that is full as of one
+    /// that is electing a leader.
     pub async fn publish(&self, letter: Letter) -> Result<(), BrokerError> {
         if self.links.closing.is_cancelled() {
             return Err(BrokerError::Closed);
@@ -273,11 +263,14 @@ impl fmt::Debug for Post {
 /// The task that publishes, the only one on its channel.
 struct Sender {
     names: Names,
+    pool: String,
     safe_url: String,
     sessions: Sessions,
     letters: mpsc::Receiver<Sending>,
     link: watch::Sender<Link>,
     returned: mpsc::UnboundedSender<Uuid>,
+    /// Whether a task came back because its queue is not there.
+    missing: bool,
     closing: CancellationToken,
 }
 
@@ -317,6 +310,10 @@ impl Sender {
                 Some(confirmed) = in_flight.next(), if !in_flight.is_empty() => self.settle(confirmed)?,
                 sending = self.letters.recv(), if in_flight.len() < IN_FLIGHT => {
                     let Some(Sending { letter, reply }) = sending else { return Ok(()) };
+                    if std::mem::take(&mut self.missing) {
+                        // Nobody else need be there to declare it. Those who sent what came back send it again.
+                        topology::declare_http(&session.channel().await?, &self.names, &self.pool).await?;
+                    }
                     let (exchange, key) = match self.address(&letter.to) {
                         Ok(address) => address,
                         Err(error) => {
@@ -339,13 +336,13 @@ impl Sender {
     fn address(&self, to: &To) -> Result<(ShortString, ShortString), LinkError> {
         Ok(match to {
             To::Work { pool, caller } => (self.names.http()?, short(format!("{pool}.{caller}"))?),
-            To::Replies(queue) => (ShortString::default(), short(queue.clone())?),
+            To::Replies(caller) => (self.names.http_replies_exchange()?, short(caller.to_string())?),
             To::Workers => (self.names.http_control()?, WORKERS.into()),
             To::Callers => (self.names.http_control()?, CALLERS.into()),
         })
     }
 
-    fn settle(&self, Confirmed { answer, reply }: Confirmed) -> Result<(), LinkError> {
+    fn settle(&mut self, Confirmed { answer, reply }: Confirmed) -> Result<(), LinkError> {
         // Whoever asked may have gone.
         let answer = match answer {
             None => return Err(LinkError::Silent { what: "a message", limit: CONFIRM_TIME }),
@@ -356,9 +353,11 @@ impl Sender {
         if let Some(message) = answer.take_message()
             && let Some(id) = uuid(message.delivery.properties.message_id())
         {
+            self.missing |= self.names.http().is_ok_and(|exchange| exchange == message.delivery.exchange);
             _ = self.returned.send(id);
         }
-        _ = reply.send(if is_ack { Ok(()) } else { Err(BrokerError::Refused { reason: "the queue is full".to_owned() }) });
+        let refused = || BrokerError::Refused { reason: "the queue is full, or has no leader now".to_owned() };
+        _ = reply.send(if is_ack { Ok(()) } else { Err(refused()) });
         Ok(())
     }
 
@@ -368,6 +367,17 @@ impl Sender {
             _ = reply.send(Err(BrokerError::Closed));
         }
     }
+}
+
+/// The pool of a role, whose names have all been found short enough.
+fn pool_of(names: &Names, role: &Role) -> Result<String, LinkError> {
+    let (Role::HttpCaller { pool, .. } | Role::HttpWorker { pool }) = role else {
+        return Err(LinkError::Ended("this role has no part in HTTP tasks"));
+    };
+    names.http_work(pool)?;
+    // The longest of the others.
+    names.http_replies(Uuid::nil())?;
+    Ok(pool.clone())
 }
 
 struct Confirmed {
@@ -389,9 +399,6 @@ async fn send(
         .with_delivery_mode(if letter.persistent { 2 } else { 1 })
         .with_message_id(name(letter.id))
         .with_correlation_id(name(letter.task));
-    if let Some(queue) = letter.reply_to.and_then(|queue| short(queue).ok()) {
-        properties = properties.with_reply_to(queue);
-    }
     if let Some(span) = letter.expires_in {
         properties = properties.with_expiration(span.as_millis().to_string().into());
     }
@@ -496,7 +503,7 @@ fn arrival(channel: &Channel, delivery: message::Delivery) -> Arrival {
     };
     Arrival {
         id: uuid(delivery.properties.message_id()),
-        reply_to: delivery.properties.reply_to().as_ref().map(ToString::to_string),
+        caller: delivery.routing_key.as_str().rsplit('.').next().and_then(|caller| Uuid::try_parse(caller).ok()),
         death,
         deliveries: before.saturating_add(1),
         body: Bytes::from(delivery.data),

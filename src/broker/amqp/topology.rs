@@ -31,7 +31,7 @@ const DEAD_QUEUE_MESSAGES: i64 = 10_000;
 const DEAD_QUEUE_BYTES: i64 = 64 << 20;
 /// Control messages that wait for one connected process.
 const CONTROL_QUEUE_MESSAGES: i64 = 10_000;
-/// HTTP tasks of a pool that wait; over this, publishing them is refused and the caller is told at once.
+/// HTTP tasks of a pool that wait; over this, publishing them is refused and callers try again until their time is over.
 const HTTP_WORK_BYTES: i64 = 1 << 30;
 /// How often an HTTP task is given out again after the worker that had it was lost. One that ends its workers must not end all of them.
 pub const HTTP_REDELIVERIES: u32 = 2;
@@ -93,6 +93,11 @@ impl Names {
     /// What is said to all workers, or to all callers.
     pub(super) fn http_control(&self) -> Result<ShortString, LinkError> {
         short(format!("{}.trs.http.v1.control", self.prefix))
+    }
+
+    /// What became of HTTP tasks, by caller.
+    pub(super) fn http_replies_exchange(&self) -> Result<ShortString, LinkError> {
+        short(format!("{}.trs.http.v1.replies", self.prefix))
     }
 
     /// Where the HTTP tasks of a pool wait.
@@ -259,9 +264,13 @@ pub(super) async fn leave_fanout(channel: &Channel, names: &Names, subscriptions
 /// The work queue is a quorum queue: a task that was published must not be lost with a node, and only those count
 /// how often a message was given out. One that nobody performed goes back to its caller: the key of a task names the caller, and its
 /// reply queue is bound for that key to the exchange of dead ones.
+///
+/// Answers go through an exchange of their own and not through the default exchange: a task names a caller, not a queue, so that nobody who
+/// can send tasks can have workers write into the queues of others.
 pub(super) async fn declare_http(channel: &Channel, names: &Names, pool: &str) -> Result<(), LinkError> {
     exchange(channel, names.http()?, ExchangeKind::Topic).await?;
     exchange(channel, names.http_dead()?, ExchangeKind::Topic).await?;
+    exchange(channel, names.http_replies_exchange()?, ExchangeKind::Direct).await?;
     exchange(channel, names.http_control()?, ExchangeKind::Direct).await?;
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
@@ -282,9 +291,9 @@ pub(super) async fn declare_http_replies(channel: &Channel, names: &Names, calle
     arguments.insert("x-expires".into(), AMQPValue::LongLongInt(HTTP_REPLIES_UNUSED_MS));
     let queue = names.http_replies(caller)?;
     within("declaring the reply queue", channel.queue_declare(queue.clone(), QueueDeclareOptions::durable(), arguments)).await?;
-    let key = short(format!("*.{caller}"))?;
-    let bind = channel.queue_bind(queue, names.http_dead()?, key, QueueBindOptions::default(), FieldTable::default());
-    within("binding the reply queue", bind).await
+    let bind = |exchange, key| channel.queue_bind(queue.clone(), exchange, key, QueueBindOptions::default(), FieldTable::default());
+    within("binding the reply queue", bind(names.http_replies_exchange()?, short(caller.to_string())?)).await?;
+    within("binding the reply queue", bind(names.http_dead()?, short(format!("*.{caller}"))?)).await
 }
 
 /// A queue of this connection for what is said under a key.
@@ -322,7 +331,8 @@ pub(super) async fn remove(
 
 /// Deletes what HTTP tasks of a pool need, for all pools of the installation.
 pub(super) async fn remove_http(channel: &Channel, names: &Names, pool: &str) -> Result<(), LinkError> {
-    delete(channel, vec![names.http_work(pool)?], vec![names.http()?, names.http_dead()?, names.http_control()?]).await
+    let exchanges = vec![names.http()?, names.http_dead()?, names.http_replies_exchange()?, names.http_control()?];
+    delete(channel, vec![names.http_work(pool)?], exchanges).await
 }
 
 async fn delete(channel: &Channel, queues: Vec<ShortString>, exchanges: Vec<ShortString>) -> Result<(), LinkError> {

@@ -26,6 +26,7 @@ use super::server::{PATIENCE, Reply, Server, ok};
 use super::times::{c08, c12};
 use super::tls::{Authority, trusting};
 use super::{all, get, millis, one, quick};
+use crate::support::management;
 use crate::support::queues::Queues;
 use crate::support::{message_queue, message_queue_at};
 
@@ -90,7 +91,7 @@ impl Site {
 
     /// Another side of the broker, in the hands of the test.
     async fn post(&self, role: Role) -> Post {
-        let (post, _) = Post::start(AmqpOptions::new(self.queue.clone(), role));
+        let (post, _) = Post::start(AmqpOptions::new(self.queue.clone(), role)).expect("a role of HTTP tasks");
         timeout(PATIENCE, post.link().wait_for(|link| link.up)).await.expect("connects in time").expect("is not closed");
         post
     }
@@ -404,9 +405,99 @@ async fn c35_a_broker_that_restarts_loses_nothing() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What the broker does not take now it may take later.
+#[tokio::test]
+async fn what_a_full_queue_refuses_is_sent_again_in_its_time() -> anyhow::Result<()> {
+    let server = Server::start(|_, _| ok()).await;
+    let mut site = Site::empty();
+    let runner = site.runner();
+    let queues = Queues::at(&std::env::var("TASKER_TEST_AMQP")?).await?;
+    let queue = format!("{}.trs.http.v1.work.{POOL}", site.queue.exchange);
+    assert_eq!(remote_error(&one(&runner, get(&server.url("/")).timeout(millis(200))).await), RemoteError::Expired);
+    let policy = ["policies", "/", &queue];
+    let full = serde_json::json!({"pattern": format!("^{}$", queue.replace('.', "\\.")), "definition": {"max-length": 1}});
+    management::put(&policy, &full).await;
+    // Until the broker says no: it lets in what was on its way when the policy came.
+    let fill: Vec<_> = (0..20).map(|_| begin(&runner, get(&server.url("/")))).collect();
+    let began = Instant::now();
+    let (raw, _) = Post::start(AmqpOptions::new(site.queue.clone(), Role::HttpWorker { pool: POOL.to_owned() }))?;
+    timeout(PATIENCE, raw.link().wait_for(|link| link.up)).await??;
+    let to = || To::Work { pool: POOL.to_owned(), caller: Uuid::nil() };
+    let expired = |id| Letter { expires_in: Some(millis(1)), ..letter(to(), id, Bytes::from_static(b"no order")) };
+    while raw.publish(expired(Uuid::new_v4())).await.is_ok() {
+        assert!(began.elapsed() < PATIENCE, "the queue is never full");
+    }
+    // When its time is over a task ends as one that no worker took; with time enough it is performed, once.
+    let posts: Vec<_> = (0..5).map(|_| begin(&runner, post(&server.url("/")))).collect();
+    let short = one(&runner, get(&server.url("/")).timeout(millis(300))).await;
+    assert_eq!(remote_error(&short), RemoteError::Expired);
+    assert!(posts.iter().all(|post| !post.is_finished()), "none is given up");
+    assert!(queues.ready(&queue).await? >= 1);
+    management::delete(&policy).await;
+    site.work(TaskRunner::local("worker"));
+    for task in fill.into_iter().chain(posts) {
+        let done = ended(task).await;
+        assert!(done.result.is_ok(), "{:?}", done.result);
+    }
+    assert_eq!(server.known.seen().iter().filter(|seen| seen.method == "POST").count(), 5);
+    site.end().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_queue_that_somebody_deleted_is_declared_anew() -> anyhow::Result<()> {
+    let server = Server::start(|_, _| ok()).await;
+    let mut site = Site::empty();
+    let runner = site.runner();
+    assert_eq!(remote_error(&one(&runner, get(&server.url("/")).timeout(millis(200))).await), RemoteError::Expired);
+    let queue = format!("{}.trs.http.v1.work.{POOL}", site.queue.exchange);
+    management::delete(&["queues", "/", &queue]).await;
+    let tasks = [begin(&runner, post(&server.url("/"))), begin(&runner, get(&server.url("/")))];
+    let queues = Queues::at(&std::env::var("TASKER_TEST_AMQP")?).await?;
+    let began = Instant::now();
+    while !management::exists(&["queues", "/", &queue]).await || queues.ready(&queue).await? < 2 {
+        assert!(began.elapsed() < PATIENCE, "the tasks do not come into the queue");
+        tokio::time::sleep(millis(20)).await;
+    }
+    site.work(TaskRunner::local("worker"));
+    for task in tasks {
+        let done = ended(task).await;
+        assert!(done.result.is_ok(), "{:?}", done.result);
+    }
+    assert_eq!(server.known.seen().len(), 2);
+    site.end().await;
+    Ok(())
+}
+
+/// Who can send tasks cannot have workers write where nobody waits for an answer to a task.
+#[tokio::test]
+async fn an_answer_goes_to_callers_only() -> anyhow::Result<()> {
+    let server = Server::start(|_, _| ok()).await;
+    let site = Site::new();
+    let runner = site.runner();
+    assert!(one(&runner, get(&server.url("/"))).await.result.is_ok());
+    let (caller, run) = (Uuid::new_v4(), Uuid::new_v4());
+    let queues = Queues::at(&std::env::var("TASKER_TEST_AMQP")?).await?;
+    let (victim, tap) = (format!("{}.worker.ep1", site.queue.exchange), format!("{}.tap", site.queue.exchange));
+    queues.tap(&victim, &[]).await?;
+    let replies = format!("{}.trs.http.v1.replies", site.queue.exchange);
+    queues.tap(&tap, &[(&replies, &caller.to_string())]).await?;
+    let order = br#"{"v":1,"kind":"order","id":"00000000-0000-4000-8000-000000000001"}"#;
+    let frame = [&u32::try_from(order.len())?.to_be_bytes()[..], order].concat();
+    let properties = lapin::BasicProperties::default().with_message_id(run.to_string().into()).with_reply_to(victim.as_str().into());
+    queues.send(&format!("{}.trs.http.v1", site.queue.exchange), &format!("{POOL}.{caller}"), properties, &frame).await?;
+    let began = Instant::now();
+    while queues.ready(&tap).await? == 0 {
+        assert!(began.elapsed() < PATIENCE, "no answer comes to where the caller listens");
+    }
+    assert_eq!(queues.ready(&victim).await?, 0);
+    site.end().await;
+    Ok(())
+}
+
 /// An order of version 1 whose body is no order, or one of a version that is still to come.
-fn letter(to: To, id: Uuid, reply_to: Option<String>, body: Bytes) -> Letter {
-    Letter { to, id, task: Uuid::nil(), reply_to, expires_in: None, persistent: false, body }
+fn letter(to: To, id: Uuid, body: Bytes) -> Letter {
+    Letter { to, id, task: Uuid::nil(), expires_in: None, persistent: false, body }
 }
 
 #[tokio::test]
@@ -417,8 +508,8 @@ async fn c35_the_first_answer_counts_and_garbage_is_told() {
     let task = begin(&runner, get("http://127.0.0.1:9/"));
     let order = next(&mut work).await;
     let reply = |error| {
-        let (id, queue) = (order.id.expect("a run"), order.reply_to.clone().expect("a queue"));
-        letter(To::Replies(queue), id, None, answer::refuse("bench", 7, error))
+        let (id, caller) = (order.id.expect("a run"), order.caller.expect("a caller"));
+        letter(To::Replies(caller), id, answer::refuse("bench", 7, error))
     };
     for error in [RemoteError::Rejected, RemoteError::Unroutable] {
         bench.publish(reply(error)).await.expect("published");
@@ -429,12 +520,12 @@ async fn c35_the_first_answer_counts_and_garbage_is_told() {
 
     let task = begin(&runner, get("http://127.0.0.1:9/"));
     let order = next(&mut work).await;
-    let (id, queue) = (order.id.expect("a run"), order.reply_to.clone().expect("a queue"));
+    let (id, caller) = (order.id.expect("a run"), order.caller.expect("a caller"));
     // What cannot be read at all says nothing about any task; an answer that cannot be understood ends its own.
-    let garbage = letter(To::Replies(queue.clone()), id, None, Bytes::from_static(b"\0\0\0\x02{}"));
+    let garbage = letter(To::Replies(caller), id, Bytes::from_static(b"\0\0\0\x02{}"));
     bench.publish(garbage).await.expect("published");
     let strange = frame::encode(answer::KIND, &serde_json::json!({"worker": "w"}), &[]).expect("short");
-    bench.publish(letter(To::Replies(queue), id, None, strange)).await.expect("published");
+    bench.publish(letter(To::Replies(caller), id, strange)).await.expect("published");
     assert_eq!(remote_error(&ended(task).await), RemoteError::BadFrame);
 }
 
@@ -447,7 +538,7 @@ async fn c35_an_order_of_another_version_is_answered_as_such() {
     let head = br#"{"v":99,"kind":"order"}"#;
     let newer = [&u32::try_from(head.len()).expect("short").to_be_bytes()[..], head].concat();
     let (id, to) = (Uuid::new_v4(), To::Work { pool: POOL.to_owned(), caller });
-    post.publish(letter(to, id, Some(post.replies().expect("a caller")), newer.into())).await.expect("published");
+    post.publish(letter(to, id, newer.into())).await.expect("published");
     let arrival = next(&mut replies).await;
     assert_eq!(arrival.id, Some(id));
     let frame = frame::decode(&arrival.body).expect("a frame");

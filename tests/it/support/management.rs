@@ -15,10 +15,29 @@ pub fn configuration() -> Management {
 
 /// Deletes something behind everybody's back: `["queues", "/", name]`, for instance.
 pub async fn delete(path: &[&str]) {
+    let status = ask(reqwest::Method::DELETE, path, None).await;
+    assert!(status.is_success(), "{status} for {path:?}");
+}
+
+/// Puts something there behind everybody's back: `["policies", "/", name]`, for instance.
+pub async fn put(path: &[&str], body: &serde_json::Value) {
+    let status = ask(reqwest::Method::PUT, path, Some(body)).await;
+    assert!(status.is_success(), "{status} for {path:?}");
+}
+
+/// Whether something is there.
+pub async fn exists(path: &[&str]) -> bool {
+    ask(reqwest::Method::GET, path, None).await.is_success()
+}
+
+async fn ask(method: reqwest::Method, path: &[&str], body: Option<&serde_json::Value>) -> reqwest::StatusCode {
     let Management { apiurl, username, password } = configuration();
     let mut url: reqwest::Url = apiurl.parse().expect("TASKER_TEST_RABBITMQ_API is an address");
     url.path_segments_mut().expect("it has a path").extend(path);
-    let request = tasker::https::client().build().expect("an HTTP client").delete(url).basic_auth(username, Some(password.reveal()));
-    let status = request.send().await.expect("the management interface answers").status();
-    assert!(status.is_success(), "{status} for {path:?}");
+    let client = tasker::https::client().build().expect("an HTTP client");
+    let mut request = client.request(method, url).basic_auth(username, Some(password.reveal()));
+    if let Some(body) = body {
+        request = request.header("content-type", "application/json").body(body.to_string());
+    }
+    request.send().await.expect("the management interface answers").status()
 }

@@ -55,6 +55,12 @@ impl Queues {
         Ok(bodies)
     }
 
+    /// Publishes to an exchange, as anybody could.
+    pub async fn send(&self, exchange: &str, key: &str, properties: BasicProperties, body: &[u8]) -> anyhow::Result<()> {
+        self.channel.basic_publish(exchange.into(), key.into(), BasicPublishOptions::default(), body, properties).await?.await?;
+        Ok(())
+    }
+
     /// Puts a message into a queue.
     pub async fn put(&self, queue: &str, body: &[u8]) -> anyhow::Result<()> {
         let options = BasicPublishOptions::default();
