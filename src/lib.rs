@@ -2,8 +2,8 @@
 //!
 //! The way of a task, and where to look for each step:
 //!
-//! 1. [`api`] takes a POST, asks the [`keyring`] who it is from, checks it, and hands a [`domain::NewTask`] to the [`acceptor`], which records it together with
-//!    all others that came meanwhile: 201.
+//! 1. [`api`] takes a POST, asks the [`keyring`] who it is from, has [`admission`] make a [`domain::NewTask`] of it, and hands that to the
+//!    [`acceptor`], which records it together with all others that came meanwhile: 201.
 //! 2. The [`publisher`] freezes who is expected into the ledger ([`store`]), publishes through the [`broker`], notes the confirm.
 //! 3. The [`endpoint`] journals it, acknowledges, runs its handler ([`handlers`] or an executable), journals the outcome, reports.
 //! 4. The [`collector`] writes reports to the ledger in batches and wakes who waits ([`watch`]).
@@ -20,6 +20,7 @@
 //! process needs; [`failpoint`] is where tests end it. `docs/architecture.md` gives the reasons; `tests/it/layering.rs` holds the table of who may know whom.
 
 pub mod acceptor;
+pub mod admission;
 pub mod api;
 pub mod app;
 pub mod backoff;

@@ -281,7 +281,8 @@ mod tests {
     fn decides_by_state_and_time() {
         use TaskStatus as S;
         let mut waits = due(S::Created, false, counts(0, 0, 0));
-        waits.task.queued = Some(Queued { priority: 1, run_at: None, attempts: vec![], parent: None, replaced_by: None });
+        waits.task.queued =
+            Some(Queued { priority: 1, run_at: None, attempts: vec![], parent: None, replaced_by: None, successor_error: None });
         assert_eq!((decide(&waits, at(10)), decide(&waits, at(100))), (Step::Ready, Step::Expire));
         let table = [
             (S::Created, false, counts(0, 0, 0), 10, Step::Publish),

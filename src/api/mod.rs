@@ -23,7 +23,6 @@ mod query;
 mod queues;
 mod request;
 mod schedules;
-mod schemas;
 mod serve_worker;
 mod show_task;
 mod submission;
@@ -34,7 +33,6 @@ mod view;
 pub use certificate::CertificateError;
 pub use door::{Door, DoorError, check_guarded};
 pub use openapi::document;
-pub use schemas::{SchemaError, Schemas};
 
 /// Doors of the fuzz targets.
 #[cfg(fuzzing)]
@@ -60,6 +58,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use crate::acceptor::Acceptor;
+use crate::admission::Admission;
 use crate::broker::SharedBroker;
 use crate::clock::Clock;
 use crate::config::{Config, TypePolicy};
@@ -96,8 +95,8 @@ pub struct ApiState {
     pub bell: Bell,
     /// Where workers wait for tasks.
     pub desk: Desk,
-    /// What payloads must satisfy.
-    pub schemas: Arc<Schemas>,
+    /// What submissions must satisfy.
+    pub admission: Arc<Admission>,
     /// How long and how much.
     pub limits: Limits,
 }

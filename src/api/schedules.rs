@@ -23,8 +23,8 @@ pub async fn list(api: web::Data<Api>) -> Answer {
     let mut schedules = Vec::with_capacity(config.schedules.len());
     for schedule in &config.schedules {
         let (store, name) = (Arc::clone(&api.state.store), schedule.name.clone());
-        let done = api.run(async move { store.schedule_done(&name).await }).await?;
-        schedules.push(ScheduleView::of(schedule, done, now));
+        let record = api.run(async move { store.schedule(&name).await }).await?;
+        schedules.push(ScheduleView::of(schedule, record, now));
     }
     let room = 256 * schedules.len();
     answer(StatusCode::OK, &ScheduleList { schedules }, room)

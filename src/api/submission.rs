@@ -13,9 +13,9 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::problem::Item;
+use crate::admission::Asked;
 use crate::config::{TypePolicy, span};
 use crate::domain::{EndpointName, Identifier, Json, MAX_PRIORITY, Timestamp, json};
-use crate::queue::Asked;
 
 /// Endpoints one submission may list.
 pub const MAX_ENDPOINTS: usize = 50_000;
@@ -61,7 +61,8 @@ pub struct SubmissionBody {
     /// For types with a work queue: the lower, the sooner. The type's own unless said.
     #[schema(required = false, minimum = -1_000_000, maximum = 1_000_000, example = 10)]
     priority: i32,
-    /// For types with a work queue: how long the task is worth starting, such as `3d`; at most what the type says.
+    /// For types with a work queue: how long the task is worth starting, such as `3d`; at most the longer of the type's `ttl` and
+    /// `expires_after`.
     #[schema(required = false, example = "3d")]
     ttl: String,
     /// For types with a work queue: the task is not to begin before this time; its life begins then.

@@ -6,13 +6,13 @@ use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, web};
 use serde::Serialize;
 
-use super::problem::{Code, Problem, ProblemBody};
+use super::problem::{Code, Item, Problem, ProblemBody};
 use super::submission::{self, Submission, SubmissionBody};
 use super::view::TaskView;
 use super::{Answer, Api, answer, percent};
+use crate::admission::{Fault, reserved};
 use crate::config::{Body, TypePolicy};
-use crate::domain::{NewTask, Task, trimmed};
-use crate::queue::new_task;
+use crate::domain::{NewTask, Task};
 use crate::store::Accepted;
 
 /// Submits a task.
@@ -42,20 +42,23 @@ pub async fn submit_task(api: web::Data<Api>, request: HttpRequest, payload: web
     let policy = api.task_type(&request)?;
     let body = api.body(&request, payload, api.state.config.api.body_limit).await?;
     let text = body.json()?;
-    let mut submission = match policy.body {
+    let submission = match policy.body {
         Body::Envelope => submission::parse(text, policy).map_err(|problems| Problem::invalid(Code::InvalidSubmission, problems))?,
         Body::Payload => Submission::bare(text).map_err(|problem| Problem::invalid(Code::InvalidSubmission, vec![problem]))?,
     };
     drop(body);
-    if policy.trim {
-        submission.payload = trimmed(submission.payload);
-    }
-    let problems = api.state.schemas.check(policy, &submission.payload);
-    if !problems.is_empty() {
-        return Err(Problem::invalid(Code::InvalidSubmission, problems));
-    }
     let Submission { identifier, payload, asked } = submission;
-    record(&api, policy, new_task(policy, identifier, payload, asked, api.now()?)).await
+    if let Some(reason) = reserved(&api.state.config, &policy.name, &identifier) {
+        return Err(Problem::invalid(Code::InvalidSubmission, vec![Item::new("/identifier", reason)]));
+    }
+    let root = match policy.body {
+        Body::Envelope => "/payload",
+        Body::Payload => "",
+    };
+    let item = |fault: Fault| Item::new(format!("{root}{}", fault.pointer), fault.message);
+    let task = api.state.admission.task(policy, identifier, payload, asked, api.now()?);
+    let task = task.map_err(|faults| Problem::invalid(Code::InvalidSubmission, faults.into_iter().map(item).collect()))?;
+    record(&api, policy, task).await
 }
 
 /// How often a submission is tried whose twin was forgotten between being found and being read.

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::query::task_cursor;
 use crate::config::Schedule;
 use crate::domain::{AttemptError, Counts, EndpointName, NewTask, Queued, Response, ResponseStatus, Task, TaskId, TaskStatus, Timestamp};
-use crate::store::{Census, EndpointRecord, Flaw, QueueRecord, SubscriptionRecord};
+use crate::store::{Census, EndpointRecord, Flaw, QueueRecord, ScheduleRecord, SubscriptionRecord};
 
 /// A task.
 #[derive(Debug, Serialize, ToSchema)]
@@ -101,6 +101,7 @@ impl<'a> TaskView<'a> {
                 attempts: &[],
                 parent: place.parent,
                 replaced_by: None,
+                successor_error: None,
             }),
             missing: None,
         }
@@ -124,12 +125,16 @@ pub struct QueuedView<'a> {
     /// The task that took its place while it waited.
     #[schema(value_type = Option<uuid::Uuid>, required = true)]
     replaced_by: Option<TaskId>,
+    /// Why nothing was queued after its success, although its type says so.
+    #[schema(required = true)]
+    successor_error: Option<&'a str>,
 }
 
 impl<'a> QueuedView<'a> {
     fn of(queued: &'a Queued) -> Self {
-        let Queued { priority, run_at, attempts, parent, replaced_by } = queued;
-        Self { priority: *priority, run_at: *run_at, attempts, parent: *parent, replaced_by: *replaced_by }
+        let Queued { priority, run_at, attempts, parent, replaced_by, successor_error } = queued;
+        let successor_error = successor_error.as_deref();
+        Self { priority: *priority, run_at: *run_at, attempts, parent: *parent, replaced_by: *replaced_by, successor_error }
     }
 }
 
@@ -220,11 +225,19 @@ pub struct ScheduleView<'a> {
     /// When the next task is submitted; absent if the pattern has no more times.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     next: Option<Timestamp>,
+    /// Why the last task that could not be submitted was not. It stays when others are submitted.
+    #[schema(required = true)]
+    last_error: Option<String>,
+    /// When that was.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    last_error_at: Option<Timestamp>,
 }
 
 impl<'a> ScheduleView<'a> {
     /// A schedule as it is configured, with how far it is.
-    pub fn of(schedule: &'a Schedule, done_until: Option<Timestamp>, now: Timestamp) -> Self {
+    pub fn of(schedule: &'a Schedule, record: Option<ScheduleRecord>, now: Timestamp) -> Self {
+        let done_until = record.as_ref().map(|record| record.done_until);
+        let (last_error, last_error_at) = record.and_then(|record| record.last_error).unzip();
         Self {
             name: &schedule.name,
             task_type: schedule.task_type.as_str(),
@@ -234,6 +247,8 @@ impl<'a> ScheduleView<'a> {
             endpoints: Names(&schedule.endpoints),
             done_until,
             next: schedule.next(now),
+            last_error,
+            last_error_at,
         }
     }
 }

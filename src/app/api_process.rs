@@ -9,7 +9,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::acceptor::Acceptor;
-use crate::api::{self, ApiState, Door, Limits, Schemas};
+use crate::admission::Admission;
+use crate::api::{self, ApiState, Door, Limits};
 use crate::broker::SharedBroker;
 use crate::clock::Clock;
 use crate::collector::Collector;
@@ -48,9 +49,9 @@ impl ApiProcess {
     /// Starts all parts.
     ///
     /// # Errors
-    /// When the listener has no address, or a schema cannot be used.
+    /// When the listener has no address, or a schema or a schedule cannot be used.
     pub fn start(config: Arc<Config>, store: SharedStore, broker: SharedBroker, listener: TcpListener) -> anyhow::Result<Self> {
-        let schemas = Arc::new(Schemas::read(&config)?);
+        let admission = Arc::new(Admission::read(&config)?);
         let (clock, metrics, watch, died) = (Clock::unset(), Metrics::new(), Watch::default(), CancellationToken::new());
         let retention = config.tasks.retention;
         let door = Door::new(listener, config.api.tls.as_ref()).map_err(std::io::Error::other)?;
@@ -60,7 +61,7 @@ impl ApiProcess {
         let (outgoing, accepted) = mpsc::channel(HAND_OVER);
         let (acceptor, accept) =
             Acceptor::new(store.clone(), clock.clone(), metrics.clone(), outgoing, bell.clone(), rules(&config), retention);
-        let scheduler = Scheduler::new(config.clone(), store.clone(), acceptor.clone(), clock.clone());
+        let scheduler = Scheduler::new(config.clone(), admission.clone(), store.clone(), acceptor.clone(), clock.clone(), metrics.clone());
         let state = ApiState {
             config: config.clone(),
             store: store.clone(),
@@ -72,7 +73,7 @@ impl ApiProcess {
             clock: clock.clone(),
             bell: bell.clone(),
             desk,
-            schemas,
+            admission: admission.clone(),
             limits: Limits::default(),
         };
         let observer = Observer::new(config.clone(), store.clone(), broker.clone(), clock.clone(), metrics.clone());
@@ -98,8 +99,16 @@ impl ApiProcess {
         );
         let reconciler =
             Reconciler::new(store.clone(), publisher.clone(), clock.clone(), metrics.clone(), watch.clone(), bell.clone(), retention);
-        let dispatcher =
-            Dispatcher::new(&config, store.clone(), publisher.clone(), clock.clone(), metrics.clone(), watch.clone(), bell.clone());
+        let dispatcher = Dispatcher::new(
+            &config,
+            admission,
+            store.clone(),
+            publisher.clone(),
+            clock.clone(),
+            metrics.clone(),
+            watch.clone(),
+            bell.clone(),
+        );
         let loops = vec![
             Service::start("presence", &died, |stop| in_time(clock.clone(), stop.clone(), log_end("presence", presence.run(stop)))),
             Service::start("collector", &died, |stop| in_time(clock.clone(), stop.clone(), log_end("collector", collector.run(stop)))),

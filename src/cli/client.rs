@@ -392,6 +392,12 @@ pub struct Schedule {
     pub done_until: Option<Timestamp>,
     /// When the next task is submitted.
     pub next: Option<Timestamp>,
+    /// Why the last task that could not be submitted was not.
+    #[serde(default)]
+    pub last_error: Option<String>,
+    /// When that was.
+    #[serde(default)]
+    pub last_error_at: Option<Timestamp>,
 }
 
 /// A page of endpoints.

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use crate::admission::Admission;
 use crate::config::{self, Config, ConfigError, Entry, Environment, Problem, Sources, show};
 
 use super::args::{Configuration, Global, Role};
@@ -18,6 +19,15 @@ pub(super) fn run(global: &Global, command: Configuration) -> Result<Code, Failu
     }
 }
 
+/// Reads the configuration for a command that ends by itself; warns of the parts that it uses.
+pub(super) fn read(sources: &Sources, parts: &[&str]) -> Result<Config, ConfigError> {
+    let loaded = config::load(sources)?;
+    for warning in loaded.warnings.iter().filter(|warning| parts.iter().any(|part| warning.key.starts_with(part))) {
+        note(&format!("tasker: warning: {warning}"));
+    }
+    Ok(loaded.config)
+}
+
 #[derive(Serialize)]
 struct Checked {
     ok: bool,
@@ -28,7 +38,11 @@ struct Checked {
 fn check(global: &Global, sources: &Sources, roles: &[Role]) -> Result<Code, Failure> {
     let checked = match config::load(sources) {
         Ok(loaded) => {
-            let problems = lacking(&loaded.config, roles);
+            let mut problems = lacking(&loaded.config, roles);
+            // Only the API needs the schemas: elsewhere their files may be absent.
+            if roles.is_empty() || roles.contains(&Role::Api) {
+                problems.extend(Admission::read(&loaded.config).err().map(|error| error.problems()).unwrap_or_default());
+            }
             Checked { ok: problems.is_empty(), problems, warnings: loaded.warnings }
         }
         Err(error) => Checked { ok: false, problems: error.problems(), warnings: Vec::new() },

@@ -3,17 +3,20 @@
 use std::io::{self, BufRead, IsTerminal};
 
 use crate::broker::provision::provision;
-use crate::config::{self, Database, Environment, Management, MessageQueue, Sources};
+use crate::config::{Database, Environment, Management, MessageQueue, Sources};
 
 use crate::store;
 
 use super::args::{Global, Initialize};
+use super::configuration;
 use super::exit::Code;
 use super::output::{Failure, note, print};
 
 pub(super) async fn run(global: &Global, args: Initialize) -> Result<Code, Failure> {
     let sources = Sources { file: global.file(), environment: Environment::of_process(), flags: Vec::new() };
-    let config = config::load(&sources)?.config;
+    let parts: Vec<&str> =
+        [(args.database, "manager.db"), (args.rabbitmq, "rabbitmq")].into_iter().filter_map(|(used, part)| used.then_some(part)).collect();
+    let config = configuration::read(&sources, &parts)?;
     // Nothing is touched before everything that is needed is known to be there.
     let db = args.database.then(|| config.database()).transpose()?;
     let broker = args.rabbitmq.then(|| config.for_provisioning()).transpose()?;

@@ -145,14 +145,20 @@ pub(super) fn queues(queues: &[Queue]) -> String {
     table(["TYPE", "QUEUE", "WAITING", "HELD", "DELAYED", "RUNNING", "WAITING SINCE"], &queues.iter().map(row).collect::<Vec<_>>())
 }
 
-/// Schedules, one a line.
+/// Schedules, one a line; below, the last error of each that has one.
 pub(super) fn schedules(schedules: &[Schedule]) -> String {
     let row = |schedule: &Schedule| {
         let times = format!("{} {}", schedule.cron, schedule.time_zone);
         let next = schedule.next.map_or_else(|| "-".to_owned(), clock);
         [visible(&schedule.name), schedule.task_type.to_string(), visible(&times), visible(&schedule.missed), next]
     };
-    table(["SCHEDULE", "TYPE", "TIMES", "MISSED", "NEXT"], &schedules.iter().map(row).collect::<Vec<_>>())
+    let mut text = table(["SCHEDULE", "TYPE", "TIMES", "MISSED", "NEXT"], &schedules.iter().map(row).collect::<Vec<_>>());
+    for schedule in schedules {
+        if let (Some(error), Some(at)) = (&schedule.last_error, schedule.last_error_at) {
+            _ = writeln!(text, "{}: last error, at {}: {}", visible(&schedule.name), clock(at), visible(error));
+        }
+    }
+    text
 }
 
 /// Sums by type, what is wrong, and a verdict.

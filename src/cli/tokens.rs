@@ -8,11 +8,12 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::args::{Global, ListTokens, NewToken, RevokeToken, TokenCommand};
+use super::configuration;
 use super::exit::Code;
 use super::output::{Failure, note, print, print_json};
 use super::{input, render};
 use crate::app;
-use crate::config::{self, ConfigFile, Environment, Secret, Sources};
+use crate::config::{ConfigFile, Environment, Secret, Sources};
 use crate::domain::{Scope, SecretHash, TaskType, Timestamp, Token, TokenName};
 use crate::store::{self, SharedStore, TokenCreated};
 
@@ -171,7 +172,7 @@ async fn open(global: &Global, data_dir: Option<&Path>, make: bool) -> Result<(S
         }
     };
     let place = format!("the database of {}", shown(&file));
-    let config = config::load(&Sources { file, environment: Environment::of_process(), flags: Vec::new() })?.config;
+    let config = configuration::read(&Sources { file, environment: Environment::of_process(), flags: Vec::new() }, &["manager.db"])?;
     Ok((store::open(config.database()?)?, place))
 }
 

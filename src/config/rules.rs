@@ -65,6 +65,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
         problem(findings, "endpoint.remember".to_owned(), message);
     }
     successors(config, findings);
+    schedules(config, findings);
     network(config, findings);
 }
 
@@ -76,6 +77,15 @@ fn successors(config: &Config, findings: &mut Findings) {
             let message = format!("`{}` is no configured type with `delivery: queue`", then.task_type);
             problem(findings, type_key(findings, policy.name.as_str(), "then.type", "task_types"), message);
         }
+    }
+}
+
+/// A pattern may be well formed and still have no time: April 31, or a year that is over.
+fn schedules(config: &Config, findings: &mut Findings) {
+    let now = chrono::Utc::now().into();
+    for (index, schedule) in config.schedules.iter().enumerate().filter(|(_, schedule)| schedule.next(now).is_none()) {
+        let message = format!("`{}` has no time from now on, so schedule `{}` never submits a task", schedule.cron.as_str(), schedule.name);
+        warning(findings, format!("schedules[{index}].cron"), message);
     }
 }
 
@@ -99,21 +109,56 @@ fn network(config: &Config, findings: &mut Findings) {
             warning(findings, "manager.message_queue.port".to_owned(), message);
         }
     }
+    if let Some(management) = &config.rabbitmq.value
+        && let Ok(url) = reqwest::Url::parse(&management.apiurl)
+        && url.scheme() == "http"
+        && let Some(host) = url.host_str().filter(|host| !is_loopback(host))
+    {
+        let message = format!("the administrator's password crosses the network to {host} in the clear: use https://");
+        warning(findings, "rabbitmq.apiurl".to_owned(), message);
+    }
     if let Some(db) = &config.manager.db.value
         && let Ok(url) = reqwest::Url::parse(db.uri.reveal())
-        && url.scheme() == "mysql"
-        && !url.host_str().is_some_and(is_loopback)
-        && !url.query().unwrap_or_default().contains("ssl-mode=")
     {
-        let message = "the connection falls back to plain text when the server offers no TLS: add `?ssl-mode=VERIFY_IDENTITY`";
-        warning(findings, "manager.db.uri".to_owned(), message.to_owned());
+        match exposed(&url) {
+            Ok(None) => {}
+            Ok(Some(message)) => warning(findings, "manager.db.uri".to_owned(), message.to_owned()),
+            Err(value) => {
+                let message = format!(
+                    "ssl-mode is one of DISABLED, PREFERRED, REQUIRED, VERIFY_CA or VERIFY_IDENTITY, not `{}`",
+                    value.escape_debug()
+                );
+                problem(findings, "manager.db.uri".to_owned(), message);
+            }
+        }
     }
+}
+
+/// What the connection to a database on another host does not protect, and what to do about it. The parameters are those of the driver,
+/// which passes over others without a word; of several the last one counts.
+///
+/// # Errors
+/// A value that is no mode.
+fn exposed(url: &reqwest::Url) -> Result<Option<&'static str>, String> {
+    let value =
+        |names: [&str; 2]| url.query_pairs().filter(|(name, _)| names.contains(&&**name)).last().map(|(_, value)| value.into_owned());
+    let mode = value(["ssl-mode", "sslmode"]);
+    let message = match mode.as_deref().unwrap_or("PREFERRED").to_ascii_uppercase().as_str() {
+        "DISABLED" => "password and tasks cross the network in the clear: use `?ssl-mode=VERIFY_IDENTITY`",
+        // Who sits between can make the server seem to offer none.
+        "PREFERRED" => "the connection falls back to plain text when the server offers no TLS: add `?ssl-mode=VERIFY_IDENTITY`",
+        "REQUIRED" => "the server's certificate is not verified, so another host can pose as the server: use `?ssl-mode=VERIFY_IDENTITY`",
+        "VERIFY_CA" | "VERIFY_IDENTITY" => return Ok(None),
+        _ => return Err(mode.unwrap_or_default()),
+    };
+    let local = value(["socket", "socket"]).is_some() || url.host_str().is_some_and(is_loopback);
+    Ok((url.scheme() == "mysql" && !local).then_some(message))
 }
 
 /// Whether a host is this machine for nobody but this machine.
 pub fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    host.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
 /// The path of a type's key if it was given, else another key.
@@ -139,4 +184,55 @@ fn warning(findings: &mut Findings, key: String, message: String) {
 fn with_source(findings: &Findings, key: String, message: String) -> Problem {
     let source = findings.entries.iter().find(|entry| entry.path == key).map(|entry| layers::place_of(&entry.origin).to_owned());
     Problem { key, message, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_elsewhere_is_safe_only_with_a_verified_certificate() {
+        const CLEAR: Option<&str> = Some("in the clear");
+        const FALLS_BACK: Option<&str> = Some("falls back");
+        const UNVERIFIED: Option<&str> = Some("not verified");
+        for (rest, word) in [
+            ("db.example/t", FALLS_BACK),
+            ("db.example/t?ssl-mode=DISABLED", CLEAR),
+            ("db.example/t?ssl-mode=disabled", CLEAR),
+            ("db.example/t?sslmode=Disabled", CLEAR),
+            ("db.example/t?ssl-mode=%44ISABLED", CLEAR),
+            ("db.example/t?ssl-mode=PREFERRED", FALLS_BACK),
+            ("db.example/t?ssl-mode=REQUIRED", UNVERIFIED),
+            ("db.example/t?ssl-mode=REQUIRED&ssl-ca=/ca.pem", UNVERIFIED),
+            ("db.example/t?ssl-mode=VERIFY_CA", None),
+            ("db.example/t?ssl-mode=verify_identity", None),
+            ("db.example/t?charset=utf8mb4&sslmode=VERIFY_IDENTITY", None),
+            ("db.example/t?ssl-mode=DISABLED&ssl-mode=VERIFY_IDENTITY", None),
+            ("db.example/t?ssl-mode=VERIFY_IDENTITY&sslmode=DISABLED", CLEAR),
+            // Names that the driver does not know.
+            ("db.example/t?ssl_mode=VERIFY_IDENTITY", FALLS_BACK),
+            ("db.example/t?SSL-MODE=VERIFY_IDENTITY", FALLS_BACK),
+            ("db.example/t?x=ssl-mode=VERIFY_IDENTITY", FALLS_BACK),
+            ("db.example/t?charset=utf8mb4#ssl-mode=VERIFY_IDENTITY", FALLS_BACK),
+            ("10.0.0.7/t", FALLS_BACK),
+            ("[2001:db8::1]/t?ssl-mode=DISABLED", CLEAR),
+            ("localhost.example/t", FALLS_BACK),
+            ("localhost/t?ssl-mode=DISABLED", None),
+            ("LOCALHOST/t", None),
+            ("127.0.0.1:3306/t", None),
+            ("[::1]/t", None),
+            ("[::ffff:127.0.0.1]/t", None),
+            ("db.example/t?socket=/run/mysqld/mysqld.sock", None),
+        ] {
+            let url = reqwest::Url::parse(&format!("mysql://u:p@{rest}")).expect("an address");
+            let told = exposed(&url).expect("a mode");
+            assert_eq!(told.is_some(), word.is_some(), "{rest}: {told:?}");
+            assert!(
+                told.is_none_or(|told| told.contains(word.unwrap_or_default()) && told.contains("VERIFY_IDENTITY")),
+                "{rest}: {told:?}"
+            );
+        }
+        let url = reqwest::Url::parse("mysql://u:p@localhost/t?ssl-mode=VERIFY").expect("an address");
+        assert_eq!(exposed(&url), Err("VERIFY".to_owned()));
+    }
 }

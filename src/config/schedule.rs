@@ -42,7 +42,7 @@ pub enum Missed {
     Skip,
     /// One task, for the last of them.
     Once,
-    /// A task for each, a thousand at most.
+    /// A task for each.
     All,
 }
 
@@ -136,6 +136,18 @@ mod tests {
         // Clocks go forward on March 29, 2026, at 2:00, and back on October 25 at 3:00.
         assert_eq!(times("30 3 * * *", "Europe/Berlin", "2026-03-28T00:00:00Z", 2), ["2026-03-28T02:30:00Z", "2026-03-29T01:30:00Z"]);
         assert_eq!(times("0 12 * * 1-5", "Europe/Berlin", "2026-10-23T12:00:00Z", 1), ["2026-10-26T11:00:00Z"]);
+    }
+
+    #[test]
+    fn either_kind_of_day_counts_unless_both_are_asked_for() {
+        let days = |cron: &str| -> Vec<String> {
+            times(cron, "UTC", "2026-02-09T00:00:00Z", 4).iter().map(|time| time[5..10].to_owned()).collect()
+        };
+        assert_eq!(days("0 0 13 * 5"), ["02-13", "02-20", "02-27", "03-06"]);
+        assert_eq!(days("0 0 14 * 5"), ["02-13", "02-14", "02-20", "02-27"]);
+        assert_eq!(days("0 0 */2 * MON"), ["02-11", "02-13", "02-15", "02-16"]);
+        assert_eq!(days("0 0 13 * +5"), ["02-13", "03-13", "11-13", "08-13"]);
+        assert_eq!(days("0 0 13 * *"), ["02-13", "03-13", "04-13", "05-13"]);
     }
 
     #[test]

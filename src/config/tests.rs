@@ -269,12 +269,45 @@ manager:
             "task_types[0].time_limit: an attempt may run for 2d, but the task is given up after 1d (my.yaml:1)",
         ]
     );
+    for (apiurl, exposed) in [
+        ("http://mq.example:15672/api", true),
+        ("http://10.0.0.7/api", true),
+        ("https://mq.example:15671/api", false),
+        ("http://localhost:15672/api", false),
+        ("http://127.0.0.1:15672/api", false),
+        ("http://[::1]:15672/api", false),
+    ] {
+        let text = format!("task_types: [worker]\nrabbitmq: {{apiurl: '{apiurl}', username: u, password: hunter2}}");
+        let told = warnings(&text);
+        let expected = |told: &String| told.starts_with("rabbitmq.apiurl: the administrator's password crosses the network to ");
+        assert_eq!((told.len(), told.iter().all(expected)), (usize::from(exposed), true), "{apiurl}: {told:?}");
+    }
+    let mode = problems("task_types: [worker]\nmanager: {db: {uri: 'mysql://u:hunter2@h/t?ssl-mode=VERIFY'}}", &Environment::default());
+    assert!(mode.len() == 1 && mode[0].starts_with("manager.db.uri: ssl-mode is one of") && !mode[0].contains("hunter2"), "{mode:?}");
     let environment = Environment::of([("TASKER_API_PORT", "1")]);
     let slip = loaded("task_types: [worker]", &environment).expect("valid").warnings;
     assert_eq!(
         slip.iter().map(ToString::to_string).collect::<Vec<_>>(),
         ["api.port: `TASKER_API_PORT` has no effect: levels are separated by two underscores, `TASKER_API__PORT`"]
     );
+}
+
+#[test]
+fn a_schedule_whose_times_never_come_is_told() {
+    for (cron, never) in [
+        ("0 0 31 4 *", true),
+        ("0 0 30 2 *", true),
+        ("0 0 31 2,4,6,9,11 *", true),
+        ("0 0 0 1 1 * 2020", true),
+        ("0 0 29 2 *", false),
+        ("0 0 31 4 5", false),
+        ("0 0 31 * *", false),
+        ("30 3 * * 1-5", false),
+    ] {
+        let told = warnings(&format!("task_types: [worker]\nschedules:\n  - {{name: s, type: worker, cron: \"{cron}\"}}"));
+        let expected = format!("schedules[0].cron: `{cron}` has no time from now on, so schedule `s` never submits a task (my.yaml:3)");
+        assert_eq!(told, Vec::from_iter(never.then_some(expected)), "{cron}");
+    }
 }
 
 #[test]

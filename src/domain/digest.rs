@@ -27,9 +27,9 @@ pub fn digest(payload: &str, endpoints: &[EndpointName]) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// The key that a payload has at a pointer (RFC 6901); none when there is nothing.
+/// The key that a payload has at a pointer (RFC 6901); none when there is nothing, or null.
 pub fn payload_key(payload: &RawValue, pointer: &str) -> Option<PayloadKey> {
-    value_at(payload, pointer).map(|value| Sha256::digest(canonical(value.get())).into())
+    value_at(payload, pointer).filter(|value| value.get() != "null").map(|value| Sha256::digest(canonical(value.get())).into())
 }
 
 /// The value that a pointer leads to, as it was written. Of members that occur twice the last one counts, as for most readers.
@@ -275,5 +275,26 @@ mod tests {
             let (read, kept): (f64, f64) = (written.parse().expect("a number"), decimal(&written).parse().expect("a number"));
             prop_assert_eq!(read, kept);
         }
+    }
+
+    #[test]
+    fn what_is_absent_or_null_has_no_key() {
+        let payload: Box<RawValue> =
+            serde_json::from_str(r#"{"a": null, "b": "null", "c": {"d": null}, "e": [null, 0], "f": false}"#).expect("JSON");
+        for (pointer, there) in [
+            ("/a", false),
+            ("/b", true),
+            ("/c", true),
+            ("/c/d", false),
+            ("/e/0", false),
+            ("/e/1", true),
+            ("/f", true),
+            ("/g", false),
+            ("", true),
+        ] {
+            assert_eq!(payload_key(&payload, pointer).is_some(), there, "{pointer}");
+        }
+        let null: Box<RawValue> = serde_json::from_str(" null ").expect("JSON");
+        assert_eq!(payload_key(&null, ""), None);
     }
 }

@@ -49,4 +49,6 @@ pub struct Queued {
     pub parent: Option<TaskId>,
     /// The task that took its place while it waited.
     pub replaced_by: Option<TaskId>,
+    /// Why nothing was queued after its success, although its type says so.
+    pub successor_error: Option<String>,
 }

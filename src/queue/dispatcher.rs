@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Bell, Successors, rules};
+use crate::admission::Admission;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -52,8 +53,10 @@ pub struct Dispatcher {
 
 impl Dispatcher {
     /// A dispatcher for the queues of this configuration.
+    #[expect(clippy::too_many_arguments, reason = "called once, with what it is made of")]
     pub fn new(
         config: &Arc<Config>,
+        admission: Arc<Admission>,
         store: SharedStore,
         publisher: Arc<Publisher>,
         clock: Clock,
@@ -61,7 +64,7 @@ impl Dispatcher {
         watch: Watch,
         bell: Bell,
     ) -> Self {
-        let successors = Successors::new(config.clone(), store.clone());
+        let successors = Successors::new(config.clone(), admission, store.clone(), metrics.clone());
         Self { rules: rules(config), retention: config.tasks.retention, store, publisher, successors, clock, metrics, watch, bell }
     }
 
@@ -105,7 +108,14 @@ impl Dispatcher {
             *looked = Some(Instant::now());
             self.take_back().await?;
         }
-        let chained = self.successors.queue(self.clock.now()).await?;
+        let chained = match self.successors.queue(self.clock.now()).await {
+            Err(error) if !error.is_transient() => {
+                // What can be given is given all the same.
+                tracing::error!(%error, "successors could not be queued");
+                false
+            }
+            result => result?,
+        };
         let now = self.clock.now();
         let Turns { given, expired, more } = self.store.give(&self.rules, now, now.after(ASK)).await?;
         crate::failpoint::reach("dispatcher.given");

@@ -8,29 +8,33 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use super::place::{Asked, new_task};
+use crate::admission::{Admission, Asked, Unsubmitted, of_successor};
 use crate::config::{Config, Successor};
-use crate::domain::{Json, NewTask, Task, TaskId, TaskType, Timestamp, json, value_at};
-use crate::store::{SharedStore, StoreError};
+use crate::domain::{Json, NewTask, Task, TaskType, Timestamp, json, value_at};
+use crate::store::{Accepted, SharedStore, StoreError};
+use crate::telemetry::SharedMetrics;
 
 /// Queues successors.
 #[derive(Debug)]
 pub struct Successors {
     config: Arc<Config>,
+    admission: Arc<Admission>,
     store: SharedStore,
+    metrics: SharedMetrics,
     /// Types that have a successor.
     types: Vec<TaskType>,
 }
 
 impl Successors {
     /// For the types of this configuration.
-    pub fn new(config: Arc<Config>, store: SharedStore) -> Self {
+    pub fn new(config: Arc<Config>, admission: Arc<Admission>, store: SharedStore, metrics: SharedMetrics) -> Self {
         let chains = |policy: &&crate::config::TypePolicy| policy.queue.as_ref().is_some_and(|queue| queue.then.is_some());
         let types = config.of_delivery(true).filter(chains).map(|policy| policy.name.clone()).collect();
-        Self { config, store, types }
+        Self { config, admission, store, metrics, types }
     }
 
-    /// Queues what is to be queued now. Answers whether anything was.
+    /// Queues what is to be queued now. Answers whether anything was. What can never be queued is told in the log and in the task before,
+    /// and is not tried again.
     ///
     /// # Errors
     /// When the store cannot be reached; it is done by the next call.
@@ -39,29 +43,67 @@ impl Successors {
             return Ok(false);
         }
         let ended = self.store.to_succeed(&self.types).await?;
-        let tasks: Vec<NewTask> = ended.iter().filter_map(|task| self.successor(task, now)).collect();
-        self.store.accept(&tasks, now, self.config.tasks.retention).await?;
+        if ended.is_empty() {
+            return Ok(false);
+        }
+        let (mut seen_to, mut failed) = (Vec::with_capacity(ended.len()), Vec::new());
+        let (mut before, mut successors) = (Vec::new(), Vec::new());
+        for task in &ended {
+            match self.successor(task, now) {
+                Ok(Some(successor)) => {
+                    before.push(task);
+                    successors.push(successor);
+                }
+                Ok(None) => seen_to.push(task.id),
+                Err(why) => {
+                    failed.push((task.id, self.report(task, &why)));
+                    seen_to.push(task.id);
+                }
+            }
+        }
+        let accepted = self.store.accept(&successors, now, self.config.tasks.retention).await?;
         crate::failpoint::reach("successors.queued");
-        self.store.succeeded(&ended.iter().map(|task| task.id).collect::<Vec<TaskId>>()).await?;
-        Ok(!ended.is_empty())
+        for (task, accepted) in before.into_iter().zip(accepted) {
+            if let Accepted::Existing { id, .. } = accepted {
+                match self.store.find(id).await? {
+                    // Queued before, here or by another process.
+                    Some(existing) if existing.queued.as_ref().is_some_and(|queued| queued.parent == Some(task.id)) => {}
+                    Some(existing) => failed.push((task.id, self.report(task, &Unsubmitted::taken(existing)))),
+                    // Forgotten meanwhile: the next pass finds the identifier free.
+                    None => continue,
+                }
+            }
+            seen_to.push(task.id);
+        }
+        self.store.succeeded(&seen_to, &failed).await?;
+        Ok(true)
     }
 
-    /// The task after this one, if there is time left and its type is configured still.
-    fn successor(&self, task: &Task, now: Timestamp) -> Option<NewTask> {
-        let then = self.config.policy(&task.task_type)?.queue.as_ref()?.then.as_ref()?;
-        let policy = self.config.policy(&then.task_type)?;
+    /// The task after this one, if there is time left.
+    fn successor(&self, task: &Task, now: Timestamp) -> Result<Option<NewTask>, Unsubmitted> {
+        let then = self.config.policy(&task.task_type).and_then(|policy| policy.queue.as_ref()?.then.as_ref());
+        let followed = then.and_then(|then| Some((then, self.config.policy(&then.task_type)?)));
+        let (Some((then, policy)), Ok(identifier)) = (followed, of_successor(task.id)) else { return Ok(None) };
         if task.expires_at <= now {
             tracing::info!(task_id = %task.id, "nothing is queued after a task whose time is over");
-            return None;
+            return Ok(None);
         }
-        let identifier = format!("after-{}", task.id).parse().ok()?;
         let asked = Asked { priority: then.priority, ..Asked::default() };
-        let mut next = new_task(policy, identifier, payload(then, &task.payload), asked, now);
+        let next = self.admission.task(policy, identifier, payload(then, &task.payload), asked, now);
+        let mut next = next.map_err(Unsubmitted::Payload)?;
         next.expires_at = task.expires_at;
         next.receive_by = task.expires_at;
-        let place = next.place.as_mut()?;
-        (place.parent, place.renews) = (Some(task.id), true);
-        Some(next)
+        if let Some(place) = next.place.as_mut() {
+            (place.parent, place.renews) = (Some(task.id), true);
+        }
+        Ok(Some(next))
+    }
+
+    /// Tells that nothing is queued after a task, and answers the text.
+    fn report(&self, task: &Task, why: &Unsubmitted) -> String {
+        self.metrics.unsubmitted.with_label_values(&["successor", task.task_type.as_str(), why.reason()]).inc();
+        tracing::error!(task_id = %task.id, task_type = %task.task_type, %why, "the successor of a task is not queued");
+        format!("the successor is not queued: {why}")
     }
 }
 

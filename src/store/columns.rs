@@ -14,7 +14,7 @@ use crate::domain::{
 };
 
 /// The columns that a [`TaskColumns`] is read from come first in a row; what else is asked for follows from here on.
-pub(super) const AFTER_TASK: usize = 22;
+pub(super) const AFTER_TASK: usize = 23;
 
 /// A task as its columns are, with times already read.
 #[derive(Debug)]
@@ -36,6 +36,7 @@ pub(super) struct TaskColumns {
     pub attempts: Option<String>,
     pub parent: Option<Uuid>,
     pub replaced_by: Option<Uuid>,
+    pub successor_error: Option<String>,
 }
 
 impl TaskColumns {
@@ -61,6 +62,7 @@ impl TaskColumns {
                     attempts: attempts(self.attempts.as_deref(), || at("attempts"))?,
                     parent: self.parent.map(TaskId),
                     replaced_by: self.replaced_by.map(TaskId),
+                    successor_error: self.successor_error,
                 }),
                 None => None,
             },

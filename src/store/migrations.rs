@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(names(&MYSQL), names(&SQLITE), "the two directories differ");
         let versions = |down| MYSQL.iter().filter(|m| m.migration_type.is_down_migration() == down).map(|m| m.version).collect::<Vec<_>>();
         assert_eq!(versions(false), versions(true), "a migration has no way back");
-        assert_eq!(versions(false), (1..=i64::try_from(versions(false).len()).expect("few")).collect::<Vec<_>>(), "a number is missing");
+        assert!(versions(false).is_sorted_by(|a, b| a < b), "a number is there twice");
     }
 
     #[test]

@@ -255,6 +255,15 @@ pub struct TakenBack {
     pub moved: Vec<(TaskId, TaskStatus)>,
 }
 
+/// How far a schedule is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScheduleRecord {
+    /// Its times up to this have been seen to.
+    pub done_until: Timestamp,
+    /// Why the last task that could not be submitted was not, and when that was.
+    pub last_error: Option<(String, Timestamp)>,
+}
+
 /// How the queue of a type stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueRecord {
@@ -535,17 +544,21 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Tasks of these types that have succeeded and whose successor is to be queued, bounded.
     async fn to_succeed(&self, task_types: &[TaskType]) -> Result<Vec<Task>>;
 
-    /// Notes that the successors of these tasks are queued.
-    async fn succeeded(&self, ids: &[TaskId]) -> Result<()>;
+    /// Notes that the successors of these tasks have been seen to. Those of `failed`, which are among them, could not be queued for the
+    /// reason that stands beside each.
+    async fn succeeded(&self, ids: &[TaskId], failed: &[(TaskId, String)]) -> Result<()>;
 
     /// How the queues of these types stand, in their order. Counts every task that has not ended.
     async fn queues(&self, task_types: &[TaskType]) -> Result<Vec<QueueRecord>>;
 
-    /// Up to when the times of a schedule have been submitted. A schedule that is not known is from now on: none.
-    async fn schedule_done(&self, name: &str) -> Result<Option<Timestamp>>;
+    /// How far a schedule is; none for one that has not begun yet.
+    async fn schedule(&self, name: &str) -> Result<Option<ScheduleRecord>>;
 
     /// Notes up to when the times of a schedule have been submitted; never goes back.
     async fn set_schedule_done(&self, name: &str, until: Timestamp) -> Result<()>;
+
+    /// Notes why a schedule that has begun could not submit a task.
+    async fn set_schedule_error(&self, name: &str, error: &str, at: Timestamp) -> Result<()>;
 
     /// Stops giving tasks of a type to workers, or goes on. Running ones go on. Answers whether that changed anything.
     async fn pause(&self, task_type: &TaskType, paused: bool, now: Timestamp) -> Result<bool>;

@@ -26,6 +26,9 @@ pub struct Metrics {
     pub http_requests: HistogramVec,
     /// Submissions by `task_type` and `result`: new, repeated, conflict, busy, unavailable.
     pub submissions: IntCounterVec,
+    /// Tasks that tasker should have submitted itself and could not, by who should have (`by`: schedule, successor), `task_type` - of the
+    /// task before, for a successor - and `reason`: identifier_taken, invalid_payload.
+    pub unsubmitted: IntCounterVec,
     /// From submission to the answer of the store.
     pub accept_seconds: Histogram,
     /// Submissions recorded in one statement.
@@ -115,6 +118,11 @@ impl Metrics {
             registry: registry.clone(),
             http_requests,
             submissions: counter("tasker_submissions_total", "Submissions by what became of them", &["task_type", "result"])?,
+            unsubmitted: counter(
+                "tasker_unsubmitted_total",
+                "Tasks of schedules and successors that could not be submitted",
+                &["by", "task_type", "reason"],
+            )?,
             accept_seconds: histogram("tasker_accept_seconds", "Time to record a submission", SECONDS)?,
             accept_batch: histogram("tasker_accept_batch_size", "Submissions recorded in one statement", SIZES)?,
             publishes: counter("tasker_publishes_total", "Task messages by what the broker said", &["task_type", "result"])?,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tasker::acceptor::Acceptor;
+use tasker::admission::Admission;
 use tasker::api::{ApiState, Door, Limits, serve};
 use tasker::broker::memory::MemoryBroker;
 use tasker::clock::Clock;
@@ -105,6 +106,7 @@ impl Rig {
             Acceptor::new(store.clone(), clock.clone(), metrics.clone(), outgoing, Bell::default(), Vec::new(), RETENTION);
         tokio::spawn(recording);
         let config = Arc::new(Config::from_yaml(CONFIG).expect("a configuration"));
+        let admission = Arc::new(Admission::read(&config).expect("no schema"));
         let (watch, desk) = (Watch::default(), Desk::default());
         let link = broker.connect();
         let publisher = Publisher::new(config.clone(), store.clone(), link.clone(), clock.clone(), metrics.clone(), desk.clone());
@@ -119,7 +121,7 @@ impl Rig {
             clock,
             bell: Bell::default(),
             desk,
-            schemas: Arc::default(),
+            admission,
             limits,
         };
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");

@@ -24,6 +24,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("telemetry", &["domain", "config"]),
     ("service", &["domain", "telemetry"]),
     ("watch", &["domain"]),
+    ("admission", &["domain", "config"]),
     // The outside world.
     ("store", &["domain", "backoff", "clock", "config"]),
     ("broker", &["domain", "backoff", "config", "https", "telemetry"]),
@@ -31,7 +32,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // The loops of an API process.
     ("keyring", &["domain", "store"]),
     ("publisher", &["domain", "failpoint", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch"]),
-    ("queue", &["domain", "failpoint", "store", "backoff", "clock", "config", "telemetry", "watch", "publisher"]),
+    ("queue", &["domain", "failpoint", "admission", "store", "backoff", "clock", "config", "telemetry", "watch", "publisher"]),
     (
         "collector",
         &["domain", "failpoint", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch", "publisher", "queue"],
@@ -40,7 +41,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "acceptor",
         &["domain", "failpoint", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch", "publisher", "queue"],
     ),
-    ("scheduler", &["domain", "failpoint", "store", "clock", "config", "acceptor", "queue"]),
+    ("scheduler", &["domain", "failpoint", "admission", "store", "clock", "config", "telemetry", "acceptor"]),
     (
         "presence",
         &["domain", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch", "publisher", "collector", "queue"],

@@ -14,6 +14,9 @@ use crate::support::send;
 /// How long a test waits for what must come. Long, because machines are busy; only failures take it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Stands for the usual type of that name in a list of types.
+const WORKER: &str = "the worker";
+
 struct Site {
     home: Home,
     port: Port,
@@ -30,22 +33,51 @@ impl Site {
 
     /// The same with schedules.
     fn with(workers: u32, schedules: Value) -> anyhow::Result<Self> {
-        let (home, port) = (Home::new("queues")?, Port::free()?);
-        let config = json!({
-            "task_types": [
-                {"name": "worker", "delivery": "queue", "unique_key": "/key", "attempts": 5},
-                {"name": "steered", "delivery": "queue", "then": "worker", "limit_key": "/key"},
-                "backup",
-            ],
-            "schedules": schedules,
-            "endpoint": {"presence_interval": "1s", "stop_timeout": "10s"},
-        });
-        home.write("config.yaml", &config.to_string())?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let http = tasker::https::client().timeout(PATIENCE).build()?;
-        let mut site = Self { home, port, runtime, http, up: None };
+        let steered = json!({"name": "steered", "delivery": "queue", "then": "worker", "limit_key": "/key"});
+        let mut site = Self::idle()?;
+        site.configure(json!([WORKER, steered, "backup"]), schedules)?;
         site.start(workers)?;
         Ok(site)
+    }
+
+    /// Without a configuration, and with no process.
+    fn idle() -> anyhow::Result<Self> {
+        let (home, port) = (Home::new("queues")?, Port::free()?);
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let http = tasker::https::client().timeout(PATIENCE).build()?;
+        Ok(Self { home, port, runtime, http, up: None })
+    }
+
+    /// What holds from the next start on. `WORKER` stands for the usual type of that name.
+    fn configure(&self, mut types: Value, schedules: Value) -> anyhow::Result<()> {
+        let worker = json!({"name": "worker", "delivery": "queue", "unique_key": "/key", "attempts": 5});
+        types.as_array_mut().into_iter().flatten().filter(|one| **one == WORKER).for_each(|one| *one = worker.clone());
+        let endpoint = json!({"presence_interval": "1s", "stop_timeout": "10s"});
+        self.home.write("config.yaml", &json!({"task_types": types, "schedules": schedules, "endpoint": endpoint}).to_string())?;
+        Ok(())
+    }
+
+    fn stop(&mut self) -> anyhow::Result<()> {
+        let mut up = self.up.take().context("it does not run")?;
+        up.signal(Signal::TERM)?;
+        let ended = until("it ends", PATIENCE, || up.ended()?.context("it still runs"))?;
+        ensure!(ended.success(), "{ended}");
+        Ok(())
+    }
+
+    /// Runs a command against the platform to its end.
+    fn run(&self, arguments: &[&str]) -> anyhow::Result<(bool, String)> {
+        let output = self.tasker().args(arguments).args(["--api", &self.url("")]).output()?;
+        Ok((output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()))
+    }
+
+    fn metrics(&self) -> anyhow::Result<String> {
+        Ok(send(&self.runtime, self.http.get(self.url("/metrics")))?.1)
+    }
+
+    /// All that the platform has logged since it was made.
+    fn log(&self) -> anyhow::Result<String> {
+        Ok(std::fs::read_to_string(self.home.join("up.log"))?)
     }
 
     fn start(&mut self, workers: u32) -> anyhow::Result<()> {
@@ -361,4 +393,201 @@ fn a_schedule_has_one_task_a_time() -> anyhow::Result<()> {
     let times = times(&site)?;
     ensure!(times.windows(2).all(|two| two[1] == two[0] + 1), "each second once: {times:?}");
     Ok(())
+}
+
+/// The lines of a log about one time.
+fn lines_about<'a>(log: &'a str, level: &str, time: &str) -> Vec<&'a str> {
+    log.lines().filter(|line| line.contains(level) && line.contains(time.trim_end_matches('Z'))).collect()
+}
+
+#[test]
+fn nobody_takes_a_name_that_tasker_gives() -> anyhow::Result<()> {
+    let mut site = Site::with(0, json!([{"name": "nightly", "type": "backup", "cron": "0 0 1 1 *"}]))?;
+    let (after, worker) = (format!("after-{}", uuid::Uuid::now_v7()), json!({"seconds": 0}));
+    for (task_type, identifier, word) in [
+        ("backup", "nightly-2031-01-01T00:00:00Z", "schedule `nightly`"),
+        ("backup", "nightly-2031-06-05T04:03:02Z", "schedule `nightly`"),
+        ("worker", after.as_str(), "type `steered`"),
+    ] {
+        let (status, problem) = site.post(&format!("/{task_type}"), &json!({"identifier": identifier, "payload": worker}))?;
+        ensure!(status == 422 && problem["errors"][0]["pointer"] == "/identifier", "{identifier}: {status} {problem}");
+        ensure!(problem["errors"][0]["message"].as_str().is_some_and(|text| text.contains("reserved") && text.contains(word)), "{problem}");
+    }
+    for (task_type, identifier) in [("worker", "nightly-2031-01-01T00:00:00Z"), ("backup", after.as_str()), ("backup", "nightly")] {
+        let (status, answer) = site.post(&format!("/{task_type}"), &json!({"identifier": identifier, "payload": worker}))?;
+        ensure!(status == 201, "{identifier}: {status} {answer}");
+    }
+    site.stop()
+}
+
+/// A name may have been taken before there was a schedule: by another task, or by the same one too early.
+#[test]
+fn a_time_whose_name_is_taken_is_told() -> anyhow::Result<()> {
+    let mut site = Site::with(0, json!([]))?;
+    let time = |after: i64| chrono::DateTime::from_timestamp(chrono::Utc::now().timestamp() + after, 0).context("a time");
+    let mut taken = Vec::new();
+    for after in 0..30 {
+        let time = time(after)?.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+        let payload = if after % 2 == 0 { json!("mine") } else { json!("ours") };
+        let (status, answer) = site.post("/backup", &json!({"identifier": format!("tick-{time}"), "payload": payload}))?;
+        ensure!(status == 201, "{status}: {answer}");
+        taken.push(time);
+    }
+    site.stop()?;
+    let tick = json!({"name": "tick", "type": "backup", "cron": "* * * * * *", "missed": "all", "payload": "\"ours\""});
+    site.configure(json!([WORKER, "backup"]), json!([tick]))?;
+    site.start(0)?;
+    let schedule = |site: &Site| Ok::<_, anyhow::Error>(site.get("/schedules")?["schedules"][0].clone());
+    until("it goes on behind those that are taken", PATIENCE, || {
+        let schedule = schedule(&site)?;
+        ensure!(schedule["done_until"].as_str() > taken.last().map(String::as_str), "{schedule}");
+        Ok(())
+    })?;
+    let (log, schedule) = (site.log()?, schedule(&site)?);
+    let told = lines_about(&log, "ERROR", &taken[29]);
+    ensure!(told.len() == 1 && told[0].contains("tick"), "{told:?}\n{log}");
+    ensure!(lines_about(&log, "ERROR", &taken[28]).len() == 1, "the other content is told too\n{log}");
+    ensure!(
+        !log.lines().any(|line| line.contains("submitted a scheduled task") && line.contains(taken[29].trim_end_matches('Z'))),
+        "{log}"
+    );
+    let error = schedule["last_error"].as_str().context("no error")?;
+    ensure!(error.contains(&taken[29]) && schedule["last_error_at"].is_string(), "{schedule}");
+    let (_, listed) = site.run(&["schedules"])?;
+    ensure!(listed.contains("tick: last error") && listed.contains(&taken[29]), "{listed}");
+    let metrics = site.metrics()?;
+    let counted = "tasker_unsubmitted_total{by=\"schedule\",reason=\"identifier_taken\",task_type=\"backup\"}";
+    ensure!(metrics.contains(counted), "{metrics}");
+    site.stop()
+}
+
+#[test]
+fn a_success_whose_successor_has_no_name_tells_it() -> anyhow::Result<()> {
+    let mut site = Site::with(0, json!([]))?;
+    let task = site.push("steered", "first", json!({"payload": {"do": "ok", "seconds": 0, "key": "f"}}))?;
+    let next = format!("after-{}", task["id"].as_str().context("an id")?);
+    site.stop()?;
+    // Somebody takes the name where nobody knows what it is for. Even the same content is another task.
+    site.configure(json!([WORKER, {"name": "steered", "delivery": "queue"}]), json!([]))?;
+    site.start(0)?;
+    let other = site.push("worker", &next, json!({"payload": {"do": "ok", "seconds": 0, "key": "f"}}))?;
+    site.stop()?;
+    site.configure(json!([WORKER, {"name": "steered", "delivery": "queue", "then": "worker"}]), json!([]))?;
+    site.start(1)?;
+    site.end("steered", "first")?;
+    let told = until("it is told", PATIENCE, || {
+        let queue = site.get("/steered/first")?["task"]["queue"].clone();
+        Ok(queue["successor_error"].as_str().with_context(|| queue.to_string())?.to_owned())
+    })?;
+    ensure!(told.contains(&next) && told.contains(other["id"].as_str().context("an id")?), "{told}");
+    let (log, metrics) = (site.log()?, site.metrics()?);
+    ensure!(log.lines().any(|line| line.contains("ERROR") && line.contains(&next)), "{log}");
+    let counted = "tasker_unsubmitted_total{by=\"successor\",reason=\"identifier_taken\",task_type=\"steered\"} 1";
+    ensure!(metrics.contains(counted), "{metrics}");
+    site.stop()
+}
+
+const SCHEMA: &str = r#"{"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}, "t": {"maxLength": 1}}}"#;
+
+#[test]
+fn a_schema_holds_at_every_door() -> anyhow::Result<()> {
+    let mut site = Site::idle()?;
+    let types = json!([
+        {"name": "worker", "delivery": "queue", "schema": SCHEMA, "trim": true},
+        {"name": "steered", "delivery": "queue", "then": "worker"},
+    ]);
+    let scheduled = |payload: &str| json!([{"name": "tick", "type": "worker", "cron": "* * * * * *", "payload": payload}]);
+    // What a schedule carries is refused before anything starts.
+    site.configure(types.clone(), scheduled(r#"{"n": "one"}"#))?;
+    let (good, said) = site.run(&["config", "check"])?;
+    ensure!(!good && said.contains("schedules[0].payload") && said.contains("/n"), "{said}");
+    let (_, said) = site.run(&["config", "check", "endpoint"])?;
+    ensure!(!said.contains("schedules"), "an endpoint submits nothing: {said}");
+    let started = site.tasker().args(["up", "--listen", "127.0.0.1:0", "--data-dir"]).arg(site.home.join("data")).output()?;
+    ensure!(!started.status.success() && String::from_utf8_lossy(&started.stderr).contains("schedules[0].payload"), "{started:?}");
+
+    site.configure(types, scheduled(r#"{"n": 1, "seconds": 0, "t": " x "}"#))?;
+    ensure!(site.run(&["config", "check"])?.0);
+    site.start(1)?;
+    let (status, problem) = site.post("/worker", &json!({"identifier": "w", "payload": {"n": "one"}}))?;
+    ensure!(status == 422 && problem["errors"][0]["pointer"] == "/payload/n", "{status}: {problem}");
+    let report = until("a scheduled task comes", PATIENCE, || {
+        let page = site.get("/worker?limit=1")?;
+        page["tasks"].get(0).map(|task| task["payload"].clone()).context("none yet")
+    })?;
+    ensure!(report == json!({"n": 1, "seconds": 0, "t": "x"}), "{report}");
+    // What a success hands on is checked, told, and stops nothing else.
+    let payload = |n: Value| json!({"payload": {"do": "ok", "seconds": 0, "n": n, "t": " y "}});
+    let bad = site.push("steered", "bad", payload(json!("CANARY")))?;
+    let good = site.push("steered", "good", payload(json!(7)))?;
+    let next = |task: &Value| format!("after-{}", task["id"].as_str().unwrap_or_default());
+    let report = site.end("worker", &next(&good))?;
+    ensure!(report["task"]["payload"]["t"] == "y", "trimmed: {report}");
+    let told = until("it is told", PATIENCE, || {
+        let queue = site.get("/steered/bad")?["task"]["queue"].clone();
+        Ok(queue["successor_error"].as_str().with_context(|| queue.to_string())?.to_owned())
+    })?;
+    ensure!(told.contains("/n") && told.contains("integer"), "{told}");
+    let (status, _) = site.send(site.http.get(site.url(&format!("/worker/{}", next(&bad)))))?;
+    ensure!(status == 404, "nothing is queued: {status}");
+    site.push("steered", "later", payload(json!(8)))?;
+    site.end("steered", "later")?;
+    let (log, metrics) = (site.log()?, site.metrics()?);
+    let told = log.lines().filter(|line| line.contains("ERROR") && line.contains(bad["id"].as_str().unwrap_or_default())).count();
+    ensure!(told == 1, "it is told {told} times: {log}");
+    ensure!(!log.contains("CANARY"), "a payload's value is in the log: {log}");
+    let counted = "tasker_unsubmitted_total{by=\"successor\",reason=\"invalid_payload\",task_type=\"steered\"} 1";
+    ensure!(metrics.contains(counted), "{metrics}");
+    ensure!(site.get("/steered/good")?["task"]["queue"]["successor_error"].is_null());
+    site.stop()
+}
+
+#[test]
+fn null_is_no_unique_key() -> anyhow::Result<()> {
+    let mut site = Site::new(0)?;
+    for identifier in ["one", "two"] {
+        site.push("worker", identifier, json!({"payload": {"seconds": 0, "key": null}}))?;
+        site.push("worker", &format!("{identifier}-k"), json!({"payload": {"seconds": 0, "key": "null"}}))?;
+    }
+    for (identifier, status) in [("one", "CREATED"), ("two", "CREATED"), ("one-k", "CANCELED"), ("two-k", "CREATED")] {
+        let task = site.get(&format!("/worker/{identifier}"))?["task"].clone();
+        ensure!(task["status"] == status, "{task}");
+    }
+    site.stop()
+}
+
+/// More times than one pass submits, the newest among them.
+#[test]
+fn all_that_was_missed_is_made_up_for() -> anyhow::Result<()> {
+    const MISSED: i64 = 1500;
+    let mut site = Site::with(0, json!([]))?;
+    site.stop()?;
+    let begin = chrono::Utc::now().timestamp() - MISSED;
+    let uri = tasker::config::Secret::new(format!("sqlite://{}", site.home.join("data/tasker.db").display()));
+    let until_then = tasker::domain::Timestamp::from_micros(begin * 1_000_000);
+    site.runtime.block_on(async {
+        let store = tasker::store::open(&tasker::config::Database { verbose: false, uri, max_connections: 1 })?;
+        store.set_schedule_done("tick", until_then).await?;
+        store.close().await;
+        anyhow::Ok(())
+    })?;
+    site.configure(json!([WORKER, "backup"]), json!([{"name": "tick", "type": "worker", "cron": "* * * * * *", "missed": "all"}]))?;
+    site.start(0)?;
+    until("all of them come", PATIENCE, || {
+        let queue = site.get("/queues")?["queues"][0].clone();
+        ensure!(queue["waiting"].as_i64() >= Some(MISSED), "{queue}");
+        Ok(())
+    })?;
+    let (mut all, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = site.get(&format!("/worker?limit=1000{cursor}"))?;
+        all.extend(times(&page)?);
+        let Some(next) = page["next_cursor"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    all.sort_unstable();
+    ensure!(all.first() == Some(&(begin + 1)) && all.windows(2).all(|two| two[1] == two[0] + 1), "each second once from {begin}: {all:?}");
+    let log = site.log()?;
+    ensure!(log.lines().any(|line| line.contains("WARN") && line.contains("tick") && line.contains("left=")), "no warning");
+    site.stop()
 }

@@ -30,7 +30,7 @@ pub use session::MySqlStore;
 
 use super::{
     Accepted, Applied, CancelOutcome, Census, CensusQuery, DueTask, EndpointRecord, Freeze, OpenRow, OpenTasks, Owed, QueueRecord,
-    QueueRule, ResponseFilter, Result, Seen, Settlement, Store, TakenBack, TaskQuery, TokenCreated, Turns,
+    QueueRule, ResponseFilter, Result, ScheduleRecord, Seen, Settlement, Store, TakenBack, TaskQuery, TokenCreated, Turns,
 };
 use crate::domain::{
     EndpointName, Identifier, NewTask, Presence, Report, Response, Task, TaskId, TaskStatus, TaskType, Timestamp, Token, TokenName,
@@ -232,9 +232,9 @@ impl Store for MySqlStore {
         self.run(move |conn| queue::to_succeed(conn, task_types.clone()).boxed()).await
     }
 
-    async fn succeeded(&self, ids: &[TaskId]) -> Result<()> {
-        let ids = sorted(ids);
-        self.transact(move |conn| queue::succeeded(conn, ids.clone()).boxed()).await
+    async fn succeeded(&self, ids: &[TaskId], failed: &[(TaskId, String)]) -> Result<()> {
+        let (ids, failed): (_, Arc<[(TaskId, String)]>) = (sorted(ids), failed.into());
+        self.transact(move |conn| queue::succeeded(conn, ids.clone(), failed.clone()).boxed()).await
     }
 
     async fn queues(&self, task_types: &[TaskType]) -> Result<Vec<QueueRecord>> {
@@ -242,14 +242,19 @@ impl Store for MySqlStore {
         self.run(move |conn| queue::queues(conn, task_types.clone()).boxed()).await
     }
 
-    async fn schedule_done(&self, name: &str) -> Result<Option<Timestamp>> {
+    async fn schedule(&self, name: &str) -> Result<Option<ScheduleRecord>> {
         let name: Arc<str> = name.into();
-        self.run(move |conn| schedule::done(conn, name.clone()).boxed()).await
+        self.run(move |conn| schedule::read(conn, name.clone()).boxed()).await
     }
 
     async fn set_schedule_done(&self, name: &str, until: Timestamp) -> Result<()> {
         let name: Arc<str> = name.into();
         self.transact(move |conn| schedule::set_done(conn, name.clone(), until).boxed()).await
+    }
+
+    async fn set_schedule_error(&self, name: &str, error: &str, at: Timestamp) -> Result<()> {
+        let (name, error): (Arc<str>, Arc<str>) = (name.into(), error.into());
+        self.transact(move |conn| schedule::set_error(conn, name.clone(), error.clone(), at).boxed()).await
     }
 
     async fn pause(&self, task_type: &TaskType, paused: bool, now: Timestamp) -> Result<bool> {

@@ -489,7 +489,10 @@ pub(super) async fn to_succeed(conn: &mut MySqlConnection, task_types: Arc<[Task
     within_budget(&mut query, conn).await?.iter().map(task).collect()
 }
 
-pub(super) async fn succeeded(conn: &mut MySqlConnection, ids: Arc<[TaskId]>) -> Result<(), Fault> {
+pub(super) async fn succeeded(conn: &mut MySqlConnection, ids: Arc<[TaskId]>, failed: Arc<[(TaskId, String)]>) -> Result<(), Fault> {
+    for (id, error) in failed.iter() {
+        sqlx::query("UPDATE task SET successor_error = ? WHERE id = ?").bind(error.as_str()).bind(id.0).execute(&mut *conn).await?;
+    }
     for ids in ids.chunks(batch::KEYS) {
         let mut query = Query::new("DELETE FROM queued_task WHERE state = 4 AND task_id IN ");
         push_ids(&mut query, ids);

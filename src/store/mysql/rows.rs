@@ -19,7 +19,8 @@ pub(super) type Query = QueryBuilder<MySql>;
 /// The columns of a [`Task`], of a table called `t`.
 pub(super) const TASK: &str = "t.id, t.task_type, t.identifier, t.status, t.payload, t.endpoints, t.expected, t.received, \
                                t.finished, t.failed, t.canceled, t.expired, t.start_time, t.published_at, t.finished_at, \
-                               t.receive_by, t.expires_at, t.priority, t.run_at, t.attempts, t.parent, t.replaced_by";
+                               t.receive_by, t.expires_at, t.priority, t.run_at, t.attempts, t.parent, t.replaced_by, \
+                               t.successor_error";
 
 /// A time as `DATETIME(6)` has it; what lies beyond its year 9999 becomes its last moment.
 pub(super) fn datetime(time: Timestamp) -> NaiveDateTime {
@@ -72,6 +73,7 @@ pub(super) fn task(row: &MySqlRow) -> Result<Task, Fault> {
         attempts: row.try_get(19)?,
         parent: row.try_get(20)?,
         replaced_by: row.try_get(21)?,
+        successor_error: row.try_get(22)?,
     };
     Ok(columns.decode()?)
 }

@@ -18,7 +18,8 @@ pub(super) type Query = QueryBuilder<Sqlite>;
 /// The columns of a [`Task`], of a table called `t`.
 pub(super) const TASK: &str = "t.id, t.task_type, t.identifier, t.status, t.payload, t.endpoints, t.expected, t.received, \
                                t.finished, t.failed, t.canceled, t.expired, t.start_time, t.published_at, t.finished_at, \
-                               t.receive_by, t.expires_at, t.priority, t.run_at, t.attempts, t.parent, t.replaced_by";
+                               t.receive_by, t.expires_at, t.priority, t.run_at, t.attempts, t.parent, t.replaced_by, \
+                               t.successor_error";
 
 /// A time as its column has it.
 pub(super) fn micros(time: Timestamp) -> i64 {
@@ -65,6 +66,7 @@ pub(super) fn task(row: &SqliteRow) -> Result<Task, Fault> {
         attempts: row.try_get(19)?,
         parent: row.try_get(20)?,
         replaced_by: row.try_get(21)?,
+        successor_error: row.try_get(22)?,
     };
     Ok(columns.decode()?)
 }

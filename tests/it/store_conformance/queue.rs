@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use anyhow::Result;
 use tasker::domain::{NewTask, Place, Presence, PresenceState, TaskEvent, TaskId, TaskStatus, Timestamp, UniqueKey, errnr, json};
-use tasker::store::{Accepted, CensusQuery, Given, QueueRule, ResponseFilter, Settlement, Turns};
+use tasker::store::{Accepted, CensusQuery, Given, QueueRule, ResponseFilter, ScheduleRecord, Settlement, Turns};
 use uuid::Uuid;
 
 use super::ledger::{Ledger, RETENTION, at, finished, noon, received, task, together, worker};
@@ -398,8 +398,18 @@ pub async fn tells_what_is_to_be_followed(ledger: &Ledger) -> Result<()> {
     ledger.store.apply(&[finished(good.id, "w", 0), finished(bad.id, "w", 1)], at(1), RETENTION).await?;
     let ended = ledger.store.to_succeed(&[worker()]).await?;
     assert_eq!(ended.iter().map(|task| task.id).collect::<Vec<_>>(), [good.id], "only after a success");
-    ledger.store.succeeded(&[good.id]).await?;
+    assert_eq!(ended[0].queued.as_ref().and_then(|queued| queued.successor_error.clone()), None);
+    ledger.store.succeeded(&[good.id], &[]).await?;
     assert!(ledger.store.to_succeed(&[worker()]).await?.is_empty());
+    // What goes wrong is told by the task before, which leaves its queue all the same.
+    let wrong = queued("wrong", Place { chains: true, ..place() });
+    accept(ledger, std::slice::from_ref(&wrong)).await?;
+    give(ledger, noon()).await?;
+    ledger.store.apply(&[finished(wrong.id, "w", 0)], at(1), RETENTION).await?;
+    ledger.store.succeeded(&[wrong.id], &[(wrong.id, "not é".to_owned())]).await?;
+    assert!(ledger.store.to_succeed(&[worker()]).await?.is_empty());
+    let told = ledger.store.find(wrong.id).await?.and_then(|task| task.queued).and_then(|queued| queued.successor_error);
+    assert_eq!(told.as_deref(), Some("not é"));
     Ok(())
 }
 
@@ -420,11 +430,20 @@ pub async fn costs_the_same_however_many_wait(ledger: &Ledger) -> Result<()> {
 }
 
 pub async fn remembers_how_far_schedules_are(ledger: &Ledger) -> Result<()> {
-    assert_eq!(ledger.store.schedule_done("nightly").await?, None);
+    let store = &ledger.store;
+    assert_eq!(store.schedule("nightly").await?, None);
     for (until, done) in [(at(10), at(10)), (at(5), at(10)), (at(20), at(20))] {
-        ledger.store.set_schedule_done("nightly", until).await?;
-        assert_eq!(ledger.store.schedule_done("nightly").await?, Some(done), "it never goes back");
+        store.set_schedule_done("nightly", until).await?;
+        assert_eq!(store.schedule("nightly").await?.map(|record| record.done_until), Some(done), "it never goes back");
     }
-    assert_eq!(ledger.store.schedule_done("hourly").await?, None);
+    for (error, when) in [("first", at(30)), ("last é", at(40))] {
+        store.set_schedule_error("nightly", error, when).await?;
+        let last_error = Some((error.to_owned(), when));
+        assert_eq!(store.schedule("nightly").await?, Some(ScheduleRecord { done_until: at(20), last_error }));
+    }
+    store.set_schedule_done("nightly", at(50)).await?;
+    assert!(store.schedule("nightly").await?.is_some_and(|record| record.last_error.is_some()), "an error stays");
+    store.set_schedule_error("hourly", "has not begun", at(1)).await?;
+    assert_eq!(store.schedule("hourly").await?, None);
     Ok(())
 }

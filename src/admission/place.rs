@@ -19,7 +19,7 @@ pub struct Asked {
 }
 
 /// The task of a submission. Its life begins when it may begin.
-pub fn new_task(policy: &TypePolicy, identifier: Identifier, payload: Json, asked: Asked, now: Timestamp) -> NewTask {
+pub(super) fn new_task(policy: &TypePolicy, identifier: Identifier, payload: Json, asked: Asked, now: Timestamp) -> NewTask {
     let Asked { endpoints, priority, ttl, run_at } = asked;
     let run_at = run_at.filter(|run_at| *run_at > now);
     let queue = policy.queue.as_ref();

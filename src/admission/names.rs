@@ -1,0 +1,94 @@
+//! The identifiers of tasks that tasker submits itself. Each has one form, so that submitting such a task again changes nothing, and no
+//! client may use it: the task of a schedule or of a success would be lost.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+use crate::config::Config;
+use crate::domain::{Identifier, InvalidName, TaskId, TaskType, Timestamp};
+
+/// What the identifiers of successors begin with.
+const AFTER: &str = "after-";
+
+/// The identifier of the task that a schedule submits for a time.
+///
+/// # Errors
+/// Never for the name of a schedule, which is short and of a few characters.
+pub fn of_schedule(name: &str, time: Timestamp) -> Result<Identifier, InvalidName> {
+    let time = DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Secs, true);
+    format!("{name}-{time}").parse()
+}
+
+/// The identifier of the task that is queued after another.
+///
+/// # Errors
+/// Never: an id is short.
+pub fn of_successor(before: TaskId) -> Result<Identifier, InvalidName> {
+    format!("{AFTER}{before}").parse()
+}
+
+/// Why a client may not use an identifier for a task of this type, if so.
+pub fn reserved(config: &Config, task_type: &TaskType, identifier: &Identifier) -> Option<String> {
+    let text = identifier.as_str();
+    for schedule in config.schedules.iter().filter(|schedule| schedule.task_type == *task_type) {
+        let time = text.strip_prefix(schedule.name.as_str()).and_then(|rest| rest.strip_prefix('-')).and_then(|time| time.parse().ok());
+        if let Some(time) = time.map(|time: DateTime<Utc>| Timestamp::from(time))
+            && of_schedule(&schedule.name, time).is_ok_and(|reserved| reserved == *identifier)
+        {
+            let name = &schedule.name;
+            return Some(format!("is reserved for schedule `{name}`, which submits its tasks under its name and the time; use another"));
+        }
+    }
+    let before: TaskId = text.strip_prefix(AFTER)?.parse().map(TaskId).ok()?;
+    let types = config.of_delivery(true);
+    let mut chains =
+        types.filter(|policy| policy.queue.as_ref().and_then(|queue| queue.then.as_ref()).is_some_and(|then| then.task_type == *task_type));
+    let first = chains.next().filter(|_| of_successor(before).is_ok_and(|reserved| reserved == *identifier))?;
+    Some(format!("is reserved for the task that follows task {before} of type `{}` (`then`); use another", first.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_has_one_name() {
+        let name = of_schedule("s", Timestamp::from_micros(1_767_225_600_000_000)).expect("an identifier");
+        assert_eq!(name.as_str(), "s-2026-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn names_that_tasker_gives_are_reserved_for_their_types() {
+        let text = "task_types:\n  - {name: a, delivery: queue, then: {type: b}}\n  - {name: b, delivery: queue}\n  - c\n\
+                    schedules:\n  - {name: nightly, type: c, cron: \"0 3 * * *\"}\n  - {name: after, type: b, cron: \"0 3 * * *\"}\n  - {name: nightly-2, type: c, cron: \"0 3 * * *\"}";
+        let config = Config::from_yaml(text).expect("valid");
+        let id = "01934f3e-6f6e-7d3c-b6a5-0c2f5e7a9b11";
+        for (task_type, identifier, word) in [
+            ("c", "nightly-2026-01-01T03:00:00Z", Some("`nightly`")),
+            // A pattern may change; the form is reserved, not the times.
+            ("c", "nightly-2026-01-01T03:17:23Z", Some("`nightly`")),
+            ("c", "nightly-2-2026-01-01T03:00:00Z", Some("`nightly-2`")),
+            ("b", "after-2026-01-01T03:00:00Z", Some("schedule `after`")),
+            ("b", &format!("after-{id}"), Some("type `a`")),
+            // The same names for other types, and other names.
+            ("b", "nightly-2026-01-01T03:00:00Z", None),
+            ("a", &format!("after-{id}"), None),
+            ("c", &format!("after-{id}"), None),
+            ("c", "nightly-2026-01-01T03:00:00+00:00", None),
+            ("c", "nightly-2026-01-01T03:00:00.5Z", None),
+            ("c", "nightly-2026-01-01t03:00:00z", None),
+            ("c", "nightly-2026-02-30T03:00:00Z", None),
+            ("c", "Nightly-2026-01-01T03:00:00Z", None),
+            ("c", "nightly-", None),
+            ("c", "nightly", None),
+            ("b", "after-", None),
+            ("b", &format!("after-{}", id.to_uppercase()), None),
+            ("b", &format!("after-{}", id.replace('-', "")), None),
+        ] {
+            let reason = reserved(&config, &task_type.parse().expect("valid"), &identifier.parse().expect("valid"));
+            match word {
+                Some(word) => assert!(reason.as_ref().is_some_and(|reason| reason.contains(word)), "{task_type} {identifier}: {reason:?}"),
+                None => assert_eq!(reason, None, "{task_type} {identifier}"),
+            }
+        }
+    }
+}
