@@ -10,7 +10,7 @@ use super::access;
 use super::args::{Api, Bench, Endpoint, Global, HttpWorker, Up, Worker};
 use super::exit::Code;
 use super::output::{Failure, print};
-use super::signals::told_to_stop;
+use super::signals::Signals;
 use super::tokens::command_to_create;
 use crate::api::{DoorError, check_guarded};
 use crate::app::{ApiProcess, Embedded, EndpointProcess, HttpWorkerProcess, Workers};
@@ -29,6 +29,7 @@ const FIRST_LOOK: Duration = Duration::from_secs(3);
 
 /// `tasker up`: everything in one process.
 pub(super) async fn up(global: &Global, args: Up) -> Result<Code, Failure> {
+    let signals = Signals::install()?;
     let shown = |path: PathBuf| path.display().to_string();
     let certificate = flag("api.tls.certificate", "--tls-certificate", args.tls_certificate.map(shown));
     let flags = [certificate, flag("api.tls.key", "--tls-key", args.tls_key.map(shown))];
@@ -38,15 +39,19 @@ pub(super) async fn up(global: &Global, args: Up) -> Result<Code, Failure> {
     let token_command = command_to_create(global, Some(&args.data_dir));
     let endpoints: Vec<EndpointName> = args.endpoints.into_iter().flatten().collect();
     let workers = Workers { number: args.workers, concurrency: args.concurrency };
-    let embedded = Embedded::start(config, &args.data_dir, listener, &endpoints, workers, &token_command).await?;
-    print(&format!("{}\n", embedded.greeting()))?;
-    let asked = told_to_stop(embedded.died()).await?;
+    let start = Embedded::start(config, &args.data_dir, listener, &endpoints, workers, &token_command);
+    let Some(embedded) = signals.unless_told(start).await else { return Ok(Code::Ok) };
+    let embedded = embedded?;
+    // It serves as well when nobody reads this.
+    _ = print(&format!("{}\n", embedded.greeting()));
+    let asked = signals.told_to_stop(embedded.died()).await;
     embedded.stop().await;
     ended(asked)
 }
 
 /// `tasker api`.
 pub(super) async fn api(global: &Global, args: Api) -> Result<Code, Failure> {
+    let signals = Signals::install()?;
     let flag = |key, value: String| Flag { key, value, name: "--listen" };
     let listen_on = args.listen.map(|at| vec![flag("api.host", at.ip().to_string()), flag("api.port", at.port().to_string())]);
     let config = load(global.file(), listen_on.unwrap_or_default())?;
@@ -71,13 +76,14 @@ pub(super) async fn api(global: &Global, args: Api) -> Result<Code, Failure> {
     let broker = AmqpBroker::start(AmqpOptions::new(queue.clone(), Role::Api { types }));
     let api = ApiProcess::start(Arc::new(config), store, broker, listener).map_err(|error| Failure::Setup(error.to_string()))?;
     tracing::info!(address = %api.address, "the API listens");
-    let asked = told_to_stop(api.died()).await?;
+    let asked = signals.told_to_stop(api.died()).await;
     api.stop().await;
     ended(asked)
 }
 
 /// `tasker endpoint`.
 pub(super) async fn endpoint(global: &Global, args: Endpoint) -> Result<Code, Failure> {
+    let signals = Signals::install()?;
     let shown = |path: PathBuf| path.display().to_string();
     let data_dir = flag("endpoint.data_dir", "--data-dir", args.data_dir.map(shown));
     let flags = [data_dir, flag("endpoint.handlers_dir", "--handlers-dir", args.handlers_dir.map(shown))];
@@ -85,13 +91,14 @@ pub(super) async fn endpoint(global: &Global, args: Endpoint) -> Result<Code, Fa
     let broker = AmqpBroker::start(AmqpOptions::new(config.for_endpoint()?.clone(), Role::Endpoint));
     let builtin = handlers::builtin(&config.endpoint);
     let endpoint = EndpointProcess::start(Arc::new(config), args.endpoint, &args.tasktypes, None, broker, builtin)?;
-    let asked = told_to_stop(endpoint.died()).await?;
+    let asked = signals.told_to_stop(endpoint.died()).await;
     endpoint.stop().await;
     ended(asked)
 }
 
 /// `tasker worker`.
 pub(super) async fn worker(global: &Global, args: Worker) -> Result<Code, Failure> {
+    let signals = Signals::install()?;
     let shown = |path: PathBuf| path.display().to_string();
     let flags = [
         flag("endpoint.data_dir", "--data-dir", args.data_dir.map(shown)),
@@ -120,19 +127,20 @@ pub(super) async fn worker(global: &Global, args: Worker) -> Result<Code, Failur
     let builtin = handlers::builtin(&config.endpoint);
     let slots = Some(args.concurrency);
     let worker = EndpointProcess::start(Arc::new(config), args.endpoint, &args.tasktypes, slots, broker, builtin)?;
-    let asked = told_to_stop(worker.died()).await?;
+    let asked = signals.told_to_stop(worker.died()).await;
     worker.stop().await;
     ended(asked)
 }
 
 /// `tasker http-worker`.
 pub(super) async fn http_worker(global: &Global, args: HttpWorker) -> Result<Code, Failure> {
+    let signals = Signals::install()?;
     let most = args.max_in_flight.map(|tasks| tasks.to_string());
     let flags = [flag("http_worker.pool", "--pool", args.pool), flag("http_worker.max_in_flight", "--max-in-flight", most)];
     let config = load(global.file(), flags.into_iter().flatten().collect())?;
     let name = args.name.map_or_else(worker_name, |name| name.to_string());
     let worker = HttpWorkerProcess::start(&config, name)?;
-    let asked = told_to_stop(worker.died()).await?;
+    let asked = signals.told_to_stop(worker.died()).await;
     worker.stop().await;
     ended(asked)
 }

@@ -16,16 +16,16 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::Signal;
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::groups::Group;
 use super::leftovers::Leftovers;
 use super::{Context, Handler, Work};
 use crate::config;
@@ -138,7 +138,7 @@ impl Executable {
         Self { program, given }
     }
 
-    async fn spawn(&self, work: &Work, context: &Context) -> io::Result<Child> {
+    async fn spawn(&self, work: &Work, context: &Context) -> io::Result<(Child, Group)> {
         let mut command = Command::new(&self.program);
         command
             .current_dir(&self.given.dir)
@@ -152,11 +152,10 @@ impl Executable {
             .env("TASKER_TIME_LEFT_SECS", context.remaining().as_secs().to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0);
+            .stderr(Stdio::piped());
         let mut tries = 0;
         loop {
-            match command.spawn() {
+            match Group::start(&mut command) {
                 // It is being written this moment: somebody deploys it.
                 Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && tries < 50 => {
                     tries += 1;
@@ -171,12 +170,9 @@ impl Executable {
 #[async_trait]
 impl Handler for Executable {
     async fn run(&self, work: &Work, context: &Context) -> Outcome {
-        let mut child = match self.spawn(work, context).await {
-            Ok(child) => child,
+        let (mut child, group) = match self.spawn(work, context).await {
+            Ok(started) => started,
             Err(error) => return Outcome::failed(errnr::PANIC, format!("{} cannot be started: {error}", self.program.display())),
-        };
-        let Some(group) = Group::of(&child) else {
-            return Outcome::failed(errnr::PANIC, format!("{} ended before it began", self.program.display()));
         };
         let _recorded = self.given.leftovers.record(group.leader, work.id);
         let Work { id, task_type, identifier, endpoint, attempt, payload } = work;
@@ -342,36 +338,6 @@ fn outcome(status: ExitStatus, answer: Answer, errmsg: String) -> Outcome {
                 errmsg: or(format!("ended by signal {signal}")),
                 payload: answer.ok().flatten(),
             }
-        }
-    }
-}
-
-/// A process group; killed when dropped while it may be running.
-struct Group {
-    leader: Pid,
-    over: AtomicBool,
-}
-
-impl Group {
-    fn of(child: &Child) -> Option<Self> {
-        let leader = Pid::from_raw(i32::try_from(child.id()?).ok()?)?;
-        Some(Self { leader, over: AtomicBool::new(false) })
-    }
-
-    fn signal(&self, signal: Signal) {
-        // It may be gone already.
-        let _ = kill_process_group(self.leader, signal);
-    }
-
-    fn over(&self) {
-        self.over.store(true, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if !self.over.load(Ordering::Relaxed) {
-            self.signal(Signal::KILL);
         }
     }
 }

@@ -6,10 +6,11 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use super::groups::Stat;
 use crate::domain::TaskId;
 
 /// The directory with one file for each group that runs.
@@ -61,13 +62,7 @@ fn is_running(group: Pid, task: &str) -> bool {
     let Ok(processes) = fs::read_dir("/proc") else { return false };
     let wanted = format!("TASKER_TASK_ID={task}");
     processes.filter_map(Result::ok).map(|entry| entry.path()).any(|process| {
-        group_of(&process) == Some(group.as_raw_nonzero().get())
+        Stat::of(&process).is_some_and(|stat| stat.group == group.as_raw_pid())
             && fs::read(process.join("environ")).is_ok_and(|env| env.split(|byte| *byte == 0).any(|one| one == wanted.as_bytes()))
     })
-}
-
-/// The group of a process: the fifth field of `stat`, the third after the name, which may hold anything but ends with the last bracket.
-fn group_of(process: &Path) -> Option<i32> {
-    let stat = fs::read_to_string(process.join("stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(2)?.parse().ok()
 }

@@ -2,13 +2,14 @@
 //!
 //! `agent` puts the parts together · `intake` takes deliveries · `journal` remembers them · `lane` keeps them in order ·
 //! `recovery` takes up what the last process left · `performer` takes one from its slot to its outcome · `executor` runs one attempt · `registry` finds its handler ·
-//! `executable` makes handlers of files · `leftovers` ends what a killed process left · `outbox` and `reporter` answer ·
+//! `executable` makes handlers of files · `groups` knows the processes that run · `leftovers` ends what a killed process left · `outbox` and `reporter` answer ·
 //! `presence` says who is here, and `home` with which memory.
 
 mod agent;
 mod directory;
 mod executable;
 mod executor;
+mod groups;
 mod handler;
 mod home;
 mod intake;
@@ -23,6 +24,7 @@ mod registry;
 mod reporter;
 
 pub use agent::{Agent, AgentConfig, AgentError, AgentHandle, AgentState};
+pub use groups::{end_all as end_all_executables, reap_orphans};
 pub use handler::{AttemptSink, Context, Handler, Work};
 pub use journal::{Health, JournalError};
 pub use registry::Registry;

@@ -25,6 +25,9 @@ pub fn start_logging(log: &Log) -> Result<(), String> {
         }
     }
     let builder = fmt::Subscriber::builder().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // Otherwise a line that cannot be written is told of on stderr, where it cannot be written either, and that is a panic in whatever
+    // part logged it.
+    let builder = builder.log_internal_errors(false);
     // A second start in one process (tests) keeps the first one's subscriber.
     let _ = match log.format {
         LogFormat::Text => tracing::subscriber::set_global_default(builder.with_ansi(std::io::stderr().is_terminal()).finish()),

@@ -27,6 +27,7 @@ mod layering;
 mod loops;
 mod queues;
 mod scripts;
+mod signals;
 mod store_conformance;
 mod supervision;
 mod support;
