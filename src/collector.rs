@@ -71,13 +71,19 @@ impl Collector {
     async fn apply(&self, reports: &[Report]) -> Result<(), StoreError> {
         let started = Instant::now();
         let applied = self.store.apply(reports, self.clock.now(), self.retention).await?;
-        let Applied { moved, changed, repeated, adopted, unknown, doubled, to_stop } = applied;
+        let Applied { moved, changed, repeated, adopted, unknown, unsubscribed, foreign, doubled, to_stop } = applied;
         crate::failpoint::reach("collector.written");
         self.metrics.collect_seconds.observe(started.elapsed().as_secs_f64());
         self.metrics.collect_batch.observe(reports.len() as f64);
-        for (label, count) in
-            [("changed", changed), ("repeated", repeated), ("adopted", adopted), ("unknown", unknown), ("doubled", doubled)]
-        {
+        for (label, count) in [
+            ("changed", changed),
+            ("repeated", repeated),
+            ("adopted", adopted),
+            ("unknown", unknown),
+            ("unsubscribed", unsubscribed),
+            ("foreign", foreign),
+            ("doubled", doubled),
+        ] {
             self.metrics.responses.with_label_values(&[label]).inc_by(count);
         }
         self.metrics.count_moves(&moved);
@@ -85,6 +91,13 @@ impl Collector {
         // Whoever has finished has room.
         if moved.iter().any(|(_, status)| status.is_final()) {
             self.bell.ring();
+        }
+        if unsubscribed + foreign > 0 {
+            tracing::warn!(
+                unsubscribed,
+                foreign,
+                "reports were refused: they come of endpoints that are not subscribed, or of others than those that have the task"
+            );
         }
         if doubled > 0 {
             tracing::error!(responses = doubled, "tasks were run twice: second executions have reported their end");

@@ -28,6 +28,12 @@ pub enum WireError {
         /// What the message says.
         found: u32,
     },
+    /// Presence for no type, or for more than anybody performs.
+    #[error("presence for {found} task types, 1 to {} are possible", Presence::TYPES)]
+    Types {
+        /// How many it names.
+        found: usize,
+    },
     /// Of a kind that does not belong here.
     #[error("unknown kind of message `{found}`")]
     Kind {
@@ -234,7 +240,8 @@ pub fn encode_presence(presence: &Presence) -> Bytes {
     encode(kind, PresenceBody { endpoint, instance, home, session, types, interval_ms: millis(interval), version, trouble, slots })
 }
 
-/// The presence in these bytes.
+/// The presence in these bytes. What it says is believed within bounds: a longer interval, more slots and longer texts are cut
+/// down.
 ///
 /// # Errors
 /// See [`WireError`]; never panics, whatever the bytes.
@@ -247,8 +254,20 @@ pub fn decode_presence(body: &[u8]) -> Result<Presence, WireError> {
     };
     let PresenceBody { endpoint, instance, home, session, types: task_types, interval_ms, version, trouble, slots } =
         serde_json::from_slice(body)?;
-    let interval = Duration::from_millis(interval_ms);
+    if task_types.is_empty() || task_types.len() > Presence::TYPES {
+        return Err(WireError::Types { found: task_types.len() });
+    }
+    let interval = Duration::from_millis(interval_ms).clamp(Presence::SHORTEST_INTERVAL, Presence::LONGEST_INTERVAL);
+    let (version, trouble, slots) = (shortened(version), trouble.map(shortened), slots.map(|slots| slots.min(Presence::SLOTS)));
     Ok(Presence { endpoint, instance, home, session, task_types, state, interval, version, trouble, slots })
+}
+
+/// A text of an endpoint's own, as much of it as is kept.
+fn shortened(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(Presence::TEXT_LENGTH) {
+        text.truncate(end);
+    }
+    text
 }
 
 #[cfg(test)]
@@ -329,6 +348,27 @@ mod tests {
         };
         assert_eq!((payload.get(), read), ("[1,2]", attempts));
         assert!(matches!(decode_report(&encode_report(&report(ReportEvent::Received))), Ok(Report { event: ReportEvent::Received, .. })));
+    }
+
+    #[test]
+    fn presence_is_believed_within_bounds() {
+        let said = |types: usize, interval_ms: u64, slots: u64, text: &str| {
+            let types: Vec<String> = (0..types).map(|number| format!("type{number}")).collect();
+            let id = Uuid::nil();
+            let body = serde_json::json!({"v": 1, "kind": "alive", "endpoint": "a", "instance": id, "home": id, "session": id, "types": types,
+                "interval_ms": interval_ms, "slots": slots, "version": text, "trouble": text});
+            decode_presence(body.to_string().as_bytes())
+        };
+        let (hour, tenth) = (Duration::from_secs(3600), Duration::from_millis(100));
+        for (interval_ms, interval) in [(0, tenth), (100, tenth), (3_600_000, hour), (1 << 63, hour), (u64::MAX, hour)] {
+            let read = said(1, interval_ms, u64::from(u32::MAX), &"é".repeat(100_000)).expect("decodes");
+            assert_eq!((read.interval, read.slots), (interval, Some(10_000)), "{interval_ms}");
+            assert_eq!([read.version, read.trouble.expect("a trouble")].map(|text| text.chars().count()), [255, 255]);
+        }
+        assert_eq!(said(1000, 1, 1, "").expect("decodes").task_types.len(), 1000);
+        for types in [0, 1001] {
+            assert!(matches!(said(types, 1, 1, ""), Err(WireError::Types { found }) if found == types));
+        }
     }
 
     #[test]
@@ -417,9 +457,11 @@ mod tests {
 
     fn presences() -> impl Strategy<Value = Presence> {
         let state = prop_oneof![Just(PresenceState::Joined), Just(PresenceState::Alive), Just(PresenceState::Leaving)];
-        let types = proptest::collection::vec(names(), 0..5);
-        let texts = (any::<String>(), proptest::option::of(any::<String>()), proptest::option::of(any::<u32>()));
-        ([uuids(), uuids(), uuids()], names(), types, state, spans(), texts).prop_map(
+        let types = proptest::collection::vec(names(), 1..5);
+        let text = || any::<String>().prop_map(shortened);
+        let texts = (text(), proptest::option::of(text()), proptest::option::of(0..=Presence::SLOTS));
+        let spans = (100u64..=3_600_000).prop_map(Duration::from_millis);
+        ([uuids(), uuids(), uuids()], names(), types, state, spans, texts).prop_map(
             |([instance, home, session], (_, endpoint, _), types, state, interval, (version, trouble, slots))| Presence {
                 endpoint,
                 instance,

@@ -110,6 +110,11 @@ impl ReportEvent {
         }
     }
 
+    /// Whether it says that nobody knows what came of it.
+    pub const fn is_lost(&self) -> bool {
+        matches!(self, Self::Finished { errnr: errnr::LOST, run: None, .. })
+    }
+
     /// What this means for the response's status; progress says no more than that it was received.
     pub const fn response_event(&self) -> ResponseEvent {
         match self {
@@ -144,6 +149,19 @@ pub struct Presence {
     pub trouble: Option<String>,
     /// Of a worker: how many tasks it performs at the same time, of all its types together; 0 while it takes no more.
     pub slots: Option<u32>,
+}
+
+impl Presence {
+    /// The shortest interval that is believed.
+    pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
+    /// The longest interval that is believed: nobody is thought there for ever.
+    pub const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
+    /// Types at most.
+    pub const TYPES: usize = 1000;
+    /// Slots at most that are believed.
+    pub const SLOTS: u32 = 10_000;
+    /// Characters of its texts that are kept.
+    pub const TEXT_LENGTH: usize = 255;
 }
 
 /// Coming, staying or going.

@@ -90,7 +90,18 @@ mod tests {
 
     /// Received by second 30, given up at second 1000, looked at in second 40.
     fn audit(status: TaskStatus, counts: Counts) -> Audit {
-        let task = TaskState { status, counts, frozen: true, listed: false, queued: false, expires_at: at(1000), finished_at: None };
+        let task = TaskState {
+            task_type: "worker".parse().expect("a type"),
+            status,
+            counts,
+            frozen: true,
+            listed: false,
+            queued: false,
+            start_time: at(0),
+            published_at: None,
+            expires_at: at(1000),
+            finished_at: None,
+        };
         let identifier = "i".parse().expect("an identifier");
         Audit { id: TaskId::new(), identifier, task, receive_by: at(30), due_at: at(40), counted: counts, doubled: 0 }
     }

@@ -4,13 +4,15 @@
 //! only, and that place has property tests.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::{Applied, Settlement};
 use uuid::Uuid;
 
 use crate::domain::{
-    AttemptError, Counts, EndpointName, Report, ReportEvent, ResponseEvent, ResponseStatus, TaskEvent, TaskId, TaskStatus, Timestamp, errnr,
+    AttemptError, Counts, EndpointName, Report, ReportEvent, ResponseEvent, ResponseStatus, TaskEvent, TaskId, TaskStatus, TaskType,
+    Timestamp, errnr,
 };
 
 /// When those who have a cancelled task and do not confirm it are told for the second time.
@@ -18,6 +20,24 @@ const TELL_AGAIN: Duration = Duration::from_secs(10);
 
 /// Why a response fails whose endpoint received the task and was not there at the end.
 pub(super) const VANISHED: &str = "lost: the endpoint received it and was not there any more when the task expired";
+
+/// How long after a task was published an endpoint may have been seen for the first time and still have got a copy of it: the
+/// clocks of two API processes may differ by so much for a moment.
+const JOINED_WITH_IT: Duration = Duration::from_secs(10);
+/// How long before a task was accepted an endpoint may have been heard of last and still have got a copy of it.
+const HEARD_BEFORE_IT: Duration = Duration::from_secs(600);
+
+/// What becomes of a response that its endpoint reports as cancelled although nobody cancelled the task: it must end, or the
+/// task would stay open without an open response.
+static STOPPED: LazyLock<ReportEvent> = LazyLock::new(|| ReportEvent::Finished {
+    errnr: errnr::STOPPED,
+    errmsg: "stopped: the endpoint was told to cancel it, and the task was not cancelled".into(),
+    payload: None,
+    attempt: 1,
+    attempts: Vec::new(),
+    log: None,
+    run: None,
+});
 
 /// The attempt that was lost with a worker, after so many others.
 pub(super) fn worker_lost(worker: &EndpointName, before: usize) -> AttemptError {
@@ -28,6 +48,7 @@ pub(super) fn worker_lost(worker: &EndpointName, before: usize) -> AttemptError 
 /// What must be known of a task to decide about it.
 #[derive(Debug, Clone)]
 pub(super) struct TaskState {
+    pub task_type: TaskType,
     pub status: TaskStatus,
     pub counts: Counts,
     /// Whether its expected set is frozen.
@@ -36,8 +57,50 @@ pub(super) struct TaskState {
     pub listed: bool,
     /// Whether it is of a work queue.
     pub queued: bool,
+    pub start_time: Timestamp,
+    pub published_at: Option<Timestamp>,
     pub expires_at: Timestamp,
     pub finished_at: Option<Timestamp>,
+}
+
+/// What the ledger knows of an endpoint that was ever subscribed to a type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Subscriber {
+    /// Its memory; none when a version saw it that did not ask.
+    pub home: Option<Uuid>,
+    /// The memory it had before.
+    pub previous_home: Option<Uuid>,
+    /// Since when it is known; none when a version saw it that did not note that.
+    pub first_seen: Option<Timestamp>,
+    pub last_seen: Timestamp,
+}
+
+impl Subscriber {
+    /// Whether a memory is its own. The one before counts, too: what it reported may have lain with the broker while another took
+    /// its place.
+    fn has(&self, home: Uuid) -> bool {
+        self.home.is_none_or(|own| own == home) || self.previous_home == Some(home)
+    }
+
+    /// Whether a copy of a task that everybody got can have reached it: it was known by the time the task went out, and was heard
+    /// of around then or later.
+    fn can_have_got(&self, task: &TaskState) -> bool {
+        let published = task.published_at.unwrap_or(Timestamp::from_micros(i64::MAX));
+        self.first_seen.is_none_or(|first| first <= published.after(JOINED_WITH_IT))
+            && self.last_seen.after(HEARD_BEFORE_IT) >= task.start_time
+    }
+}
+
+/// Endpoints that were ever subscribed to a type.
+pub(super) type Subscribers = HashMap<(EndpointName, TaskType), Subscriber>;
+
+/// Why a report is not applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    /// Its endpoint was never there.
+    Unsubscribed,
+    /// Another memory than the reporting one has the task, or the endpoint.
+    Foreign,
 }
 
 /// What to write into a task row. `None` leaves a column as it is.
@@ -127,6 +190,18 @@ impl RowState {
         (!self.status.is_final() && (after.status != self.status || after.progress != self.progress)).then_some(after)
     }
 
+    /// Whether a report is refused, by what the ledger knows of its endpoint.
+    fn refuses(&self, report: &Report, subscriber: Option<&Subscriber>) -> Option<Refusal> {
+        match (self.home, subscriber) {
+            (Some(home), _) if home == report.home => None,
+            // Whoever has the name now may say that it does not know what the one before had received.
+            (Some(_), Some(now)) if report.event.is_lost() && now.home == Some(report.home) => None,
+            (Some(_), _) => Some(Refusal::Foreign),
+            (None, None) => Some(Refusal::Unsubscribed),
+            (None, Some(subscriber)) => (!subscriber.has(report.home)).then_some(Refusal::Foreign),
+        }
+    }
+
     /// Whether a report proves that the handler ran twice: it tells of another execution than the one that decided.
     fn is_doubled_by(&self, event: &ReportEvent) -> bool {
         matches!(event, ReportEvent::Finished { run: Some(run), .. } if self.run.is_some_and(|decided| decided != *run))
@@ -153,6 +228,23 @@ pub(super) struct Folded<'a> {
 }
 
 impl TaskState {
+    /// Whether a report is about it: of the same type. A worker that is told to cancel a task it does not know cannot know its type.
+    fn is_meant(&self, report: &Report) -> bool {
+        self.task_type == report.task_type || matches!(report.event, ReportEvent::Canceled)
+    }
+
+    /// Whether it takes in a report of an endpoint that was not expected. After its end only what is an end too: what was run is
+    /// in the ledger, and nothing is opened again.
+    fn adopts(&self, event: &ReportEvent) -> bool {
+        let open = !self.listed && !self.queued && self.frozen;
+        match event.response_event() {
+            ResponseEvent::Finished => open,
+            ResponseEvent::Received => open && !self.status.is_final(),
+            // Who never began has nothing to add.
+            ResponseEvent::Canceled | ResponseEvent::Expired => false,
+        }
+    }
+
     /// A change that changes nothing.
     fn kept(&self) -> TaskChange {
         TaskChange {
@@ -263,10 +355,32 @@ impl TaskState {
     }
 }
 
-/// What a batch of reports does to the tasks and rows as they were read.
+/// Whose subscription has to be known to judge these reports: that of each endpoint whose memory the row does not tell, or
+/// contradicts. Ordered, without repeats.
+pub(super) fn in_question<'a>(
+    tasks: &'a HashMap<TaskId, TaskState>,
+    rows: &HashMap<(TaskId, EndpointName), RowState>,
+    reports: &'a [Report],
+) -> BTreeSet<(&'a EndpointName, &'a TaskType)> {
+    let mut asked = BTreeSet::new();
+    for report in reports {
+        let Some(task) = tasks.get(&report.task_id).filter(|task| task.is_meant(report)) else { continue };
+        let settled = match rows.get(&(report.task_id, report.endpoint.clone())) {
+            Some(row) => row.home == Some(report.home),
+            None => !task.adopts(&report.event),
+        };
+        if !settled {
+            asked.insert((&report.endpoint, &task.task_type));
+        }
+    }
+    asked
+}
+
+/// What a batch of reports does to the tasks and rows as they were read. `subscribers` are those that are [`in_question`].
 pub(super) fn fold<'a>(
     tasks: &HashMap<TaskId, TaskState>,
     rows: &HashMap<(TaskId, EndpointName), RowState>,
+    subscribers: &Subscribers,
     reports: &'a [Report],
     now: Timestamp,
     retention: Duration,
@@ -274,7 +388,7 @@ pub(super) fn fold<'a>(
     let mut folded = Folded::default();
     let mut counts: BTreeMap<TaskId, Counts> = BTreeMap::new();
     for report in reports {
-        let Some(task) = tasks.get(&report.task_id) else {
+        let Some(task) = tasks.get(&report.task_id).filter(|task| task.is_meant(report)) else {
             folded.applied.unknown += 1;
             continue;
         };
@@ -283,26 +397,44 @@ pub(super) fn fold<'a>(
             Some(change) => Some(&change.row),
             None => rows.get(&(report.task_id, report.endpoint.clone())),
         };
-        // Judged by the status as read: an endpoint is not shut out because another report of the same batch came first.
-        // After the end only what is an end too: what was run is in the ledger, and nothing is opened again.
-        let ended = report.event.response_event() == ResponseEvent::Finished;
-        let adoptable = !task.listed && !task.queued && task.frozen && (ended || !task.status.is_final());
+        let subscriber = || subscribers.get(&(report.endpoint.clone(), task.task_type.clone()));
         let (before, adopted) = match known {
             Some(row) => (row.clone(), false),
-            None if adoptable => (RowState::EXPECTED, true),
+            // Judged by the status as read: an endpoint is not shut out because another report of the same batch came first.
+            None if task.adopts(&report.event) && subscriber().is_none_or(|subscriber| subscriber.can_have_got(task)) => {
+                (RowState::EXPECTED, true)
+            }
             None => {
                 folded.applied.unknown += 1;
                 continue;
             }
         };
-        let Some(after) = before.after(report.home, &report.event, now) else {
+        // The row tells who has it, unless nobody has it yet.
+        let subscriber = if before.home == Some(report.home) { None } else { subscriber() };
+        if let Some(refusal) = before.refuses(report, subscriber) {
+            match refusal {
+                Refusal::Unsubscribed => folded.applied.unsubscribed += 1,
+                Refusal::Foreign => folded.applied.foreign += 1,
+            }
+            // Not applied, but evidence: two memories of one endpoint have run it.
+            let evidence = subscriber.is_some_and(|subscriber| subscriber.has(report.home)) && before.is_doubled_by(&report.event);
+            if evidence && !before.doubled && folded.doubled.insert(key) {
+                folded.applied.doubled += 1;
+            }
+            continue;
+        }
+        let event = match report.event {
+            ReportEvent::Canceled if !task.status.is_final() => &STOPPED,
+            _ => &report.event,
+        };
+        let Some(after) = before.after(report.home, event, now) else {
             folded.applied.repeated += 1;
-            if before.is_doubled_by(&report.event) && !before.doubled && folded.doubled.insert(key) {
+            if before.is_doubled_by(event) && !before.doubled && folded.doubled.insert(key) {
                 folded.applied.doubled += 1;
             }
             // It does not know yet that the task was withdrawn: the message that said so missed it.
-            if task.status == TaskStatus::Canceled && report.event.response_event() == ResponseEvent::Received {
-                folded.applied.to_stop.push((report.task_type.clone(), report.task_id, report.endpoint.clone()));
+            if task.status == TaskStatus::Canceled && event.response_event() == ResponseEvent::Received {
+                folded.applied.to_stop.push((task.task_type.clone(), report.task_id, report.endpoint.clone()));
             }
             continue;
         };
@@ -313,8 +445,8 @@ pub(super) fn fold<'a>(
         } else {
             folded.applied.changed += 1;
         }
-        count(counts, &before, &after, &report.event);
-        let answer = matches!(report.event, ReportEvent::Finished { .. }).then_some(&report.event);
+        count(counts, &before, &after, event);
+        let answer = matches!(event, ReportEvent::Finished { .. }).then_some(event);
         folded.rows.insert(key, RowChange { row: after, answer });
     }
     for (id, counts) in counts {
@@ -369,7 +501,18 @@ mod tests {
 
     fn task(status: TaskStatus, counts: Counts) -> TaskState {
         let expires_at = NOW.after(Duration::from_secs(10));
-        TaskState { status, counts, frozen: true, listed: false, queued: false, expires_at, finished_at: status.is_final().then_some(NOW) }
+        TaskState {
+            task_type: "worker".parse().expect("a type"),
+            status,
+            counts,
+            frozen: true,
+            listed: false,
+            queued: false,
+            start_time: NOW,
+            published_at: Some(NOW),
+            expires_at,
+            finished_at: status.is_final().then_some(NOW),
+        }
     }
 
     fn names(count: u8) -> Vec<EndpointName> {
@@ -393,11 +536,19 @@ mod tests {
         ]
     }
 
+    /// The memory that every honest endpoint here has.
+    const HOME: Uuid = Uuid::nil();
+
+    fn subscriber(home: Uuid) -> Subscriber {
+        Subscriber { home: Some(home), previous_home: None, first_seen: Some(NOW), last_seen: NOW }
+    }
+
     /// A ledger in memory: what the databases do with what is answered here.
     struct Model {
         id: TaskId,
         task: TaskState,
         rows: HashMap<(TaskId, EndpointName), RowState>,
+        subscribers: Subscribers,
         failed: u32,
     }
 
@@ -406,7 +557,9 @@ mod tests {
             let id = TaskId(Uuid::nil());
             let rows = names(expected).into_iter().map(|name| ((id, name), RowState::EXPECTED)).collect();
             let task = TaskState { listed, ..task(TaskStatus::Sent, Counts { expected: expected.into(), ..Counts::default() }) };
-            Self { id, task, rows, failed: 0 }
+            let key = |name| ((name, task.task_type.clone()), subscriber(HOME));
+            let subscribers = names(8).into_iter().map(key).collect();
+            Self { id, task, rows, subscribers, failed: 0 }
         }
 
         fn write(&mut self, change: &TaskChange) {
@@ -416,9 +569,17 @@ mod tests {
             self.task.finished_at = self.task.finished_at.or(change.finished_at);
         }
 
-        fn apply(&mut self, reports: &[Report]) -> [u64; 4] {
+        /// As the databases do it: with no more subscribers than are in question.
+        fn fold<'a>(&self, reports: &'a [Report]) -> Folded<'a> {
             let tasks = HashMap::from([(self.id, self.task.clone())]);
-            let folded = fold(&tasks, &self.rows, reports, NOW, RETENTION);
+            let asked = in_question(&tasks, &self.rows, reports);
+            let subscribers = self.subscribers.iter().filter(|((name, task_type), _)| asked.contains(&(name, task_type)));
+            let subscribers = subscribers.map(|(key, subscriber)| (key.clone(), subscriber.clone())).collect();
+            fold(&tasks, &self.rows, &subscribers, reports, NOW, RETENTION)
+        }
+
+        fn apply(&mut self, reports: &[Report]) -> [u64; 6] {
+            let folded = self.fold(reports);
             for ((id, endpoint), change) in folded.rows {
                 let key = (id, endpoint.clone());
                 if let Some(ReportEvent::Finished { errnr, .. }) = change.answer {
@@ -429,8 +590,8 @@ mod tests {
             for (_, change) in &folded.tasks {
                 self.write(change);
             }
-            let Applied { changed, repeated, adopted, unknown, .. } = folded.applied;
-            [changed, repeated, adopted, unknown]
+            let Applied { changed, repeated, adopted, unknown, unsubscribed, foreign, .. } = folded.applied;
+            [changed, repeated, adopted, unknown, unsubscribed, foreign]
         }
 
         fn settle(&mut self, event: TaskEvent) {
@@ -499,10 +660,20 @@ mod tests {
             task_id: id,
             task_type: "worker".parse().expect("a type"),
             endpoint: names[usize::from(*endpoint)].clone(),
-            home: Uuid::nil(),
+            home: HOME,
             event: event.clone(),
         };
         events.iter().map(report).collect()
+    }
+
+    /// What somebody else makes of an honest report.
+    fn forged(kind: u8, report: &Report) -> Report {
+        let report = report.clone();
+        match kind {
+            0 => Report { task_type: "backup".parse().expect("a type"), ..report },
+            1 => Report { home: Uuid::from_u128(7), ..report },
+            _ => Report { endpoint: format!("ghost{}", report.endpoint).parse().expect("a name"), ..report },
+        }
     }
 
     proptest! {
@@ -514,7 +685,7 @@ mod tests {
                 match step {
                     Step::Reports(events) => {
                         let tally = model.apply(&reports(model.id, &events));
-                        prop_assert_eq!(tally.iter().sum::<u64>(), events.len() as u64, "each report is one of the four");
+                        prop_assert_eq!(tally.iter().sum::<u64>(), events.len() as u64, "each report is one of the six");
                     }
                     Step::Settle(event) => model.settle(event),
                     Step::Cancel => model.cancel(),
@@ -524,7 +695,42 @@ mod tests {
                 prop_assert_eq!(model.task.counts.open() as usize, open);
                 prop_assert!(!was.is_final() || model.task.status == was, "an end is an end");
                 prop_assert!(!listed || model.rows.len() == usize::from(expected), "a list never grows");
+                if model.task.counts.expected > 0 && model.task.counts.open() == 0 {
+                    prop_assert!(model.task.status.is_final(), "nothing is open and it is {:?}", model.task.status);
+                }
             }
+        }
+
+        #[test]
+        fn what_is_forged_changes_nothing(
+            expected in 0u8..6, listed: bool, cancels: bool, size in 1usize..30,
+            events in proptest::collection::vec((0u8..8, event(), proptest::option::of(0u8..3)), 0..40),
+        ) {
+            let (mut attacked, mut left_alone) = (Model::new(expected, listed), Model::new(expected, listed));
+            let (mut all, mut honest) = (Vec::new(), Vec::new());
+            for (endpoint, event, kind) in events {
+                let report = reports(attacked.id, &[(endpoint, event)]).remove(0);
+                match kind {
+                    // A cancel is confirmed without knowing the type.
+                    Some(0) if matches!(report.event, ReportEvent::Canceled) => {}
+                    Some(kind) => all.push(forged(kind, &report)),
+                    None => {
+                        all.push(report.clone());
+                        honest.push(report);
+                    }
+                }
+            }
+            if cancels {
+                attacked.cancel();
+                left_alone.cancel();
+            }
+            // The batches of both may differ, which does not matter unless there is somebody to adopt.
+            let size = if listed { size } else { usize::MAX };
+            let refused: u64 = all.chunks(size).map(|batch| attacked.apply(batch)[3..].iter().sum::<u64>()).sum();
+            let unknown: u64 = honest.chunks(size).map(|batch| left_alone.apply(batch)[3..].iter().sum::<u64>()).sum();
+            prop_assert_eq!(refused, unknown + (all.len() - honest.len()) as u64);
+            prop_assert_eq!(&attacked.rows, &left_alone.rows);
+            prop_assert_eq!((attacked.task.status, attacked.task.counts), (left_alone.task.status, left_alone.task.counts));
         }
 
         #[test]
@@ -532,7 +738,7 @@ mod tests {
             let (mut whole, mut pieces) = (Model::new(expected, true), Model::new(expected, true));
             let reports = reports(whole.id, &events);
             let at_once = whole.apply(&reports);
-            let mut in_pieces = [0; 4];
+            let mut in_pieces = [0; 6];
             for piece in reports.chunks(size) {
                 in_pieces.iter_mut().zip(pieces.apply(piece)).for_each(|(sum, number)| *sum += number);
             }
@@ -552,25 +758,113 @@ mod tests {
                 ReportEvent::Finished { errnr: 0, errmsg: String::new(), payload: None, attempt: 1, attempts: vec![], log: None, run };
             (0, event)
         };
-        let tasks = HashMap::from([(model.id, model.task.clone())]);
         let both = reports(model.id, &[ended(1), ended(1), ended(2), ended(3)]);
-        let folded = fold(&tasks, &model.rows, &both, NOW, RETENTION);
+        let folded = model.fold(&both);
         assert_eq!((folded.doubled.len(), folded.applied.doubled, folded.applied.repeated), (1, 1, 3));
         model.apply(&reports(model.id, &[ended(1)]));
-        let tasks = HashMap::from([(model.id, model.task.clone())]);
         for (run, doubled) in [(1, 0), (0, 0), (2, 1)] {
             let again = reports(model.id, &[ended(run)]);
-            assert_eq!(fold(&tasks, &model.rows, &again, NOW, RETENTION).applied.doubled, doubled, "{run}");
+            assert_eq!(model.fold(&again).applied.doubled, doubled, "{run}");
         }
+        // Two memories of one name: evidence if the ledger has seen both, noise otherwise.
+        let own = subscriber(Uuid::from_u128(1));
+        model.subscribers.values_mut().for_each(|subscriber| *subscriber = Subscriber { previous_home: Some(HOME), ..own.clone() });
+        for (home, foreign, doubled) in [(1, 1, 1), (2, 1, 0)] {
+            let other = reports(model.id, &[ended(2)]).into_iter().map(|report| Report { home: Uuid::from_u128(home), ..report });
+            let other: Vec<Report> = other.collect();
+            let applied = model.fold(&other).applied;
+            assert_eq!((applied.foreign, applied.doubled), (foreign, doubled), "{home}");
+        }
+    }
+
+    #[test]
+    fn only_the_memory_that_has_it_is_believed() {
+        let [own, before, other] = [1, 2, 3].map(Uuid::from_u128);
+        let finished = |errnr| ReportEvent::Finished {
+            errnr,
+            errmsg: String::new(),
+            payload: None,
+            attempt: 1,
+            attempts: vec![],
+            log: None,
+            run: None,
+        };
+        let done = finished(0);
+        let lost = finished(errnr::LOST);
+        let received = ReportEvent::Received;
+        let has = |home| RowState { status: ResponseStatus::Created, home: Some(home), start_time: Some(NOW), ..RowState::EXPECTED };
+        let known = Subscriber { previous_home: Some(before), ..subscriber(own) };
+        let unasked = Subscriber { home: None, ..subscriber(own) };
+        let (foreign, never) = (Some(Refusal::Foreign), Some(Refusal::Unsubscribed));
+        let table = [
+            (RowState::EXPECTED, Some(&known), own, &done, None),
+            (RowState::EXPECTED, Some(&known), before, &received, None),
+            (RowState::EXPECTED, Some(&known), other, &received, foreign),
+            (RowState::EXPECTED, Some(&known), other, &done, foreign),
+            (RowState::EXPECTED, Some(&unasked), other, &done, None),
+            (RowState::EXPECTED, None, own, &received, never),
+            (RowState::EXPECTED, None, own, &done, never),
+            (RowState::EXPECTED, None, own, &ReportEvent::Canceled, never),
+            (has(own), None, own, &done, None),
+            (has(own), Some(&known), other, &done, foreign),
+            (has(before), Some(&known), before, &done, None),
+            (has(before), Some(&known), own, &done, foreign),
+            // The one that has the name now does not know how far the one before was.
+            (has(before), Some(&known), own, &lost, None),
+            (has(own), Some(&known), before, &lost, foreign),
+            (has(own), Some(&known), other, &lost, foreign),
+            (has(own), None, other, &lost, foreign),
+        ];
+        for (at, (row, subscriber, home, event, refusal)) in table.into_iter().enumerate() {
+            let report = Report { home, ..reports(TaskId::new(), &[(0, event.clone())]).remove(0) };
+            assert_eq!(row.refuses(&report, subscriber), refusal, "row {at}");
+        }
+    }
+
+    #[test]
+    fn adopts_only_who_can_have_got_a_copy() {
+        let second = |secs| Some(NOW.after(Duration::from_secs(secs)));
+        let task = TaskState { published_at: second(5), ..task(TaskStatus::Done, Counts::default()) };
+        let long_ago = Some(Timestamp::from_micros(NOW.as_micros() - 3600 * 1_000_000));
+        for (first_seen, last_seen, can) in [
+            (second(4), second(4), true),
+            (second(6), second(6), true),
+            (second(16), second(16), false),
+            (second(3600), second(3600), false),
+            (long_ago, Some(NOW), true),
+            (None, Some(NOW), true),
+            (long_ago, long_ago, false),
+        ] {
+            let subscriber = Subscriber { first_seen, last_seen: last_seen.expect("a time"), ..subscriber(HOME) };
+            assert_eq!(subscriber.can_have_got(&task), can, "{first_seen:?}, {last_seen:?}");
+            let unpublished = TaskState { published_at: None, ..task.clone() };
+            assert_eq!(subscriber.can_have_got(&unpublished), last_seen != long_ago);
+        }
+    }
+
+    #[test]
+    fn a_cancel_that_nobody_asked_for_ends_the_task() {
+        let mut model = Model::new(2, true);
+        let stopped = |endpoint| reports(model.id, &[(endpoint, ReportEvent::Canceled)]);
+        let (first, second) = (stopped(0), stopped(1));
+        assert_eq!(model.apply(&first), [1, 0, 0, 0, 0, 0]);
+        assert_eq!(model.apply(&second), [1, 0, 0, 0, 0, 0]);
+        assert_eq!((model.task.status, model.failed), (TaskStatus::Done, 2));
+        assert_eq!(model.task.counts, model.counted());
+        // After a cancel it is what it says.
+        let mut model = Model::new(1, true);
+        model.apply(&reports(model.id, &[(0, ReportEvent::Received)]));
+        model.cancel();
+        model.apply(&first);
+        assert_eq!((model.task.status, model.task.counts.canceled, model.failed), (TaskStatus::Canceled, 1, 0));
     }
 
     #[test]
     fn who_reports_a_withdrawn_task_is_to_be_stopped() {
         let mut model = Model::new(2, true);
         model.cancel();
-        let tasks = HashMap::from([(model.id, model.task.clone())]);
         let late = reports(model.id, &[(0, ReportEvent::Received), (1, ReportEvent::Canceled)]);
-        let folded = fold(&tasks, &model.rows, &late, NOW, RETENTION);
+        let folded = model.fold(&late);
         let to_stop: Vec<_> = folded.applied.to_stop.iter().map(|(_, _, endpoint)| endpoint.as_str()).collect();
         assert_eq!(to_stop, ["ep0"]);
     }

@@ -162,8 +162,13 @@ pub struct Applied {
     pub repeated: u64,
     /// Reports of endpoints that were not expected: adopted into the set of an open task without a list.
     pub adopted: u64,
-    /// Reports for tasks or endpoints the ledger does not know, and not adopted.
+    /// Reports for tasks the ledger does not know, of another type than the task's, or of endpoints that are not expected and
+    /// not adopted.
     pub unknown: u64,
+    /// Reports of endpoints that were never subscribed to the type.
+    pub unsubscribed: u64,
+    /// Reports of another memory than the one that has the task, or the endpoint's name.
+    pub foreign: u64,
     /// Rows that were found to have been run twice: a second execution reported its end.
     pub doubled: u64,
     /// Endpoints that say they have a task whose row was withdrawn: they must be told to stop.
@@ -486,9 +491,12 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn is_there(&self, endpoint: &EndpointName, session: Uuid) -> Result<bool>;
 
     /// Applies what endpoints report: rows through [`crate::domain::ResponseStatus::next`], counts, task states through
-    /// [`TaskStatus::next`], all in one transaction. Repeats and stragglers change nothing. A report from an endpoint that
-    /// is not expected is adopted into the set when the task has no list and is frozen: its copy came through the fanout, so it
-    /// *was* subscribed; of a task that has ended only one that has finished. A report about a task with a list never is.
+    /// [`TaskStatus::next`], all in one transaction. Repeats and stragglers change nothing. A report counts only if the task is
+    /// of its type and if it comes of the memory that has the task, or, while none has it, of the memory that has the endpoint's name
+    /// or had it before; no endpoint has answered that was never subscribed to the type. A report from an endpoint that
+    /// is not expected is adopted into the set when the task has no list and is frozen, and a copy can have come through the fanout:
+    /// the endpoint was known by the time it was published; of a task that has ended only one that has finished. A report about a
+    /// task with a list never is. A cancel that nobody asked for ends its response as failed ([`errnr::STOPPED`](crate::domain::errnr::STOPPED)).
     async fn apply(&self, reports: &[Report], now: Timestamp, retention: Duration) -> Result<Applied>;
 
     /// Cancels a task: the row first, whoever runs it is told by the caller. Responses nobody has received are withdrawn at

@@ -1,6 +1,7 @@
 //! Who is there, worked out from what was read under the lock. No I/O.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -9,8 +10,14 @@ use crate::domain::{EndpointName, Presence, PresenceState, TaskType, Timestamp};
 
 /// Presence messages an endpoint may miss before it is thought gone.
 const INTERVALS: u32 = 3;
-/// Characters of a version and of a trouble that are kept: no name check bounds these texts.
-const TEXT_LENGTH: usize = 255;
+/// How far ahead the end of a silence may lie: what lies further was said to a version that believed everything. A little more
+/// than the longest, since the clocks of two API processes differ a little.
+const LONGEST_SILENCE: Duration = Duration::from_secs(INTERVALS as u64 * Presence::LONGEST_INTERVAL.as_secs() + 60);
+
+/// The ends of a silence between which an endpoint is there; outside of them it is gone.
+pub(super) fn in_time(now: Timestamp) -> (Timestamp, Timestamp) {
+    (now, now.after(LONGEST_SILENCE))
+}
 
 /// Whether an endpoint is subscribed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,15 +50,30 @@ pub(super) struct Subscription {
     pub session: Uuid,
     /// None only for one that was seen by a version that did not ask.
     pub home: Option<Uuid>,
+    /// The memory that had the name before this one.
+    pub previous_home: Option<Uuid>,
+    /// None only for one that was first seen by a version that did not note it.
+    pub first_seen: Option<Timestamp>,
+    /// When it was last heard of.
+    pub last_seen: Timestamp,
+    /// Until when it may be silent.
     pub seen_until: Timestamp,
     pub trouble: Option<String>,
     pub slots: Option<u32>,
 }
 
 impl Subscription {
-    /// Whether it keeps a process with another memory from taking its place.
-    fn fences(&self, other: &Presence, now: Timestamp) -> bool {
-        self.state == SubscriptionState::Online && self.seen_until > now && self.home.is_some_and(|home| home != other.home)
+    /// Whether it keeps a process with another memory from taking its place: until it has said goodbye or is missed. When it may be
+    /// missed is not for a look at the clock to say, which may just have been set, but for who has listened all the time.
+    fn fences(&self, other: &Presence) -> bool {
+        self.state == SubscriptionState::Online && self.home.is_some_and(|home| home != other.home)
+    }
+
+    /// Whether a sign of life of the process that has said goodbye was only overtaken by that. One that comes an interval later was
+    /// not: it lives, and somebody else said goodbye.
+    fn has_gone(&self, sign: &Presence, now: Timestamp) -> bool {
+        let overtaken = self.last_seen <= now && now.since(self.last_seen) < sign.interval;
+        self.state == SubscriptionState::Left && self.instance == sign.instance && overtaken
     }
 }
 
@@ -74,35 +96,42 @@ pub(super) fn see(known: &HashMap<(EndpointName, TaskType), Subscription>, prese
             let key = (presence.endpoint.clone(), task_type.clone());
             changes.subscriptions.get(&key).or_else(|| known.get(&key)).cloned()
         };
-        if presence.task_types.iter().any(|task_type| before(&changes, task_type).is_some_and(|it| it.fences(presence, now))) {
+        if presence.task_types.iter().any(|task_type| before(&changes, task_type).is_some_and(|it| it.fences(presence))) {
             changes.seen.fenced.push(presence.clone());
             continue;
         }
-        changes.endpoints.insert(presence.endpoint.clone(), shortened(&presence.version));
+        changes.endpoints.insert(presence.endpoint.clone(), presence.version.clone());
         // Whoever still says `Joined` has not been welcomed, whatever the ledger knows: a welcome can be lost.
         let mut new = presence.state == PresenceState::Joined;
         for task_type in &presence.task_types {
             let before = before(&changes, task_type);
             let same_process = before.as_ref().is_some_and(|before| before.instance == presence.instance);
-            let left = before.as_ref().is_some_and(|before| before.state == SubscriptionState::Left);
             let (state, seen_until) = match presence.state {
                 // The farewell of a process that has been replaced, or a sign of life that its own farewell overtook.
                 PresenceState::Leaving if !same_process => continue,
-                PresenceState::Alive if same_process && left => continue,
+                PresenceState::Alive if before.as_ref().is_some_and(|before| before.has_gone(presence, now)) => continue,
                 PresenceState::Leaving => (SubscriptionState::Left, now),
                 PresenceState::Joined | PresenceState::Alive => {
                     (SubscriptionState::Online, now.after(presence.interval.saturating_mul(INTERVALS)))
                 }
             };
             new |= state == SubscriptionState::Online
-                && before.is_none_or(|before| before.state != SubscriptionState::Online || before.session != presence.session);
+                && before.as_ref().is_none_or(|before| before.state != SubscriptionState::Online || before.session != presence.session);
+            let (previous_home, first_seen) = match &before {
+                Some(before) if before.home == Some(presence.home) => (before.previous_home, before.first_seen),
+                Some(before) => (before.home.or(before.previous_home), before.first_seen),
+                None => (None, Some(now)),
+            };
             let after = Subscription {
                 state,
                 instance: presence.instance,
                 session: presence.session,
                 home: Some(presence.home),
+                previous_home,
+                first_seen,
+                last_seen: now,
                 seen_until,
-                trouble: presence.trouble.as_deref().map(shortened),
+                trouble: presence.trouble.clone(),
                 slots: presence.slots,
             };
             changes.subscriptions.insert((presence.endpoint.clone(), task_type.clone()), after);
@@ -113,9 +142,4 @@ pub(super) fn see(known: &HashMap<(EndpointName, TaskType), Subscription>, prese
         }
     }
     changes
-}
-
-/// A text of an endpoint's own, cut down to its column.
-fn shortened(text: &str) -> String {
-    text.chars().take(TEXT_LENGTH).collect()
 }

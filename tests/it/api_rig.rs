@@ -168,8 +168,13 @@ impl Rig {
         answer.json()["id"].as_str().and_then(|id| id.parse().ok()).expect("an id")
     }
 
-    /// Freezes who must answer, as the publisher does.
+    /// Freezes who must answer, as the publisher does. Whoever was never there has been there, and is gone: no others are believed.
     pub async fn freeze(&self, id: TaskId, endpoints: &[&str]) {
+        let known = self.store.endpoints(None, 1000).await.expect("the store works");
+        for name in endpoints.iter().filter(|name| known.iter().all(|known| known.name.as_str() != **name)) {
+            self.see(name, &["worker"], PresenceState::Alive).await;
+            self.see(name, &["worker"], PresenceState::Leaving).await;
+        }
         let expected = endpoints.iter().map(|name| endpoint(name)).collect();
         let frozen = self.store.freeze(&[Freeze { id, expected }], self.state.clock.now()).await.expect("the store works");
         assert_eq!(frozen, [id]);

@@ -14,6 +14,7 @@ use tasker::domain::{
     Command, EndpointName, Identifier, NewTask, Presence, PresenceState, Report, ReportEvent, TaskId, TaskStatus, TaskType, Timestamp,
     errnr, json,
 };
+use tasker::https;
 use tasker::store::{self, ResponseFilter, SharedStore};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -26,6 +27,7 @@ struct Site {
     broker: MemoryBroker,
     link: SharedBroker,
     api: ApiProcess,
+    address: std::net::SocketAddr,
     _directory: TempDir,
 }
 
@@ -49,11 +51,14 @@ impl Site {
         let store = store::open(&Database { verbose: false, uri, max_connections: 4 }).expect("an address");
         store.migrate().await.expect("migrates");
         let broker = MemoryBroker::new();
-        let config = Config::from_yaml("task_types: [worker]\napi: {port: 0, wait_for_endpoints_timeout: 20s}").expect("a configuration");
+        let config =
+            Config::from_yaml("task_types: [worker]\napi: {port: 0, wait_for_endpoints_timeout: 20s}\nendpoint: {presence_interval: 1s}")
+                .expect("a configuration");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
         let api = ApiProcess::start(Arc::new(config), store.clone(), broker.connect(), listener).expect("starts");
         let link = broker.connect();
-        Self { store, broker, link, api, _directory: directory }
+        Self { store, broker, link, api, address, _directory: directory }
     }
 
     /// Records a task as if a process had died between accepting and publishing it: due now.
@@ -109,6 +114,17 @@ impl Site {
         };
         self.publish(Address::Presence, wire::encode_presence(&presence)).await;
         session
+    }
+
+    /// Has an endpoint join and waits until the ledger knows it.
+    async fn is_known(&self, name: &str) {
+        self.join(name).await;
+        let known = async {
+            while self.store.endpoints(None, 100).await.expect("the store answers").iter().all(|known| known.name.as_str() != name) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        soon("it to be known", known).await;
     }
 
     async fn say(&self, task_id: TaskId, name: &str, event: ReportEvent) {
@@ -179,6 +195,7 @@ async fn what_a_dead_process_accepted_is_published_by_another() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_read_goes_alone_to_the_dead_exchange() {
     let site = Site::new().await;
+    site.is_known("here").await;
     let id = site.orphan(&["here"]).await;
     site.until_status(id, TaskStatus::Sent).await;
     for body in [&b"\xff\x00"[..], b"{}", br#"{"v":9,"kind":"finished"}"#, br#"{"v":1,"kind":"dance"}"#] {
@@ -201,6 +218,7 @@ async fn what_cannot_be_read_goes_alone_to_the_dead_exchange() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_returns_is_asked_for_what_it_has_and_told_what_was_cancelled() {
     let site = Site::new().await;
+    site.is_known("here").await;
     let ids = [site.orphan(&["here"]).await, site.orphan(&["here"]).await];
     for id in ids {
         site.until_status(id, TaskStatus::Sent).await;
@@ -257,5 +275,61 @@ async fn what_an_endpoint_had_received_is_lost_when_its_memory_is() {
     assert_eq!((task.counts.finished, task.counts.failed), (1, 1));
     let responses = site.store.responses(id, ResponseFilter::All, None, 100).await.expect("the store answers");
     assert_eq!(responses[0].errnr, Some(errnr::LOST), "{responses:?}");
+    site.api.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_others_report_changes_nothing() {
+    let site = Site::new().await;
+    let mut queue = site.subscribe("here").await;
+    site.join("here").await;
+    assert!(matches!(command(&mut queue).await, Command::Welcome { .. }));
+    let [listed, everybody, absent] = [site.orphan(&["here"]).await, site.orphan(&[]).await, site.orphan(&["absent"]).await];
+    for id in [listed, everybody] {
+        assert!(matches!(command(&mut queue).await, Command::Task(task) if [listed, everybody].contains(&task.id)), "{id}");
+    }
+    site.until_status(absent, TaskStatus::Sent).await;
+    let done = |task_id, name: &str, home| {
+        let event =
+            ReportEvent::Finished { errnr: 0, errmsg: "forged".into(), payload: None, attempt: 1, attempts: vec![], log: None, run: None };
+        Report { task_id, task_type: worker(), endpoint: endpoint(name), home, event }
+    };
+    let of_another_type = Report { task_type: "backup".parse().expect("a task type"), ..done(listed, "here", home("here")) };
+    let mut forged = vec![done(listed, "here", Uuid::from_u128(99)), of_another_type, done(absent, "absent", home("absent"))];
+    forged.extend((0..50).map(|number| done(everybody, &format!("ghost{number}"), home("ghost"))));
+    for report in &forged {
+        site.publish(Address::Responses, wire::encode_report(report)).await;
+    }
+    // Reports of one connection are taken in their order, so whatever they do is done by then.
+    site.finish(everybody, "here").await;
+    site.until_status(everybody, TaskStatus::Done).await;
+    let task = async |id| site.store.find(id).await.expect("the store answers").expect("it is there");
+    assert_eq!(task(everybody).await.counts.expected, 1, "nobody else was there");
+    for id in [listed, absent] {
+        let task = task(id).await;
+        assert_eq!((task.status, task.counts.received), (TaskStatus::Sent, 0), "{task:?}");
+    }
+    // After its end, too.
+    site.publish(Address::Responses, wire::encode_report(&done(everybody, "ghost", home("ghost")))).await;
+    site.finish(listed, "here").await;
+    site.until_status(listed, TaskStatus::Done).await;
+    assert_eq!(task(everybody).await.counts.expected, 1);
+    let responses = site.store.responses(listed, ResponseFilter::All, None, 100).await.expect("the store answers");
+    assert_eq!(responses[0].errmsg, "", "it is the answer of the endpoint");
+
+    // A cancel that the API has not sent: the endpoint cannot know, so it confirms it.
+    let stopped = site.orphan(&["here"]).await;
+    assert!(matches!(command(&mut queue).await, Command::Task(task) if task.id == stopped));
+    site.say(stopped, "here", ReportEvent::Canceled).await;
+    site.until_status(stopped, TaskStatus::Done).await;
+    let responses = site.store.responses(stopped, ResponseFilter::All, None, 100).await.expect("the store answers");
+    assert_eq!(responses[0].errnr, Some(errnr::STOPPED), "{responses:?}");
+
+    let metrics = https::client().build().expect("a client").get(format!("http://{}/metrics", site.address));
+    let metrics = metrics.send().await.expect("it answers").text().await.expect("a text");
+    for (result, count) in [("unknown", 1), ("foreign", 1), ("unsubscribed", 52)] {
+        let line = format!("tasker_responses_total{{result=\"{result}\"}} {count}\n");
+        assert!(metrics.contains(&line), "no {line} in {metrics}");
+    }
     site.api.stop().await;
 }

@@ -247,7 +247,7 @@ fn what_a_killed_worker_had_is_performed_by_another() -> anyhow::Result<()> {
         Ok(())
     };
     until("its lease is lost", PATIENCE, back)?;
-    let _second = site.worker("second")?;
+    let second = site.worker("second")?;
     let taken = || {
         let report = site.get("/worker/long")?;
         ensure!(report["taskResponseList"][0]["endpoint"] == "second", "{report}");
@@ -256,7 +256,12 @@ fn what_a_killed_worker_had_is_performed_by_another() -> anyhow::Result<()> {
     until("the second has it", PATIENCE, taken)?;
     let (status, _) = site.send(site.http.delete(site.url("/worker/long")))?;
     ensure!(status == 200);
-    until("it has stopped", PATIENCE, || ensured(site.get("/worker/long")?["taskResponseList"][0]["status"] == "CANCELED"))
+    let stopped = || {
+        let report = site.get("/worker/long")?;
+        ensure!(report["taskResponseList"][0]["status"] == "CANCELED", "{report}");
+        Ok(())
+    };
+    until("it has stopped", PATIENCE, stopped).with_context(|| second.log())
 }
 
 #[test]

@@ -52,6 +52,9 @@ conformance! {
         counts_exactly_with_several_appliers_of_one_task,
         counts_exactly_with_reports_of_many_tasks_crossing,
         adopts_only_into_open_frozen_tasks_without_list,
+        adopts_nobody_who_can_have_got_no_copy,
+        believes_only_who_has_it,
+        ends_what_was_stopped_unasked,
         leaves_a_cancelled_task_cancelled,
         leaves_an_expired_task_expired,
         keeps_what_an_endpoint_says,
@@ -85,6 +88,8 @@ conformance! {
     presence:
         welcomes_whoever_is_new,
         tells_a_farewell_from_a_silence,
+        lets_in_again_who_has_not_gone,
+        thinks_nobody_there_for_ever,
         fences_a_second_memory_of_a_name,
         lists_endpoints_by_name,
         survives_crossing_presences;

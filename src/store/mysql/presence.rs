@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sqlx::{MySqlConnection, Row};
 use uuid::Uuid;
 
-use super::rows::{Query, datetime, push_names, time};
+use super::rows::{Query, datetime, optional_time, push_names, time};
 use crate::domain::{EndpointName, Presence, TaskType, Timestamp};
 use crate::store::batch::{self, padded_rows};
 use crate::store::fault::Fault;
@@ -18,7 +18,7 @@ pub(super) async fn see(conn: &mut MySqlConnection, presences: Arc<[Presence]>, 
     let mut known = HashMap::new();
     for names in names.chunks(batch::KEYS) {
         let mut query = Query::new(
-            "SELECT endpoint, task_type, state, instance, session, seen_until, home, trouble, slots FROM subscription WHERE endpoint IN ",
+            "SELECT endpoint, task_type, state, instance, session, seen_until, home, trouble, slots, previous_home, first_seen, last_seen FROM subscription WHERE endpoint IN ",
         );
         push_names(&mut query, names.iter().map(|name| name.as_str()));
         query.push(" ORDER BY endpoint, task_type FOR UPDATE");
@@ -31,6 +31,9 @@ pub(super) async fn see(conn: &mut MySqlConnection, presences: Arc<[Presence]>, 
                 home: row.try_get(6)?,
                 trouble: row.try_get(7)?,
                 slots: row.try_get(8)?,
+                previous_home: row.try_get(9)?,
+                first_seen: optional_time(&row, 10)?,
+                last_seen: time(&row, 11)?,
             };
             known.insert((columns::endpoint(row.try_get(0)?)?, columns::task_type(row.try_get(1)?)?), subscription);
         }
@@ -39,21 +42,22 @@ pub(super) async fn see(conn: &mut MySqlConnection, presences: Arc<[Presence]>, 
     let subscriptions: Vec<_> = changes.subscriptions.iter().collect();
     for run in subscriptions.chunks(batch::WIDE_ROWS) {
         let mut query = Query::new(
-            "INSERT INTO subscription (endpoint, task_type, state, instance, session, seen_until, last_seen, home, trouble, slots) VALUES ",
+            "INSERT INTO subscription (endpoint, task_type, state, instance, session, seen_until, last_seen, home, trouble, slots, previous_home, first_seen) VALUES ",
         );
         for (at, ((endpoint, task_type), subscription)) in padded_rows(run, |_| 0).enumerate() {
             query.push(if at == 0 { "(" } else { ", (" });
             let mut values = query.separated(", ");
             values.push_bind(endpoint.as_str()).push_bind(task_type.as_str()).push_bind(subscription.state.code());
             values.push_bind(subscription.instance).push_bind(subscription.session);
-            values.push_bind(datetime(subscription.seen_until)).push_bind(datetime(now));
+            values.push_bind(datetime(subscription.seen_until)).push_bind(datetime(subscription.last_seen));
             values.push_bind(subscription.home).push_bind(subscription.trouble.as_deref()).push_bind(subscription.slots);
+            values.push_bind(subscription.previous_home).push_bind(subscription.first_seen.map(datetime));
             query.push(")");
         }
         query.push(
             " ON DUPLICATE KEY UPDATE state = VALUES(state), instance = VALUES(instance), session = VALUES(session), \
              seen_until = VALUES(seen_until), last_seen = VALUES(last_seen), home = VALUES(home), trouble = VALUES(trouble), \
-             slots = VALUES(slots)",
+             slots = VALUES(slots), previous_home = VALUES(previous_home), first_seen = VALUES(first_seen)",
         );
         query.build().execute(&mut *conn).await?;
     }
@@ -73,16 +77,19 @@ pub(super) async fn see(conn: &mut MySqlConnection, presences: Arc<[Presence]>, 
 
 pub(super) async fn miss(conn: &mut MySqlConnection, now: Timestamp) -> Result<u64, Fault> {
     // Looked for without locks: an update without a key would lock and release every row of a fleet that is well.
-    let overdue = sqlx::query("SELECT DISTINCT endpoint FROM subscription WHERE state = 1 AND seen_until < ? ORDER BY endpoint")
-        .bind(datetime(now))
-        .fetch_all(&mut *conn)
-        .await?;
+    let (from, until) = presence::in_time(now);
+    let overdue =
+        sqlx::query("SELECT DISTINCT endpoint FROM subscription WHERE state = 1 AND (seen_until < ? OR seen_until > ?) ORDER BY endpoint")
+            .bind(datetime(from))
+            .bind(datetime(until))
+            .fetch_all(&mut *conn)
+            .await?;
     let names: Vec<&str> = overdue.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     let mut missed = 0;
     for names in names.chunks(batch::KEYS) {
         let mut query = Query::new("UPDATE subscription FORCE INDEX (PRIMARY) SET state = ");
-        query.push_bind(SubscriptionState::Missed.code()).push(" WHERE state = 1 AND seen_until < ").push_bind(datetime(now));
-        query.push(" AND endpoint IN ");
+        query.push_bind(SubscriptionState::Missed.code()).push(" WHERE state = 1 AND (seen_until < ").push_bind(datetime(from));
+        query.push(" OR seen_until > ").push_bind(datetime(until)).push(") AND endpoint IN ");
         push_names(&mut query, names.iter().copied());
         missed += query.build().execute(&mut *conn).await?.rows_affected();
     }

@@ -217,7 +217,7 @@ pub(super) async fn census(
 ) -> Result<Census, Fault> {
     let mut query = Query::new(
         "SELECT t.id, t.status, t.frozen_at IS NOT NULL, t.endpoints IS NOT NULL, t.priority IS NOT NULL, t.expires_at, t.finished_at, \
-         t.expected, t.received, t.finished, t.failed, t.canceled, t.expired, t.identifier, t.receive_by, t.due_at, CAST(COUNT(r.endpoint) AS UNSIGNED), \
+         t.expected, t.received, t.finished, t.failed, t.canceled, t.expired, t.task_type, t.start_time, t.published_at, t.identifier, t.receive_by, t.due_at, CAST(COUNT(r.endpoint) AS UNSIGNED), \
              CAST(COALESCE(SUM(r.start_time IS NOT NULL), 0) AS UNSIGNED), \
              CAST(COALESCE(SUM(r.status = 2), 0) AS UNSIGNED), \
              CAST(COALESCE(SUM(r.status = 2 AND r.errnr <> 0), 0) AS UNSIGNED), \
@@ -247,21 +247,21 @@ pub(super) async fn census(
 fn audit(row: &MySqlRow) -> Result<Audit, Fault> {
     let id: Uuid = row.try_get(0)?;
     let number = |at: usize| Ok::<_, Fault>(u32::try_from(row.try_get::<u64, _>(at)?).unwrap_or(u32::MAX));
-    let identifier: Vec<u8> = row.try_get(13)?;
+    let identifier: Vec<u8> = row.try_get(16)?;
     Ok(Audit {
         id: TaskId(id),
         identifier: columns::name(&String::from_utf8_lossy(&identifier), || format!("task {id}, column identifier"))?,
         task: task_state(row)?,
-        receive_by: time(row, 14)?,
-        due_at: time(row, 15)?,
+        receive_by: time(row, 17)?,
+        due_at: time(row, 18)?,
         counted: Counts {
-            expected: number(16)?,
-            received: number(17)?,
-            finished: number(18)?,
-            failed: number(19)?,
-            canceled: number(20)?,
-            expired: number(21)?,
+            expected: number(19)?,
+            received: number(20)?,
+            finished: number(21)?,
+            failed: number(22)?,
+            canceled: number(23)?,
+            expired: number(24)?,
         },
-        doubled: number(22)?,
+        doubled: number(25)?,
     })
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 use sqlx::{MySqlConnection, Row};
 use uuid::Uuid;
 
-use super::rows::{Query, lock, optional_time, write_responses, write_tasks};
-use crate::domain::{EndpointName, Report, TaskId, Timestamp};
+use super::rows::{Query, lock, optional_time, time, write_responses, write_tasks};
+use crate::domain::{EndpointName, Report, TaskId, TaskType, Timestamp};
 use crate::store::batch;
 use crate::store::fault::Fault;
-use crate::store::ledger::{RowState, fold};
+use crate::store::ledger::{RowState, Subscriber, Subscribers, fold, in_question};
 use crate::store::{Applied, columns};
 
 pub(super) async fn apply(
@@ -29,7 +29,8 @@ pub(super) async fn apply(
     keys.sort_unstable();
     keys.dedup();
     let rows = rows(conn, &keys).await?;
-    let folded = fold(&tasks, &rows, &reports, now, retention);
+    let subscribers = subscribers(conn, in_question(&tasks, &rows, &reports).into_iter().collect()).await?;
+    let folded = fold(&tasks, &rows, &subscribers, &reports, now, retention);
     let rows: Vec<_> = folded.rows.into_iter().collect();
     write_responses(conn, &rows, now).await?;
     mark_doubled(conn, folded.doubled.into_iter().collect()).await?;
@@ -64,6 +65,32 @@ async fn rows(conn: &mut MySqlConnection, keys: &[(TaskId, &EndpointName)]) -> R
         }
     }
     Ok(rows)
+}
+
+/// Reads what is known of endpoints, by name and type.
+async fn subscribers(conn: &mut MySqlConnection, keys: Vec<(&EndpointName, &TaskType)>) -> Result<Subscribers, Fault> {
+    let mut subscribers = Subscribers::with_capacity(keys.len());
+    for keys in keys.chunks(batch::KEYS) {
+        let mut query = Query::new(
+            "SELECT endpoint, task_type, home, previous_home, first_seen, last_seen FROM subscription FORCE INDEX (PRIMARY) WHERE (endpoint, task_type) IN (",
+        );
+        for (at, (endpoint, task_type)) in batch::padded(keys).enumerate() {
+            query.push(if at == 0 { "(" } else { ", (" });
+            query.separated(", ").push_bind(endpoint.as_str()).push_bind(task_type.as_str());
+            query.push(")");
+        }
+        query.push(")");
+        for row in query.build().fetch_all(&mut *conn).await? {
+            let subscriber = Subscriber {
+                home: row.try_get(2)?,
+                previous_home: row.try_get(3)?,
+                first_seen: optional_time(&row, 4)?,
+                last_seen: time(&row, 5)?,
+            };
+            subscribers.insert((columns::endpoint(row.try_get(0)?)?, columns::task_type(row.try_get(1)?)?), subscriber);
+        }
+    }
+    Ok(subscribers)
 }
 
 /// Notes the rows whose task was run twice.

@@ -113,7 +113,7 @@ pub(super) async fn lock(conn: &mut MySqlConnection, ids: &[TaskId]) -> Result<H
     for ids in ids.chunks(batch::KEYS) {
         let mut query = Query::new(
             "SELECT id, status, frozen_at IS NOT NULL, endpoints IS NOT NULL, priority IS NOT NULL, expires_at, finished_at, \
-             expected, received, finished, failed, canceled, expired FROM task FORCE INDEX (PRIMARY) WHERE id IN ",
+             expected, received, finished, failed, canceled, expired, task_type, start_time, published_at FROM task FORCE INDEX (PRIMARY) WHERE id IN ",
         );
         push_ids(&mut query, ids);
         query.push(" ORDER BY id FOR UPDATE");
@@ -129,6 +129,7 @@ pub(super) async fn lock(conn: &mut MySqlConnection, ids: &[TaskId]) -> Result<H
 pub(super) fn task_state(row: &MySqlRow) -> Result<TaskState, Fault> {
     let id: Uuid = row.try_get(0)?;
     Ok(TaskState {
+        task_type: columns::task_type(row.try_get(13)?)?,
         status: columns::task_status(row.try_get(1)?, || format!("task {id}, column status"))?,
         frozen: row.try_get::<i64, _>(2)? != 0,
         listed: row.try_get::<i64, _>(3)? != 0,
@@ -136,6 +137,8 @@ pub(super) fn task_state(row: &MySqlRow) -> Result<TaskState, Fault> {
         expires_at: time(row, 5)?,
         finished_at: optional_time(row, 6)?,
         counts: counts_of(counts(row, 7)?),
+        start_time: time(row, 14)?,
+        published_at: optional_time(row, 15)?,
     })
 }
 

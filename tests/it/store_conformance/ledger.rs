@@ -6,9 +6,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection, SqliteConnection};
 use tasker::config::{Database, Secret};
-use tasker::domain::{EndpointName, NewTask, Report, ReportEvent, TaskId, TaskType, Timestamp, json};
+use tasker::domain::{EndpointName, NewTask, Presence, PresenceState, Report, ReportEvent, TaskId, TaskType, Timestamp, json};
 use tasker::store::{Freeze, MySqlStore, SharedStore, SqliteStore, StoreError};
 use uuid::Uuid;
+
+use super::presence::presence;
 
 /// How long tasks are kept after their end.
 pub const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -138,8 +140,23 @@ impl Ledger {
         Ok(())
     }
 
+    /// Has these endpoints been there and gone: reports of others are not believed.
+    pub async fn known(&self, endpoints: &[EndpointName], now: Timestamp) -> Result<()> {
+        let says = |state| {
+            endpoints.iter().map(move |endpoint| Presence {
+                instance: Uuid::nil(),
+                session: Uuid::nil(),
+                ..presence(endpoint.as_str(), &[worker().as_str()], state)
+            })
+        };
+        let said: Vec<Presence> = says(PresenceState::Alive).chain(says(PresenceState::Leaving)).collect();
+        self.store.see(&said, now).await?;
+        Ok(())
+    }
+
     /// Records tasks and freezes each with these endpoints.
     pub async fn frozen(&self, tasks: &[NewTask], endpoints: &[EndpointName]) -> Result<Vec<TaskId>> {
+        self.known(endpoints, noon()).await?;
         self.store.accept(tasks, noon(), RETENTION).await?;
         let sets: Vec<Freeze> = tasks.iter().map(|task| Freeze { id: task.id, expected: endpoints.to_vec() }).collect();
         let mut frozen = self.store.freeze(&sets, noon()).await?;

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 use tasker::domain::{
-    AttemptError, Counts, EndpointName, NewTask, Report, ReportEvent, ResponseStatus, TaskEvent, TaskId, TaskStatus, json,
+    AttemptError, Counts, EndpointName, NewTask, Presence, PresenceState, Report, ReportEvent, ResponseStatus, TaskEvent, TaskId,
+    TaskStatus, errnr, json,
 };
 use tasker::store::{Applied, Freeze, ResponseFilter, Settlement};
 use uuid::Uuid;
 
 use super::ledger::{ALL, Ledger, RETENTION, at, finished, fleet, name, names, noon, received, report, shared, task, tasks, together};
+use super::presence::presence;
 
 fn tally(applied: &Applied) -> [u64; 4] {
     [applied.changed, applied.repeated, applied.adopted, applied.unknown]
@@ -130,6 +132,7 @@ pub async fn adopts_only_into_open_frozen_tasks_without_list(ledger: &Ledger) ->
     let ended = ledger.one("ended", &["a"]).await?;
     ledger.store.apply(&[finished(ended, "a", 0)], at(1), RETENTION).await?;
     let nobody = ledger.one("nobody", &[]).await?;
+    ledger.known(&names(&["late"]), noon()).await?;
 
     let reports = [listed, unfrozen.id, ended, TaskId::new()].map(|id| received(id, "late"));
     assert_eq!(tally(&ledger.store.apply(&reports, at(2), RETENTION).await?), [0, 0, 0, 4]);
@@ -150,6 +153,90 @@ pub async fn adopts_only_into_open_frozen_tasks_without_list(ledger: &Ledger) ->
     assert_eq!((task.status, task.finished_at), (TaskStatus::Done, Some(at(1))));
     assert_eq!(task.counts, Counts { expected: 2, received: 2, finished: 2, ..Counts::default() });
     assert_eq!(tally(&ledger.store.apply(&[finished(listed, "late", 0)], at(5), RETENTION).await?), [0, 0, 0, 1]);
+    Ok(())
+}
+
+pub async fn adopts_nobody_who_can_have_got_no_copy(ledger: &Ledger) -> Result<()> {
+    let open = ledger.one("open", &["a"]).await?;
+    let ended = ledger.one("ended", &["a"]).await?;
+    ledger.store.mark_published(&[open, ended], at(1)).await?;
+    ledger.store.apply(&[finished(ended, "a", 0)], at(2), RETENTION).await?;
+    // Never there; there for another type; there only when the task was long on its way.
+    let other = Presence { task_types: vec!["backup".parse()?], ..presence("other", &["worker"], PresenceState::Alive) };
+    ledger.store.see(&[other], at(0)).await?;
+    ledger.known(&names(&["joined"]), at(60)).await?;
+    for id in [open, ended] {
+        let before = ledger.task(id).await?;
+        let reports = ["ghost", "other", "joined"].map(|name| finished(id, name, 0));
+        let applied = ledger.store.apply(&reports, at(61), RETENTION).await?;
+        assert_eq!((tally(&applied), applied.unsubscribed), ([0, 0, 0, 1], 2));
+        let task = ledger.task(id).await?;
+        assert_eq!((task.status, task.counts), (before.status, before.counts));
+        assert_eq!(ledger.store.responses(id, ResponseFilter::All, None, ALL).await?.len(), 1);
+    }
+    Ok(())
+}
+
+pub async fn believes_only_who_has_it(ledger: &Ledger) -> Result<()> {
+    let id = ledger.one_listed("listed", &["a", "b", "c"]).await?;
+    // Listed, and never there.
+    let absent = NewTask { endpoints: names(&["absent"]), ..task("absent") };
+    ledger.store.accept(std::slice::from_ref(&absent), at(10), RETENTION).await?;
+    ledger.store.freeze(&[Freeze { id: absent.id, expected: names(&["absent"]) }], noon()).await?;
+    let refused = async |report: Report, unknown, unsubscribed, foreign| {
+        let before = ledger.task(report.task_id).await?;
+        let applied = ledger.store.apply(std::slice::from_ref(&report), at(1), RETENTION).await?;
+        assert_eq!((tally(&applied), applied.unsubscribed, applied.foreign), ([0, 0, 0, unknown], unsubscribed, foreign), "{report:?}");
+        let task = ledger.task(report.task_id).await?;
+        anyhow::ensure!((task.status, task.counts) == (before.status, before.counts), "{report:?} has changed {task:?}");
+        anyhow::Ok(())
+    };
+    let of_another_type = |report| Report { task_type: "backup".parse().expect("a type"), ..report };
+    let of_another = |report| Report { home: Uuid::from_u128(99), ..report };
+    for event in [ReportEvent::Received, ReportEvent::Canceled, finished(id, "a", 0).event] {
+        // A worker that is told to cancel what it does not know cannot tell its type.
+        if !matches!(event, ReportEvent::Canceled) {
+            refused(of_another_type(report(id, "a", event.clone())), 1, 0, 0).await?;
+        }
+        refused(of_another(report(id, "a", event.clone())), 0, 0, 1).await?;
+        refused(report(absent.id, "absent", event), 0, 1, 0).await?;
+    }
+    // Once somebody has it, nobody else's word counts, whatever is known of them.
+    ledger.store.apply(&[received(id, "a"), received(id, "b")], at(2), RETENTION).await?;
+    refused(of_another(finished(id, "a", 0)), 0, 0, 1).await?;
+    let successor = Presence { instance: Uuid::from_u128(5), ..of(Uuid::from_u128(5)) };
+    ledger.store.see(&[successor], at(3)).await?;
+    refused(Report { home: Uuid::from_u128(5), ..finished(id, "a", 0) }, 0, 0, 1).await?;
+    refused(Report { home: Uuid::from_u128(6), event: ReportEvent::lost("it says"), ..finished(id, "a", 0) }, 0, 0, 1).await?;
+    // But for one thing: who has the name now does not know what the one before had.
+    let lost = Report { home: Uuid::from_u128(5), event: ReportEvent::lost("it is not known here"), ..received(id, "a") };
+    assert_eq!(tally(&ledger.store.apply(&[lost], at(4), RETENTION).await?), [1, 0, 0, 0]);
+    // What the one before had done, and nobody has heard of until now, is as good as new.
+    ledger.store.see(&[Presence { endpoint: name("c"), ..of(Uuid::from_u128(5)) }], at(5)).await?;
+    assert_eq!(tally(&ledger.store.apply(&[finished(id, "b", 0), finished(id, "c", 0)], at(6), RETENTION).await?), [2, 0, 0, 0]);
+    let task = ledger.task(id).await?;
+    assert_eq!(task.counts, Counts { expected: 3, received: 3, finished: 3, failed: 1, ..Counts::default() });
+    assert_eq!(task.status, TaskStatus::Done);
+    Ok(())
+}
+
+/// Endpoint a with a memory of its own.
+fn of(home: Uuid) -> Presence {
+    Presence { home, session: Uuid::from_u128(9), ..presence("a", &["worker"], PresenceState::Joined) }
+}
+
+pub async fn ends_what_was_stopped_unasked(ledger: &Ledger) -> Result<()> {
+    let id = ledger.one_listed("a", &["a", "b"]).await?;
+    let stopped = report(id, "a", ReportEvent::Canceled);
+    let applied = ledger.store.apply(&[received(id, "a"), stopped.clone(), stopped], at(1), RETENTION).await?;
+    assert_eq!((tally(&applied), applied.moved), ([2, 1, 0, 0], vec![(id, TaskStatus::Sent)]));
+    let applied = ledger.store.apply(&[report(id, "b", ReportEvent::Canceled)], at(2), RETENTION).await?;
+    assert_eq!((tally(&applied), applied.moved), ([1, 0, 0, 0], vec![(id, TaskStatus::Done)]));
+    assert_eq!(ledger.task(id).await?.counts, Counts { expected: 2, received: 2, finished: 2, failed: 2, ..Counts::default() });
+    for response in ledger.store.responses(id, ResponseFilter::All, None, ALL).await? {
+        assert_eq!((response.status, response.errnr), (ResponseStatus::Finished, Some(errnr::STOPPED)));
+        assert!(response.errmsg.contains("was not cancelled"), "{}", response.errmsg);
+    }
     Ok(())
 }
 
@@ -199,9 +286,7 @@ pub async fn tells_that_a_task_ran_twice(ledger: &Ledger) -> Result<()> {
 pub async fn keeps_what_an_endpoint_says(ledger: &Ledger) -> Result<()> {
     let endpoints: Vec<EndpointName> = fleet(40);
     let tasks = [NewTask { endpoints: endpoints.clone(), ..task("a") }];
-    ledger.store.accept(&tasks, at(10), RETENTION).await?;
-    let id = tasks[0].id;
-    ledger.store.freeze(&[Freeze { id, expected: endpoints.clone() }], noon()).await?;
+    let id = ledger.frozen(&tasks, &endpoints).await?[0];
     let attempts = vec![AttemptError { attempt: 1, errnr: -7, errmsg: "too 😀 soon\n'\"\\".into() }];
     // Together more than one statement holds.
     let payload = json(&"é😀".repeat(50_000));

@@ -1,0 +1,1 @@
+ALTER TABLE subscription DROP COLUMN previous_home, DROP COLUMN first_seen;
