@@ -10,14 +10,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::broker::SharedBroker;
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::domain::TaskType;
 use crate::store::{SharedStore, StoreError};
 use crate::telemetry::SharedMetrics;
 
 /// How often the gauges are renewed and the clock is set. Short against the intervals at which metrics are read.
-const EVERY: Duration = Duration::from_secs(10);
+const EVERY: Duration = clock::READ_EVERY;
 
 /// The loop.
 pub struct Observer {

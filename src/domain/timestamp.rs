@@ -1,4 +1,7 @@
 //! Points in time: UTC with microseconds, RFC 3339 on the wire, `DATETIME(6)` or an integer in the store.
+//!
+//! RFC 3339 has years of four digits, and so has `DATETIME`: a time outside the years 1 to 9999 cannot be written down. No value of
+//! [`Timestamp`] is outside, whatever it was made from.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,14 +9,23 @@ use std::time::Duration;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A point in time in microseconds since 1970-01-01T00:00:00Z.
+/// A point in time in microseconds since 1970-01-01T00:00:00Z, within the years 1 to 9999.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// From microseconds since the epoch.
+    /// The first one: 0001-01-01T00:00:00Z.
+    pub const FIRST: Self = Self(-62_135_596_800_000_000);
+    /// The last one: 9999-12-31T23:59:59.999999Z.
+    pub const LAST: Self = Self(253_402_300_799_999_999);
+
+    /// From microseconds since the epoch; what is too early or too late becomes the first or the last one.
     pub const fn from_micros(micros: i64) -> Self {
-        Self(micros)
+        match micros {
+            micros if micros < Self::FIRST.0 => Self::FIRST,
+            micros if micros > Self::LAST.0 => Self::LAST,
+            micros => Self(micros),
+        }
     }
 
     /// Microseconds since the epoch.
@@ -21,16 +33,16 @@ impl Timestamp {
         self.0
     }
 
-    /// Later by a duration; stays at the end of time instead of overflowing.
+    /// Later by a duration; the last one at most.
     #[must_use]
     pub fn after(self, by: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
+        Self::from_micros(self.0.saturating_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
     }
 
-    /// Earlier by a duration; stays at the beginning of time instead of overflowing.
+    /// Earlier by a duration; the first one at least.
     #[must_use]
     pub fn before(self, by: Duration) -> Self {
-        Self(self.0.saturating_sub(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
+        Self::from_micros(self.0.saturating_sub(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
     }
 
     /// The time from an earlier point to this one; zero if that point is later.
@@ -41,13 +53,13 @@ impl Timestamp {
 
 impl From<DateTime<Utc>> for Timestamp {
     fn from(time: DateTime<Utc>) -> Self {
-        Self(time.timestamp_micros())
+        Self::from_micros(time.timestamp_micros())
     }
 }
 
 impl From<Timestamp> for DateTime<Utc> {
     fn from(time: Timestamp) -> Self {
-        DateTime::from_timestamp_micros(time.0).unwrap_or(if time.0 < 0 { DateTime::<Utc>::MIN_UTC } else { DateTime::<Utc>::MAX_UTC })
+        DateTime::from_timestamp_micros(time.0).expect("chrono has more years than four digits can say")
     }
 }
 
@@ -80,6 +92,39 @@ impl<'de> Deserialize<'de> for Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_time_can_be_written_down_and_read_back(
+            micros in any::<i64>(), seconds in any::<u64>(), near_the_end in 0..u64::from(u32::MAX), earlier in any::<bool>(),
+        ) {
+            for base in [Timestamp::from_micros(micros), Timestamp::LAST, Timestamp::FIRST] {
+                for by in [Duration::from_secs(seconds), Duration::from_micros(near_the_end), Duration::MAX] {
+                    let time = if earlier { base.before(by) } else { base.after(by) };
+                    let text = time.to_string();
+                    prop_assert_eq!(text.len(), "9999-12-31T23:59:59.999999Z".len(), "{}", text);
+                    let written = serde_json::to_string(&time).expect("serialises");
+                    prop_assert_eq!(serde_json::from_str::<Timestamp>(&written).expect("reads back"), time);
+                    let on_its_side = if earlier { time <= base } else { time >= base };
+                    prop_assert!(on_its_side);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_beyond_four_digits_becomes_the_last_moment() {
+        assert_eq!(Timestamp::LAST.to_string(), "9999-12-31T23:59:59.999999Z");
+        assert_eq!(Timestamp::FIRST.to_string(), "0001-01-01T00:00:00.000000Z");
+        // The year 10000 in UTC, and the year 0.
+        for (text, end) in [("9999-12-31T23:59:59-14:00", Timestamp::LAST), ("0000-12-31T23:59:59Z", Timestamp::FIRST)] {
+            assert_eq!(serde_json::from_value::<Timestamp>(text.into()).expect("RFC 3339"), end);
+        }
+        for end in [DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC] {
+            assert!([Timestamp::FIRST, Timestamp::LAST].contains(&end.into()), "{end}");
+        }
+    }
 
     #[test]
     fn reads_what_it_writes() {

@@ -338,6 +338,31 @@ fn what_is_to_begin_later_waits() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_time_at_the_end_of_the_calendar_can_be_read_by_everybody() -> anyhow::Result<()> {
+    let site = Site::new(0)?;
+    site.push("worker", "far", json!({"run_at": "9999-12-31T23:59:59Z"}))?;
+    site.push("worker", "farther", json!({"run_at": "9999-12-31T23:59:59.5-14:00", "ttl": "1h"}))?;
+    for task in site.get("/worker")?["tasks"].as_array().context("tasks")? {
+        for time in [&task["expires_at"], &task["receive_by"], &task["queue"]["run_at"]] {
+            let time = time.as_str().context("a time")?;
+            ensure!(time.starts_with("9999-12-31T23:59:59") && chrono::DateTime::parse_from_rfc3339(time).is_ok(), "{time}");
+        }
+    }
+    // The command line is a strict client.
+    for (words, said) in [
+        (["list", "worker"].as_slice(), "farther"),
+        (&["status", "worker", "far"], "CREATED worker far"),
+        (&["cancel", "worker", "far"], ""),
+    ] {
+        let output = site.tasker().args(words).args(["--api", &site.url("")]).output()?;
+        ensure!(!String::from_utf8_lossy(&output.stderr).contains("API"), "{words:?}: {output:?}");
+        ensure!(String::from_utf8_lossy(&output.stdout).contains(said), "{words:?}: {output:?}");
+    }
+    ensure!(site.get("/worker/far")?["task"]["status"] == "CANCELED");
+    Ok(())
+}
+
 /// The times for which the schedule `tick` has submitted tasks.
 fn times(tasks: &Value) -> anyhow::Result<Vec<i64>> {
     let mut times = Vec::new();

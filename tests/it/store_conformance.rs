@@ -100,6 +100,7 @@ conformance! {
         tells_what_is_missing,
         tells_what_is_owed,
         counts_open_tasks,
+        tells_times_within_four_digits,
         adds_up_what_was_accepted,
         reads_by_key_however_much_history_there_is;
     token:

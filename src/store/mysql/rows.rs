@@ -22,10 +22,9 @@ pub(super) const TASK: &str = "t.id, t.task_type, t.identifier, t.status, t.payl
                                t.receive_by, t.expires_at, t.priority, t.run_at, t.attempts, t.parent, t.replaced_by, \
                                t.successor_error";
 
-/// A time as `DATETIME(6)` has it; what lies beyond its year 9999 becomes its last moment.
+/// A time as `DATETIME(6)` has it.
 pub(super) fn datetime(time: Timestamp) -> NaiveDateTime {
-    const LAST: i64 = 253_402_300_799_999_999;
-    DateTime::<Utc>::from(Timestamp::from_micros(time.as_micros().clamp(0, LAST))).naive_utc()
+    DateTime::<Utc>::from(time).naive_utc()
 }
 
 /// A time out of a column.

@@ -53,9 +53,12 @@ pub(super) async fn check(conn: &mut MySqlConnection) -> Result<(), Fault> {
     Ok(migrations::check(&MYSQL, interrupted, &applied)?)
 }
 
+/// The name of the lock. The server's names have 64 characters, as many as the name of a database may have by itself.
+const LOCK: &str = "CONCAT('tasker.', LEFT(SHA2(DATABASE(), 256), 40))";
+
 /// A lock of the server, by database; it ends with the connection, should the process die.
 async fn lock(conn: &mut MySqlConnection) -> Result<(), Fault> {
-    let got: Option<i64> = sqlx::query_scalar("SELECT GET_LOCK(CONCAT('tasker.', SHA1(DATABASE())), ?)").bind(WAIT).fetch_one(conn).await?;
+    let got: Option<i64> = sqlx::query_scalar(AssertSqlSafe(format!("SELECT GET_LOCK({LOCK}, ?)"))).bind(WAIT).fetch_one(conn).await?;
     match got {
         Some(1) => Ok(()),
         _ => Err(StoreError::Busy { reason: format!("another process has been migrating for {WAIT} seconds") }.into()),
@@ -63,7 +66,7 @@ async fn lock(conn: &mut MySqlConnection) -> Result<(), Fault> {
 }
 
 async fn unlock(conn: &mut MySqlConnection) -> Result<(), Fault> {
-    sqlx::query("SELECT RELEASE_LOCK(CONCAT('tasker.', SHA1(DATABASE())))").execute(conn).await?;
+    sqlx::query(AssertSqlSafe(format!("SELECT RELEASE_LOCK({LOCK})"))).execute(conn).await?;
     Ok(())
 }
 

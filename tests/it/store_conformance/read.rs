@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use tasker::domain::{NewTask, TaskEvent, TaskId, TaskStatus, TaskType};
+use tasker::domain::{NewTask, TaskEvent, TaskId, TaskStatus, TaskType, Timestamp};
 use tasker::store::{Census, CensusQuery, ResponseFilter, Settlement, TaskQuery};
 
 use super::ledger::{ALL, Ledger, RETENTION, at, finished, name, names, noon, received, task, tasks, worker};
@@ -25,6 +25,24 @@ pub async fn finds_by_id_and_by_identifier(ledger: &Ledger) -> Result<()> {
     assert!(ledger.store.find_by_identifier(&backup(), &"a".parse()?).await?.is_none());
     assert!(ledger.store.find_by_identifier(&worker(), &"b".parse()?).await?.is_none());
     assert!(ledger.store.responses(TaskId::new(), ResponseFilter::All, None, ALL).await?.is_empty());
+    Ok(())
+}
+
+pub async fn tells_times_within_four_digits(ledger: &Ledger) -> Result<()> {
+    let far = NewTask { expires_at: Timestamp::LAST.after(Duration::MAX), receive_by: Timestamp::LAST, ..task("far") };
+    let early = NewTask { start_time: Timestamp::FIRST, receive_by: Timestamp::FIRST.before(Duration::MAX), ..task("early") };
+    ledger.store.accept(&[far.clone(), early.clone()], Timestamp::LAST.after(RETENTION), Duration::MAX).await?;
+    if !ledger.is_mysql() {
+        // As older versions wrote it: an hour into the year 10000.
+        ledger.execute("UPDATE task SET expires_at = 253402304399000000 WHERE identifier = CAST('far' AS BLOB)").await?;
+    }
+    let listed = ledger.store.list(&worker(), &query(10)).await?;
+    let end = |id| listed.iter().find(|task| task.id == id).map(|task| (task.expires_at, task.receive_by));
+    assert_eq!(end(far.id), Some((Timestamp::LAST, Timestamp::LAST)));
+    assert_eq!(end(early.id), Some((early.expires_at, Timestamp::FIRST)));
+    assert_eq!(ledger.task(early.id).await?.start_time, Timestamp::FIRST);
+    ledger.store.cancel(far.id, Timestamp::LAST, Duration::MAX).await?;
+    assert_eq!(ledger.task(far.id).await?.finished_at, Some(Timestamp::LAST));
     Ok(())
 }
 
