@@ -156,7 +156,7 @@ impl Agent {
         let AgentConfig { endpoint, task_types, settings, welcome_timeout, grace, slots } = config;
         let names: Vec<_> = task_types.iter().map(|policy| &policy.name).collect();
         let dir = directory::of(&settings.data_dir, &endpoint, &names);
-        let options = Options { limit: settings.journal_limit, remember: settings.remember };
+        let options = Options::new(settings.journal_limit, settings.remember);
         let of_endpoint = dir.parent().unwrap_or(&dir);
         let home = home::of(of_endpoint).map_err(|source| AgentError::Directory { path: of_endpoint.to_owned(), source })?;
         // First, since its lock says that nobody else's handlers are in the way.

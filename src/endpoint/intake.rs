@@ -160,21 +160,31 @@ impl Intake {
         };
         match self.core.journal.state(id) {
             Some(State::Pending { .. }) => wanted.received.push((id, task.task_type)),
-            Some(State::Finished { .. } | State::Canceled { .. }) => wanted.ended.push(id),
-            None | Some(State::Parked) if !seen.insert(id) => {}
-            Some(State::Parked) => wanted.parked.push((task, delivery.body.clone(), lane.clone())),
-            None if task.received => {
-                tracing::warn!(task_id = %id, "asked for a task that was received and is not known any more: it is not run again");
-                let event = ReportEvent::lost("the endpoint has received it and does not remember what came of it");
-                let report = self.core.report(id, task.task_type, event);
-                wanted.tombstones.push(Record::Outcome { id, report });
+            // The broker has the full report, so it is on its way: what is left of it here must not overtake it.
+            Some(State::Digest | State::Unknown) if !task.received => {
+                self.core.journal.ask(id);
+                wanted.received.push((id, task.task_type));
+            }
+            Some(State::Finished { .. } | State::Canceled { .. } | State::Digest) => {
+                self.core.journal.ask(id);
                 wanted.ended.push(id);
             }
+            None | Some(State::Parked | State::Unknown) if !seen.insert(id) => {}
+            Some(State::Parked) => wanted.parked.push((task, delivery.body.clone(), lane.clone())),
+            Some(State::Unknown) => self.lose(id, task.task_type, wanted),
+            None if task.received => self.lose(id, task.task_type, wanted),
             None => {
                 let attempts = task.attempts.clone();
                 wanted.tasks.push(self.to_start(task, delivery.body.clone(), attempts, lane.clone()));
             }
         }
+    }
+
+    fn lose(&self, id: TaskId, task_type: TaskType, wanted: &mut Wanted) {
+        tracing::warn!(task_id = %id, "asked for a task that was received, and nobody knows what came of it: it is not run again");
+        let event = ReportEvent::lost("the endpoint has received it and does not remember what came of it");
+        wanted.tombstones.push(Record::Outcome { id, report: self.core.report(id, task_type, event) });
+        wanted.ended.push(id);
     }
 
     /// From now on it is worth starting for as long as the message says.
@@ -188,14 +198,16 @@ impl Intake {
     /// Parked tasks go on where they were, at once: whatever they waited for, they have been away for longer.
     async fn renew(&self, parked: Vec<(TaskMessage, Bytes, Arc<Lane>)>) -> Result<Vec<ToStart>, IntakeError> {
         let journal = self.core.journal.clone();
-        let read = move || parked.into_iter().map(|one| (journal.read_task(one.0.id), one)).collect::<Vec<_>>();
+        let read = move || parked.into_iter().map(|one| (journal.read_attempts(one.0.id), one)).collect::<Vec<_>>();
         let read = tokio::task::spawn_blocking(read).await.map_err(|_| JournalError::Closed)?;
         let mut tasks = Vec::new();
-        for (stored, (task, message, lane)) in read {
-            match stored {
-                Ok(Some(stored)) => {
+        for (attempts, (task, message, lane)) in read {
+            match attempts {
+                Ok(Some(attempts)) => {
                     tracing::info!(task_id = %task.id, "a parked task was asked for: it goes on");
-                    tasks.push(self.to_start(task, message, stored.attempts, lane));
+                    // A work queue counts attempts that this worker does not know to have failed.
+                    let attempts = if task.attempts.len() > attempts.len() { task.attempts.clone() } else { attempts };
+                    tasks.push(self.to_start(task, message, attempts, lane));
                 }
                 // Cancelled in the same breath, or forgotten for want of room: the next ask finds it so.
                 Ok(None) => {}
@@ -212,7 +224,11 @@ impl Intake {
             Origin::Responses | Origin::Presence => return,
         };
         match self.core.journal.state(id) {
-            Some(State::Finished { .. } | State::Canceled { .. }) => wanted.ended.push(id),
+            Some(State::Finished { .. } | State::Canceled { .. } | State::Digest) => {
+                self.core.journal.ask(id);
+                wanted.ended.push(id);
+            }
+            Some(State::Unknown) => self.lose(id, task_type.clone(), wanted),
             // A tombstone for a task that may still come. Not for what lay in the queue before the welcome: it will not.
             None if !by_name => wanted.dropped += 1,
             None | Some(State::Pending { .. } | State::Parked) => {

@@ -18,7 +18,7 @@ mod tests;
 pub use index::State;
 #[cfg(fuzzing)]
 pub use record::read_segment;
-pub use record::{Record, StoredTask};
+pub use record::{Digest, Record, StoredTask};
 pub use segments::{Damage, Options};
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -35,7 +35,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use crate::backoff::Backoff;
-use crate::domain::{TaskId, TaskType};
+use crate::domain::{AttemptError, TaskId, TaskType};
 use index::Index;
 use segments::{Active, Segments};
 
@@ -50,6 +50,9 @@ const GROUP: usize = 1024;
 
 /// How often old segments are looked for while there is room.
 const LOOK_FOR_OLD: Duration = Duration::from_secs(60);
+
+/// How often everything is moved forward while tasks that have ended leave no room: it copies all that is there.
+const RENEW: Duration = Duration::from_secs(300);
 
 /// From one run of the disk to the next, under load: each serves what came within this time, or there would be one for every other record.
 const SYNC_PACE: Duration = Duration::from_millis(2);
@@ -106,6 +109,13 @@ pub enum Health {
     Room,
     /// No more tasks are taken; those that were taken go on.
     Full,
+    /// No more tasks are taken, since those that have ended leave no room: each must be remembered for its time, or it could run twice.
+    Crowded {
+        /// For how long.
+        remember: Duration,
+        /// Whether it is their number that is too large, and not their size on disk.
+        number: bool,
+    },
     /// Nothing more is started either, until reports have gone out.
     Over,
     /// The disk does not take what is written.
@@ -121,9 +131,26 @@ impl Health {
         match self {
             Self::Room => None,
             Self::Full | Self::Over => Some("the journal is full: no tasks are taken until reports have gone out".to_owned()),
+            Self::Crowded { remember, number: false } => Some(format!(
+                "the journal is full of ended tasks, which are remembered for {remember:?} so that none runs twice: no tasks are taken; raise \
+                 endpoint.journal_limit"
+            )),
+            Self::Crowded { remember, number: true } => Some(format!(
+                "more tasks have ended than can be remembered for {remember:?}, which none may run twice in: no tasks are taken for some \
+                 minutes; perform fewer tasks with this endpoint, or let them expire sooner and lower endpoint.remember"
+            )),
             Self::Failing { reason } => Some(format!("the journal cannot be written: {reason}")),
         }
     }
+}
+
+/// What a journal has of a task that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// The encoded report.
+    Report(Bytes),
+    /// What is left of it.
+    Digest(Digest),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,6 +216,8 @@ impl Journal {
             health: say,
             sync: Arc::default(),
             looked: None,
+            renewed: Instant::now(),
+            asks_turned: Instant::now(),
             full: false,
             orders: orders.downgrade(),
             probing: false,
@@ -251,7 +280,7 @@ impl Journal {
         self.index().ids(|state| matches!(state, State::Finished { reported: false } | State::Canceled { reported: false }))
     }
 
-    /// A task that is to be performed, or was parked. Reads from disk: not for an async worker.
+    /// A task that is to be performed. Reads from disk: not for an async worker.
     ///
     /// # Errors
     /// [`JournalError::Read`].
@@ -259,21 +288,39 @@ impl Journal {
         let record = self.read(id)?;
         Ok(record.and_then(|(record, state)| match (record, state) {
             (Record::Task(task), State::Pending { started }) => Some(StoredTask { started, ..task }),
-            (Record::Task(task), State::Parked) => Some(task),
             _ => None,
         }))
     }
 
-    /// The final report of a task that has ended. Reads from disk: not for an async worker.
+    /// What earlier attempts of a parked task died of; `None` for a task that is not parked. Reads from disk: not for an async worker.
     ///
     /// # Errors
     /// [`JournalError::Read`].
-    pub fn read_report(&self, id: TaskId) -> Result<Option<Bytes>, JournalError> {
+    pub fn read_attempts(&self, id: TaskId) -> Result<Option<Vec<AttemptError>>, JournalError> {
         let record = self.read(id)?;
-        Ok(record.and_then(|(record, _)| match record {
-            Record::Outcome { report, .. } | Record::Canceled { report, .. } => Some(report),
+        Ok(record.and_then(|(record, state)| match (record, state) {
+            (Record::Task(task), State::Parked) => Some(task.attempts),
+            (Record::Digest(digest), State::Parked) => Some(digest.attempt_errors()),
             _ => None,
         }))
+    }
+
+    /// What there is to report of a task that has ended. Reads from disk: not for an async worker.
+    ///
+    /// # Errors
+    /// [`JournalError::Read`].
+    pub fn read_end(&self, id: TaskId) -> Result<Option<Ended>, JournalError> {
+        let record = self.read(id)?;
+        Ok(record.and_then(|(record, state)| match record {
+            Record::Outcome { report, .. } | Record::Canceled { report, .. } => Some(Ended::Report(report)),
+            Record::Digest(digest) if !matches!(state, State::Parked | State::Unknown) => Some(Ended::Digest(digest)),
+            _ => None,
+        }))
+    }
+
+    /// Notes that the API has asked for a task that has ended: it is not forgotten before its time.
+    pub fn ask(&self, id: TaskId) {
+        self.index().ask(id);
     }
 
     fn read(&self, id: TaskId) -> Result<Option<(Record, State)>, JournalError> {
@@ -344,6 +391,10 @@ struct Writer {
     health: watch::Sender<Health>,
     sync: Arc<SyncState>,
     looked: Option<Instant>,
+    /// When everything was moved forward last.
+    renewed: Instant,
+    /// When asks were last begun to be noted anew.
+    asks_turned: Instant,
     /// Whether a task was refused.
     full: bool,
     /// Our own door, for probes.
@@ -394,9 +445,10 @@ impl Writer {
         }
         let mut bytes = self.segments.bytes();
         let limit = self.options.taking_limit();
+        let too_many = locked(&self.index).remembered() > self.options.remember_at_most;
         let refused = orders.extract_if(.., |order| {
             let more: u64 = order.records.iter().map(Record::size).sum();
-            let refuse = order.wish == Wish::Take && bytes + more > limit;
+            let refuse = order.wish == Wish::Take && (bytes + more > limit || too_many);
             bytes += if refuse { 0 } else { more };
             self.full |= refuse;
             refuse
@@ -438,37 +490,56 @@ impl Writer {
 
     /// Frees what can be freed and says how things are.
     fn maintain(&mut self) {
+        if self.asks_turned.elapsed() > self.options.quiet {
+            self.asks_turned = Instant::now();
+            locked(&self.index).turn_asks();
+        }
+        let too_many = locked(&self.index).remembered() > self.options.remember_gladly();
         let crowded = self.segments.bytes() > self.options.limit / 4 * 3;
         let due = self.looked.is_none_or(|looked| looked.elapsed() > LOOK_FOR_OLD);
-        if crowded || due {
+        if crowded || too_many || due {
             self.looked = Some(Instant::now());
             if let Err(error) = self.segments.reclaim(&self.index) {
                 return self.fail(&error);
             }
         }
-        let error = self.sync.error.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let health = match (error, self.segments.bytes()) {
-            (Some(reason), _) => Health::Failing { reason },
-            // With nothing to report, only starting what waits can make room.
-            (None, bytes) if bytes >= self.options.limit && self.unreported() > 0 => Health::Over,
-            (None, bytes) if self.full && bytes > self.options.limit / 4 * 3 => Health::Full,
-            _ => {
-                self.full = false;
-                Health::Room
+        let mut health = self.health_now();
+        if matches!(health, Health::Crowded { .. }) && self.renewed.elapsed() > RENEW.min(self.options.remember / 4) {
+            self.renewed = Instant::now();
+            if let Err(error) = self.segments.renew(&self.index) {
+                return self.fail(&error);
             }
-        };
+            health = self.health_now();
+        }
+        self.full &= !matches!(health, Health::Room);
         self.say(health);
     }
 
-    fn unreported(&self) -> usize {
-        locked(&self.index).unreported()
+    fn health_now(&self) -> Health {
+        if let Some(reason) = self.sync.error.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            return Health::Failing { reason };
+        }
+        let Options { limit, remember, remember_at_most, .. } = self.options;
+        let bytes = self.segments.bytes();
+        let (live, digested, remembered, unreported) = {
+            let index = locked(&self.index);
+            (index.live_bytes(), index.digested_bytes(), index.remembered(), index.unreported())
+        };
+        match self.full {
+            // With nothing to report, only starting what waits can make room.
+            _ if bytes >= limit && unreported > 0 => Health::Over,
+            true if remembered > remember_at_most => Health::Crowded { remember, number: true },
+            true if digested > live && bytes > self.options.crowded_limit() => Health::Crowded { remember, number: false },
+            true if digested <= live && bytes > limit / 4 * 3 => Health::Full,
+            _ => Health::Room,
+        }
     }
 
     fn fail(&mut self, error: &io::Error) {
         self.say(Health::Failing { reason: error.to_string() });
     }
 
-    /// An endpoint with nothing to do must not say for ever that its disk is full: nobody else would look again.
+    /// An endpoint with nothing to do must not say for ever that there is no room: nobody else would look again.
     fn probe_later(&mut self) {
         let orders = self.orders.clone();
         let probe = move || {
@@ -481,7 +552,7 @@ impl Writer {
     }
 
     fn say(&mut self, health: Health) {
-        if matches!(health, Health::Failing { .. }) && !self.probing {
+        if matches!(health, Health::Failing { .. } | Health::Crowded { .. }) && !self.probing {
             self.probe_later();
         }
         self.health.send_if_modified(|current| {
@@ -489,8 +560,8 @@ impl Writer {
             if changed {
                 match &health {
                     Health::Room => tracing::info!("the journal has room again"),
-                    Health::Full | Health::Over => tracing::warn!("the journal is full: no tasks are taken until reports have gone out"),
                     Health::Failing { reason } => tracing::error!(reason, "the journal cannot be written: no tasks are taken"),
+                    other => tracing::warn!("{}", other.trouble().unwrap_or_default()),
                 }
                 *current = health;
             }

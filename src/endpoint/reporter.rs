@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::journal::Record;
+use super::journal::{Ended, Record};
 use super::outbox::Note;
 use super::performer::Core;
 use crate::backoff::Backoff;
@@ -99,8 +99,12 @@ fn read(core: &Core, taken: Vec<(TaskId, Note)>) -> (Vec<Ready>, Vec<(TaskId, No
             Note::Received(task_type) => core.report(id, task_type.clone(), ReportEvent::Received),
             Note::Progress(task_type, percent) => core.report(id, task_type.clone(), ReportEvent::Progress { percent: *percent }),
             Note::Ended(Some(report)) => report.clone(),
-            Note::Ended(None) => match core.journal.read_report(id) {
-                Ok(Some(report)) => report,
+            Note::Ended(None) => match core.journal.read_end(id) {
+                Ok(Some(Ended::Report(report))) => report,
+                Ok(Some(Ended::Digest(digest))) => match (digest.task_type.clone(), digest.event()) {
+                    (Some(task_type), Some(event)) => core.report(id, task_type, event),
+                    _ => continue,
+                },
                 Ok(None) => continue,
                 Err(error) => {
                     tracing::error!(task_id = %id, %error, "a report in the journal cannot be read");

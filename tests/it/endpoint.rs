@@ -1,5 +1,6 @@
 //! An endpoint over the in-process broker, with the test as the API.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -387,6 +388,72 @@ async fn a_full_journal_says_so_and_recovers() {
         assert!(starts.try_recv().is_ok_and(|(_, attempt)| attempt == 1));
     }
     assert!(starts.try_recv().is_err(), "each ran once");
+    endpoint.stopped().await;
+}
+
+/// Answers with as many bytes as it is told to, and says so.
+struct Verbose(mpsc::UnboundedSender<TaskId>);
+
+#[async_trait]
+impl Handler for Verbose {
+    async fn run(&self, work: &Work, _: &Context) -> Outcome {
+        let _ = self.0.send(work.id);
+        Outcome::Done(json(&"x".repeat(20_000)))
+    }
+}
+
+#[tokio::test]
+async fn a_journal_short_of_room_runs_nothing_twice() {
+    let mut api = ApiSide::new().await;
+    let (started, mut starts) = mpsc::unbounded_channel();
+    let mut config = api.config(vec![policy("gate")]);
+    config.settings.journal_limit = 1 << 20;
+    let registry = || Registry::new().with(task_type("gate"), Verbose(started.clone()));
+    let mut endpoint = api.start(config.clone(), registry()).await;
+    api.welcome().await;
+    soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
+    let tasks: Vec<_> = (0..300).map(|_| ApiSide::task("gate", &format!("\"{}\"", "x".repeat(5_000)))).collect();
+    let mut runs = HashMap::new();
+    for task in &tasks {
+        api.send_task(task).await;
+        let report = api.end().await;
+        let ReportEvent::Finished { errnr: 0, run: Some(run), .. } = report.event else { panic!("{report:?}") };
+        runs.insert(report.task_id, run);
+        assert_eq!(soon("the start", starts.recv()).await, Some(task.id));
+    }
+    for restarted in [false, true] {
+        if restarted {
+            endpoint.stopped().await;
+            endpoint = api.start(config.clone(), registry()).await;
+            api.welcome().await;
+            soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
+        }
+        // The ledger may not know yet that it was received: then what is left must not come before the full report, which is on its way.
+        let (mut receipts, mut full) = (0, 0);
+        for task in &tasks {
+            api.send_task(task).await;
+            let report = api.report().await;
+            assert_eq!(report.task_id, task.id);
+            match report.event {
+                ReportEvent::Received => receipts += 1,
+                ReportEvent::Finished { errnr: 0, payload: Some(_), .. } => full += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(receipts > 200 && receipts + full == tasks.len(), "{receipts} receipts, {full} full answers");
+        // It knows, and has heard no more: what is left is better than nothing.
+        let mut poor = 0;
+        for task in &tasks {
+            api.send_task(&TaskMessage { received: true, ..task.clone() }).await;
+            let report = api.end().await;
+            let ReportEvent::Finished { errnr: 0, errmsg, payload, run, attempt: 1, .. } = report.event else { panic!("{report:?}") };
+            assert_eq!((report.task_id, run), (task.id, runs.get(&task.id).copied()));
+            assert_eq!(payload.is_none(), errmsg.contains("endpoint.journal_limit"), "{errmsg}");
+            poor += usize::from(payload.is_none());
+        }
+        assert!(poor >= receipts, "{poor} of {receipts}");
+        assert!(starts.try_recv().is_err(), "one ran twice");
+    }
     endpoint.stopped().await;
 }
 

@@ -117,7 +117,7 @@ impl Heir<'_> {
                 // It ended there; or it is what an earlier start copied.
                 Some(State::Pending { .. }) => !matches!(state, State::Pending { .. }),
                 Some(State::Parked) => !matches!(state, State::Pending { .. } | State::Parked),
-                Some(State::Finished { .. } | State::Canceled { .. }) => false,
+                Some(State::Finished { .. } | State::Canceled { .. } | State::Digest | State::Unknown) => false,
             };
             if news {
                 size += record.size();
@@ -125,7 +125,7 @@ impl Heir<'_> {
                 match state {
                     State::Parked => batch.push(Record::Parked { id }),
                     State::Finished { reported: true } | State::Canceled { reported: true } => batch.push(Record::Reported { id }),
-                    State::Pending { .. } | State::Finished { .. } | State::Canceled { .. } => {}
+                    State::Pending { .. } | State::Finished { .. } | State::Canceled { .. } | State::Digest | State::Unknown => {}
                 }
             }
             if size >= BATCH as u64 {
@@ -159,6 +159,7 @@ fn type_of(record: &Record) -> Option<TaskType> {
             _ => None,
         },
         Record::Outcome { report, .. } | Record::Canceled { report, .. } => wire::decode_report(report).ok().map(|report| report.task_type),
+        Record::Digest(digest) => digest.task_type.clone(),
         Record::Started { .. } | Record::Reported { .. } | Record::Parked { .. } | Record::Moved { .. } => None,
     }
 }
@@ -179,9 +180,9 @@ mod tests {
     use super::*;
     use crate::domain::{Report, ReportEvent, TaskMessage, Timestamp, json};
     use crate::endpoint::journal::Journal;
-    use crate::endpoint::journal::record::StoredTask;
+    use crate::endpoint::journal::record::{Digest, DigestEnd, StoredTask};
 
-    const OPTIONS: Options = Options { limit: 1 << 20, remember: Duration::from_secs(3600) };
+    const OPTIONS: Options = Options::new(1 << 20, Duration::from_secs(3600));
 
     fn named(name: &str) -> TaskType {
         name.parse().expect("a type")
@@ -200,9 +201,9 @@ mod tests {
         wire::encode_report(&Report { task_id: id, task_type: named(name), endpoint, home: Uuid::nil(), event: ReportEvent::Canceled })
     }
 
-    /// One task of a type in each state: waiting, interrupted, ended, reported, withdrawn, parked.
-    fn of_all_states(name: &str) -> ([TaskId; 6], Vec<Record>) {
-        let ids @ [_, interrupted, ended, reported, withdrawn, parked] = [(); 6].map(|()| TaskId::new());
+    /// One task of a type in each state: waiting, interrupted, ended, reported, withdrawn, parked, digested.
+    fn of_all_states(name: &str) -> ([TaskId; 7], Vec<Record>) {
+        let ids @ [_, interrupted, ended, reported, withdrawn, parked, digested] = [(); 7].map(|()| TaskId::new());
         let mut records: Vec<_> = ids.iter().map(|id| task(*id, name)).collect();
         records.push(Record::Started { id: interrupted, attempt: 2 });
         records.push(Record::Outcome { id: ended, report: report(ended, name) });
@@ -210,16 +211,19 @@ mod tests {
         records.push(Record::Reported { id: reported });
         records.push(Record::Canceled { id: withdrawn, report: report(withdrawn, name) });
         records.push(Record::Parked { id: parked });
+        let end = DigestEnd::Finished { errnr: 0, attempt: 1, run: None };
+        records.push(Record::Digest(Digest { id: digested, task_type: Some(named(name)), age: 7, end, attempts: vec![] }));
         (ids, records)
     }
 
-    const STATES: [State; 6] = [
+    const STATES: [State; 7] = [
         State::Pending { started: 0 },
         State::Pending { started: 2 },
         State::Finished { reported: false },
         State::Finished { reported: true },
         State::Canceled { reported: false },
         State::Parked,
+        State::Digest,
     ];
 
     /// A directory that a process with these records left behind.
@@ -246,7 +250,7 @@ mod tests {
         index
     }
 
-    fn states(index: &Mutex<Index>, ids: [TaskId; 6]) -> [Option<State>; 6] {
+    fn states(index: &Mutex<Index>, ids: [TaskId; 7]) -> [Option<State>; 7] {
         ids.map(|id| super::super::locked(index).state(id))
     }
 
@@ -274,13 +278,13 @@ mod tests {
         let expected = STATES.map(Some);
         for _ in 0..2 {
             let index = started(&new, &["worker"]);
-            assert_eq!((states(&index, ours), states(&index, strangers)), (expected, [None; 6]));
+            assert_eq!((states(&index, ours), states(&index, strangers)), (expected, [None; 7]));
         }
         // What moved is not found again by those who come back to the old set.
         let index = Mutex::default();
         Segments::open(&old, OPTIONS, &mut super::super::locked(&index)).expect("opens");
         assert_eq!(states(&index, strangers), expected);
-        assert_eq!(states(&index, ours), [None; 6]);
+        assert_eq!(states(&index, ours), [None; 7]);
         // The last of it goes, and the directory with it; and all the way back.
         assert_eq!(states(&started(&other, &["backup"]), strangers), expected);
         assert!(!old.exists());

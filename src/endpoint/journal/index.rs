@@ -4,11 +4,14 @@
 //! that a process knows after a restart exactly what it knew before. An entry takes some 50 bytes; messages and reports
 //! stay on disk.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 
 use crate::domain::TaskId;
 
-use super::record::Record;
+use super::record::{DigestEnd, Record};
+
+/// Bytes of a usual digest on disk: what is left of a task that is remembered when there is no room for more.
+const DIGEST: u64 = 64;
 
 /// Where a frame lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +41,10 @@ pub enum State {
         /// Whether the broker has confirmed the report.
         reported: bool,
     },
+    /// The handler has ended, the broker has confirmed the report, and a digest is all that is left of it.
+    Digest,
+    /// It was here, and the disk destroyed what became of it.
+    Unknown,
 }
 
 impl State {
@@ -45,7 +52,7 @@ impl State {
     pub(super) fn is_live(self) -> bool {
         match self {
             Self::Pending { .. } => true,
-            Self::Parked => false,
+            Self::Parked | Self::Digest | Self::Unknown => false,
             Self::Finished { reported } | Self::Canceled { reported } => !reported,
         }
     }
@@ -55,17 +62,23 @@ impl State {
 struct Entry {
     state: State,
     at: Location,
+    /// Whether what lies there is a digest.
+    digest: bool,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Index {
     entries: HashMap<TaskId, Entry>,
-    /// Bytes that are still needed, by segment.
-    live: BTreeMap<u32, u64>,
+    /// Bytes of what has to move forward as it is.
+    live: u64,
+    /// Bytes of what is remembered once it is digested.
+    digested: u64,
     /// Entries kept for repeats alone, or for an ask that may never come.
     remembered: usize,
     /// Entries that the broker has still to confirm.
     unreported: usize,
+    /// What was asked for again after its end: since a while, and in the while before that.
+    asked: [HashSet<TaskId>; 2],
 }
 
 impl Index {
@@ -87,9 +100,35 @@ impl Index {
         self.unreported
     }
 
-    /// Bytes on disk that are still needed.
+    /// Bytes on disk that have to move forward as they are.
     pub(super) fn live_bytes(&self) -> u64 {
-        self.live.values().sum()
+        self.live
+    }
+
+    /// Bytes on disk of what is remembered, once each is digested.
+    pub(super) fn digested_bytes(&self) -> u64 {
+        self.digested
+    }
+
+    /// Notes that the API has asked for a task that has ended here.
+    pub(super) fn ask(&mut self, id: TaskId) {
+        self.asked[0].insert(id);
+    }
+
+    /// Begins a new while of asks.
+    pub(super) fn turn_asks(&mut self) {
+        self.asked.swap(0, 1);
+        self.asked[0] = HashSet::new();
+    }
+
+    /// Whether a task may be forgotten before its time: it has ended, the broker has its report, and nobody asks.
+    pub(super) fn is_settled(&self, id: TaskId) -> bool {
+        let reported = match self.state(id) {
+            Some(State::Finished { reported } | State::Canceled { reported }) => reported,
+            Some(State::Digest | State::Unknown) => true,
+            Some(State::Pending { .. } | State::Parked) | None => false,
+        };
+        reported && !self.asked.iter().any(|asked| asked.contains(&id))
     }
 
     /// Tasks in the order of their ids, which is that of their submission.
@@ -103,19 +142,29 @@ impl Index {
     pub(super) fn apply(&mut self, record: &Record, at: Location) {
         let id = record.id();
         let before = self.state(id);
+        let at = |state| Entry { state, at, digest: false };
         match (record, before) {
             // What has ended does not begin again: the record was overtaken by a cancel, or copied forward.
-            (Record::Task(_), Some(State::Finished { .. } | State::Canceled { .. })) => {}
-            (Record::Task(task), _) => self.set(id, State::Pending { started: task.started }, at),
+            (Record::Task(_), Some(State::Finished { .. } | State::Canceled { .. } | State::Digest | State::Unknown)) => {}
+            (Record::Task(task), _) => self.set(id, at(State::Pending { started: task.started })),
             (Record::Started { attempt, .. }, Some(State::Pending { .. })) => self.change(id, State::Pending { started: *attempt }),
-            (Record::Outcome { .. }, _) => self.set(id, State::Finished { reported: false }, at),
+            (Record::Outcome { .. }, _) => self.set(id, at(State::Finished { reported: false })),
             // The work was done before the cancel came.
-            (Record::Canceled { .. }, Some(State::Finished { .. })) => {}
-            (Record::Canceled { .. }, _) => self.set(id, State::Canceled { reported: false }, at),
+            (Record::Canceled { .. }, Some(State::Finished { .. } | State::Digest | State::Unknown)) => {}
+            (Record::Canceled { .. }, _) => self.set(id, at(State::Canceled { reported: false })),
             (Record::Reported { .. }, Some(State::Finished { .. })) => self.change(id, State::Finished { reported: true }),
             (Record::Reported { .. }, Some(State::Canceled { .. })) => self.change(id, State::Canceled { reported: true }),
             (Record::Parked { .. }, Some(State::Pending { .. })) => self.change(id, State::Parked),
             (Record::Moved { .. }, _) => self.remove(id),
+            (Record::Digest(digest), _) => {
+                let state = match digest.end {
+                    DigestEnd::Finished { .. } => State::Digest,
+                    DigestEnd::Unknown => State::Unknown,
+                    DigestEnd::Canceled => State::Canceled { reported: true },
+                    DigestEnd::Parked => State::Parked,
+                };
+                self.set(id, Entry { digest: true, ..at(state) });
+            }
             (Record::Started { .. } | Record::Reported { .. } | Record::Parked { .. }, _) => {}
         }
     }
@@ -127,11 +176,9 @@ impl Index {
         }
     }
 
-    /// Forgets what lies in a segment, whatever it is; returns how much that was.
-    pub(super) fn lose(&mut self, segment: u32) -> usize {
-        let ids: Vec<_> = self.entries.iter().filter(|(_, entry)| entry.at.segment == segment).map(|(id, _)| *id).collect();
-        ids.iter().for_each(|id| self.remove(*id));
-        ids.len()
+    /// The tasks of which a record in this segment says where they stand.
+    pub(super) fn lie_in(&self, segment: u32) -> Vec<TaskId> {
+        self.entries.iter().filter(|(_, entry)| entry.at.segment == segment).map(|(id, _)| *id).collect()
     }
 
     /// Where a task stands, if it is the record at this place that says so.
@@ -139,21 +186,21 @@ impl Index {
         self.entries.get(&id).filter(|entry| entry.at == at).map(|entry| entry.state)
     }
 
-    fn set(&mut self, id: TaskId, state: State, at: Location) {
+    fn set(&mut self, id: TaskId, entry: Entry) {
         self.remove(id);
-        self.count(state, at, true);
-        self.entries.insert(id, Entry { state, at });
+        self.count(entry, true);
+        self.entries.insert(id, entry);
     }
 
     fn change(&mut self, id: TaskId, state: State) {
-        if let Some(at) = self.location(id) {
-            self.set(id, state, at);
+        if let Some(entry) = self.entries.get(&id).copied() {
+            self.set(id, Entry { state, ..entry });
         }
     }
 
     fn remove(&mut self, id: TaskId) {
-        if let Some(Entry { state, at }) = self.entries.remove(&id) {
-            self.count(state, at, false);
+        if let Some(entry) = self.entries.remove(&id) {
+            self.count(entry, false);
             // A burst must not hold its memory for ever.
             if self.entries.capacity() > 1024 && self.entries.len() < self.entries.capacity() / 8 {
                 self.entries.shrink_to(self.entries.len() * 2);
@@ -161,17 +208,17 @@ impl Index {
         }
     }
 
-    fn count(&mut self, state: State, at: Location, add: bool) {
+    fn count(&mut self, Entry { state, at, digest }: Entry, add: bool) {
         let count = |number: &mut usize| *number = if add { *number + 1 } else { number.saturating_sub(1) };
-        match state {
-            State::Pending { .. } => {}
-            State::Parked | State::Finished { reported: true } | State::Canceled { reported: true } => return count(&mut self.remembered),
-            State::Finished { .. } | State::Canceled { .. } => count(&mut self.unreported),
+        let sum = |bytes: &mut u64, more: u64| *bytes = if add { *bytes + more } else { bytes.saturating_sub(more) };
+        let length = u64::from(at.length);
+        if !state.is_live() {
+            count(&mut self.remembered);
+            return sum(&mut self.digested, if digest { length } else { length.min(DIGEST) });
         }
-        let bytes = self.live.entry(at.segment).or_default();
-        *bytes = if add { *bytes + u64::from(at.length) } else { bytes.saturating_sub(u64::from(at.length)) };
-        if *bytes == 0 {
-            self.live.remove(&at.segment);
+        sum(&mut self.live, length);
+        if !matches!(state, State::Pending { .. }) {
+            count(&mut self.unreported);
         }
     }
 }
@@ -180,7 +227,7 @@ impl Index {
 mod tests {
     use super::*;
     use crate::domain::Timestamp;
-    use crate::endpoint::journal::record::StoredTask;
+    use crate::endpoint::journal::record::{Digest, StoredTask};
     use bytes::Bytes;
 
     fn at(place: u32) -> Location {
@@ -205,7 +252,16 @@ mod tests {
                 b'c' => Record::Canceled { id, report },
                 b'r' => Record::Reported { id },
                 b'p' => Record::Parked { id },
-                _ => Record::Moved { id },
+                b'm' => Record::Moved { id },
+                digest => {
+                    let end = match digest {
+                        b'D' => DigestEnd::Finished { errnr: 0, attempt: 1, run: None },
+                        b'C' => DigestEnd::Canceled,
+                        b'P' => DigestEnd::Parked,
+                        _ => DigestEnd::Unknown,
+                    };
+                    Record::Digest(Digest { id, task_type: None, age: 0, end, attempts: vec![] })
+                }
             };
             index.apply(&record, at(place));
         }
@@ -251,11 +307,65 @@ mod tests {
             ("tsorm", None, 0, 0),
             ("cm", None, 0, 0),
             ("om", None, 0, 0),
+            ("D", Some(State::Digest), 0, 1),
+            ("U", Some(State::Unknown), 0, 1),
+            ("Ut", Some(State::Unknown), 0, 1),
+            ("Uc", Some(State::Unknown), 0, 1),
+            ("Uo", finished(false), 10, 0),
+            ("C", canceled(true), 0, 1),
+            ("P", parked, 0, 1),
+            ("tsorD", Some(State::Digest), 0, 1),
+            ("tcrC", canceled(true), 0, 1),
+            ("tpP", parked, 0, 1),
+            ("Dt", Some(State::Digest), 0, 1),
+            ("Dts", Some(State::Digest), 0, 1),
+            ("Dp", Some(State::Digest), 0, 1),
+            ("Dr", Some(State::Digest), 0, 1),
+            ("Dc", Some(State::Digest), 0, 1),
+            ("DD", Some(State::Digest), 0, 1),
+            ("Do", finished(false), 10, 0),
+            ("Ct", canceled(true), 0, 1),
+            ("Pt", pending(0), 10, 0),
+            ("Pc", canceled(false), 10, 0),
+            ("Dm", None, 0, 0),
+            ("Pm", None, 0, 0),
         ];
         for (records, state, live, remembered) in table {
             let (index, id) = after(records.as_bytes());
             assert_eq!((index.state(id), index.live_bytes(), index.remembered()), (*state, *live, *remembered), "{records}");
         }
+    }
+
+    #[test]
+    fn settled_is_what_ended_was_confirmed_and_is_not_asked_for() {
+        for (records, settled) in [("", false), ("ts", false), ("tp", false), ("P", false), ("tso", false), ("tc", false)]
+            .into_iter()
+            .chain([("tsor", true), ("tcr", true), ("D", true), ("U", true), ("C", true)])
+        {
+            let (mut index, id) = after(records.as_bytes());
+            assert_eq!(index.is_settled(id), settled, "{records}");
+            index.ask(id);
+            assert!(!index.is_settled(id), "{records} was asked for");
+            index.turn_asks();
+            assert!(!index.is_settled(id), "{records} was asked for a while ago");
+            index.turn_asks();
+            assert_eq!(index.is_settled(id), settled, "{records}");
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_counts_with_the_bytes_of_a_digest() {
+        let (mut index, id) = (Index::default(), TaskId::new());
+        let place = |length| Location { segment: 1, place: 0, length };
+        index.apply(&Record::Outcome { id, report: Bytes::new() }, place(5000));
+        assert_eq!((index.live_bytes(), index.digested_bytes()), (5000, 0));
+        index.apply(&Record::Reported { id }, place(25));
+        assert_eq!((index.live_bytes(), index.digested_bytes()), (0, DIGEST));
+        let digest = Digest { id, task_type: None, age: 0, end: DigestEnd::Canceled, attempts: vec![] };
+        index.apply(&Record::Digest(digest), place(900));
+        assert_eq!((index.live_bytes(), index.digested_bytes()), (0, 900));
+        index.forget(id, place(900));
+        assert_eq!((index.live_bytes(), index.digested_bytes(), index.remembered()), (0, 0, 0));
     }
 
     #[test]

@@ -7,7 +7,8 @@
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::domain::{AttemptError, TaskId, Timestamp};
+use crate::broker::wire;
+use crate::domain::{AttemptError, Command, ReportEvent, TaskId, TaskType, Timestamp};
 
 /// What every segment starts with; the last byte is the version of the format.
 const MAGIC: [u8; 8] = *b"taskjnl\x01";
@@ -63,6 +64,148 @@ pub enum Record {
         /// Which task.
         id: TaskId,
     },
+    /// What is left of a task that has ended or was parked when there is no room for more.
+    Digest(Digest),
+}
+
+/// Enough never to run a task again: who it is and how it ended, without its message, answer and texts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Digest {
+    /// Which task.
+    pub id: TaskId,
+    /// Its type; `None` when the record that said so cannot be read.
+    pub task_type: Option<TaskType>,
+    /// How many seconds it had been remembered when this was written: a copy is not younger than what it was copied from.
+    pub age: u32,
+    /// How it ended.
+    pub end: DigestEnd,
+    /// Number and error number of the attempts before the deciding one, or of all when it was parked.
+    pub attempts: Vec<(u32, i32)>,
+}
+
+/// How a task ended of which only a digest is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DigestEnd {
+    /// The handler ended, and the broker has the report.
+    Finished {
+        /// 0 for success.
+        errnr: i32,
+        /// The attempt that decided.
+        attempt: u32,
+        /// The execution that decided.
+        run: Option<Uuid>,
+    },
+    /// It was cancelled, and the broker has the report.
+    Canceled,
+    /// It has not ended; it goes on when it is asked for.
+    Parked,
+    /// The disk destroyed the record that said so.
+    Unknown,
+}
+
+/// The error text of what ended so long ago, or among so many, that its answer was dropped.
+const ANSWER_DROPPED: &str = "the endpoint dropped the answer for want of room in its journal (endpoint.journal_limit)";
+
+/// The error text of an attempt of such a task.
+const TEXT_DROPPED: &str = "the error text was dropped for want of room";
+
+impl Digest {
+    /// What is to be kept of a record that says how a task ended or was parked.
+    pub(super) fn of(record: &Record, age: u32) -> Self {
+        let pairs = |attempts: &[AttemptError]| attempts.iter().map(|one| (one.attempt, one.errnr)).collect();
+        let digest = |task_type, end, attempts| Self { id: record.id(), task_type, age, end, attempts };
+        match record {
+            Record::Digest(earlier) => Self { age, ..earlier.clone() },
+            Record::Task(task) => {
+                let task_type = match wire::decode_command(&task.message) {
+                    Ok(Command::Task(task)) => Some(task.task_type),
+                    _ => None,
+                };
+                digest(task_type, DigestEnd::Parked, pairs(&task.attempts))
+            }
+            Record::Outcome { report, .. } | Record::Canceled { report, .. } => match wire::decode_report(report) {
+                Ok(report) => match report.event {
+                    ReportEvent::Finished { errnr, attempt, attempts, run, .. } => {
+                        digest(Some(report.task_type), DigestEnd::Finished { errnr, attempt, run }, pairs(&attempts))
+                    }
+                    _ => digest(Some(report.task_type), DigestEnd::Canceled, Vec::new()),
+                },
+                Err(_) => digest(None, DigestEnd::Unknown, Vec::new()),
+            },
+            _ => digest(None, DigestEnd::Unknown, Vec::new()),
+        }
+    }
+
+    /// The attempts, with a text that says why theirs are gone.
+    pub fn attempt_errors(&self) -> Vec<AttemptError> {
+        let error = |&(attempt, errnr): &(u32, i32)| AttemptError { attempt, errnr, errmsg: TEXT_DROPPED.to_owned() };
+        self.attempts.iter().map(error).collect()
+    }
+
+    /// What can still be reported; `None` for what has not ended, or nobody knows how.
+    pub fn event(&self) -> Option<ReportEvent> {
+        match self.end {
+            DigestEnd::Finished { errnr, attempt, run } => Some(ReportEvent::Finished {
+                errnr,
+                errmsg: ANSWER_DROPPED.to_owned(),
+                payload: None,
+                attempt,
+                attempts: self.attempt_errors(),
+                log: None,
+                run,
+            }),
+            DigestEnd::Canceled => Some(ReportEvent::Canceled),
+            DigestEnd::Parked | DigestEnd::Unknown => None,
+        }
+    }
+
+    fn encode(&self, to: &mut Vec<u8>) {
+        let name = self.task_type.as_ref().map_or("", TaskType::as_str);
+        to.push(match self.end {
+            DigestEnd::Finished { .. } => 1,
+            DigestEnd::Canceled => 2,
+            DigestEnd::Parked => 3,
+            DigestEnd::Unknown => 4,
+        });
+        to.extend_from_slice(&self.age.to_le_bytes());
+        to.push(u8::try_from(name.len()).unwrap_or(0));
+        to.extend_from_slice(name.as_bytes());
+        if let DigestEnd::Finished { errnr, attempt, run } = self.end {
+            to.extend_from_slice(&errnr.to_le_bytes());
+            to.extend_from_slice(&attempt.to_le_bytes());
+            to.extend_from_slice(run.unwrap_or_default().as_bytes());
+        }
+        for (attempt, errnr) in &self.attempts {
+            to.extend_from_slice(&attempt.to_le_bytes());
+            to.extend_from_slice(&errnr.to_le_bytes());
+        }
+    }
+
+    fn decode(id: TaskId, rest: &[u8]) -> Option<Self> {
+        let mut fields = Fields(rest);
+        let [kind] = fields.take()?;
+        let age = u32::from_le_bytes(fields.take()?);
+        let [length] = fields.take()?;
+        let (name, more) = fields.0.split_at_checked(length.into())?;
+        let task_type = if name.is_empty() { None } else { Some(std::str::from_utf8(name).ok()?.parse().ok()?) };
+        fields.0 = more;
+        let end = match kind {
+            1 => {
+                let (errnr, attempt) = (i32::from_le_bytes(fields.take()?), u32::from_le_bytes(fields.take()?));
+                let run = Uuid::from_bytes(fields.take()?);
+                DigestEnd::Finished { errnr, attempt, run: (!run.is_nil()).then_some(run) }
+            }
+            2 => DigestEnd::Canceled,
+            3 => DigestEnd::Parked,
+            4 => DigestEnd::Unknown,
+            _ => return None,
+        };
+        let mut attempts = Vec::new();
+        while !fields.0.is_empty() {
+            attempts.push((u32::from_le_bytes(fields.take()?), i32::from_le_bytes(fields.take()?)));
+        }
+        Some(Self { id, task_type, age, end, attempts })
+    }
 }
 
 /// A task that waits for its next attempt, or runs.
@@ -87,6 +230,7 @@ impl Record {
     pub fn id(&self) -> TaskId {
         match self {
             Self::Task(task) => task.id,
+            Self::Digest(digest) => digest.id,
             Self::Started { id, .. }
             | Self::Outcome { id, .. }
             | Self::Canceled { id, .. }
@@ -105,6 +249,7 @@ impl Record {
             Self::Reported { .. } => 5,
             Self::Parked { .. } => 6,
             Self::Moved { .. } => 7,
+            Self::Digest(_) => 8,
         }
     }
 
@@ -113,6 +258,7 @@ impl Record {
         let more = match self {
             Self::Task(task) => task.message.len() + task.attempts.iter().map(|one| one.errmsg.len() + 64).sum::<usize>() + 28,
             Self::Outcome { report, .. } | Self::Canceled { report, .. } => report.len(),
+            Self::Digest(digest) => digest.task_type.as_ref().map_or(0, |name| name.as_str().len()) + digest.attempts.len() * 8 + 30,
             Self::Started { .. } | Self::Reported { .. } | Self::Parked { .. } | Self::Moved { .. } => 4,
         };
         u64::try_from(FRAME + BODY + more).unwrap_or(u64::MAX)
@@ -138,6 +284,7 @@ impl Record {
             Self::Started { attempt, .. } => to.extend_from_slice(&attempt.to_le_bytes()),
             Self::Outcome { report, .. } | Self::Canceled { report, .. } => to.extend_from_slice(report),
             Self::Reported { .. } | Self::Parked { .. } | Self::Moved { .. } => {}
+            Self::Digest(digest) => digest.encode(to),
         }
         let length = to.len() - start - FRAME;
         let sum = checksum(segment, place, &to[start + FRAME..]);
@@ -165,6 +312,7 @@ impl Record {
             5 if rest.is_empty() => Self::Reported { id },
             6 if rest.is_empty() => Self::Parked { id },
             7 if rest.is_empty() => Self::Moved { id },
+            8 => Self::Digest(Digest::decode(id, rest)?),
             _ => return None,
         })
     }
@@ -322,7 +470,7 @@ pub(super) mod tests {
     /// Records of all kinds about few tasks.
     pub(in super::super) fn records() -> impl Strategy<Value = Vec<Record>> {
         let bytes = || proptest::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from);
-        let one = (0u8..7, 0u128..5, bytes(), any::<i64>(), 0u32..4).prop_map(|(kind, id, bytes, time, attempt)| {
+        let one = (0u8..9, 0u128..5, bytes(), any::<i64>(), 0u32..4).prop_map(|(kind, id, bytes, time, attempt)| {
             let id = TaskId(Uuid::from_u128(id));
             match kind {
                 0 => Record::Task(StoredTask {
@@ -338,7 +486,19 @@ pub(super) mod tests {
                 3 => Record::Canceled { id, report: bytes },
                 4 => Record::Reported { id },
                 5 => Record::Parked { id },
-                _ => Record::Moved { id },
+                6 => Record::Moved { id },
+                _ => Record::Digest(Digest {
+                    id,
+                    task_type: (kind == 7).then(|| "worker".parse().expect("a type")),
+                    age: attempt,
+                    end: match attempt {
+                        0 => DigestEnd::Finished { errnr: 3, attempt: 4, run: (kind == 7).then_some(Uuid::from_u128(7)) },
+                        1 => DigestEnd::Canceled,
+                        2 => DigestEnd::Parked,
+                        _ => DigestEnd::Unknown,
+                    },
+                    attempts: (0..attempt).map(|attempt| (attempt, 71)).collect(),
+                }),
             }
         });
         proptest::collection::vec(one, 0..12)

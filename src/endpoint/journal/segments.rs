@@ -13,13 +13,18 @@ use std::time::{Duration, Instant};
 
 use super::index::{Index, Location, State};
 use super::locked;
-use super::record::{self, Ending, HEADER, Record, Scan, StoredTask};
+use super::record::{self, Digest, DigestEnd, Ending, HEADER, Record, Scan, StoredTask};
 
 /// Bytes of records that are copied forward or answered for in one write.
 pub(super) const BATCH: usize = 1 << 20;
 
-/// Ended and parked tasks that are remembered at most, whatever room there is on disk: some 25 MiB of memory.
-const REMEMBER_AT_MOST: usize = 500_000;
+/// Ended and parked tasks that are remembered at most, whatever room there is on disk: less than 90 MiB of memory. A few more would double
+/// what the table of the index takes.
+const REMEMBER_AT_MOST: usize = 1_800_000;
+
+/// From when on a task may be forgotten before its time because there are too many: what ended so long ago, with a report that the broker
+/// confirmed, and was not asked for since, the ledger knows of.
+const QUIET: Duration = Duration::from_secs(15 * 60);
 
 /// Tests look at every byte of several.
 const SMALLEST_SEGMENT: u64 = if cfg!(test) { 256 } else { 16 << 10 };
@@ -29,11 +34,30 @@ const SMALLEST_SEGMENT: u64 = if cfg!(test) { 256 } else { 16 << 10 };
 pub struct Options {
     /// Bytes on disk at which no more tasks are taken.
     pub limit: u64,
-    /// How long tasks are remembered that have ended or were parked, if there is room: counted while a process lives.
+    /// How long tasks are remembered that have ended or were parked: counted while a process lives.
     pub remember: Duration,
+    /// How many of them at most.
+    pub remember_at_most: usize,
+    /// From which age on they may be forgotten when there are more.
+    pub quiet: Duration,
 }
 
 impl Options {
+    /// With the usual bounds for memory.
+    pub const fn new(limit: u64, remember: Duration) -> Self {
+        Self { limit, remember, remember_at_most: REMEMBER_AT_MOST, quiet: QUIET }
+    }
+
+    /// How many tasks are remembered without looking for some that may be forgotten.
+    pub(super) const fn remember_gladly(self) -> usize {
+        self.remember_at_most - self.remember_at_most / 16
+    }
+
+    /// Bytes on disk from which on little room is worth much copying.
+    pub(super) const fn crowded_limit(self) -> u64 {
+        self.limit - self.limit / 8
+    }
+
     /// Small enough that dropping one frees little at a time, large enough that few files are open.
     fn segment_bytes(self) -> u64 {
         (self.limit / 64).clamp(SMALLEST_SEGMENT, 4 << 20)
@@ -108,6 +132,11 @@ fn with_start(record: Record, state: State) -> Record {
         (Record::Task(task), State::Pending { started }) => Record::Task(StoredTask { started, ..task }),
         (record, _) => record,
     }
+}
+
+/// Rounded down: what is remembered a little longer does no harm.
+fn seconds(age: Duration) -> u32 {
+    u32::try_from(age.as_secs()).unwrap_or(u32::MAX)
 }
 
 impl Segments {
@@ -234,20 +263,23 @@ impl Segments {
         Ok(Active { number, file: Arc::new(file), bytes: HEADER as u64 })
     }
 
-    /// Drops old segments: those that nobody can ask about any more, and, where room is short and at least half of what
-    /// is kept is for repeats alone, the oldest. What is still needed moves forward.
+    /// Drops old segments: those that nobody can ask about any more, and, where room is short, the oldest. What is still needed moves
+    /// forward, and of what is remembered a digest.
     pub(super) fn reclaim(&mut self, index: &Mutex<Index>) -> io::Result<()> {
         // Each segment is looked at once: what moves forward must not be moved again in the same breath.
         for _ in 0..self.sealed.len() + 1 {
-            let (live, remembered) = {
+            let (needed, too_many) = {
                 let index = locked(index);
-                (index.live_bytes(), index.remembered())
+                (index.live_bytes() + index.digested_bytes(), index.remembered() > self.options.remember_gladly())
             };
             let bytes = self.bytes();
-            // Over the limit less is worth moving the rest for: nothing is started any more.
-            let worth = if bytes >= self.options.limit { bytes / 16 } else { bytes / 2 };
-            let short = bytes > self.options.limit / 4 * 3 && bytes.saturating_sub(live) > worth;
-            let crowded = short || remembered > REMEMBER_AT_MOST;
+            // The less room there is, the less is worth moving the rest for.
+            let worth = match bytes {
+                _ if bytes >= self.options.limit => bytes / 16,
+                _ if bytes >= self.options.crowded_limit() => bytes / 8,
+                _ => bytes / 2,
+            };
+            let short = bytes > self.options.limit / 4 * 3 && bytes.saturating_sub(needed) > worth;
             let Some(oldest) = self.sealed.front() else {
                 if !short {
                     return Ok(());
@@ -255,10 +287,21 @@ impl Segments {
                 self.seal()?;
                 continue;
             };
-            let over = oldest.last_write.elapsed() > self.options.remember;
-            if !over && !crowded {
+            let age = oldest.last_write.elapsed();
+            let over = age > self.options.remember || too_many && age > self.options.quiet;
+            if !over && !short {
                 return Ok(());
             }
+            self.retire(oldest.number, oldest.damaged, index)?;
+        }
+        Ok(())
+    }
+
+    /// Moves all of what is there forward once, so that each task that may be forgotten by now is: digests of all ages lie in one segment.
+    pub(super) fn renew(&mut self, index: &Mutex<Index>) -> io::Result<()> {
+        self.seal()?;
+        for _ in 0..self.sealed.len() {
+            let Some(oldest) = self.sealed.front() else { break };
             self.retire(oldest.number, oldest.damaged, index)?;
         }
         Ok(())
@@ -302,19 +345,16 @@ impl Segments {
     pub(super) fn retire(&mut self, number: u32, damaged: bool, index: &Mutex<Index>) -> io::Result<()> {
         let path = path(&self.dir, number);
         let bytes = fs::read(&path)?;
+        let sealed = self.sealed.iter().find(|sealed| sealed.number == number);
+        let since = sealed.map_or(Duration::ZERO, |sealed| sealed.last_write.elapsed());
         let mut forward = Vec::new();
         let mut size = 0;
         let mut scan = Scan::new(&bytes, number);
         for (place, length, record) in scan.by_ref() {
             let at = Location { segment: number, place, length };
-            let needed = {
-                let mut index = locked(index);
-                index.forget(record.id(), at);
-                index.stands(record.id(), at)
-            };
-            let Some(state) = needed else { continue };
-            size += usize::try_from(length).unwrap_or(BATCH);
-            forward.push(with_start(record, state));
+            let Some(record) = self.still_needed(record, at, since, index) else { continue };
+            size += usize::try_from(record.size()).unwrap_or(BATCH);
+            forward.push(record);
             if size >= BATCH {
                 self.append(&forward, index)?;
                 forward.clear();
@@ -324,15 +364,18 @@ impl Segments {
         if !forward.is_empty() {
             self.append(&forward, index)?;
         }
-        self.sync()?;
         let damaged = damaged || scan.ending() == Ending::Damaged;
         if scan.ending() != Ending::Clean {
-            // It could be read when the journal was opened and cannot be now.
-            let lost = locked(index).lose(number);
-            if lost > 0 {
-                tracing::error!(path = %path.display(), lost, "the journal is damaged: these tasks are not known any more");
+            // It could be read when the journal was opened and cannot be now. That these tasks were here must not be forgotten with it.
+            let lost = locked(index).lie_in(number);
+            if !lost.is_empty() {
+                tracing::error!(path = %path.display(), lost = lost.len(), "the journal is damaged: nobody knows what became of these tasks");
+                let (age, end) = (seconds(since), DigestEnd::Unknown);
+                let unknown = |id| Record::Digest(Digest { id, task_type: None, age, end, attempts: Vec::new() });
+                self.append(&lost.into_iter().map(unknown).collect::<Vec<_>>(), index)?;
             }
         }
+        self.sync()?;
         self.sealed.retain(|sealed| sealed.number != number);
         if damaged {
             // For people to look at; nothing reads it again.
@@ -341,6 +384,25 @@ impl Segments {
             fs::remove_file(&path)?;
         }
         File::open(&self.dir)?.sync_all()
+    }
+
+    /// What moves forward in place of a record that was written to last so long ago; nothing when nobody can ask for it any more.
+    fn still_needed(&self, record: Record, at: Location, since: Duration, index: &Mutex<Index>) -> Option<Record> {
+        let id = record.id();
+        let mut index = locked(index);
+        let state = index.stands(id, at)?;
+        if state.is_live() {
+            return Some(with_start(record, state));
+        }
+        let before = if let Record::Digest(digest) = &record { digest.age } else { 0 };
+        let age = since.saturating_add(Duration::from_secs(before.into()));
+        let too_many = index.remembered() > self.options.remember_gladly();
+        if age > self.options.remember || too_many && age > self.options.quiet && index.is_settled(id) {
+            index.forget(id, at);
+            return None;
+        }
+        drop(index);
+        Some(Record::Digest(Digest::of(&record, seconds(age))))
     }
 
     /// The bytes of one frame.

@@ -11,9 +11,10 @@ use tempfile::TempDir;
 use super::index::Index;
 use super::segments::Segments;
 use super::*;
-use crate::domain::Timestamp;
+use crate::broker::wire;
+use crate::domain::{AttemptError, Report, ReportEvent, Timestamp, json};
 
-const LARGE: Options = Options { limit: 256 << 20, remember: Duration::from_secs(3600) };
+const LARGE: Options = Options::new(256 << 20, Duration::from_secs(3600));
 
 fn task(id: TaskId, bytes: usize) -> Record {
     let time = Timestamp::from_micros(1_000_000);
@@ -21,8 +22,36 @@ fn task(id: TaskId, bytes: usize) -> Record {
     Record::Task(StoredTask { id, expires_at: time, not_before: time, started: 0, attempts: vec![], message })
 }
 
+/// A report with an answer of so many bytes.
 fn outcome(id: TaskId, bytes: usize) -> Record {
-    Record::Outcome { id, report: vec![b'o'; bytes].into() }
+    let attempts = vec![AttemptError { attempt: 1, errnr: 75, errmsg: "busy".into() }];
+    let payload = Some(json(&"o".repeat(bytes)));
+    let run = Some(Uuid::from_u128(id.0.as_u128() ^ 1));
+    let event = ReportEvent::Finished { errnr: 0, errmsg: String::new(), payload, attempt: 2, attempts, log: None, run };
+    Record::Outcome { id, report: report(id, event) }
+}
+
+fn canceled(id: TaskId) -> Record {
+    Record::Canceled { id, report: report(id, ReportEvent::Canceled) }
+}
+
+fn report(task_id: TaskId, event: ReportEvent) -> Bytes {
+    let (task_type, endpoint) = ("worker".parse().expect("a type"), "console1".parse().expect("an endpoint"));
+    wire::encode_report(&Report { task_id, task_type, endpoint, home: Uuid::nil(), event })
+}
+
+/// The report that a journal has in full.
+fn full(journal: &Journal, id: TaskId) -> Option<Bytes> {
+    match journal.read_end(id).expect("reads") {
+        Some(Ended::Report(report)) => Some(report),
+        _ => None,
+    }
+}
+
+/// What must not change when only a digest is left.
+fn sense(known: Vec<(TaskId, Option<State>)>) -> Vec<(TaskId, Option<State>)> {
+    let same = |state| if state == Some(State::Digest) { Some(State::Finished { reported: true }) } else { state };
+    known.into_iter().map(|(id, state)| (id, same(state))).collect()
 }
 
 fn open(dir: &Path, options: Options) -> Journal {
@@ -52,11 +81,12 @@ async fn remembers_over_a_restart() {
 
     let journal = open(dir.path(), LARGE);
     assert_eq!((journal.pending(), journal.unreported()), (vec![ids[1], ids[3]], vec![ids[0]]));
-    assert_eq!(journal.read_report(ids[0]).expect("reads"), Some(Bytes::from_static(b"ooooo")));
+    let Record::Outcome { report, .. } = outcome(ids[0], 5) else { panic!("an outcome") };
+    assert_eq!(full(&journal, ids[0]), Some(report));
     let read = journal.read_task(ids[1]).expect("reads").expect("is pending");
     assert_eq!((read.started, read.message.len()), (1, 10));
     assert_eq!((journal.state(ids[2]), journal.state(ids[4])), (Some(State::Canceled { reported: true }), Some(State::Parked)));
-    assert_eq!(journal.read_task(ids[4]).expect("reads").map(|task| task.message.len()), Some(10), "it can be asked for");
+    assert_eq!(journal.read_attempts(ids[4]).expect("reads"), Some(vec![]), "it can be asked for");
     assert!(journal.read_task(ids[0]).expect("reads").is_none(), "it has ended");
 }
 
@@ -73,7 +103,7 @@ async fn is_for_one_process_alone() {
 #[tokio::test]
 async fn a_full_journal_takes_no_tasks_but_outcomes() {
     let dir = TempDir::new().expect("a directory");
-    let options = Options { limit: 1 << 20, remember: Duration::from_secs(3600) };
+    let options = Options::new(1 << 20, Duration::from_secs(3600));
     let journal = open(dir.path(), options);
     let mut ids = Vec::new();
     loop {
@@ -100,7 +130,7 @@ async fn a_full_journal_takes_no_tasks_but_outcomes() {
 #[tokio::test]
 async fn old_segments_go_and_what_lives_moves_on() {
     let dir = TempDir::new().expect("a directory");
-    let options = Options { limit: 1 << 20, remember: Duration::from_secs(3600) };
+    let options = Options::new(1 << 20, Duration::from_secs(3600));
     let journal = open(dir.path(), options);
     let (waiting, unsent) = (TaskId::new(), TaskId::new());
     journal.take(vec![task(waiting, 100), task(unsent, 100)]).await.expect("taken");
@@ -117,14 +147,131 @@ async fn old_segments_go_and_what_lives_moves_on() {
     for _ in 0..2 {
         assert_eq!(journal.state(waiting), Some(State::Pending { started: 2 }));
         assert_eq!(journal.read_task(waiting).expect("reads").expect("waits").message.len(), 100);
-        assert_eq!(journal.read_report(unsent).expect("reads").map(|report| report.len()), Some(7));
-        assert_eq!(journal.state(first), None, "the first ones are forgotten");
+        assert!(full(&journal, unsent).is_some());
+        assert_eq!(journal.state(first), Some(State::Digest), "of the first ones a digest is left");
         journal.close().await;
         open(dir.path(), options).close().await;
     }
     let journal = open(dir.path(), options);
     assert_eq!((journal.pending(), journal.unreported()), (vec![waiting], vec![unsent]));
     assert_eq!(journal.state(waiting), Some(State::Pending { started: 2 }));
+}
+
+/// A task that was taken, performed and reported.
+async fn perform(journal: &Journal, id: TaskId, bytes: usize) -> Result<(), JournalError> {
+    journal.take(vec![task(id, bytes)]).await?;
+    journal.note(vec![Record::Started { id, attempt: 2 }]).await?;
+    journal.keep(vec![outcome(id, bytes)]).await?;
+    journal.note(vec![Record::Reported { id }]).await
+}
+
+#[tokio::test]
+async fn what_ran_is_known_however_little_room_there_is() {
+    let dir = TempDir::new().expect("a directory");
+    let options = Options::new(1 << 20, Duration::from_secs(3600));
+    let journal = open(dir.path(), options);
+    let (parked, withdrawn) = (TaskId::new(), TaskId::new());
+    let waited = StoredTask {
+        id: parked,
+        expires_at: Timestamp::from_micros(1),
+        not_before: Timestamp::from_micros(1),
+        started: 0,
+        attempts: vec![AttemptError { attempt: 1, errnr: 75, errmsg: "busy".into() }],
+        message: Bytes::from_static(b"message"),
+    };
+    journal.take(vec![Record::Task(waited)]).await.expect("taken");
+    journal.keep(vec![Record::Parked { id: parked }, canceled(withdrawn), Record::Reported { id: withdrawn }]).await.expect("kept");
+    let ids: Vec<_> = (0..1500).map(|_| TaskId::new()).collect();
+    for id in &ids {
+        perform(&journal, *id, 3_000).await.expect("performed");
+    }
+    let on_disk: u64 = files(dir.path()).iter().map(|path| fs::metadata(path).expect("a file").len()).sum();
+    assert!(on_disk < options.limit, "{on_disk} bytes");
+    journal.close().await;
+    let journal = open(dir.path(), options);
+    let states: Vec<_> = ids.iter().map(|id| journal.state(*id)).collect();
+    let digests = states.iter().filter(|state| **state == Some(State::Digest)).count();
+    assert!(digests > 1000 && states.iter().all(|state| matches!(state, Some(State::Digest | State::Finished { reported: true }))));
+    // The first has moved most often, and says the same as ever.
+    let Some(Ended::Digest(digest)) = journal.read_end(ids[0]).expect("reads") else { panic!("a digest") };
+    let Some(ReportEvent::Finished { errnr: 0, attempt: 2, attempts, run, payload: None, .. }) = digest.event() else {
+        panic!("{digest:?}")
+    };
+    assert_eq!((attempts.len(), attempts[0].errnr, run), (1, 75, Some(Uuid::from_u128(ids[0].0.as_u128() ^ 1))));
+    assert_eq!(digest.task_type.expect("a type").as_str(), "worker");
+    let attempts = journal.read_attempts(parked).expect("reads").expect("is parked");
+    assert_eq!((journal.state(parked), attempts.len(), attempts[0].errnr), (Some(State::Parked), 1, 75));
+    assert_eq!(journal.state(withdrawn), Some(State::Canceled { reported: true }));
+    let Some(Ended::Digest(digest)) = journal.read_end(withdrawn).expect("reads") else { panic!("a digest") };
+    assert!(matches!(digest.event(), Some(ReportEvent::Canceled)));
+}
+
+#[tokio::test]
+async fn digests_alone_may_fill_it_and_none_is_forgotten_for_that() {
+    let dir = TempDir::new().expect("a directory");
+    let options = Options::new(32 << 10, Duration::from_secs(3600));
+    let journal = open(dir.path(), options);
+    let mut ids = Vec::new();
+    loop {
+        let id = TaskId::new();
+        match perform(&journal, id, 10).await {
+            Ok(()) => ids.push(id),
+            Err(error) => break assert!(matches!(error, JournalError::Full), "{error}"),
+        }
+    }
+    let mut health = journal.health();
+    let crowded = health.wait_for(|health| *health != Health::Room).await.expect("the journal lives").clone();
+    let trouble = crowded.trouble().expect("trouble");
+    assert!(matches!(crowded, Health::Crowded { number: false, .. }) && trouble.contains("endpoint.journal_limit"), "{trouble}");
+    assert!(ids.len() > 200, "{} tasks filled it", ids.len());
+    journal.close().await;
+    let journal = open(dir.path(), options);
+    assert!(ids.iter().all(|id| journal.state(*id).is_some()));
+    journal.close().await;
+    // What is over makes room: the copies are as old as what they were copied from.
+    let journal = open(dir.path(), Options { remember: Duration::ZERO, ..options });
+    let id = TaskId::new();
+    while perform(&journal, id, 10).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    assert!(ids.iter().all(|id| journal.state(*id).is_none()));
+}
+
+#[tokio::test]
+async fn too_many_are_forgotten_only_when_nobody_asks_for_them() {
+    let dir = TempDir::new().expect("a directory");
+    let options = Options { remember_at_most: 320, ..Options::new(1 << 20, Duration::from_secs(3600)) };
+    let journal = open(dir.path(), options);
+    let mut ids = Vec::new();
+    loop {
+        let id = TaskId::new();
+        match perform(&journal, id, 10).await {
+            Ok(()) => ids.push(id),
+            Err(error) => break assert!(matches!(error, JournalError::Full), "{error}"),
+        }
+    }
+    let mut health = journal.health();
+    let crowded = health.wait_for(|health| *health != Health::Room).await.expect("the journal lives").clone();
+    let trouble = crowded.trouble().expect("trouble");
+    assert!(matches!(crowded, Health::Crowded { number: true, .. }) && trouble.contains("endpoint.remember"), "{trouble}");
+    assert!(ids.len() >= 320 && ids.iter().all(|id| journal.state(*id).is_some()), "{}", ids.len());
+    journal.close().await;
+
+    let journal = open(dir.path(), Options { quiet: Duration::ZERO, ..options });
+    // Asked for once: that lasts a while, and here no time at all counts as one, so it is asked for again and again.
+    for _ in 0..1000 {
+        journal.ask(ids[0]);
+        let id = TaskId::new();
+        while let Err(error) = perform(&journal, id, 10).await {
+            assert!(matches!(error, JournalError::Full), "{error}");
+        }
+        ids.push(id);
+    }
+    journal.ask(ids[0]);
+    let known = ids.iter().filter(|id| journal.state(**id).is_some()).count();
+    assert!(known <= 321, "{known} are known");
+    assert!(journal.state(ids[0]).is_some(), "it was asked for");
+    assert!(journal.state(ids[1]).is_none() && journal.state(ids[ids.len() - 1]).is_some());
 }
 
 #[tokio::test]
@@ -198,7 +345,7 @@ async fn many_at_once_share_the_disk() {
 }
 
 /// Segments of 256 bytes.
-const SMALL: Options = Options { limit: 16 << 10, remember: Duration::from_secs(3600) };
+const SMALL: Options = Options::new(16 << 10, Duration::from_secs(3600));
 
 /// All files of a journal with what is in them.
 type Files = Vec<(PathBuf, Vec<u8>)>;
@@ -220,12 +367,12 @@ fn opened(dir: &Path, options: Options) -> (Segments, Mutex<Index>, Vec<Damage>)
 
 /// Tasks of all states over several segments, some overruled by records in later ones; and where each record lies.
 fn several_segments(dir: &Path) -> (Vec<(Record, u32, u64)>, Files) {
-    let ids: Vec<TaskId> = (0..10).map(|_| TaskId::new()).collect();
+    let ids: Vec<TaskId> = (0..6).map(|_| TaskId::new()).collect();
     let mut records: Vec<_> = ids.iter().map(|id| task(*id, 60)).collect();
     records.extend(ids.iter().step_by(2).map(|id| Record::Started { id: *id, attempt: 1 }));
     records.extend(ids.iter().step_by(3).map(|id| outcome(*id, 50)));
     records.push(Record::Reported { id: ids[3] });
-    records.push(Record::Canceled { id: ids[4], report: Bytes::from_static(b"canceled") });
+    records.push(canceled(ids[4]));
     records.push(Record::Parked { id: ids[5] });
     let (mut segments, index, _) = opened(dir, SMALL);
     let mut places = Vec::new();
@@ -235,7 +382,7 @@ fn several_segments(dir: &Path) -> (Vec<(Record, u32, u64)>, Files) {
     }
     segments.sync().expect("on disk");
     let files = content(dir);
-    assert!(files.len() > 5, "{} segments", files.len());
+    assert!(files.len() >= 5, "{} segments", files.len());
     (places, files)
 }
 
@@ -309,6 +456,7 @@ fn what_moves_forward_may_be_cut_short_anywhere() {
             known.iter().filter(|(_, state)| state.is_some_and(State::is_live)).copied().collect()
         };
         assert_eq!(live(&is), live(&was));
+        assert_eq!(sense(is.clone()), sense(was.clone()), "nothing is forgotten");
         let (_, again, _) = opened(dir.path(), SMALL);
         assert_eq!(known(&locked(&again)), is, "nothing begins again when an old segment goes");
 
@@ -320,7 +468,7 @@ fn what_moves_forward_may_be_cut_short_anywhere() {
                 restore(dir.path(), &present);
                 fs::write(path, &bytes[..cut]).expect("written");
                 let (mut segments, index, damages) = opened(dir.path(), SMALL);
-                assert_eq!(known(&locked(&index)), was, "{} cut at {cut}", path.display());
+                assert_eq!(sense(known(&locked(&index))), sense(was.clone()), "{} cut at {cut}", path.display());
                 assert!(damages.iter().all(|damage| damage.torn));
                 segments.retire(oldest, false, &index).expect("retired");
                 let (_, again, _) = opened(dir.path(), SMALL);
@@ -333,15 +481,17 @@ fn what_moves_forward_may_be_cut_short_anywhere() {
     }
 }
 
-/// What could be read once and cannot be any more is not kept as if it were there.
+/// What could be read once and cannot be any more is not kept as if it were there, nor forgotten: it would run twice.
 #[test]
-fn what_a_disk_loses_later_is_forgotten_with_its_segment() {
+fn what_a_disk_loses_later_is_known_to_be_lost() {
     let dir = TempDir::new().expect("a directory");
     let (_, files) = several_segments(dir.path());
     let (mut segments, index, _) = opened(dir.path(), SMALL);
     let (path, bytes) = &files[0];
-    fs::write(path, [&bytes[..bytes.len() - 1], b"~"].concat()).expect("written");
+    let were = locked(&index).lie_in(number(path));
+    fs::write(path, [&bytes[..record::HEADER + 9], b"~", &bytes[record::HEADER + 10..]].concat()).expect("written");
     segments.retire(number(path), false, &index).expect("retired");
+    assert!(!were.is_empty() && were.iter().all(|id| locked(&index).state(*id) == Some(State::Unknown)));
     assert!(path.with_extension("damaged").exists());
     let (_, again, _) = opened(dir.path(), SMALL);
     assert_eq!(known(&locked(&again)), known(&locked(&index)));
