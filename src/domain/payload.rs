@@ -1,31 +1,68 @@
 //! What a type may have done to the customer's data before anything looks at it.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::fmt;
 
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{Json, json};
 
-/// The payload with its strings - itself, or the members of an object - without white space at their ends. Untouched to the byte if
-/// there is none.
+/// The payload with its strings - itself, or the members of an object - without white space at their ends. All else stays as it is to
+/// the byte: the order and repetition of members, numbers, and the space between.
 pub fn trimmed(payload: Json) -> Json {
-    let shorter = |text: &RawValue| {
-        let text: String = serde_json::from_str(text.get()).ok()?;
-        let trimmed = text.trim();
-        (trimmed.len() < text.len()).then(|| json(&trimmed))
+    let text = payload.get();
+    let values = match text.starts_with('"') {
+        true => vec![&*payload],
+        false => serde_json::from_str::<Members<'_>>(text).map(|members| members.0).unwrap_or_default(),
     };
-    if payload.get().starts_with('"') {
-        return shorter(&payload).unwrap_or(payload);
+    let mut whole = String::new();
+    let mut copied = 0;
+    for value in values {
+        let Some(shorter) = shorter(value) else { continue };
+        // A value is a part of the text.
+        let begins = value.get().as_ptr().addr() - text.as_ptr().addr();
+        whole.push_str(&text[copied..begins]);
+        whole.push_str(shorter.get());
+        copied = begins + value.get().len();
     }
-    let Ok(members) = serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(payload.get()) else { return payload };
-    let changed: BTreeMap<&str, Json> = members.iter().filter_map(|(name, value)| Some((&**name, shorter(value)?))).collect();
-    if changed.is_empty() {
+    if copied == 0 {
         return payload;
     }
-    let all: BTreeMap<&str, &RawValue> =
-        members.iter().map(|(name, value)| (&**name, changed.get(&**name).map_or(*value, |changed| &**changed))).collect();
-    json(&all)
+    whole.push_str(&text[copied..]);
+    RawValue::from_string(whole).map_or(payload, Json::from)
+}
+
+/// A string without white space at its ends, if there is some.
+fn shorter(value: &RawValue) -> Option<Json> {
+    let text: String = serde_json::from_str(value.get()).ok()?;
+    let trimmed = text.trim();
+    (trimmed.len() < text.len()).then(|| json(&trimmed))
+}
+
+/// The values of an object's members, as they stand there.
+struct Members<'a>(Vec<&'a RawValue>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+                let mut values = Vec::new();
+                while let Some((IgnoredAny, value)) = map.next_entry()? {
+                    values.push(value);
+                }
+                Ok(Members(values))
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
 }
 
 #[cfg(test)]
@@ -35,12 +72,16 @@ mod tests {
     #[test]
     fn trimmed_strings_lose_their_ends_and_nothing_else() {
         for (before, after) in [
-            (r#"{"b": " x\t", "a": 1.0, "c": {"d": " y "}}"#, r#"{"a":1.0,"b":"x","c":{"d": " y "}}"#),
+            (r#"{"b": " x\t", "a": 1.0, "c": {"d": " y "}}"#, r#"{"b": "x", "a": 1.0, "c": {"d": " y "}}"#),
+            (r#"{"a":" 1","b":1E2,"a":"2 ","\u0061":-0 ,"c":"d"}"#, r#"{"a":"1","b":1E2,"a":"2","\u0061":-0 ,"c":"d"}"#),
             (r#"{"b" : "x", "a": 12345678901234567890123}"#, r#"{"b" : "x", "a": 12345678901234567890123}"#),
+            (r#"{" a ":"\u2003\"é\" \\n","n":0.10000000000000000001}"#, r#"{" a ":"\"é\" \\n","n":0.10000000000000000001}"#),
             (r#"" \u2003x y\n""#, r#""x y""#),
             (r#"" \" ""#, r#""\"""#),
+            (r#""  ""#, r#""""#),
             (r#"[" x "]"#, r#"[" x "]"#),
             ("17", "17"),
+            ("{}", "{}"),
         ] {
             let payload: Json = serde_json::from_str(before).expect("JSON");
             assert_eq!(trimmed(payload).get(), after, "{before}");
