@@ -7,14 +7,15 @@
 //! ```
 //!
 //! A call needs a `url`. `method` is GET unless said, `headers` have a text or a list of texts each, a `body` that is no text is
-//! sent as JSON. `timeout_ms` (30000), `attempt_timeout_ms`, `retries` (3), `backoff_max_ms` (5000), `repeatable` (whether a POST may be sent
-//! again after bytes of it have left), `tls` (`verify` or `insecure`) and `body_limit` (16384: what is kept of the answer's body) are
-//! those of [`crate::http_tasks`]. The calls connect to nothing but what the endpoint's `endpoint.http.allow` lists, wherever names and redirects
-//! lead.
+//! sent as JSON, byte for byte as it stands in the payload. `timeout_ms` (30000), `attempt_timeout_ms`, `retries` (3), `backoff_max_ms` (5000),
+//! `repeatable` (whether a POST may be sent again after bytes of it have left), `tls` (`verify` or `insecure`) and `body_limit` (16384: what is kept of
+//! the answer's body) are those of [`crate::http_tasks`]; a time of 0 is the default. Every number has a limit. The calls connect to nothing but what
+//! the endpoint's `endpoint.http.allow` lists, wherever names and redirects lead, and `insecure` needs `endpoint.http.insecure`.
 //!
 //! The answer is `{"total", "ok", "failed", "calls": [...]}`, a call in the place of its request: `outcome` (`ok`; `status` for 400
-//! and above; or `failed`), `status`, `content_type`, `body`, `truncated`, `attempts`, `trust`, `error` and `timings`. Only when all are `ok` the task is
-//! finished with 0, otherwise with 1 and the same answer. Request headers and bodies are in no answer, error or log.
+//! and above; or `failed`), `status`, `content_type`, `content_encoding`, `body` if it is text and `body_base64` if it is not, `truncated`, `attempts`,
+//! `trust`, `error` and `timings`. Only when all are `ok` the task is finished with 0, otherwise with 1 and the same answer. Request headers and bodies
+//! are in no answer, error or log.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,15 +23,20 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 
 use crate::config;
 use crate::domain::{Outcome, json};
 use crate::endpoint::{Context, Handler, Work};
 use crate::http_tasks::{
-    Batch, Completion, InvalidTask, Limit, Method, Reach, Response, StatusCode, Task, TaskList, TaskRunner, TlsConfig, TlsMode, Trust,
+    Batch, Completion, HeaderName, InvalidTask, Limit, Method, RETRIES, Reach, Response, Room, StatusCode, Task, TaskList, TaskRunner,
+    TlsConfig, TlsMode, Trust, base64,
 };
 
+const CONTENT_TYPE: HeaderName = HeaderName::from_static("content-type");
+const CONTENT_ENCODING: HeaderName = HeaderName::from_static("content-encoding");
 /// Where its settings are.
 const SECTION: &str = "endpoint.http";
 /// What is kept of a body unless said.
@@ -43,6 +49,18 @@ const NOT_ALL_OK: i32 = 1;
 const BAD_SETTINGS: i32 = 78;
 /// What the answer has around its calls, at most.
 const AROUND_CALLS: usize = 120;
+/// What is said of a call without its body, its error and its headers, at most.
+const CALL_BYTES: usize = 256;
+/// Calls of one task, however long an answer may be.
+const CALLS: usize = 10_000;
+/// The longest time that a call can name: a day.
+const LONGEST_MS: u64 = 24 * 3600 * 1000;
+/// The most retries that a call can name.
+const MOST_RETRIES: u64 = 100;
+/// What the bodies of a task that are being read take up together: as much as the longest answer there can be.
+const READING: usize = 8 << 20;
+/// The time of a call, unless said.
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// What is left of the time limit for the answer.
 const TO_ANSWER: Duration = Duration::from_millis(500);
 
@@ -62,22 +80,33 @@ struct Call {
     method: Option<String>,
     #[serde(default)]
     headers: BTreeMap<String, Values>,
+    /// As it stands there: a tree of values would change numbers, and the order and repetition of members.
     #[serde(default)]
-    body: Option<serde_json::Value>,
-    #[serde(default)]
+    body: Option<Box<RawValue>>,
+    #[serde(default, deserialize_with = "whole")]
     timeout_ms: Option<u64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole")]
     attempt_timeout_ms: Option<u64>,
-    #[serde(default)]
-    retries: Option<u32>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole")]
+    retries: Option<u64>,
+    #[serde(default, deserialize_with = "whole")]
     backoff_max_ms: Option<u64>,
     #[serde(default)]
     repeatable: bool,
     #[serde(default)]
     tls: Tls,
-    #[serde(default)]
-    body_limit: Option<usize>,
+    #[serde(default, deserialize_with = "whole")]
+    body_limit: Option<u64>,
+}
+
+/// A whole number of any length: one that is too large is told as such, with the limit.
+fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let text = <&RawValue>::deserialize(deserializer)?.get();
+    match text {
+        "null" => Ok(None),
+        digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => Ok(Some(digits.parse().unwrap_or(u64::MAX))),
+        _ => Err(D::Error::custom("no whole number")),
+    }
 }
 
 #[derive(Deserialize)]
@@ -111,7 +140,11 @@ struct Called {
     #[serde(skip_serializing_if = "Option::is_none")]
     content_type: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    content_encoding: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body_base64: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
     attempts: u32,
@@ -139,6 +172,13 @@ impl Handler for Http {
         }
         let calls = match work.payload::<Vec<Call>>() {
             Ok(calls) if calls.is_empty() => return Outcome::failed(BAD_PAYLOAD, "the list has no call"),
+            // Before any is made: without an answer nobody would learn what became of them.
+            Ok(calls) if calls.len() > self.most_calls() => {
+                let (count, most) = (calls.len(), self.most_calls());
+                let why =
+                    format!("the list has {count} calls, the limit is {most}: an answer has room for no more (endpoint.output_limit)");
+                return Outcome::failed(BAD_PAYLOAD, why);
+            }
             Ok(calls) => calls,
             // What serde shows of the value could be anything, also a header.
             Err(error) => {
@@ -148,10 +188,10 @@ impl Handler for Http {
                 );
             }
         };
-        let mut list = TaskList::new();
+        let (mut list, room) = (TaskList::new(), Room::of(READING));
         for (place, call) in calls.into_iter().enumerate() {
-            match call.into_task(context.remaining().saturating_sub(TO_ANSWER)) {
-                Ok(task) => list.push(task, ()),
+            match call.into_task(context.remaining().saturating_sub(TO_ANSWER), self.output_limit) {
+                Ok(task) => list.push(task.room(room.clone()), ()),
                 Err(error) => return Outcome::failed(BAD_PAYLOAD, format!("call {place}: {error}")),
             }
         }
@@ -160,21 +200,52 @@ impl Handler for Http {
             Err(error) => return Outcome::failed(BAD_SETTINGS, error.clone()),
         };
         match runner.launch(list) {
-            Ok(batch) => self.answer(gather(batch, context).await),
+            Ok(batch) => self.answer(gather(batch, context, self.output_limit).await),
             Err(error) => Outcome::failed(BAD_SETTINGS, error.to_string()),
         }
     }
 }
 
-/// All completions, in the order of the list.
-async fn gather(mut batch: Batch<()>, context: &Context) -> Vec<Completion> {
+/// What became of the calls.
+#[derive(Default)]
+struct Gathered {
+    /// By their places in the list.
+    calls: BTreeMap<usize, Called>,
+    /// What was answered, as far as it is kept.
+    bodies: BTreeMap<usize, Content>,
+}
+
+/// A body in an answer.
+struct Content {
+    text: String,
+    /// Whether the text is base64 of what was answered.
+    base64: bool,
+    /// Whether there was more.
+    cut: bool,
+    /// What it adds to the answer.
+    bytes: usize,
+}
+
+/// Waits for all calls. Of the bodies it keeps no more than the answer could have; those of later calls give way.
+async fn gather(mut batch: Batch<()>, context: &Context, output_limit: usize) -> Gathered {
     let total = batch.progress().total;
-    let mut done: Vec<Completion> = Vec::with_capacity(total);
+    let (mut done, mut kept) = (Gathered::default(), 0);
     let mut canceled = false;
     loop {
         tokio::select! {
             next = batch.next() => match next {
-                Some(completion) => done.push(completion),
+                Some(completion) => {
+                    let place = completion.index;
+                    let (call, body) = called(completion);
+                    done.calls.insert(place, call);
+                    if let Some(body) = body {
+                        kept += body.bytes;
+                        done.bodies.insert(place, body);
+                    }
+                    while kept > output_limit && let Some((_, given_up)) = done.bodies.pop_last() {
+                        kept -= given_up.bytes;
+                    }
+                }
                 None => break,
             },
             () = context.canceled(), if !canceled => {
@@ -182,9 +253,8 @@ async fn gather(mut batch: Batch<()>, context: &Context) -> Vec<Completion> {
                 batch.cancel();
             }
         }
-        context.progress(u8::try_from(done.len() * 100 / total.max(1)).unwrap_or(100));
+        context.progress(u8::try_from(done.calls.len() * 100 / total.max(1)).unwrap_or(100));
     }
-    done.sort_by_key(|completion| completion.index);
     done
 }
 
@@ -194,27 +264,31 @@ impl Http {
         Self { settings: settings.http.clone(), output_limit: settings.output_limit, runner: OnceLock::new() }
     }
 
-    fn answer(&self, done: Vec<Completion>) -> Outcome {
-        let total = done.len();
-        let (mut calls, bodies): (Vec<Called>, Vec<Option<String>>) = done.into_iter().map(called).unzip();
+    fn most_calls(&self) -> usize {
+        CALLS.min(self.output_limit.saturating_sub(AROUND_CALLS) / CALL_BYTES)
+    }
+
+    fn answer(&self, Gathered { calls, bodies }: Gathered) -> Outcome {
+        let mut calls: Vec<Called> = calls.into_values().collect();
+        let total = calls.len();
         let ok = calls.iter().filter(|call| call.outcome == "ok").count();
         let first = calls.iter().enumerate().find(|(_, call)| call.outcome != "ok").map(|(place, call)| {
             let status = call.status.map(|status| format!("status {status}"));
             format!("call {place}: {}", call.error.clone().or(status).unwrap_or_default())
         });
-        // Bodies come last: what became of each call is said whether or not there is room for what was answered.
-        let cut: Vec<bool> = calls.iter().map(|call| call.truncated).collect();
-        for (call, body) in calls.iter_mut().zip(&bodies) {
-            call.truncated |= body.is_some();
-        }
-        let mut room = self.output_limit.saturating_sub(json(&calls).get().len() + AROUND_CALLS);
-        for ((call, body), cut) in calls.iter_mut().zip(bodies).zip(cut) {
-            let Some(body) = body else { continue };
-            let needed = json(&body).get().len() + r#""body":,"#.len();
-            if needed <= room {
-                room -= needed;
-                (call.body, call.truncated) = (Some(body), cut);
+        if json(&calls).get().len() + AROUND_CALLS > self.output_limit {
+            // What servers have a say in gives way first.
+            for call in &mut calls {
+                (call.error, call.content_type, call.content_encoding) = (None, None, None);
             }
+        }
+        // Bodies come last: what became of each call is said whether or not there is room for what was answered.
+        let mut room = self.output_limit.saturating_sub(json(&calls).get().len() + AROUND_CALLS);
+        for (place, body) in bodies {
+            let Some(call) = calls.get_mut(place).filter(|_| body.bytes <= room) else { continue };
+            room -= body.bytes;
+            call.truncated = body.cut;
+            *(if body.base64 { &mut call.body_base64 } else { &mut call.body }) = Some(body.text);
         }
         let answer = json(&Answer { total, ok, failed: total - ok, calls });
         match first {
@@ -242,18 +316,26 @@ pub fn runner(settings: &config::Http, section: &str) -> Result<TaskRunner, Stri
         let identity = tls.client_identity_pem(read(certificate)?, read(key)?);
         tls = identity.map_err(|error| format!("{section}.client_certificate: {error}"))?;
     }
-    let reach = Arc::new(Reach::new(settings.allow.iter().cloned(), format!("{section}.allow")));
+    let reach = Reach::new(settings.allow.iter().cloned(), format!("{section}.allow"));
+    let reach = Arc::new(if settings.insecure { reach } else { reach.verified(format!("{section}.insecure")) });
     let runner = TaskRunner::local("tasker").tls(tls).guard(reach).max_sockets(Limit::Of(settings.max_sockets));
     runner.build().map_err(|error| format!("cannot make HTTP calls: {error}"))
 }
 
 impl Call {
-    fn into_task(self, most: Duration) -> Result<Task, InvalidTask> {
+    /// The call as a task that takes no longer than that. An answer has so many bytes.
+    fn into_task(self, most: Duration, output_limit: usize) -> Result<Task, InvalidTask> {
         let invalid = |field, why: &str| InvalidTask { field, why: why.to_owned() };
+        let timeout = bounded("timeout_ms", self.timeout_ms, LONGEST_MS, "")?;
+        let attempt_timeout = bounded("attempt_timeout_ms", self.attempt_timeout_ms, LONGEST_MS, "")?;
+        let backoff_max = bounded("backoff_max_ms", self.backoff_max_ms, LONGEST_MS, "")?;
+        let retries = bounded("retries", self.retries, MOST_RETRIES, "")?;
+        let body_limit = bounded("body_limit", self.body_limit, output_limit as u64, " (endpoint.output_limit)")?;
+        let body_limit = body_limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(BODY_LIMIT.min(output_limit));
         let method = self.method.as_deref().unwrap_or("GET");
         let method = Method::from_bytes(method.as_bytes()).map_err(|_| invalid("method", "it is none"))?;
         let millis = Duration::from_millis;
-        let mut task = Task::new(method, &self.url)?.truncate(true).body_limit(self.body_limit.unwrap_or(BODY_LIMIT));
+        let mut task = Task::new(method, &self.url)?.truncate(true).body_limit(body_limit);
         for (name, values) in &self.headers {
             let values = match values {
                 Values::One(value) => std::slice::from_ref(value),
@@ -265,23 +347,24 @@ impl Call {
         }
         match self.body {
             None => {}
-            Some(serde_json::Value::String(text)) => task = task.body(text),
+            Some(value) if value.get().starts_with('"') => {
+                let text: String = serde_json::from_str(value.get()).map_err(|_| invalid("body", "it is no text"))?;
+                task = task.body(text);
+            }
             Some(value) => {
                 if !self.headers.keys().any(|name| name.eq_ignore_ascii_case("content-type")) {
                     task.add_header("content-type", b"application/json")?;
                 }
-                task = task.body(value.to_string());
+                task = task.body(Box::<str>::from(value).into_string());
             }
         }
         // Its time limit would end the task without an answer.
-        task = task.timeout(self.timeout_ms.map_or(Duration::from_secs(30), millis).min(most).max(millis(1)));
-        if let Some(timeout) = self.attempt_timeout_ms {
+        task = task.timeout(timeout.filter(|ms| *ms > 0).map_or(TIMEOUT, millis).min(most).max(millis(1)));
+        if let Some(timeout) = attempt_timeout {
             task = task.attempt_timeout(millis(timeout));
         }
-        if let Some(retries) = self.retries {
-            task = task.retries(retries);
-        }
-        if let Some(longest) = self.backoff_max_ms {
+        task = task.retries(retries.and_then(|retries| u32::try_from(retries).ok()).unwrap_or(RETRIES));
+        if let Some(longest) = backoff_max {
             task = task.backoff_max(millis(longest));
         }
         Ok(task.repeatable(self.repeatable).tls_mode(match self.tls {
@@ -291,8 +374,16 @@ impl Call {
     }
 }
 
-/// What became of a call, and the body that was answered.
-fn called(done: Completion) -> (Called, Option<String>) {
+/// A number of a call, unless it is above its limit.
+fn bounded(field: &'static str, value: Option<u64>, most: u64, whose: &str) -> Result<Option<u64>, InvalidTask> {
+    match value {
+        Some(value) if value > most => Err(InvalidTask { field, why: format!("{value} is above the limit of {most}{whose}") }),
+        value => Ok(value),
+    }
+}
+
+/// What became of a call, and the body that was answered. Until the body is in its place it counts as left out.
+fn called(done: Completion) -> (Called, Option<Content>) {
     let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     let timings = Spans {
         queued_ms: millis(done.timings.queued),
@@ -312,9 +403,36 @@ fn called(done: Completion) -> (Called, Option<String>) {
         Ok(response) => ("status", Some(response), None),
         Err(error) => ("failed", error.last_response(), Some(error.explain())),
     };
-    let text = |response: &Response| String::from_utf8_lossy(&response.body).into_owned();
-    let body = response.filter(|response| !response.body.is_empty()).map(text);
-    let content_type = response.and_then(|response| response.headers.get("content-type")?.to_str().ok().map(str::to_owned));
-    let (status, truncated) = (response.map(|response| response.status.as_u16()), response.is_some_and(|response| response.truncated));
-    (Called { outcome, status, content_type, body: None, truncated, attempts: done.attempts, trust, error, timings }, body)
+    let body = response.filter(|response| !response.body.is_empty()).map(content);
+    let header = |name| response.and_then(|response| header(response, &name));
+    let call = Called {
+        outcome,
+        status: response.map(|response| response.status.as_u16()),
+        content_type: header(CONTENT_TYPE),
+        content_encoding: header(CONTENT_ENCODING),
+        truncated: body.is_some() || response.is_some_and(|response| response.truncated),
+        attempts: done.attempts,
+        trust,
+        error,
+        timings,
+        ..Called::default()
+    };
+    (call, body)
+}
+
+/// The body of a response: as text if it is one, and otherwise byte for byte.
+fn content(response: &Response) -> Content {
+    let (base64, text) = match response.text() {
+        Some(text) => (false, text.into_owned()),
+        None => (true, base64(&response.body)),
+    };
+    let name = if base64 { r#""body_base64":,"# } else { r#""body":,"# };
+    Content { bytes: json(&text).get().len() + name.len(), text, base64, cut: response.truncated }
+}
+
+/// The values of a header. Their bytes are those of ISO-8859-1, as headers were defined with at first, so that none is lost.
+fn header(response: &Response, name: &HeaderName) -> Option<String> {
+    let values: Vec<String> =
+        response.headers.get_all(name).iter().map(|value| value.as_bytes().iter().copied().map(char::from).collect()).collect();
+    (!values.is_empty()).then(|| values.join(", "))
 }

@@ -298,6 +298,7 @@ fn http(findings: &RefCell<Findings>, mut table: Table<'_>) -> Http {
         allow: allow.iter().filter_map(|entry| entry.parse().ok()).collect(),
         ca_bundle: table.optional("ca_bundle", &A_FILE).map(Into::into),
         identity,
+        insecure: table.value("insecure", &Truth),
         max_sockets: in_memory(table.value("max_sockets", &Whole(1, 1_000_000))),
     };
     table.finish_needed();

@@ -396,13 +396,15 @@ pub struct Http {
     pub ca_bundle: Option<PathBuf>,
     /// Certificate and key to show to servers that ask.
     pub identity: Option<(PathBuf, PathBuf)>,
+    /// Whether a task may ask for TLS without a look at the server's certificate; on loopback addresses it may anyway. Default false.
+    pub insecure: bool,
     /// Connections at the same time at most. Default 1024.
     pub max_sockets: usize,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self { allow: Vec::new(), ca_bundle: None, identity: None, max_sockets: 1024 }
+        Self { allow: Vec::new(), ca_bundle: None, identity: None, insecure: false, max_sockets: 1024 }
     }
 }
 

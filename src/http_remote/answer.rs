@@ -105,6 +105,7 @@ enum Failure {
     Tls { target: String, reason: Reason },
     Certificate { target: String, reason: Reason },
     Exchange { target: String, phase: String, reason: Reason },
+    Head { target: String, why: String },
     Inflate { target: String, reason: Reason },
     Slow { target: String, phase: String, limit_ms: u64 },
     Redirect { why: String },
@@ -356,6 +357,7 @@ impl Failure {
             AttemptFailure::Exchange { target, phase, source } => {
                 Self::Exchange { target, phase: phase.as_str().to_owned(), reason: Reason { os: None, text: texts(&*source) } }
             }
+            AttemptFailure::Head { target, why } => Self::Head { target, why },
             AttemptFailure::Inflate { target, source } => Self::Inflate { target, reason: Reason::of(&source) },
             AttemptFailure::Slow { target, phase, limit } => {
                 Self::Slow { target, phase: phase.as_str().to_owned(), limit_ms: millis(limit) }
@@ -375,6 +377,7 @@ impl Failure {
             Self::Exchange { target, phase, reason } => {
                 AttemptFailure::Exchange { target, phase: phase_of(&phase)?, source: reason.into_source() }
             }
+            Self::Head { target, why } => AttemptFailure::Head { target, why },
             Self::Inflate { target, reason } => AttemptFailure::Inflate { target, source: reason.into_source() },
             Self::Slow { target, phase, limit_ms } => {
                 AttemptFailure::Slow { target, phase: phase_of(&phase)?, limit: Duration::from_millis(limit_ms) }
@@ -492,6 +495,7 @@ mod tests {
             AttemptFailure::Tls { target: target(), source: other() },
             AttemptFailure::Certificate { target: target(), source: other() },
             AttemptFailure::Exchange { target: target(), phase: Phase::Body, source: other() },
+            AttemptFailure::Head { target: target(), why: "long".to_owned() },
             AttemptFailure::Inflate { target: target(), source: other() },
             AttemptFailure::Slow { target: target(), phase: Phase::Tls, limit: Duration::from_millis(150) },
             AttemptFailure::Redirect { why: "no".to_owned() },

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HOST, HeaderValue, LOCATION, PROXY_AUTHORIZATION, USER_AGENT};
+use hyper::header::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, LOCATION, PROXY_AUTHORIZATION, USER_AGENT,
+};
 use hyper::http::response::Parts;
 use hyper::{HeaderMap, Method, Request, StatusCode, Uri};
 use url::{Position, Url};
@@ -26,13 +28,13 @@ impl Ask {
         Ok(Self { method: task.method.clone(), url, headers: task.headers.clone(), body: task.body.clone() })
     }
 
-    /// The request for hyper. `bare` leaves out what carries credentials.
+    /// The request for hyper. `bare` leaves out what could carry credentials.
     pub(super) fn request(&self, service: &str, gzip: bool, via: Option<&Via>, bare: bool) -> Result<Request<Payload>, TaskError> {
         let start = if via.is_some() { Position::BeforeScheme } else { Position::BeforePath };
         let uri = Uri::try_from(&self.url[start..Position::AfterQuery]).map_err(|error| invalid("url", &error))?;
         let mut headers = (*self.headers).clone();
         if bare {
-            strip(&mut headers);
+            keep_harmless(&mut headers);
         }
         if !headers.contains_key(HOST) {
             let host =
@@ -47,6 +49,11 @@ impl Ask {
         }
         if let Some(credentials) = via.and_then(|via| via.credentials.clone()) {
             headers.insert(PROXY_AUTHORIZATION, credentials);
+        }
+        if self.body.is_empty() && matches!(self.method, Method::POST | Method::PUT | Method::PATCH) {
+            // These have a body by their meaning: a server may answer 411 to one that says nothing of it (RFC 9110, 8.6). The length of any
+            // other body is written by hyper.
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
         let mut request = Request::new(Payload::new(self.body.clone()));
         *request.method_mut() = self.method.clone();
@@ -83,9 +90,7 @@ impl Ask {
         if (url.scheme(), url.host_str(), url.port_or_known_default())
             != (self.url.scheme(), self.url.host_str(), self.url.port_or_known_default())
         {
-            let headers = Arc::make_mut(&mut headers);
-            strip(headers);
-            headers.remove(HOST);
+            keep_harmless(Arc::make_mut(&mut headers));
         }
         let (method, body) = match status.as_u16() {
             301..=303 if !matches!(self.method, Method::GET | Method::HEAD) => {
@@ -102,11 +107,20 @@ impl Ask {
     }
 }
 
-fn strip(headers: &mut HeaderMap) {
-    let secret: Vec<_> = headers.keys().filter(|name| is_credential(name)).cloned().collect();
-    for name in secret {
+/// Leaves out all that is not known to be harmless in the hands of a server that the task was not meant for: a credential can have any name.
+fn keep_harmless(headers: &mut HeaderMap) {
+    let others: Vec<_> = headers.keys().filter(|name| !is_harmless(name)).cloned().collect();
+    for name in others {
         headers.remove(name);
     }
+}
+
+/// Headers that say what a request is about or how its answer may look, and nothing of who sends it.
+fn is_harmless(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    let known =
+        matches!(text, "accept" | "user-agent" | "cache-control" | "pragma" | "range" | "prefer" | "odata-version" | "odata-maxversion");
+    (known || text.starts_with("accept-") || text.starts_with("content-")) && !is_credential(name)
 }
 
 fn invalid(field: &'static str, error: &dyn std::error::Error) -> TaskError {

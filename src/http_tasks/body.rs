@@ -10,6 +10,8 @@ use flate2::write::GzDecoder;
 use hyper::body::{Body, Incoming};
 use tokio::time::timeout;
 
+use super::room::Place;
+
 /// What is read of a body that nobody wants, to keep its connection.
 const DRAIN_BYTES: usize = 64 << 10;
 const DRAIN_TIME: Duration = Duration::from_millis(100);
@@ -29,17 +31,18 @@ pub(super) enum Unread {
     NotGzip(io::Error),
 }
 
-/// Reads at most `limit` bytes.
-pub(super) async fn read(mut body: Incoming, limit: usize, gzip: bool) -> Result<Content, Unread> {
+/// Reads at most `limit` bytes, and no more than there is place for.
+pub(super) async fn read(mut body: Incoming, limit: usize, gzip: bool, mut place: Place) -> Result<Content, Unread> {
     if gzip {
-        return inflate(body, limit).await;
+        return inflate(body, limit, place).await;
     }
     let mut whole = BytesMut::new();
     let mut only = Bytes::new();
     while let Some(data) = frame(&mut body).await? {
-        let room = limit - whole.len() - only.len();
+        let most = data.len().min(limit - whole.len() - only.len());
+        let room = place.grow(most);
         let cut = data.len() > room;
-        let data = data.slice(..data.len().min(room));
+        let data = data.slice(..room);
         if only.is_empty() && whole.is_empty() && data.len() >= WORTH_KEEPING {
             only = data;
         } else {
@@ -49,10 +52,10 @@ pub(super) async fn read(mut body: Incoming, limit: usize, gzip: bool) -> Result
             whole.extend_from_slice(&data);
         }
         if cut {
-            return Ok(Content { bytes: joined(whole, only), cut });
+            return Ok(Content { bytes: place.hold(joined(whole, only)), cut });
         }
     }
-    Ok(Content { bytes: joined(whole, only), cut: false })
+    Ok(Content { bytes: place.hold(joined(whole, only)), cut: false })
 }
 
 fn joined(whole: BytesMut, only: Bytes) -> Bytes {
@@ -74,8 +77,8 @@ async fn frame(body: &mut Incoming) -> Result<Option<Bytes>, Unread> {
     }
 }
 
-async fn inflate(mut body: Incoming, limit: usize) -> Result<Content, Unread> {
-    let mut decoder = GzDecoder::new(Bounded { bytes: Vec::new(), limit, over: false });
+async fn inflate(mut body: Incoming, limit: usize, place: Place) -> Result<Content, Unread> {
+    let mut decoder = GzDecoder::new(Bounded { bytes: Vec::new(), limit, place, over: false });
     let mut any = false;
     while let Some(data) = frame(&mut body).await? {
         any = true;
@@ -90,21 +93,23 @@ async fn inflate(mut body: Incoming, limit: usize) -> Result<Content, Unread> {
 }
 
 fn taken(mut decoder: GzDecoder<Bounded>) -> Content {
-    let Bounded { bytes, over, .. } = std::mem::replace(decoder.get_mut(), Bounded { bytes: Vec::new(), limit: 0, over: true });
-    Content { bytes: bytes.into(), cut: over }
+    let nothing = Bounded { bytes: Vec::new(), limit: 0, place: Place::in_room(None), over: true };
+    let Bounded { bytes, over, place, .. } = std::mem::replace(decoder.get_mut(), nothing);
+    Content { bytes: place.hold(bytes.into()), cut: over }
 }
 
 /// Takes so many bytes and then no more, however small they were before they were inflated.
 struct Bounded {
     bytes: Vec<u8>,
     limit: usize,
+    place: Place,
     over: bool,
 }
 
 impl Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let room = self.limit - self.bytes.len();
-        self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        let room = self.place.grow(bytes.len().min(self.limit - self.bytes.len()));
+        self.bytes.extend_from_slice(&bytes[..room]);
         if bytes.len() > room {
             self.over = true;
             return Err(io::ErrorKind::FileTooLarge.into());

@@ -1,5 +1,6 @@
 //! What comes back for each task: exactly one completion, owned, with its body read.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -9,6 +10,7 @@ use hyper::{HeaderMap, StatusCode, Version};
 use url::Url;
 
 use super::task::is_credential;
+use super::text;
 use super::{TaskError, TaskId};
 
 /// How a task ended.
@@ -49,6 +51,14 @@ pub struct Response {
     pub truncated: bool,
     /// Where it came from, after redirects.
     pub url: Url,
+}
+
+impl Response {
+    /// The body as text: in UTF-8, or in the character set that `Content-Type` names if that is US-ASCII, ISO-8859-1 or windows-1252. None when it
+    /// is no such text or compressed (`Content-Encoding`); nothing is ever replaced. A character that was cut at the end is left out.
+    pub fn text(&self) -> Option<Cow<'_, str>> {
+        text::of(&self.headers, &self.body, self.truncated)
+    }
 }
 
 impl fmt::Debug for Response {

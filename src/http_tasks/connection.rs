@@ -19,7 +19,9 @@ use super::pool::Key;
 use super::sockets::Permit;
 
 /// The head of a response may be this long. Bounds what a server can make us keep.
-const HEAD_LIMIT: usize = 64 << 10;
+pub(super) const HEAD_LIMIT: usize = 64 << 10;
+/// A request and the head of a response may have so many headers.
+pub(super) const HEADERS_LIMIT: usize = 1000;
 
 /// A stream of bytes to a server.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -113,7 +115,9 @@ impl Connection {
     pub(super) async fn begin<S: Stream + 'static>(key: Arc<Key>, stream: S, permit: Permit) -> hyper::Result<Self> {
         let traffic = Arc::new(Traffic::default());
         let stream = Counted { inner: stream, traffic: traffic.clone() };
-        let (sender, driver) = Builder::new().max_buf_size(HEAD_LIMIT).handshake(TokioIo::new(stream)).await?;
+        let mut http = Builder::new();
+        http.max_buf_size(HEAD_LIMIT).max_headers(HEADERS_LIMIT);
+        let (sender, driver) = http.handshake(TokioIo::new(stream)).await?;
         let driver = tokio::spawn(async move {
             let _permit = permit;
             // Whoever waits for a response is told; nobody else needs to know.

@@ -16,13 +16,14 @@ use super::batch::{Job, Record, Stage};
 use super::body::{self, Unread};
 use super::carrier::{Carried, Carrier, Parcel};
 use super::completion::{AttemptOutcome, AttemptSummary, Response, Timings, Trust};
-use super::connection::{Connection, Traffic};
+use super::connection::{Connection, HEAD_LIMIT, HEADERS_LIMIT, Traffic};
 use super::dial::dial;
 use super::engine::Engine;
 use super::error::{AttemptFailure, Last, Phase, TaskError};
 use super::observer::Event;
 use super::pool::Key;
 use super::retry::{RetryPolicy, did_nothing, is_transient, retry_after};
+use super::room::Place;
 use super::slot::Slot;
 use super::task::{Task, is_credential};
 use super::tls::{InsecureFallback, TlsContext};
@@ -152,6 +153,8 @@ enum End {
         failure: AttemptFailure,
         /// Whether no byte of the request had left.
         untouched: bool,
+        /// Whether the server had begun to answer: it has done what it was asked for.
+        answered: bool,
     },
 }
 
@@ -177,18 +180,21 @@ impl Course<'_> {
             let attempts = self.job.record.attempts;
             self.note(&end, began.elapsed());
             let left = attempts < policy.attempts();
-            let repeatable = self.task.repeatable || policy.may_repeat(&self.task.method, &self.task.headers);
+            let (method, headers) = (&self.task.method, &self.task.headers);
+            let repeatable = |done: bool| {
+                self.task.repeatable || if done { policy.may_ask_again(method, headers) } else { policy.may_repeat(method, headers) }
+            };
             let (last, again, asked) = match end {
                 End::Invalid(error) => return Err(error),
                 End::TooLong(partial, limit) => return Err(TaskError::BodyTooLarge { limit, partial: Box::new(partial) }),
                 End::Response(response) if !is_transient(response.status) => return Ok(response),
                 End::Response(response) => {
-                    let again = repeatable || did_nothing(response.status) && !self.acted;
+                    let again = repeatable(self.acted) || did_nothing(response.status) && !self.acted;
                     let asked = retry_after(response.status, &response.headers, SystemTime::now());
                     (Last::Response(Box::new(response)), again, asked)
                 }
-                End::Failure { failure, untouched } => {
-                    if !failure.is_retryable() || !(untouched && !self.acted || repeatable) {
+                End::Failure { failure, untouched, answered } => {
+                    if !failure.is_retryable() || !(untouched && !self.acted || repeatable(answered || self.acted)) {
                         return Err(TaskError::Failed(failure));
                     }
                     (Last::Failure(failure), true, None)
@@ -262,7 +268,8 @@ impl Course<'_> {
     fn slow(&self, limit: Duration) -> End {
         let target = self.task.url.as_ref().map(|url| Key::of(url, true, 0).target()).unwrap_or_default();
         let untouched = self.wire.as_ref().is_none_or(Wire::untouched);
-        End::Failure { failure: AttemptFailure::Slow { target, phase: self.phase(), limit }, untouched }
+        let answered = self.wire.as_ref().is_some_and(|wire| !wire.unanswered());
+        End::Failure { failure: AttemptFailure::Slow { target, phase: self.phase(), limit }, untouched, answered }
     }
 
     fn out_of_time(&mut self) -> TaskError {
@@ -286,7 +293,7 @@ impl Course<'_> {
                     self.fall_back(&ask.url, &failure);
                     continue;
                 }
-                Err(failure) => return End::Failure { failure, untouched: true },
+                Err(failure) => return End::Failure { failure, untouched: true, answered: false },
             };
             self.job.record.timings.connect = if connection.used { Duration::ZERO } else { connecting.elapsed() };
             self.reused = connection.used;
@@ -303,7 +310,7 @@ impl Course<'_> {
                         replayed = true;
                         continue;
                     }
-                    return End::Failure { failure, untouched };
+                    return End::Failure { failure, untouched, answered: !unanswered };
                 }
             };
             self.job.record.timings.headers = sending.elapsed();
@@ -325,6 +332,7 @@ impl Course<'_> {
                     self.keep(connection);
                 }
                 self.acted |= next.method != ask.method;
+                self.wire = None;
                 ask = next;
                 continue;
             }
@@ -416,7 +424,12 @@ impl Course<'_> {
         };
         answered.map_err(|error| {
             let (target, phase) = (connection.key.target(), self.phase());
-            Lost::Failure(AttemptFailure::Exchange { target, phase, source: Arc::new(error) })
+            Lost::Failure(if is_too_large(&error) {
+                let why = format!("its head has more than {HEADERS_LIMIT} headers, or is longer than {HEAD_LIMIT} bytes");
+                AttemptFailure::Head { target, why }
+            } else {
+                AttemptFailure::Exchange { target, phase, source: Arc::new(error) }
+            })
         })
     }
 
@@ -433,7 +446,7 @@ impl Course<'_> {
         head.headers = compact(&head.headers);
         let limit = self.task.body_limit.unwrap_or(self.engine.settings.body_limit);
         let gzip = ask.inflates(self.engine.settings.transport.gzip, &head.headers);
-        let read = body::read(body, limit, gzip).await;
+        let read = body::read(body, limit, gzip, Place::in_room(self.task.room.clone())).await;
         self.job.record.timings.body = reading.elapsed();
         let content = match read {
             Ok(content) => content,
@@ -471,8 +484,14 @@ enum Lost {
     Failure(AttemptFailure),
 }
 
+/// Whether more was answered than is taken in. hyper has a method for it, but for servers only.
+fn is_too_large(error: &hyper::Error) -> bool {
+    error.is_parse() && error.to_string().ends_with("head is too large")
+}
+
+/// An attempt that failed when the head of the response was there.
 fn failed(failure: AttemptFailure) -> End {
-    End::Failure { failure, untouched: false }
+    End::Failure { failure, untouched: false, answered: true }
 }
 
 /// The same headers in memory of their own. What hyper gives are slices of the connection's read buffer: a completion that is kept

@@ -63,7 +63,7 @@ async fn connect(
 ) -> Result<(Box<dyn Stream>, Permit), AttemptFailure> {
     let began = Instant::now();
     let (host, port) = via.map_or((key.host.as_str(), key.port), |via| (via.host.as_str(), via.port));
-    let addresses = addresses(engine, host, port, phase).await?;
+    let addresses = addresses(engine, host, port, key.https && !key.verify, phase).await?;
     *phase = Phase::Connect;
     let mut failure = None;
     let mut rest = addresses.len();
@@ -111,7 +111,7 @@ fn no_permit(key: &Key) -> AttemptFailure {
 }
 
 /// The addresses of a host that may be reached. What is checked here is what is connected to.
-async fn addresses(engine: &Engine, host: &str, port: u16, phase: &mut Phase) -> Result<Vec<IpAddr>, AttemptFailure> {
+async fn addresses(engine: &Engine, host: &str, port: u16, insecure: bool, phase: &mut Phase) -> Result<Vec<IpAddr>, AttemptFailure> {
     let found: Arc<[IpAddr]> = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
         Ok(address) => Arc::new([address]),
         Err(_) => {
@@ -124,7 +124,8 @@ async fn addresses(engine: &Engine, host: &str, port: u16, phase: &mut Phase) ->
     let mut allowed = Vec::new();
     let mut refused = None;
     for address in found.iter().copied() {
-        match guard.check(host, port, address) {
+        let checked = guard.check(host, port, address);
+        match checked.and_then(|()| if insecure { guard.check_insecure(address) } else { Ok(()) }) {
             Ok(()) => allowed.push(address),
             Err(why) => refused = Some(AttemptFailure::Refused { host: host.to_owned(), address, why }),
         }
@@ -170,7 +171,10 @@ fn shake_hands(
     let failed = |source: io::Error, target: String| {
         let tls = source.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         let certificate = matches!(tls, Some(rustls::Error::InvalidCertificate(_)));
-        let source = Arc::new(source);
+        let source = Arc::new(match tls.and_then(lacking) {
+            Some(lacking) => io::Error::new(source.kind(), format!("{source}: {lacking}")),
+            None => source,
+        });
         if certificate { AttemptFailure::Certificate { target, source } } else { AttemptFailure::Tls { target, source } }
     };
     let target = key.target();
@@ -178,4 +182,27 @@ fn shake_hands(
     let name =
         ServerName::try_from(key.host.trim_matches(['[', ']']).to_owned()).map_err(|error| failed(io::Error::other(error), key.target()));
     async move { TlsConnector::from(config?).connect(name?, stream).await.map_err(|error| failed(error, target)) }
+}
+
+/// What a server would have to offer, when the handshake failed because the two sides have nothing in common. An alert does not say what the
+/// server has: old controllers often have TLS 1.0, RSA key exchange or certificates of other curves alone.
+fn lacking(error: &rustls::Error) -> Option<&'static str> {
+    use rustls::{AlertDescription, CertificateError, Error};
+    match error {
+        Error::PeerIncompatible(_)
+        | Error::AlertReceived(
+            AlertDescription::HandshakeFailure
+            | AlertDescription::InsufficientSecurity
+            | AlertDescription::ProtocolVersion
+            | AlertDescription::UnsupportedCertificate,
+        ) => Some(
+            "the server offers only what this client has not, which has TLS 1.2 and 1.3, key exchange over X25519, P-256 and P-384, and \
+             certificates with RSA, P-256, P-384 and Ed25519 keys",
+        ),
+        Error::InvalidCertificate(
+            CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+            | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. },
+        ) => Some("only certificates signed with RSA, P-256, P-384 and Ed25519 keys can be verified"),
+        _ => None,
+    }
 }

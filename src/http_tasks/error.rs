@@ -126,6 +126,14 @@ pub enum AttemptFailure {
         #[source]
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
+    /// The server has answered, and the answer is more than is taken in. Not repeated: it has done what it was asked for.
+    #[error("the answer of {target} is not taken in: {why}")]
+    Head {
+        /// Host and port.
+        target: String,
+        /// What the limit is.
+        why: String,
+    },
     /// The body says that it is compressed, and is not.
     #[error("the body of {target} cannot be inflated")]
     Inflate {
@@ -156,7 +164,7 @@ pub enum AttemptFailure {
 impl AttemptFailure {
     /// Whether another try could help, if the method allows one.
     pub const fn is_retryable(&self) -> bool {
-        !matches!(self, Self::Refused { .. } | Self::Certificate { .. } | Self::Redirect { .. } | Self::Inflate { .. })
+        !matches!(self, Self::Refused { .. } | Self::Certificate { .. } | Self::Redirect { .. } | Self::Inflate { .. } | Self::Head { .. })
     }
 
     /// Whether time was what was lacking.
@@ -166,8 +174,8 @@ impl AttemptFailure {
 
     /// The kind of this name; `unknown` when there is none.
     pub fn known_kind(name: &str) -> &'static str {
-        const KINDS: [&str; 11] =
-            ["dns", "refused", "connect", "proxy", "tls", "certificate", "exchange", "inflate", "slow", "redirect", "invalid"];
+        const KINDS: [&str; 12] =
+            ["dns", "refused", "connect", "proxy", "tls", "certificate", "exchange", "head", "inflate", "slow", "redirect", "invalid"];
         KINDS.into_iter().find(|kind| *kind == name).unwrap_or("unknown")
     }
 
@@ -181,6 +189,7 @@ impl AttemptFailure {
             Self::Tls { .. } => "tls",
             Self::Certificate { .. } => "certificate",
             Self::Exchange { .. } => "exchange",
+            Self::Head { .. } => "head",
             Self::Inflate { .. } => "inflate",
             Self::Slow { .. } => "slow",
             Self::Redirect { .. } => "redirect",

@@ -49,7 +49,7 @@
 //!
 //! Where to look: `runner` is the way in and has the settings, `task` and `task_list` what is to be done, `batch` and `completion` what
 //! comes of it. Inside, `engine` joins `schedule` (who is next), `slot`, `sockets` (the budget) and `pool` (idle connections);
-//! `course` is the way of one task, `ask` its request, `dial` and `connection` its connection, `body` what it reads. A [`Carrier`] takes tasks to
+//! `course` is the way of one task, `ask` its request, `dial` and `connection` its connection, `body` what it reads and `room` how much of that. A [`Carrier`] takes tasks to
 //! other processes instead.
 //!
 //! Promises: every task completes once, whatever happens to it; bodies are complete and owned, and bounded; no text and no log shows a
@@ -71,12 +71,14 @@ mod proxy;
 mod reach;
 mod resolver;
 mod retry;
+mod room;
 mod runner;
 mod schedule;
 mod slot;
 mod sockets;
 mod task;
 mod task_list;
+mod text;
 mod tls;
 mod transport;
 
@@ -91,9 +93,11 @@ pub use proxy::Proxy;
 pub use reach::{Allowed, Guard, InvalidAllowed, Reach};
 pub use resolver::{Resolve, SystemResolver};
 pub use retry::{Jitter, LONGEST_WAIT, RETRIES, RetryMethods, RetryPolicy};
+pub use room::Room;
 pub use runner::{DeadlineFrom, Health, Limit, RunnerBuilder, TaskRunner};
 pub use task::{InvalidTask, Priority, Task, TaskId};
 pub use task_list::{Entry, TaskList};
+pub use text::base64;
 pub use tls::{InsecureFallback, Roots, TlsConfig, TlsError, TlsMode};
 pub use transport::TransportPolicy;
 

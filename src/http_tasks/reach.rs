@@ -15,6 +15,14 @@ pub trait Guard: Send + Sync {
     /// # Errors
     /// When the address may not be reached.
     fn check(&self, host: &str, port: u16, address: IpAddr) -> Result<(), String>;
+
+    /// Says whether TLS may be spoken there without a look at the certificate, as a task asks for. Unless said otherwise it may.
+    ///
+    /// # Errors
+    /// When it may not.
+    fn check_insecure(&self, _address: IpAddr) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// An allow-list of hosts; an empty one allows nothing.
@@ -23,6 +31,8 @@ pub struct Reach {
     allowed: Vec<Allowed>,
     /// Where the list is set, for the text of a refusal.
     key: String,
+    /// Where it is set that certificates need not be looked at outside this machine, when it is not.
+    verified: Option<String>,
 }
 
 /// One entry: `bmc1.example.org`, `*.example.org`, `*`, `10.1.2.3`, `10.0.0.0/8`, `[fd00::]/8`; each may end in `:port`.
@@ -45,7 +55,14 @@ enum What {
 impl Reach {
     /// One with these entries; `key` is where they are set.
     pub fn new(allowed: impl IntoIterator<Item = Allowed>, key: impl Into<String>) -> Self {
-        Self { allowed: allowed.into_iter().collect(), key: key.into() }
+        Self { allowed: allowed.into_iter().collect(), key: key.into(), verified: None }
+    }
+
+    /// Whatever a task asks for, certificates are looked at but on loopback addresses; `key` is where that would be set otherwise.
+    #[must_use]
+    pub fn verified(mut self, key: impl Into<String>) -> Self {
+        self.verified = Some(key.into());
+        self
     }
 }
 
@@ -68,6 +85,15 @@ impl Guard for Reach {
             (true, None) => Ok(()),
             (true, Some(kind)) => Err(format!("it is {kind}; list the address itself under {key} if that is meant")),
             (false, _) => Err(format!("neither the host nor the address is listed under {key}")),
+        }
+    }
+
+    fn check_insecure(&self, address: IpAddr) -> Result<(), String> {
+        match &self.verified {
+            Some(key) if !address.to_canonical().is_loopback() => {
+                Err(format!("its certificate has to be verified; set {key} if tasks may choose not to"))
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -262,5 +288,27 @@ mod tests {
         for right in ["*", "host", "*.example.org", "10.0.0.0/8:80", "[fd00::]/8:443"] {
             assert_eq!(right.parse::<Allowed>().map(|entry| entry.to_string()).as_deref(), Ok(right));
         }
+    }
+
+    #[test]
+    fn certificates_are_looked_at_outside_this_machine() {
+        let reach = Reach::new([], "list");
+        let verified = reach.clone().verified("endpoint.http.insecure");
+        for (address, here) in [
+            ("127.0.0.1", true),
+            ("127.8.9.10", true),
+            ("::1", true),
+            ("::ffff:127.0.0.1", true),
+            ("10.0.0.1", false),
+            ("::ffff:10.0.0.1", false),
+            ("0.0.0.0", false),
+            ("fe80::1", false),
+        ] {
+            let address: IpAddr = address.parse().expect("an address");
+            assert!(reach.check_insecure(address).is_ok(), "{address}");
+            assert_eq!(verified.check_insecure(address).is_ok(), here, "{address}");
+        }
+        let why = verified.check_insecure([10, 0, 0, 1].into()).expect_err("outside");
+        assert!(why.contains("endpoint.http.insecure"), "{why}");
     }
 }

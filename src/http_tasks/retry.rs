@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use chrono::{DateTime, NaiveDateTime, Utc};
-use hyper::header::RETRY_AFTER;
+use chrono::{DateTime, Datelike, NaiveDateTime, Utc};
+use hyper::header::{DATE, RETRY_AFTER};
 use hyper::{HeaderMap, Method, StatusCode};
 
 /// Retries when nobody says how many.
@@ -87,9 +87,18 @@ impl RetryPolicy {
 
     /// Whether a request that failed after bytes of it had left may be sent again.
     pub fn may_repeat(&self, method: &Method, headers: &HeaderMap) -> bool {
-        self.methods == RetryMethods::Every
-            || !matches!(*method, Method::POST | Method::PATCH) && is_known(method)
-            || headers.contains_key("idempotency-key")
+        self.says_so(headers) || !matches!(*method, Method::POST | Method::PATCH) && is_known(method)
+    }
+
+    /// Whether a request may be sent again to a server that has begun to answer it: it has done what it was asked for, and only its answer
+    /// was lost. What changes nothing may be asked again.
+    pub fn may_ask_again(&self, method: &Method, headers: &HeaderMap) -> bool {
+        self.says_so(headers) || is_known(method) && method.is_safe()
+    }
+
+    /// Whether once is as good as twice whatever the method.
+    fn says_so(&self, headers: &HeaderMap) -> bool {
+        self.methods == RetryMethods::Every || headers.contains_key("idempotency-key")
     }
 }
 
@@ -108,7 +117,8 @@ pub fn did_nothing(status: StatusCode) -> bool {
     status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE
 }
 
-/// The wait that a server asks for. Whole seconds or a date as in RFC 1123, on 429 and 503; anything else is as if it were not there.
+/// The wait that a server asks for. Whole seconds or a date, on 429 and 503; anything else is as if it were not there. A date counts from the
+/// answer's own `Date`, if it has one: that is the clock by which the server has chosen it.
 pub fn retry_after(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     if !did_nothing(status) {
         return None;
@@ -117,8 +127,27 @@ pub fn retry_after(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> 
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Some(text.parse().map_or(Duration::MAX, Duration::from_secs));
     }
-    let date = NaiveDateTime::parse_from_str(text, "%a, %d %b %Y %H:%M:%S GMT").ok()?.and_utc();
-    Some((date - DateTime::<Utc>::from(now)).to_std().unwrap_or(Duration::ZERO))
+    let now = DateTime::<Utc>::from(now);
+    let from = headers.get(DATE).and_then(|date| http_date(date.to_str().ok()?, now)).unwrap_or(now);
+    Some((http_date(text, now)? - from).to_std().unwrap_or(Duration::ZERO))
+}
+
+/// A date in any of the three forms of RFC 9110, 5.6.7. The name of the day is not held against the date: it adds nothing.
+fn http_date(text: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let text = text.trim();
+    let (day, rest) = text.split_once(' ')?;
+    let (parsed, short_year) = match day.strip_suffix(',') {
+        Some(_) if rest.contains('-') => (NaiveDateTime::parse_from_str(rest, "%d-%b-%y %H:%M:%S GMT"), true),
+        Some(_) => (NaiveDateTime::parse_from_str(rest, "%d %b %Y %H:%M:%S GMT"), false),
+        None => (NaiveDateTime::parse_from_str(rest.trim_start(), "%b %e %H:%M:%S %Y"), false),
+    };
+    let date = parsed.ok()?;
+    if !short_year {
+        return Some(date.and_utc());
+    }
+    // Of the years that end so, the last that is no more than fifty years ahead.
+    let latest = now.year() + 50;
+    date.with_year(latest - (latest - date.year()).rem_euclid(100)).map(|date| date.and_utc())
 }
 
 #[cfg(test)]
@@ -178,11 +207,51 @@ mod tests {
             assert_eq!(asked(status, "Sun, 06 Nov 1994 08:49:40 GMT"), Some(3));
             assert_eq!(asked(status, "Sun, 06 Nov 1994 08:49:30 GMT"), Some(0), "a date in the past");
             assert_eq!(asked(status, "99999999999999999999999"), Some(u64::MAX));
-            for ignored in ["-1", "1.5", "", "+1", "Sunday, 06-Nov-94 08:49:37 GMT", "soon"] {
+            assert_eq!(asked(status, "Sunday, 06-Nov-94 08:49:40 GMT"), Some(3), "as in RFC 850");
+            assert_eq!(asked(status, "Sun Nov  6 08:49:40 1994"), Some(3), "as of asctime");
+            assert_eq!(asked(status, "Sun Nov 16 08:49:37 1994"), Some(864_000));
+            assert_eq!(asked(status, "Mon, 06 Nov 1994 08:49:40 GMT"), Some(3), "the wrong name of the day");
+            assert_eq!(asked(status, "Sun, 06 Nov 1994 08:49:60 GMT"), Some(23), "a leap second");
+            for ignored in
+                ["-1", "1.5", "", "+1", "soon", "Sun, 06 Nov 1994 08:49:40", "Sun, 31 Feb 1994 08:49:40 GMT", "Sunday, 06-Nov-94"]
+            {
                 assert_eq!(asked(status, ignored), None, "{ignored}");
             }
         }
         assert_eq!(asked(500, "2"), None);
+    }
+
+    #[test]
+    fn a_date_counts_from_the_date_of_the_answer() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        for (date, wait) in [
+            // The server's clock is a day behind, an hour ahead, or says nothing that can be understood.
+            ("Sat, 05 Nov 1994 08:49:37 GMT", 86_403),
+            ("Sunday, 06-Nov-94 08:49:30 GMT", 10),
+            ("Sun Nov  6 09:49:37 1994", 0),
+            ("soon", 3),
+        ] {
+            let pairs = [(RETRY_AFTER, "Sun, 06 Nov 1994 08:49:40 GMT"), (DATE, date)];
+            let headers = pairs.into_iter().map(|(name, value)| (name, value.parse().expect("a value"))).collect();
+            assert_eq!(retry_after(StatusCode::SERVICE_UNAVAILABLE, &headers, now), Some(Duration::from_secs(wait)), "{date}");
+        }
+    }
+
+    #[test]
+    fn a_year_of_two_digits_is_at_most_fifty_years_ahead() {
+        let year = |now: &str, text: &str| {
+            let now = now.parse::<DateTime<Utc>>().expect("a time");
+            http_date(&format!("Sunday, 06-Nov-{text} 08:49:37 GMT"), now).map(|date| date.year())
+        };
+        for (now, text, expected) in [
+            ("2026-11-28T00:00:00Z", "26", 2026),
+            ("2026-11-28T00:00:00Z", "76", 2076),
+            ("2026-11-28T00:00:00Z", "77", 1977),
+            ("2026-11-28T00:00:00Z", "00", 2000),
+            ("2099-11-28T00:00:00Z", "01", 2101),
+        ] {
+            assert_eq!(year(now, text), Some(expected), "{now} {text}");
+        }
     }
 
     #[test]
@@ -194,5 +263,25 @@ mod tests {
         assert!(!policy.may_repeat(&Method::POST, &none) && !policy.may_repeat(&Method::PATCH, &none));
         assert!(policy.may_repeat(&Method::POST, &key));
         assert!(RetryPolicy::trs_compat().may_repeat(&Method::POST, &none));
+    }
+
+    #[test]
+    fn what_was_answered_is_asked_again_only_when_that_changes_nothing() {
+        let policy = RetryPolicy::default();
+        let none = HeaderMap::new();
+        let key = HeaderMap::from_iter([("idempotency-key".parse().expect("a name"), "1".parse().expect("a value"))]);
+        for (method, again) in [
+            (Method::GET, true),
+            (Method::HEAD, true),
+            (Method::OPTIONS, true),
+            (Method::PUT, false),
+            (Method::DELETE, false),
+            (Method::POST, false),
+            (Method::PATCH, false),
+            (Method::from_bytes(b"LOCK").expect("a method"), false),
+        ] {
+            assert_eq!(policy.may_ask_again(&method, &none), again, "{method}");
+            assert!(policy.may_ask_again(&method, &key) && RetryPolicy::trs_compat().may_ask_again(&method, &none), "{method}");
+        }
     }
 }

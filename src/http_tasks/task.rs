@@ -10,7 +10,9 @@ use hyper::{HeaderMap, Method};
 use url::Url;
 use uuid::Uuid;
 
-use super::{RetryPolicy, TlsMode};
+use super::connection::HEADERS_LIMIT;
+use super::text::base64;
+use super::{RetryPolicy, Room, TlsMode};
 
 /// A task's name for its whole life; a version 4 UUID, kept when it is launched again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -84,6 +86,7 @@ pub struct Task {
     pub(super) tls_mode: TlsMode,
     pub(super) body_limit: Option<usize>,
     pub(super) truncate: bool,
+    pub(super) room: Option<Room>,
     pub(super) priority: Priority,
     pub(super) skip: bool,
 }
@@ -118,6 +121,7 @@ impl Task {
             tls_mode: TlsMode::Verify,
             body_limit: None,
             truncate: false,
+            room: None,
             priority: Priority::Normal,
             skip: false,
         }
@@ -166,7 +170,7 @@ impl Task {
     /// Adds a header.
     ///
     /// # Errors
-    /// When name or value cannot be one, or the header is one that the engine writes itself.
+    /// When name or value cannot be one, the header is one that the engine writes itself, or there are 1000.
     pub fn header<V>(mut self, name: impl AsRef<str>, value: V) -> Result<Self, InvalidTask>
     where
         V: AsRef<[u8]>,
@@ -187,6 +191,9 @@ impl Task {
             return Err(InvalidTask::new("header", format!("`{name}` follows from the request")));
         }
         value.set_sensitive(is_credential(&name));
+        if self.headers.len() >= HEADERS_LIMIT {
+            return Err(InvalidTask::new("header", format!("there are more than {HEADERS_LIMIT}")));
+        }
         Arc::make_mut(&mut self.headers).append(name, value);
         Ok(())
     }
@@ -273,6 +280,14 @@ impl Task {
         self
     }
 
+    /// Memory that the bodies of all tasks with this room share, from the first byte that is read until the body is dropped. A body for which there
+    /// is no more of it counts as longer than it may be. Not for tasks that are performed elsewhere.
+    #[must_use]
+    pub fn room(mut self, room: Room) -> Self {
+        self.room = Some(room);
+        self
+    }
+
     /// Whether a longer body is cut instead of being an error.
     #[must_use]
     pub fn truncate(mut self, truncate: bool) -> Self {
@@ -313,7 +328,7 @@ impl fmt::Debug for Task {
     }
 }
 
-/// Headers whose value nobody may see, and that no other host gets by a redirect.
+/// Headers whose value nobody may see.
 pub(super) fn is_credential(name: &HeaderName) -> bool {
     matches!(name.as_str(), "authorization" | "proxy-authorization" | "cookie" | "x-auth-token" | "www-authenticate" | "set-cookie")
         || ["token", "secret", "api-key", "apikey", "password"].iter().any(|word| name.as_str().contains(word))
@@ -347,36 +362,9 @@ fn percent_decoded(text: &str) -> Vec<u8> {
     plain
 }
 
-fn base64(bytes: &[u8]) -> String {
-    const SIGNS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let bits = chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        for place in 0..4 {
-            let sign = SIGNS[(bits >> (18 - 6 * place) & 63) as usize];
-            text.push(if place <= chunk.len() { char::from(sign) } else { '=' });
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_of_the_standard() {
-        for (plain, coded) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("Aladdin:open sesame", "QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
-        ] {
-            assert_eq!(base64(plain.as_bytes()), coded);
-        }
-    }
 
     #[test]
     fn credentials_leave_the_url() {

@@ -238,7 +238,10 @@ impl ServerCertVerifier for Credulous {
         Ok(HandshakeSignatureValid::assertion())
     }
 
+    /// Also those that cannot be verified here: nothing is, and a server that has no other would not answer.
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        let mut schemes = self.0.signature_verification_algorithms.supported_schemes();
+        schemes.extend([SignatureScheme::ECDSA_NISTP521_SHA512, SignatureScheme::ED448, SignatureScheme::RSA_PKCS1_SHA1]);
+        schemes
     }
 }

@@ -55,16 +55,26 @@ async fn c20_another_host_gets_no_credentials() {
             .expect("a header")
             .header("Cookie", "c")
             .expect("a header")
-            .header("X-Plain", "p")
+            .header("X-Custom-Cred", "p")
+            .expect("a header")
+            .header("X-Signature", "s")
+            .expect("a header")
+            .header("Accept-Language", "de")
+            .expect("a header")
+            .header("Content-Type", "text/plain")
+            .expect("a header")
+            .header("User-Agent", "own")
             .expect("a header")
     };
     let runner = runner();
     assert!(one(&runner, task("/away")).await.result.is_ok());
     assert!(one(&runner, task("/near")).await.result.is_ok());
-    let names = ["authorization", "x-auth-token", "cookie", "x-plain"];
+    let names =
+        ["authorization", "x-auth-token", "cookie", "x-custom-cred", "x-signature", "accept-language", "content-type", "user-agent"];
     let sent = |seen: &super::server::Seen| names.map(|name| seen.header(name).is_some());
-    assert_eq!(sent(&other.known.seen()[0]), [false, false, false, true]);
-    assert!(first.known.seen().iter().all(|seen| sent(seen) == [true; 4]));
+    assert_eq!(sent(&other.known.seen()[0]), [false, false, false, false, false, true, true, true]);
+    assert_eq!(other.known.seen()[0].header("host"), Some(other.address.to_string().as_str()));
+    assert!(first.known.seen().iter().all(|seen| sent(seen) == [true; 8]));
     assert_eq!(first.known.seen()[0].header("authorization"), Some("Basic dXNlcjpzZWNyZXQ="));
 }
 

@@ -51,6 +51,8 @@ pub enum Reply {
     HangUp,
     /// These bytes, and then nothing.
     Raw(Vec<u8>),
+    /// These bytes, and then the end.
+    Cut(Vec<u8>),
     /// A head, and then a byte from time to time.
     Trickle,
     /// A body without end.
@@ -200,6 +202,10 @@ impl Known {
                     stream.write_all(&bytes).await?;
                     stream.flush().await?;
                     gone_or(&mut stream, std::future::pending::<()>()).await?;
+                }
+                Reply::Cut(bytes) => {
+                    stream.write_all(&bytes).await?;
+                    return stream.shutdown().await;
                 }
                 Reply::Stall => gone_or(&mut stream, std::future::pending::<()>()).await?,
                 Reply::HangUp => return Ok(()),
