@@ -25,6 +25,8 @@ use crate::http_tasks::{Carried, Carrier, CarrierHealth, Parcel, RemoteError, Ta
 
 /// Answers that are out at the same time.
 const PREFETCH: u16 = 1000;
+/// Workers that are known at the same time.
+const WORKERS: usize = 10_000;
 /// For the last cancels when a caller ends.
 const CLOSE_TIME: Duration = Duration::from_secs(2);
 
@@ -306,9 +308,16 @@ impl Table {
         self.end(run, |run| Carried { worker: run.worker.clone(), ..Carried::failed(run.created, TaskError::Remote(error)) });
     }
 
+    /// Whether a worker that was heard is one more.
+    fn heard(&self, worker: &Arc<str>) -> bool {
+        let mut workers = self.workers();
+        // Whoever can send to all callers could send any number of names.
+        (workers.len() < WORKERS || workers.contains_key(worker)) && workers.insert(worker.clone(), Instant::now()).is_none()
+    }
+
     fn started(&self, worker: &Arc<str>, runs: &[Uuid]) {
         // As good as a heartbeat, of which a worker that is lost soon may not have sent any that was heard.
-        self.workers().insert(worker.clone(), Instant::now());
+        self.heard(worker);
         let mut table = self.runs();
         for run in runs {
             let Some(run) = table.get_mut(run) else { continue };
@@ -394,7 +403,7 @@ async fn watch_workers(table: Arc<Table>, mut control: Incoming) {
                         let worker: Arc<str> = worker.into();
                         if leaving {
                             table.workers().remove(&worker);
-                        } else if table.workers().insert(worker.clone(), Instant::now()).is_none() {
+                        } else if table.heard(&worker) {
                             info!(%worker, "a worker of HTTP tasks is there");
                         }
                     }

@@ -17,6 +17,9 @@ pub const KIND: &str = "order";
 /// RabbitMQ closes a channel on which a delivery is held for half an hour; what may be performed again is held until it is answered.
 pub const LONGEST_HELD: Duration = Duration::from_secs(25 * 60);
 
+/// Attempts that a worker makes for a task, whatever it says: each is remembered until the task has ended.
+const MOST_ATTEMPTS: u32 = 1000;
+
 /// What a lost worker means for a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -115,7 +118,7 @@ pub fn decode(frame: &Frame, now: SystemTime) -> Result<Order, FrameError> {
     let body_limit = usize::try_from(head.body_limit).unwrap_or(usize::MAX);
     let remaining = remaining(head.remaining_ms, head.sent_ms, since_epoch(now));
     let retry = RetryPolicy {
-        retries: Some(head.attempts.saturating_sub(1)),
+        retries: Some(head.attempts.min(MOST_ATTEMPTS).saturating_sub(1)),
         backoff_max: Duration::from_millis(head.backoff_max_ms),
         methods: if head.every_method { RetryMethods::Every } else { RetryMethods::Auto },
         jitter: if head.jitter { Jitter::Quarter } else { Jitter::None },
@@ -152,6 +155,25 @@ fn since_epoch(now: SystemTime) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_of_a_message_are_bounded() {
+        let head = |headers: usize| {
+            serde_json::json!({
+                "id": Uuid::nil(), "method": "GET", "url": "http://a/", "service": "s", "headers": vec![["x", "1"]; headers],
+                "remaining_ms": u64::MAX, "sent_ms": u64::MAX, "attempts": u32::MAX, "backoff_max_ms": u64::MAX, "every_method": false,
+                "jitter": false, "retry_after_max_ms": u64::MAX, "deliver_last": false, "repeatable": false, "insecure": false,
+                "body_limit": u64::MAX, "truncate": false, "class": "at_most_once",
+            })
+        };
+        let read = |headers| {
+            let bytes = frame::encode(KIND, &head(headers), b"").expect("short");
+            decode(&frame::decode(&bytes).expect("a frame"), SystemTime::now())
+        };
+        let order = read(1000).expect("an order");
+        assert!(tokio::time::Instant::now().checked_add(order.remaining).is_some());
+        assert!(matches!(read(1001), Err(FrameError::Member { member: "headers", .. })));
+    }
 
     #[test]
     fn a_clock_that_cannot_be_right_does_not_count() {

@@ -36,6 +36,8 @@ const LETTERS: usize = 256;
 const CONFIRM_TIME: Duration = Duration::from_secs(30);
 /// Arrivals that wait for who reads them, besides those that the prefetch allows.
 const ARRIVALS: usize = 64;
+/// In milliseconds. Over this the broker closes the channel, and with it ends what others have in flight.
+const LONGEST_EXPIRATION: u128 = u32::MAX as u128;
 /// The header of a quorum queue that counts how often a message was given out before.
 const DELIVERIES: &str = "x-delivery-count";
 /// The header that says why a message was taken out of its queue.
@@ -400,7 +402,7 @@ async fn send(
         .with_message_id(name(letter.id))
         .with_correlation_id(name(letter.task));
     if let Some(span) = letter.expires_in {
-        properties = properties.with_expiration(span.as_millis().to_string().into());
+        properties = properties.with_expiration(span.as_millis().min(LONGEST_EXPIRATION).to_string().into());
     }
     // What is said to all may find nobody.
     let mandatory = matches!(letter.to, To::Work { .. } | To::Replies(_));

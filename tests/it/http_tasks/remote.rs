@@ -234,6 +234,7 @@ async fn settings_that_are_the_workers_are_refused() {
 async fn c35_without_a_worker_a_task_ends_with_its_time() {
     let site = Site::empty();
     let runner = site.runner();
+    until_connected(&runner).await;
     let began = Instant::now();
     let done = one(&runner, get("http://127.0.0.1:9/").timeout(millis(700))).await;
     assert_eq!(remote_error(&done), RemoteError::Expired);
@@ -256,6 +257,16 @@ async fn c35_without_a_broker_a_task_ends_with_its_time_and_grace() {
     let took = began.elapsed();
     assert!(took >= millis(600) && took < millis(2000), "{took:?}");
     assert!(!runner.alive().is_alive());
+}
+
+/// Waits until the broker is reached: the time of a task also runs while it is not.
+async fn until_connected(runner: &TaskRunner) {
+    let connected = async {
+        while !runner.alive().is_alive() {
+            tokio::time::sleep(millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), connected).await.expect("a connection");
 }
 
 /// Waits until so many workers have been heard of.
@@ -413,7 +424,7 @@ async fn what_a_full_queue_refuses_is_sent_again_in_its_time() -> anyhow::Result
     let runner = site.runner();
     let queues = Queues::at(&std::env::var("TASKER_TEST_AMQP")?).await?;
     let queue = format!("{}.trs.http.v1.work.{POOL}", site.queue.exchange);
-    assert_eq!(remote_error(&one(&runner, get(&server.url("/")).timeout(millis(200))).await), RemoteError::Expired);
+    until_connected(&runner).await;
     let policy = ["policies", "/", &queue];
     let full = serde_json::json!({"pattern": format!("^{}$", queue.replace('.', "\\.")), "definition": {"max-length": 1}});
     management::put(&policy, &full).await;
@@ -449,7 +460,7 @@ async fn a_queue_that_somebody_deleted_is_declared_anew() -> anyhow::Result<()> 
     let server = Server::start(|_, _| ok()).await;
     let mut site = Site::empty();
     let runner = site.runner();
-    assert_eq!(remote_error(&one(&runner, get(&server.url("/")).timeout(millis(200))).await), RemoteError::Expired);
+    until_connected(&runner).await;
     let queue = format!("{}.trs.http.v1.work.{POOL}", site.queue.exchange);
     management::delete(&["queues", "/", &queue]).await;
     let tasks = [begin(&runner, post(&server.url("/"))), begin(&runner, get(&server.url("/")))];
@@ -621,6 +632,17 @@ async fn c35_what_no_message_can_carry_is_too_large() {
     site.end().await;
 }
 
+/// The broker would end the channel, and with it what others have in flight.
+#[tokio::test]
+async fn a_time_longer_than_the_broker_can_count_is_a_long_time() {
+    let server = Server::start(|_, _| ok()).await;
+    let site = Site::new();
+    let runner = site.runner();
+    let done = begin(&runner, post(&server.url("/")).timeout(Duration::from_secs(60 * 24 * 3600)));
+    assert!(timeout(PATIENCE, done).await.expect("it is performed").expect("no panic").result.is_ok());
+    site.end().await;
+}
+
 #[tokio::test]
 async fn a_caller_that_ends_cancels_what_it_has_out() {
     let server = Server::start(|_, _| Reply::Stall).await;
@@ -643,7 +665,9 @@ async fn pools_do_not_share_tasks() {
     let mut site = Site::empty();
     let config = WorkerConfig { pool: "other".to_owned(), ..WorkerConfig::new(site.queue.clone(), "other") };
     site.workers.push(working(config, TaskRunner::local("worker")));
-    assert_eq!(remote_error(&one(&site.runner(), get(&server.url("/")).timeout(millis(500))).await), RemoteError::Expired);
+    let runner = site.runner();
+    until_connected(&runner).await;
+    assert_eq!(remote_error(&one(&runner, get(&server.url("/")).timeout(millis(500))).await), RemoteError::Expired);
     let config = RemoteConfig { pool: "other".to_owned(), ..site.config() };
     let runner = TaskRunner::remote("svc", config).expect("a carrier").retry(RetryPolicy::default()).build().expect("a runner");
     assert!(one(&runner, get(&server.url("/"))).await.result.is_ok());
