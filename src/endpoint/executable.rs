@@ -19,15 +19,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use rustix::io::Errno;
 use rustix::process::Signal;
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::groups::Group;
+use super::groups::{self, Group};
 use super::leftovers::Leftovers;
-use super::{Context, Handler, Work};
+use super::{Context, Handler, Work, custody};
 use crate::config;
 use crate::domain::{EndpointName, Identifier, Json, Outcome, TaskId, TaskType, errnr, json};
 
@@ -37,6 +38,11 @@ const TERM_TO_KILL: Duration = Duration::from_secs(4);
 /// How long the rest of a group may hold the pipes once the leader has ended, before SIGKILL and after it. Only what has
 /// left the group survives that, and it is not waited for.
 const PIPES: Duration = Duration::from_secs(1);
+
+/// How long an attempt waits until its executable can be started, when the reason that it cannot is one that passes.
+const BEGIN_WITHIN: Duration = Duration::from_secs(30);
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Lines of stderr that make the error text.
 const ERRMSG_LINES: usize = 10;
@@ -65,59 +71,129 @@ impl Executables {
         Self { dir, env, output_limit: settings.output_limit, leftovers }
     }
 
-    pub(super) fn dir(&self) -> &Path {
-        &self.dir
+    /// As [`Self::find`], for an async worker; that there is none any more passes, since there was one.
+    async fn look(self: Arc<Self>, task_type: &TaskType) -> Result<PathBuf, Unfit> {
+        let task_type = task_type.clone();
+        let looked = tokio::task::spawn_blocking(move || {
+            self.find(&task_type)?
+                .ok_or_else(|| Unfit::ForNow(format!("there is no handler `{task_type}` any more: {}", self.why_none(&task_type))))
+        });
+        looked.await.unwrap_or_else(|error| Err(Unfit::ForNow(error.to_string())))
     }
 
-    /// The executable of a type: `backup`, or `backup` with one extension. Reads the directory: not for an async worker.
-    pub(super) fn find(&self, task_type: &TaskType) -> Result<Option<PathBuf>, String> {
-        let unreadable = |error: io::Error| format!("{} cannot be read: {error}", self.dir.display());
-        let entries = match fs::read_dir(&self.dir) {
-            Ok(entries) => entries,
+    /// The executable of a type: the file `backup`, or else the one that is called `backup.sh` or the like. Asks the system about files: not
+    /// for an async worker.
+    ///
+    /// The names are asked for one by one, since a list of the directory may lack one that is just being replaced.
+    pub(super) fn find(&self, task_type: &TaskType) -> Result<Option<PathBuf>, Unfit> {
+        if let Some(path) = self.usable(task_type.as_str().to_owned())? {
+            return Ok(Some(path));
+        }
+        let mut found = Vec::new();
+        for extension in EXTENSIONS {
+            found.extend(self.usable(format!("{task_type}.{extension}"))?);
+        }
+        match found.len() {
+            0 => Ok(None),
+            1 => Ok(found.pop()),
+            _ => {
+                let names: Vec<_> = found.iter().filter_map(|path| path.file_name()?.to_str()).collect();
+                let dir = self.dir.display();
+                Err(Unfit::ForNow(format!("`{task_type}` may be any of {} in {dir}: leave one of them there", names.join(", "))))
+            }
+        }
+    }
+
+    /// A file of this name, if it may be run.
+    fn usable(&self, name: String) -> Result<Option<PathBuf>, Unfit> {
+        let path = self.dir.join(name);
+        let unreadable = |error: io::Error| {
+            let reason = format!("{} cannot be looked at: {error}", path.display());
+            if passes(&error, true) { Unfit::ForNow(reason) } else { Unfit::UntilMended(reason) }
+        };
+        // Followed: a link is how a handler is commonly switched to another version. One that leads nowhere is none.
+        match fs::metadata(&path) {
+            Ok(meta) if meta.is_file() && meta.permissions().mode() & 0o111 != 0 => {}
+            Ok(_) => return Ok(None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(unreadable(error)),
-        };
-        let mut found = Vec::new();
-        for entry in entries {
-            let name = entry.map_err(unreadable)?.file_name();
-            if !name.to_str().is_some_and(|name| is_named_after(name, task_type)) {
-                continue;
-            }
-            let path = self.dir.join(&name);
-            // Followed: a link is how a handler is commonly switched to another version. One that leads nowhere is none.
-            if let Ok(meta) = fs::metadata(&path)
-                && meta.is_file()
-                && meta.permissions().mode() & 0o111 != 0
-            {
-                found.push((path, meta.permissions().mode()));
-            }
         }
-        let exact = found.iter().position(|(path, _)| path.extension().is_none());
-        let (path, mode) = match (exact, found.len()) {
-            (_, 0) => return Ok(None),
-            (Some(position), _) => found.swap_remove(position),
-            (None, 1) => found.swap_remove(0),
-            (None, count) => return Err(format!("{count} executables in {} are named `{task_type}`", self.dir.display())),
-        };
-        if mode & 0o002 != 0 {
-            return Err(format!("{} is not run since anyone may write to it", path.display()));
+        match custody::objection(&path) {
+            Ok(None) => Ok(Some(path)),
+            Ok(Some(objection)) => Err(Unfit::UntilMended(format!("{} is not run: {objection}", path.display()))),
+            // Removed since.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(unreadable(error)),
         }
-        Ok(Some(path))
+    }
+
+    /// Why there is nothing to run for a type, with what looks as if it was meant to be.
+    pub(super) fn why_none(&self, task_type: &TaskType) -> String {
+        let mut near: Vec<_> = fs::read_dir(&self.dir)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| name.strip_prefix(task_type.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '~', '-'])))
+            .map(|name| match name.strip_prefix(task_type.as_str()).map(|rest| rest.trim_start_matches('.')) {
+                Some(rest) if rest.is_empty() || EXTENSIONS.contains(&rest) => format!("`{name}` is no executable file"),
+                _ => format!("`{name}` has none of the extensions of handlers"),
+            })
+            .collect();
+        near.sort_unstable();
+        near.truncate(NEAR);
+        let near = if near.is_empty() { String::new() } else { format!(" ({})", near.join(", ")) };
+        format!("no executable of this name in {}{near}", self.dir.display())
     }
 }
 
-/// `backup` and `backup.sh`, but not `backup.sh~` or `backup.sh.dpkg-old`.
-fn is_named_after(file: &str, task_type: &TaskType) -> bool {
-    match file.strip_prefix(task_type.as_str()) {
-        Some("") => true,
-        Some(rest) => rest.strip_prefix('.').is_some_and(|ext| !ext.is_empty() && ext.bytes().all(|byte| byte.is_ascii_alphanumeric())),
-        None => false,
+/// Why what is there for a type is not run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unfit {
+    /// It passes by itself, as when somebody is just deploying.
+    ForNow(String),
+    /// Somebody has to mend it.
+    UntilMended(String),
+}
+
+impl Unfit {
+    pub(super) fn reason(&self) -> &str {
+        let (Self::ForNow(reason) | Self::UntilMended(reason)) = self;
+        reason
+    }
+}
+
+/// What a handler's name may end with. Not just anything: tools and people leave copies beside a file (`.bak`, `.new`, `.rpmsave`,
+/// `.20261128`), and those must neither run nor stand in the way.
+const EXTENSIONS: [&str; 42] = [
+    "sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "fish", "csh", "tcsh", "nu", "ps1", "py", "py2", "py3", "pyz", "pl", "rb", "php",
+    "lua", "tcl", "js", "mjs", "cjs", "ts", "mts", "awk", "sed", "jq", "r", "R", "jl", "raku", "groovy", "kts", "exs", "swift", "jar",
+    "exe", "bin", "run", "AppImage",
+];
+
+/// Files that are named when there is no handler.
+const NEAR: usize = 3;
+
+/// Whether the error of a start may be gone a moment later. `there` says whether the program is still where it was.
+fn passes(error: &io::Error, there: bool) -> bool {
+    // Told by the process itself when it ends.
+    if error.kind() == io::ErrorKind::Interrupted {
+        return true;
+    }
+    match Errno::from_io_error(error) {
+        // It is being written: somebody deploys it. Or it was, on a server of files.
+        Some(Errno::TXTBSY | Errno::STALE | Errno::BUSY) => true,
+        // The system, or our share of it, has no room for another process just now.
+        Some(Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE | Errno::NOBUFS) => true,
+        // Replaced this moment. A program that is there lacks its interpreter.
+        Some(Errno::NOENT) => !there,
+        _ => false,
     }
 }
 
 /// One executable as a handler.
 pub(super) struct Executable {
-    program: PathBuf,
+    /// What the first look found.
+    found: Result<PathBuf, Unfit>,
     given: Arc<Executables>,
 }
 
@@ -134,12 +210,44 @@ struct Request<'a> {
 }
 
 impl Executable {
-    pub(super) fn new(program: PathBuf, given: Arc<Executables>) -> Self {
-        Self { program, given }
+    pub(super) fn new(found: Result<PathBuf, Unfit>, given: Arc<Executables>) -> Self {
+        Self { found, given }
     }
 
-    async fn spawn(&self, work: &Work, context: &Context) -> io::Result<(Child, Group)> {
-        let mut command = Command::new(&self.program);
+    /// Starts it, or waits while that cannot be done for a reason that passes. An attempt is not spent on it before that has taken long.
+    async fn begin(&self, work: &Work, context: &Context) -> Result<(PathBuf, Child, Group), Outcome> {
+        // The other half of the time is for the next attempt to be worth it: the time limit would end the task.
+        let (since, patience) = (Instant::now(), BEGIN_WITHIN.min(context.remaining() / 2));
+        let mut pause = FIRST_PAUSE;
+        let mut found = self.found.clone();
+        loop {
+            let reason = match found {
+                Ok(program) => match self.start(&program, work, context) {
+                    Ok((child, group)) => return Ok((program, child, group)),
+                    Err(error) => {
+                        let reason = format!("{} cannot be started: {error}", program.display());
+                        if !passes(&error, program.exists()) {
+                            return Err(Outcome::failed(errnr::PANIC, reason));
+                        }
+                        reason
+                    }
+                },
+                Err(Unfit::ForNow(reason)) => reason,
+                Err(Unfit::UntilMended(reason)) => return Err(Outcome::failed(errnr::NO_HANDLER, reason)),
+            };
+            if since.elapsed() >= patience {
+                return Err(Outcome::retry(format!("{reason} (tried for {:.0?})", since.elapsed())));
+            }
+            tokio::select! {
+                () = context.canceled() => return Err(Outcome::retry(reason)),
+                () = sleep(pause) => pause = LONGEST_PAUSE.min(pause * 2),
+            }
+            found = self.given.clone().look(&work.task_type).await;
+        }
+    }
+
+    fn start(&self, program: &Path, work: &Work, context: &Context) -> io::Result<(Child, Group)> {
+        let mut command = Command::new(program);
         command
             .current_dir(&self.given.dir)
             .env_clear()
@@ -153,26 +261,16 @@ impl Executable {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let mut tries = 0;
-        loop {
-            match Group::start(&mut command) {
-                // It is being written this moment: somebody deploys it.
-                Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && tries < 50 => {
-                    tries += 1;
-                    sleep(Duration::from_millis(20)).await;
-                }
-                other => return other,
-            }
-        }
+        Group::start(&mut command)
     }
 }
 
 #[async_trait]
 impl Handler for Executable {
     async fn run(&self, work: &Work, context: &Context) -> Outcome {
-        let (mut child, group) = match self.spawn(work, context).await {
-            Ok(started) => started,
-            Err(error) => return Outcome::failed(errnr::PANIC, format!("{} cannot be started: {error}", self.program.display())),
+        let (program, mut child, group) = match self.begin(work, context).await {
+            Ok(begun) => begun,
+            Err(outcome) => return outcome,
         };
         let _recorded = self.given.leftovers.record(group.leader, work.id);
         let Work { id, task_type, identifier, endpoint, attempt, payload } = work;
@@ -180,10 +278,14 @@ impl Handler for Executable {
         let mut answer = Answer { bytes: Vec::new(), limit: self.given.output_limit, length: 0 };
         let mut complaints = Complaints { context, line: Vec::new(), last: VecDeque::new() };
         let status = attend(&mut child, &group, context, &request, &mut answer, &mut complaints).await;
+        if groups::all_end() {
+            // It was ended by us and not by its own doing: the next start repeats it.
+            return std::future::pending().await;
+        }
         group.over();
         match status {
             Ok(status) => outcome(status, answer, complaints.errmsg()),
-            Err(error) => Outcome::failed(errnr::PANIC, format!("{} cannot be waited for: {error}", self.program.display())),
+            Err(error) => Outcome::failed(errnr::PANIC, format!("{} cannot be waited for: {error}", program.display())),
         }
     }
 }
@@ -347,13 +449,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_follow_the_type() {
-        let backup: TaskType = "backup".parse().expect("a type");
-        for good in ["backup", "backup.sh", "backup.py3"] {
-            assert!(is_named_after(good, &backup), "{good}");
-        }
-        for bad in ["backup.", "backup.sh~", "backup.sh.dpkg-old", "backup2", "backups.sh", ".backup", "Backup"] {
-            assert!(!is_named_after(bad, &backup), "{bad}");
+    fn what_passes_is_told_from_what_does_not() {
+        let passing =
+            [Errno::TXTBSY, Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::INTR, Errno::STALE, Errno::BUSY];
+        let lasting = [
+            Errno::ACCESS,
+            Errno::NOEXEC,
+            Errno::PERM,
+            Errno::NOTDIR,
+            Errno::ISDIR,
+            Errno::LOOP,
+            Errno::TOOBIG,
+            Errno::INVAL,
+            Errno::NAMETOOLONG,
+            Errno::LIBBAD,
+            Errno::IO,
+            Errno::NODEV,
+        ];
+        for there in [true, false] {
+            for errno in passing {
+                assert!(passes(&errno.into(), there), "{errno:?}");
+            }
+            for errno in lasting {
+                assert!(!passes(&errno.into(), there), "{errno:?}");
+            }
+            assert_eq!(passes(&Errno::NOENT.into(), there), !there, "replaced, or without its interpreter");
         }
     }
 }

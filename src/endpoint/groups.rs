@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,6 +19,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Whether groups may begin. Read while one does: whoever writes knows that [`LEADERS`] lacks none.
 static OPEN: RwLock<bool> = RwLock::new(true);
+
+/// Whether all groups are being ended.
+static ENDING: AtomicBool = AtomicBool::new(false);
 
 /// The leaders of the groups that may be running.
 static LEADERS: LazyLock<Mutex<HashSet<Pid>>> = LazyLock::new(Mutex::default);
@@ -76,6 +80,7 @@ fn leaders() -> MutexGuard<'static, HashSet<Pid>> {
 
 /// Ends all handlers at once, and lets none begin any more: the process is about to end.
 pub fn end_all() {
+    ENDING.store(true, Ordering::SeqCst);
     let started = Instant::now();
     let mut open = loop {
         match OPEN.try_write() {
@@ -92,6 +97,11 @@ pub fn end_all() {
     for leader in leaders().iter() {
         let _ = kill_process_group(*leader, Signal::KILL);
     }
+}
+
+/// Whether [`end_all`] was called: what ends now was ended by it.
+pub(super) fn all_end() -> bool {
+    ENDING.load(Ordering::SeqCst)
 }
 
 /// Waits for the orphans that this process adopts, if it does: as the first process of a container, or as a "subreaper". Without that

@@ -2,10 +2,11 @@
 //!
 //! `agent` puts the parts together · `intake` takes deliveries · `journal` remembers them · `lane` keeps them in order ·
 //! `recovery` takes up what the last process left · `performer` takes one from its slot to its outcome · `executor` runs one attempt · `registry` finds its handler ·
-//! `executable` makes handlers of files · `groups` knows the processes that run · `leftovers` ends what a killed process left · `outbox` and `reporter` answer ·
+//! `executable` makes handlers of files · `custody` says who could exchange them · `groups` knows the processes that run · `leftovers` ends what a killed process left · `outbox` and `reporter` answer ·
 //! `presence` says who is here, and `home` with which memory.
 
 mod agent;
+mod custody;
 mod directory;
 mod executable;
 mod executor;

@@ -124,6 +124,21 @@ impl Core {
         Ok(any)
     }
 
+    /// Why this endpoint cannot perform tasks as things are, for people.
+    pub(super) async fn trouble(self: &Arc<Self>) -> Option<String> {
+        let journal = self.journal.health().borrow().trouble();
+        let core = self.clone();
+        let look = move || {
+            let mut types: Vec<_> = core.lanes.keys().collect();
+            types.sort_unstable();
+            types.into_iter().filter_map(|task_type| core.registry.trouble(task_type, core.executables.as_deref())).collect::<Vec<_>>()
+        };
+        // Without a directory there is nothing to look at.
+        let handlers = if self.executables.is_none() { look() } else { tokio::task::spawn_blocking(look).await.unwrap_or_default() };
+        let all: Vec<String> = journal.into_iter().chain(handlers).collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+
     /// Stops a task that runs. One that does not has ended with its tombstone in the journal.
     pub(super) fn cancel(&self, id: TaskId) {
         match self.running().get(&id) {

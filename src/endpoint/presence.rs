@@ -115,11 +115,11 @@ async fn worth_saying(sessions: &mut watch::Receiver<Session>, said: &Session) -
 }
 
 /// Says that this endpoint goes on purpose. Not said when the broker is away: silence says it, only later.
-pub(super) async fn say_goodbye(core: &Core, broker: &SharedBroker, session: &Session) {
+pub(super) async fn say_goodbye(core: &Arc<Core>, broker: &SharedBroker, session: &Session) {
     let _ = tokio::time::timeout(LEAVE, say(core, broker, session, PresenceState::Leaving)).await;
 }
 
-async fn say(core: &Core, broker: &SharedBroker, session: &Session, state: PresenceState) -> bool {
+async fn say(core: &Arc<Core>, broker: &SharedBroker, session: &Session, state: PresenceState) -> bool {
     let mut task_types: Vec<_> = core.lanes.keys().cloned().collect();
     task_types.sort_unstable();
     let presence = Presence {
@@ -131,7 +131,7 @@ async fn say(core: &Core, broker: &SharedBroker, session: &Session, state: Prese
         state,
         interval: session.interval,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        trouble: core.journal.health().borrow().trouble(),
+        trouble: core.trouble().await,
         slots: core.slots.map(|slots| if core.draining.is_cancelled() { 0 } else { slots }),
     };
     let expires_in = Some(session.interval.saturating_mul(MISSED));

@@ -1,7 +1,6 @@
 //! Which handler performs a task type.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Handler;
@@ -41,21 +40,37 @@ impl Registry {
     pub(super) async fn find(&self, task_type: &TaskType, executables: Option<&Arc<Executables>>) -> Result<Arc<dyn Handler>, String> {
         let builtin = self.builtin.get(task_type);
         let Some(executables) = executables else {
-            return builtin.cloned().ok_or_else(|| format!("there is no handler `{task_type}`"));
+            return builtin.cloned().ok_or_else(|| none(task_type));
         };
-        let (look, wanted) = (executables.clone(), task_type.clone());
-        let found = tokio::task::spawn_blocking(move || look.find(&wanted)).await.map_err(|error| error.to_string())?;
-        match (found, builtin) {
-            (Ok(Some(program)), _) => Ok(Arc::new(Executable::new(program, executables.clone()))),
-            (Ok(None), Some(handler)) => Ok(handler.clone()),
-            (Ok(None), None) => Err(format!("there is no handler `{task_type}`, and no executable of this name in {}", show(executables))),
-            (Err(reason), _) => Err(reason),
+        let (look, wanted, compiled_in) = (executables.clone(), task_type.clone(), builtin.is_some());
+        let found = tokio::task::spawn_blocking(move || match look.find(&wanted).transpose() {
+            None if compiled_in => Ok(None),
+            None => Err(format!("{}, and {}", none(&wanted), look.why_none(&wanted))),
+            found => Ok(found),
+        });
+        match (found.await.map_err(|error| error.to_string())??, builtin) {
+            (Some(found), _) => Ok(Arc::new(Executable::new(found, executables.clone()))),
+            (None, Some(handler)) => Ok(handler.clone()),
+            (None, None) => Err(none(task_type)),
+        }
+    }
+
+    /// Why the tasks of a type cannot be performed as things are. Asks the system about files: not for an async worker.
+    pub(super) fn trouble(&self, task_type: &TaskType, executables: Option<&Executables>) -> Option<String> {
+        let compiled_in = self.builtin.contains_key(task_type);
+        match executables.map_or(Ok(None), |executables| executables.find(task_type)) {
+            Err(unfit) => Some(unfit.reason().to_owned()),
+            Ok(None) if !compiled_in => {
+                let more = executables.map_or_else(String::new, |executables| format!(", and {}", executables.why_none(task_type)));
+                Some(none(task_type) + &more)
+            }
+            Ok(_) => None,
         }
     }
 }
 
-fn show(executables: &Executables) -> String {
-    PathBuf::from(executables.dir()).display().to_string()
+fn none(task_type: &TaskType) -> String {
+    format!("there is no handler `{task_type}`")
 }
 
 impl std::fmt::Debug for Registry {

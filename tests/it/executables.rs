@@ -132,18 +132,148 @@ async fn an_executable_can_be_deployed_while_the_endpoint_runs() {
     let id = api.submit("echo", "1").await;
     assert_eq!(api.finished(id).await.2.as_deref().map(str::trim), Some("\"mine\""));
 
-    let refused = [("run.py", 0o755, "2 executables"), ("run", 0o757, "anyone may write")];
-    for (name, mode, reason) in refused {
-        install(&api, name, "#!/bin/sh\necho 2\n");
-        fs::set_permissions(api.handlers_dir().join(name), fs::Permissions::from_mode(mode)).expect("changes");
-        let id = api.submit("run", "1").await;
-        let (errnr, errmsg, _) = api.finished(id).await;
-        assert!(errnr == errnr::NO_HANDLER && errmsg.contains(reason), "{errnr} {errmsg}");
-    }
     install(&api, "run", "#!/bin/nowhere\n");
     let id = api.submit("run", "1").await;
     let (errnr, errmsg, _) = api.finished(id).await;
     assert!(errnr == errnr::PANIC && errmsg.contains("cannot be started"), "{errnr} {errmsg}");
+    endpoint.stopped().await;
+}
+
+#[tokio::test]
+async fn copies_beside_a_handler_neither_run_nor_count() {
+    let mut api = ApiSide::new().await;
+    let endpoint = started(&mut api, LONG).await;
+    let copies = [
+        "run.new",
+        "run.tmp",
+        "run.bak",
+        "run.old",
+        "run.orig",
+        "run.off",
+        "run.disabled",
+        "run.save",
+        "run.rpmsave",
+        "run.rpmnew",
+        "run.dpkg-old",
+        "run.dpkg-dist",
+        "run.swp",
+        "run.sh~",
+        "run~",
+        "run.20261128",
+        "run.1",
+        "run.part",
+        "run.rej",
+        "run.example",
+        "run.sh.bak",
+        "run-old",
+        "run.sample",
+        "run.md",
+    ];
+    install(&api, "run.sh", "#!/bin/sh\necho '\"mine\"'\n");
+    for name in copies.into_iter().chain(["echo.orig"]) {
+        install(&api, name, "#!/bin/sh\necho '\"a copy\"'\n");
+    }
+    let id = api.submit("run", "1").await;
+    assert_eq!(api.finished(id).await, (0, String::new(), Some("\"mine\"".to_owned())));
+    let id = api.submit("echo", "1").await;
+    assert_eq!(api.finished(id).await.2.as_deref(), Some("1"), "what is compiled in is not replaced by a copy");
+    fs::rename(api.handlers_dir().join("run.sh"), api.handlers_dir().join("run.disabled")).expect("renames");
+    let id = api.submit("run", "1").await;
+    let (errnr, errmsg, _) = api.finished(id).await;
+    assert!(errnr == errnr::NO_HANDLER && errmsg.contains("`run-old` has none of the extensions of handlers"), "{errnr} {errmsg}");
+    endpoint.stopped().await;
+}
+
+/// The first trouble that has this text.
+async fn trouble(api: &mut ApiSide, text: &str) {
+    let told = async { while !api.presence().await.trouble.is_some_and(|trouble| trouble.contains(text)) {} };
+    crate::api_side::soon("the trouble", told).await;
+}
+
+#[tokio::test]
+async fn what_passes_by_itself_is_waited_for() {
+    let mut api = ApiSide::new().await;
+    let mut config = api.config(vec![policy("run")]);
+    config.settings.presence_interval = Duration::from_millis(100);
+    install(&api, "run.sh", "#!/bin/sh\necho 1\n");
+    install(&api, "run.py", "#!/bin/sh\necho 2\n");
+    let endpoint = api.started_as(config).await;
+    // Two that may be meant.
+    let id = api.submit("run", "1").await;
+    trouble(&mut api, "`run` may be any of run.sh, run.py in ").await;
+    fs::remove_file(api.handlers_dir().join("run.py")).expect("removes");
+    assert_eq!(api.finished(id).await.2.as_deref().map(str::trim), Some("1"));
+
+    // One that is being written, for longer than a moment.
+    let writer = fs::File::options().append(true).open(api.handlers_dir().join("run.sh")).expect("opens");
+    let id = api.submit("run", "1").await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    drop(writer);
+    assert_eq!(api.finished(id).await.2.as_deref().map(str::trim), Some("1"));
+
+    // It ends with a cancel, like everything.
+    let _writer = fs::File::options().append(true).open(api.handlers_dir().join("run.sh")).expect("opens");
+    let id = api.submit("run", "1").await;
+    crate::api_side::soon("its receipt", async { while !matches!(api.report().await.event, ReportEvent::Received) {} }).await;
+    api.cancel("run", id).await;
+    let report = api.end().await;
+    assert!(report.task_id == id && matches!(report.event, ReportEvent::Canceled), "{report:?}");
+    endpoint.stopped().await;
+}
+
+#[tokio::test]
+async fn what_does_not_pass_in_time_asks_for_another_try() {
+    let mut api = ApiSide::new().await;
+    install(&api, "run.sh", "#!/bin/sh\necho 1\n");
+    install(&api, "run.pl", "#!/bin/sh\necho 2\n");
+    let mut run = policy("run");
+    (run.time_limit, run.attempts) = (Duration::from_secs(1), 2);
+    let endpoint = api.started_as(api.config(vec![run])).await;
+    let id = api.submit("run", "1").await;
+    let report = api.end().await;
+    let ReportEvent::Finished { errnr: errnr::TRY_AGAIN, attempt: 2, ref errmsg, .. } = report.event else { panic!("{report:?}") };
+    assert!(report.task_id == id && errmsg.contains("`run` may be any of run.sh, run.pl"), "{errmsg}");
+    endpoint.stopped().await;
+}
+
+#[tokio::test]
+async fn what_others_could_have_written_does_not_run() {
+    let mut api = ApiSide::new().await;
+    let mut config = api.config(vec![policy("run")]);
+    config.settings.presence_interval = Duration::from_millis(100);
+    install(&api, "run", "#!/bin/sh\necho 1\n");
+    let endpoint = api.started_as(config).await;
+    let elsewhere = api.dir.path().join("elsewhere");
+    fs::create_dir(&elsewhere).expect("a directory");
+    fs::rename(api.handlers_dir().join("run"), elsewhere.join("run")).expect("renames");
+    std::os::unix::fs::symlink("../elsewhere/run", api.handlers_dir().join("run")).expect("a link");
+    let table = [
+        (elsewhere.join("run"), 0o757, "may be written to by anyone"),
+        (elsewhere.join("run"), 0o775, "may be written to by its group"),
+        (elsewhere.clone(), 0o777, "may be written to by anyone"),
+        (api.handlers_dir(), 0o777, "may be written to by anyone"),
+        (api.handlers_dir(), 0o770, "may be written to by its group"),
+        (api.dir.path().to_owned(), 0o722, "may be written to by anyone"),
+    ];
+    for (path, mode, reason) in table {
+        let before = fs::metadata(&path).expect("it is there").permissions();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("changes");
+        let id = api.submit("run", "1").await;
+        let (errnr, errmsg, _) = api.finished(id).await;
+        assert!(errnr == errnr::NO_HANDLER && errmsg.contains(&format!("{} {reason}", path.display())), "{errnr} {errmsg}");
+        trouble(&mut api, reason).await;
+        fs::set_permissions(&path, before).expect("changes");
+    }
+    // To give a file away takes root.
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(elsewhere.join("run"), Some(65534), None).expect("changes");
+        let id = api.submit("run", "1").await;
+        let (errnr, errmsg, _) = api.finished(id).await;
+        assert!(errnr == errnr::NO_HANDLER && errmsg.contains("belongs to user 65534 instead of root"), "{errnr} {errmsg}");
+        std::os::unix::fs::chown(elsewhere.join("run"), Some(0), None).expect("changes");
+    }
+    let id = api.submit("run", "1").await;
+    assert_eq!(api.finished(id).await.2.as_deref().map(str::trim), Some("1"));
     endpoint.stopped().await;
 }
 
