@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backoff::Backoff;
 use crate::broker::{Address, BrokerError, Consumer, Delivery, Link, Message, SharedBroker, Source, wire};
 use crate::clock::Clock;
-use crate::domain::{EndpointName, Report, TaskId, TaskType};
+use crate::domain::{EndpointName, Report, ReportEvent, TaskId, TaskType};
 use crate::publisher::{Publisher, Stop};
 use crate::queue::Bell;
 use crate::store::{Applied, SharedStore, StoreError};
@@ -128,6 +128,14 @@ impl Sink for Collector {
     async fn write(&self, reports: &[Report]) -> Result<(), StoreError> {
         self.apply(reports).await
     }
+
+    /// The work was done, so its response ends, if not with the answer.
+    fn reduced(&self, report: &Report, error: &StoreError) -> Option<Report> {
+        let ReportEvent::Finished { errnr, attempt, run, .. } = report.event else { return None };
+        let bare = ReportEvent::Finished { errnr, errmsg: String::new(), payload: None, attempt, attempts: Vec::new(), log: None, run };
+        let event = bare.without_answer(&format!("the ledger does not take what was reported: {error}"));
+        Some(Report { event, ..report.clone() })
+    }
 }
 
 /// Where batches of one kind of message go.
@@ -139,6 +147,10 @@ pub(crate) trait Sink: Sync {
     fn decode(&self, body: &[u8]) -> Result<Self::Item, wire::WireError>;
     /// Writes a batch, all or nothing.
     async fn write(&self, items: &[Self::Item]) -> Result<(), StoreError>;
+    /// What is to be kept of an item that the store does not take, if anything can be.
+    fn reduced(&self, _item: &Self::Item, _error: &StoreError) -> Option<Self::Item> {
+        None
+    }
     /// What goes on beside a consumer, from its start until nobody listens to it any more.
     async fn accompany(&self, _link: watch::Receiver<Link>, _deaf: &CancellationToken) {}
 }
@@ -235,7 +247,7 @@ impl Batches {
                     tracing::warn!(source = self.source, messages = span.len(), %error, "cannot write; the broker keeps the messages");
                     return None;
                 }
-                Err(error) if span.len() == 1 => self.bury(deliveries[span.start], error.to_string(), stop).await?,
+                Err(error) if span.len() == 1 => self.write_less(sink, &values[span.start], deliveries[span.start], error, stop).await?,
                 Err(_) => {
                     let middle = span.start + span.len() / 2;
                     spans.push(middle..span.end);
@@ -244,6 +256,26 @@ impl Batches {
             }
         }
         Some(())
+    }
+
+    /// Writes what is left of one item that the store refuses; buries it if nothing is, or if that is refused as well.
+    async fn write_less<S: Sink>(
+        &self,
+        sink: &S,
+        item: &S::Item,
+        delivery: &Delivery,
+        error: StoreError,
+        stop: &CancellationToken,
+    ) -> Option<()> {
+        if let Some(less) = sink.reduced(item, &error) {
+            tracing::warn!(source = self.source, bytes = delivery.body.len(), %error, "a message was written in part: the database does not take all of it");
+            match sink.write(&[less]).await {
+                Ok(()) => return Some(()),
+                Err(error) if error.is_transient() => return None,
+                Err(_) => {}
+            }
+        }
+        self.bury(delivery, error.to_string(), stop).await
     }
 
     /// Puts one message on the dead exchange. It waits until the broker has it: what is acknowledged next must not be lost.

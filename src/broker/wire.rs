@@ -3,14 +3,17 @@
 //! A message of an unknown version or kind is refused, not guessed at: the caller puts it on the dead exchange with the
 //! reason. Members that a version does not know are ignored, so that a newer sender may add some.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::domain::{
     AttemptError, Command, EndpointName, Identifier, Json, Presence, PresenceState, Report, ReportEvent, TaskId, TaskMessage, TaskType,
+    errnr,
 };
 
 /// The version this program writes, and the only one it reads.
@@ -141,7 +144,7 @@ pub fn decode_command(body: &[u8]) -> Result<Command, WireError> {
     }
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, Debug)]
 struct ReportBody {
     task_id: TaskId,
     #[serde(rename = "type")]
@@ -158,26 +161,71 @@ struct ReportWith<T> {
     event: T,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct ProgressBody {
     percent: u8,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct FinishedBody {
     errnr: i32,
+    errmsg: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<Json>,
+    attempt: u32,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    attempts: Vec<AttemptError>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run: Option<Uuid>,
+}
+
+/// A report of any kind: reports come by the thousand, so the bytes are read once.
+#[derive(Deserialize)]
+struct AnyReport<'a> {
+    v: u32,
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+    task_id: TaskId,
+    #[serde(rename = "type")]
+    task_type: TaskType,
+    endpoint: EndpointName,
+    home: Uuid,
+    percent: Option<f64>,
+    errnr: Option<i32>,
     #[serde(default)]
     errmsg: String,
     /// `null` is no answer, as for every reader of the API.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     payload: Option<Json>,
-    attempt: u32,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    attempt: Option<u32>,
+    #[serde(default)]
     attempts: Vec<AttemptError>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     log: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     run: Option<Uuid>,
+}
+
+impl AnyReport<'_> {
+    /// As a report of this version.
+    fn read(self) -> Result<Report, WireError> {
+        let Self { v, kind, task_id, task_type, endpoint, home, percent, errnr, errmsg, payload, attempt, attempts, log, run } = self;
+        if v != VERSION {
+            return Err(WireError::Version { found: v });
+        }
+        let missing = |member| serde_json::Error::custom(format!("missing field `{member}`"));
+        let event = match &*kind {
+            "received" => ReportEvent::Received,
+            "canceled" => ReportEvent::Canceled,
+            // As far as it can be shown; the cast ends at its limits.
+            "progress" => ReportEvent::Progress { percent: percent.ok_or_else(|| missing("percent"))? as u8 },
+            "finished" => {
+                let (errnr, attempt) = (errnr.ok_or_else(|| missing("errnr"))?, attempt.ok_or_else(|| missing("attempt"))?);
+                ReportEvent::Finished { errnr, errmsg, payload, attempt, attempts, log, run }
+            }
+            other => return Err(WireError::Kind { found: other.to_owned() }),
+        };
+        Ok(Report { task_id, task_type, endpoint, home, event: event.bounded() })
+    }
 }
 
 /// The bytes of a report.
@@ -194,22 +242,31 @@ pub fn encode_report(report: &Report) -> Bytes {
     }
 }
 
-/// The report in these bytes.
+/// The report in these bytes, within the bounds of [`ReportEvent::bounded`]. One that says that a task has finished, and not
+/// readably how, is a failure: the work was done, and its response must end.
 ///
 /// # Errors
 /// See [`WireError`]; never panics, whatever the bytes.
 pub fn decode_report(body: &[u8]) -> Result<Report, WireError> {
-    let event = match kind(body)?.as_str() {
-        "received" => ReportEvent::Received,
-        "canceled" => ReportEvent::Canceled,
-        "progress" => ReportEvent::Progress { percent: serde_json::from_slice::<ProgressBody>(body)?.percent.min(100) },
-        "finished" => {
-            let FinishedBody { errnr, errmsg, payload, attempt, attempts, log, run } = serde_json::from_slice(body)?;
-            ReportEvent::Finished { errnr, errmsg, payload, attempt, attempts, log, run }
-        }
-        other => return Err(WireError::Kind { found: other.to_owned() }),
+    let error = match serde_json::from_slice::<AnyReport>(body).map_err(WireError::from).and_then(AnyReport::read) {
+        Err(WireError::Form(error)) => error,
+        read => return read,
     };
-    let ReportBody { task_id, task_type, endpoint, home } = serde_json::from_slice(body)?;
+    match kind(body)?.as_str() {
+        "finished" => {}
+        "received" | "canceled" | "progress" => return Err(error.into()),
+        other => return Err(WireError::Kind { found: other.to_owned() }),
+    }
+    let Ok(ReportBody { task_id, task_type, endpoint, home }) = serde_json::from_slice(body) else { return Err(error.into()) };
+    let event = ReportEvent::Finished {
+        errnr: errnr::BAD_ANSWER,
+        errmsg: format!("the report of its end cannot be read: {error}"),
+        payload: None,
+        attempt: 1,
+        attempts: Vec::new(),
+        log: None,
+        run: None,
+    };
     Ok(Report { task_id, task_type, endpoint, home, event })
 }
 
@@ -273,7 +330,7 @@ fn shortened(mut text: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::json;
+    use crate::domain::{json, json_check};
     use proptest::prelude::*;
 
     fn report(event: ReportEvent) -> Report {
@@ -348,6 +405,39 @@ mod tests {
         };
         assert_eq!((payload.get(), read), ("[1,2]", attempts));
         assert!(matches!(decode_report(&encode_report(&report(ReportEvent::Received))), Ok(Report { event: ReportEvent::Received, .. })));
+    }
+
+    #[test]
+    fn an_end_that_cannot_be_read_is_a_failure() {
+        let read = |members: &str, kind: &str| {
+            let id = Uuid::nil();
+            let body = format!(r#"{{"v":1,"kind":"{kind}","task_id":"{id}","type":"worker","endpoint":"a","home":"{id}"{members}}}"#);
+            decode_report(body.as_bytes()).map(|report| report.event)
+        };
+        for (members, reason) in [
+            ("", "missing field `errnr`"),
+            (r#","errnr":0"#, "missing field `attempt`"),
+            (r#","errnr":1e99,"attempt":1"#, "invalid type"),
+            (r#","errnr":4294967296,"attempt":1"#, "invalid value"),
+            (r#","errnr":0,"attempt":1,"errmsg":"\ud800""#, "unexpected end of hex escape"),
+            (r#","errnr":0,"attempt":1,"log":["x"]"#, "invalid type"),
+            (r#","errnr":0,"errnr":1,"attempt":1"#, "duplicate field"),
+        ] {
+            let event = read(members, "finished").expect("it tells whose end it is");
+            let ReportEvent::Finished { errnr: errnr::BAD_ANSWER, errmsg, .. } = event else { panic!("{members}: {event:?}") };
+            assert!(errmsg.starts_with("the report of its end cannot be read: ") && errmsg.contains(reason), "{members}: {errmsg}");
+        }
+        let event = read(r#","errnr":0,"attempt":1,"payload":[1e400]"#, "finished").expect("decodes");
+        assert!(matches!(event, ReportEvent::Finished { errnr: errnr::BAD_ANSWER, payload: None, .. }), "{event:?}");
+        for (percent, shown) in [("300", 100), ("-5", 0), ("41.9", 41), ("1e99", 100)] {
+            let event = read(&format!(r#","percent":{percent}"#), "progress").expect("decodes");
+            assert!(matches!(event, ReportEvent::Progress { percent } if percent == shown), "{percent}: {event:?}");
+        }
+        assert!(matches!(read("", "progress"), Err(WireError::Form(_))));
+        // Who it is about has to be readable.
+        let anonymous =
+            br#"{"v":1,"kind":"finished","task_id":"01a2225e-7492-755d-9b1b-06ba37a9ef55","type":"worker","errnr":0,"attempt":1}"#;
+        assert!(matches!(decode_report(anonymous), Err(WireError::Form(_))));
     }
 
     #[test]
@@ -438,6 +528,8 @@ mod tests {
     fn events() -> impl Strategy<Value = ReportEvent> {
         use proptest::option::of;
         let answers = of(payloads().prop_filter("no answer", |payload| payload.get() != "null"));
+        let answers = answers
+            .prop_filter("refused", |answer| answer.as_ref().is_none_or(|answer| json_check::check(answer.get().as_bytes()).is_ok()));
         let finished = (any::<i32>(), any::<String>(), answers, any::<u32>(), attempts(), of(any::<String>()), of(uuids()));
         prop_oneof![
             Just(ReportEvent::Received),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{AttemptError, EndpointName, Identifier, Json, ResponseEvent, TaskId, TaskType, errnr};
+use super::{AttemptError, EndpointName, Identifier, Json, ResponseEvent, TaskId, TaskType, errnr, json_check};
 
 /// What the API tells endpoints.
 #[derive(Debug, Clone)]
@@ -97,6 +97,60 @@ pub enum ReportEvent {
 }
 
 impl ReportEvent {
+    /// Bytes of an answer at most: as much as an endpoint may be configured to send.
+    pub const PAYLOAD: usize = 8 << 20;
+    /// Bytes of an error text, and of the lines of a log, at most.
+    pub const TEXT: usize = 64 << 10;
+    /// Earlier attempts at most: no policy allows more.
+    pub const ATTEMPTS: usize = 100;
+    /// Bytes of the error text of an earlier attempt at most.
+    pub const ATTEMPT_TEXT: usize = 4 << 10;
+
+    /// The same within bounds. An answer that is too long, or that not every reader can read, is left out: the response fails with
+    /// [`errnr::BAD_ANSWER`] and says so, unless it has failed anyway. Of texts that are too long a part is kept, and says so.
+    #[must_use]
+    pub fn bounded(self) -> Self {
+        match self {
+            Self::Progress { percent } => Self::Progress { percent: percent.min(100) },
+            Self::Finished { errnr, errmsg, payload, attempt, mut attempts, log, run } => {
+                let errmsg = beginning(errmsg, Self::TEXT);
+                attempts.truncate(Self::ATTEMPTS);
+                for attempt in &mut attempts {
+                    attempt.errmsg = beginning(std::mem::take(&mut attempt.errmsg), Self::ATTEMPT_TEXT);
+                }
+                let bounded = Self::Finished { errnr, errmsg, payload, attempt, attempts, log: log.map(|log| end(log, Self::TEXT)), run };
+                match bounded.objection() {
+                    Some(objection) => bounded.without_answer(&objection),
+                    None => bounded,
+                }
+            }
+            other => other,
+        }
+    }
+
+    /// What is wrong with the answer.
+    fn objection(&self) -> Option<String> {
+        let Self::Finished { payload: Some(payload), .. } = self else { return None };
+        let length = payload.get().len();
+        if length > Self::PAYLOAD {
+            return Some(format!("the answer has {length} bytes, the limit is {}", Self::PAYLOAD));
+        }
+        json_check::check(payload.get().as_bytes()).err().map(|fault| format!("the answer is refused: {fault}"))
+    }
+
+    /// The same without the answer, and with the reason.
+    #[must_use]
+    pub fn without_answer(self, objection: &str) -> Self {
+        match self {
+            Self::Finished { errnr, errmsg, attempt, attempts, log, run, .. } => {
+                let errmsg = if errmsg.is_empty() { objection.to_owned() } else { format!("{errmsg}\n{objection}") };
+                let errnr = if errnr == 0 { errnr::BAD_ANSWER } else { errnr };
+                Self::Finished { errnr, errmsg, payload: None, attempt, attempts, log, run }
+            }
+            other => other,
+        }
+    }
+
     /// That nobody knows what came of it, and why ([`errnr::LOST`]).
     pub fn lost(why: &str) -> Self {
         Self::Finished {
@@ -124,6 +178,28 @@ impl ReportEvent {
         }
     }
 }
+
+/// The beginning of a text that is too long, and how long it was.
+fn beginning(mut text: String, limit: usize) -> String {
+    let length = text.len();
+    if length > limit {
+        text.truncate(text.floor_char_boundary(limit - MARK));
+        text.push_str(&format!("\n[cut: it had {length} bytes]"));
+    }
+    text
+}
+
+/// How long it was, and the end of a text that is too long.
+fn end(text: String, limit: usize) -> String {
+    let length = text.len();
+    if length <= limit {
+        return text;
+    }
+    format!("[cut: it had {length} bytes]\n{}", &text[text.ceil_char_boundary(length - (limit - MARK))..])
+}
+
+/// Bytes that a mark takes at most.
+const MARK: usize = 48;
 
 /// What an endpoint process says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,4 +249,61 @@ pub enum PresenceState {
     Alive,
     /// Stopping on purpose: not to be expected for tasks without a list.
     Leaving,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::json;
+    use proptest::prelude::*;
+
+    fn finished(errnr: i32, errmsg: String, payload: Option<Json>, log: Option<String>, attempts: Vec<AttemptError>) -> ReportEvent {
+        ReportEvent::Finished { errnr, errmsg, payload, attempt: 1, attempts, log, run: None }
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_kept_fails_and_says_why() {
+        let text = |text: String| serde_json::from_str::<Json>(&text).expect("JSON to this reader");
+        for (answer, reason) in [
+            (text(format!("{}{}", "[".repeat(100_000), "]".repeat(100_000))), "nested deeper than 128 levels"),
+            (text(r#"["\ud800"]"#.to_owned()), "lone surrogate"),
+            (text("1e99999".to_owned()), "out of range"),
+            (json(&"x".repeat(ReportEvent::PAYLOAD)), "8388610 bytes, the limit is 8388608"),
+        ] {
+            for (number, errmsg, wanted) in [(0, "", errnr::BAD_ANSWER), (3, "full", 3)] {
+                let bounded = finished(number, errmsg.to_owned(), Some(answer.clone()), Some("log".into()), vec![]).bounded();
+                let ReportEvent::Finished { errnr, errmsg: read, payload: None, log: Some(log), .. } = bounded else {
+                    panic!("{reason}: {number} is taken");
+                };
+                assert_eq!((errnr, log.as_str()), (wanted, "log"));
+                assert!(read.starts_with(errmsg) && read.contains(reason), "{read}");
+            }
+        }
+        let edge = json(&"x".repeat(ReportEvent::PAYLOAD - 2));
+        assert!(matches!(
+            finished(0, String::new(), Some(edge), None, vec![]).bounded(),
+            ReportEvent::Finished { errnr: 0, payload: Some(_), .. }
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn texts_are_cut_with_a_mark(unit in "[a-z\u{e9}\u{1f600}]{1,4}", times in 0usize..200_000, attempts in 0usize..300) {
+            let text = unit.repeat(times);
+            let attempt = AttemptError { attempt: 1, errnr: 1, errmsg: text.clone() };
+            let bounded = finished(1, text.clone(), None, Some(text.clone()), vec![attempt; attempts.min(usize::from(text.len() < 9000) * 300)]);
+            let ReportEvent::Finished { errmsg, log: Some(log), attempts, .. } = bounded.bounded() else { panic!("another event") };
+            prop_assert!(attempts.len() <= ReportEvent::ATTEMPTS);
+            prop_assert!(attempts.iter().all(|attempt| attempt.errmsg.len() <= ReportEvent::ATTEMPT_TEXT));
+            prop_assert!(errmsg.len() <= ReportEvent::TEXT && log.len() <= ReportEvent::TEXT);
+            if text.len() <= ReportEvent::TEXT {
+                prop_assert!(errmsg == text && log == text);
+            } else {
+                let mark = format!("[cut: it had {} bytes]", text.len());
+                prop_assert!(errmsg.ends_with(&mark) && log.starts_with(&mark));
+                let (kept, last) = (errmsg.split_once('\n').expect("a mark").0, log.split_once('\n').expect("a mark").1);
+                prop_assert!(text.starts_with(kept) && text.ends_with(last) && kept.len().min(last.len()) > ReportEvent::TEXT - 64);
+            }
+        }
+    }
 }

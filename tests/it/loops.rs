@@ -333,3 +333,34 @@ async fn what_others_report_changes_nothing() {
     }
     site.api.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_kept_of_an_end_ends_its_response_all_the_same() {
+    let site = Site::new().await;
+    site.is_known("here").await;
+    let deep = format!(r#""errnr":0,"attempt":1,"payload":{}{}"#, "[".repeat(100_000), "]".repeat(100_000));
+    let long = format!(r#""errnr":0,"attempt":1,"payload":"{}""#, "x".repeat(9 << 20));
+    let texts = format!(r#""errnr":3,"attempt":1,"errmsg":"{0}","log":"{0}""#, "é".repeat(6 << 20));
+    for (members, errnr, reason) in [
+        (deep, errnr::BAD_ANSWER, "nested deeper than 128 levels"),
+        (long, errnr::BAD_ANSWER, "the answer has 9437186 bytes"),
+        (r#""errnr":0,"attempt":1,"payload":"\udc00""#.to_owned(), errnr::BAD_ANSWER, "lone surrogate"),
+        (r#""errnr":0,"attempt":1,"payload":1e99999"#.to_owned(), errnr::BAD_ANSWER, "out of range"),
+        (r#""errnr":0,"attempt":1,"errmsg":"\ud800""#.to_owned(), errnr::BAD_ANSWER, "cannot be read"),
+        (r#""errnr":"none""#.to_owned(), errnr::BAD_ANSWER, "cannot be read"),
+        (texts, 3, "[cut: it had 12582912 bytes]"),
+    ] {
+        let id = site.orphan(&["here"]).await;
+        let home = home("here");
+        let body = format!(r#"{{"v":1,"kind":"finished","task_id":"{id}","type":"worker","endpoint":"here","home":"{home}",{members}}}"#);
+        site.until_status(id, TaskStatus::Sent).await;
+        site.publish(Address::Responses, body.into()).await;
+        site.until_status(id, TaskStatus::Done).await;
+        let response = site.store.responses(id, ResponseFilter::All, None, 100).await.expect("the store answers").remove(0);
+        assert_eq!((response.errnr, response.payload.is_some()), (Some(errnr), false));
+        assert!(response.errmsg.contains(reason) && response.errmsg.len() <= ReportEvent::TEXT, "no {reason}");
+        assert!(response.log.is_none_or(|log| log.starts_with(reason) && log.len() <= ReportEvent::TEXT));
+    }
+    assert!(site.broker.dead().is_empty(), "nothing was buried");
+    site.api.stop().await;
+}
