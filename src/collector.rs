@@ -171,7 +171,7 @@ impl Batches {
     pub(crate) async fn run<S: Sink>(self, sink: &S, stop: &CancellationToken) -> Result<(), BrokerError> {
         let mut failures = 0;
         while !stop.is_cancelled() {
-            let Consumer { deliveries, link } = self.broker.consume(self.from.clone(), PREFETCH).await?;
+            let Consumer { deliveries, link, .. } = self.broker.consume(self.from.clone(), PREFETCH).await?;
             let deaf = stop.child_token();
             let listen = async {
                 let written = self.take_from(deliveries, sink, stop).await;

@@ -88,6 +88,7 @@ impl Observer {
             let count = subscribed.get(task_type).map_or(0, Vec::len);
             self.metrics.subscribed.with_label_values(&[task_type.as_str()]).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
+        self.metrics.standbys.set(i64::try_from(self.store.standbys(self.clock.now()).await?).unwrap_or(i64::MAX));
         let open = self.store.open_tasks().await?;
         // What is not open any more must not keep its last value.
         self.metrics.open_tasks.reset();

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::query::task_cursor;
 use crate::config::Schedule;
 use crate::domain::{AttemptError, Counts, EndpointName, NewTask, Queued, Response, ResponseStatus, Task, TaskId, TaskStatus, Timestamp};
-use crate::store::{Census, EndpointRecord, Flaw, QueueRecord, ScheduleRecord, SubscriptionRecord};
+use crate::store::{Census, EndpointRecord, Flaw, QueueRecord, ScheduleRecord, StandbyRecord, SubscriptionRecord};
 
 /// A task.
 #[derive(Debug, Serialize, ToSchema)]
@@ -408,6 +408,23 @@ pub struct SubscriptionView<'a> {
     /// How many tasks a worker performs at the same time, of all its types together: 0 when it takes no more; null for an endpoint.
     #[schema(required = true)]
     slots: Option<u32>,
+    /// A second process of this name that takes over when the first is gone; null when there is none.
+    #[schema(required = true)]
+    standby: Option<StandbyView>,
+}
+
+/// A second process of an endpoint's name.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Standby)]
+pub struct StandbyView {
+    /// Which process.
+    instance: String,
+    /// Since when it stands by.
+    #[schema(value_type = String, format = DateTime)]
+    since: Timestamp,
+    /// Until when it stands by if nothing more is heard of it.
+    #[schema(value_type = String, format = DateTime)]
+    seen_until: Timestamp,
 }
 
 impl<'a> EndpointView<'a> {
@@ -418,6 +435,10 @@ impl<'a> EndpointView<'a> {
             subscribed: one.subscribed,
             trouble: one.trouble.as_deref(),
             slots: one.slots,
+            standby: one.standby.map(|StandbyRecord { instance, since, seen_until }| {
+                let instance = instance.to_string();
+                StandbyView { instance, since, seen_until }
+            }),
         };
         Self {
             name: record.name.as_str(),

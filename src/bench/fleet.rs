@@ -130,6 +130,7 @@ impl Member {
                     home: self.instance,
                     session: self.session,
                     task_types: vec![self.task_type.clone()],
+                    refused: Vec::new(),
                     state,
                     interval: PRESENCE,
                     version: env!("CARGO_PKG_VERSION").to_owned(),

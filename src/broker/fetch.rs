@@ -4,7 +4,7 @@
 //! What it promises is what every [`Broker`] does: an `Ok` says that the API has put the message on its own broker. What it gives out is
 //! read from the ledger, so any API process can answer, and what was not received is given out again with the next session.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Acker, Address, Broker, BrokerError, Consumer, Delivery, Link, Message, Origin, Source, wire};
+use super::{Acker, Address, Broker, BrokerError, Consumer, Delivery, Link, Message, Origin, Refusals, Source, wire};
 use crate::backoff::Backoff;
 use crate::config::Secret;
 use crate::domain::{Command, EndpointName, ReportEvent, TaskId, TaskType};
@@ -94,7 +94,7 @@ struct Shared {
 /// What the worker was sent with the present link.
 #[derive(Debug, Default)]
 struct Held {
-    known: HashSet<TaskId>,
+    known: HashMap<TaskId, TaskType>,
     stopped: HashSet<TaskId>,
 }
 
@@ -200,20 +200,22 @@ impl Shared {
             let all = asked_for_all.is_none_or(|(of, at)| of != session || at.elapsed() > ALL_EVERY);
             let (known, stopped) = {
                 let held = self.held();
-                (held.known.iter().copied().collect(), held.stopped.iter().copied().collect())
+                (held.known.keys().copied().collect(), held.stopped.iter().copied().collect())
             };
             let wait_ms = wire::millis(WAIT);
             let given = self.ask(&TasksWanted { session, types: types.to_vec(), all, known, stopped, wait_ms }).await?;
             *failures = 0;
             for command in given.commands {
                 let body = Bytes::from(Box::<str>::from(command).into_string());
-                let Some((origin, welcome)) = self.origin(&body, types) else { continue };
+                let (origins, welcome) = self.origins(&body, types);
                 if welcome {
                     asked_for_all = Some((session, tokio::time::Instant::now()));
                 }
-                let delivery = Delivery { origin, body, redelivered: false, acker: Box::new(Unneeded) };
-                if deliveries.send(delivery).await.is_err() {
-                    return Ok(());
+                for origin in origins {
+                    let delivery = Delivery { origin, body: body.clone(), redelivered: false, acker: Box::new(Unneeded) };
+                    if deliveries.send(delivery).await.is_err() {
+                        return Ok(());
+                    }
                 }
             }
         }
@@ -226,23 +228,24 @@ impl Shared {
         serde_json::from_slice(&answer).map_err(unreadable)
     }
 
-    /// How a command came, as if a broker had brought it, and whether it is a welcome. None for what is no command.
-    fn origin(&self, body: &[u8], types: &[TaskType]) -> Option<(Origin, bool)> {
+    /// How a command came, as if a broker had brought it, and whether it is a welcome. A welcome is for all types.
+    fn origins(&self, body: &[u8], types: &[TaskType]) -> (Vec<Origin>, bool) {
         let mut held = self.held();
-        let worker = self.worker.clone();
+        let worker = || self.worker.clone();
         match wire::decode_command(body) {
             Ok(Command::Task(task)) => {
-                held.known.insert(task.id);
-                Some((Origin::Named(task.task_type, worker), false))
+                held.known.insert(task.id, task.task_type.clone());
+                (vec![Origin::Named(task.task_type, worker())], false)
             }
             Ok(Command::Cancel { task_id }) => {
                 held.stopped.insert(task_id);
-                Some((Origin::Control(types.first()?.clone(), worker), false))
+                let task_type = held.known.get(&task_id).or(types.first()).cloned();
+                (task_type.into_iter().map(|task_type| Origin::Control(task_type, worker())).collect(), false)
             }
-            Ok(Command::Welcome { .. }) => Some((Origin::Named(types.first()?.clone(), worker), true)),
+            Ok(Command::Welcome { .. }) => (types.iter().map(|task_type| Origin::Named(task_type.clone(), worker())).collect(), true),
             Err(error) => {
                 tracing::error!(%error, "the API has sent what is no command");
-                None
+                (Vec::new(), false)
             }
         }
     }
@@ -296,7 +299,7 @@ impl Broker for ApiBroker {
         let (sender, deliveries) = mpsc::channel(usize::from(prefetch.max(1)));
         let shared = self.shared.clone();
         tokio::spawn(async move { shared.closed.run_until_cancelled(shared.fetch(&types, sender)).await });
-        Ok(Consumer { deliveries, link: self.shared.link.subscribe() })
+        Ok(Consumer { deliveries, link: self.shared.link.subscribe(), refused: watch::Sender::new(Refusals::new()).subscribe() })
     }
 
     /// The ledger gives tasks to those alone that say they are there.

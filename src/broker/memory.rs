@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::{Acker, Address, Broker, BrokerError, Consumer, Delivery, Link, Message, Origin, SharedBroker, Source};
+use super::{Acker, Address, Broker, BrokerError, Consumer, Delivery, Link, Message, Origin, Refusal, Refusals, SharedBroker, Source};
 use crate::domain::{EndpointName, TaskType};
 
 /// Bytes that a queue holds at most. Bodies are shared between queues, so a fanout counts them often but holds them once.
@@ -177,6 +177,7 @@ struct Reader {
     /// Grows when its messages go back to their queues: older ackers are stale.
     generation: u64,
     link: watch::Sender<Link>,
+    refused: watch::Sender<Refusals>,
     wake: Arc<Notify>,
 }
 
@@ -245,7 +246,13 @@ impl State {
             reader.queues[place].attached = true;
             reader.mark_ready(place);
         }
-        if reader.queues.iter().all(|queue| queue.attached) {
+        let held = Refusal { held: true, reason: "another process consumes the queue".to_owned() };
+        let refused = reader.queues.iter().filter(|queue| !queue.attached).filter_map(|queue| match &queue.name {
+            QueueName::Tasks(task_type, endpoint) => Some(((task_type.clone(), endpoint.clone()), held.clone())),
+            QueueName::Responses | QueueName::Presence => None,
+        });
+        reader.refused.send_replace(refused.collect());
+        if !reader.link.borrow().up {
             reader.link.send_modify(|link| *link = Link { up: true, epoch: link.epoch + 1 });
         }
     }
@@ -271,7 +278,7 @@ impl State {
             queue.waiting.retain(|&waiting| waiting != id);
             if std::mem::take(&mut attached.attached) {
                 queue.readers.retain(|&(reader, _)| reader != id);
-                heirs.extend(queue.waiting.pop_front());
+                heirs.extend(queue.waiting.pop_front().map(|heir| (heir, attached.name.clone())));
                 wake.extend(queue.readers.iter().copied());
             }
         }
@@ -280,8 +287,12 @@ impl State {
                 reader.mark_ready(place);
             }
         }
-        for heir in heirs {
+        for (heir, name) in heirs {
             self.attach(heir);
+            // The one before may have left the fanout.
+            if let QueueName::Tasks(task_type, endpoint) = name {
+                self.fanout.entry(task_type).or_default().insert(endpoint);
+            }
         }
     }
 
@@ -460,6 +471,7 @@ impl Broker for Connection {
         let (deliveries, receiver) = mpsc::channel(usize::from(prefetch.max(1)));
         let wake = Arc::new(Notify::new());
         let (link, link_receiver) = watch::channel(Link::default());
+        let (refused, refusals) = watch::channel(Refusals::new());
         let id = {
             let mut state = self.shared.state();
             if !state.connections.contains_key(&self.id) {
@@ -483,6 +495,7 @@ impl Broker for Connection {
                 next_tag: 1,
                 generation: 0,
                 link,
+                refused,
                 wake: Arc::clone(&wake),
             };
             state.consumers.insert(id, reader);
@@ -490,7 +503,7 @@ impl Broker for Connection {
             id
         };
         tokio::spawn(self.clone().feed(id, wake, deliveries));
-        Ok(Consumer { deliveries: receiver, link: link_receiver })
+        Ok(Consumer { deliveries: receiver, link: link_receiver, refused: refusals })
     }
 
     async fn unsubscribe(&self, subscriptions: Vec<(TaskType, EndpointName)>) -> Result<(), BrokerError> {

@@ -13,6 +13,7 @@ pub mod memory;
 pub mod provision;
 pub mod wire;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -108,8 +109,22 @@ pub trait Acker: Send + Sync + std::fmt::Debug {
 pub struct Consumer {
     /// Bounded by the prefetch; closed when the broker is closed.
     pub deliveries: mpsc::Receiver<Delivery>,
-    /// The state of the link *of this consumer*.
+    /// The state of the link *of this consumer*. Up as soon as it is set up, whichever task queues could be had.
     pub link: watch::Receiver<Link>,
+    /// The task queues that cannot be had now; all others are served. They are tried again for as long as the consumer lives.
+    pub refused: watch::Receiver<Refusals>,
+}
+
+/// Task queues that the broker refuses, by type and endpoint.
+pub type Refusals = BTreeMap<(TaskType, EndpointName), Refusal>;
+
+/// Why a task queue cannot be consumed now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Whether another process consumes the queue: this one stands by, and nothing is wrong with the queue.
+    pub held: bool,
+    /// What the broker said.
+    pub reason: String,
 }
 
 /// Whether a link is up, and which one it is.
@@ -155,7 +170,7 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
     async fn publish(&self, messages: Vec<Message>) -> Vec<Result<(), BrokerError>>;
 
     /// Starts to consume. Declares what the source needs, now and after every reconnect. Returns at once; the consumer's
-    /// link says when it is up.
+    /// link says when it is up. A task queue that is refused takes nothing away from the others.
     async fn consume(&self, source: Source, prefetch: u16) -> Result<Consumer, BrokerError>;
 
     /// Stops taking part in the fanout of these subscriptions (graceful leave); named messages still wait in the queue.

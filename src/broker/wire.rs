@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::domain::{
-    AttemptError, Command, EndpointName, Identifier, Json, Presence, PresenceState, Report, ReportEvent, TaskId, TaskMessage, TaskType,
-    errnr,
+    AttemptError, Command, EndpointName, Identifier, Json, Presence, PresenceState, RefusedType, Report, ReportEvent, TaskId, TaskMessage,
+    TaskType, errnr,
 };
 
 /// The version this program writes, and the only one it reads.
@@ -271,12 +271,24 @@ pub fn decode_report(body: &[u8]) -> Result<Report, WireError> {
 }
 
 #[derive(Serialize, Deserialize)]
+struct RefusedBody {
+    #[serde(rename = "type")]
+    task_type: TaskType,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    held: bool,
+    #[serde(default)]
+    reason: String,
+}
+
+#[derive(Serialize, Deserialize)]
 struct PresenceBody {
     endpoint: EndpointName,
     instance: Uuid,
     home: Uuid,
     session: Uuid,
     types: Vec<TaskType>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    refused: Vec<RefusedBody>,
     interval_ms: u64,
     #[serde(default)]
     version: String,
@@ -288,13 +300,16 @@ struct PresenceBody {
 
 /// The bytes of a presence message.
 pub fn encode_presence(presence: &Presence) -> Bytes {
-    let Presence { endpoint, instance, home, session, task_types: types, state, interval, version, trouble, slots } = presence.clone();
+    let Presence { endpoint, instance, home, session, task_types: types, refused, state, interval, version, trouble, slots } =
+        presence.clone();
+    let refused = refused.into_iter().map(|RefusedType { task_type, held, reason }| RefusedBody { task_type, held, reason }).collect();
     let kind = match state {
         PresenceState::Joined => "joined",
         PresenceState::Alive => "alive",
         PresenceState::Leaving => "leaving",
     };
-    encode(kind, PresenceBody { endpoint, instance, home, session, types, interval_ms: millis(interval), version, trouble, slots })
+    let interval_ms = millis(interval);
+    encode(kind, PresenceBody { endpoint, instance, home, session, types, refused, interval_ms, version, trouble, slots })
 }
 
 /// The presence in these bytes. What it says is believed within bounds: a longer interval, more slots and longer texts are cut
@@ -309,14 +324,18 @@ pub fn decode_presence(body: &[u8]) -> Result<Presence, WireError> {
         "leaving" => PresenceState::Leaving,
         other => return Err(WireError::Kind { found: other.to_owned() }),
     };
-    let PresenceBody { endpoint, instance, home, session, types: task_types, interval_ms, version, trouble, slots } =
+    let PresenceBody { endpoint, instance, home, session, types: task_types, refused, interval_ms, version, trouble, slots } =
         serde_json::from_slice(body)?;
-    if task_types.is_empty() || task_types.len() > Presence::TYPES {
-        return Err(WireError::Types { found: task_types.len() });
+    let types = task_types.len() + refused.len();
+    if types == 0 || types > Presence::TYPES {
+        return Err(WireError::Types { found: types });
     }
     let interval = Duration::from_millis(interval_ms).clamp(Presence::SHORTEST_INTERVAL, Presence::LONGEST_INTERVAL);
     let (version, trouble, slots) = (shortened(version), trouble.map(shortened), slots.map(|slots| slots.min(Presence::SLOTS)));
-    Ok(Presence { endpoint, instance, home, session, task_types, state, interval, version, trouble, slots })
+    let refused =
+        refused.into_iter().map(|RefusedBody { task_type, held, reason }| RefusedType { task_type, held, reason: shortened(reason) });
+    let refused = refused.collect();
+    Ok(Presence { endpoint, instance, home, session, task_types, refused, state, interval, version, trouble, slots })
 }
 
 /// A text of an endpoint's own, as much of it as is kept.
@@ -378,6 +397,7 @@ mod tests {
             home: Uuid::new_v4(),
             session,
             task_types: vec!["worker".parse().expect("a type")],
+            refused: vec![RefusedType { task_type: "backup".parse().expect("a type"), held: true, reason: "in use".into() }],
             state: PresenceState::Leaving,
             interval: Duration::from_secs(10),
             version: "0.1.0".into(),
@@ -551,15 +571,17 @@ mod tests {
         let state = prop_oneof![Just(PresenceState::Joined), Just(PresenceState::Alive), Just(PresenceState::Leaving)];
         let types = proptest::collection::vec(names(), 1..5);
         let text = || any::<String>().prop_map(shortened);
+        let refused = proptest::collection::vec((names(), any::<bool>(), text()), 0..3);
         let texts = (text(), proptest::option::of(text()), proptest::option::of(0..=Presence::SLOTS));
         let spans = (100u64..=3_600_000).prop_map(Duration::from_millis);
-        ([uuids(), uuids(), uuids()], names(), types, state, spans, texts).prop_map(
-            |([instance, home, session], (_, endpoint, _), types, state, interval, (version, trouble, slots))| Presence {
+        ([uuids(), uuids(), uuids()], names(), (types, refused), state, spans, texts).prop_map(
+            |([instance, home, session], (_, endpoint, _), (types, refused), state, interval, (version, trouble, slots))| Presence {
                 endpoint,
                 instance,
                 home,
                 session,
                 task_types: types.into_iter().map(|(task_type, ..)| task_type).collect(),
+                refused: refused.into_iter().map(|((task_type, ..), held, reason)| RefusedType { task_type, held, reason }).collect(),
                 state,
                 interval,
                 version,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::broker::fetch::ApiAccess;
 use crate::config::{Secret, is_loopback};
@@ -437,6 +438,20 @@ pub struct Subscription {
     /// How many tasks a worker performs at the same time, of all its types together.
     #[serde(default)]
     pub slots: Option<u32>,
+    /// The process of the same name that takes over when this one is gone.
+    #[serde(default)]
+    pub standby: Option<Standby>,
+}
+
+/// A second process of an endpoint's name.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Standby {
+    /// Which process.
+    pub instance: Uuid,
+    /// Since when it stands by.
+    pub since: Timestamp,
+    /// Until when it stands by if nothing more is heard of it.
+    pub seen_until: Timestamp,
 }
 
 /// Whether tasks add up.

@@ -119,11 +119,16 @@ pub(super) fn tasks(tasks: &[Task]) -> String {
 pub(super) fn endpoints(endpoints: &[Endpoint]) -> String {
     let types = |endpoint: &Endpoint| {
         let types = endpoint.types.iter().map(|one| match (&one.trouble, one.slots) {
+            (Some(trouble), _) if !one.subscribed => format!("{} (gone: {})", one.task_type, visible(trouble)),
             _ if !one.subscribed => format!("{} (gone)", one.task_type),
             (Some(trouble), _) => format!("{} ({})", one.task_type, visible(trouble)),
             (None, Some(0)) => format!("{} (takes no more)", one.task_type),
             (None, Some(slots)) => format!("{} ({slots} at a time)", one.task_type),
             (None, None) => one.task_type.to_string(),
+        });
+        let types = types.zip(&endpoint.types).map(|(text, one)| match &one.standby {
+            Some(standby) => format!("{text} (standby since {})", clock(standby.since)),
+            None => text,
         });
         types.collect::<Vec<_>>().join(", ")
     };
@@ -305,8 +310,13 @@ STATUS   IDENTIFIER                            SUBMITTED             FINISHED  F
 CREATED  e7bd91d0-16ad-11e2-892e-0800200c9a66  2024-07-12 10:00:00Z  1/2       0       1        0190a6c8-5f5e-7c3a-8000-000000000001
 "
         );
-        let subscription =
-            |name: &str, subscribed| Subscription { task_type: name.parse().expect("a name"), subscribed, trouble: None, slots: None };
+        let subscription = |name: &str, subscribed| Subscription {
+            task_type: name.parse().expect("a name"),
+            subscribed,
+            trouble: None,
+            slots: None,
+            standby: None,
+        };
         let endpoint = Endpoint {
             name: "console1".parse().expect("a name"),
             last_seen: task().start_time,

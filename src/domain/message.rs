@@ -215,6 +215,8 @@ pub struct Presence {
     pub session: Uuid,
     /// The types it consumes.
     pub task_types: Vec<TaskType>,
+    /// The types it is to consume and cannot now.
+    pub refused: Vec<RefusedType>,
     /// Coming, staying or going.
     pub state: PresenceState,
     /// The interval it keeps; it is thought gone after three of them.
@@ -238,6 +240,17 @@ impl Presence {
     pub const SLOTS: u32 = 10_000;
     /// Characters of its texts that are kept.
     pub const TEXT_LENGTH: usize = 255;
+}
+
+/// A type whose queue a process cannot consume now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedType {
+    /// The type.
+    pub task_type: TaskType,
+    /// Whether another process consumes the queue, and this one stands by to take over.
+    pub held: bool,
+    /// What the broker said.
+    pub reason: String,
 }
 
 /// Coming, staying or going.

@@ -18,7 +18,7 @@ mod timestamp;
 mod token;
 
 pub use digest::{digest, payload_key, value_at};
-pub use message::{Command, Presence, PresenceState, Report, ReportEvent, TaskMessage};
+pub use message::{Command, Presence, PresenceState, RefusedType, Report, ReportEvent, TaskMessage};
 pub use names::{EndpointName, Identifier, InvalidName, RESERVED_TASK_TYPES, TaskId, TaskType, TokenName};
 pub use outcome::{AttemptError, Outcome, errnr};
 pub use payload::trimmed;

@@ -91,7 +91,7 @@ impl From<IntakeError> for AgentError {
 pub struct AgentState {
     /// Whether it is connected to the broker.
     pub connected: bool,
-    /// Whether the API has welcomed this connection: tasks arrive.
+    /// Whether the API has welcomed this connection: tasks arrive of every type whose queue can be consumed, and of one at least.
     pub welcomed: bool,
     /// Whether there is room for tasks.
     pub journal: Health,
@@ -115,7 +115,7 @@ impl AgentHandle {
     /// How it is now.
     pub fn state(&self) -> AgentState {
         let session = self.session.borrow();
-        AgentState { connected: session.up, welcomed: session.welcomed, journal: self.health.borrow().clone() }
+        AgentState { connected: session.up, welcomed: session.is_welcomed(), journal: self.health.borrow().clone() }
     }
 
     /// Waits for a state. Answers `false` when the agent has ended instead.
@@ -215,7 +215,7 @@ impl Agent {
         let _all = all.clone().drop_guard();
         recovery::recover(&core).await?;
         let subscriptions: Vec<_> = core.lanes.keys().map(|task_type| (task_type.clone(), core.endpoint.clone())).collect();
-        let mut consumer = broker.consume(Source::Tasks(subscriptions.clone()), PREFETCH).await?;
+        let mut consumer = broker.consume(Source::Tasks(subscriptions), PREFETCH).await?;
 
         let running = TaskTracker::new();
         let taking = all.child_token();
@@ -254,16 +254,19 @@ impl Agent {
                 tracing::warn!(%error, "cancels were not heard any more while running tasks were finished");
             }
         }
-        drop(consumer);
         present.cancel();
         let _ = presence.await;
-        if sessions.borrow().up {
-            if let Err(error) = broker.unsubscribe(subscriptions).await {
+        let last = sessions.borrow().clone();
+        if last.up {
+            // Not those that another process of this name consumes.
+            let own = last.types.iter().map(|task_type| (task_type.clone(), core.endpoint.clone()));
+            if let Err(error) = broker.unsubscribe(own.collect()).await {
                 tracing::warn!(%error, "the subscriptions could not be ended: tasks without a list may wait for this endpoint");
             }
-            let last = sessions.borrow().clone();
             presence::say_goodbye(&core, &broker, &last).await;
         }
+        // Last: a process that stands by takes its place in the fanout as soon as it has the queues.
+        drop(consumer);
         finish(&core, &running, deadline).await;
         flushed.cancel();
         if tokio::time::timeout(FLUSH, &mut reporter).await.is_err() {

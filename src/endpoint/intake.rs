@@ -4,7 +4,7 @@
 //! present connection has come, tasks are dropped: they were published when this endpoint may not have been expected, and
 //! the API asks again for everything it owes.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use super::lane::{Job, Lane};
 use super::performer::Core;
 use super::presence::Session;
 use crate::backoff::Backoff;
-use crate::broker::{Address, BrokerError, Consumer, Delivery, Link, Message, Origin, SharedBroker, wire};
+use crate::broker::{Address, BrokerError, Consumer, Delivery, Link, Message, Origin, Refusals, SharedBroker, wire};
 use crate::domain::{AttemptError, Command, ReportEvent, TaskId, TaskMessage, TaskType};
 
 /// Deliveries taken together at most.
@@ -42,8 +42,10 @@ struct Wanted {
     parked: Vec<(TaskMessage, Bytes, Arc<Lane>)>,
     /// To be journalled in any case.
     tombstones: Vec<Record>,
-    /// Stopped once they are.
-    cancels: Vec<TaskId>,
+    /// Stopped once they are: tasks that nobody here has heard of, by the type through whose queue the cancel came.
+    cancels: Vec<(TaskId, TaskType)>,
+    /// The same for tasks that wait or run, if they are of that type.
+    known_cancels: Vec<(TaskId, TaskType)>,
     /// Asked for again while they wait or run.
     received: Vec<(TaskId, TaskType)>,
     /// Asked for again after they ended.
@@ -59,22 +61,22 @@ impl Intake {
     /// # Errors
     /// When broker or journal are closed under it.
     pub(super) async fn run(&self, consumer: &mut Consumer, stop: &CancellationToken) -> Result<(), IntakeError> {
-        let Consumer { deliveries, link } = consumer;
+        let Consumer { deliveries, link, refused } = consumer;
         let mut batch = Vec::with_capacity(BATCH);
         loop {
-            let now = *link.borrow_and_update();
-            self.follow(now);
+            self.follow(*link.borrow_and_update(), &refused.borrow_and_update());
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
                 changed = link.changed() => changed.map_err(|_| IntakeError::Broker(BrokerError::Closed))?,
+                Ok(()) = refused.changed() => {}
                 taken = deliveries.recv_many(&mut batch, BATCH) => {
                     if taken == 0 {
                         return Err(IntakeError::Broker(BrokerError::Closed));
                     }
-                    // These may be the first of a new connection, and nothing counts there before its welcome.
-                    let now = *link.borrow_and_update();
-                    self.follow(now);
+                    // These may be the first of a new connection, or of a queue that was refused until now, and nothing counts there
+                    // before its welcome.
+                    self.follow(*link.borrow_and_update(), &refused.borrow_and_update());
                     // Cut short by a stop, it is not acknowledged and comes again.
                     let work = self.take(std::mem::take(&mut batch));
                     let Some(done) = stop.run_until_cancelled(work).await else { return Ok(()) };
@@ -84,24 +86,29 @@ impl Intake {
         }
     }
 
-    fn follow(&self, link: Link) {
+    fn follow(&self, link: Link, refused: &Refusals) {
+        let refused: BTreeMap<_, _> = refused.iter().map(|((task_type, _), refusal)| (task_type.clone(), refusal.clone())).collect();
+        let types: BTreeSet<_> = self.core.lanes.keys().filter(|task_type| !refused.contains_key(*task_type)).cloned().collect();
         self.session.send_if_modified(|session| {
-            let fresh = link.up && link.epoch != session.epoch;
+            if !link.up {
+                if session.up {
+                    tracing::warn!("the connection that brings tasks is gone");
+                    session.up = false;
+                    session.welcomed.clear();
+                    return true;
+                }
+                return false;
+            }
+            let fresh = link.epoch != session.epoch;
             if fresh {
-                let interval = session.interval;
-                *session = Session { id: Uuid::new_v4(), epoch: link.epoch, up: true, welcomed: false, interval };
-                tracing::info!(session = %session.id, "consuming, waiting for the welcome");
+                *session = Session { id: Uuid::new_v4(), epoch: link.epoch, ..Session::none(session.interval) };
             }
-            let cut = session.up && !link.up;
-            if cut {
-                tracing::warn!("the connection that brings tasks is gone");
-                session.up = false;
-                session.welcomed = false;
-            } else if link.up && !session.up {
-                session.up = true;
-                return true;
+            let changed = session.consume(types, refused);
+            if fresh || changed {
+                let types: Vec<_> = session.types.iter().map(TaskType::as_str).collect();
+                tracing::info!(session = %session.id, ?types, refused = session.refused.len(), "consuming, waiting for the welcome");
             }
-            fresh || cut
+            !std::mem::replace(&mut session.up, true) || fresh || changed
         });
     }
 
@@ -114,10 +121,18 @@ impl Intake {
         if wanted.dropped > 0 {
             tracing::debug!(tasks = wanted.dropped, "dropped what came before the welcome, or after the last task was taken");
         }
+        if !wanted.known_cancels.is_empty() {
+            let ours = self.of_their_type(wanted.known_cancels).await?;
+            wanted.cancels.extend(ours);
+        }
+        for (id, task_type) in &wanted.cancels {
+            let report = self.core.report(*id, task_type.clone(), ReportEvent::Canceled);
+            wanted.tombstones.push(Record::Canceled { id: *id, report });
+        }
         if !wanted.tombstones.is_empty() {
             // Not held up by a journal that is full: a cancel makes room.
             self.core.journal.keep(wanted.tombstones).await?;
-            wanted.cancels.into_iter().for_each(|id| self.core.cancel(id));
+            wanted.cancels.into_iter().for_each(|(id, _)| self.core.cancel(id));
         }
         if !wanted.parked.is_empty() {
             wanted.tasks.extend(self.renew(wanted.parked).await?);
@@ -142,22 +157,28 @@ impl Intake {
 
     fn sort(&self, delivery: &Delivery, wanted: &mut Wanted, seen: &mut HashSet<TaskId>) {
         match wire::decode_command(&delivery.body) {
-            Ok(Command::Task(task)) if self.session.borrow().welcomed && !self.core.draining.is_cancelled() => {
-                self.sort_task(task, delivery, wanted, seen)
-            }
-            Ok(Command::Task(_)) => wanted.dropped += 1,
+            Ok(Command::Task(task)) => self.sort_task(task, delivery, wanted, seen),
             Ok(Command::Cancel { task_id }) => self.sort_cancel(task_id, delivery, wanted),
-            Ok(Command::Welcome { session, presence_interval }) => self.welcome(session, presence_interval),
+            Ok(Command::Welcome { session, presence_interval }) => self.welcome(session, presence_interval, &delivery.origin),
             Err(error) => wanted.dead.push(dead(delivery, error.to_string())),
         }
     }
 
     fn sort_task(&self, task: TaskMessage, delivery: &Delivery, wanted: &mut Wanted, seen: &mut HashSet<TaskId>) {
         let id = task.id;
+        // Who may write to the queue of one type need not be let write to that of another.
+        if !matches!(&delivery.origin, Origin::All(of, _) | Origin::Named(of, _) if *of == task.task_type) {
+            let reason = format!("a task of type `{}` came through {}", task.task_type, way(&delivery.origin));
+            return wanted.dead.push(dead(delivery, reason));
+        }
         let Some(lane) = self.core.lanes.get(&task.task_type) else {
             let reason = format!("{} does not perform `{}`", self.core.endpoint, task.task_type);
             return wanted.dead.push(dead(delivery, reason));
         };
+        if !self.session.borrow().welcomed.contains(&task.task_type) || self.core.draining.is_cancelled() {
+            wanted.dropped += 1;
+            return;
+        }
         match self.core.journal.state(id) {
             Some(State::Pending { .. }) => wanted.received.push((id, task.task_type)),
             // The broker has the full report, so it is on its way: what is left of it here must not overtake it.
@@ -220,7 +241,7 @@ impl Intake {
     fn sort_cancel(&self, id: TaskId, delivery: &Delivery, wanted: &mut Wanted) {
         let (by_name, task_type) = match &delivery.origin {
             Origin::Control(task_type, _) => (true, task_type),
-            Origin::All(task_type, _) | Origin::Named(task_type, _) => (self.session.borrow().welcomed, task_type),
+            Origin::All(task_type, _) | Origin::Named(task_type, _) => (self.session.borrow().welcomed.contains(task_type), task_type),
             Origin::Responses | Origin::Presence => return,
         };
         match self.core.journal.state(id) {
@@ -231,27 +252,46 @@ impl Intake {
             Some(State::Unknown) => self.lose(id, task_type.clone(), wanted),
             // A tombstone for a task that may still come. Not for what lay in the queue before the welcome: it will not.
             None if !by_name => wanted.dropped += 1,
-            None | Some(State::Pending { .. } | State::Parked) => {
-                let report = self.core.report(id, task_type.clone(), ReportEvent::Canceled);
-                wanted.tombstones.push(Record::Canceled { id, report });
-                wanted.cancels.push(id);
-            }
+            None => wanted.cancels.push((id, task_type.clone())),
+            Some(State::Pending { .. } | State::Parked) => wanted.known_cancels.push((id, task_type.clone())),
         }
     }
 
-    fn welcome(&self, id: Uuid, interval: std::time::Duration) {
-        let welcomed = self.session.send_if_modified(|session| {
-            let ours = session.up && session.id == id;
-            let fresh = ours && (!session.welcomed || session.interval != interval);
-            if ours {
-                session.welcomed = true;
-                // A word every few milliseconds, or none at all, would be a mistake on the other side.
-                session.interval = interval.clamp(std::time::Duration::from_millis(100), std::time::Duration::from_secs(3600));
+    /// The cancels for tasks of the type through whose queue they came. Who may cancel tasks of one type need not be let cancel others.
+    async fn of_their_type(&self, cancels: Vec<(TaskId, TaskType)>) -> Result<Vec<(TaskId, TaskType)>, IntakeError> {
+        let journal = self.core.journal.clone();
+        let read = move || cancels.into_iter().map(|cancel| (journal.read_task(cancel.0), cancel)).collect::<Vec<_>>();
+        let read = tokio::task::spawn_blocking(read).await.map_err(|_| JournalError::Closed)?;
+        let ours = read.into_iter().filter_map(|(stored, (id, through))| {
+            let task_type = match stored.as_ref().map(|stored| stored.as_ref().map(|stored| wire::decode_command(&stored.message))) {
+                Ok(Some(Ok(Command::Task(task)))) => task.task_type,
+                // Ended in the same breath, or cannot be read: it cannot be run either.
+                _ => through.clone(),
+            };
+            if task_type != through {
+                tracing::warn!(task_id = %id, %task_type, %through, "ignored a cancel that came through the queue of another type");
             }
+            (task_type == through).then_some((id, through))
+        });
+        Ok(ours.collect())
+    }
+
+    /// It counts for the type alone through whose queue it came.
+    fn welcome(&self, id: Uuid, interval: std::time::Duration, origin: &Origin) {
+        let Origin::Named(task_type, _) = origin else { return };
+        let welcomed = self.session.send_if_modified(|session| {
+            let ours = session.up && session.id == id && session.types.contains(task_type);
+            if !ours {
+                return false;
+            }
+            // A word every few milliseconds, or none at all, would be a mistake on the other side.
+            let interval = interval.clamp(std::time::Duration::from_millis(100), std::time::Duration::from_secs(3600));
+            let fresh = session.welcomed.insert(task_type.clone()) || session.interval != interval;
+            session.interval = interval;
             fresh
         });
         if welcomed {
-            tracing::info!(session = %id, ?interval, "welcomed");
+            tracing::info!(session = %id, %task_type, ?interval, "welcomed");
         }
     }
 
@@ -307,6 +347,15 @@ impl Intake {
             failures = failures.saturating_add(1);
             tokio::time::sleep(Backoff::CONNECTION.jittered(failures)).await;
         }
+    }
+}
+
+/// Which way a delivery came, for people.
+fn way(origin: &Origin) -> String {
+    match origin {
+        Origin::All(task_type, _) | Origin::Named(task_type, _) => format!("the queue for `{task_type}`"),
+        Origin::Control(task_type, _) => format!("the control queue for `{task_type}`"),
+        Origin::Responses | Origin::Presence => "a queue of the API".to_owned(),
     }
 }
 

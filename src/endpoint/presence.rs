@@ -1,8 +1,10 @@
 //! Says who is here, for as long as the agent runs.
 //!
-//! Each connection is a session with a name of its own. It is joined, and said to be so again until the welcome for it has
-//! come through the task queue: that is the proof that this endpoint consumes. From then on it is alive.
+//! Each connection is a session with a name of its own. Each of its types is joined, and said to be so again until its welcome has
+//! come through its task queue: that is the proof that this endpoint consumes it. From then on it is alive. A type whose queue cannot
+//! be had is told with the reason, and takes nothing away from the others.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +14,8 @@ use uuid::Uuid;
 
 use super::performer::Core;
 use crate::backoff::Backoff;
-use crate::broker::{Address, Message, SharedBroker, wire};
-use crate::domain::{Presence, PresenceState};
+use crate::broker::{Address, Message, Refusal, SharedBroker, wire};
+use crate::domain::{Presence, PresenceState, RefusedType, TaskType};
 
 /// How long the last word may take.
 const LEAVE: Duration = Duration::from_secs(2);
@@ -30,8 +32,12 @@ pub(super) struct Session {
     pub(super) epoch: u64,
     /// Whether it is up.
     pub(super) up: bool,
-    /// Whether its welcome has come.
-    pub(super) welcomed: bool,
+    /// The types that are consumed on it.
+    pub(super) types: BTreeSet<TaskType>,
+    /// Those of them whose welcome has come.
+    pub(super) welcomed: BTreeSet<TaskType>,
+    /// The types that cannot be consumed now.
+    pub(super) refused: BTreeMap<TaskType, Refusal>,
     /// How often to say so.
     pub(super) interval: Duration,
 }
@@ -39,15 +45,44 @@ pub(super) struct Session {
 impl Session {
     /// Before the first connection.
     pub(super) fn none(interval: Duration) -> Self {
-        Self { id: Uuid::nil(), epoch: 0, up: false, welcomed: false, interval }
+        let (types, welcomed, refused) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
+        Self { id: Uuid::nil(), epoch: 0, up: false, types, welcomed, refused, interval }
     }
+
+    /// Whether tasks arrive of all types that can be consumed, and of one at least.
+    pub(super) fn is_welcomed(&self) -> bool {
+        self.up && !self.types.is_empty() && self.types == self.welcomed
+    }
+
+    /// Takes up what can be consumed now. A type that comes back needs a welcome of its own: what lies in its queue may be stale.
+    /// Answers whether anything changed.
+    pub(super) fn consume(&mut self, types: BTreeSet<TaskType>, refused: BTreeMap<TaskType, Refusal>) -> bool {
+        if self.types == types && self.refused == refused {
+            return false;
+        }
+        self.welcomed.retain(|task_type| types.contains(task_type));
+        (self.types, self.refused) = (types, refused);
+        true
+    }
+
+    /// The types that wait for their welcome.
+    fn unwelcomed(&self) -> BTreeSet<TaskType> {
+        self.types.difference(&self.welcomed).cloned().collect()
+    }
+}
+
+/// The types that were last said to have joined, and when.
+struct Joined {
+    session: Uuid,
+    types: BTreeSet<TaskType>,
+    since: Instant,
 }
 
 /// Says so for as long as it is polled.
 pub(super) async fn say_so(core: Arc<Core>, broker: SharedBroker, mut sessions: watch::Receiver<Session>, welcome_timeout: Duration) {
     // A patience that grows: an API that is away for hours is not asked every few seconds by thousands.
     let patience = Backoff { first: welcome_timeout, max: welcome_timeout.saturating_mul(10) };
-    let mut joined: Option<(Uuid, Instant)> = None;
+    let mut joined: Option<Joined> = None;
     let (mut asked, mut failures) = (0u32, 0u32);
     let mut health = core.journal.health();
     // When what was heard of this worker last was sent: nobody counts its lease from before that.
@@ -58,22 +93,31 @@ pub(super) async fn say_so(core: Arc<Core>, broker: SharedBroker, mut sessions: 
         let mut wait = Duration::MAX;
         let drains = core.draining.is_cancelled();
         if session.up {
-            if joined.is_none_or(|(id, _)| id != session.id) {
+            let unwelcomed = session.unwelcomed();
+            let said = joined.as_ref().filter(|joined| joined.session == session.id && joined.types.is_superset(&unwelcomed));
+            if said.is_none() {
                 asked = 0;
             }
-            let due = joined.is_none_or(|(id, since)| id != session.id || since.elapsed() >= patience.ceiling(asked));
+            let due = !unwelcomed.is_empty() && said.is_none_or(|joined| joined.since.elapsed() >= patience.ceiling(asked));
             let begun = Instant::now();
-            let state = if !session.welcomed && due { PresenceState::Joined } else { PresenceState::Alive };
-            match say(&core, &broker, &session, state).await {
+            let mut words = Vec::new();
+            if due {
+                words.push((PresenceState::Joined, unwelcomed.clone()));
+            }
+            if !due || unwelcomed != session.types {
+                words.push((PresenceState::Alive, session.types.clone()));
+            }
+            match say(&core, &broker, &session, words).await {
                 true => {
                     heard = begun;
                     failures = 0;
-                    if state == PresenceState::Joined {
-                        joined = Some((session.id, Instant::now()));
+                    if due {
+                        joined = Some(Joined { session: session.id, types: unwelcomed.clone(), since: Instant::now() });
                         asked = asked.saturating_add(1);
                     }
-                    let until_due = joined.map_or(Duration::ZERO, |(_, since)| patience.ceiling(asked).saturating_sub(since.elapsed()));
-                    wait = if session.welcomed { session.interval } else { session.interval.min(until_due) };
+                    let until_due =
+                        joined.as_ref().map_or(Duration::ZERO, |joined| patience.ceiling(asked).saturating_sub(joined.since.elapsed()));
+                    wait = if unwelcomed.is_empty() { session.interval } else { session.interval.min(until_due) };
                 }
                 false => {
                     failures = failures.saturating_add(1);
@@ -111,37 +155,42 @@ async fn over(lease: Option<Instant>) {
 
 /// A change that must be told now. A welcome alone is not: the next word in turn tells that all is well.
 async fn worth_saying(sessions: &mut watch::Receiver<Session>, said: &Session) -> Result<(), watch::error::RecvError> {
-    sessions.wait_for(|now| now.id != said.id || now.up != said.up || now.interval < said.interval).await.map(drop)
+    let differs = |now: &Session| (now.id, now.up, &now.types, &now.refused) != (said.id, said.up, &said.types, &said.refused);
+    sessions.wait_for(|now| differs(now) || now.interval < said.interval).await.map(drop)
 }
 
 /// Says that this endpoint goes on purpose. Not said when the broker is away: silence says it, only later.
 pub(super) async fn say_goodbye(core: &Arc<Core>, broker: &SharedBroker, session: &Session) {
-    let _ = tokio::time::timeout(LEAVE, say(core, broker, session, PresenceState::Leaving)).await;
+    let _ = tokio::time::timeout(LEAVE, say(core, broker, session, vec![(PresenceState::Leaving, session.types.clone())])).await;
 }
 
-async fn say(core: &Arc<Core>, broker: &SharedBroker, session: &Session, state: PresenceState) -> bool {
-    let mut task_types: Vec<_> = core.lanes.keys().cloned().collect();
-    task_types.sort_unstable();
+async fn say(core: &Arc<Core>, broker: &SharedBroker, session: &Session, words: Vec<(PresenceState, BTreeSet<TaskType>)>) -> bool {
+    let refused = session.refused.iter().map(|(task_type, Refusal { held, reason })| RefusedType {
+        task_type: task_type.clone(),
+        held: *held,
+        reason: reason.clone(),
+    });
     let presence = Presence {
         endpoint: core.endpoint.clone(),
         instance: core.instance,
         home: core.home,
         session: session.id,
-        task_types,
-        state,
+        task_types: Vec::new(),
+        refused: refused.collect(),
+        state: PresenceState::Alive,
         interval: session.interval,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         trouble: core.trouble().await,
         slots: core.slots.map(|slots| if core.draining.is_cancelled() { 0 } else { slots }),
     };
-    let expires_in = Some(session.interval.saturating_mul(MISSED));
-    let message = Message { to: Address::Presence, body: wire::encode_presence(&presence), persistent: false, expires_in };
-    match broker.publish(vec![message]).await.pop() {
-        Some(Ok(())) => true,
-        Some(Err(error)) => {
-            tracing::debug!(%error, "presence did not go out");
-            false
-        }
-        None => false,
+    let messages = words.into_iter().map(|(state, types)| {
+        let presence = Presence { state, task_types: types.into_iter().collect(), ..presence.clone() };
+        let expires_in = Some(session.interval.saturating_mul(MISSED));
+        Message { to: Address::Presence, body: wire::encode_presence(&presence), persistent: false, expires_in }
+    });
+    let results = broker.publish(messages.collect()).await;
+    for error in results.iter().filter_map(|result| result.as_ref().err()) {
+        tracing::debug!(%error, "presence did not go out");
     }
+    results.iter().all(Result::is_ok)
 }

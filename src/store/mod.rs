@@ -359,6 +359,19 @@ pub struct SubscriptionRecord {
     pub trouble: Option<String>,
     /// How many tasks a worker performs at the same time, of all its types together.
     pub slots: Option<u32>,
+    /// The process of the same name that takes over when this one is gone.
+    pub standby: Option<StandbyRecord>,
+}
+
+/// A second process of an endpoint's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StandbyRecord {
+    /// Which process.
+    pub instance: Uuid,
+    /// Since when it stands by.
+    pub since: Timestamp,
+    /// Until when it stands by if nothing more is heard of it.
+    pub seen_until: Timestamp,
 }
 
 /// Whether tasks add up.
@@ -516,12 +529,16 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn list(&self, task_type: &TaskType, query: &TaskQuery) -> Result<Vec<Task>>;
 
     /// Notes who is there. A process whose name is taken by one with another memory is fenced off until that one has left,
-    /// or has been silent for three of its intervals: both could hold the same task.
+    /// or has been silent for three of its intervals: both could hold the same task. It stands by meanwhile, and so does a process
+    /// that says that its queue is held; when the first leaves, tasks are expected of the one that stands by, without a gap.
     async fn see(&self, presences: &[Presence], now: Timestamp) -> Result<Seen>;
 
-    /// Marks subscriptions as gone whose presence is overdue. Called only by a process that has itself been collecting
+    /// Marks subscriptions as gone whose presence is overdue, and hands those over to a process that stands by. Called only by a process that has itself been collecting
     /// presence for longer than the longest interval: silence after our own outage proves nothing. Returns how many.
     async fn miss(&self, now: Timestamp) -> Result<u64>;
+
+    /// Subscriptions with a process that stands by, see [`StandbyRecord`].
+    async fn standbys(&self, now: Timestamp) -> Result<u64>;
 
     /// The endpoints subscribed now, by type and name.
     async fn subscribed(&self, task_types: &[TaskType]) -> Result<HashMap<TaskType, Vec<EndpointName>>>;

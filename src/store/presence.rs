@@ -6,7 +6,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::Seen;
-use crate::domain::{EndpointName, Presence, PresenceState, TaskType, Timestamp};
+use crate::domain::{EndpointName, Presence, PresenceState, RefusedType, TaskType, Timestamp};
 
 /// Presence messages an endpoint may miss before it is thought gone.
 const INTERVALS: u32 = 3;
@@ -60,6 +60,17 @@ pub(super) struct Subscription {
     pub seen_until: Timestamp,
     pub trouble: Option<String>,
     pub slots: Option<u32>,
+    /// The process that takes over when this one is gone.
+    pub standby: Option<Standby>,
+}
+
+/// A second process of an endpoint's name, which consumes nothing while the first does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Standby {
+    pub instance: Uuid,
+    pub home: Uuid,
+    pub since: Timestamp,
+    pub seen_until: Timestamp,
 }
 
 impl Subscription {
@@ -74,6 +85,63 @@ impl Subscription {
     fn has_gone(&self, sign: &Presence, now: Timestamp) -> bool {
         let overtaken = self.last_seen <= now && now.since(self.last_seen) < sign.interval;
         self.state == SubscriptionState::Left && self.instance == sign.instance && overtaken
+    }
+
+    /// Of a process that the ledger has not known as subscribed.
+    fn absent(presence: &Presence, now: Timestamp) -> Self {
+        Self {
+            state: SubscriptionState::Missed,
+            instance: presence.instance,
+            session: presence.session,
+            home: Some(presence.home),
+            previous_home: None,
+            first_seen: Some(now),
+            last_seen: now,
+            seen_until: now,
+            trouble: None,
+            slots: presence.slots.map(|_| 0),
+            standby: None,
+        }
+    }
+
+    /// The same with a process beside it that would take its place; the process that has the place stands by for nobody.
+    fn with_standby(mut self, presence: &Presence, now: Timestamp) -> Self {
+        if self.instance == presence.instance && self.state == SubscriptionState::Online {
+            return self;
+        }
+        let before = self.standby.filter(|before| before.instance == presence.instance);
+        self.standby = match presence.state {
+            PresenceState::Leaving if before.is_some() => None,
+            PresenceState::Leaving => self.standby,
+            PresenceState::Joined | PresenceState::Alive => Some(Standby {
+                instance: presence.instance,
+                home: presence.home,
+                since: before.map_or(now, |before| before.since),
+                seen_until: now.after(presence.interval.saturating_mul(INTERVALS)),
+            }),
+        };
+        self
+    }
+
+    /// Goes to the process that stands by, if one does: from now on tasks are expected of that one, and it alone is let in. It gets
+    /// them when it says that it consumes. The store does the same in SQL when the presence of the first is overdue.
+    fn handed_over(self, now: Timestamp) -> Self {
+        match self.standby.filter(|standby| standby.seen_until > now) {
+            Some(Standby { instance, home, seen_until, .. }) => Self {
+                state: SubscriptionState::Online,
+                instance,
+                // Of no connection of its own yet: whatever it says first makes it a newcomer.
+                session: instance,
+                home: Some(home),
+                previous_home: if self.home == Some(home) { self.previous_home } else { self.home.or(self.previous_home) },
+                seen_until,
+                trouble: None,
+                slots: self.slots.map(|_| 0),
+                standby: None,
+                ..self
+            },
+            None => self,
+        }
     }
 }
 
@@ -92,15 +160,29 @@ pub(super) struct Changes {
 pub(super) fn see(known: &HashMap<(EndpointName, TaskType), Subscription>, presences: &[Presence], now: Timestamp) -> Changes {
     let mut changes = Changes::default();
     for presence in presences {
+        let key = |task_type: &TaskType| (presence.endpoint.clone(), task_type.clone());
         let before = |changes: &Changes, task_type: &TaskType| {
-            let key = (presence.endpoint.clone(), task_type.clone());
+            let key = key(task_type);
             changes.subscriptions.get(&key).or_else(|| known.get(&key)).cloned()
         };
         if presence.task_types.iter().any(|task_type| before(&changes, task_type).is_some_and(|it| it.fences(presence))) {
             changes.seen.fenced.push(presence.clone());
+            for task_type in &presence.task_types {
+                if let Some(fence) = before(&changes, task_type).filter(|before| before.fences(presence)) {
+                    changes.subscriptions.insert(key(task_type), fence.with_standby(presence, now));
+                }
+            }
             continue;
         }
-        changes.endpoints.insert(presence.endpoint.clone(), presence.version.clone());
+        for refused in &presence.refused {
+            let after = refuse(before(&changes, &refused.task_type), presence, refused, now);
+            changes.subscriptions.insert(key(&refused.task_type), after);
+        }
+        // One that only stands by says nothing about the endpoint, unless nobody else does.
+        let stands_by = presence.task_types.is_empty() && presence.refused.iter().all(|refused| refused.held);
+        if !stands_by || !known.keys().any(|(endpoint, _)| *endpoint == presence.endpoint) {
+            changes.endpoints.insert(presence.endpoint.clone(), presence.version.clone());
+        }
         // Whoever still says `Joined` has not been welcomed, whatever the ledger knows: a welcome can be lost.
         let mut new = presence.state == PresenceState::Joined;
         for task_type in &presence.task_types {
@@ -115,6 +197,8 @@ pub(super) fn see(known: &HashMap<(EndpointName, TaskType), Subscription>, prese
                     (SubscriptionState::Online, now.after(presence.interval.saturating_mul(INTERVALS)))
                 }
             };
+            let others = |standby: &Standby| standby.instance != presence.instance && standby.seen_until > now;
+            let standby = before.as_ref().and_then(|before| before.standby).filter(others);
             new |= state == SubscriptionState::Online
                 && before.as_ref().is_none_or(|before| before.state != SubscriptionState::Online || before.session != presence.session);
             let (previous_home, first_seen) = match &before {
@@ -133,13 +217,32 @@ pub(super) fn see(known: &HashMap<(EndpointName, TaskType), Subscription>, prese
                 seen_until,
                 trouble: presence.trouble.clone(),
                 slots: presence.slots,
+                standby,
             };
-            changes.subscriptions.insert((presence.endpoint.clone(), task_type.clone()), after);
+            let after = if state == SubscriptionState::Left { after.handed_over(now) } else { after };
+            changes.subscriptions.insert(key(task_type), after);
         }
-        let welcomed = |other: &Presence| other.endpoint == presence.endpoint && other.session == presence.session;
-        if new && !changes.seen.newcomers.iter().any(welcomed) {
+        let welcomed = |other: &Presence| {
+            (&other.endpoint, other.session) == (&presence.endpoint, presence.session)
+                && presence.task_types.iter().all(|task_type| other.task_types.contains(task_type))
+        };
+        if new && !presence.task_types.is_empty() && !changes.seen.newcomers.iter().any(welcomed) {
             changes.seen.newcomers.push(presence.clone());
         }
     }
     changes
+}
+
+/// A type that a process cannot consume. Nobody is expected for that reason, and nobody gone: what was subscribed stays so for as long
+/// as silence is allowed.
+fn refuse(before: Option<Subscription>, presence: &Presence, refused: &RefusedType, now: Timestamp) -> Subscription {
+    let others = before.as_ref().is_some_and(|before| before.state == SubscriptionState::Online && before.instance != presence.instance);
+    let mut after = before.unwrap_or_else(|| Subscription::absent(presence, now));
+    if refused.held {
+        return after.with_standby(presence, now);
+    }
+    if !others && presence.state != PresenceState::Leaving {
+        after.trouble = Some(refused.reason.clone());
+    }
+    after
 }

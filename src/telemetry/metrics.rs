@@ -49,6 +49,8 @@ pub struct Metrics {
     pub asks: IntCounterVec,
     /// Presence of processes that were not let in because another one has their name.
     pub fenced: IntCounter,
+    /// Subscriptions with a second process of the endpoint's name that stands by.
+    pub standbys: IntGauge,
     /// Tasks of work queues that workers were given.
     pub given: IntCounter,
     /// Tasks that went back to their queue since their worker was gone.
@@ -133,6 +135,7 @@ impl Metrics {
             task_moves: counter("tasker_task_moves_total", "Tasks that came to a status", &["status"])?,
             asks: counter("tasker_asks_total", "Task messages sent again, by reason", &["reason"])?,
             fenced: count("tasker_fenced_total", "Presence of second processes of a name, not let in")?,
+            standbys: single("tasker_endpoint_standbys", "Subscriptions with a second process of the endpoint's name that stands by")?,
             given: count("tasker_queue_given_total", "Tasks of work queues that workers were given")?,
             taken_back: count("tasker_queue_taken_back_total", "Tasks that went back to their queue since their worker was gone")?,
             queued: gauge("tasker_queue_tasks", "Tasks of work queues that have not ended", &["task_type", "state"])?,

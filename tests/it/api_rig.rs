@@ -193,6 +193,7 @@ impl Rig {
             home: Uuid::nil(),
             session: Uuid::nil(),
             task_types: types.iter().map(|name| task_type(name)).collect(),
+            refused: Vec::new(),
             state,
             interval: Duration::from_secs(10),
             version: "1.2.3".to_owned(),

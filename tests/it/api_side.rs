@@ -148,7 +148,9 @@ impl ApiSide {
 
     pub async fn welcome_session(&self, presence: &Presence) {
         let command = Command::Welcome { session: presence.session, presence_interval: Duration::from_secs(10) };
-        self.send(Address::Named(presence.task_types[0].clone(), vec![presence.endpoint.clone()]), &command).await;
+        for task_type in &presence.task_types {
+            self.send(Address::Named(task_type.clone(), vec![presence.endpoint.clone()]), &command).await;
+        }
     }
 
     pub async fn send(&self, to: Address, command: &Command) {

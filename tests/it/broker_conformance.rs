@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use serde_json::json;
 use tasker::broker::amqp::{AmqpBroker, AmqpOptions, Role};
 use tasker::broker::memory::MemoryBroker;
 use tasker::broker::{Address, Broker, BrokerError, Consumer, Delivery, Message, Origin, SharedBroker, Source};
-use tasker::config::MessageQueue;
+use tasker::config::{MessageQueue, Secret};
 use tasker::domain::{EndpointName, TaskType};
 use tokio::time::timeout;
 
@@ -307,10 +308,14 @@ async fn one_process_for_a_name(site: Site) {
     // The free name is served all the same.
     publish(&api, message(Address::Named(worker(), vec![name("a"), name("b")]), "who")).await;
     assert_eq!(next(&mut second).await.origin, Origin::Named(worker(), name("b")));
-    assert!(!second.link.borrow().up, "the link is up with a name that another process has");
+    assert!(second.link.borrow().up, "one name that another process has is no reason to be down");
+    let refused: Vec<_> = second.refused.borrow().iter().map(|(subscription, refusal)| (subscription.clone(), refusal.held)).collect();
+    assert_eq!(refused, [((worker(), name("a")), true)]);
     assert_eq!(next(&mut first).await.origin, Origin::Named(worker(), name("a")));
+    let epoch = second.link.borrow().epoch;
     one.close().await;
-    timeout(PATIENCE, second.link.wait_for(|link| link.up)).await.expect("takes over in time").expect("is not closed");
+    timeout(PATIENCE, second.refused.wait_for(|refused| refused.is_empty())).await.expect("takes over in time").expect("is not closed");
+    assert_eq!(second.link.borrow().epoch, epoch, "the name that was served all the time lost its link");
     let delivery = next(&mut second).await;
     assert_eq!((delivery.origin, delivery.redelivered), (Origin::Named(worker(), name("a")), true));
 }
@@ -569,12 +574,22 @@ mod broken_links {
         let site = Site::amqp();
         let Site::Amqp(MessageQueue { exchange, .. }) = &site else { panic!("it is RabbitMQ") };
         let (api, endpoint) = (site.api().await, site.endpoint().await);
-        let mut a = tasks(&endpoint, &["a"], 10).await;
+        let mut a = tasks(&endpoint, &["a", "b"], 10).await;
         let epoch = a.link.borrow().epoch;
         management::delete(&["queues", "/", &format!("{exchange}.worker.a")]).await;
-        timeout(PATIENCE, a.link.wait_for(|link| link.up && link.epoch > epoch)).await.expect("in time").expect("is not closed");
-        publish(&api, message(Address::All(worker()), "to all")).await;
-        assert_eq!(text(&next(&mut a).await), "to all");
+        // Until the queue is back, and then for `b` as well.
+        let (mut back, mut others) = (false, 0);
+        while !back {
+            publish(&api, message(Address::All(worker()), "to all")).await;
+            while let Ok(delivery) = timeout(Duration::from_millis(100), a.deliveries.recv()).await {
+                let delivery = delivery.expect("the consumer is open");
+                back |= delivery.origin == Origin::All(worker(), name("a"));
+                others += usize::from(delivery.origin == Origin::All(worker(), name("b")));
+                delivery.acker.ack_through().await;
+            }
+        }
+        assert!(others > 0, "the other queue was not served");
+        assert_eq!(a.link.borrow().epoch, epoch, "a deleted queue cost the connection");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -603,6 +618,104 @@ mod broken_links {
         publish_again(&endpoint, message(Address::Responses, "after")).await;
         let mut responses = consume(&api, Source::Responses, 10).await;
         assert_eq!(text(&next(&mut responses).await), "after");
+    }
+
+    fn backup() -> TaskType {
+        "backup".parse().expect("a type")
+    }
+
+    /// Consumes `worker` and `backup` of `a`, of which `worker` alone can be had.
+    async fn worker_alone(api: &SharedBroker, endpoint: &SharedBroker) -> Consumer {
+        let mut a = consume(endpoint, Source::Tasks(vec![(backup(), name("a")), (worker(), name("a"))]), 10).await;
+        let refused =
+            timeout(PATIENCE, a.refused.wait_for(|refused| !refused.is_empty())).await.expect("in time").expect("is open").clone();
+        let refused: Vec<_> = refused.into_iter().map(|(subscription, refusal)| (subscription, refusal.held)).collect();
+        assert_eq!(refused, [((backup(), name("a")), false)]);
+        let epoch = a.link.borrow().epoch;
+        // Over several tries of the other one.
+        for round in 0..20 {
+            publish(api, message(Address::All(worker()), round.to_string())).await;
+            let delivery = next(&mut a).await;
+            assert_eq!((text(&delivery), &delivery.origin), (round.to_string().as_str(), &Origin::All(worker(), name("a"))));
+            delivery.acker.ack_through().await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!((a.link.borrow().up, a.link.borrow().epoch), (true, epoch), "a refused queue cost the connection");
+        a
+    }
+
+    async fn all_can_be_had(api: &SharedBroker, a: &mut Consumer) {
+        timeout(PATIENCE, a.refused.wait_for(|refused| refused.is_empty())).await.expect("in time").expect("is not closed");
+        publish(api, message(Address::Named(backup(), vec![name("a")]), "backup")).await;
+        assert_eq!(text(&next(a).await), "backup");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_queue_with_foreign_arguments_takes_no_other_along() {
+        let site = Site::amqp();
+        let Site::Amqp(MessageQueue { exchange, .. }) = &site else { panic!("it is RabbitMQ") };
+        let (api, endpoint) = (site.api().await, site.endpoint().await);
+        let queue = format!("{exchange}.backup.a");
+        management::put(&["queues", "/", &queue], &json!({ "durable": true, "arguments": { "x-max-length": 7 } })).await;
+        let mut a = worker_alone(&api, &endpoint).await;
+        management::delete(&["queues", "/", &queue]).await;
+        all_can_be_had(&api, &mut a).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_exchange_of_another_kind_takes_no_other_along() {
+        let site = Site::amqp();
+        let Site::Amqp(MessageQueue { exchange, .. }) = &site else { panic!("it is RabbitMQ") };
+        let exchange = format!("{exchange}.backup");
+        management::put(&["exchanges", "/", &exchange], &json!({ "type": "topic", "durable": true })).await;
+        let (api, endpoint) = (site.api().await, site.endpoint().await);
+        let mut a = worker_alone(&api, &endpoint).await;
+        management::delete(&["exchanges", "/", &exchange]).await;
+        all_can_be_had(&api, &mut a).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_missing_permission_takes_no_other_along() {
+        let site = Site::amqp();
+        let Site::Amqp(queue) = &site else { panic!("it is RabbitMQ") };
+        // One that may not declare, then one that may not consume.
+        for kind in ["configure", "read"] {
+            let user = format!("{}-{kind}", queue.exchange);
+            management::put(&["users", &user], &json!({ "password": "secret", "tags": "" })).await;
+            let mut permissions = json!({ "configure": ".*", "write": ".*", "read": ".*" });
+            permissions[kind] = json!(format!("^(?!{}[.]backup[.]a$).*", queue.exchange));
+            management::put(&["permissions", "/", &user], &permissions).await;
+            let queue = MessageQueue { username: user.clone(), password: Secret::new("secret"), ..queue.clone() };
+            let (api, endpoint) = (site.api().await, Site::Amqp(queue).endpoint().await);
+            let mut a = worker_alone(&api, &endpoint).await;
+            permissions[kind] = json!(".*");
+            management::put(&["permissions", "/", &user], &permissions).await;
+            all_can_be_had(&api, &mut a).await;
+            endpoint.close().await;
+            management::delete(&["users", &user]).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn without_a_control_queue_tasks_come_all_the_same() {
+        let site = Site::amqp();
+        let Site::Amqp(queue) = &site else { panic!("it is RabbitMQ") };
+        let user = format!("{}-control", queue.exchange);
+        management::put(&["users", &user], &json!({ "password": "secret", "tags": "" })).await;
+        let own = json!({ "configure": format!("^{}[.].*", queue.exchange), "write": ".*", "read": ".*" });
+        management::put(&["permissions", "/", &user], &own).await;
+        let queue = MessageQueue { username: user.clone(), password: Secret::new("secret"), ..queue.clone() };
+        let (api, endpoint) = (site.api().await, Site::Amqp(queue).endpoint().await);
+        let mut a = tasks(&endpoint, &["a"], 10).await;
+        nothing_else(&api, &mut a, "a").await;
+        management::put(&["permissions", "/", &user], &json!({ "configure": ".*", "write": ".*", "read": ".*" })).await;
+        loop {
+            publish(&api, message(Address::Control(worker(), vec![name("a")]), "stop")).await;
+            if timeout(Duration::from_millis(200), a.deliveries.recv()).await.is_ok() {
+                break;
+            }
+        }
+        management::delete(&["users", &user]).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

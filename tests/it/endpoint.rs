@@ -197,6 +197,95 @@ async fn a_cancel_stops_what_runs_and_keeps_what_waits_from_running() {
 }
 
 #[tokio::test]
+async fn a_queue_speaks_for_its_own_type_alone() {
+    let mut api = ApiSide::new().await;
+    let (gate, mut starts) = Gate::new();
+    let policies = ["gate", "other"].map(policy).to_vec();
+    let mut endpoint = api.start(api.config(policies), gate.registry()).await;
+    api.welcome().await;
+    soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
+
+    // A task through the queue of another type, or past all queues, goes to the dead ones.
+    let stray = ApiSide::task("gate", "1");
+    api.send(Address::All(task_type("other")), &Command::Task(stray.clone())).await;
+    api.send(Address::Control(task_type("gate"), vec!["console1".parse().expect("a name")]), &Command::Task(stray.clone())).await;
+    until("two dead messages", || api.broker.dead().len() == 2).await;
+    let mut reasons: Vec<String> = api.broker.dead().into_iter().map(|(reason, _)| reason).collect();
+    reasons.sort_unstable();
+    assert!(reasons[0].contains("came through the control queue"), "{reasons:?}");
+    assert!(reasons[1].contains("`gate` came through the queue for `other`"), "{reasons:?}");
+
+    // A cancel through the queue of another type stops nothing; a stray welcome changes nothing.
+    let running = api.submit("gate", "2").await;
+    assert_eq!(soon("the start", starts.recv()).await, Some((running, 1)), "the stray was started");
+    api.cancel("other", running).await;
+    let stray = Command::Welcome { session: TaskId::new().0, presence_interval: Duration::from_secs(1) };
+    api.send(Address::Named(task_type("gate"), vec!["console1".parse().expect("a name")]), &stray).await;
+    gate.let_through(1);
+    assert_eq!(api.finished(running).await.0, 0);
+    endpoint.stopped().await;
+}
+
+#[tokio::test]
+async fn a_welcome_is_for_the_type_through_whose_queue_it_comes() {
+    let mut api = ApiSide::new().await;
+    let (gate, mut starts) = Gate::new();
+    let endpoint = api.start(api.config(["gate", "other"].map(policy).to_vec()), gate.registry()).await;
+    let mut joined = api.presence().await;
+    assert_eq!((joined.state, joined.task_types.len()), (PresenceState::Joined, 2));
+    joined.task_types = vec![task_type("gate")];
+    api.welcome_session(&joined).await;
+    api.submit("other", "0").await;
+    let task = api.submit("gate", "1").await;
+    assert_eq!(soon("the start", starts.recv()).await, Some((task, 1)), "a task of a type that was not welcomed was started");
+    assert!(!endpoint.handle.state().welcomed);
+    gate.let_through(1);
+    api.finished(task).await;
+    endpoint.stopped().await;
+}
+
+#[tokio::test]
+async fn who_stands_by_says_so_and_takes_over() {
+    let mut api = ApiSide::new().await;
+    let (gate, mut starts) = Gate::new();
+    let mut first = api.start(api.config(vec![policy("gate")]), gate.registry()).await;
+    api.welcome().await;
+    soon("the welcome", first.handle.wait_for(|state| state.welcomed)).await;
+
+    // The same name with a memory of its own, and one type more.
+    let mut config = api.config(["gate", "other"].map(policy).to_vec());
+    config.settings.data_dir = api.dir.path().join("second");
+    let mut second = api.start(config, gate.registry()).await;
+    let standing_by = loop {
+        let presence = api.presence().await;
+        if !presence.refused.is_empty() {
+            break presence;
+        }
+    };
+    assert_eq!((&standing_by.refused[0].task_type, standing_by.refused[0].held), (&task_type("gate"), true));
+    assert_eq!((standing_by.state, &standing_by.task_types), (PresenceState::Joined, &vec![task_type("other")]));
+    api.welcome_session(&standing_by).await;
+    soon("the welcome", second.handle.wait_for(|state| state.welcomed)).await;
+
+    first.stopped().await;
+    // It joins with what it has taken over, in the same session.
+    let joined = loop {
+        let presence = api.presence().await;
+        if presence.state == PresenceState::Joined && presence.instance == standing_by.instance {
+            break presence;
+        }
+    };
+    assert_eq!((joined.session, joined.task_types.clone(), joined.refused.len()), (standing_by.session, vec![task_type("gate")], 0));
+    api.welcome_session(&joined).await;
+    soon("the welcome", second.handle.wait_for(|state| state.welcomed)).await;
+    let task = api.submit("gate", "1").await;
+    assert_eq!(soon("the start", starts.recv()).await, Some((task, 1)));
+    gate.let_through(1);
+    api.finished(task).await;
+    second.stopped().await;
+}
+
+#[tokio::test]
 async fn a_deaf_handler_is_dropped_on_cancel() {
     let mut api = ApiSide::new().await;
     let endpoint = api.started(&["steered"]).await;
@@ -524,7 +613,7 @@ async fn what_is_not_for_us_is_put_aside() {
     let dead = api.broker.dead();
     assert_eq!(dead.len(), 2);
     assert!(dead[0].0.starts_with("not a message") && dead[0].1 == "rubbish", "{dead:?}");
-    assert_eq!(dead[1].0, "console1 does not perform `backup`");
+    assert_eq!(dead[1].0, "a task of type `backup` came through the queue for `echo`");
     assert!(wire::decode_command(&dead[1].1).is_ok());
     endpoint.stopped().await;
 }

@@ -106,6 +106,7 @@ impl Site {
             home,
             session,
             task_types: vec![worker()],
+            refused: Vec::new(),
             state: PresenceState::Joined,
             interval: Duration::from_millis(100),
             version: String::new(),

@@ -91,8 +91,10 @@ conformance! {
         lets_in_again_who_has_not_gone,
         thinks_nobody_there_for_ever,
         fences_a_second_memory_of_a_name,
+        hands_a_name_over_to_who_stands_by,
         lists_endpoints_by_name,
-        survives_crossing_presences;
+        survives_crossing_presences,
+        tells_why_a_type_is_refused;
     read:
         finds_by_id_and_by_identifier,
         lists_newest_first_by_cursor,

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use lapin::protocol::AMQPSoftError;
+use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::tcp::{AsyncTcpStream, OwnedTLSConfig};
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, Event};
@@ -53,20 +53,53 @@ pub(super) enum LinkError {
     Amqp { what: &'static str, source: lapin::Error },
     #[error("`{name}` is too long for a name in AMQP")]
     Name { name: String },
+    #[error("the broker ended a consumer; its queue may have been deleted, or its node is away")]
+    ConsumerEnded,
     #[error("{0}")]
     Ended(&'static str),
 }
 
+/// How much ends with an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Only what was asked for; nothing was sent.
+    Request,
+    /// The channel. Others on the same connection go on.
+    Channel,
+    /// The connection.
+    Connection,
+}
+
 impl LinkError {
-    /// Whether the broker ended a channel with this, and not the connection.
-    pub(super) fn is_refusal(&self) -> bool {
-        matches!(self, Self::Amqp { source, .. } if source.is_amqp_soft_error())
+    /// How much ends with this.
+    pub(super) fn scope(&self) -> Scope {
+        match self {
+            Self::Name { .. } => Scope::Request,
+            Self::ConsumerEnded => Scope::Channel,
+            Self::Silent { .. } | Self::Ended(_) => Scope::Connection,
+            Self::Amqp { source, .. } => match source.kind() {
+                ErrorKind::ProtocolError(error) if matches!(error.kind(), AMQPErrorKind::Soft(_)) => Scope::Channel,
+                // The library's own word when something is sent on a channel that the broker has just closed.
+                ErrorKind::InvalidChannelState(..) | ErrorKind::InvalidChannel(_) => Scope::Channel,
+                _ => Scope::Connection,
+            },
+        }
     }
 
-    /// Whether somebody else has the queue, or we may not have it.
-    pub(super) fn is_access_refused(&self) -> bool {
-        let refused = AMQPSoftError::ACCESSREFUSED.get_id();
-        matches!(self, Self::Amqp { source, .. } if matches!(source.kind(), ErrorKind::ProtocolError(error) if error.get_id() == refused))
+    /// Whether this is the broker's own word about what was asked for, and not about the connection.
+    pub(super) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Name { .. } => true,
+            Self::Amqp { source, .. } => source.is_amqp_soft_error(),
+            Self::ConsumerEnded | Self::Silent { .. } | Self::Ended(_) => false,
+        }
+    }
+
+    /// Whether somebody else consumes the queue. The broker uses the same number for a missing permission, so the text decides.
+    pub(super) fn is_held(&self) -> bool {
+        let (refused, locked) = (AMQPSoftError::ACCESSREFUSED.get_id(), AMQPSoftError::RESOURCELOCKED.get_id());
+        matches!(self, Self::Amqp { source, .. } if matches!(source.kind(), ErrorKind::ProtocolError(error)
+            if error.get_id() == locked || error.get_id() == refused && error.get_message().as_str().contains("exclusive use")))
     }
 }
 
@@ -131,6 +164,11 @@ impl Session {
             warn!(broker = %self.safe_url, purpose = %self.purpose, "lost the link to the broker: {error}");
             self.broken.cancel();
         }
+    }
+
+    /// Whether the connection lives, as far as this side knows.
+    pub(super) fn lives(&self) -> bool {
+        !self.broken.is_cancelled() && self.connection.status().connected()
     }
 
     pub(super) async fn broken(&self) {
@@ -356,5 +394,63 @@ fn address(options: &AmqpOptions) -> AMQPUri {
             heartbeat: Some(u16::try_from(options.heartbeat.as_secs()).unwrap_or(u16::MAX).max(1)),
             ..AMQPQueryString::default()
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::protocol::{AMQPError, AMQPHardError};
+    use lapin::{ChannelState, ConnectionState};
+
+    use super::*;
+
+    fn amqp(kind: impl Into<AMQPErrorKind>, message: &str) -> LinkError {
+        LinkError::Amqp { what: "declaring", source: ErrorKind::ProtocolError(AMQPError::new(kind.into(), message.into())).into() }
+    }
+
+    fn library(kind: ErrorKind) -> LinkError {
+        LinkError::Amqp { what: "binding", source: kind.into() }
+    }
+
+    #[test]
+    fn says_how_much_an_error_ends() {
+        use {AMQPHardError as H, AMQPSoftError as S};
+        let in_use = "ACCESS_REFUSED - queue 'ex.worker.a' in vhost '/' in exclusive use";
+        let locked = "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'ex.worker.a' in vhost '/'";
+        let not_allowed = "ACCESS_REFUSED - access to queue 'ex.worker.a' in vhost '/' refused for user 'u'";
+        // The error, what it ends, whether it is the broker's word about the request, whether another process has the queue.
+        let table = [
+            (amqp(S::ACCESSREFUSED, in_use), Scope::Channel, true, true),
+            (amqp(S::RESOURCELOCKED, locked), Scope::Channel, true, true),
+            (amqp(S::ACCESSREFUSED, not_allowed), Scope::Channel, true, false),
+            (amqp(S::NOTFOUND, "NOT_FOUND - home node is down"), Scope::Channel, true, false),
+            (amqp(S::PRECONDITIONFAILED, "inequivalent arg 'x-expires'"), Scope::Channel, true, false),
+            (amqp(S::CONTENTTOOLARGE, ""), Scope::Channel, true, false),
+            (amqp(S::NOCONSUMERS, ""), Scope::Channel, true, false),
+            (amqp(H::CONNECTIONFORCED, ""), Scope::Connection, false, false),
+            (amqp(H::INVALIDPATH, ""), Scope::Connection, false, false),
+            (amqp(H::FRAMEERROR, ""), Scope::Connection, false, false),
+            (amqp(H::SYNTAXERROR, ""), Scope::Connection, false, false),
+            (amqp(H::COMMANDINVALID, ""), Scope::Connection, false, false),
+            (amqp(H::CHANNELERROR, ""), Scope::Connection, false, false),
+            (amqp(H::UNEXPECTEDFRAME, ""), Scope::Connection, false, false),
+            (amqp(H::RESOURCEERROR, ""), Scope::Connection, false, false),
+            (amqp(H::NOTALLOWED, ""), Scope::Connection, false, false),
+            (amqp(H::NOTIMPLEMENTED, ""), Scope::Connection, false, false),
+            (amqp(H::INTERNALERROR, ""), Scope::Connection, false, false),
+            (library(ErrorKind::InvalidChannelState(ChannelState::Closing, "queue.bind")), Scope::Channel, false, false),
+            (library(ErrorKind::InvalidChannelState(ChannelState::Error, "basic.consume")), Scope::Channel, false, false),
+            (library(ErrorKind::InvalidChannel(7)), Scope::Channel, false, false),
+            (library(ErrorKind::InvalidConnectionState(ConnectionState::Closed)), Scope::Connection, false, false),
+            (library(ErrorKind::MissingHeartbeatError), Scope::Connection, false, false),
+            (library(ErrorKind::IOError(Arc::new(io::ErrorKind::BrokenPipe.into()))), Scope::Connection, false, false),
+            (LinkError::Silent { what: "binding", limit: ANSWER_TIME }, Scope::Connection, false, false),
+            (LinkError::Name { name: "x".repeat(300) }, Scope::Request, true, false),
+            (LinkError::ConsumerEnded, Scope::Channel, false, false),
+            (LinkError::Ended("the connection ended"), Scope::Connection, false, false),
+        ];
+        for (error, scope, refusal, held) in table {
+            assert_eq!((error.scope(), error.is_refusal(), error.is_held()), (scope, refusal, held), "{error:?}");
+        }
     }
 }

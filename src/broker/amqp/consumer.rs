@@ -1,38 +1,41 @@
 //! Consumes for one [`crate::broker::Consumer`], over as many connections as it takes.
 //!
 //! Owns the lanes of one source, the control queue beside them, the order in which deliveries are handed over and their
-//! acknowledgement. Any error or end of any of its streams gives the whole connection up; the next one is set up from the
-//! same description. A task queue that another process consumes is asked for again and again; meanwhile the link is down
-//! and the queues that could be had are served.
+//! acknowledgement. An error that ends the connection gives it up; the next one is set up from the same description. An error
+//! that ends a channel costs the queues on that channel: they are tried again, each with a backoff of its own, and all others
+//! are served meanwhile.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::future::pending;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::future::try_join_all;
+use futures::future::join_all;
 use futures::stream::{BoxStream, SelectAll, StreamExt};
 use lapin::message;
 use lapin::options::BasicAckOptions;
 use lapin::types::ShortString;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::connection::{LinkError, Session, Sessions, next_session, within};
+use super::connection::{LinkError, Scope, Session, Sessions, next_session, within};
 use super::lane::{self, Item, Lane, Opened, QUEUES, Refused};
 use super::parts::control_keys;
 use super::topology::{self, Names, control_key};
 use crate::backoff::Backoff;
-use crate::broker::{Acker, Delivery, Link, Origin, Source};
+use crate::broker::{Acker, Delivery, Link, Origin, Refusal, Refusals, Source};
 use crate::domain::{EndpointName, TaskType};
 
 /// Channels that are set up at the same time.
 const LANES_AT_ONCE: usize = 4;
+/// When a queue is tried again that another process consumes: soon, since who stands by is to take over soon.
+const STANDBY: Backoff = Backoff { first: Duration::from_millis(200), max: Duration::from_secs(2) };
 
 /// A task queue: whose, and for which type.
 pub(super) type Subscription = (TaskType, EndpointName);
@@ -50,8 +53,8 @@ pub(super) struct Subscriber {
     pub(super) link: watch::Sender<Link>,
     pub(super) named_only: NamedOnly,
     pub(super) closing: CancellationToken,
-    /// Subscriptions whose refusal was logged.
-    pub(super) warned: HashSet<Subscription>,
+    /// Tells which task queues cannot be had.
+    pub(super) refused: watch::Sender<Refusals>,
 }
 
 /// Why a consumer stopped, when it did not fail.
@@ -93,10 +96,10 @@ impl Subscriber {
         line.acknowledge(session).await?;
         if matches!(end, End::Dropped) {
             // The connection lives on; when the whole broker is closed, it takes its channels along.
-            for lane in line.lanes {
+            for lane in line.lanes.into_iter().flatten() {
                 lane.close().await?;
             }
-            if let Some(control) = line.control {
+            if let Some(control) = line.control.queue {
                 control.close().await?;
             }
         }
@@ -106,15 +109,56 @@ impl Subscriber {
     async fn set_up(&mut self, session: &Session) -> Result<Line, LinkError> {
         let mut line = Line::new();
         match self.source.clone() {
-            Source::Responses => line.add(Lane::shared(session, self.names.responses()?, self.prefetch).await?, vec![Whose::Responses]),
-            Source::Presence => line.add(Lane::shared(session, self.names.presence()?, self.prefetch).await?, vec![Whose::Presence]),
+            Source::Responses => line.add(self.shared(session, self.names.responses()?).await?, vec![Whose::Responses]),
+            Source::Presence => line.add(self.shared(session, self.names.presence()?).await?, vec![Whose::Presence]),
             Source::Tasks(wanted) => {
-                line.control = Some(Control::open(session, self.prefetch).await?);
+                self.listen_to_control(session, &mut line).await?;
                 self.subscribe(session, &mut line, wanted).await?;
             }
         }
-        self.say_whether_up(&line);
+        self.link.send_modify(|link| link.up = true);
         Ok(line)
+    }
+
+    /// Consumes a queue of the API. While the broker refuses it, the connection is left to those who share it.
+    async fn shared(&self, session: &Session, queue: ShortString) -> Result<Opened, LinkError> {
+        for failures in 1.. {
+            match Lane::shared(session, queue.clone(), self.prefetch).await {
+                Err(error) if error.scope() != Scope::Connection && session.lives() => {
+                    if failures == 1 {
+                        warn!(%queue, "the broker refuses the queue `{queue}`; trying again: {error}");
+                    }
+                    sleep(Backoff::CONNECTION.jittered(failures)).await;
+                }
+                Ok(opened) => {
+                    if failures > 1 {
+                        info!(%queue, "consuming the queue `{queue}` now");
+                    }
+                    return Ok(opened);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(LinkError::Ended("the queue was refused too often"))
+    }
+
+    /// Opens the control queue if there is none. Without it cancels are late, and all else goes on.
+    async fn listen_to_control(&self, session: &Session, line: &mut Line) -> Result<(), LinkError> {
+        if line.control.queue.is_some() {
+            return Ok(());
+        }
+        let subscriptions = line.subscriptions();
+        let opened = async {
+            let mut control = Control::open(session, self.prefetch).await?;
+            control.listen(&self.names, &subscriptions).await?;
+            Ok::<_, LinkError>(control)
+        };
+        match opened.await {
+            Ok(control) => line.control.opened(control),
+            Err(error) if error.scope() != Scope::Connection && session.lives() => line.control.refused(&error),
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     /// Takes up task queues; those that cannot be had now are kept in the line's `refused`.
@@ -127,67 +171,48 @@ impl Subscriber {
                 Lane::tasks(session, names, wanted, self.prefetch, has_left)
             })
             .buffer_unordered(LANES_AT_ONCE);
-        let mut refused = Vec::new();
         while let Some(made) = lanes.next().await {
-            let (opened, others) = made?;
-            refused.extend(others);
-            let Some(opened) = opened else { continue };
-            if let Some(control) = &mut line.control {
-                control.listen(names, &opened.subscriptions).await?;
+            let (opened, refused) = made?;
+            for Refused { subscription, error } in refused {
+                line.refused(subscription, &error);
             }
-            let mut whose = Vec::with_capacity(opened.subscriptions.len());
-            for (task_type, endpoint) in &opened.subscriptions {
-                let direct = names.direct(task_type)?;
-                whose.push(Whose::Tasks { task_type: task_type.clone(), endpoint: endpoint.clone(), direct });
+            for opened in opened {
+                if let Some(control) = &mut line.control.queue
+                    && let Err(error) = control.listen(names, &opened.subscriptions).await
+                {
+                    if error.scope() == Scope::Connection || !session.lives() {
+                        return Err(error);
+                    }
+                    line.control.refused(&error);
+                }
+                let mut whose = Vec::with_capacity(opened.subscriptions.len());
+                for (task_type, endpoint) in &opened.subscriptions {
+                    line.had(task_type, endpoint);
+                    let direct = names.direct(task_type)?;
+                    whose.push(Whose::Tasks { task_type: task_type.clone(), endpoint: endpoint.clone(), direct });
+                }
+                line.add(opened, whose);
             }
-            line.add(opened, whose);
         }
         drop(lanes);
-        self.note(line, refused);
+        self.tell(line);
         Ok(())
     }
 
-    /// Remembers who was refused, and says so once.
-    fn note(&mut self, line: &mut Line, refused: Vec<Refused>) {
-        let mut still = HashSet::new();
-        for Refused { subscription, error } in refused {
-            let (task_type, endpoint) = &subscription;
-            if self.warned.insert(subscription.clone()) {
-                let queue = format!("the queue of endpoint `{endpoint}` for `{task_type}`");
-                match error.is_access_refused() {
-                    true => warn!(%task_type, %endpoint, "another process consumes {queue}; trying until it is free: {error}"),
-                    false => warn!(%task_type, %endpoint, "the broker refuses {queue}; trying again: {error}"),
-                }
-            }
-            still.insert(subscription);
-        }
-        self.warned.retain(|subscription| {
-            let (task_type, endpoint) = subscription;
-            let refused = still.contains(subscription);
-            if !refused {
-                info!(%task_type, %endpoint, "consuming the queue of endpoint `{endpoint}` for `{task_type}` now");
-            }
-            refused
+    /// Says what is refused, before anything comes of what is not.
+    fn tell(&self, line: &Line) {
+        let now: Refusals = line.refused.iter().map(|(subscription, waiting)| (subscription.clone(), waiting.refusal.clone())).collect();
+        self.refused.send_if_modified(|before| {
+            let changed = *before != now;
+            *before = now;
+            changed
         });
-        line.refused = still.into_iter().collect();
-    }
-
-    fn say_whether_up(&self, line: &Line) {
-        let up = line.refused.is_empty();
-        self.link.send_if_modified(|link| std::mem::replace(&mut link.up, up) != up);
     }
 
     async fn hand_over(&mut self, session: &Session, line: &mut Line) -> Result<End, LinkError> {
         let (deliveries, closing) = (self.deliveries.clone(), self.closing.clone());
-        let mut failures = 0;
-        let mut retry_at = None;
         loop {
-            if line.refused.is_empty() {
-                retry_at = None;
-            } else if retry_at.is_none() {
-                failures += 1;
-                retry_at = Some(Instant::now() + Backoff::CONNECTION.jittered(failures));
-            }
+            let retry_at = line.retry_at();
             // Borrowed apart, so that each branch below takes what it needs.
             let Line { outbox, items, control, mark, .. } = &mut *line;
             // The brake: while the receiver is busy, nothing more is taken, and the broker stops at the prefetch.
@@ -202,13 +227,28 @@ impl Subscriber {
                     (Ok(permit), Some(delivery)) => permit.send(delivery),
                     _ => return Ok(End::Dropped),
                 },
-                item = next_control(control), if hungry => line.control_arrived(session, item).await?,
-                Some((lane, item)) = items.next(), if hungry && !items.is_empty() => line.arrived(lane, item)?,
+                item = next_control(&mut control.queue), if hungry => {
+                    let taken = line.control_arrived(session, item).await;
+                    if let Err(error) = taken {
+                        if error.scope() == Scope::Connection || !session.lives() {
+                            return Err(error);
+                        }
+                        line.control.refused(&error);
+                    }
+                }
+                Some((lane, item)) = items.next(), if hungry && !items.is_empty() => {
+                    if let Err(error) = line.arrived(lane, item) {
+                        if error.scope() == Scope::Connection || !session.lives() || !matches!(self.source, Source::Tasks(_)) {
+                            return Err(error);
+                        }
+                        line.lose(lane, &error).await;
+                        self.tell(line);
+                    }
+                }
                 () = async { match retry_at { Some(at) => sleep_until(at).await, None => pending().await } } => {
-                    retry_at = None;
-                    let wanted = std::mem::take(&mut line.refused);
-                    self.subscribe(session, line, wanted).await?;
-                    self.say_whether_up(line);
+                    self.listen_to_control(session, line).await?;
+                    let due = line.due();
+                    self.subscribe(session, line, due).await?;
                 }
             }
             while let Some(delivery) = line.outbox.pop_front() {
@@ -238,6 +278,13 @@ enum Whose {
 }
 
 impl Whose {
+    fn subscription(&self) -> Option<Subscription> {
+        match self {
+            Self::Tasks { task_type, endpoint, .. } => Some((task_type.clone(), endpoint.clone())),
+            Self::Responses | Self::Presence => None,
+        }
+    }
+
     fn origin(&self, exchange: &ShortString) -> Origin {
         match self {
             Self::Tasks { task_type, endpoint, direct } if exchange == direct => Origin::Named(task_type.clone(), endpoint.clone()),
@@ -250,16 +297,50 @@ impl Whose {
 
 /// All that one consumer has on one connection.
 struct Line {
-    lanes: Vec<Lane>,
+    /// None in place of one that was lost: the others keep their places.
+    lanes: Vec<Option<Lane>>,
     /// By lane, then by place in it.
     whose: Vec<Vec<Whose>>,
     items: SelectAll<BoxStream<'static, (usize, Item)>>,
-    control: Option<Control>,
-    refused: Vec<Subscription>,
+    control: ControlState,
+    refused: BTreeMap<Subscription, Waiting>,
     outbox: VecDeque<Delivery>,
     /// The running number of the last delivery, over all lanes.
     number: u64,
     mark: Arc<Mark>,
+}
+
+/// A task queue that could not be had, and when it is tried again.
+struct Waiting {
+    refusal: Refusal,
+    failures: u32,
+    retry_at: Instant,
+}
+
+/// The control queue, or when it is tried again.
+#[derive(Default)]
+struct ControlState {
+    queue: Option<Control>,
+    failures: u32,
+    retry_at: Option<Instant>,
+}
+
+impl ControlState {
+    fn opened(&mut self, control: Control) {
+        if self.failures > 0 {
+            info!("consuming the control queue now");
+        }
+        *self = Self { queue: Some(control), failures: 0, retry_at: None };
+    }
+
+    fn refused(&mut self, error: &LinkError) {
+        if self.failures == 0 {
+            warn!("the broker refuses the control queue; cancels are late until it can be had: {error}");
+        }
+        self.queue = None;
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at = Some(Instant::now() + Backoff::CONNECTION.jittered(self.failures));
+    }
 }
 
 /// How far the receiver has acknowledged.
@@ -275,8 +356,8 @@ impl Line {
             lanes: Vec::new(),
             whose: Vec::new(),
             items: SelectAll::new(),
-            control: None,
-            refused: Vec::new(),
+            control: ControlState::default(),
+            refused: BTreeMap::new(),
             outbox: VecDeque::new(),
             number: 0,
             mark: Arc::default(),
@@ -286,24 +367,78 @@ impl Line {
     fn add(&mut self, opened: Opened, whose: Vec<Whose>) {
         let lane = self.lanes.len();
         self.items.push(opened.items.map(move |item| (lane, item)).boxed());
-        self.lanes.push(opened.lane);
+        self.lanes.push(Some(opened.lane));
         self.whose.push(whose);
     }
 
+    /// The task queues that are consumed now.
+    fn subscriptions(&self) -> Vec<Subscription> {
+        let live = self.lanes.iter().zip(&self.whose).filter(|(lane, _)| lane.is_some());
+        live.flat_map(|(_, whose)| whose.iter().filter_map(Whose::subscription)).collect()
+    }
+
+    /// Notes why a task queue cannot be had, and says so once.
+    fn refused(&mut self, subscription: Subscription, error: &LinkError) {
+        let refusal = Refusal { held: error.is_held(), reason: error.to_string() };
+        let before = self.refused.get(&subscription);
+        if before.is_none_or(|before| before.refusal.held != refusal.held) {
+            let (task_type, endpoint) = &subscription;
+            let queue = format!("the queue of endpoint `{endpoint}` for `{task_type}`");
+            match refusal.held {
+                true => warn!(%task_type, %endpoint, "another process consumes {queue}; standing by until it is free: {error}"),
+                false => warn!(%task_type, %endpoint, "the broker refuses {queue}; trying again: {error}"),
+            }
+        }
+        let failures = before.map_or(0, |before| before.failures).saturating_add(1);
+        let backoff = if refusal.held { STANDBY } else { Backoff::CONNECTION };
+        self.refused.insert(subscription, Waiting { refusal, failures, retry_at: Instant::now() + backoff.jittered(failures) });
+    }
+
+    /// Notes that a task queue is consumed.
+    fn had(&mut self, task_type: &TaskType, endpoint: &EndpointName) {
+        if self.refused.remove(&(task_type.clone(), endpoint.clone())).is_some() {
+            info!(%task_type, %endpoint, "consuming the queue of endpoint `{endpoint}` for `{task_type}` now");
+        }
+    }
+
+    /// Gives a lane up: what of it was not acknowledged comes again, and its queues are tried again.
+    async fn lose(&mut self, lane: usize, error: &LinkError) {
+        let Some(lost) = self.lanes[lane].take() else { return };
+        for subscription in self.whose[lane].iter().filter_map(Whose::subscription).collect::<Vec<_>>() {
+            self.refused(subscription, error);
+        }
+        // The broker may have closed it already; what else comes from its queues is not looked at any more.
+        let _ = lost.close().await;
+    }
+
+    /// When something that was refused is tried again.
+    fn retry_at(&self) -> Option<Instant> {
+        self.refused.values().map(|waiting| waiting.retry_at).chain(self.control.retry_at).min()
+    }
+
+    /// The task queues to try again now.
+    fn due(&self) -> Vec<Subscription> {
+        let now = Instant::now();
+        self.refused.iter().filter(|(_, waiting)| waiting.retry_at <= now).map(|(subscription, _)| subscription.clone()).collect()
+    }
+
     fn arrived(&mut self, lane: usize, (place, item): Item) -> Result<(), LinkError> {
+        let Some(open) = &mut self.lanes[lane] else { return Ok(()) };
         let delivery = delivered(item)?;
-        for (place, delivery) in self.lanes[lane].arrived(place, delivery) {
+        for (place, delivery) in open.arrived(place, delivery) {
             self.number += 1;
-            self.lanes[lane].pass(self.number, delivery.delivery_tag);
+            open.pass(self.number, delivery.delivery_tag);
             let origin = self.whose[lane][place].origin(&delivery.exchange);
-            self.hand(origin, delivery.data.into(), delivery.redelivered);
+            let acker = Box::new(AmqpAcker { mark: Arc::clone(&self.mark), number: self.number });
+            let (body, redelivered) = (delivery.data.into(), delivery.redelivered);
+            self.outbox.push_back(Delivery { origin, body, redelivered, acker });
         }
         Ok(())
     }
 
     async fn control_arrived(&mut self, session: &Session, item: Option<lapin::Result<message::Delivery>>) -> Result<(), LinkError> {
         let delivery = delivered(item)?;
-        let Some(control) = &self.control else { return Ok(()) };
+        let Some(control) = &self.control.queue else { return Ok(()) };
         let origins: Vec<Origin> = control_keys(delivery.routing_key.as_str(), &delivery.properties)
             .filter_map(|key| control.listeners.get(key))
             .map(|(task_type, endpoint)| Origin::Control(task_type.clone(), endpoint.clone()))
@@ -313,21 +448,23 @@ impl Line {
         tolerate(session, within("acknowledging", control.channel.basic_ack(delivery.delivery_tag, options)).await)?;
         let body = Bytes::from(delivery.data);
         for origin in origins {
-            self.hand(origin, body.clone(), delivery.redelivered);
+            let acker = Box::new(AmqpAcker { mark: Arc::clone(&self.mark), number: self.number });
+            self.outbox.push_back(Delivery { origin, body: body.clone(), redelivered: delivery.redelivered, acker });
         }
         Ok(())
-    }
-
-    fn hand(&mut self, origin: Origin, body: Bytes, redelivered: bool) {
-        let acker = Box::new(AmqpAcker { mark: Arc::clone(&self.mark), number: self.number });
-        self.outbox.push_back(Delivery { origin, body, redelivered, acker });
     }
 
     async fn acknowledge(&mut self, session: &Session) -> Result<(), LinkError> {
         let through = self.mark.through.load(Ordering::Acquire);
         // At the same time: each waits until its frame is written.
-        let acknowledged = try_join_all(self.lanes.iter_mut().map(|lane| lane.acknowledge(through))).await;
-        tolerate(session, acknowledged.map(|_| ()))
+        for acknowledged in join_all(self.lanes.iter_mut().flatten().map(|lane| lane.acknowledge(through))).await {
+            match tolerate(session, acknowledged) {
+                // The end of the channel comes through its deliveries, and what was not acknowledged comes again.
+                Err(error) if error.scope() != Scope::Connection && session.lives() => {}
+                other => other?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -335,7 +472,7 @@ fn delivered(item: Option<lapin::Result<message::Delivery>>) -> Result<message::
     match item {
         Some(Ok(delivery)) => Ok(delivery),
         Some(Err(source)) => Err(LinkError::Amqp { what: "consuming", source }),
-        None => Err(LinkError::Ended("the broker ended a consumer; its queue may have been deleted")),
+        None => Err(LinkError::ConsumerEnded),
     }
 }
 

@@ -13,7 +13,7 @@ use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer, message};
 
-use super::connection::{LinkError, Session, within};
+use super::connection::{LinkError, Scope, Session, within};
 use super::topology::{self, Names};
 use crate::domain::{EndpointName, TaskType};
 
@@ -61,39 +61,56 @@ impl Lane {
     pub(super) async fn tasks(
         session: &Session,
         names: &Names,
-        mut wanted: Vec<(TaskType, EndpointName)>,
+        wanted: Vec<(TaskType, EndpointName)>,
         prefetch: u16,
         named_only: impl Fn(&(TaskType, EndpointName)) -> bool,
-    ) -> Result<(Option<Opened>, Vec<Refused>), LinkError> {
-        let mut refused = Vec::new();
-        while !wanted.is_empty() {
-            let channel = channel(session, prefetch).await?;
-            let leavers: Vec<bool> = wanted.iter().map(&named_only).collect();
-            let declared = topology::declare_task_queues(&channel, names, &wanted, &leavers).await?;
-            let error = match first_error(declared) {
-                Ok(_) => {
-                    let consuming = wanted.iter().map(|(task_type, endpoint)| async {
-                        // Exclusive: two processes of one name would each run half of the tasks and both answer for it.
-                        consume(&channel, names.task_queue(task_type, endpoint)?, true).await
-                    });
-                    match first_error(join_all(consuming).await) {
-                        Ok(consumers) => {
-                            let streams = consumers.into_iter().enumerate().map(|(place, consumer)| items(place, consumer));
-                            let items = futures::stream::select_all(streams).boxed();
-                            return Ok((Some(Opened { lane: Self::new(channel), items, subscriptions: wanted }), refused));
-                        }
-                        Err(error) => error,
-                    }
+    ) -> Result<(Vec<Opened>, Vec<Refused>), LinkError> {
+        let (mut opened, mut refused) = (Vec::new(), Vec::new());
+        let mut waiting = vec![wanted];
+        while let Some(mut some) = waiting.pop() {
+            if some.is_empty() {
+                continue;
+            }
+            let (place, error) = match Self::open(session, names, &some, prefetch, &named_only).await {
+                Ok(lane) => {
+                    opened.push(lane);
+                    continue;
                 }
-                Err(error) => error,
+                Err(stopped) => stopped,
             };
-            let (place, error) = error;
-            if !error.is_refusal() {
+            if error.scope() == Scope::Connection || !session.lives() {
                 return Err(error);
             }
-            refused.push(Refused { subscription: wanted.remove(place), error });
+            if !error.is_refusal() && some.len() > 1 {
+                // The broker has closed the channel, and its word got lost: looked for by halves.
+                waiting.push(some.split_off(some.len() / 2));
+            } else {
+                refused.push(Refused { subscription: some.remove(place), error });
+            }
+            waiting.push(some);
         }
-        Ok((None, refused))
+        Ok((opened, refused))
+    }
+
+    /// All of these on one channel, or the place of one to blame.
+    async fn open(
+        session: &Session,
+        names: &Names,
+        wanted: &[(TaskType, EndpointName)],
+        prefetch: u16,
+        named_only: &impl Fn(&(TaskType, EndpointName)) -> bool,
+    ) -> Result<Opened, (usize, LinkError)> {
+        // Before there is a channel: a name that does not fit would leave it behind.
+        let queues = topology::blame(wanted.iter().map(|(task_type, endpoint)| names.task_queue(task_type, endpoint)))?;
+        let channel = channel(session, prefetch).await.map_err(|error| (0, error))?;
+        topology::declare_task_queues(&channel, names, wanted).await?;
+        // Exclusive: two processes of one name would each run half of the tasks and both answer for it.
+        let consumers = topology::blame(join_all(queues.into_iter().map(|queue| consume(&channel, queue, true))).await)?;
+        let leavers: Vec<bool> = wanted.iter().map(named_only).collect();
+        topology::join_fanout(&channel, names, wanted, &leavers).await?;
+        let streams = consumers.into_iter().enumerate().map(|(place, consumer)| items(place, consumer));
+        let items = futures::stream::select_all(streams).boxed();
+        Ok(Opened { lane: Self::new(channel), items, subscriptions: wanted.to_vec() })
     }
 
     /// Takes what came and answers what may be passed on now.
@@ -140,11 +157,6 @@ pub(super) async fn consume(channel: &Channel, queue: ShortString, exclusive: bo
 /// others.
 pub(super) fn items(place: usize, consumer: Consumer) -> BoxStream<'static, Item> {
     consumer.map(move |item| (place, Some(item))).chain(futures::stream::iter([(place, None)])).boxed()
-}
-
-/// All values, or the first error with its place. The broker answers in order and fails what follows an error with it.
-fn first_error<T>(results: Vec<Result<T, LinkError>>) -> Result<Vec<T>, (usize, LinkError)> {
-    results.into_iter().enumerate().map(|(place, result)| result.map_err(|error| (place, error))).collect()
 }
 
 /// Puts numbered things, from 1 on, into order.

@@ -29,7 +29,7 @@ pub use self::post::{Arrival, Inbox, Incoming, Letter, Post, Receipt, To};
 use self::publisher::{Job, Publisher, disconnected};
 pub use self::topology::HTTP_REDELIVERIES;
 use self::topology::Names;
-use super::{Broker, BrokerError, Consumer, Link, Message, SharedBroker, Source};
+use super::{Broker, BrokerError, Consumer, Link, Message, Refusals, SharedBroker, Source};
 use crate::config::MessageQueue;
 use crate::domain::{EndpointName, TaskType};
 
@@ -204,6 +204,7 @@ impl Broker for AmqpBroker {
         let prefetch = prefetch.max(1);
         let (deliveries, receiver) = mpsc::channel(usize::from(prefetch));
         let (link, state) = watch::channel(Link::default());
+        let (refused, refusals) = watch::channel(Refusals::new());
         let subscriber = Subscriber {
             names: self.names.clone(),
             source,
@@ -213,10 +214,10 @@ impl Broker for AmqpBroker {
             link,
             named_only: Arc::clone(&self.named_only),
             closing: self.links.closing.clone(),
-            warned: HashSet::new(),
+            refused,
         };
         self.links.workers.spawn(subscriber.run());
-        Ok(Consumer { deliveries: receiver, link: state })
+        Ok(Consumer { deliveries: receiver, link: state, refused: refusals })
     }
 
     async fn unsubscribe(&self, subscriptions: Vec<(TaskType, EndpointName)>) -> Result<(), BrokerError> {

@@ -169,51 +169,84 @@ async fn declare_shared(channel: &Channel, names: &Names) -> Result<(), LinkErro
     mailbox(channel, names.dead()?, arguments).await
 }
 
-/// Declares the queues of subscriptions and binds them. Pipelined, and answered one result a subscription in order: the
-/// broker works through a channel in order and closes it at the first refusal, so the first error is the one to blame.
-///
-/// Those marked `named_only` have left the fanout; the binding of an earlier life is taken away.
+/// Declares the queues of subscriptions and binds them, pipelined. Answers the place of a subscription to blame with the error:
+/// the broker works through a channel in order and closes it at the first refusal.
 pub(super) async fn declare_task_queues(
     channel: &Channel,
     names: &Names,
     subscriptions: &[(TaskType, EndpointName)],
-    named_only: &[bool],
-) -> Result<Vec<Result<(), LinkError>>, LinkError> {
+) -> Result<(), (usize, LinkError)> {
     let mut types: Vec<&TaskType> = subscriptions.iter().map(|(task_type, _)| task_type).collect();
     types.sort_unstable();
     types.dedup();
     for task_type in types {
-        declare_type(channel, names, task_type).await?;
+        if let Err(error) = declare_type(channel, names, task_type).await {
+            let place = subscriptions.iter().position(|(of, _)| of == task_type).unwrap_or_default();
+            return Err((place, error));
+        }
     }
     let mut arguments = classic();
     arguments.insert("x-expires".into(), AMQPValue::LongLongInt(TASK_QUEUE_UNUSED_MS));
     arguments.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(TASK_QUEUE_BYTES));
     // Not `reject-publish`: one full queue would make the broker refuse the whole fanout, for everyone.
     arguments.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
-    let declared = join_all(subscriptions.iter().zip(named_only).map(|((task_type, endpoint), named_only)| {
+    let declared = join_all(subscriptions.iter().map(|(task_type, endpoint)| {
         let arguments = arguments.clone();
         async move {
             let queue = names.task_queue(task_type, endpoint)?;
-            let (fanout, direct) = (names.fanout(task_type)?, names.direct(task_type)?);
+            let direct = names.direct(task_type)?;
             let key = short(endpoint.to_string())?;
-            // Started together, in this order, so that a subscription costs one round trip and not three.
+            // Started together, in this order, so that a subscription costs one round trip and not two.
             let declare = channel.queue_declare(queue.clone(), QueueDeclareOptions::durable(), arguments);
-            let by_name = channel.queue_bind(queue.clone(), direct, key, QueueBindOptions::default(), FieldTable::default());
-            let to_all = async {
-                match named_only {
-                    true => channel.queue_unbind(queue.clone(), fanout, ShortString::default(), FieldTable::default()).await,
-                    false => {
-                        let (key, options) = (ShortString::default(), QueueBindOptions::default());
-                        channel.queue_bind(queue.clone(), fanout, key, options, FieldTable::default()).await
-                    }
-                }
-            };
-            let all = async { futures::try_join!(declare, by_name, to_all) };
-            within("declaring a task queue", all).await.map(|_| ())
+            let bind = channel.queue_bind(queue, direct, key, QueueBindOptions::default(), FieldTable::default());
+            // Both are waited for: a bind that finds the channel closed fails at once, and the refusal that closed it comes after.
+            let (declare, bind) = futures::join!(within("declaring a task queue", declare), within("binding a task queue", bind));
+            blame([declare.map(|_| ()), bind]).map(|_| ()).map_err(|(_, error)| error)
         }
     }))
     .await;
-    Ok(declared)
+    blame(declared).map(|_| ())
+}
+
+/// Lets subscriptions take part in the fanout, once their queues are consumed: a process that had them before has left it by then.
+/// Those marked `named_only` have left it themselves; the binding of an earlier life is taken away.
+pub(super) async fn join_fanout(
+    channel: &Channel,
+    names: &Names,
+    subscriptions: &[(TaskType, EndpointName)],
+    named_only: &[bool],
+) -> Result<(), (usize, LinkError)> {
+    let joined = join_all(subscriptions.iter().zip(named_only).map(|((task_type, endpoint), named_only)| async move {
+        let (queue, fanout, key) = (names.task_queue(task_type, endpoint)?, names.fanout(task_type)?, ShortString::default());
+        match named_only {
+            true => within("leaving the fanout", channel.queue_unbind(queue, fanout, key, FieldTable::default())).await,
+            false => {
+                let bind = channel.queue_bind(queue, fanout, key, QueueBindOptions::default(), FieldTable::default());
+                within("joining the fanout", bind).await
+            }
+        }
+    }))
+    .await;
+    blame(joined).map(|_| ())
+}
+
+/// All values, or the error to blame with its place. What is sent on a channel that the broker has closed fails too, with an error of
+/// this side that may be noticed first: the broker's own word counts before it.
+pub(super) fn blame<T>(results: impl IntoIterator<Item = Result<T, LinkError>>) -> Result<Vec<T>, (usize, LinkError)> {
+    let (mut values, mut blamed) = (Vec::new(), None::<(usize, LinkError)>);
+    for (place, result) in results.into_iter().enumerate() {
+        match result {
+            Ok(value) => values.push(value),
+            Err(error) if blamed.as_ref().is_none_or(|(_, first)| error.is_refusal() && !first.is_refusal()) => {
+                blamed = Some((place, error));
+            }
+            Err(_) => {}
+        }
+    }
+    match blamed {
+        None => Ok(values),
+        Some(blamed) => Err(blamed),
+    }
 }
 
 /// The queue for control messages of one connected process: gone with its connection, because what was said to a process

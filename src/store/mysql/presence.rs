@@ -10,15 +10,16 @@ use super::rows::{Query, datetime, optional_time, push_names, time};
 use crate::domain::{EndpointName, Presence, TaskType, Timestamp};
 use crate::store::batch::{self, padded_rows};
 use crate::store::fault::Fault;
-use crate::store::presence::{self, Subscription, SubscriptionState};
-use crate::store::{EndpointRecord, Seen, SubscriptionRecord, columns};
+use crate::store::presence::{self, Standby, Subscription, SubscriptionState};
+use crate::store::{EndpointRecord, Seen, StandbyRecord, SubscriptionRecord, columns};
 
 pub(super) async fn see(conn: &mut MySqlConnection, presences: Arc<[Presence]>, now: Timestamp) -> Result<Seen, Fault> {
     let names: Vec<&EndpointName> = presences.iter().map(|presence| &presence.endpoint).collect::<BTreeSet<_>>().into_iter().collect();
     let mut known = HashMap::new();
     for names in names.chunks(batch::KEYS) {
         let mut query = Query::new(
-            "SELECT endpoint, task_type, state, instance, session, seen_until, home, trouble, slots, previous_home, first_seen, last_seen FROM subscription WHERE endpoint IN ",
+            "SELECT endpoint, task_type, state, instance, session, seen_until, home, trouble, slots, previous_home, first_seen, last_seen, \
+             standby, standby_home, standby_since, standby_until FROM subscription WHERE endpoint IN ",
         );
         push_names(&mut query, names.iter().map(|name| name.as_str()));
         query.push(" ORDER BY endpoint, task_type FOR UPDATE");
@@ -34,6 +35,13 @@ pub(super) async fn see(conn: &mut MySqlConnection, presences: Arc<[Presence]>, 
                 previous_home: row.try_get(9)?,
                 first_seen: optional_time(&row, 10)?,
                 last_seen: time(&row, 11)?,
+                standby: match row.try_get::<Option<Uuid>, _>(12)? {
+                    Some(instance) => {
+                        let (home, since, seen_until) = (row.try_get(13)?, time(&row, 14)?, time(&row, 15)?);
+                        Some(Standby { instance, home, since, seen_until })
+                    }
+                    None => None,
+                },
             };
             known.insert((columns::endpoint(row.try_get(0)?)?, columns::task_type(row.try_get(1)?)?), subscription);
         }
@@ -42,7 +50,8 @@ pub(super) async fn see(conn: &mut MySqlConnection, presences: Arc<[Presence]>, 
     let subscriptions: Vec<_> = changes.subscriptions.iter().collect();
     for run in subscriptions.chunks(batch::WIDE_ROWS) {
         let mut query = Query::new(
-            "INSERT INTO subscription (endpoint, task_type, state, instance, session, seen_until, last_seen, home, trouble, slots, previous_home, first_seen) VALUES ",
+            "INSERT INTO subscription (endpoint, task_type, state, instance, session, seen_until, last_seen, home, trouble, slots, previous_home, \
+             first_seen, standby, standby_home, standby_since, standby_until) VALUES ",
         );
         for (at, ((endpoint, task_type), subscription)) in padded_rows(run, |_| 0).enumerate() {
             query.push(if at == 0 { "(" } else { ", (" });
@@ -52,12 +61,17 @@ pub(super) async fn see(conn: &mut MySqlConnection, presences: Arc<[Presence]>, 
             values.push_bind(datetime(subscription.seen_until)).push_bind(datetime(subscription.last_seen));
             values.push_bind(subscription.home).push_bind(subscription.trouble.as_deref()).push_bind(subscription.slots);
             values.push_bind(subscription.previous_home).push_bind(subscription.first_seen.map(datetime));
+            let standby = subscription.standby;
+            values.push_bind(standby.map(|it| it.instance)).push_bind(standby.map(|it| it.home));
+            values.push_bind(standby.map(|it| datetime(it.since))).push_bind(standby.map(|it| datetime(it.seen_until)));
             query.push(")");
         }
         query.push(
             " ON DUPLICATE KEY UPDATE state = VALUES(state), instance = VALUES(instance), session = VALUES(session), \
              seen_until = VALUES(seen_until), last_seen = VALUES(last_seen), home = VALUES(home), trouble = VALUES(trouble), \
-             slots = VALUES(slots), previous_home = VALUES(previous_home), first_seen = VALUES(first_seen)",
+             slots = VALUES(slots), previous_home = VALUES(previous_home), first_seen = VALUES(first_seen), \
+             standby = VALUES(standby), standby_home = VALUES(standby_home), \
+             standby_since = VALUES(standby_since), standby_until = VALUES(standby_until)",
         );
         query.build().execute(&mut *conn).await?;
     }
@@ -87,6 +101,15 @@ pub(super) async fn miss(conn: &mut MySqlConnection, now: Timestamp) -> Result<u
     let names: Vec<&str> = overdue.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     let mut missed = 0;
     for names in names.chunks(batch::KEYS) {
+        // As `Subscription::handed_over` does it. In this order, since MySQL assigns one after the other.
+        let mut query = Query::new(
+            "UPDATE subscription FORCE INDEX (PRIMARY) SET instance = standby, session = standby, \
+             previous_home = IF(home <=> standby_home, previous_home, COALESCE(home, previous_home)), home = standby_home, seen_until = standby_until, trouble = NULL, slots = IF(slots IS NULL, NULL, 0), standby = NULL, standby_home = NULL, \
+             standby_since = NULL, standby_until = NULL WHERE state = 1 AND seen_until < ",
+        );
+        query.push_bind(datetime(from)).push(" AND standby_until > ").push_bind(datetime(now)).push(" AND endpoint IN ");
+        push_names(&mut query, names.iter().copied());
+        query.build().execute(&mut *conn).await?;
         let mut query = Query::new("UPDATE subscription FORCE INDEX (PRIMARY) SET state = ");
         query.push_bind(SubscriptionState::Missed.code()).push(" WHERE state = 1 AND (seen_until < ").push_bind(datetime(from));
         query.push(" OR seen_until > ").push_bind(datetime(until)).push(") AND endpoint IN ");
@@ -94,6 +117,11 @@ pub(super) async fn miss(conn: &mut MySqlConnection, now: Timestamp) -> Result<u
         missed += query.build().execute(&mut *conn).await?.rows_affected();
     }
     Ok(missed)
+}
+
+pub(super) async fn standbys(conn: &mut MySqlConnection, now: Timestamp) -> Result<u64, Fault> {
+    let count = sqlx::query("SELECT COUNT(*) FROM subscription WHERE standby_until > ?").bind(datetime(now)).fetch_one(conn).await?;
+    Ok(count.try_get::<i64, _>(0)?.try_into().unwrap_or_default())
 }
 
 pub(super) async fn is_there(conn: &mut MySqlConnection, endpoint: EndpointName, session: Uuid) -> Result<bool, Fault> {
@@ -131,7 +159,9 @@ pub(super) async fn endpoints(conn: &mut MySqlConnection, after: Option<Endpoint
     }
     let mut subscriptions = Vec::new();
     for run in endpoints.chunks(batch::KEYS) {
-        let mut query = Query::new("SELECT endpoint, task_type, state, trouble, slots FROM subscription WHERE endpoint IN ");
+        let mut query = Query::new(
+            "SELECT endpoint, task_type, state, trouble, slots, standby, standby_since, standby_until FROM subscription WHERE endpoint IN ",
+        );
         push_names(&mut query, run.iter().map(|(name, _, _): &(EndpointName, String, Timestamp)| name.as_str()));
         query.push(" ORDER BY endpoint, task_type");
         for row in query.build().fetch_all(&mut *conn).await? {
@@ -141,6 +171,10 @@ pub(super) async fn endpoints(conn: &mut MySqlConnection, after: Option<Endpoint
                 subscribed: state == SubscriptionState::Online,
                 trouble: row.try_get(3)?,
                 slots: row.try_get(4)?,
+                standby: match row.try_get::<Option<Uuid>, _>(5)? {
+                    Some(instance) => Some(StandbyRecord { instance, since: time(&row, 6)?, seen_until: time(&row, 7)? }),
+                    None => None,
+                },
             };
             subscriptions.push((columns::endpoint(row.try_get(0)?)?, subscription));
         }

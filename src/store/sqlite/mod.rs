@@ -181,6 +181,10 @@ impl Store for SqliteStore {
         self.transact(move |conn| presence::miss(conn, now).boxed()).await
     }
 
+    async fn standbys(&self, now: Timestamp) -> Result<u64> {
+        self.run(move |conn| presence::standbys(conn, now).boxed()).await
+    }
+
     async fn subscribed(&self, task_types: &[TaskType]) -> Result<HashMap<TaskType, Vec<EndpointName>>> {
         let task_types: Arc<[TaskType]> = task_types.into();
         self.run(move |conn| presence::subscribed(conn, task_types.clone()).boxed()).await

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use tasker::domain::{Presence, PresenceState, TaskType};
-use tasker::store::SubscriptionRecord;
+use tasker::domain::{Presence, PresenceState, RefusedType, TaskType};
+use tasker::store::{StandbyRecord, SubscriptionRecord};
 use uuid::Uuid;
 
 use super::ledger::{Ledger, at, fleet, name, names, together, worker};
@@ -16,6 +16,7 @@ pub fn presence(endpoint: &str, types: &[&str], state: PresenceState) -> Presenc
         home: Uuid::nil(),
         session: Uuid::from_u128(2),
         task_types: types.iter().map(|text| text.parse().expect("a type")).collect(),
+        refused: Vec::new(),
         state,
         interval: Duration::from_secs(10),
         version: "1.0".into(),
@@ -133,6 +134,99 @@ pub async fn fences_a_second_memory_of_a_name(ledger: &Ledger) -> Result<()> {
     Ok(())
 }
 
+/// A process of `a` that says that another one has the queue of `worker`.
+fn standing_by(state: PresenceState) -> Presence {
+    let refused = vec![RefusedType { task_type: worker(), held: true, reason: "in exclusive use".into() }];
+    Presence { instance: Uuid::from_u128(7), session: Uuid::from_u128(8), home: Uuid::from_u128(9), refused, ..presence("a", &[], state) }
+}
+
+/// How the one type of the endpoint `a` stands.
+async fn of_a(ledger: &Ledger) -> Result<(bool, Option<String>, Option<StandbyRecord>)> {
+    let record = ledger.store.endpoints(None, 1).await?.remove(0);
+    let SubscriptionRecord { subscribed, trouble, standby, .. } = record.subscriptions[0].clone();
+    Ok((subscribed, trouble, standby))
+}
+
+pub async fn hands_a_name_over_to_who_stands_by(ledger: &Ledger) -> Result<()> {
+    use PresenceState::{Alive, Joined, Leaving};
+    let first = |state| presence("a", &["worker"], state);
+    let taking_over = |state| Presence { task_types: vec![worker()], refused: vec![], ..standing_by(state) };
+    ledger.store.see(&[first(Joined)], at(0)).await?;
+    let seen = ledger.store.see(&[standing_by(Alive)], at(1)).await?;
+    assert!(seen.newcomers.is_empty() && seen.fenced.is_empty(), "who stands by is neither let in nor fenced off");
+    ledger.store.see(&[standing_by(Alive), first(Alive)], at(11)).await?;
+    let standby = StandbyRecord { instance: Uuid::from_u128(7), since: at(1), seen_until: at(41) };
+    assert_eq!(of_a(ledger).await?, (true, None, Some(standby)));
+    assert_eq!((ledger.store.standbys(at(40)).await?, ledger.store.standbys(at(41)).await?), (1, 0));
+
+    // A farewell leaves no gap, and what comes late of the first does not bring it back.
+    ledger.store.see(&[first(Leaving)], at(12)).await?;
+    assert_eq!(of_a(ledger).await?, (true, None, None));
+    assert_eq!(ledger.store.see(&[first(Alive)], at(12)).await?.fenced.len(), 1);
+    assert_eq!(ledger.store.see(&[taking_over(Joined)], at(13)).await?.newcomers.len(), 1);
+    ledger.store.see(&[taking_over(Leaving)], at(14)).await?;
+
+    // Nor does a crash, once the first has been silent for three intervals; until then it keeps the other out.
+    let second = Presence { instance: Uuid::from_u128(17), session: Uuid::from_u128(18), ..first(Joined) };
+    ledger.store.see(&[second], at(20)).await?;
+    ledger.store.see(&[standing_by(Alive)], at(40)).await?;
+    assert_eq!(ledger.store.see(&[taking_over(Joined)], at(45)).await?.fenced.len(), 1);
+    assert_eq!(ledger.store.miss(at(51)).await?, 0);
+    assert_eq!(of_a(ledger).await?, (true, None, None));
+    assert_eq!(ledger.store.see(&[taking_over(Alive)], at(52)).await?.newcomers.len(), 1, "it is welcomed");
+
+    // One that is not heard of any more inherits nothing, and one that leaves does not either.
+    let third = Presence { instance: Uuid::from_u128(27), session: Uuid::from_u128(28), ..first(Joined) };
+    ledger.store.see(&[taking_over(Leaving), third.clone(), standing_by(Alive)], at(60)).await?;
+    assert_eq!(ledger.store.see(&[Presence { state: Leaving, ..third.clone() }], at(90)).await?.newcomers.len(), 0);
+    assert!(!of_a(ledger).await?.0);
+    ledger.store.see(&[third.clone(), standing_by(Alive), standing_by(Leaving)], at(100)).await?;
+    assert_eq!(of_a(ledger).await?, (true, None, None));
+    ledger.store.see(&[standing_by(Alive)], at(101)).await?;
+    assert_eq!(ledger.store.miss(at(132)).await?, 1, "both have been silent");
+    Ok(())
+}
+
+pub async fn tells_why_a_type_is_refused(ledger: &Ledger) -> Result<()> {
+    use PresenceState::{Alive, Joined, Leaving};
+    let refused = |reason: &str| vec![RefusedType { task_type: backup(), held: false, reason: reason.into() }];
+    let partly = Presence { refused: refused("inequivalent arg"), ..presence("a", &["worker"], Joined) };
+    assert_eq!(ledger.store.see(std::slice::from_ref(&partly), at(0)).await?.newcomers, [partly]);
+    assert!(
+        ledger
+            .store
+            .see(&[Presence { refused: refused(&"é".repeat(255)), ..presence("a", &["worker"], Alive) }], at(1))
+            .await?
+            .newcomers
+            .is_empty()
+    );
+    let record = ledger.store.endpoints(None, 1).await?.remove(0);
+    let told: Vec<_> = record.subscriptions.iter().map(|one| (one.task_type.as_str(), one.subscribed, one.trouble.is_some())).collect();
+    assert_eq!(told, [("backup", false, true), ("worker", true, false)]);
+
+    // It is welcomed for a type of its own when that can be had, in the same session and the same batch as others.
+    let [joined, alive] = [(Joined, vec!["backup"]), (Alive, vec!["backup", "worker"])].map(|(state, types)| presence("a", &types, state));
+    assert_eq!(ledger.store.see(&[joined.clone(), alive], at(2)).await?.newcomers, [joined]);
+    assert!(ledger.store.endpoints(None, 1).await?[0].subscriptions.iter().all(|one| one.subscribed && one.trouble.is_none()));
+
+    // Refused again, it is expected for as long as silence is allowed; another process of the name is not spoken of.
+    ledger.store.see(&[Presence { refused: refused("down"), ..presence("a", &["worker"], Alive) }], at(20)).await?;
+    let other = Presence { instance: Uuid::from_u128(7), refused: refused("other"), ..presence("a", &[], Alive) };
+    ledger.store.see(&[other], at(21)).await?;
+    let record = ledger.store.endpoints(None, 1).await?.remove(0);
+    assert_eq!((record.subscriptions[0].subscribed, record.subscriptions[0].trouble.as_deref()), (true, Some("down")));
+    assert_eq!(ledger.store.miss(at(33)).await?, 1);
+
+    // All types refused: it is listed with the reasons.
+    let all = Presence { refused: refused("no permission"), ..presence("b", &[], Alive) };
+    assert!(ledger.store.see(&[all], at(40)).await?.newcomers.is_empty());
+    let record = ledger.store.endpoints(Some(&name("a")), 1).await?.remove(0);
+    assert_eq!((record.subscriptions[0].subscribed, record.subscriptions[0].trouble.as_deref()), (false, Some("no permission")));
+    ledger.store.see(&[Presence { refused: refused("late"), ..presence("b", &[], Leaving) }], at(41)).await?;
+    assert_eq!(ledger.store.endpoints(Some(&name("a")), 1).await?[0].subscriptions[0].trouble.as_deref(), Some("no permission"));
+    Ok(())
+}
+
 pub async fn lists_endpoints_by_name(ledger: &Ledger) -> Result<()> {
     let presences: Vec<Presence> =
         fleet(700).iter().map(|name| presence(name.as_str(), &["worker", "backup"], PresenceState::Alive)).collect();
@@ -156,6 +250,7 @@ pub async fn lists_endpoints_by_name(ledger: &Ledger) -> Result<()> {
         subscribed,
         trouble: trouble.map(str::to_owned),
         slots: None,
+        standby: None,
     };
     assert_eq!(record.subscriptions, [subscription(backup(), true, None), subscription(worker(), false, Some("no room"))]);
     assert_eq!((record.last_seen, record.version.chars().count()), (at(9), 255));

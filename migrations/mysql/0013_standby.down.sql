@@ -1,0 +1,1 @@
+ALTER TABLE subscription DROP COLUMN standby, DROP COLUMN standby_home, DROP COLUMN standby_since, DROP COLUMN standby_until;
