@@ -151,7 +151,14 @@ pub enum BrokerError {
         /// What was seen.
         reason: String,
     },
-    /// The broker said no (a full queue, a missing exchange).
+    /// The broker said no, and may say yes later: a queue is full, has no leader yet or could not store it. It gives no reason, so that one
+    /// cannot be told from the other. The message was not taken.
+    #[error("the broker does not take the message now: {reason}")]
+    NotNow {
+        /// What it may be.
+        reason: String,
+    },
+    /// It will never be taken, such as one that is too long.
     #[error("the broker refused the message: {reason}")]
     Refused {
         /// What it said.

@@ -224,7 +224,7 @@ impl Shipment {
                     returned.notified().await;
                     refused = Some(RemoteError::Unroutable);
                 }
-                Err(BrokerError::Refused { reason }) => {
+                Err(BrokerError::NotNow { reason }) => {
                     debug!(task = %self.parcel.id, reason, "the broker does not take a task now");
                     refused = Some(RemoteError::Expired);
                 }
@@ -238,6 +238,10 @@ impl Shipment {
                 }
                 // An answer or the end of its time tells.
                 Err(BrokerError::Unconfirmed { .. }) => return std::future::pending().await,
+                Err(BrokerError::Refused { reason }) => {
+                    warn!(task = %self.parcel.id, "the broker will never take a task: {reason}");
+                    return RemoteError::Rejected;
+                }
                 Err(BrokerError::Closed) => return RemoteError::BrokerDown,
             }
             self.table.note_sent(self.run, Sent::No);

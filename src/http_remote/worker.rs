@@ -328,7 +328,7 @@ impl Shared {
         let expires_in = Some(until.saturating_duration_since(Instant::now()));
         let letter = Letter { to: To::Replies(way.caller), id: way.run, task, expires_in, persistent: true, body };
         if let Err(error) = self.send(letter, until, Repeat::Always).await {
-            warn!(run = %way.run, "an answer to an HTTP task could not be sent in time: {error}");
+            warn!(run = %way.run, "an answer to an HTTP task could not be sent: {error}");
         }
     }
 
@@ -339,14 +339,14 @@ impl Shared {
         let sent = timeout_at(until, async {
             loop {
                 match self.post.publish(letter.clone()).await {
-                    Err(BrokerError::Closed) => return Err(BrokerError::Closed),
+                    Err(error @ (BrokerError::Closed | BrokerError::Refused { .. })) => return Err(error),
                     Err(error @ BrokerError::Unconfirmed { .. }) if repeat == Repeat::Once => return Err(error),
                     Err(error) => last = error,
                     Ok(()) => return Ok(()),
                 }
                 failures += 1;
                 link.wait_for(|link| link.up).await.map_err(|_| BrokerError::Closed)?;
-                if matches!(last, BrokerError::Refused { .. }) {
+                if matches!(last, BrokerError::NotNow { .. }) {
                     tokio::time::sleep(REFUSED.jittered(failures)).await;
                 }
             }

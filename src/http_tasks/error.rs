@@ -242,7 +242,7 @@ pub enum RemoteError {
     /// The broker had no queue for it in all of its time.
     #[error("no queue takes the task")]
     Unroutable,
-    /// The broker took it out of its queue for a reason that does not pass.
+    /// The broker will never take it, or took it out of its queue for a reason that does not pass.
     #[error("the task was rejected")]
     Rejected,
     /// The task, or the response to it, is more than one message may be.

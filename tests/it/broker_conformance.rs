@@ -719,6 +719,29 @@ mod broken_links {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_a_full_queue_does_not_take_it_may_take_later() {
+        let site = Site::amqp();
+        let Site::Amqp(MessageQueue { exchange, .. }) = &site else { panic!("it is RabbitMQ") };
+        let (api, endpoint) = (site.api().await, site.endpoint().await);
+        let queue = format!("{exchange}.responses");
+        let policy = ["policies", "/", &queue];
+        let full = serde_json::json!({"pattern": format!("^{}$", queue.replace('.', "\\.")), "definition": {"max-length": 1}, "apply-to": "queues"});
+        management::put(&policy, &full).await;
+        let began = tokio::time::Instant::now();
+        let refused = loop {
+            match endpoint.publish(vec![message(Address::Responses, "filling")]).await.remove(0) {
+                Ok(()) => assert!(began.elapsed() < PATIENCE, "the queue is never full"),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(refused, BrokerError::NotNow { .. }), "{refused:?}");
+        management::delete(&policy).await;
+        publish_again(&endpoint, message(Address::Responses, "after")).await;
+        let mut responses = consume(&api, Source::Responses, 10).await;
+        while text(&next(&mut responses).await) != "after" {}
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn closing_while_the_broker_is_away_does_not_hang() {
         let (proxied, proxy) = Site::amqp().proxied().await;
         let endpoint = proxied.endpoint().await;

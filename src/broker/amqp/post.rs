@@ -203,9 +203,8 @@ impl Post {
     /// Publishes and waits for the confirm. A confirmed letter may still be told as returned, see [`Self::start`].
     ///
     /// # Errors
-    /// [`BrokerError::Disconnected`] when it was not sent, [`BrokerError::Unconfirmed`] when it may have been, [`BrokerError::Refused`]
-    /// when no queue has it now and one may have it later: the broker gives no reason with its no, and says it of a queue that is full as of one
-    /// that is electing a leader.
+    /// [`BrokerError::Disconnected`] when it was not sent, [`BrokerError::Unconfirmed`] when it may have been, [`BrokerError::NotNow`]
+    /// when no queue takes it now.
     pub async fn publish(&self, letter: Letter) -> Result<(), BrokerError> {
         if self.links.closing.is_cancelled() {
             return Err(BrokerError::Closed);
@@ -358,7 +357,7 @@ impl Sender {
             self.missing |= self.names.http().is_ok_and(|exchange| exchange == message.delivery.exchange);
             _ = self.returned.send(id);
         }
-        let refused = || BrokerError::Refused { reason: "the queue is full, or has no leader now".to_owned() };
+        let refused = || BrokerError::NotNow { reason: "the queue is full, or has no leader now".to_owned() };
         _ = reply.send(if is_ack { Ok(()) } else { Err(refused()) });
         Ok(())
     }

@@ -287,7 +287,7 @@ impl Flight {
         pending.moved = Instant::now();
         if !confirmation.is_ack() {
             let reason = "a queue is full or could not store it".to_owned();
-            progress.error = Some(BrokerError::Refused { reason });
+            progress.error = Some(BrokerError::NotNow { reason });
         }
         if pending.is_done()
             && let Some(mut done) = self.jobs.remove(&place.job)
