@@ -1,12 +1,13 @@
 //! The endpoint role: an agent and the link it answers through.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::SharedBroker;
-use crate::config::Config;
+use crate::config::{Config, OnStop};
 use crate::domain::{EndpointName, TaskType};
 use crate::endpoint::{Agent, AgentConfig, AgentHandle, Registry};
 use crate::service::Service;
@@ -19,7 +20,7 @@ pub struct EndpointProcess {
     agent: Service,
     broker: SharedBroker,
     died: CancellationToken,
-    within: std::time::Duration,
+    within: Duration,
 }
 
 impl EndpointProcess {
@@ -54,6 +55,7 @@ impl EndpointProcess {
         if policies.is_empty() {
             bail!("no configured task type {} a work queue", if slots.is_some() { "has" } else { "is without" });
         }
+        let waits = policies.iter().any(|policy| policy.on_stop == OnStop::Wait);
         let settings = AgentConfig { slots, ..AgentConfig::new(name.clone(), policies, config.endpoint.clone()) };
         let agent = Agent::open(settings, broker.clone(), registry).with_context(|| format!("{name} cannot start"))?;
         let (handle, died) = (agent.handle(), CancellationToken::new());
@@ -63,7 +65,10 @@ impl EndpointProcess {
             }
         };
         // The agent bounds its own stop; a little more, so that it is not cut off while it says goodbye.
-        let within = config.endpoint.stop_timeout + std::time::Duration::from_secs(10);
+        let within = match waits {
+            true => Duration::MAX,
+            false => config.endpoint.stop_timeout + Duration::from_secs(10),
+        };
         Ok(Self { handle, agent: Service::start("endpoint", &died, run), broker, died, within })
     }
 

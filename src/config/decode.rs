@@ -12,8 +12,8 @@ use super::layers::{self, DEFAULT_ORIGIN, Merged};
 use super::problem::Problem;
 use super::reader::{Findings, Table};
 use super::{
-    Api, Body, Config, Database, Endpoint, Http, HttpWorker, Log, LogFormat, Management, Manager, MessageQueue, Part, Tasks, TlsFiles,
-    TypePolicy, queue, rules, schedule,
+    Api, Body, Config, Database, Endpoint, Http, HttpWorker, Log, LogFormat, Management, Manager, MessageQueue, OnStop, Part, Tasks,
+    TlsFiles, TypePolicy, queue, rules, schedule,
 };
 use crate::backoff::Backoff;
 use crate::domain::TaskType;
@@ -144,6 +144,7 @@ fn policy(mut table: Table<'_>, api: &Api, tasks: &Tasks) -> Option<TypePolicy> 
     let life = (tasks.expires_after, "follows from tasks.expires_after");
     let expires_after = table.or("expires_after", &Span::up_to(YEAR), life);
     let concurrency = table.or("concurrency", &Whole(1, 1000), (4, DEFAULT_ORIGIN));
+    let on_stop = table.or("on_stop", &Choice(OnStop::WORDS), (OnStop::Rerun, DEFAULT_ORIGIN));
     let persistent = table.or("persistent", &Truth, (false, DEFAULT_ORIGIN));
     let receive = (api.wait_for_endpoints_timeout, "follows from api.wait_for_endpoints_timeout");
     let wait_for_endpoints_timeout = table.or("wait_for_endpoints_timeout", &RECEIVE_TIMEOUT, receive);
@@ -159,6 +160,7 @@ fn policy(mut table: Table<'_>, api: &Api, tasks: &Tasks) -> Option<TypePolicy> 
         backoff: Backoff { first, max },
         time_limit,
         expires_after,
+        on_stop,
         concurrency,
         persistent,
         wait_for_endpoints_timeout,

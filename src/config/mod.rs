@@ -228,6 +228,22 @@ fn both<A, B>(a: Result<A, ConfigError>, b: Result<B, ConfigError>) -> Result<(A
     }
 }
 
+/// What becomes of an attempt when the process of the endpoint ends while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnStop {
+    /// The response fails. The task is not run again.
+    Fail,
+    /// It is a failed attempt, and the next one follows if the policy has one left.
+    Rerun,
+    /// A graceful stop waits for it, however long it takes. If the process ends nevertheless, as [`Self::Rerun`].
+    Wait,
+}
+
+impl OnStop {
+    /// The words of the configuration.
+    const WORDS: &[(&str, Self)] = &[("fail", Self::Fail), ("rerun", Self::Rerun), ("wait", Self::Wait)];
+}
+
 /// How tasks of one type are treated.
 #[derive(Debug, Clone)]
 pub struct TypePolicy {
@@ -241,6 +257,8 @@ pub struct TypePolicy {
     pub time_limit: Duration,
     /// How long after its submission a task is given up; [`Tasks::expires_after`] unless said.
     pub expires_after: Duration,
+    /// What becomes of an attempt that the end of the endpoint's process interrupts. Default: it counts, and the next follows.
+    pub on_stop: OnStop,
     /// Tasks of this type that one endpoint runs at the same time. 1 to 1000, default 4.
     pub concurrency: u32,
     /// Whether the broker keeps fan-out copies on disk. Default false: the ledger asks again.

@@ -31,6 +31,9 @@ use crate::domain::EndpointName;
 /// Deliveries that may be on their way to the journal.
 const PREFETCH: u16 = 256;
 
+/// How often it is said what a stop waits for.
+const WAITING: Duration = Duration::from_secs(10);
+
 /// How long the last reports may take: they are in the journal and go out at the next start otherwise.
 const FLUSH: Duration = Duration::from_secs(3);
 
@@ -278,12 +281,14 @@ impl Agent {
     }
 }
 
-/// Waits for running handlers, and stops those that are not through in time.
+/// Waits for running handlers, and stops those that are not through in time, unless their type is to be waited for.
 async fn finish(core: &Core, running: &TaskTracker, deadline: Instant) {
     if tokio::time::timeout_at(deadline - core.grace, running.wait()).await.is_err() {
-        tracing::warn!(tasks = running.len(), "handlers that still run are stopped; they start again with the next start");
+        tracing::warn!(tasks = running.len(), "handlers that still run are stopped; that is a failed attempt of each");
         core.stopping.cancel();
-        // Ends within the grace, whatever the handlers do.
-        running.wait().await;
+        // Those ended within the grace, whatever they do; the others are what a type with `on_stop: wait` performs.
+        while tokio::time::timeout(core.grace + WAITING, running.wait()).await.is_err() {
+            tracing::warn!(tasks = running.len(), ids = ?core.some_running(), "the stop waits for handlers, as `on_stop: wait` says; a second signal ends them");
+        }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The task comes as JSON on stdin, the answer goes as JSON to stdout (nothing at all is `null`), the exit code is the
 //! error number, the last lines of stderr are the error text. Code 75 asks for another try. A line `progress: 40` on
-//! stderr says how far the work is; all other lines become the response's log.
+//! stderr says how far the work is; a line `restarting: {"done": true}` that this process or machine is about to be restarted by the
+//! executable, and what is answered then; all other lines become the response's log.
 //!
 //! Each runs in a process group of its own that ends with it: what is to go on in the background needs a session or a
 //! unit of its own (`setsid`, `systemd-run`). Task data is never part of a command line.
@@ -407,6 +408,15 @@ impl Complaints<'_> {
         self.line.clear();
         if let Some(percent) = line.strip_prefix("progress:").and_then(|rest| rest.trim().trim_end_matches('%').parse().ok()) {
             return self.context.progress(percent);
+        }
+        if let Some(answer) = line.strip_prefix("restarting:").map(str::trim) {
+            let answer = if answer.is_empty() { "null" } else { answer };
+            // What is no answer says nevertheless that this process is about to end.
+            let answer = serde_json::from_str(answer).unwrap_or_else(|error| {
+                self.context.log(format!("restarting: the answer is not JSON: {error}"));
+                json(&())
+            });
+            return drop(self.context.restarting(answer));
         }
         if line.is_empty() {
             return;

@@ -2,7 +2,7 @@
 //!
 //! A pipeline: [`run`] under a time limit -> [`normalise`] -> [`decide`]. A panic, a passed time limit, a missing handler
 //! and an answer that cannot be kept are ordinary outcomes with numbers of their own ([`errnr`]). A stop of the process is
-//! told apart from all of them: it costs no attempt.
+//! told apart from all of them, since what follows is for the type's policy to say.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::{AttemptSink, Context, Handler, Work};
 use crate::backoff::Backoff;
+use crate::config::OnStop;
 use crate::domain::{AttemptError, Json, Outcome, ReportEvent, errnr, json_check};
 
 /// How long an attempt gets to end by itself after it was told to.
@@ -45,6 +46,8 @@ pub struct Signals {
     pub canceled: CancellationToken,
     /// The process does not wait for it any longer.
     pub stopping: CancellationToken,
+    /// The task may be another worker's by now.
+    pub lost: CancellationToken,
 }
 
 /// How an attempt ended.
@@ -54,8 +57,26 @@ pub enum End {
     Outcome(Outcome),
     /// By a cancel.
     Canceled,
-    /// By the stop of the process: it must be run again.
+    /// By the stop of the process.
     Stopped,
+}
+
+/// The outcome of an attempt that the end of the process ended, and not its handler.
+pub fn interrupted(on_stop: OnStop, errmsg: &str) -> Outcome {
+    match on_stop {
+        OnStop::Fail => Outcome::failed(errnr::INTERRUPTED, errmsg),
+        OnStop::Rerun | OnStop::Wait => Outcome::Retry { after: None, errnr: errnr::INTERRUPTED, errmsg: errmsg.to_owned() },
+    }
+}
+
+/// How an attempt ended whose handler had said that it restarts the endpoint or the machine: a signal is part of that.
+pub fn restarted(end: End, answer: Json) -> End {
+    const SIGNALS: std::ops::RangeInclusive<i32> = errnr::SIGNAL + 1..=errnr::SIGNAL + 64;
+    match end {
+        End::Stopped => End::Outcome(Outcome::Done(answer)),
+        End::Outcome(Outcome::Failed { errnr, .. }) if SIGNALS.contains(&errnr) => End::Outcome(Outcome::Done(answer)),
+        other => other,
+    }
 }
 
 /// Runs one attempt to its end. Whatever the handler does, this returns at the time limit and a grace.
@@ -76,6 +97,7 @@ pub async fn run(handler: Arc<dyn Handler>, work: Work, limits: Limits, signals:
         joined = &mut attempt => return End::Outcome(joined.unwrap_or_else(outcome_of_panic)),
         () = signals.canceled.cancelled() => Cause::Canceled,
         () = signals.stopping.cancelled() => Cause::Stopping,
+        () = signals.lost.cancelled() => Cause::Stopping,
         () = tokio::time::sleep_until(deadline.into()) => Cause::TimeLimit,
     };
     told.cancel();
@@ -278,6 +300,32 @@ mod tests {
         let step = decide(Outcome::Done(json(&1)), 2, None, earlier, Some("log".into()), &retries(3), 0.0);
         let Step::Final(ReportEvent::Finished { errnr: 0, attempt: 2, attempts, log: Some(_), .. }) = step else { panic!("{step:?}") };
         assert_eq!(attempts.len(), 1);
+    }
+
+    #[test]
+    fn an_interruption_is_what_the_policy_says() {
+        for on_stop in [OnStop::Rerun, OnStop::Wait] {
+            let outcome = interrupted(on_stop, "it ended");
+            assert!(matches!(decide(outcome, 1, None, vec![], None, &retries(2), 0.5), Step::Again { .. }));
+            let step = decide(interrupted(on_stop, "it ended"), 1, None, vec![], None, &retries(1), 0.5);
+            assert!(matches!(step, Step::Final(ReportEvent::Finished { errnr: 71, attempt: 1, .. })), "{step:?}");
+        }
+        let step = decide(interrupted(OnStop::Fail, "it ended"), 1, None, vec![], None, &retries(9), 0.5);
+        assert!(matches!(step, Step::Final(ReportEvent::Finished { errnr: 71, attempt: 1, .. })), "{step:?}");
+    }
+
+    #[test]
+    fn only_an_end_from_outside_is_part_of_a_restart() {
+        let number = |end| match restarted(end, json(&"restarted")) {
+            End::Outcome(Outcome::Done(answer)) if answer.get() == "\"restarted\"" => Some(0),
+            End::Outcome(Outcome::Failed { errnr, .. } | Outcome::Retry { errnr, .. }) => Some(errnr),
+            _ => None,
+        };
+        let failed = |number| End::Outcome(Outcome::failed(number, "no"));
+        assert_eq!([End::Stopped, failed(143), failed(137), failed(129)].map(number), [Some(0); 4]);
+        assert_eq!([failed(1), failed(124), failed(128), failed(193), failed(255)].map(number), [1, 124, 128, 193, 255].map(Some));
+        assert_eq!([End::Canceled, End::Outcome(Outcome::Done(json(&"its own")))].map(number), [None, None]);
+        assert_eq!(number(End::Outcome(again(None))), Some(75));
     }
 
     #[test]

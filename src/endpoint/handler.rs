@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::{EndpointName, Identifier, Json, Outcome, TaskId, TaskType};
@@ -58,6 +59,10 @@ pub trait AttemptSink: Send + Sync {
     fn progress(&self, percent: u8);
     /// One line for people.
     fn log(&self, line: &str);
+    /// The handler is about to end this process or this machine, and this is its answer. Completes when that is on disk.
+    fn restarting(&self, _answer: Json) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 impl Context {
@@ -74,6 +79,13 @@ impl Context {
     /// Keeps a line for the customer: the last 8 KiB of all lines of an attempt become the response's `log`.
     pub fn log(&self, line: impl AsRef<str>) {
         self.sink.log(line.as_ref());
+    }
+
+    /// Says that this handler is about to restart the endpoint or the machine, and what its answer is. If the process ends before the
+    /// handler does, the response is finished with this answer, and the handler is not run again. A handler that ends by itself
+    /// nevertheless has the outcome that it returns. Wait for the future before the restart: then the answer is on disk.
+    pub fn restarting(&self, answer: Json) -> impl Future<Output = ()> + Send + 'static {
+        self.sink.restarting(answer)
     }
 
     /// When the attempt's time limit passes.

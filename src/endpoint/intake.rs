@@ -212,7 +212,16 @@ impl Intake {
     fn to_start(&self, task: TaskMessage, message: Bytes, attempts: Vec<AttemptError>, lane: Arc<Lane>) -> ToStart {
         let now = self.core.clock.now();
         let expires_at = now.after(task.expires_in);
-        let stored = StoredTask { id: task.id, expires_at, not_before: now, started: 0, attempts: attempts.clone(), message };
+        let stored = StoredTask {
+            id: task.id,
+            expires_at,
+            not_before: now,
+            started: 0,
+            attempts: attempts.clone(),
+            deadline: None,
+            restarting: None,
+            message,
+        };
         (Record::Task(stored), lane, Job { task, expires_at, attempts })
     }
 

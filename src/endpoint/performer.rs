@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::OwnedSemaphorePermit;
+use futures::future::BoxFuture;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -24,7 +26,8 @@ use super::{AttemptSink, Registry, Work};
 use crate::backoff::Backoff;
 use crate::broker::wire;
 use crate::clock::Clock;
-use crate::domain::{Command, EndpointName, Outcome, Report, ReportEvent, TaskId, TaskType, Timestamp, errnr};
+use crate::config::OnStop;
+use crate::domain::{Command, EndpointName, Json, Outcome, Report, ReportEvent, TaskId, TaskType, Timestamp, errnr, json};
 
 /// How often progress of one task is reported at most.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
@@ -70,7 +73,6 @@ impl Core {
         slots: Option<u32>,
         clock: Clock,
     ) -> Self {
-        let stopping = CancellationToken::new();
         Self {
             endpoint,
             instance: Uuid::new_v4(),
@@ -85,8 +87,8 @@ impl Core {
             grace,
             slots,
             draining: CancellationToken::new(),
-            lease: Mutex::new(stopping.child_token()),
-            stopping,
+            lease: Mutex::default(),
+            stopping: CancellationToken::new(),
             running: Mutex::default(),
         }
     }
@@ -101,17 +103,15 @@ impl Core {
         self.slots.is_some()
     }
 
-    /// Fires when running handlers are to be stopped, and their tasks left as they are.
-    fn halt(&self) -> CancellationToken {
+    /// Fires when running handlers are to be stopped since their tasks may be those of another worker.
+    fn lost(&self) -> CancellationToken {
         self.lease.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Stops what runs and parks what this worker has: nobody knows whether it is still its own. It goes on when the API asks
     /// for it again. Answers whether there was anything.
     pub(super) async fn let_go(&self) -> Result<bool, JournalError> {
-        let fresh = self.stopping.child_token();
-        let old = std::mem::replace(&mut *self.lease.lock().unwrap_or_else(PoisonError::into_inner), fresh);
-        old.cancel();
+        std::mem::take(&mut *self.lease.lock().unwrap_or_else(PoisonError::into_inner)).cancel();
         // Those that run park themselves once they have been stopped.
         let (waiting, any): (Vec<TaskId>, bool) = {
             let (running, pending) = (self.running(), self.journal.pending());
@@ -137,6 +137,11 @@ impl Core {
         let handlers = if self.executables.is_none() { look() } else { tokio::task::spawn_blocking(look).await.unwrap_or_default() };
         let all: Vec<String> = journal.into_iter().chain(handlers).collect();
         (!all.is_empty()).then(|| all.join("; "))
+    }
+
+    /// Some of the tasks that run, for people.
+    pub(super) fn some_running(&self) -> Vec<TaskId> {
+        self.running().keys().take(10).copied().collect()
     }
 
     /// Stops a task that runs. One that does not has ended with its tombstone in the journal.
@@ -232,7 +237,7 @@ async fn attempt(
 ) -> Result<After, JournalError> {
     let id = turn.id;
     // Before the look at the journal: what was let go before is parked there, and what is let go from here on fires this.
-    let halt = core.halt();
+    let lost = core.lost();
     if !matches!(core.journal.state(id), Some(State::Pending { .. })) {
         return Ok(After::Nothing);
     }
@@ -256,6 +261,17 @@ async fn attempt(
     crate::failpoint::reach("performer.started");
     let run = Uuid::new_v4();
     let log = Arc::new(LogTail::default());
+    // What is to be waited for has a token of its own: nothing fires it but a handler that waits for us in turn.
+    let stopping = if lane.policy.on_stop == OnStop::Wait { CancellationToken::new() } else { core.stopping.clone() };
+    let sink = Arc::new(Sink {
+        core: core.clone(),
+        id,
+        task_type: job.task.task_type.clone(),
+        log: log.clone(),
+        said: Mutex::default(),
+        waited_for: (lane.policy.on_stop == OnStop::Wait).then(|| stopping.clone()),
+        restart: Mutex::default(),
+    });
     let end = match core.registry.find(&job.task.task_type, core.executables.as_ref()).await {
         Ok(handler) => {
             let work = Work {
@@ -267,27 +283,24 @@ async fn attempt(
                 payload: job.task.payload.clone(),
             };
             let limits = Limits { time: lane.policy.time_limit, grace: core.grace };
-            let signals = Signals { canceled, stopping: halt };
-            let sink =
-                Arc::new(Sink { core: core.clone(), id, task_type: job.task.task_type.clone(), log: log.clone(), said: Mutex::default() });
-            executor::run(handler, work, limits, &signals, sink).await
+            let signals = Signals { canceled, stopping, lost };
+            executor::run(handler, work, limits, &signals, sink.clone()).await
         }
         Err(reason) => End::Outcome(Outcome::failed(errnr::NO_HANDLER, reason)),
     };
     drop(slot);
-    let outcome = match end {
-        End::Outcome(outcome) => executor::normalise(outcome, core.output_limit),
+    let end = match sink.restart().await {
+        Some(answer) => executor::restarted(end, answer),
+        None => end,
+    };
+    let stopped = matches!(end, End::Stopped);
+    let (outcome, run) = match end {
+        End::Outcome(outcome) => (executor::normalise(outcome, core.output_limit), Some(run)),
         End::Canceled => return Ok(After::Nothing),
-        End::Stopped => {
-            let mut records = vec![Record::Started { id, attempt: 0 }];
-            // Another worker may have it by the time this one is back.
-            records.extend(core.leases().then_some(Record::Parked { id }));
-            core.journal.keep(records).await?;
-            return Ok(After::Nothing);
-        }
+        End::Stopped => (executor::interrupted(lane.policy.on_stop, STOPPED), None),
     };
     let now = core.clock.now();
-    match executor::decide(outcome, number, Some(run), job.attempts.clone(), log.take(), &retries(lane, &job, now), fastrand::f64()) {
+    match executor::decide(outcome, number, run, job.attempts.clone(), log.take(), &retries(lane, &job, now), fastrand::f64()) {
         Step::Final(event) => {
             let report = core.report(id, job.task.task_type, event);
             core.journal.keep(vec![Record::Outcome { id, report: report.clone() }]).await?;
@@ -297,9 +310,14 @@ async fn attempt(
         Step::Again { after, attempts } => {
             let not_before = now.after(after);
             let message = wire::encode_command(&Command::Task(job.task));
-            let task = StoredTask { id, expires_at: job.expires_at, not_before, started: 0, attempts, message };
-            core.journal.keep(vec![Record::Task(task)]).await?;
-            Ok(After::Again(Instant::now() + after))
+            let (expires_at, deadline) = (job.expires_at, None);
+            let task = StoredTask { id, expires_at, not_before, started: 0, attempts, deadline, restarting: None, message };
+            let mut records = vec![Record::Task(task)];
+            // Another worker may have it by the time this one is back.
+            let parked = stopped && core.leases();
+            records.extend(parked.then_some(Record::Parked { id }));
+            core.journal.keep(records).await?;
+            Ok(if parked { After::Nothing } else { After::Again(Instant::now() + after) })
         }
     }
 }
@@ -317,6 +335,18 @@ async fn note_start(core: &Core, record: Record) -> Result<(), JournalError> {
     }
 }
 
+/// The error text of an attempt that a stop ended.
+const STOPPED: &str = "the endpoint was stopped while the handler ran";
+
+/// What a handler has said of a restart.
+#[derive(Default)]
+struct Restart {
+    /// What is answered, and what puts that on disk.
+    said: Option<(Json, JoinHandle<()>)>,
+    /// Whether the attempt has ended: nothing is written behind its outcome.
+    over: bool,
+}
+
 /// Where progress and log lines of an attempt go.
 struct Sink {
     core: Arc<Core>,
@@ -324,6 +354,32 @@ struct Sink {
     task_type: TaskType,
     log: Arc<LogTail>,
     said: Mutex<Option<Instant>>,
+    /// What stops a handler that a stop waits for.
+    waited_for: Option<CancellationToken>,
+    restart: Mutex<Restart>,
+}
+
+impl Sink {
+    /// Ends it: answers what the handler has said of a restart, once that is on disk.
+    async fn restart(&self) -> Option<Json> {
+        let said = {
+            let mut restart = self.restart.lock().unwrap_or_else(PoisonError::into_inner);
+            restart.over = true;
+            restart.said.take()
+        };
+        let (answer, journalled) = said?;
+        let _ = journalled.await;
+        self.waited_for.as_ref().inspect(|stop| stop.cancel());
+        Some(answer)
+    }
+}
+
+/// Puts on disk that a handler is about to end this process.
+async fn note_restart(core: &Core, id: TaskId, answer: Bytes) -> Result<(), JournalError> {
+    let journal = core.journal.clone();
+    let task = tokio::task::spawn_blocking(move || journal.read_task(id)).await.map_err(|_| JournalError::Closed)??;
+    let Some(task) = task else { return Ok(()) };
+    core.journal.keep(vec![Record::Task(StoredTask { restarting: Some(answer), ..task })]).await
 }
 
 impl AttemptSink for Sink {
@@ -337,5 +393,43 @@ impl AttemptSink for Sink {
 
     fn log(&self, line: &str) {
         self.log.push(line);
+    }
+
+    fn restarting(&self, answer: Json) -> BoxFuture<'static, ()> {
+        let answer = match executor::normalise(Outcome::Done(answer), self.core.output_limit) {
+            Outcome::Done(answer) => answer,
+            Outcome::Failed { errmsg, .. } | Outcome::Retry { errmsg, .. } => {
+                self.log(&format!("restarting: {errmsg}"));
+                json(&())
+            }
+        };
+        let mut restart = self.restart.lock().unwrap_or_else(PoisonError::into_inner);
+        if restart.over {
+            return Box::pin(std::future::ready(()));
+        }
+        if let Some(stop) = self.waited_for.clone() {
+            // This one waits for the stop.
+            let stopping = self.core.stopping.clone();
+            tokio::spawn(async move {
+                stop.run_until_cancelled(stopping.cancelled()).await;
+                stop.cancel();
+            });
+        }
+        let (core, id) = (self.core.clone(), self.id);
+        let (bytes, earlier) = (Bytes::from(answer.get().to_owned()), restart.said.take());
+        let (on_disk, done) = oneshot::channel();
+        let journalled = tokio::spawn(async move {
+            if let Some((_, earlier)) = earlier {
+                let _ = earlier.await;
+            }
+            if let Err(error) = note_restart(&core, id, bytes).await {
+                tracing::error!(task_id = %id, %error, "that a handler restarts this endpoint is not noted");
+            }
+            let _ = on_disk.send(());
+        });
+        restart.said = Some((answer, journalled));
+        Box::pin(async move {
+            let _ = done.await;
+        })
     }
 }

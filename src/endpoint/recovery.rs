@@ -15,7 +15,7 @@ use super::journal::{JournalError, Record, StoredTask};
 use super::lane::Job;
 use super::performer::{Core, job_of};
 use crate::config::TypePolicy;
-use crate::domain::{Outcome, TaskId, Timestamp, errnr};
+use crate::domain::{Outcome, TaskId, Timestamp, json};
 
 /// Tasks that are read back at once.
 const READ: usize = 256;
@@ -91,8 +91,12 @@ fn interrupted(stored: &StoredTask, policy: &TypePolicy, chance: f64) -> Option<
     if stored.started == 0 {
         return None;
     }
-    let errmsg = "the endpoint process ended while the handler ran".to_owned();
-    let outcome = Outcome::Retry { after: None, errnr: errnr::INTERRUPTED, errmsg };
+    // The handler has said that it would, and what it answers.
+    let restarted = stored.restarting.as_ref().map(|answer| serde_json::from_slice(answer).unwrap_or_else(|_| json(&())));
+    let outcome = match restarted {
+        Some(answer) => Outcome::Done(answer),
+        None => executor::interrupted(policy.on_stop, "the endpoint process ended while the handler ran"),
+    };
     let retries = Retries { attempts: policy.attempts, backoff: policy.backoff, time_left: Duration::MAX };
     Some(executor::decide(outcome, stored.started, None, stored.attempts.clone(), None, &retries, chance))
 }
@@ -109,7 +113,8 @@ mod tests {
 
     use super::*;
     use crate::backoff::Backoff;
-    use crate::domain::{AttemptError, ReportEvent};
+    use crate::config::OnStop;
+    use crate::domain::{AttemptError, ReportEvent, errnr};
 
     const DAY: i64 = 24 * 3600;
     /// When the journal was written, in seconds.
@@ -126,6 +131,7 @@ mod tests {
             backoff: Backoff { first: Duration::from_secs(2), max: Duration::from_secs(60) },
             time_limit: Duration::from_secs(600),
             expires_after: Duration::from_secs(24 * 3600),
+            on_stop: OnStop::Rerun,
             concurrency: 1,
             persistent: false,
             wait_for_endpoints_timeout: Duration::from_secs(30),
@@ -138,7 +144,8 @@ mod tests {
 
     fn left(not_before: i64, started: u32, earlier: &[i32]) -> StoredTask {
         let attempts = (1..).zip(earlier).map(|(attempt, errnr)| AttemptError { attempt, errnr: *errnr, errmsg: String::new() }).collect();
-        StoredTask { id: TaskId::new(), expires_at: at(THEN + DAY), not_before: at(not_before), started, attempts, message: Bytes::new() }
+        let (id, expires_at, not_before) = (TaskId::new(), at(THEN + DAY), at(not_before));
+        StoredTask { id, expires_at, not_before, started, attempts, deadline: None, restarting: None, message: Bytes::new() }
     }
 
     #[test]
@@ -178,5 +185,19 @@ mod tests {
             let step = interrupted(&left(THEN, started, earlier), &policy(), 1.0);
             let Some(Step::Final(ReportEvent::Finished { errnr: errnr::INTERRUPTED, attempt: 3, .. })) = step else { panic!("{step:?}") };
         }
+        let fail = TypePolicy { on_stop: OnStop::Fail, ..policy() };
+        let step = interrupted(&left(THEN, 1, &[]), &fail, 1.0);
+        let Some(Step::Final(ReportEvent::Finished { errnr: errnr::INTERRUPTED, attempt: 1, .. })) = step else { panic!("{step:?}") };
+    }
+
+    #[test]
+    fn a_handler_that_restarted_us_has_ended_with_that() {
+        let said = StoredTask { restarting: Some(Bytes::from_static(b"{\"version\":2}")), ..left(THEN, 3, &[71, 71]) };
+        let step = interrupted(&said, &TypePolicy { on_stop: OnStop::Fail, ..policy() }, 1.0);
+        let Some(Step::Final(ReportEvent::Finished { errnr: 0, payload: Some(answer), attempt: 3, attempts, .. })) = step else {
+            panic!("{step:?}")
+        };
+        assert_eq!((answer.get(), attempts.len()), ("{\"version\":2}", 2));
+        assert!(interrupted(&StoredTask { started: 0, ..said }, &policy(), 1.0).is_none(), "it was said of an attempt that is over");
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tasker::broker::{Address, wire};
-use tasker::config::TypePolicy;
+use tasker::config::{OnStop, TypePolicy};
 use tasker::domain::{Command, Outcome, PresenceState, ReportEvent, TaskId, TaskMessage, errnr, json};
 use tasker::endpoint::{Agent, AgentError, Context, Handler, Health, JournalError, Registry, Work};
 use tokio::sync::{Semaphore, mpsc};
@@ -582,7 +582,7 @@ async fn a_stop_waits_for_what_runs_and_takes_no_more() {
 }
 
 #[tokio::test]
-async fn what_a_stop_interrupts_starts_again_without_losing_an_attempt() {
+async fn what_a_stop_interrupts_is_a_failed_attempt() {
     let mut api = ApiSide::new().await;
     let (gate, mut starts) = Gate::new();
     let mut config = api.config(vec![policy("gate")]);
@@ -595,10 +595,124 @@ async fn what_a_stop_interrupts_starts_again_without_losing_an_attempt() {
     endpoint.stopped().await;
     gate.let_through(1);
     let endpoint = api.start(config, gate.registry()).await;
-    assert_eq!(soon("the start", starts.recv()).await, Some((id, 1)));
+    assert_eq!(soon("the start", starts.recv()).await, Some((id, 2)));
     let report = api.end().await;
-    assert!(matches!(&report.event, ReportEvent::Finished { errnr: 0, attempts, .. } if attempts.is_empty()), "{report:?}");
+    let ReportEvent::Finished { errnr: 0, attempt: 2, attempts, .. } = report.event else { panic!("{report:?}") };
+    assert!(matches!(&attempts[..], [one] if one.attempt == 1 && one.errnr == errnr::INTERRUPTED), "{attempts:?}");
+    assert!(attempts[0].errmsg.contains("stopped"), "{attempts:?}");
     endpoint.stopped().await;
+}
+
+#[tokio::test]
+async fn a_stop_is_the_end_of_a_task_with_no_attempt_left() {
+    for (attempts, on_stop) in [(1, OnStop::Rerun), (3, OnStop::Fail)] {
+        let mut api = ApiSide::new().await;
+        let (gate, mut starts) = Gate::new();
+        let mut config = api.config(vec![TypePolicy { attempts, on_stop, ..policy("gate") }]);
+        config.settings.stop_timeout = Duration::from_millis(200);
+        let mut endpoint = api.start(config.clone(), gate.registry()).await;
+        api.welcome().await;
+        soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
+        let id = api.submit("gate", "1").await;
+        assert_eq!(soon("the start", starts.recv()).await, Some((id, 1)));
+        endpoint.stopped().await;
+        // Reported before the process ends.
+        let (number, text, _) = api.finished(id).await;
+        assert!(number == errnr::INTERRUPTED && text.contains("stopped"), "{number}: {text}");
+        gate.let_through(1);
+        let mut endpoint = api.start(config, gate.registry()).await;
+        api.welcome().await;
+        soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
+        // One behind it shows that it is not run again.
+        let other = api.submit("gate", "2").await;
+        assert_eq!(soon("the start", starts.recv()).await, Some((other, 1)));
+        endpoint.stopped().await;
+    }
+}
+
+#[tokio::test]
+async fn what_outlives_three_stops_is_poison() {
+    let mut api = ApiSide::new().await;
+    let (gate, mut starts) = Gate::new();
+    let mut config = api.config(vec![TypePolicy { attempts: 100, ..policy("gate") }]);
+    config.settings.stop_timeout = Duration::from_millis(200);
+    let task = ApiSide::task("gate", "1");
+    for attempt in 1..=3 {
+        let mut endpoint = api.start(config.clone(), gate.registry()).await;
+        api.welcome().await;
+        soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
+        api.send_task(&task).await;
+        assert_eq!(soon("the start", starts.recv()).await, Some((task.id, attempt)));
+        endpoint.stopped().await;
+    }
+    let report = api.end().await;
+    let ReportEvent::Finished { errnr: errnr::INTERRUPTED, errmsg, attempt: 3, attempts, .. } = report.event else {
+        panic!("{report:?}");
+    };
+    assert!(errmsg.starts_with("poison: 3 times") && attempts.len() == 2, "{errmsg}: {attempts:?}");
+}
+
+#[tokio::test]
+async fn a_stop_waits_as_long_as_the_policy_says() {
+    let mut api = ApiSide::new().await;
+    let (gate, mut starts) = Gate::new();
+    let mut config = api.config(vec![TypePolicy { on_stop: OnStop::Wait, ..policy("gate") }]);
+    config.settings.stop_timeout = Duration::from_millis(100);
+    let mut endpoint = api.start(config, gate.registry()).await;
+    api.welcome().await;
+    soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
+    let id = api.submit("gate", "1").await;
+    assert_eq!(soon("the start", starts.recv()).await, Some((id, 1)));
+    endpoint.stop.cancel();
+    let ended = tokio::time::timeout(Duration::from_secs(1), &mut endpoint.join).await;
+    assert!(ended.is_err(), "it waits ten times its stop_timeout: {ended:?}");
+    gate.let_through(1);
+    endpoint.stopped().await;
+    let report = api.end().await;
+    assert!(report.task_id == id && matches!(report.event, ReportEvent::Finished { errnr: 0, attempt: 1, .. }), "{report:?}");
+}
+
+/// Says that it restarts the endpoint, and waits for that.
+struct Upgrade(mpsc::UnboundedSender<TaskId>);
+
+#[async_trait]
+impl Handler for Upgrade {
+    async fn run(&self, work: &Work, context: &Context) -> Outcome {
+        context.restarting(json(&"on its way")).await;
+        context.restarting(json(&"upgraded")).await;
+        let _ = self.0.send(work.id);
+        context.canceled().await;
+        Outcome::failed(1, "told to stop")
+    }
+}
+
+#[tokio::test]
+async fn a_handler_that_restarts_its_endpoint_has_ended_with_that() {
+    for (on_stop, graceful) in [(OnStop::Fail, false), (OnStop::Rerun, true), (OnStop::Wait, true), (OnStop::Wait, false)] {
+        let mut api = ApiSide::new().await;
+        let (said, mut starts) = mpsc::unbounded_channel();
+        let registry = || Registry::new().with(task_type("gate"), Upgrade(said.clone()));
+        let mut config = api.config(vec![TypePolicy { on_stop, ..policy("gate") }]);
+        config.settings.stop_timeout = Duration::from_millis(200);
+        let mut endpoint = api.start(config.clone(), registry()).await;
+        api.welcome().await;
+        soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
+        let id = api.submit("gate", "1").await;
+        assert_eq!(soon("the start", starts.recv()).await, Some(id));
+        if graceful {
+            endpoint.stopped().await
+        } else {
+            endpoint.kill().await
+        }
+        let endpoint = api.start(config, registry()).await;
+        let report = api.end().await;
+        let ReportEvent::Finished { errnr: 0, payload: Some(answer), attempt: 1, attempts, .. } = report.event else {
+            panic!("{on_stop:?}, {graceful}: {report:?}")
+        };
+        assert_eq!((report.task_id, answer.get(), attempts.len()), (id, "\"upgraded\"", 0));
+        endpoint.stopped().await;
+        assert!(starts.try_recv().is_err(), "it ran once");
+    }
 }
 
 #[tokio::test]

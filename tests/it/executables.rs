@@ -404,6 +404,23 @@ async fn what_a_killed_endpoint_left_running_is_ended_by_the_next() {
 }
 
 #[tokio::test]
+async fn an_executable_can_say_that_it_restarts_its_endpoint() {
+    let script = |lines: &str| format!("#!/bin/sh\n{lines}\n");
+    // Ended by a signal, as a service manager ends all of a service.
+    let (number, text, answer) = outcome(&script(r#"echo 'restarting: {"version":2}' >&2; kill -TERM $$"#), "1", LONG).await;
+    assert_eq!((number, answer.as_deref()), (0, Some(r#"{"version":2}"#)), "{text}");
+    for line in ["restarting:", "restarting: soon"] {
+        let (number, text, answer) = outcome(&script(&format!("echo '{line}' >&2; kill -KILL $$")), "1", LONG).await;
+        assert_eq!((number, answer), (0, None), "{text}");
+    }
+    // It did not come to that.
+    let (number, text, _) = outcome(&script("echo restarting: >&2; echo no permission >&2; exit 4"), "1", LONG).await;
+    assert_eq!((number, text.as_str()), (4, "no permission"));
+    let (number, _, answer) = outcome(&script("echo 'restarting: 1' >&2; echo 2"), "1", LONG).await;
+    assert_eq!((number, answer.as_deref()), (0, Some("2")));
+}
+
+#[tokio::test]
 async fn the_examples_do_what_they_say() {
     let mut api = ApiSide::new().await;
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("handlers/examples");

@@ -193,7 +193,16 @@ mod tests {
         let identifier = "1".parse().expect("an identifier");
         let task = TaskMessage { id, task_type: named(name), identifier, payload: json(&1), expires_in, received: false, attempts: vec![] };
         let message = wire::encode_command(&Command::Task(task));
-        Record::Task(StoredTask { id, expires_at: time, not_before: time, started: 0, attempts: vec![], message })
+        Record::Task(StoredTask {
+            id,
+            expires_at: time,
+            not_before: time,
+            started: 0,
+            attempts: vec![],
+            deadline: None,
+            restarting: None,
+            message,
+        })
     }
 
     fn report(id: TaskId, name: &str) -> bytes::Bytes {

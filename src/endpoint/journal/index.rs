@@ -245,6 +245,8 @@ mod tests {
                     not_before: Timestamp::from_micros(0),
                     started: 0,
                     attempts: vec![],
+                    deadline: None,
+                    restarting: None,
                     message: Bytes::new(),
                 }),
                 b's' => Record::Started { id, attempt: 1 },

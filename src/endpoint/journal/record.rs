@@ -28,7 +28,7 @@ pub enum Record {
     /// A task to perform, with all that is known about it. A later one replaces an earlier one, so that each retry and
     /// each move to a younger segment leaves one record that says everything.
     Task(StoredTask),
-    /// An attempt is about to start. 0 takes it back: the attempt was stopped by us and does not count.
+    /// An attempt is about to start. 0 takes it back: written by earlier versions.
     Started {
         /// Which task.
         id: TaskId,
@@ -221,8 +221,21 @@ pub struct StoredTask {
     pub started: u32,
     /// What earlier attempts died of.
     pub attempts: Vec<AttemptError>,
+    /// When it is not worth starting any more, as the machine counts while it runs; none when an earlier version has written it.
+    pub deadline: Option<Deadline>,
+    /// The answer of the attempt that was started last, which said that it would end this process or this machine: JSON.
+    pub restarting: Option<Bytes>,
     /// The message as it came.
     pub message: Bytes,
+}
+
+/// A time that no setting of a clock moves: microseconds since a certain start of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadline {
+    /// Which start.
+    pub boot: Uuid,
+    /// How long after it.
+    pub micros: u64,
 }
 
 impl Record {
@@ -242,7 +255,9 @@ impl Record {
 
     fn kind(&self) -> u8 {
         match self {
-            Self::Task(_) => 1,
+            // What earlier versions wrote.
+            Self::Task(StoredTask { deadline: None, restarting: None, .. }) => 1,
+            Self::Task(_) => 9,
             Self::Started { .. } => 2,
             Self::Outcome { .. } => 3,
             Self::Canceled { .. } => 4,
@@ -256,7 +271,10 @@ impl Record {
     /// Bytes of its frame on disk, to a few.
     pub(super) fn size(&self) -> u64 {
         let more = match self {
-            Self::Task(task) => task.message.len() + task.attempts.iter().map(|one| one.errmsg.len() + 64).sum::<usize>() + 28,
+            Self::Task(task) => {
+                let restarting = task.restarting.as_ref().map_or(0, Bytes::len);
+                task.message.len() + restarting + task.attempts.iter().map(|one| one.errmsg.len() + 64).sum::<usize>() + 56
+            }
             Self::Outcome { report, .. } | Self::Canceled { report, .. } => report.len(),
             Self::Digest(digest) => digest.task_type.as_ref().map_or(0, |name| name.as_str().len()) + digest.attempts.len() * 8 + 30,
             Self::Started { .. } | Self::Reported { .. } | Self::Parked { .. } | Self::Moved { .. } => 4,
@@ -278,6 +296,14 @@ impl Record {
                 to.extend_from_slice(&task.not_before.as_micros().to_le_bytes());
                 to.extend_from_slice(&task.started.to_le_bytes());
                 to.extend_from_slice(&u32::try_from(attempts.len()).unwrap_or(0).to_le_bytes());
+                if self.kind() == 9 {
+                    let deadline = task.deadline.unwrap_or(Deadline { boot: Uuid::nil(), micros: 0 });
+                    to.extend_from_slice(deadline.boot.as_bytes());
+                    to.extend_from_slice(&deadline.micros.to_le_bytes());
+                    let restarting = task.restarting.as_deref().unwrap_or_default();
+                    to.extend_from_slice(&u32::try_from(restarting.len()).unwrap_or(0).to_le_bytes());
+                    to.extend_from_slice(restarting);
+                }
                 to.extend_from_slice(&attempts);
                 to.extend_from_slice(&task.message);
             }
@@ -296,15 +322,25 @@ impl Record {
         let (head, rest) = body.split_at_checked(BODY)?;
         let id = TaskId(Uuid::from_slice(&head[1..]).ok()?);
         Some(match head[0] {
-            1 => {
+            kind @ (1 | 9) => {
                 let mut fields = Fields(rest);
                 let expires_at = Timestamp::from_micros(i64::from_le_bytes(fields.take()?));
                 let not_before = Timestamp::from_micros(i64::from_le_bytes(fields.take()?));
                 let started = u32::from_le_bytes(fields.take()?);
                 let length = usize::try_from(u32::from_le_bytes(fields.take()?)).ok()?;
+                let (mut deadline, mut restarting) = (None, None);
+                if kind == 9 {
+                    let (boot, micros) = (Uuid::from_bytes(fields.take()?), u64::from_le_bytes(fields.take()?));
+                    deadline = (!boot.is_nil()).then_some(Deadline { boot, micros });
+                    let length = usize::try_from(u32::from_le_bytes(fields.take()?)).ok()?;
+                    let (answer, rest) = fields.0.split_at_checked(length)?;
+                    restarting = (!answer.is_empty()).then(|| Bytes::copy_from_slice(answer));
+                    fields.0 = rest;
+                }
                 let (attempts, message) = fields.0.split_at_checked(length)?;
                 let attempts = if attempts.is_empty() { Vec::new() } else { serde_json::from_slice(attempts).ok()? };
-                Self::Task(StoredTask { id, expires_at, not_before, started, attempts, message: Bytes::copy_from_slice(message) })
+                let message = Bytes::copy_from_slice(message);
+                Self::Task(StoredTask { id, expires_at, not_before, started, attempts, deadline, restarting, message })
             }
             2 => Self::Started { id, attempt: u32::from_le_bytes(rest.try_into().ok()?) },
             3 => Self::Outcome { id, report: Bytes::copy_from_slice(rest) },
@@ -479,6 +515,8 @@ pub(super) mod tests {
                     not_before: Timestamp::from_micros(time / 2),
                     started: attempt,
                     attempts: (0..attempt).map(|attempt| AttemptError { attempt, errnr: 1, errmsg: "é\n".into() }).collect(),
+                    deadline: (attempt > 1).then(|| Deadline { boot: Uuid::from_u128(9), micros: 77 }),
+                    restarting: (attempt > 2).then(|| Bytes::from_static(b"null")),
                     message: bytes,
                 }),
                 1 => Record::Started { id, attempt },

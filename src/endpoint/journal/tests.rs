@@ -19,7 +19,16 @@ const LARGE: Options = Options::new(256 << 20, Duration::from_secs(3600));
 fn task(id: TaskId, bytes: usize) -> Record {
     let time = Timestamp::from_micros(1_000_000);
     let message = vec![b'x'; bytes].into();
-    Record::Task(StoredTask { id, expires_at: time, not_before: time, started: 0, attempts: vec![], message })
+    Record::Task(StoredTask {
+        id,
+        expires_at: time,
+        not_before: time,
+        started: 0,
+        attempts: vec![],
+        deadline: None,
+        restarting: None,
+        message,
+    })
 }
 
 /// A report with an answer of so many bytes.
@@ -177,6 +186,8 @@ async fn what_ran_is_known_however_little_room_there_is() {
         not_before: Timestamp::from_micros(1),
         started: 0,
         attempts: vec![AttemptError { attempt: 1, errnr: 75, errmsg: "busy".into() }],
+        deadline: None,
+        restarting: None,
         message: Bytes::from_static(b"message"),
     };
     journal.take(vec![Record::Task(waited)]).await.expect("taken");
