@@ -14,7 +14,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::broker::{Address, BrokerError, Consumer, Delivery, Link, Message, SharedBroker, Source, wire};
+use crate::broker::dead::{Buried, DeadLetter, DeadLetters};
+use crate::broker::{BrokerError, Consumer, Delivery, Link, SharedBroker, Source, wire};
 use crate::clock::Clock;
 use crate::domain::{EndpointName, Report, ReportEvent, TaskId, TaskType};
 use crate::publisher::{Publisher, Stop};
@@ -65,7 +66,8 @@ impl Collector {
     /// When the broker is closed before it could start.
     pub async fn run(self, stop: CancellationToken) -> Result<(), BrokerError> {
         let (broker, store, metrics) = (self.broker.clone(), self.store.clone(), self.metrics.clone());
-        Batches { broker, store, metrics, from: Source::Responses, source: "responses" }.run(&self, &stop).await
+        let dead = DeadLetters::new(broker.clone(), "responses");
+        Batches { broker, store, metrics, from: Source::Responses, dead }.run(&self, &stop).await
     }
 
     async fn apply(&self, reports: &[Report]) -> Result<(), StoreError> {
@@ -161,8 +163,8 @@ pub(crate) struct Batches {
     pub(crate) store: SharedStore,
     pub(crate) metrics: SharedMetrics,
     pub(crate) from: Source,
-    /// What they are called in logs and metrics.
-    pub(crate) source: &'static str,
+    /// Where those go that cannot be read or written, by the name of their source.
+    pub(crate) dead: DeadLetters,
 }
 
 impl Batches {
@@ -212,28 +214,38 @@ impl Batches {
     /// `None` when told to stop, or left by the store, before all was written.
     async fn take<S: Sink>(&self, sink: &S, batch: &[Delivery], stop: &CancellationToken) -> Option<()> {
         let mut items = Vec::with_capacity(batch.len());
-        let (mut bytes, mut last) = (0, None);
+        let (mut unreadable, mut unwritable) = (Vec::new(), Vec::new());
         for delivery in batch {
             match sink.decode(&delivery.body) {
                 Ok(item) => items.push((item, delivery)),
-                Err(error) => self.bury(delivery, error.to_string(), stop).await?,
-            }
-            bytes += delivery.body.len();
-            last = Some(delivery);
-            if bytes >= BATCH_BYTES {
-                self.write(sink, std::mem::take(&mut items), stop).await?;
-                bytes = 0;
+                Err(error) => unreadable.push(DeadLetter::new(delivery, error.to_string())),
             }
         }
-        self.write(sink, items, stop).await?;
-        if let Some(delivery) = last {
+        let write = async {
+            let (mut some, mut bytes) = (Vec::new(), 0);
+            for (item, delivery) in items {
+                bytes += delivery.body.len();
+                some.push((item, delivery));
+                if bytes >= BATCH_BYTES {
+                    self.write(sink, std::mem::take(&mut some), &mut unwritable).await?;
+                    bytes = 0;
+                }
+            }
+            self.write(sink, some, &mut unwritable).await
+        };
+        // Side by side: what can be read does not wait until the rest is put aside.
+        let (buried, written) = tokio::join!(self.bury(unreadable, stop), write);
+        buried?;
+        written?;
+        self.bury(unwritable, stop).await?;
+        if let Some(delivery) = batch.last() {
             delivery.acker.ack_through().await;
         }
         Some(())
     }
 
     /// Writes all; halves a batch that one row spoils. `None` when the store takes nothing now.
-    async fn write<S: Sink>(&self, sink: &S, items: Vec<(S::Item, &Delivery)>, stop: &CancellationToken) -> Option<()> {
+    async fn write<S: Sink>(&self, sink: &S, items: Vec<(S::Item, &Delivery)>, unwritable: &mut Vec<DeadLetter>) -> Option<()> {
         let (values, deliveries): (Vec<_>, Vec<_>) = items.into_iter().unzip();
         let all = 0..values.len();
         let mut spans = vec![all];
@@ -244,10 +256,12 @@ impl Batches {
             match sink.write(&values[span.clone()]).await {
                 Ok(()) => {}
                 Err(error) if error.is_transient() || matches!(error, StoreError::Schema { .. }) => {
-                    tracing::warn!(source = self.source, messages = span.len(), %error, "cannot write; the broker keeps the messages");
+                    tracing::warn!(source = self.dead.source(), messages = span.len(), %error, "cannot write; the broker keeps the messages");
                     return None;
                 }
-                Err(error) if span.len() == 1 => self.write_less(sink, &values[span.start], deliveries[span.start], error, stop).await?,
+                Err(error) if span.len() == 1 => {
+                    unwritable.extend(self.write_less(sink, &values[span.start], deliveries[span.start], error).await?);
+                }
                 Err(_) => {
                     let middle = span.start + span.len() / 2;
                     spans.push(middle..span.end);
@@ -258,38 +272,25 @@ impl Batches {
         Some(())
     }
 
-    /// Writes what is left of one item that the store refuses; buries it if nothing is, or if that is refused as well.
-    async fn write_less<S: Sink>(
-        &self,
-        sink: &S,
-        item: &S::Item,
-        delivery: &Delivery,
-        error: StoreError,
-        stop: &CancellationToken,
-    ) -> Option<()> {
+    /// Writes what is left of one item that the store refuses; answers the whole as a dead letter if nothing is, or if that is refused as
+    /// well. `None` when the store takes nothing now.
+    async fn write_less<S: Sink>(&self, sink: &S, item: &S::Item, delivery: &Delivery, error: StoreError) -> Option<Option<DeadLetter>> {
         if let Some(less) = sink.reduced(item, &error) {
-            tracing::warn!(source = self.source, bytes = delivery.body.len(), %error, "a message was written in part: the database does not take all of it");
+            tracing::warn!(source = self.dead.source(), bytes = delivery.body.len(), %error, "a message was written in part: the database does not take all of it");
             match sink.write(&[less]).await {
-                Ok(()) => return Some(()),
+                Ok(()) => return Some(None),
                 Err(error) if error.is_transient() => return None,
                 Err(_) => {}
             }
         }
-        self.bury(delivery, error.to_string(), stop).await
+        Some(Some(DeadLetter::new(delivery, error.to_string())))
     }
 
-    /// Puts one message on the dead exchange. It waits until the broker has it: what is acknowledged next must not be lost.
-    async fn bury(&self, delivery: &Delivery, reason: String, stop: &CancellationToken) -> Option<()> {
-        tracing::warn!(source = self.source, bytes = delivery.body.len(), %reason, "a message goes to the dead exchange");
-        self.metrics.undecodable.with_label_values(&[self.source]).inc();
-        let message = Message { to: Address::Dead { reason }, body: delivery.body.clone(), persistent: true, expires_in: None };
-        let mut failures = 0;
-        loop {
-            match self.broker.publish(vec![message.clone()]).await.pop() {
-                Some(Ok(())) => return Some(()),
-                _ => failures += 1,
-            }
-            stop.run_until_cancelled(tokio::time::sleep(Backoff::CONNECTION.jittered(failures))).await?;
-        }
+    /// Puts messages aside. They may be acknowledged then, whatever became of them; `None` when told to stop before.
+    async fn bury(&self, letters: Vec<DeadLetter>, stop: &CancellationToken) -> Option<()> {
+        let Buried { kept, dropped } = stop.run_until_cancelled(self.dead.bury(letters)).await?;
+        self.metrics.undecodable.with_label_values(&[self.dead.source()]).inc_by(kept);
+        self.metrics.dead_dropped.with_label_values(&[self.dead.source()]).inc_by(dropped);
+        Some(())
     }
 }

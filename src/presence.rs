@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::broker::dead::DeadLetters;
 use crate::broker::{Address, BrokerError, Link, Message, SharedBroker, Source, wire};
 use crate::clock::Clock;
 use crate::collector::{Batches, Sink};
@@ -76,7 +77,8 @@ impl PresenceWatch {
     /// When the broker is closed before it could start.
     pub async fn run(self, stop: CancellationToken) -> Result<(), BrokerError> {
         let (broker, store, metrics) = (self.broker.clone(), self.store.clone(), self.metrics.clone());
-        Batches { broker, store, metrics, from: Source::Presence, source: "presence" }.run(&self, &stop).await
+        let dead = DeadLetters::new(broker.clone(), "presence");
+        Batches { broker, store, metrics, from: Source::Presence, dead }.run(&self, &stop).await
     }
 
     /// Marks subscriptions as gone. Only while presence has been coming in without a break for as long as silence is
@@ -160,9 +162,8 @@ impl PresenceWatch {
                 }
             }
             if !asks.is_empty() {
-                self.metrics.asks.with_label_values(&["returned"]).inc_by(asks.len() as u64);
                 tracing::info!(%endpoint, tasks = asks.len(), "asking an endpoint that returned for what it owes");
-                self.publisher.ask(&asks).await;
+                self.publisher.ask(&asks, |_| "returned").await;
             }
             if !stops.is_empty() {
                 self.publisher.stop(stops).await;

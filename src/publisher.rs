@@ -203,20 +203,32 @@ impl Publisher {
         self.metrics.given.inc_by(given.len() as u64);
         let ask = |(task, worker)| Ask { task, endpoints: vec![worker], received: false };
         let asks: Vec<Ask> = given.into_iter().map(ask).collect();
-        self.ask(&asks).await;
+        self.send(&asks).await;
         self.desk.wake(asks.iter().flat_map(|ask| &ask.endpoints));
     }
 
-    /// Sends tasks again to just these endpoints. Answers the tasks with a message that the broker did not confirm.
-    pub async fn ask(&self, asks: &[Ask]) -> HashSet<TaskId> {
+    /// Sends tasks again to just these endpoints, and counts what went out by the reason. Answers the tasks with a message that the
+    /// broker did not confirm.
+    pub async fn ask(&self, asks: &[Ask], reason: impl Fn(&Ask) -> &'static str) -> HashSet<TaskId> {
+        let mut failed = HashSet::new();
+        for (ask, sent) in asks.iter().zip(self.send(asks).await) {
+            match sent {
+                true => self.metrics.asks.with_label_values(&[reason(ask)]).inc(),
+                false => drop(failed.insert(ask.task.id)),
+            }
+        }
+        failed
+    }
+
+    /// Sends tasks to just these endpoints; answers whether the broker confirmed each.
+    async fn send(&self, asks: &[Ask]) -> Vec<bool> {
         let message = |ask: &Ask| Message {
             to: Address::Named(ask.task.task_type.clone(), ask.endpoints.clone()),
             ..self.message(&ask.task, ask.received)
         };
         let results = self.broker.publish(asks.iter().map(message).collect()).await;
         let tasks: Vec<&Outgoing> = asks.iter().map(|ask| &ask.task).collect();
-        let confirmed: Vec<bool> = self.confirmed(&tasks, &results).collect();
-        asks.iter().zip(confirmed).filter(|(_, confirmed)| !confirmed).map(|(ask, _)| ask.task.id).collect()
+        self.confirmed(&tasks, &results).collect()
     }
 
     /// Whether anything can be published now.
@@ -225,8 +237,8 @@ impl Publisher {
     }
 
     /// Tells endpoints to stop a task that was cancelled, past all that waits in their queues. Lost for those that are not
-    /// connected: they are told when they return, or when they report.
-    pub async fn stop(&self, stops: Vec<Stop>) {
+    /// connected: they are told when they return, or when they report. Answers the tasks whose message the broker did not confirm.
+    pub async fn stop(&self, stops: Vec<Stop>) -> HashSet<TaskId> {
         let message = |stop: &Stop| Message {
             to: Address::Control(stop.task_type.clone(), stop.endpoints.clone()),
             body: wire::encode_command(&Command::Cancel { task_id: stop.task_id }),
@@ -234,12 +246,17 @@ impl Publisher {
             expires_in: None,
         };
         let results = self.broker.publish(stops.iter().map(message).collect()).await;
+        let mut failed = HashSet::new();
         for (Stop { task_id, endpoints, .. }, told) in stops.iter().zip(results) {
             match told {
                 Ok(()) => tracing::info!(%task_id, endpoints = endpoints.len(), "told endpoints to stop a cancelled task"),
-                Err(error) => tracing::warn!(%task_id, endpoints = endpoints.len(), %error, "could not tell endpoints to stop a task"),
+                Err(error) => {
+                    tracing::warn!(%task_id, endpoints = endpoints.len(), %error, "could not tell endpoints to stop a task");
+                    failed.insert(*task_id);
+                }
             }
         }
+        failed
     }
 
     async fn expected(&self, tasks: &[Outgoing]) -> Result<Vec<Freeze>, StoreError> {

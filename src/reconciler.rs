@@ -76,6 +76,14 @@ fn next_look(task: &Task, asks: u32, now: Timestamp) -> Timestamp {
     if now < task.receive_by { next.min(task.receive_by) } else { next }
 }
 
+/// How often a task was asked for, and when to look next. What did not go out was not asked, and is soon tried again.
+fn next_try(due: &DueTask, failed: bool, now: Timestamp) -> (u32, Timestamp) {
+    match failed {
+        true => (due.asks, now.after(LEASE.mul_f64(0.3))),
+        false => (due.asks + 1, next_look(&due.task, due.asks + 1, now)),
+    }
+}
+
 /// What to ask about a task: those who have not received it, and apart from them those who have and are quiet. Only endpoints
 /// that are there; the others are asked when they return (`presence`).
 fn questions(task: &Task, rows: Vec<OpenRow>, there: Option<&HashSet<EndpointName>>, now: Timestamp) -> Vec<Ask> {
@@ -192,19 +200,16 @@ impl Reconciler {
         for (due, _) in &due {
             let rows = open.remove(&due.task.id).unwrap_or_default();
             for ask in questions(&due.task, rows, subscribed.get(&due.task.task_type), now) {
-                self.metrics.asks.with_label_values(&[if ask.received { "quiet" } else { "missing" }]).inc();
                 asked.insert(due.task.id);
                 asks.push(ask);
             }
         }
-        let failed = self.publisher.ask(&asks).await;
+        let failed = self.publisher.ask(&asks, |ask| if ask.received { "quiet" } else { "missing" }).await;
         let confirmed: Vec<TaskId> = asked.into_iter().filter(|id| !failed.contains(id)).collect();
         self.store.mark_published(&confirmed, now).await?;
         let settle = |(due, overdue): (DueTask, bool)| {
             let event = overdue.then_some(TaskEvent::ReceiveDeadline);
-            let failed = failed.contains(&due.task.id);
-            let asks = due.asks + u32::from(!failed);
-            let due_at = if failed { now.after(LEASE.mul_f64(0.3)) } else { next_look(&due.task, asks, now) };
+            let (asks, due_at) = next_try(&due, failed.contains(&due.task.id), now);
             Settlement { id: due.task.id, event, asks, due_at }
         };
         Ok(due.into_iter().map(settle).collect())
@@ -218,10 +223,10 @@ impl Reconciler {
             let endpoints: Vec<_> = open.remove(&due.task.id)?.into_iter().map(|row| row.endpoint).collect();
             Some(Stop { task_type: due.task.task_type.clone(), task_id: due.task.id, endpoints })
         });
-        self.publisher.stop(stops.collect()).await;
+        let failed = self.publisher.stop(stops.collect()).await;
         let settle = |due: DueTask| {
-            let asks = due.asks + 1;
-            Settlement { id: due.task.id, event: None, asks, due_at: next_look(&due.task, asks, now) }
+            let (asks, due_at) = next_try(&due, failed.contains(&due.task.id), now);
+            Settlement { id: due.task.id, event: None, asks, due_at }
         };
         Ok(due.into_iter().map(settle).collect())
     }
@@ -315,6 +320,18 @@ mod tests {
         assert_eq!(next_look(&heard, 1, at(40)), at(40).after(QUIET), "those who have it are asked rarely");
         heard.status = TaskStatus::Canceled;
         assert!(next_look(&heard, 1, at(40)) <= at(50), "those who should stop are told soon");
+    }
+
+    #[test]
+    fn what_did_not_go_out_is_not_counted_and_soon_tried_again() {
+        for status in [TaskStatus::Sent, TaskStatus::Canceled] {
+            let mut due = due(status, true, counts(2, 1, 1));
+            due.task.expires_at = at(100_000);
+            due.asks = 9;
+            assert_eq!(next_try(&due, true, at(40)), (9, at(40).after(LEASE.mul_f64(0.3))));
+            let (asks, next) = next_try(&due, false, at(40));
+            assert!(asks == 10 && next > at(300), "{status:?}: {asks}, {next:?}");
+        }
     }
 
     #[test]

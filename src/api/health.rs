@@ -94,7 +94,12 @@ pub async fn ready(api: web::Data<Api>) -> Answer {
         })
     });
     let database = asked.await?;
-    let broker = if api.state.broker.link().borrow().up { "ok" } else { "disconnected" };
+    let broker = match (api.state.broker.link().borrow().up, api.state.broker.refused_queues().as_slice()) {
+        (false, _) => "disconnected",
+        (true, []) => "ok",
+        // Which one is in the log.
+        (true, [..]) => "refuses a queue of the API",
+    };
     let ready = database == "ok" && broker == "ok" && !api.stop.is_cancelled();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     answer(status, &Readiness { ready, database, broker }, 128)

@@ -8,6 +8,7 @@
 //! acknowledged comes again. What it does not: that a message arrives. The ledger asks again (`reconciler`).
 
 pub mod amqp;
+pub mod dead;
 pub mod fetch;
 pub mod memory;
 pub mod provision;
@@ -185,6 +186,11 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
 
     /// The state of the link that publishes.
     fn link(&self) -> watch::Receiver<Link>;
+
+    /// Queues of the API that are to be consumed and that the broker refuses: without them no answer is heard.
+    fn refused_queues(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Ends all consumers and connections; what was published and not confirmed is waited for first.
     async fn close(&self);

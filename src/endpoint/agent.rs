@@ -23,6 +23,7 @@ use super::leftovers::Leftovers;
 use super::performer::{self, Core};
 use super::presence::{self, Session};
 use super::{Registry, directory, home, recovery, reporter};
+use crate::broker::dead::DeadLetters;
 use crate::broker::{BrokerError, SharedBroker, Source};
 use crate::clock::Clock;
 use crate::config::{self, TypePolicy};
@@ -236,7 +237,8 @@ impl Agent {
         let mut reporter = tokio::spawn(all.clone().run_until_cancelled_owned(send_reports));
 
         let sessions = session.subscribe();
-        let intake = Intake { core: core.clone(), broker: broker.clone(), session };
+        let dead = DeadLetters::new(broker.clone(), "tasks");
+        let intake = Intake { core: core.clone(), session, dead };
         let ended = intake.run(&mut consumer, &stop).await;
 
         let deadline = Instant::now() + stop_timeout;

@@ -17,7 +17,8 @@ use super::lane::{Job, Lane};
 use super::performer::Core;
 use super::presence::Session;
 use crate::backoff::Backoff;
-use crate::broker::{Address, BrokerError, Consumer, Delivery, Link, Message, Origin, Refusals, SharedBroker, wire};
+use crate::broker::dead::{DeadLetter, DeadLetters};
+use crate::broker::{BrokerError, Consumer, Delivery, Link, Origin, Refusals, wire};
 use crate::domain::{AttemptError, Command, ReportEvent, TaskId, TaskMessage, TaskType};
 
 /// Deliveries taken together at most.
@@ -26,8 +27,8 @@ const BATCH: usize = 256;
 /// Takes deliveries and keeps the session up to date.
 pub(super) struct Intake {
     pub(super) core: Arc<Core>,
-    pub(super) broker: SharedBroker,
     pub(super) session: watch::Sender<Session>,
+    pub(super) dead: DeadLetters,
 }
 
 /// The record that says all about a task, and where it waits once that is on disk.
@@ -51,7 +52,7 @@ struct Wanted {
     /// Asked for again after they ended.
     ended: Vec<TaskId>,
     /// Not for us, or not to be understood.
-    dead: Vec<Message>,
+    dead: Vec<DeadLetter>,
     dropped: usize,
 }
 
@@ -141,7 +142,7 @@ impl Intake {
             self.journal(wanted.tasks).await?;
         }
         if !wanted.dead.is_empty() {
-            self.bury(wanted.dead).await?;
+            self.dead.bury(wanted.dead).await;
         }
         if let Some(last) = deliveries.last() {
             last.acker.ack_through().await;
@@ -160,7 +161,7 @@ impl Intake {
             Ok(Command::Task(task)) => self.sort_task(task, delivery, wanted, seen),
             Ok(Command::Cancel { task_id }) => self.sort_cancel(task_id, delivery, wanted),
             Ok(Command::Welcome { session, presence_interval }) => self.welcome(session, presence_interval, &delivery.origin),
-            Err(error) => wanted.dead.push(dead(delivery, error.to_string())),
+            Err(error) => wanted.dead.push(DeadLetter::new(delivery, error.to_string())),
         }
     }
 
@@ -169,11 +170,11 @@ impl Intake {
         // Who may write to the queue of one type need not be let write to that of another.
         if !matches!(&delivery.origin, Origin::All(of, _) | Origin::Named(of, _) if *of == task.task_type) {
             let reason = format!("a task of type `{}` came through {}", task.task_type, way(&delivery.origin));
-            return wanted.dead.push(dead(delivery, reason));
+            return wanted.dead.push(DeadLetter::new(delivery, reason));
         }
         let Some(lane) = self.core.lanes.get(&task.task_type) else {
             let reason = format!("{} does not perform `{}`", self.core.endpoint, task.task_type);
-            return wanted.dead.push(dead(delivery, reason));
+            return wanted.dead.push(DeadLetter::new(delivery, reason));
         };
         if !self.session.borrow().welcomed.contains(&task.task_type) || self.core.draining.is_cancelled() {
             wanted.dropped += 1;
@@ -334,29 +335,6 @@ impl Intake {
         }
         Ok(())
     }
-
-    /// Until people can look at them, or the broker does not want them.
-    async fn bury(&self, mut dead: Vec<Message>) -> Result<(), IntakeError> {
-        let mut failures = 0u32;
-        loop {
-            let results = self.broker.publish(dead.clone()).await;
-            let mut again = Vec::new();
-            for (message, result) in dead.into_iter().zip(results) {
-                match result {
-                    Ok(()) => tracing::warn!(to = ?message.to, "a message was put aside"),
-                    Err(BrokerError::Closed) => return Err(IntakeError::Broker(BrokerError::Closed)),
-                    Err(error @ BrokerError::Refused { .. }) => tracing::error!(to = ?message.to, %error, "a message is lost"),
-                    Err(_) => again.push(message),
-                }
-            }
-            if again.is_empty() {
-                return Ok(());
-            }
-            dead = again;
-            failures = failures.saturating_add(1);
-            tokio::time::sleep(Backoff::CONNECTION.jittered(failures)).await;
-        }
-    }
 }
 
 /// Which way a delivery came, for people.
@@ -366,10 +344,6 @@ fn way(origin: &Origin) -> String {
         Origin::Control(task_type, _) => format!("the control queue for `{task_type}`"),
         Origin::Responses | Origin::Presence => "a queue of the API".to_owned(),
     }
-}
-
-fn dead(delivery: &Delivery, reason: String) -> Message {
-    Message { to: Address::Dead { reason }, body: delivery.body.clone(), persistent: true, expires_in: None }
 }
 
 /// Why no more deliveries are taken.

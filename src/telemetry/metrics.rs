@@ -61,6 +61,8 @@ pub struct Metrics {
     pub queue_paused: IntGaugeVec,
     /// Messages that could not be decoded, by `source`: responses, presence.
     pub undecodable: IntCounterVec,
+    /// Messages that were to go to the dead exchange, which did not take them, by `source`.
+    pub dead_dropped: IntCounterVec,
     /// Open tasks by `task_type` and `status`.
     pub open_tasks: IntGaugeVec,
     /// Age of the oldest open task by `task_type` and `status`.
@@ -141,6 +143,7 @@ impl Metrics {
             queued: gauge("tasker_queue_tasks", "Tasks of work queues that have not ended", &["task_type", "state"])?,
             queue_paused: gauge("tasker_queue_paused", "1 while the queue of a type is paused", &["task_type"])?,
             undecodable: counter("tasker_undecodable_total", "Messages put on the dead exchange", &["source"])?,
+            dead_dropped: counter("tasker_dead_dropped_total", "Messages lost since the dead exchange did not take them", &["source"])?,
             open_tasks: gauge("tasker_open_tasks", "Open tasks", &["task_type", "status"])?,
             oldest_task_seconds,
             subscribed: gauge("tasker_subscribed_endpoints", "Endpoints subscribed", &["task_type"])?,

@@ -5,6 +5,7 @@
 //! wait for the next. The client library's own recovery stays off: it gives up after a number of tries and says nothing,
 //! and it replays a topology that one missing queue can wedge.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::tcp::{AsyncTcpStream, OwnedTLSConfig};
+use lapin::types::ShortString;
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, Event};
 use tokio::sync::watch;
@@ -23,7 +25,7 @@ use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::topology::{self, Names};
+use super::topology::{self, Names, Unit};
 use super::{AmqpOptions, Role};
 use crate::backoff::Backoff;
 
@@ -55,6 +57,8 @@ pub(super) enum LinkError {
     Name { name: String },
     #[error("the broker ended a consumer; its queue may have been deleted, or its node is away")]
     ConsumerEnded,
+    #[error("the queue is missing, or its node is away")]
+    Returned,
     #[error("{0}")]
     Ended(&'static str),
 }
@@ -75,7 +79,7 @@ impl LinkError {
     pub(super) fn scope(&self) -> Scope {
         match self {
             Self::Name { .. } => Scope::Request,
-            Self::ConsumerEnded => Scope::Channel,
+            Self::ConsumerEnded | Self::Returned => Scope::Channel,
             Self::Silent { .. } | Self::Ended(_) => Scope::Connection,
             Self::Amqp { source, .. } => match source.kind() {
                 ErrorKind::ProtocolError(error) if matches!(error.kind(), AMQPErrorKind::Soft(_)) => Scope::Channel,
@@ -91,7 +95,21 @@ impl LinkError {
         match self {
             Self::Name { .. } => true,
             Self::Amqp { source, .. } => source.is_amqp_soft_error(),
-            Self::ConsumerEnded | Self::Silent { .. } | Self::Ended(_) => false,
+            Self::ConsumerEnded | Self::Returned | Self::Silent { .. } | Self::Ended(_) => false,
+        }
+    }
+
+    /// The exchange that the broker would not let us publish to.
+    pub(super) fn refused_exchange(&self) -> Option<&str> {
+        let refused = AMQPSoftError::ACCESSREFUSED.get_id();
+        match self {
+            Self::Amqp { source, .. } => match source.kind() {
+                ErrorKind::ProtocolError(error) if error.get_id() == refused => {
+                    error.get_message().as_str().split_once("exchange '")?.1.split_once('\'').map(|(name, _)| name)
+                }
+                _ => None,
+            },
+            _ => None,
         }
     }
 
@@ -141,11 +159,88 @@ pub(super) struct Session {
     broken: CancellationToken,
     purpose: Purpose,
     safe_url: String,
+    role: Role,
+    names: Names,
+    refused: Mutex<Refused>,
 }
+
+/// Exchanges that must not be published to, since they are not as they should be, and why.
+pub(super) type Refused = BTreeMap<ShortString, String>;
 
 impl Session {
     pub(super) async fn channel(&self) -> Result<Channel, LinkError> {
         within("opening a channel", self.connection.create_channel()).await
+    }
+
+    /// Declares once more what the role needs, after a channel has ended. The broker's word about one exchange or queue is noted, and
+    /// takes nothing away from the others.
+    pub(super) async fn declare(&self) -> Result<(), LinkError> {
+        let refused = match &self.role {
+            Role::Api { types } => self.declare_each(Unit::SHARED.into_iter().chain(types.iter().map(Unit::Type)).collect()).await?,
+            Role::Endpoint => self.declare_each(Unit::SHARED.to_vec()).await?,
+            role => {
+                let channel = self.channel().await?;
+                topology::declare_http_role(&channel, &self.names, role).await?;
+                within("closing a channel", channel.close(200, "declared".into())).await?;
+                Refused::new()
+            }
+        };
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
+        Ok(())
+    }
+
+    async fn declare_each(&self, units: Vec<Unit<'_>>) -> Result<Refused, LinkError> {
+        let channel = self.channel().await?;
+        match topology::declare(&channel, &self.names, &units).await {
+            Ok(()) => within("closing a channel", channel.close(200, "declared".into())).await.map(|()| Refused::new()),
+            Err(error) if error.scope() == Scope::Connection || !self.lives() => Err(error),
+            Err(_) => {
+                let mut refused = Refused::new();
+                for unit in units {
+                    if let Err(error) = self.declare_unit(unit).await? {
+                        for exchange in unit.exchanges(&self.names)? {
+                            warn!(broker = %self.safe_url, %exchange, "the broker refuses the exchange `{exchange}`: {error}");
+                            refused.insert(exchange, error.to_string());
+                        }
+                    }
+                }
+                Ok(refused)
+            }
+        }
+    }
+
+    /// Declares one part of the topology on a channel of its own. The inner error is the broker's word about it.
+    pub(super) async fn declare_unit(&self, unit: Unit<'_>) -> Result<Result<(), LinkError>, LinkError> {
+        let channel = self.channel().await?;
+        let declared = topology::declare(&channel, &self.names, &[unit]).await;
+        if let (Err(error), Some(mailbox)) = (&declared, unit.mailbox(&self.names)?)
+            && error.scope() != Scope::Connection
+            && self.lives()
+        {
+            // Made by somebody else, with other arguments: good enough as long as messages reach it.
+            for last in [false, true] {
+                let channel = self.channel().await?;
+                let found = match last {
+                    false => topology::bind_foreign_mailbox(&channel, mailbox.clone()).await,
+                    true => topology::find_exchange(&channel, mailbox.clone()).await,
+                };
+                if found.is_ok() {
+                    warn!(broker = %self.safe_url, "using the queue `{mailbox}` as it is, other than it should be: {error}");
+                    within("closing a channel", channel.close(200, "declared".into())).await?;
+                    return Ok(Ok(()));
+                }
+            }
+        }
+        match declared {
+            Ok(()) => within("closing a channel", channel.close(200, "declared".into())).await.map(Ok),
+            Err(error) if error.scope() == Scope::Connection || !self.lives() => Err(error),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    /// Exchanges that must not be published to.
+    pub(super) fn refused(&self) -> Refused {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether the broker takes no messages now because its memory or disk runs short.
@@ -316,29 +411,23 @@ pub(super) async fn supervise(
 
 pub(super) async fn establish(options: &AmqpOptions, purpose: Purpose) -> Result<Session, LinkError> {
     let (connection, _socket) = connect(options, purpose).await?;
-    let session = Session { connection, _socket, broken: CancellationToken::new(), purpose, safe_url: options.safe_url() };
-    match declare(options, &session).await {
+    let session = Session {
+        connection,
+        _socket,
+        broken: CancellationToken::new(),
+        purpose,
+        safe_url: options.safe_url(),
+        role: options.role.clone(),
+        names: Names::new(&options.message_queue.exchange),
+        refused: Mutex::default(),
+    };
+    match session.declare().await {
         Ok(()) => Ok(session),
         Err(error) => {
             session.end().await;
             Err(error)
         }
     }
-}
-
-async fn declare(options: &AmqpOptions, session: &Session) -> Result<(), LinkError> {
-    let names = Names::new(&options.message_queue.exchange);
-    let channel = session.channel().await?;
-    match &options.role {
-        Role::Api { types } => topology::declare_api(&channel, &names, types).await?,
-        Role::Endpoint => topology::declare_endpoint(&channel, &names).await?,
-        Role::HttpCaller { pool, caller } => {
-            topology::declare_http(&channel, &names, pool).await?;
-            topology::declare_http_replies(&channel, &names, *caller).await?;
-        }
-        Role::HttpWorker { pool } => topology::declare_http(&channel, &names, pool).await?,
-    }
-    within("closing a channel", channel.close(200, "declared".into())).await
 }
 
 /// Connects within the time limit.
@@ -447,10 +536,15 @@ mod tests {
             (LinkError::Silent { what: "binding", limit: ANSWER_TIME }, Scope::Connection, false, false),
             (LinkError::Name { name: "x".repeat(300) }, Scope::Request, true, false),
             (LinkError::ConsumerEnded, Scope::Channel, false, false),
+            (LinkError::Returned, Scope::Channel, false, false),
             (LinkError::Ended("the connection ended"), Scope::Connection, false, false),
         ];
         for (error, scope, refusal, held) in table {
             assert_eq!((error.scope(), error.is_refusal(), error.is_held()), (scope, refusal, held), "{error:?}");
         }
+        let write = "ACCESS_REFUSED - access to exchange 'ex.worker' in vhost '/' refused for user 'u'";
+        assert_eq!(amqp(S::ACCESSREFUSED, write).refused_exchange(), Some("ex.worker"));
+        assert_eq!(amqp(S::ACCESSREFUSED, in_use).refused_exchange(), None);
+        assert_eq!(amqp(S::NOTFOUND, "NOT_FOUND - no exchange 'ex.worker' in vhost '/'").refused_exchange(), None);
     }
 }

@@ -5,7 +5,7 @@
 //! that ends a channel costs the queues on that channel: they are tried again, each with a backoff of its own, and all others
 //! are served meanwhile.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::future::pending;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -43,6 +43,9 @@ pub(super) type Subscription = (TaskType, EndpointName);
 /// Subscriptions that have left the fanout; shared by all consumers of a broker.
 pub(super) type NamedOnly = Arc<Mutex<HashSet<Subscription>>>;
 
+/// Queues of the API that cannot be consumed now; shared by all consumers of a broker.
+pub(super) type RefusedQueues = Arc<Mutex<BTreeSet<String>>>;
+
 /// The task behind one consumer.
 pub(super) struct Subscriber {
     pub(super) names: Names,
@@ -52,6 +55,7 @@ pub(super) struct Subscriber {
     pub(super) deliveries: mpsc::Sender<Delivery>,
     pub(super) link: watch::Sender<Link>,
     pub(super) named_only: NamedOnly,
+    pub(super) refused_queues: RefusedQueues,
     pub(super) closing: CancellationToken,
     /// Tells which task queues cannot be had.
     pub(super) refused: watch::Sender<Refusals>,
@@ -125,12 +129,14 @@ impl Subscriber {
         for failures in 1.. {
             match Lane::shared(session, queue.clone(), self.prefetch).await {
                 Err(error) if error.scope() != Scope::Connection && session.lives() => {
+                    self.refused_queues.lock().unwrap_or_else(PoisonError::into_inner).insert(queue.to_string());
                     if failures == 1 {
                         warn!(%queue, "the broker refuses the queue `{queue}`; trying again: {error}");
                     }
                     sleep(Backoff::CONNECTION.jittered(failures)).await;
                 }
                 Ok(opened) => {
+                    self.refused_queues.lock().unwrap_or_else(PoisonError::into_inner).remove(queue.as_str());
                     if failures > 1 {
                         info!(%queue, "consuming the queue `{queue}` now");
                     }

@@ -13,7 +13,7 @@ mod post;
 mod publisher;
 mod topology;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -23,13 +23,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use self::connection::{LinkError, Purpose, Sessions};
-use self::consumer::{NamedOnly, Subscriber};
+use self::consumer::{NamedOnly, RefusedQueues, Subscriber};
 use self::links::Links;
 pub use self::post::{Arrival, Inbox, Incoming, Letter, Post, Receipt, To};
 use self::publisher::{Job, Publisher, disconnected};
 pub use self::topology::HTTP_REDELIVERIES;
 use self::topology::Names;
-use super::{Broker, BrokerError, Consumer, Link, Message, Refusals, SharedBroker, Source};
+use super::{Address, Broker, BrokerError, Consumer, Link, Message, Refusals, SharedBroker, Source};
 use crate::config::MessageQueue;
 use crate::domain::{EndpointName, TaskType};
 
@@ -102,8 +102,11 @@ pub struct AmqpBroker {
     names: Names,
     publishing: watch::Receiver<Link>,
     jobs: mpsc::Sender<Job>,
+    /// For dead letters, on a channel of their own: what the broker refuses of them ends no other message's channel.
+    dead_jobs: mpsc::Sender<Job>,
     consuming: Sessions,
     named_only: NamedOnly,
+    refused_queues: RefusedQueues,
 }
 
 impl AmqpBroker {
@@ -118,12 +121,26 @@ impl AmqpBroker {
         } else {
             (links.keep(Purpose::Publish), links.keep(Purpose::Consume))
         };
-        let (link, publishing) = watch::channel(Link::default());
-        let (jobs, queue) = mpsc::channel(JOBS);
-        let (safe_url, closing) = (links.safe_url.clone(), links.closing.clone());
-        let publisher = Publisher { names: names.clone(), safe_url, sessions: publish, jobs: queue, link, closing };
-        links.workers.spawn(publisher.run());
-        Arc::new(Self { links, names, publishing, jobs, consuming, named_only: NamedOnly::default() })
+        let publisher = |sessions| {
+            let (link, publishing) = watch::channel(Link::default());
+            let (jobs, queue) = mpsc::channel(JOBS);
+            let (safe_url, closing, refused) = (links.safe_url.clone(), links.closing.clone(), HashMap::new());
+            let publisher = Publisher { names: names.clone(), safe_url, sessions, jobs: queue, link, closing, refused };
+            links.workers.spawn(publisher.run());
+            (publishing, jobs)
+        };
+        let (publishing, jobs) = publisher(publish.clone());
+        let (_, dead_jobs) = publisher(publish);
+        Arc::new(Self {
+            links,
+            names,
+            publishing,
+            jobs,
+            dead_jobs,
+            consuming,
+            named_only: NamedOnly::default(),
+            refused_queues: RefusedQueues::default(),
+        })
     }
 
     /// Deletes everything declared under the prefix of these options: for an installation that is given up, such as the
@@ -180,8 +197,10 @@ impl Broker for AmqpBroker {
         if !self.publishing.borrow().up {
             return all(disconnected(&self.links.safe_url));
         }
+        let dead = messages.iter().all(|message| matches!(message.to, Address::Dead { .. }));
+        let jobs = if dead { &self.dead_jobs } else { &self.jobs };
         let (reply, answer) = oneshot::channel();
-        if self.jobs.send(Job { messages, reply }).await.is_err() {
+        if jobs.send(Job { messages, reply }).await.is_err() {
             return all(BrokerError::Closed);
         }
         answer.await.unwrap_or_else(|_| all(BrokerError::Unconfirmed { reason: "the publisher ended".to_owned() }))
@@ -213,6 +232,7 @@ impl Broker for AmqpBroker {
             deliveries,
             link,
             named_only: Arc::clone(&self.named_only),
+            refused_queues: Arc::clone(&self.refused_queues),
             closing: self.links.closing.clone(),
             refused,
         };
@@ -231,6 +251,10 @@ impl Broker for AmqpBroker {
 
     fn link(&self) -> watch::Receiver<Link> {
         self.publishing.clone()
+    }
+
+    fn refused_queues(&self) -> Vec<String> {
+        self.refused_queues.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
     async fn close(&self) {

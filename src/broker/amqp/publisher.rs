@@ -12,14 +12,17 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::stream::{FuturesUnordered, StreamExt};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::ShortString;
 use lapin::{Channel, Confirmation};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
-use super::connection::{LinkError, Session, Sessions, next_session, within};
+use super::connection::{LinkError, Scope, Session, Sessions, next_session, within};
 use super::parts::{Part, needed_type, parts};
-use super::topology::{self, Names};
+use super::topology::{Names, Unit, short};
+use crate::backoff::Backoff;
 use crate::broker::{BrokerError, Link, Message};
 use crate::domain::TaskType;
 
@@ -27,6 +30,8 @@ use crate::domain::TaskType;
 const IN_FLIGHT: usize = 256;
 /// For a confirm, and for a message that waits to be sent because no confirms come.
 const CONFIRM_TIME: Duration = Duration::from_secs(30);
+/// How long nothing is published to an exchange that was refused.
+const LEFT_ALONE: Duration = Duration::from_secs(10);
 /// How often the above is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Beyond this a broker closes the channel, and with it fails everybody's messages.
@@ -46,6 +51,8 @@ pub(super) struct Publisher {
     pub(super) jobs: mpsc::Receiver<Job>,
     pub(super) link: watch::Sender<Link>,
     pub(super) closing: CancellationToken,
+    /// Exchanges that were refused, with the reason and until when nothing is published to them.
+    pub(super) refused: HashMap<ShortString, (String, Instant)>,
 }
 
 impl Publisher {
@@ -63,25 +70,67 @@ impl Publisher {
                 }
             };
             let Some(session) = session else { return self.refuse_all() };
-            let channel = match confirming_channel(&session).await {
-                Ok(channel) => channel,
-                Err(error) => {
-                    session.fail(&error);
-                    continue;
-                }
-            };
+            match self.publish_on(&session).await {
+                Ok(()) => return self.refuse_all(),
+                Err(error) => session.fail(&error),
+            }
+        }
+    }
+
+    /// Publishes on one connection, over as many channels as it takes.
+    async fn publish_on(&mut self, session: &Session) -> Result<(), LinkError> {
+        for failures in 1.. {
+            for (exchange, reason) in session.refused() {
+                self.leave_alone(exchange, reason);
+            }
+            let channel = confirming_channel(session).await?;
             self.link.send_modify(|link| *link = Link { up: true, epoch: link.epoch + 1 });
             let mut flight = Flight::new(channel);
-            let end = self.publish(&session, &mut flight).await;
+            let end = self.publish(session, &mut flight).await;
             self.link.send_modify(|link| link.up = false);
-            match end {
-                Ok(()) => return self.refuse_all(),
+            let Err(error) = end else { return Ok(()) };
+            flight.give_up(&self.safe_url, &error);
+            if error.scope() == Scope::Connection || !session.lives() {
+                return Err(error);
+            }
+            warn!(broker = %self.safe_url, "a channel that publishes has ended; opening another one: {error}");
+            if let Some(exchange) = error.refused_exchange().and_then(|name| short(name.to_owned()).ok()) {
+                self.leave_alone(exchange, error.to_string());
+            }
+            // What ended it may be gone: an exchange or a queue that somebody has deleted.
+            let pause = sleep(Backoff::CONNECTION.jittered(failures.min(5)));
+            tokio::select! {
+                () = session.broken() => return Err(LinkError::Ended("the connection ended")),
+                () = self.closing.cancelled() => return Ok(()),
+                () = pause => session.declare().await?,
+            }
+        }
+        Ok(())
+    }
+
+    fn leave_alone(&mut self, exchange: ShortString, reason: String) {
+        self.refused.insert(exchange, (reason, Instant::now() + LEFT_ALONE));
+    }
+
+    /// Declares the types of these messages that this channel has not seen. One that is refused is left alone for a while.
+    async fn declare_types(&mut self, session: &Session, flight: &mut Flight, messages: &[Message]) -> Result<(), LinkError> {
+        self.refused.retain(|_, (_, until)| *until > Instant::now());
+        for task_type in messages.iter().filter_map(needed_type) {
+            if flight.declared.contains(task_type) || self.refused.contains_key(&self.names.fanout(task_type)?) {
+                continue;
+            }
+            // A publish to an exchange that is not there would end the channel, and with it everybody's messages.
+            match session.declare_unit(Unit::Type(task_type)).await? {
+                Ok(()) => drop(flight.declared.insert(task_type.clone())),
                 Err(error) => {
-                    session.fail(&error);
-                    flight.give_up(&self.safe_url, &error);
+                    warn!(%task_type, "nothing is published to the exchanges of `{task_type}` for {} s: {error}", LEFT_ALONE.as_secs());
+                    for exchange in Unit::Type(task_type).exchanges(&self.names)? {
+                        self.leave_alone(exchange, error.to_string());
+                    }
                 }
             }
         }
+        Ok(())
     }
 
     /// Publishes on one channel until it fails or the broker is closed.
@@ -89,13 +138,19 @@ impl Publisher {
         let mut look = interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            flight.fill(&self.names).await?;
+            flight.fill()?;
             tokio::select! {
                 biased;
                 () = session.broken() => return Err(LinkError::Ended("the connection ended")),
                 Some(confirmed) = flight.in_flight.next(), if !flight.in_flight.is_empty() => flight.settle(confirmed)?,
                 job = self.jobs.recv(), if flight.has_room() => match job {
-                    Some(job) => flight.accept(job, &self.names, session.frame_max()),
+                    Some(job) => {
+                        if let Err(error) = self.declare_types(session, flight, &job.messages).await {
+                            self.refuse(job);
+                            return Err(error);
+                        }
+                        flight.accept(job, &self.names, session.frame_max(), &self.refused);
+                    }
                     None => return Ok(()),
                 },
                 _ = look.tick() => {
@@ -152,13 +207,12 @@ type Publishing = Pin<Box<dyn Future<Output = Confirmed> + Send>>;
 /// What is on its way through one channel.
 struct Flight {
     channel: Channel,
-    /// Types whose exchanges this channel has seen declared.
+    /// Types whose exchanges were declared since this channel was opened.
     declared: BTreeSet<TaskType>,
     next_job: u64,
     jobs: HashMap<u64, Pending>,
     waiting: VecDeque<(Place, Part)>,
     in_flight: FuturesUnordered<Publishing>,
-    undeclared: Vec<TaskType>,
 }
 
 /// A job that is not answered yet.
@@ -207,7 +261,6 @@ impl Flight {
             jobs: HashMap::new(),
             waiting: VecDeque::new(),
             in_flight: FuturesUnordered::new(),
-            undeclared: Vec::new(),
         }
     }
 
@@ -219,7 +272,7 @@ impl Flight {
         self.waiting.is_empty() && self.in_flight.is_empty()
     }
 
-    fn accept(&mut self, job: Job, names: &Names, frame_max: usize) {
+    fn accept(&mut self, job: Job, names: &Names, frame_max: usize, refused: &HashMap<ShortString, (String, Instant)>) {
         let id = self.next_job;
         self.next_job += 1;
         let mut pending =
@@ -230,12 +283,12 @@ impl Flight {
                 0..=BODY_BYTES => parts(names, message, frame_max).map_err(|error| error.to_string()),
                 length => Err(format!("a body of {length} bytes is over the limit of {BODY_BYTES}")),
             };
+            let made = made.and_then(|parts| match parts.iter().find_map(|part| refused.get(&part.exchange)) {
+                Some((reason, _)) => Err(reason.clone()),
+                None => Ok(parts),
+            });
             match made {
                 Ok(parts) => {
-                    if let Some(task_type) = needed_type(message).filter(|task_type| !self.declared.contains(*task_type)) {
-                        self.undeclared.push(task_type.clone());
-                        self.declared.insert(task_type.clone());
-                    }
                     progress.unsent = parts.len();
                     pending.open += parts.len();
                     self.waiting.extend(parts.into_iter().map(|part| (Place { job: id, message: index }, part)));
@@ -251,11 +304,7 @@ impl Flight {
     }
 
     /// Sends as much as may be in flight.
-    async fn fill(&mut self, names: &Names) -> Result<(), LinkError> {
-        // A publish to an exchange that is not there would end the channel, and with it everybody's messages.
-        for task_type in std::mem::take(&mut self.undeclared) {
-            topology::declare_type(&self.channel, names, &task_type).await?;
-        }
+    fn fill(&mut self) -> Result<(), LinkError> {
         while self.in_flight.len() < IN_FLIGHT {
             let Some((place, part)) = self.waiting.pop_front() else { break };
             if let Some(pending) = self.jobs.get_mut(&place.job) {
@@ -278,7 +327,7 @@ impl Flight {
         if let Confirmation::Ack(Some(_)) = confirmation {
             // The library may hand the returned message to the confirm of another one. So this channel's word is worth nothing: all
             // that is not confirmed yet is published again, and whoever comes back is asked for what got lost just before.
-            return Err(LinkError::Ended("the queue is missing, or its node is away"));
+            return Err(LinkError::Returned);
         }
         let Some(pending) = self.jobs.get_mut(&place.job) else { return Ok(()) };
         let progress = &mut pending.messages[place.message];

@@ -13,6 +13,7 @@ use lapin::{Channel, ExchangeKind};
 
 use uuid::Uuid;
 
+use super::Role;
 use super::connection::{LinkError, within};
 use crate::domain::{EndpointName, TaskType};
 
@@ -122,51 +123,86 @@ pub(super) fn short(name: String) -> Result<ShortString, LinkError> {
     ShortString::try_new(name.as_str()).map_err(|_| LinkError::Name { name })
 }
 
-/// What an API process needs: everything but the endpoints' own queues. So tasks can be published before the first
-/// endpoint has ever connected, and responses before the first collector has.
-pub(super) async fn declare_api(channel: &Channel, names: &Names, types: &[TaskType]) -> Result<(), LinkError> {
-    declare_shared(channel, names).await?;
-    try_join_all(types.iter().map(|task_type| declare_type(channel, names, task_type))).await?;
+/// A part of the topology that is declared, or refused, as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unit<'a> {
+    Control,
+    Responses,
+    Presence,
+    Dead,
+    Type(&'a TaskType),
+}
+
+impl Unit<'_> {
+    /// What belongs to no type. An API process declares besides it the exchanges of its types, so that tasks can be published before the
+    /// first endpoint has ever connected. An endpoint declares the API's queues too: what it reports must have a place to wait even
+    /// if no API process has ever run against this broker.
+    pub(super) const SHARED: [Self; 4] = [Self::Control, Self::Responses, Self::Presence, Self::Dead];
+
+    /// The exchanges that are published to.
+    pub(super) fn exchanges(&self, names: &Names) -> Result<Vec<ShortString>, LinkError> {
+        Ok(match self {
+            Self::Control => vec![names.control()?],
+            Self::Responses => vec![names.responses()?],
+            Self::Presence => vec![names.presence()?],
+            Self::Dead => vec![names.dead()?],
+            Self::Type(task_type) => vec![names.fanout(task_type)?, names.direct(task_type)?],
+        })
+    }
+
+    /// The name of queue and exchange, if it is a queue of the API.
+    pub(super) fn mailbox(&self, names: &Names) -> Result<Option<ShortString>, LinkError> {
+        Ok(match self {
+            Self::Control | Self::Type(_) => None,
+            Self::Responses => Some(names.responses()?),
+            Self::Presence => Some(names.presence()?),
+            Self::Dead => Some(names.dead()?),
+        })
+    }
+}
+
+/// Declares parts of the topology.
+pub(super) async fn declare(channel: &Channel, names: &Names, units: &[Unit<'_>]) -> Result<(), LinkError> {
+    try_join_all(units.iter().map(|unit| declare_unit(channel, names, *unit))).await?;
     Ok(())
 }
 
-/// What an endpoint process needs before it subscribes. It declares the API's queues too: what it reports must have a
-/// place to wait even if no API process has ever run against this broker.
-pub(super) async fn declare_endpoint(channel: &Channel, names: &Names) -> Result<(), LinkError> {
-    declare_shared(channel, names).await
+async fn declare_unit(channel: &Channel, names: &Names, unit: Unit<'_>) -> Result<(), LinkError> {
+    match unit {
+        // Cancels and the like go past the waiting tasks, to those who are connected.
+        Unit::Control => exchange(channel, names.control()?, ExchangeKind::Direct).await,
+        Unit::Responses => {
+            // Reached through an exchange of the same name and not through the default exchange: a queue that somebody deleted
+            // would swallow messages in silence, a missing exchange is an error that makes us declare all this again.
+            let mut arguments = classic();
+            arguments.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(RESPONSE_QUEUE_BYTES));
+            arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+            mailbox(channel, names.responses()?, arguments).await
+        }
+        Unit::Presence => {
+            let mut arguments = classic();
+            arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(PRESENCE_AGE_MS));
+            arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(PRESENCE_QUEUE_MESSAGES));
+            arguments.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
+            mailbox(channel, names.presence()?, arguments).await
+        }
+        Unit::Dead => {
+            let mut arguments = classic();
+            arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(DEAD_QUEUE_MESSAGES));
+            arguments.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(DEAD_QUEUE_BYTES));
+            arguments.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
+            mailbox(channel, names.dead()?, arguments).await
+        }
+        Unit::Type(task_type) => declare_type(channel, names, task_type).await,
+    }
 }
 
 /// The exchanges of one type.
-pub(super) async fn declare_type(channel: &Channel, names: &Names, task_type: &TaskType) -> Result<(), LinkError> {
+async fn declare_type(channel: &Channel, names: &Names, task_type: &TaskType) -> Result<(), LinkError> {
     // One publish reaches every subscriber's queue; the broker shares the body between classic queues.
     exchange(channel, names.fanout(task_type)?, ExchangeKind::Fanout).await?;
     // Tasks with a list of endpoints, and repeats for those who missed one; many names travel in one publish.
     exchange(channel, names.direct(task_type)?, ExchangeKind::Direct).await
-}
-
-/// The parts of the topology that belong to no type.
-async fn declare_shared(channel: &Channel, names: &Names) -> Result<(), LinkError> {
-    // Cancels and the like go past the waiting tasks, to those who are connected.
-    exchange(channel, names.control()?, ExchangeKind::Direct).await?;
-
-    // Reached through an exchange of the same name and not through the default exchange: a queue that somebody deleted
-    // would swallow messages in silence, a missing exchange is an error that makes us declare all this again.
-    let mut arguments = classic();
-    arguments.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(RESPONSE_QUEUE_BYTES));
-    arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
-    mailbox(channel, names.responses()?, arguments).await?;
-
-    let mut arguments = classic();
-    arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(PRESENCE_AGE_MS));
-    arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(PRESENCE_QUEUE_MESSAGES));
-    arguments.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
-    mailbox(channel, names.presence()?, arguments).await?;
-
-    let mut arguments = classic();
-    arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(DEAD_QUEUE_MESSAGES));
-    arguments.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(DEAD_QUEUE_BYTES));
-    arguments.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
-    mailbox(channel, names.dead()?, arguments).await
 }
 
 /// Declares the queues of subscriptions and binds them, pipelined. Answers the place of a subscription to blame with the error:
@@ -292,6 +328,18 @@ pub(super) async fn leave_fanout(channel: &Channel, names: &Names, subscriptions
     Ok(())
 }
 
+/// What one side of remote HTTP tasks needs.
+pub(super) async fn declare_http_role(channel: &Channel, names: &Names, role: &Role) -> Result<(), LinkError> {
+    match role {
+        Role::HttpCaller { pool, caller } => {
+            declare_http(channel, names, pool).await?;
+            declare_http_replies(channel, names, *caller).await
+        }
+        Role::HttpWorker { pool } => declare_http(channel, names, pool).await,
+        Role::Api { .. } | Role::Endpoint => Ok(()),
+    }
+}
+
 /// What remote HTTP tasks need, declared by both sides, so that tasks can wait for the first worker and workers for the first task.
 ///
 /// The work queue is a quorum queue: a task that was published must not be lost with a node, and only those count
@@ -319,7 +367,7 @@ pub(super) async fn declare_http(channel: &Channel, names: &Names, pool: &str) -
 }
 
 /// The queue of a caller, for what became of its HTTP tasks. Durable: answers that come while the broker restarts are still there.
-pub(super) async fn declare_http_replies(channel: &Channel, names: &Names, caller: Uuid) -> Result<(), LinkError> {
+async fn declare_http_replies(channel: &Channel, names: &Names, caller: Uuid) -> Result<(), LinkError> {
     let mut arguments = classic();
     arguments.insert("x-expires".into(), AMQPValue::LongLongInt(HTTP_REPLIES_UNUSED_MS));
     let queue = names.http_replies(caller)?;
@@ -395,6 +443,20 @@ fn classic() -> FieldTable {
 async fn exchange(channel: &Channel, name: ShortString, kind: ExchangeKind) -> Result<(), LinkError> {
     let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
     within("declaring an exchange", channel.exchange_declare(name, kind, options, FieldTable::default())).await
+}
+
+/// Lets a queue of the API that somebody else has made, with whatever arguments, get what is published to its exchange.
+pub(super) async fn bind_foreign_mailbox(channel: &Channel, name: ShortString) -> Result<(), LinkError> {
+    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    within("looking for a queue", channel.queue_declare(name.clone(), passive, FieldTable::default())).await?;
+    let bind = channel.queue_bind(name.clone(), name, ShortString::default(), QueueBindOptions::default(), FieldTable::default());
+    within("binding a queue", bind).await
+}
+
+/// Fails unless there is an exchange of this name, of whatever kind.
+pub(super) async fn find_exchange(channel: &Channel, name: ShortString) -> Result<(), LinkError> {
+    let passive = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+    within("looking for an exchange", channel.exchange_declare(name, ExchangeKind::Fanout, passive, FieldTable::default())).await
 }
 
 /// A durable queue behind a fanout exchange of its own name, so that somebody who debugs can bind a second queue to it.

@@ -61,6 +61,20 @@ impl Queues {
         Ok(())
     }
 
+    /// Puts many messages into a queue, without waiting for each.
+    pub async fn flood(&self, queue: &str, bodies: impl Iterator<Item = String>) -> anyhow::Result<()> {
+        let mut confirms = Vec::new();
+        for body in bodies {
+            let options = BasicPublishOptions::default();
+            let publish = self.channel.basic_publish("".into(), queue.into(), options, body.as_bytes(), BasicProperties::default());
+            confirms.push(publish.await?);
+        }
+        for confirm in confirms {
+            confirm.await?;
+        }
+        Ok(())
+    }
+
     /// Puts a message into a queue.
     pub async fn put(&self, queue: &str, body: &[u8]) -> anyhow::Result<()> {
         let options = BasicPublishOptions::default();
