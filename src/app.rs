@@ -8,8 +8,10 @@ mod api_process;
 mod embedded;
 mod endpoint_process;
 mod http_worker_process;
+mod seclusion;
 
 pub use api_process::ApiProcess;
 pub use embedded::{Embedded, Workers, database as embedded_database};
 pub use endpoint_process::EndpointProcess;
 pub use http_worker_process::HttpWorkerProcess;
+pub use seclusion::seclude;

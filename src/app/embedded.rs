@@ -1,6 +1,9 @@
 //! Everything in one process: API and endpoints on SQLite and the in-process broker.
 
+use std::fs;
+use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -140,10 +143,33 @@ impl Embedded {
 /// # Errors
 /// When the directory cannot be made.
 pub fn database(data_dir: &Path) -> anyhow::Result<(PathBuf, Database)> {
-    std::fs::create_dir_all(data_dir).with_context(|| format!("cannot create the directory {}", data_dir.display()))?;
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
+    made.with_context(|| format!("cannot create the directory {}", data_dir.display()))?;
     let data_dir = data_dir.canonicalize().with_context(|| format!("cannot use the directory {}", data_dir.display()))?;
+    keep_private(&data_dir);
     let uri = Secret::new(format!("sqlite://{}", data_dir.join("tasker.db").display()));
     Ok((data_dir, Database { verbose: false, uri, max_connections: CONNECTIONS }))
+}
+
+/// Takes the rights of others at a directory away, if all that is in it is ours: somebody may have named one that holds more.
+fn keep_private(data_dir: &Path) {
+    let mode = fs::metadata(data_dir).map_or(0, |meta| meta.permissions().mode());
+    if mode & 0o077 == 0 {
+        return;
+    }
+    let ours = |entry: io::Result<fs::DirEntry>| {
+        entry.is_ok_and(|entry| entry.file_name() == "endpoints" || entry.file_name().to_string_lossy().starts_with("tasker.db"))
+    };
+    let narrowed = match fs::read_dir(data_dir).map(|mut entries| entries.all(ours)) {
+        Ok(true) if mode & 0o1000 == 0 => fs::set_permissions(data_dir, fs::Permissions::from_mode(0o700)),
+        Ok(_) => Err(io::Error::other("it holds files of others")),
+        Err(error) => Err(error),
+    };
+    let (path, mode) = (data_dir.display(), format!("{:04o}", mode & 0o7777));
+    match narrowed {
+        Ok(()) => tracing::warn!(%path, mode, "the data directory was open to others: it has mode 0700 now"),
+        Err(error) => tracing::warn!(%path, mode, %error, "the data directory is open to others"),
+    }
 }
 
 /// Cancelled when any of these is.

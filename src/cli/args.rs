@@ -253,6 +253,9 @@ pub struct NewToken {
     /// File that holds the secret, instead of making one; - reads standard input
     #[arg(long, value_name = "FILE")]
     pub secret_file: Option<PathBuf>,
+    /// New file for the secret that is made, for its owner alone [default: standard output]
+    #[arg(long, value_name = "FILE", conflicts_with = "secret_file")]
+    pub out: Option<PathBuf>,
     /// Take a secret of fewer than 32 characters: it can be guessed, so only for a trial that nobody else can reach
     #[arg(long, requires = "secret_file")]
     pub weak: bool,

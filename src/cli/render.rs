@@ -217,11 +217,15 @@ fn visible(text: &str) -> String {
             shown.push('…');
             break;
         }
-        // Direction marks reorder what stands around them.
-        let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        // Direction marks reorder what stands around them; separators break the line for some terminals and editors; and what takes no
+        // room makes two texts look the same.
+        let unseen = matches!(c,
+            '\u{00ad}' | '\u{034f}' | '\u{061c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}');
         match c {
             '\n' => shown.push_str(" | "),
-            c if c.is_control() || turns => shown.extend(c.escape_default()),
+            c if c.is_control() || unseen => shown.extend(c.escape_default()),
             c => shown.push(c),
         }
     }
@@ -297,6 +301,11 @@ console3  not received yet
     #[test]
     fn others_cannot_write_to_the_terminal() {
         assert_eq!(visible("a\u{1b}[2Jb\nc\u{202e}d\t"), "a\\u{1b}[2Jb | c\\u{202e}d\\t");
+        for unseen in ['\u{85}', '\u{2028}', '\u{2029}', '\u{200b}', '\u{2060}', '\u{feff}', '\u{ad}', '\u{2066}', '\u{e0041}', '\u{3164}']
+        {
+            assert_eq!(visible(&format!("a{unseen}b")), format!("a{}b", unseen.escape_default()));
+        }
+        assert_eq!(visible("ä — 日本 ❤\u{fe0f}"), "ä — 日本 ❤\u{fe0f}");
         assert_eq!(visible(&"x".repeat(200)).chars().count(), WIDEST + 1);
     }
 

@@ -13,7 +13,7 @@ use super::output::{Failure, print};
 use super::signals::Signals;
 use super::tokens::command_to_create;
 use crate::api::{DoorError, check_guarded};
-use crate::app::{ApiProcess, Embedded, EndpointProcess, HttpWorkerProcess, Workers};
+use crate::app::{self, ApiProcess, Embedded, EndpointProcess, HttpWorkerProcess, Workers};
 use crate::bench::{self, By, Calls, Load, Queueing, Stack};
 use crate::broker::SharedBroker;
 use crate::broker::amqp::{AmqpBroker, AmqpOptions, Role};
@@ -29,7 +29,7 @@ const FIRST_LOOK: Duration = Duration::from_secs(3);
 
 /// `tasker up`: everything in one process.
 pub(super) async fn up(global: &Global, args: Up) -> Result<Code, Failure> {
-    let signals = Signals::install()?;
+    let signals = begin()?;
     let shown = |path: PathBuf| path.display().to_string();
     let certificate = flag("api.tls.certificate", "--tls-certificate", args.tls_certificate.map(shown));
     let flags = [certificate, flag("api.tls.key", "--tls-key", args.tls_key.map(shown))];
@@ -51,7 +51,7 @@ pub(super) async fn up(global: &Global, args: Up) -> Result<Code, Failure> {
 
 /// `tasker api`.
 pub(super) async fn api(global: &Global, args: Api) -> Result<Code, Failure> {
-    let signals = Signals::install()?;
+    let signals = begin()?;
     let flag = |key, value: String| Flag { key, value, name: "--listen" };
     let listen_on = args.listen.map(|at| vec![flag("api.host", at.ip().to_string()), flag("api.port", at.port().to_string())]);
     let config = load(global.file(), listen_on.unwrap_or_default())?;
@@ -83,7 +83,7 @@ pub(super) async fn api(global: &Global, args: Api) -> Result<Code, Failure> {
 
 /// `tasker endpoint`.
 pub(super) async fn endpoint(global: &Global, args: Endpoint) -> Result<Code, Failure> {
-    let signals = Signals::install()?;
+    let signals = begin()?;
     let shown = |path: PathBuf| path.display().to_string();
     let data_dir = flag("endpoint.data_dir", "--data-dir", args.data_dir.map(shown));
     let flags = [data_dir, flag("endpoint.handlers_dir", "--handlers-dir", args.handlers_dir.map(shown))];
@@ -98,7 +98,7 @@ pub(super) async fn endpoint(global: &Global, args: Endpoint) -> Result<Code, Fa
 
 /// `tasker worker`.
 pub(super) async fn worker(global: &Global, args: Worker) -> Result<Code, Failure> {
-    let signals = Signals::install()?;
+    let signals = begin()?;
     let shown = |path: PathBuf| path.display().to_string();
     let flags = [
         flag("endpoint.data_dir", "--data-dir", args.data_dir.map(shown)),
@@ -134,7 +134,7 @@ pub(super) async fn worker(global: &Global, args: Worker) -> Result<Code, Failur
 
 /// `tasker http-worker`.
 pub(super) async fn http_worker(global: &Global, args: HttpWorker) -> Result<Code, Failure> {
-    let signals = Signals::install()?;
+    let signals = begin()?;
     let most = args.max_in_flight.map(|tasks| tasks.to_string());
     let flags = [flag("http_worker.pool", "--pool", args.pool), flag("http_worker.max_in_flight", "--max-in-flight", most)];
     let config = load(global.file(), flags.into_iter().flatten().collect())?;
@@ -224,6 +224,12 @@ async fn on_a_stack(
 /// The figures are what is to be read.
 fn quiet() -> Vec<Flag> {
     vec![Flag { key: "log.filter", value: "warn".to_owned(), name: "bench" }]
+}
+
+/// What every server does before anything else.
+fn begin() -> Result<Signals, Failure> {
+    app::seclude();
+    Ok(Signals::install()?)
 }
 
 /// A setting that was made on the command line, if it was.

@@ -1,5 +1,9 @@
 //! `tasker token`: who may use the API. Works on the database itself, so that the first token needs none.
 
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -63,6 +67,8 @@ async fn create(global: &Global, args: NewToken) -> Result<Code, Failure> {
         Some(path) => (import(path, if args.weak { 1 } else { SHORTEST })?, false),
         None => (fresh()?, true),
     };
+    // Before there is a token: a secret that cannot be handed over is of no use to anybody.
+    let mut out = args.out.as_deref().map(Out::create).transpose()?;
     let (store, place) = open(global, args.data_dir.as_deref(), true).await?;
     let done = async {
         let now = store.now().await?;
@@ -87,14 +93,25 @@ async fn create(global: &Global, args: NewToken) -> Result<Code, Failure> {
         }
         TokenCreated::SecretTaken => return Err(Failure::Setup("there is another token with this secret already".to_owned())),
     }
+    if let Some(out) = &mut out {
+        out.keep(&secret)?;
+    }
+    let shown = made && out.is_none();
     if global.json {
-        print_json(&Shown::of(&token, made.then_some(&secret)))?;
+        print_json(&Shown::of(&token, shown.then_some(&secret)))?;
         return Ok(Code::Ok);
     }
     let scopes = token.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(", ");
     note(&format!("token {} ({scopes}) is in {place}", token.name));
-    if made {
+    if let Some(out) = &out {
+        note(&format!("its secret is in {}", out.path.display()));
+    }
+    if shown {
         note("its secret, shown this once:");
+        if io::stdout().as_fd().try_clone_to_owned().map(File::from).and_then(|file| file.metadata()).is_ok_and(|meta| is_open_file(&meta))
+        {
+            note("others on this machine can read the file it goes to: --out FILE makes one that they cannot");
+        }
         print(&format!("{}\n", secret.reveal()))?;
     }
     Ok(Code::Ok)
@@ -126,6 +143,40 @@ async fn revoke(global: &Global, args: RevokeToken) -> Result<Code, Failure> {
         note("no token is left: API processes that are started from now on listen on loopback addresses only, and need none");
     }
     Ok(Code::Ok)
+}
+
+/// The file that a new secret goes to. Removed again unless it has got one.
+struct Out {
+    path: PathBuf,
+    file: File,
+    kept: bool,
+}
+
+impl Out {
+    fn create(path: &Path) -> Result<Self, Failure> {
+        let file = File::options().write(true).create_new(true).mode(0o600).open(path);
+        let file = file.map_err(|error| Failure::Usage(format!("cannot make the file {}: {error}", path.display())))?;
+        Ok(Self { path: path.to_owned(), file, kept: false })
+    }
+
+    fn keep(&mut self, secret: &Secret) -> Result<(), Failure> {
+        let written = writeln!(self.file, "{}", secret.reveal()).and_then(|()| self.file.sync_all());
+        written.map_err(|error| Failure::Setup(format!("the token is made, but cannot be written to {}: {error}", self.path.display())))?;
+        self.kept = true;
+        Ok(())
+    }
+}
+
+impl Drop for Out {
+    fn drop(&mut self) {
+        if !self.kept {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn is_open_file(meta: &fs::Metadata) -> bool {
+    meta.is_file() && meta.permissions().mode() & 0o044 != 0
 }
 
 /// 256 random bits.

@@ -248,6 +248,9 @@ fn management(mut table: Table<'_>) -> Part<Management> {
 fn endpoint(findings: &RefCell<Findings>, mut table: Table<'_>, task_types: &[TypePolicy]) -> Endpoint {
     let path = Text("the path of a directory", |text| !text.is_empty() && !text.contains('\0'));
     let variable = Texts("names of environment variables", |text| !text.is_empty() && !text.contains(['=', '\0']));
+    let account = Text("a user, or a user and a group such as `builder:docker`", |text| {
+        text.split(':').count() <= 2 && text.split(':').all(|name| !name.is_empty() && !name.contains(char::is_whitespace))
+    });
     let longest = task_types.iter().map(TypePolicy::longest_life).max().unwrap_or(DAY);
     let remember = table.or("remember", &Span::up_to(2 * YEAR), (longest.max(DAY) + HOUR, "follows from the longest expires_after"));
     let endpoint = Endpoint {
@@ -258,6 +261,7 @@ fn endpoint(findings: &RefCell<Findings>, mut table: Table<'_>, task_types: &[Ty
         remember,
         journal_limit: table.value("journal_limit", &Size(1 << 20, 1 << 40)),
         pass_env: table.value("pass_env", &variable),
+        run_as: table.optional("run_as", &account),
         output_limit: in_memory(table.value("output_limit", &Size(1 << 10, LARGEST_BODY))),
         http: http(findings, table.table("http")),
     };

@@ -2,12 +2,14 @@
 //!
 //! One struct a concern. `layers` lays default, file, environment and flags over each other, `decode` turns the result into
 //! these structs and `rules` holds them against each other; `reader` and `kinds` are its tools. `span` and `size` know the
-//! units, `secret` keeps passwords out of every text, `show` prints what is in effect.
+//! units, `secret` keeps passwords out of every text, `show` prints what is in effect,
+//! `exposed` looks who can read files with secrets.
 //!
 //! Whatever is wrong is reported all at once, with key, expectation, what came, and its source. Database, broker and
 //! management interface may be absent: a process asks for the parts it needs ([`Config::for_api`] and its siblings).
 
 mod decode;
+mod exposed;
 mod kinds;
 mod layers;
 mod problem;
@@ -79,7 +81,10 @@ pub struct Loaded {
 /// # Errors
 /// All that is wrong, at once. Parts that only some processes need are not among it, see [`Part`].
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
-    checked(layers::merge(sources)?)
+    let mut loaded = checked(layers::merge(sources)?)?;
+    let exposed = exposed::secrets(&loaded, sources.file.path().as_deref());
+    loaded.warnings.extend(exposed);
+    Ok(loaded)
 }
 
 fn checked(merged: layers::Merged) -> Result<Loaded, ConfigError> {
@@ -399,6 +404,8 @@ pub struct Endpoint {
     pub journal_limit: u64,
     /// Environment variables that executables get besides `PATH`, `HOME`, `LANG` and the task's own.
     pub pass_env: Vec<String>,
+    /// The user that executables run as, or user and group, such as `builder:docker`; this process's own when absent.
+    pub run_as: Option<String>,
     /// Bytes of a handler's answer at most. Default 256 KiB.
     pub output_limit: usize,
     /// What the handler `http` may do.

@@ -71,6 +71,9 @@ pub enum AgentError {
     /// See [`BrokerError`].
     #[error(transparent)]
     Broker(#[from] BrokerError),
+    /// Its handlers cannot run as the configured user.
+    #[error("endpoint.run_as cannot be followed: {0}")]
+    RunAs(String),
     /// Its own directory cannot be used.
     #[error("{path} cannot be used: {source}")]
     Directory {
@@ -177,7 +180,8 @@ impl Agent {
         if ended > 0 {
             tracing::warn!(ended, "ended executables that the last process left running");
         }
-        let executables = settings.handlers_dir.clone().map(|dir| Arc::new(Executables::new(dir, &settings, leftovers)));
+        let executables = settings.handlers_dir.clone().map(|dir| Executables::new(dir, &settings, leftovers).map(Arc::new));
+        let executables = executables.transpose().map_err(AgentError::RunAs)?;
         let shared = slots.map(|slots| Arc::new(Semaphore::new(usize::try_from(slots.max(1)).unwrap_or(1))));
         let lane = |policy: TypePolicy| (policy.name.clone(), Arc::new(Lane::new(policy, shared.clone())));
         let lanes: HashMap<_, _> = task_types.into_iter().map(lane).collect();

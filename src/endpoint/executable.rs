@@ -27,6 +27,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::account::Account;
 use super::groups::{self, Group};
 use super::leftovers::Leftovers;
 use super::{Context, Handler, Work, custody};
@@ -58,18 +59,29 @@ pub struct Executables {
     env: Vec<(OsString, OsString)>,
     output_limit: usize,
     leftovers: Leftovers,
+    /// The user that they run as, when it is not ours.
+    account: Option<Account>,
 }
 
 impl Executables {
     /// Reads the environment once: what changes later does not reach handlers.
-    pub(super) fn new(dir: PathBuf, settings: &config::Endpoint, leftovers: Leftovers) -> Self {
+    ///
+    /// # Errors
+    /// Why they cannot run as the configured user.
+    pub(super) fn new(dir: PathBuf, settings: &config::Endpoint, leftovers: Leftovers) -> Result<Self, String> {
+        let account = settings.run_as.as_deref().map(Account::usable).transpose()?;
         let own = |name: &str, default: &str| (name.into(), std::env::var_os(name).unwrap_or_else(|| default.into()));
         let mut env: Vec<(OsString, OsString)> =
             vec![own("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), own("HOME", "/"), own("LANG", "C.UTF-8")];
         env.extend(settings.pass_env.iter().filter_map(|name| std::env::var_os(name).map(|value| (name.into(), value))));
         // Handlers run in this directory, where a path relative to ours would lead elsewhere.
         let dir = std::path::absolute(&dir).unwrap_or(dir);
-        Self { dir, env, output_limit: settings.output_limit, leftovers }
+        if let Some(account) = &account {
+            for (name, value) in [("HOME", &account.home), ("USER", &account.name), ("LOGNAME", &account.name)] {
+                env.push((name.into(), value.into()));
+            }
+        }
+        Ok(Self { dir, env, output_limit: settings.output_limit, leftovers, account })
     }
 
     /// As [`Self::find`], for an async worker; that there is none any more passes, since there was one.
@@ -262,6 +274,10 @@ impl Executable {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        if let Some(account) = &self.given.account {
+            // Takes the supplementary groups of root away, too.
+            command.uid(account.user).gid(account.group);
+        }
         Group::start(&mut command)
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! `agent` puts the parts together · `intake` takes deliveries · `journal` remembers them · `lane` keeps them in order ·
 //! `recovery` takes up what the last process left · `performer` takes one from its slot to its outcome · `executor` runs one attempt · `registry` finds its handler ·
-//! `executable` makes handlers of files · `custody` says who could exchange them · `groups` knows the processes that run · `leftovers` ends what a killed process left · `outbox` and `reporter` answer ·
+//! `executable` makes handlers of files · `custody` says who could exchange them · `account` is the user they run as · `groups` knows the processes that run · `leftovers` ends what a killed process left · `outbox` and `reporter` answer ·
 //! `presence` says who is here, and `home` with which memory.
 
+mod account;
 mod agent;
 mod custody;
 mod directory;

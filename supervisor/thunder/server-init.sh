@@ -182,7 +182,7 @@ create_user
 before=$changes
 place_all
 placed=$((changes - before))
-directory 0750 "$user:$group" "$data"
+directory 0700 "$user:$group" "$data"
 create_certificate
 create_token
 import_token

@@ -94,6 +94,7 @@ impl ApiSide {
             remember: Duration::from_secs(3600),
             journal_limit: 256 << 20,
             pass_env: Vec::new(),
+            run_as: None,
             output_limit: 256 << 10,
             http: config::Http::default(),
         };

@@ -76,6 +76,28 @@ fn a_secret_is_shown_once_and_kept_nowhere() -> anyhow::Result<()> {
 }
 
 #[test]
+fn a_secret_goes_to_a_file_for_its_owner_alone() -> anyhow::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new()?;
+    let made = place.good("token create --name ci --scope read --out ci.token")?;
+    let file = place.0.path().join("ci.token");
+    let secret = std::fs::read_to_string(&file)?;
+    ensure!(
+        secret.starts_with("tasker_") && secret.ends_with('\n') && made.out.is_empty() && !made.err.contains(secret.trim()),
+        "{made:?}"
+    );
+    ensure!(std::fs::metadata(&file)?.permissions().mode() & 0o777 == 0o600);
+    // What is there is kept, and no token is made that nobody has.
+    let refused = place.any("token create --name other --scope read --out ci.token")?;
+    ensure!(refused.code == Some(1) && refused.err.contains("ci.token"), "{refused:?}");
+    let taken = place.any("token create --name ci --scope read --out new.token")?;
+    ensure!(taken.code == Some(1) && !place.0.path().join("new.token").exists(), "{taken:?}");
+    let listed = place.good("token list")?;
+    ensure!(!listed.out.contains("other") && std::fs::read_to_string(&file)? == secret, "{listed:?}");
+    Ok(())
+}
+
+#[test]
 fn a_secret_of_others_is_taken_in() -> anyhow::Result<()> {
     let place = Place::new()?;
     let secret = "0123456789abcdef".repeat(8);

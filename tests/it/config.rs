@@ -16,7 +16,9 @@ fn keys(error: ConfigError) -> Vec<String> {
 #[test]
 fn development_has_all_that_every_command_needs() {
     let loaded = shipped("development.config.yaml", Environment::default()).expect("valid");
-    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    // Its passwords are those of a trial, and the rights of the file are those of a checkout.
+    let other = loaded.warnings.iter().filter(|warning| !warning.message.contains("everybody on this machine can read"));
+    assert_eq!(other.count(), 0, "{:?}", loaded.warnings);
     assert_eq!(loaded.config.begun().count(), 0);
     let (db, queue) = loaded.config.for_api().expect("an API can start");
     assert_eq!(db.uri.reveal(), "mysql://tasker:tasker@localhost:3306/tasker");

@@ -278,6 +278,46 @@ async fn what_others_could_have_written_does_not_run() {
 }
 
 #[tokio::test]
+async fn handlers_run_as_the_configured_user() {
+    let mut api = ApiSide::new().await;
+    let data = api.dir.path().join("data");
+    let script =
+        format!("#!/bin/sh\ncat {}/*/home >/dev/null 2>&1 && exit 9\necho \"\\\"$(id -u) $(id -g) $(id -G) $HOME\\\"\"\n", data.display());
+    install(&api, "run", &script);
+    // Everybody may look at handlers.
+    fs::set_permissions(api.dir.path(), fs::Permissions::from_mode(0o755)).expect("changes");
+    let mut config = api.config(vec![policy("run")]);
+    config.settings.run_as = Some("4242:4243".into());
+    if !rustix::process::geteuid().is_root() {
+        let refused =
+            tasker::endpoint::Agent::open(config, api.link.clone(), tasker::endpoint::Registry::new()).expect_err("only root can");
+        assert!(refused.to_string().contains("endpoint.run_as cannot be followed: tasker runs as user"), "{refused}");
+        return;
+    }
+    let endpoint = api.started_as(config).await;
+    let id = api.submit("run", "1").await;
+    let (errnr, errmsg, answer) = api.finished(id).await;
+    assert_eq!((errnr, answer.as_deref().map(str::trim)), (0, Some("\"4242 4243 4243 /\"")), "{errmsg}");
+    // It can be ended, too.
+    let pid = api.dir.path().join("handlers/../pid");
+    fs::write(&pid, "").expect("written");
+    fs::set_permissions(&pid, fs::Permissions::from_mode(0o666)).expect("changes");
+    install(&api, "run", "#!/bin/sh\necho $$ >> ../pid\nsleep 1000\n");
+    let id = api.submit("run", "1").await;
+    until("the start", || lines(&pid).len() == 1).await;
+    api.cancel("run", id).await;
+    let report = api.end().await;
+    assert!(report.task_id == id && matches!(report.event, ReportEvent::Canceled), "{report:?}");
+    let pid = lines(&pid).pop().expect("a number");
+    until("its end", || !lives(&pid)).await;
+    endpoint.stopped().await;
+    let mut config = api.config(vec![policy("run")]);
+    config.settings.run_as = Some("no-such-user".into());
+    let refused = tasker::endpoint::Agent::open(config, api.link.clone(), tasker::endpoint::Registry::new()).expect_err("nobody");
+    assert!(refused.to_string().contains("/etc/passwd has no user `no-such-user`"), "{refused}");
+}
+
+#[tokio::test]
 async fn the_environment_is_not_handed_down() {
     let (errnr, _, answer) = outcome("#!/bin/sh\nenv | sed 's/=.*//' | sort | tr '\\n' ' ' | sed 's/.*/\"&\"/'\n", "1", LONG).await;
     let answer = answer.expect("an answer");

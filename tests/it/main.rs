@@ -29,7 +29,8 @@ mod layering;
 mod loops;
 mod queues;
 mod scripts;
-mod signals;
+mod server_process;
+
 mod store_conformance;
 mod supervision;
 mod support;

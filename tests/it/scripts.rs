@@ -84,7 +84,7 @@ fn a_server_is_set_up_once_and_renewed() -> anyhow::Result<()> {
         ("etc/tasker/thunder/server.cert", 0o644),
         ("etc/tasker/thunder/server.key", 0o640),
         ("usr/local/bin/tasker", 0o755),
-        ("var/lib/tasker-thunder", 0o750),
+        ("var/lib/tasker-thunder", 0o700),
         ("var/lib/tasker-thunder/tasker.db", 0o640),
     ];
     let parents = ["etc", "etc/systemd", "etc/systemd/system", "etc/tasker", "usr", "usr/local", "usr/local/bin", "var", "var/lib"];

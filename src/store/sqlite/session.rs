@@ -1,5 +1,8 @@
 //! Connections, and how an operation runs on one.
 
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +42,7 @@ impl SqliteStore {
         let options = SqliteConnectOptions::from_str(database.uri.reveal());
         let options = options.map_err(|error| StoreError::Address { reason: error.to_string() })?;
         let safe_url = format!("sqlite://{}", options.get_filename().display());
+        keep_private(options.get_filename());
         // FULL: what was accepted or acknowledged is on the disk, also when the power goes.
         let mut options = options
             .create_if_missing(true)
@@ -177,5 +181,28 @@ fn judge(error: sqlx::Error, safe_url: &str) -> Fault {
         3 | 8 | 10 | 13 | 14 => unavailable(database.to_string()),
         1 if database.message().starts_with("no such") => Fault::Told(migrations::missing(database.message())),
         _ => Fault::Sql(error),
+    }
+}
+
+/// Makes the file for its owner alone, or takes the rights of others away: it holds all payloads and answers. SQLite gives the files
+/// beside it the same mode. What cannot be done is left to the first use to tell.
+fn keep_private(file: &Path) {
+    // No file: a database in memory, or an address of SQLite's own kind.
+    let name = file.to_string_lossy();
+    if name == ":memory:" || name.starts_with("file:") {
+        return;
+    }
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
+    if made.is_ok() {
+        return;
+    }
+    for end in ["", "-wal", "-shm", "-journal"] {
+        let mut path = file.as_os_str().to_owned();
+        path.push(end);
+        let mode = fs::metadata(&path).map_or(0, |meta| meta.permissions().mode());
+        if mode & 0o077 != 0 && fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).is_ok() {
+            let mode = format!("{:04o}", mode & 0o7777);
+            tracing::warn!(path = %Path::new(&path).display(), mode, "the database was open to others: it has mode 0600 now");
+        }
     }
 }

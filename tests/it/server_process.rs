@@ -1,4 +1,5 @@
-//! What ends `tasker up`, and what becomes of the handlers it watches; and of the orphans it adopts.
+//! What `tasker up` is to the system around it: what ends it, and what becomes of the handlers it watches; the orphans it adopts; and what
+//! others can read of it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -29,7 +30,7 @@ struct Site {
 
 impl Site {
     fn new(handler: &str) -> anyhow::Result<Self> {
-        let (home, port) = (Home::new("signals")?, Port::free()?);
+        let (home, port) = (Home::new("process")?, Port::free()?);
         let config = json!({"task_types": ["run"], "endpoint": {"stop_timeout": "60s", "handlers_dir": home.join("handlers")}});
         home.write("config.yaml", &config.to_string())?;
         fs::create_dir(home.join("handlers"))?;
@@ -243,4 +244,89 @@ fn children(of: i32) -> Vec<(i32, String)> {
     names
         .filter_map(|name| stat(&name).filter(|(_, parent)| *parent == of).and_then(|(state, _)| Some((name.parse().ok()?, state))))
         .collect()
+}
+
+/// All files and directories in a directory that others than their owner have any right to.
+fn open_to_others(directory: &Path) -> anyhow::Result<Vec<String>> {
+    let mut open = Vec::new();
+    let mut ahead = vec![directory.to_owned()];
+    while let Some(path) = ahead.pop() {
+        let meta = fs::metadata(&path)?;
+        if meta.permissions().mode() & 0o077 != 0 {
+            open.push(format!("{} {:o}", path.display(), meta.permissions().mode()));
+        }
+        if meta.is_dir() {
+            for entry in fs::read_dir(&path)? {
+                ahead.push(entry?.path());
+            }
+        }
+    }
+    Ok(open)
+}
+
+#[test]
+fn data_is_for_its_owner_alone() -> anyhow::Result<()> {
+    let site = Site::new("#!/bin/sh\necho 1\n")?;
+    let data = site.home.join("data");
+    let by = ["sh", "-c", r#"umask 022; exec "$@""#, "sh"];
+    let up = site.start(&by)?;
+    site.submit("one")?;
+    site.done("one")?;
+    assert_eq!(open_to_others(&data)?, [""; 0]);
+    drop(up);
+    // As it was made by an earlier version.
+    for (name, mode) in [("", 0o755), ("tasker.db", 0o644)] {
+        fs::set_permissions(data.join(name), fs::Permissions::from_mode(mode))?;
+    }
+    let up = site.start(&by)?;
+    assert_eq!(open_to_others(&data)?, [""; 0]);
+    let log = up.log();
+    ensure!(log.contains("the data directory was open to others") && log.contains("the database was open to others"), "{log}");
+    drop(up);
+    // A directory that holds more than ours is not closed.
+    fs::write(data.join("theirs"), "")?;
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o755))?;
+    let up = site.start(&by)?;
+    ensure!(up.log().contains("the data directory is open to others"), "{}", up.log());
+    assert_eq!(fs::metadata(&data)?.permissions().mode() & 0o777, 0o755);
+    Ok(())
+}
+
+/// Whether a handler can look into the process that started it. Its words are what the shell says.
+const LOOKS: &str = r#"#!/bin/sh
+for name in environ mem maps; do
+  cat "/proc/$PPID/$name" >/dev/null 2>&1 && echo "$name can be read" >&2 && exit 9
+done
+ls "/proc/$PPID/fd" >/dev/null 2>&1 && echo "fd can be read" >&2 && exit 9
+[ "$(ulimit -c)" = 0 ] || exit 8
+echo 1
+"#;
+
+#[test]
+fn a_handler_cannot_look_into_the_process_that_started_it() -> anyhow::Result<()> {
+    let site = Site::new(LOOKS)?;
+    // Root may look into everything, so that root becomes somebody else for this.
+    let mut by = Vec::new();
+    let program = site.home.join("tasker").display().to_string();
+    if rustix::process::geteuid().is_root() {
+        fs::copy(env!("CARGO_BIN_EXE_tasker"), &program)?;
+        let given = Command::new("chown").args(["-R", "65534:65534"]).arg(site.home.path()).status()?;
+        ensure!(given.success(), "chown: {given}");
+        by.extend([
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "sh",
+            "-c",
+            r#"p=$1; shift 2; exec "$p" "$@""#,
+            "sh",
+            &program,
+        ]);
+    }
+    let up = site.start(&by)?;
+    site.submit("one")?;
+    let response = site.done("one")?;
+    assert_eq!((&response["errnr"], &response["errmsg"]), (&json!(0), &json!("")), "{}", up.log());
+    Ok(())
 }
