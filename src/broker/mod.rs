@@ -2,7 +2,7 @@
 //!
 //! Owns topology, wire format and connections; the only place with lapin. Two implementations of one trait, held together
 //! by one conformance suite: `amqp` (RabbitMQ) and `memory` (in this process, for `tasker up` and tests). A third, `fetch`, is the link of a
-//! worker that reaches nothing but the API.
+//! worker that reaches nothing but the API. `dead` puts aside what cannot be read.
 //!
 //! What it promises: a message whose publish answered `Ok` was accepted by the broker; a delivery that was not
 //! acknowledged comes again. What it does not: that a message arrives. The ledger asks again (`reconciler`).

@@ -85,8 +85,9 @@ pub(super) async fn say_so(core: Arc<Core>, broker: SharedBroker, mut sessions: 
     let mut joined: Option<Joined> = None;
     let (mut asked, mut failures) = (0u32, 0u32);
     let mut health = core.journal.health();
-    // When what was heard of this worker last was sent: nobody counts its lease from before that.
-    let mut heard = Instant::now();
+    // When what was heard of this worker last was sent: nobody counts its lease from before that. A type that it consumed and cannot
+    // consume now is not told, so its lease is not renewed, and it may hold tasks of that type.
+    let (mut heard, mut consumed) = (Instant::now(), BTreeSet::new());
     loop {
         health.mark_unchanged();
         let session = sessions.borrow_and_update().clone();
@@ -109,7 +110,10 @@ pub(super) async fn say_so(core: Arc<Core>, broker: SharedBroker, mut sessions: 
             }
             match say(&core, &broker, &session, words).await {
                 true => {
-                    heard = begun;
+                    consumed.extend(session.types.iter().cloned());
+                    if consumed == session.types {
+                        heard = begun;
+                    }
                     failures = 0;
                     if due {
                         joined = Some(Joined { session: session.id, types: unwelcomed.clone(), since: Instant::now() });
@@ -135,6 +139,7 @@ pub(super) async fn say_so(core: Arc<Core>, broker: SharedBroker, mut sessions: 
             () = core.draining.cancelled(), if !drains => {}
             () = over(lease) => {
                 heard = Instant::now();
+                consumed.clear();
                 match core.let_go().await {
                     Ok(false) => {}
                     Ok(true) => tracing::warn!("not heard of for so long that another worker may have been given what this one has: it lets go"),

@@ -280,6 +280,41 @@ async fn what_an_endpoint_had_received_is_lost_when_its_memory_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ask_that_does_not_go_out_is_not_counted_and_not_lost() {
+    let site = Site::new().await;
+    let mut tasks = site.subscribe("a").await;
+    site.is_known("a").await;
+    site.broker.cut();
+    let id = site.orphan(&["a"]).await;
+    let metric = async |line: &str| {
+        let url = format!("http://{}/metrics", site.address);
+        let answer = https::client().build().expect("a client").get(url).send().await.expect("answers");
+        let text = answer.text().await.expect("a text");
+        text.lines().find_map(|text| text.strip_prefix(line)?.trim().parse::<f64>().ok()).unwrap_or_default()
+    };
+    // The first is the publish, those after it are asks.
+    let tried = async {
+        while metric(r#"tasker_publishes_total{result="failed",task_type="worker"}"#).await < 3.0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    soon("two asks", tried).await;
+    assert_eq!(metric(r#"tasker_asks_total{reason="missing"}"#).await, 0.0, "asks were counted that did not go out");
+    site.broker.restore();
+    let asked = async {
+        loop {
+            // It is there all the time, which the API has not heard for a while.
+            site.join("a").await;
+            let next = tokio::time::timeout(Duration::from_millis(500), command(&mut tasks)).await;
+            if let Ok(Command::Task(task)) = next {
+                break task.id;
+            }
+        }
+    };
+    assert_eq!(soon("the task", asked).await, id);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_others_report_changes_nothing() {
     let site = Site::new().await;
     let mut queue = site.subscribe("here").await;
