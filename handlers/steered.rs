@@ -2,7 +2,7 @@
 //!
 //! | payload | what happens |
 //! |---|---|
-//! | `{"do": "ok", "answer": 1}` | works and answers `answer` |
+//! | `{"do": "ok", "answer": 1}` | works and answers `answer`, or with `"bytes": 1000` a text of so many letters, 8 MiB at most |
 //! | `{"do": "fail", "errnr": 7, "errmsg": "no"}` | fails |
 //! | `{"do": "retry", "times": 2, "after_ms": 10}` | asks for another try in the first `times` attempts, then answers the number of the attempt |
 //! | `{"do": "panic"}` | panics |
@@ -29,6 +29,9 @@ const BAD_PAYLOAD: i32 = 64;
 /// The file `mark` cannot be written (`EX_CANTCREAT`).
 const CANNOT_MARK: i32 = 73;
 
+/// Letters of an answer at most.
+const LONGEST: usize = 8 << 20;
+
 /// See the module.
 pub struct Steered;
 
@@ -50,6 +53,8 @@ enum Do {
     Ok {
         #[serde(default)]
         answer: serde_json::Value,
+        #[serde(default)]
+        bytes: Option<usize>,
     },
     Fail {
         #[serde(default = "one")]
@@ -120,7 +125,8 @@ async fn mark(path: &Path, work: &Work) -> std::io::Result<()> {
 async fn carry_out(what: Do, work: &Work, context: &Context) -> Outcome {
     let number: Json = json(&work.attempt);
     match what {
-        Do::Ok { answer } => Outcome::Done(json(&answer)),
+        Do::Ok { bytes: Some(bytes), .. } => Outcome::Done(json(&"x".repeat(bytes.min(LONGEST)))),
+        Do::Ok { answer, bytes: None } => Outcome::Done(json(&answer)),
         Do::Fail { errnr, errmsg } => Outcome::failed(errnr, errmsg),
         Do::Retry { times, .. } if work.attempt > times => Outcome::Done(number),
         Do::Retry { after_ms, .. } => Outcome::Retry {

@@ -11,9 +11,9 @@ mod support;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
-use nemesis::Nemesis;
+use nemesis::{Fault, Nemesis};
 use support::fleet::Fleet;
 use support::loader::Loader;
 use support::oracle;
@@ -27,28 +27,39 @@ const QUIET: Duration = Duration::from_secs(3);
 struct Options {
     minutes: u64,
     seed: u64,
+    /// Those that were asked for; all when empty.
+    faults: Vec<Fault>,
 }
 
 impl Options {
     fn read() -> anyhow::Result<Self> {
-        let mut options = Self { minutes: 10, seed: fastrand::u64(..1_000_000) };
+        let mut options = Self { minutes: 10, seed: fastrand::u64(..1_000_000), faults: Vec::new() };
         let mut arguments = std::env::args().skip(1);
         while let Some(name) = arguments.next() {
-            let value = arguments.next().and_then(|value| value.parse().ok());
-            match (name.as_str(), value) {
-                ("--minutes", Some(value)) => options.minutes = value,
-                ("--seed", Some(value)) => options.seed = value,
-                _ => bail!("cargo xtask soak [--minutes N] [--seed S]"),
+            let value = arguments.next();
+            let number = value.as_ref().and_then(|value| value.parse().ok());
+            match (name.as_str(), number, value) {
+                ("--minutes", Some(number), _) => options.minutes = number,
+                ("--seed", Some(number), _) => options.seed = number,
+                ("--faults", _, Some(names)) => options.faults = names.split(',').map(fault).collect::<anyhow::Result<_>>()?,
+                _ => bail!("cargo xtask soak [--minutes N] [--seed S] [--faults NAME,NAME...]"),
             }
         }
         Ok(options)
     }
 }
 
+/// The fault of this name.
+fn fault(name: &str) -> anyhow::Result<Fault> {
+    let known = || Fault::NAMES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    let found = Fault::NAMES.iter().find(|(known, _)| *known == name);
+    found.map(|(_, fault)| *fault).with_context(|| format!("there is no fault `{name}`; there are {}", known()))
+}
+
 fn main() -> anyhow::Result<()> {
-    let Options { minutes, seed } = Options::read()?;
-    println!("seed {seed}, {minutes} minutes");
-    run(minutes, seed).with_context(|| format!("seed {seed}"))
+    let options = Options::read()?;
+    println!("seed {}, {} minutes", options.seed, options.minutes);
+    run(&options).with_context(|| format!("seed {}", options.seed))
 }
 
 fn kind(name: &str) -> &'static str {
@@ -59,25 +70,34 @@ fn kind(name: &str) -> &'static str {
     }
 }
 
-fn run(minutes: u64, seed: u64) -> anyhow::Result<()> {
-    let end = Instant::now() + Duration::from_secs(minutes * 60);
-    let mut fleet = Fleet::with_queue(Platform::idle_private()?)?;
-    let mut nemesis = Nemesis::of(&mut fleet, seed)?;
+fn run(options: &Options) -> anyhow::Result<()> {
+    let end = Instant::now() + Duration::from_secs(options.minutes * 60);
+    let mut fleet = Fleet::with_queue(Platform::idle_on_own_disk()?)?;
+    let mut faults = options.faults.clone();
+    if faults.is_empty() {
+        faults = Fault::NAMES.iter().map(|(_, fault)| *fault).collect();
+    }
+    if faults.contains(&Fault::FullDatabase) && !fleet.platform.servers().1.has_own_disk() {
+        println!("without full-database: only root may mount a disk to be filled");
+        faults.retain(|fault| *fault != Fault::FullDatabase);
+    }
+    ensure!(!faults.is_empty(), "there is no fault left");
+    let mut nemesis = Nemesis::of(&mut fleet, options.seed, faults)?;
     let (mut taken, mut asks, mut round) = (BTreeMap::new(), 0, 0);
     while Instant::now() < end {
         round += 1;
         let loader = Loader::start(&fleet, LOAD);
         fleet.pass(Duration::from_secs(1))?;
         let before = fleet.asks();
-        let what = nemesis.strike(&mut fleet)?;
+        let what = nemesis.strike(&mut fleet, &loader)?;
         fleet.pass(QUIET)?;
         let new = loader.finish(&mut fleet).with_context(|| what.clone())?;
         let verdict = oracle::judge_one(&mut fleet, &new).with_context(|| what.clone())?;
         // A process that was killed began to count anew: this is the least it can have been.
         asks += fleet.asks().saturating_sub(before);
         println!(
-            "round {round}: {what}: {} tasks, {} responses, {} attempts interrupted",
-            verdict.tasks, verdict.responses, verdict.interrupted
+            "round {round}: {what}: {} tasks, {} responses, {} executions began for {} attempts, {} interrupted",
+            verdict.tasks, verdict.responses, verdict.begun, verdict.recorded, verdict.interrupted
         );
         taken.extend(new);
     }

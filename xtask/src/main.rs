@@ -19,8 +19,9 @@ Set-up and test commands of the repository
 
 cargo xtask test [ARGS]   all tests on a private RabbitMQ and MariaDB; what is missing is installed with apt-get
                           ARGS go to `cargo test`: a filter, `--test it broker`, `-- --nocapture`
-cargo xtask soak [--minutes N] [--seed S]
-                          breaks a platform at random for N minutes (10) and judges the ledger after each fault
+cargo xtask soak [--minutes N] [--seed S] [--faults NAME,NAME...]
+                          breaks a platform at random for N minutes (10) and judges the ledger after each fault;
+                          --faults chooses among them, a wrong name lists them
 cargo xtask services      starts the two servers and prints their URLs; they run until Ctrl-C
 cargo xtask fuzz [--seconds N]
                           every fuzz target for N seconds (30); installs cargo-fuzz with cargo if it is missing

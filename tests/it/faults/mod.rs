@@ -6,11 +6,14 @@
 
 mod clocks;
 mod cluster;
+mod frozen;
 mod judge;
 mod links;
 mod processes;
+mod refusals;
 mod repeats;
 mod servers;
+mod stops;
 
 use std::collections::BTreeMap;
 

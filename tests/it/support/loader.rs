@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -46,19 +46,60 @@ struct Plan {
     marks: PathBuf,
     every: Duration,
     prefix: String,
+    demand: Arc<Demand>,
+}
+
+/// What new tasks ask of those who perform them, besides the usual.
+#[derive(Debug, Default)]
+struct Demand {
+    large: AtomicBool,
+    long: AtomicBool,
+}
+
+/// Of every so many tasks one has a large answer, while there are some, or takes long.
+const LARGE: u64 = 5;
+const LONG: u64 = 7;
+/// How long such a task takes: longer than a process may take to stop.
+const LONG_SECONDS: f64 = 7.0;
+
+impl Plan {
+    /// What a task says is to be done, and the error number that it ends with.
+    fn work(&self, number: u64, queued: bool) -> (Value, i64) {
+        let (mut payload, errnr) = match number % 8 {
+            _ if queued => (json!({"seconds": 0.05}), 0),
+            0 => (json!({"do": "retry", "times": 1, "after_ms": 50}), 0),
+            1 => (json!({"do": "fail", "errnr": 9}), 9),
+            2 => (json!({"do": "ok", "seconds": 0.5}), 0),
+            3 | 4 => (json!({"do": "ok", "seconds": 0.05}), 0),
+            _ => (json!({"do": "ok"}), 0),
+        };
+        if self.demand.large.load(Ordering::Relaxed) && number.is_multiple_of(LARGE) && errnr == 0 {
+            // Of three, two up to 60 KB and one up to 900 KB.
+            let most = if (number / LARGE).is_multiple_of(3) { 880 } else { 40 };
+            payload = json!({"do": "ok", "seconds": 0.05, "bytes": (20 + number / LARGE * 7919 % most) * 1000});
+        }
+        if self.demand.long.load(Ordering::Relaxed) && number.is_multiple_of(LONG) {
+            payload["seconds"] = json!(LONG_SECONDS);
+        }
+        payload["mark"] = json!(self.marks);
+        (payload, errnr)
+    }
 }
 
 /// Load on a fleet, from a thread of its own.
 pub struct Loader {
     stop: CancellationToken,
     taken: Arc<AtomicU64>,
+    demand: Arc<Demand>,
     thread: JoinHandle<anyhow::Result<BTreeMap<String, Taken>>>,
 }
 
 impl Loader {
     /// Posts so many tasks a second, by turns to all API processes.
     pub fn start(fleet: &Fleet, per_second: u32) -> Self {
+        let demand = Arc::<Demand>::default();
         let plan = Plan {
+            demand: demand.clone(),
             urls: fleet.urls(),
             endpoints: fleet.endpoints(),
             queue: !fleet.workers().is_empty(),
@@ -72,7 +113,17 @@ impl Loader {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(post_until(plan, until, count))
         });
-        Self { stop, taken, thread }
+        Self { stop, taken, demand, thread }
+    }
+
+    /// Whether some of the next tasks are to have answers of 20 KB to 900 KB.
+    pub fn large(&self, large: bool) {
+        self.demand.large.store(large, Ordering::Relaxed);
+    }
+
+    /// Whether some of the next tasks are to take longer than a process may take to stop.
+    pub fn long(&self, long: bool) {
+        self.demand.long.store(long, Ordering::Relaxed);
     }
 
     /// Tasks that were taken so far.
@@ -129,13 +180,6 @@ fn keep(done: Result<Answered, tokio::task::JoinError>, taken: &mut BTreeMap<Str
 /// Posts until there is an answer that says what became of it: the same identifier, so that a repeat is recognised.
 async fn post(http: reqwest::Client, plan: Arc<Plan>, number: u64) -> Answered {
     let identifier = format!("{}-{number}", plan.prefix);
-    let (what, errnr) = match number % 8 {
-        0 => (json!({"do": "retry", "times": 1, "after_ms": 50}), 0),
-        1 => (json!({"do": "fail", "errnr": 9}), 9),
-        2 => (json!({"do": "ok", "seconds": 0.5}), 0),
-        3 | 4 => (json!({"do": "ok", "seconds": 0.05}), 0),
-        _ => (json!({"do": "ok"}), 0),
-    };
     // Most name their endpoints, so that it is known who must answer; the others go to whoever is subscribed.
     let endpoints = match number % 3 {
         0 => vec![],
@@ -143,9 +187,8 @@ async fn post(http: reqwest::Client, plan: Arc<Plan>, number: u64) -> Answered {
         _ => vec![plan.endpoints[usize::try_from(number)? % plan.endpoints.len()].clone()],
     };
     let queued = plan.queue && number % 4 == 3;
-    let (task_type, endpoints, errnr) = if queued { (QUEUE, Vec::new(), 0) } else { (TYPE, endpoints, errnr) };
-    let mut payload = if queued { json!({"seconds": 0.05}) } else { what };
-    payload["mark"] = json!(plan.marks);
+    let (task_type, endpoints) = if queued { (QUEUE, Vec::new()) } else { (TYPE, endpoints) };
+    let (payload, errnr) = plan.work(number, queued);
     let mut body = json!({"identifier": identifier, "payload": payload});
     if !queued {
         body["endpoints"] = json!(endpoints);

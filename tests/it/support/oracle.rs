@@ -25,16 +25,22 @@ pub struct Verdict {
     pub tasks: usize,
     /// Rows of endpoints.
     pub responses: usize,
-    /// Runs of handlers, by their own account.
-    pub executions: usize,
-    /// Attempts that a crash ended.
+    /// Executions that began, as handlers have marked on disk before they did anything else.
+    pub begun: usize,
+    /// Attempts in the ledger.
+    pub recorded: usize,
+    /// Attempts that the end of their process ended, or that went with their worker.
     pub interrupted: usize,
 }
 
 impl std::fmt::Display for Verdict {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { tasks, responses, executions, interrupted } = self;
-        write!(f, "{tasks} tasks, {responses} responses, {executions} executions, {interrupted} attempts interrupted, 0 double, 0 missing")
+        let Self { tasks, responses, begun, recorded, interrupted } = self;
+        write!(
+            f,
+            "{tasks} tasks, {responses} responses, {begun} executions began for {recorded} attempts recorded, {interrupted} of them \
+             interrupted, 0 double, 0 missing"
+        )
     }
 }
 
@@ -69,7 +75,7 @@ fn judge_those(fleet: &mut Fleet, taken: &BTreeMap<String, Taken>, prefix: &str)
     }
     let mut marks = Marks::read(&marks(fleet))?;
     let mut wrong = Vec::new();
-    let mut verdict = Verdict { tasks: ledger.len(), executions: marks.lines, ..Verdict::default() };
+    let mut verdict = Verdict { tasks: ledger.len(), ..Verdict::default() };
     let known: BTreeMap<&str, &Value> = ledger.iter().filter_map(|body| Some((body["task"]["identifier"].as_str()?, body))).collect();
     if known.len() != ledger.len() {
         wrong.push(format!("{} tasks have {} identifiers", ledger.len(), known.len()));
@@ -80,18 +86,20 @@ fn judge_those(fleet: &mut Fleet, taken: &BTreeMap<String, Taken>, prefix: &str)
     for (identifier, body) in known {
         match taken.get(identifier) {
             Some(task) if task.queued => {
-                verdict.responses += 1;
-                check_queued(body, task).unwrap_or_else(|error| wrong.push(format!("{error:#}: {body}")));
+                check_queued(body, task, &mut marks, &mut verdict)
+                    .unwrap_or_else(|error| wrong.push(format!("{error:#}: {}", shown(body))));
             }
-            Some(task) => check(body, task, &mut marks, &mut verdict).unwrap_or_else(|error| wrong.push(format!("{error:#}: {body}"))),
+            Some(task) => {
+                check(body, task, &mut marks, &mut verdict).unwrap_or_else(|error| wrong.push(format!("{error:#}: {}", shown(body))))
+            }
             None => wrong.push(format!("{identifier} is in the ledger and nobody was told so")),
         }
     }
-    wrong.extend(marks.doubled.iter().map(|mark| format!("{mark} was executed more than once")));
     // Those that are left belong to no task, or to one that was not looked at.
     if prefix.is_empty() {
-        let unknown = |(task, endpoint): &(String, String)| format!("{endpoint} executed {task}: it is not in the ledger");
-        wrong.extend(marks.left.keys().map(unknown));
+        for (task, executed) in &marks.left {
+            wrong.extend(executed.keys().map(|endpoint| format!("{endpoint} executed {task}: it is not in the ledger")));
+        }
     }
     ensure!(wrong.is_empty(), "{} violations, the first of them:\n{}", wrong.len(), wrong[..wrong.len().min(10)].join("\n"));
     // What the platform says of itself must be the same.
@@ -149,12 +157,7 @@ fn ledger_of(fleet: &Fleet, task_type: &str, prefix: &str) -> anyhow::Result<Vec
 
 fn check(body: &Value, taken: &Taken, marks: &mut Marks, verdict: &mut Verdict) -> anyhow::Result<()> {
     let responses = body["taskResponseList"].as_array().context("no responses")?;
-    let executed = |response: &Value| {
-        let endpoint = response["endpoint"].as_str().unwrap_or_default().to_owned();
-        marks.left.remove(&(taken.id.clone(), endpoint)).unwrap_or_default()
-    };
-    // All of them first: what is wrong with one response says nothing about the others.
-    let executed: Vec<_> = responses.iter().map(executed).collect();
+    let mut executed = marks.take(&taken.id, verdict);
     let task = &body["task"];
     let count = |name: &str| task[name].as_u64().with_context(|| format!("no {name}"));
     ensure!(task["id"] == *taken.id, "{} was answered", taken.id);
@@ -168,29 +171,61 @@ fn check(body: &Value, taken: &Taken, marks: &mut Marks, verdict: &mut Verdict) 
     ensure!(listed.is_empty() || listed == endpoints, "others answered than were asked");
     let failed = responses.iter().filter(|response| response["errnr"] != 0).count();
     ensure!(failed as u64 == count("failed")?, "{failed} failed");
-    for (response, executed) in responses.iter().zip(executed) {
-        verdict.responses += 1;
+    for response in responses {
         let endpoint = response["endpoint"].as_str().context("no endpoint")?;
-        verdict.interrupted +=
-            check_attempts(response, taken.errnr, &executed).with_context(|| format!("{endpoint}, which executed {executed:?}"))?;
+        let executed = executed.remove(endpoint).unwrap_or_default();
+        check_attempts(response, taken.errnr, &executed, verdict).with_context(|| format!("{endpoint}, which executed {executed:?}"))?;
     }
+    ensure!(executed.is_empty(), "others executed it than were expected: {executed:?}");
     Ok(())
 }
 
-/// One worker has performed it, however many had it before. That it went wrong can only be because workers ended while they ran it.
-fn check_queued(body: &Value, taken: &Taken) -> anyhow::Result<()> {
+/// One worker has performed it, however many had it before. That it went wrong can only be because workers ended while they ran it. Each
+/// execution belongs to an attempt of that worker, or went with a lease that is recorded as lost.
+fn check_queued(body: &Value, taken: &Taken, marks: &mut Marks, verdict: &mut Verdict) -> anyhow::Result<()> {
+    verdict.responses += 1;
+    let executed = marks.take(&taken.id, verdict);
     let (task, responses) = (&body["task"], body["taskResponseList"].as_array().context("no responses")?);
     ensure!(task["id"] == *taken.id, "{} was answered", taken.id);
     ensure!(task["status"] == "DONE" && task["expected"] == 1 && task["finished"] == 1, "it is not done once");
     let [response] = &responses[..] else { bail!("{} responses", responses.len()) };
     ensure!(response["status"] == "FINISHED", "it has not finished");
     ensure!(response["errnr"] == taken.errnr || response["errnr"] == INTERRUPTED, "it failed");
+    let (worker, last) = (response["endpoint"].as_str().context("no worker")?, response["attempt"].as_i64().context("no attempt")?);
+    let lost = task["queue"]["attempts"].as_array().map_or(&[][..], Vec::as_slice);
+    let lost_by = |name: &str| {
+        let of = format!("the worker {name} ");
+        lost.iter().filter(|attempt| attempt["errmsg"].as_str().is_some_and(|text| text.contains(&of))).count()
+    };
+    verdict.recorded += lost.len() + usize::try_from(last)?;
+    verdict.interrupted += lost.len() + usize::try_from(last)?.saturating_sub(usize::from(response["errnr"] == taken.errnr));
+    for (name, attempts) in &executed {
+        let lost = lost_by(name);
+        for (attempt, times) in attempts {
+            ensure!(*times <= 1 + lost, "attempt {attempt} was executed more than once by {name}, of {executed:?}");
+            ensure!(
+                lost > 0 || name == worker && (1..=last).contains(attempt),
+                "an attempt ran that is not recorded, by {name}, of {executed:?}"
+            );
+        }
+    }
+    let ran = executed.get(worker).is_some_and(|attempts| attempts.contains_key(&last));
+    ensure!(ran || response["errnr"] == INTERRUPTED, "attempt {last} did not run, only {executed:?}");
     Ok(())
 }
 
-/// Attempts are numbered without a gap, and each ran once: only one that a crash ended may have been ended before the handler began.
-/// Answers how many were ended so.
-fn check_attempts(response: &Value, errnr: i64, executed: &BTreeSet<i64>) -> anyhow::Result<usize> {
+/// An answer of the API, without what makes it long.
+fn shown(body: &Value) -> String {
+    let text = body.to_string();
+    match text.char_indices().nth(4000) {
+        Some((cut, _)) => format!("{}...", &text[..cut]),
+        None => text,
+    }
+}
+
+/// Attempts are numbered without a gap, and each began once: only one that was interrupted may have been ended before the handler began.
+fn check_attempts(response: &Value, errnr: i64, executed: &Executed, verdict: &mut Verdict) -> anyhow::Result<()> {
+    verdict.responses += 1;
     ensure!(response["status"] == "FINISHED", "it has not finished");
     let last = response["attempt"].as_i64().context("no attempt")?;
     let ended = response["errnr"].as_i64().context("no errnr")?;
@@ -209,18 +244,24 @@ fn check_attempts(response: &Value, errnr: i64, executed: &BTreeSet<i64>) -> any
         "it ended with another error number than {errnr}"
     );
     for (number, errnr) in (1..).zip(&errnrs) {
-        ensure!(executed.contains(&number) || *errnr == INTERRUPTED, "attempt {number} did not run");
+        ensure!(executed.contains_key(&number) || *errnr == INTERRUPTED, "attempt {number} did not run");
     }
-    ensure!(executed.iter().all(|number| (1..=last).contains(number)), "an attempt ran that is not recorded");
-    Ok(errnrs.iter().filter(|errnr| **errnr == INTERRUPTED).count())
+    for (number, times) in executed {
+        ensure!(*times == 1, "attempt {number} was executed more than once");
+        ensure!((1..=last).contains(number), "an attempt ran that is not recorded");
+    }
+    verdict.recorded += errnrs.len();
+    verdict.interrupted += errnrs.iter().filter(|errnr| **errnr == INTERRUPTED).count();
+    Ok(())
 }
+
+/// What one endpoint executed of a task: how often each attempt began.
+type Executed = BTreeMap<i64, usize>;
 
 /// What handlers executed: by task and endpoint, the attempts.
 #[derive(Default)]
 struct Marks {
-    left: BTreeMap<(String, String), BTreeSet<i64>>,
-    doubled: Vec<String>,
-    lines: usize,
+    left: BTreeMap<String, BTreeMap<String, Executed>>,
 }
 
 impl Marks {
@@ -228,11 +269,16 @@ impl Marks {
         let mut marks = Self::default();
         for line in fs::read_to_string(path).with_context(|| path.display().to_string())?.lines() {
             let [id, endpoint, attempt] = line.split(' ').collect::<Vec<_>>()[..] else { bail!("no mark: {line}") };
-            marks.lines += 1;
-            if !marks.left.entry((id.to_owned(), endpoint.to_owned())).or_default().insert(attempt.parse()?) {
-                marks.doubled.push(line.to_owned());
-            }
+            let executed = marks.left.entry(id.to_owned()).or_default().entry(endpoint.to_owned()).or_default();
+            *executed.entry(attempt.parse()?).or_default() += 1;
         }
         Ok(marks)
+    }
+
+    /// All executions of a task that began.
+    fn take(&mut self, task: &str, verdict: &mut Verdict) -> BTreeMap<String, Executed> {
+        let executed = self.left.remove(task).unwrap_or_default();
+        verdict.begun += executed.values().flat_map(Executed::values).sum::<usize>();
+        executed
     }
 }

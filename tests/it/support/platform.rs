@@ -8,13 +8,17 @@ use std::time::Duration;
 use super::proxy::Proxy;
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
-use tasker_services::{Home, MariaDb, Port, Process, RabbitMq, start_pair, until};
+use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection};
+use tasker_services::{Home, MariaDb, Port, Process, RabbitMq, is_root, start_pair_with, until};
 
 /// How long a test waits for what must come. Long, because machines are busy; only failures take it.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The time in which endpoints should have received a task, in these tests: short, since some wait for it to pass.
 pub const RECEIVE: &str = "2s";
+
+/// The account in a private database that processes come in as.
+const ACCOUNT: &str = "tasker";
 
 /// Where a platform keeps its data and hands over its messages.
 enum Backend {
@@ -51,7 +55,7 @@ impl Platform {
 
     /// The same on servers of its own.
     pub fn private() -> anyhow::Result<Self> {
-        Self::fleet(Self::own()?)
+        Self::fleet(Self::own(MariaDb::start)?)
     }
 
     /// On the servers all tests share, with tables and broker set up and no process started.
@@ -61,7 +65,13 @@ impl Platform {
 
     /// The same on servers of its own.
     pub fn idle_private() -> anyhow::Result<Self> {
-        Self::initialized(Self::own()?)
+        Self::initialized(Self::own(MariaDb::start)?)
+    }
+
+    /// The same, and the database can be filled up, if this user may mount a disk for it.
+    #[allow(dead_code, reason = "the soak alone fills up disks")]
+    pub fn idle_on_own_disk() -> anyhow::Result<Self> {
+        Self::initialized(Self::own(if is_root() { MariaDb::start_on_own_disk } else { MariaDb::start })?)
     }
 
     /// The same on a MariaDB and a RabbitMQ of so many nodes.
@@ -80,13 +90,20 @@ impl Platform {
         Ok(Backend::Shared { database, amqp_port, management, name })
     }
 
-    fn own() -> anyhow::Result<Backend> {
-        let (rabbitmq, mariadb) = start_pair()?;
+    fn own(mariadb: fn() -> anyhow::Result<MariaDb>) -> anyhow::Result<Backend> {
+        let (rabbitmq, mariadb) = start_pair_with(mariadb)?;
         Ok(Backend::Private { nodes: vec![rabbitmq], mariadb: Box::new(mariadb) })
     }
 
     fn initialized(backend: Backend) -> anyhow::Result<Self> {
         let platform = Self::new(backend)?;
+        if matches!(platform.backend, Backend::Private { .. }) {
+            // Nothing is forbidden to an administrator, not even to write what is read-only.
+            platform.sql(&[
+                &format!("CREATE USER {ACCOUNT}@'127.0.0.1' IDENTIFIED BY 'secret'"),
+                &format!("GRANT ALL ON tasker.* TO {ACCOUNT}@'127.0.0.1'"),
+            ])?;
+        }
         platform.tasker(&["initialize", "-d", "-r"])?;
         Ok(platform)
     }
@@ -110,9 +127,7 @@ impl Platform {
         let (database, amqp_port, management, virtual_host) = match &backend {
             Backend::Embedded => ("sqlite:///unused".to_owned(), 5672, "http://127.0.0.1:15672/api".to_owned(), "tasker"),
             Backend::Shared { database, amqp_port, management, name } => (database.clone(), *amqp_port, management.clone(), name.as_str()),
-            Backend::Private { nodes, mariadb } => {
-                (format!("{}/tasker", mariadb.url()), nodes[0].port(), nodes[0].management_url(), "tasker")
-            }
+            Backend::Private { nodes, mariadb } => (account_url(mariadb), nodes[0].port(), nodes[0].management_url(), "tasker"),
         };
         let config = json!({
             "task_types": ["worker", "backup", {"name": "steered", "attempts": 3, "backoff": {"first": "100ms", "max": "200ms"}}],
@@ -232,8 +247,35 @@ impl Platform {
         match &self.backend {
             Backend::Embedded => panic!("an embedded platform has no database server"),
             Backend::Shared { database, .. } => database.clone(),
-            Backend::Private { mariadb, .. } => format!("{}/tasker", mariadb.url()),
+            Backend::Private { mariadb, .. } => account_url(mariadb),
         }
+    }
+
+    /// Has the administrator of a private platform's database do something.
+    pub fn sql(&self, statements: &[&str]) -> anyhow::Result<()> {
+        let Backend::Private { mariadb, .. } = &self.backend else { panic!("only a private platform may break its servers") };
+        self.block_on(async {
+            let mut administrator = MySqlConnection::connect(&mariadb.url()).await?;
+            for statement in statements {
+                administrator.execute(AssertSqlSafe((*statement).to_owned())).await.with_context(|| (*statement).to_owned())?;
+            }
+            Ok(administrator.close().await?)
+        })
+    }
+
+    /// Ends all connections of the platform's processes to its private database.
+    pub fn end_connections(&self) -> anyhow::Result<()> {
+        let Backend::Private { mariadb, .. } = &self.backend else { panic!("only a private platform may break its servers") };
+        self.block_on(async {
+            let mut administrator = MySqlConnection::connect(&mariadb.url()).await?;
+            let theirs = sqlx::query_scalar("SELECT CAST(id AS SIGNED) FROM information_schema.processlist WHERE user = ?");
+            let connections: Vec<i64> = theirs.bind(ACCOUNT).fetch_all(&mut administrator).await?;
+            for connection in connections {
+                // It may have ended by itself meanwhile.
+                let _ = administrator.execute(AssertSqlSafe(format!("KILL {connection}"))).await;
+            }
+            Ok(administrator.close().await?)
+        })
     }
 
     /// Its virtual host in the broker, with the user that processes come in as.
@@ -349,6 +391,11 @@ impl Platform {
             Ok(response.clone())
         })
     }
+}
+
+/// The address of a private platform's database, with the account of its processes.
+fn account_url(mariadb: &MariaDb) -> String {
+    format!("mysql://{ACCOUNT}:secret@127.0.0.1:{}/tasker", mariadb.port())
 }
 
 /// The response of an endpoint in the answer of `GET /{type}/{id}`.

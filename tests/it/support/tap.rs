@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::fleet::{Fleet, TYPE};
+use super::fleet::{Fleet, QUEUE, TYPE};
 use super::queues::Queues;
 
 /// Copies of all that went through the broker: by queue, every body that came to it.
@@ -16,12 +16,14 @@ impl Tap {
     /// Taps the queues of a fleet; what is repeated comes in an order of this seed.
     pub async fn of(fleet: &Fleet, seed: u64) -> anyhow::Result<Self> {
         let queues = Queues::of(&fleet.platform).await?;
-        let (all, named) = (format!("it.{TYPE}"), format!("it.{TYPE}.to"));
         let mut seen = BTreeMap::new();
-        for name in fleet.endpoints() {
-            let queue = format!("it.{TYPE}.{name}");
-            queues.tap(&tap(&queue), &[(&all, ""), (&named, &name)]).await?;
-            seen.insert(queue, Vec::new());
+        for (task_type, names) in [(TYPE, fleet.endpoints()), (QUEUE, fleet.workers())] {
+            let (all, named) = (format!("it.{task_type}"), format!("it.{task_type}.to"));
+            for name in names {
+                let queue = format!("it.{task_type}.{name}");
+                queues.tap(&tap(&queue), &[(&all, ""), (&named, &name)]).await?;
+                seen.insert(queue, Vec::new());
+            }
         }
         queues.tap(&tap("it.responses"), &[("it.responses", "")]).await?;
         seen.insert("it.responses".to_owned(), Vec::new());

@@ -26,6 +26,8 @@ while read -r verb group; do
   esac
 done
 for each in $groups; do kill -s KILL -- "-$each" 2>/dev/null; done
+# See `MariaDb::start_on_own_disk`.
+[ ! -e "$1/own-disk" ] || umount -l -- "$1/own-disk"
 tries=0
 # A process that is just being killed may still finish a system call that creates a file.
 until rm -rf -- "$1" 2>/dev/null || [ "$tries" -ge 50 ]; do tries=$((tries + 1)); sleep 0.1; done

@@ -29,8 +29,13 @@ use anyhow::Context;
 
 /// Starts one server of each kind side by side: together they take as long as the slower one.
 pub fn start_pair() -> anyhow::Result<(RabbitMq, MariaDb)> {
+    start_pair_with(MariaDb::start)
+}
+
+/// The same with a MariaDB that is started in this way.
+pub fn start_pair_with(mariadb: fn() -> anyhow::Result<MariaDb>) -> anyhow::Result<(RabbitMq, MariaDb)> {
     thread::scope(|scope| {
-        let mariadb = scope.spawn(MariaDb::start);
+        let mariadb = scope.spawn(mariadb);
         let rabbitmq = RabbitMq::start();
         let mariadb = mariadb.join().map_err(|_| anyhow::anyhow!("the thread that starts MariaDB panicked"))?;
         Ok((rabbitmq?, mariadb?))

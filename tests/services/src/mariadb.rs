@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -13,6 +14,12 @@ use crate::{Home, Port, Process};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Where in its home a server has the disk of its own. The home's guard knows it too.
+const OWN_DISK: &str = "own-disk";
+
+/// Bytes on that disk, as long as it is not filled. It takes memory only for what is on it.
+const ROOMY: u64 = 8 << 30;
+
 /// A private MariaDB server; `root` comes in over TCP without a password.
 ///
 /// It has the defaults of an installation without configuration files: the character set is latin1, for instance, so a
@@ -20,6 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct MariaDb {
     home: Home,
+    data: PathBuf,
     port: Port,
     process: Option<Process>,
 }
@@ -28,13 +36,28 @@ impl MariaDb {
     /// Makes a data directory, starts the server in it and waits until it lets `root` in.
     pub fn start() -> anyhow::Result<Self> {
         let home = Home::new("mariadb")?;
+        let data = home.join("data");
+        Self::start_in(home, data)
+    }
+
+    /// The same with its data on a disk of its own, which can be filled up. Only root may mount one.
+    pub fn start_on_own_disk() -> anyhow::Result<Self> {
+        let home = Home::new("mariadb")?;
+        let disk = home.join(OWN_DISK);
+        std::fs::create_dir(&disk).context("creating the mount point")?;
+        mount(&disk, &format!("size={ROOMY}"), &["-t", "tmpfs", "tmpfs"])?;
+        let data = disk.join("data");
+        Self::start_in(home, data)
+    }
+
+    fn start_in(home: Home, data: PathBuf) -> anyhow::Result<Self> {
         std::fs::create_dir(home.join("tmp")).context("creating the directory for temporary tables")?;
         let log = home.join("install.log");
         let output = File::create(&log).context("creating install.log")?;
         let installed = Command::new("mariadb-install-db")
             .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db", "--innodb-log-file-size=16M"])
             .args(as_user())
-            .arg(format!("--datadir={}", home.join("data").display()))
+            .arg(format!("--datadir={}", data.display()))
             .env("TMPDIR", home.join("tmp"))
             .stdout(output.try_clone().context("cloning a file handle")?)
             .stderr(output)
@@ -43,7 +66,7 @@ impl MariaDb {
         ensure!(installed.success(), "mariadb-install-db ended with {installed}:\n{}", std::fs::read_to_string(&log).unwrap_or_default());
         // `root` is made for names; without name resolution a client on TCP is known by its address.
         home.write("init.sql", "CREATE USER IF NOT EXISTS root@'127.0.0.1'; GRANT ALL ON *.* TO root@'127.0.0.1' WITH GRANT OPTION;\n")?;
-        let mut server = Self { home, port: Port::free()?, process: None };
+        let mut server = Self { home, data, port: Port::free()?, process: None };
         server.launch()?;
         Ok(server)
     }
@@ -74,6 +97,24 @@ impl MariaDb {
         self.launch()
     }
 
+    /// Whether it has a disk of its own.
+    pub fn has_own_disk(&self) -> bool {
+        self.data.starts_with(self.home.join(OWN_DISK))
+    }
+
+    /// Leaves it no room on the disk of its own.
+    pub fn fill_disk(&self) -> anyhow::Result<()> {
+        let disk = self.home.join(OWN_DISK);
+        let stat = rustix::fs::statvfs(&disk).context("asking for the room on a disk")?;
+        let used = (stat.f_blocks - stat.f_bfree) * stat.f_frsize;
+        mount(&disk, &format!("remount,size={used}"), &[])
+    }
+
+    /// Gives it room again.
+    pub fn free_disk(&self) -> anyhow::Result<()> {
+        mount(&self.home.join(OWN_DISK), &format!("remount,size={ROOMY}"), &[])
+    }
+
     /// Freezes it: connections stay open and nothing answers.
     pub fn pause(&self) -> anyhow::Result<()> {
         self.process.as_ref().context("MariaDB does not run")?.signal(Signal::STOP)
@@ -90,7 +131,7 @@ impl MariaDb {
         command
             .arg("--no-defaults")
             .args(as_user())
-            .arg(format!("--datadir={}", self.home.join("data").display()))
+            .arg(format!("--datadir={}", self.data.display()))
             .arg(format!("--init-file={}", self.home.join("init.sql").display()))
             .arg(format!("--port={port}"))
             // A server removes what it takes for old temporary tables when it starts, also those of another in the same place.
@@ -108,13 +149,20 @@ impl MariaDb {
     }
 }
 
+/// Mounts a file system, or changes it.
+fn mount(place: &Path, options: &str, what: &[&str]) -> anyhow::Result<()> {
+    let output = Command::new("mount").args(["-o", options]).args(what).arg(place).output().context("running mount")?;
+    ensure!(output.status.success(), "mount ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    Ok(())
+}
+
 /// A server started by root must be told that this is meant.
 fn as_user() -> Option<&'static str> {
     crate::is_root().then_some("--user=root")
 }
 
 /// `mariadbd` is in a directory that is not on every user's path.
-fn program() -> anyhow::Result<std::path::PathBuf> {
+fn program() -> anyhow::Result<PathBuf> {
     crate::find("mariadbd", &["/usr/sbin", "/usr/libexec", "/usr/local/sbin"])
 }
 
