@@ -18,7 +18,8 @@ const DEFAULT_LIMIT: u32 = 100;
 /// Adds up the tasks of a type: each accepted, with a response for every endpoint that must answer.
 ///
 /// Goes from the oldest task to the newest, page by page; the sums of all pages tell whether anything is missing or was run
-/// twice. What is on its way and in time is no flaw.
+/// twice. `executions` counts the runs of handlers that began, `interrupted` those of them that a stop or the end of a process ended, and
+/// `excess` the responses with more attempts than the type has by now. What is on its way and in time is no flaw.
 #[utoipa::path(
     get, path = "/census", operation_id = "takeCensus", tag = "operation",
     params(
@@ -39,17 +40,19 @@ const DEFAULT_LIMIT: u32 = 100;
 pub async fn take_census(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let mut query = Query::new(request.query_string());
     let name = query.take("type", |text| Ok(text.to_owned()));
-    let wanted = CensusQuery {
+    let mut wanted = CensusQuery {
         since: query.take("since", query::time),
         until: query.take("until", query::time),
         after: query.take("cursor", query::read_task_cursor),
         limit: query.take("limit", query::limit).unwrap_or(DEFAULT_LIMIT),
+        attempts: None,
     };
     query.finish()?;
     let name = name.ok_or_else(|| Problem::invalid(Code::InvalidQuery, vec![Item::new("?type", "is needed")]))?;
     let task_type: Option<TaskType> = name.parse().ok();
     let policy = task_type.and_then(|name| api.state.config.policy(&name)).ok_or_else(Problem::unknown_task_type)?;
 
+    wanted.attempts = Some(policy.attempts);
     let (store, task_type, now) = (Arc::clone(&api.state.store), policy.name.clone(), api.now()?);
     let census = api.run(async move { store.census(&task_type, &wanted, now).await }).await?;
     answer(StatusCode::OK, &CensusView::of(&census), 512)

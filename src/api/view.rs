@@ -465,6 +465,12 @@ pub struct CensusView<'a> {
     open: u64,
     /// Responses of which a second execution is known, or whose attempts are not numbered without a gap.
     double: u64,
+    /// Runs of handlers that began, of responses that have finished: the interrupted ones included.
+    executions: u64,
+    /// Of these, those that a stop or the end of a process interrupted.
+    interrupted: u64,
+    /// Responses with more attempts than the type's policy allows.
+    excess: u64,
     /// What is wrong; the first 20 of a page.
     flaws: Vec<FlawView<'a>>,
     /// Where to go on; null at the end.
@@ -488,7 +494,7 @@ pub struct FlawView<'a> {
 impl<'a> CensusView<'a> {
     /// The sums of a page.
     pub fn of(census: &'a Census) -> Self {
-        let Census { accepted, accounted, missing, expected, open, double, flaws, next } = census;
+        let Census { accepted, accounted, missing, expected, open, double, executions, interrupted, excess, flaws, next } = census;
         let flaw = |flaw: &'a Flaw| FlawView { id: flaw.id, identifier: flaw.identifier.as_str(), reason: &flaw.reason };
         Self {
             accepted: *accepted,
@@ -497,6 +503,9 @@ impl<'a> CensusView<'a> {
             expected: *expected,
             open: *open,
             double: *double,
+            executions: *executions,
+            interrupted: *interrupted,
+            excess: *excess,
             flaws: flaws.iter().map(flaw).collect(),
             next_cursor: next.map(task_cursor),
         }

@@ -469,6 +469,15 @@ pub struct Census {
     pub open: u64,
     /// Responses that were run twice.
     pub double: u64,
+    /// Runs of handlers that began; 0 from an API that does not count them.
+    #[serde(default)]
+    pub executions: u64,
+    /// Of these, those that a stop or the end of a process interrupted.
+    #[serde(default)]
+    pub interrupted: u64,
+    /// Responses with more attempts than the type's policy allows.
+    #[serde(default)]
+    pub excess: u64,
     /// What is wrong, some of it.
     pub flaws: Vec<Flaw>,
     /// Where to go on; absent at the end.

@@ -171,23 +171,29 @@ pub(super) fn verified(verified: &[Verified]) -> String {
     let rows: Vec<_> = verified
         .iter()
         .map(|Verified { task_type, census }| {
-            let Census { accepted, accounted, missing, expected, open, double, .. } = census;
-            let numbers = [accepted, accounted, missing, expected, open, double].map(ToString::to_string);
-            let [accepted, accounted, missing, expected, open, double] = numbers;
-            [task_type.to_string(), accepted, accounted, missing, expected, open, double]
+            let Census { accepted, accounted, missing, expected, open, executions, interrupted, double, .. } = census;
+            let numbers = [accepted, accounted, missing, expected, open, executions, interrupted, double].map(ToString::to_string);
+            let [accepted, accounted, missing, expected, open, executions, interrupted, double] = numbers;
+            [task_type.to_string(), accepted, accounted, missing, expected, open, executions, interrupted, double]
         })
         .collect();
-    let mut text = table(["TYPE", "ACCEPTED", "ACCOUNTED", "MISSING", "RESPONSES", "OPEN", "DOUBLE"], &rows);
+    let head = ["TYPE", "ACCEPTED", "ACCOUNTED", "MISSING", "RESPONSES", "OPEN", "EXECUTIONS", "INTERRUPTED", "DOUBLE"];
+    let mut text = table(head, &rows);
     for Verified { task_type, census } in verified {
         for flaw in &census.flaws {
             _ = writeln!(text, "{task_type} {} (task {}): {}", visible(flaw.identifier.as_str()), flaw.id, visible(&flaw.reason));
         }
     }
     let sum = |of: fn(&Census) -> u64| verified.iter().map(|one| of(&one.census)).sum::<u64>();
-    let (missing, double) = (sum(|census| census.missing), sum(|census| census.double));
-    text += &match (missing, double) {
-        (0, 0) => "all that was accepted is accounted for, nothing was run twice\n".to_owned(),
-        (missing, double) => format!("{missing} tasks do not add up, {double} responses were run twice\n"),
+    let (missing, double, excess) = (sum(|census| census.missing), sum(|census| census.double), sum(|census| census.excess));
+    text += &match (missing, double, excess) {
+        (0, 0, 0) => "all that was accepted is accounted for, nothing was run twice\n".to_owned(),
+        (missing, double, 0) => format!("{missing} tasks do not add up, {double} responses were run twice\n"),
+        (missing, double, excess) => {
+            format!(
+                "{missing} tasks do not add up, {double} responses were run twice, {excess} had more attempts than their policy allows\n"
+            )
+        }
     };
     text
 }

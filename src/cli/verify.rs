@@ -35,7 +35,9 @@ pub(super) async fn run(global: &Global, args: Verify) -> Result<Code, Failure> 
     } else {
         print(&render::verified(&verified))?;
     }
-    let good = |one: &Verified| one.census.missing == 0 && one.census.double == 0 && (!args.ended || one.census.open == 0);
+    let good = |Verified { census, .. }: &Verified| {
+        census.missing == 0 && census.double == 0 && census.excess == 0 && (!args.ended || census.open == 0)
+    };
     Ok(if verified.iter().all(good) { Code::Ok } else { Code::SomeFailed })
 }
 
@@ -51,6 +53,9 @@ async fn add_up(client: &Client, task_type: &TaskType, args: &Verify) -> Result<
         sum.expected += page.expected;
         sum.open += page.open;
         sum.double += page.double;
+        sum.executions += page.executions;
+        sum.interrupted += page.interrupted;
+        sum.excess += page.excess;
         sum.flaws.extend(page.flaws);
         sum.flaws.truncate(FLAWS);
         match page.next_cursor {

@@ -212,18 +212,18 @@ impl Intake {
     /// From now on it is worth starting for as long as the message says.
     fn to_start(&self, task: TaskMessage, message: Bytes, attempts: Vec<AttemptError>, lane: Arc<Lane>) -> ToStart {
         let now = self.core.clock.now();
-        let expires_at = now.after(task.expires_in);
+        let (expires_at, deadline) = (now.after(task.expires_in), self.core.boot.deadline(task.expires_in));
         let stored = StoredTask {
             id: task.id,
             expires_at,
             not_before: now,
             started: 0,
             attempts: attempts.clone(),
-            deadline: None,
+            deadline,
             restarting: None,
             message,
         };
-        (Record::Task(stored), lane, Job { task, expires_at, attempts })
+        (Record::Task(stored), lane, Job { task, expires_at, attempts, deadline })
     }
 
     /// Parked tasks go on where they were, at once: whatever they waited for, they have been away for longer.

@@ -18,7 +18,7 @@ mod tests;
 pub use index::State;
 #[cfg(fuzzing)]
 pub use record::read_segment;
-pub use record::{Digest, Record, StoredTask};
+pub use record::{Deadline, Digest, Record, StoredTask};
 pub use segments::{Damage, Options};
 
 use std::fs::{self, File, OpenOptions, TryLockError};

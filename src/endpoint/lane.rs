@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
+use super::journal::Deadline;
 use crate::config::TypePolicy;
 use crate::domain::{AttemptError, TaskId, TaskMessage, Timestamp};
 
@@ -23,6 +24,8 @@ pub(super) struct Job {
     pub(super) task: TaskMessage,
     pub(super) expires_at: Timestamp,
     pub(super) attempts: Vec<AttemptError>,
+    /// As `expires_at`, by a clock that nothing moves.
+    pub(super) deadline: Option<Deadline>,
 }
 
 /// A task whose turn has come: in full, or to be read back.

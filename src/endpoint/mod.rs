@@ -1,12 +1,13 @@
 //! The agent that runs on every server: consume, journal, execute, answer. Knows the broker and never the store.
 //!
 //! `agent` puts the parts together · `intake` takes deliveries · `journal` remembers them · `lane` keeps them in order ·
-//! `recovery` takes up what the last process left · `performer` takes one from its slot to its outcome · `executor` runs one attempt · `registry` finds its handler ·
+//! `recovery` takes up what the last process left, and `boot` how much time that has · `performer` takes one from its slot to its outcome · `executor` runs one attempt · `registry` finds its handler ·
 //! `executable` makes handlers of files · `custody` says who could exchange them · `account` is the user they run as · `groups` knows the processes that run · `leftovers` ends what a killed process left · `outbox` and `reporter` answer ·
 //! `presence` says who is here, and `home` with which memory.
 
 mod account;
 mod agent;
+mod boot;
 mod custody;
 mod directory;
 mod executable;

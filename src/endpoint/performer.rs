@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use super::boot::Boot;
 use super::executable::Executables;
 use super::executor::{self, End, Limits, LogTail, Retries, Signals, Step};
 use super::journal::{Health, Journal, JournalError, Record, State, StoredTask};
@@ -27,7 +28,7 @@ use crate::backoff::Backoff;
 use crate::broker::wire;
 use crate::clock::Clock;
 use crate::config::OnStop;
-use crate::domain::{Command, EndpointName, Json, Outcome, Report, ReportEvent, TaskId, TaskType, Timestamp, errnr, json};
+use crate::domain::{Command, EndpointName, Json, Outcome, Report, ReportEvent, TaskId, TaskType, errnr, json};
 
 /// How often progress of one task is reported at most.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
@@ -40,6 +41,7 @@ pub(super) struct Core {
     /// The memory it works with.
     pub(super) home: Uuid,
     pub(super) clock: Clock,
+    pub(super) boot: Boot,
     pub(super) journal: Journal,
     pub(super) outbox: Outbox,
     pub(super) lanes: HashMap<TaskType, Arc<Lane>>,
@@ -78,6 +80,7 @@ impl Core {
             instance: Uuid::new_v4(),
             home,
             clock,
+            boot: Boot::current(),
             journal,
             outbox: Outbox::default(),
             lanes,
@@ -139,6 +142,11 @@ impl Core {
         (!all.is_empty()).then(|| all.join("; "))
     }
 
+    /// How long a task is still worth starting.
+    fn time_left(&self, job: &Job) -> Duration {
+        self.boot.left(job.deadline).unwrap_or_else(|| job.expires_at.since(self.clock.now()))
+    }
+
     /// Some of the tasks that run, for people.
     pub(super) fn some_running(&self) -> Vec<TaskId> {
         self.running().keys().take(10).copied().collect()
@@ -165,13 +173,15 @@ impl std::fmt::Debug for Core {
 
 pub(super) fn job_of(stored: &StoredTask) -> Option<Job> {
     match wire::decode_command(&stored.message) {
-        Ok(Command::Task(task)) => Some(Job { task, expires_at: stored.expires_at, attempts: stored.attempts.clone() }),
+        Ok(Command::Task(task)) => {
+            Some(Job { task, expires_at: stored.expires_at, attempts: stored.attempts.clone(), deadline: stored.deadline })
+        }
         _ => None,
     }
 }
 
-fn retries(lane: &Lane, job: &Job, now: Timestamp) -> Retries {
-    Retries { attempts: lane.policy.attempts, backoff: lane.policy.backoff, time_left: job.expires_at.since(now) }
+fn retries(lane: &Lane, time_left: Duration) -> Retries {
+    Retries { attempts: lane.policy.attempts, backoff: lane.policy.backoff, time_left }
 }
 
 /// Starts the tasks of a lane, each as soon as there is a slot for it, until `stop`. `abandon` drops those that run.
@@ -250,7 +260,7 @@ async fn attempt(
             job
         }
     };
-    if job.expires_at <= core.clock.now() {
+    if core.time_left(&job).is_zero() {
         tracing::info!(task_id = %id, "the task expired before it was its turn");
         core.journal.keep(vec![Record::Parked { id }]).await?;
         return Ok(After::Nothing);
@@ -300,7 +310,7 @@ async fn attempt(
         End::Stopped => (executor::interrupted(lane.policy.on_stop, STOPPED), None),
     };
     let now = core.clock.now();
-    match executor::decide(outcome, number, run, job.attempts.clone(), log.take(), &retries(lane, &job, now), fastrand::f64()) {
+    match executor::decide(outcome, number, run, job.attempts.clone(), log.take(), &retries(lane, core.time_left(&job)), fastrand::f64()) {
         Step::Final(event) => {
             let report = core.report(id, job.task.task_type, event);
             core.journal.keep(vec![Record::Outcome { id, report: report.clone() }]).await?;
@@ -310,7 +320,7 @@ async fn attempt(
         Step::Again { after, attempts } => {
             let not_before = now.after(after);
             let message = wire::encode_command(&Command::Task(job.task));
-            let (expires_at, deadline) = (job.expires_at, None);
+            let (expires_at, deadline) = (job.expires_at, job.deadline);
             let task = StoredTask { id, expires_at, not_before, started: 0, attempts, deadline, restarting: None, message };
             let mut records = vec![Record::Task(task)];
             // Another worker may have it by the time this one is back.

@@ -1,9 +1,10 @@
 //! Takes up what an earlier process did not finish.
 //!
-//! The times in the journal are of the clock that its process went by, and that clock may have been moved since, by years. So
-//! it is not believed where work would be lost: what looks expired is *parked*, which is neither run nor forgotten. The next
-//! time the API asks for it, it says how long the task is still worth starting, and it goes on (`intake`). If nobody asks, it
-//! is forgotten as what has ended is. And nothing waits longer for its next attempt than its policy lets it.
+//! The clock that the last process went by may have been set since, by years, so no time of day in the journal says whether a task is still
+//! worth starting. What does is the time since the machine was started. When the machine was started anew, or the task's time is over, the
+//! task is *parked*, which is neither run nor forgotten. The next time the API asks for it, it says how long the task is still worth
+//! starting, and it goes on (`intake`). If nobody asks, it is forgotten as what has ended is. And nothing waits longer for its next attempt
+//! than its policy lets it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +53,7 @@ pub(super) async fn recover(core: &Arc<Core>) -> Result<(), JournalError> {
         }
     }
     if parked > 0 {
-        tracing::info!(parked, "what looks expired waits until it is asked for");
+        tracing::info!(parked, "tasks that have expired, or may have while the machine was down, wait until they are asked for");
     }
     Ok(())
 }
@@ -78,7 +79,7 @@ fn take_up(core: &Arc<Core>, stored: StoredTask, records: &mut Vec<Record>) {
     if core.leases() {
         return records.push(Record::Parked { id });
     }
-    match wait(&stored, &lane.policy, now) {
+    match wait(&stored, core.boot.left(stored.deadline), &lane.policy, now) {
         None => records.push(Record::Parked { id }),
         Some(Duration::ZERO) => lane.push(job),
         Some(wait) => lane.push_at(Instant::now() + wait, id),
@@ -101,10 +102,11 @@ fn interrupted(stored: &StoredTask, policy: &TypePolicy, chance: f64) -> Option<
     Some(executor::decide(outcome, stored.started, None, stored.attempts.clone(), None, &retries, chance))
 }
 
-/// How long until the next attempt; `None` for what looks expired. A wait that is longer than the policy's longest is that of a clock
-/// that was set back, or what a handler asked for: the two cannot be told apart, and too early is better than never.
-fn wait(stored: &StoredTask, policy: &TypePolicy, now: Timestamp) -> Option<Duration> {
-    (stored.expires_at > now).then(|| stored.not_before.since(now).min(policy.backoff.max))
+/// How long until the next attempt; `None` for what has no time left, or nobody knows how much. A wait that is longer than the policy's
+/// longest is that of a clock that was set back, or what a handler asked for: the two cannot be told apart, and too early is better than
+/// never.
+fn wait(stored: &StoredTask, left: Option<Duration>, policy: &TypePolicy, now: Timestamp) -> Option<Duration> {
+    left.filter(|left| !left.is_zero()).map(|_| stored.not_before.since(now).min(policy.backoff.max))
 }
 
 #[cfg(test)]
@@ -113,8 +115,14 @@ mod tests {
 
     use super::*;
     use crate::backoff::Backoff;
+    use crate::broker::wire;
+    use crate::clock::Clock;
     use crate::config::OnStop;
-    use crate::domain::{AttemptError, ReportEvent, errnr};
+    use crate::domain::{AttemptError, Command, ReportEvent, TaskMessage, errnr};
+    use crate::endpoint::Registry;
+    use crate::endpoint::boot::Boot;
+    use crate::endpoint::journal::{Deadline, Journal, Options, State};
+    use crate::endpoint::lane::Lane;
 
     const DAY: i64 = 24 * 3600;
     /// When the journal was written, in seconds.
@@ -149,17 +157,16 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_expired_is_parked_and_nothing_waits_long() {
+    fn only_what_surely_has_time_left_goes_on_and_nothing_waits_long() {
         let seconds = |seconds| Some(Duration::from_secs(seconds));
         let table = [
             // The clock goes on as it did.
             (THEN, THEN + 1, seconds(0)),
             (THEN + 30, THEN + 1, seconds(29)),
             (THEN + 30, THEN + 31, seconds(0)),
-            (THEN, THEN + DAY - 1, seconds(0)),
-            // It really is late, or the clock was set forward.
-            (THEN, THEN + DAY, None),
-            (THEN + 30, THEN + 800 * DAY, None),
+            // It was set forward, past the end of the task's time and not.
+            (THEN + 30, THEN + DAY - 1, seconds(0)),
+            (THEN + 30, THEN + 800 * DAY, seconds(0)),
             // It was set back.
             (THEN, THEN - 800 * DAY, seconds(60)),
             (THEN + 30, THEN - 800 * DAY, seconds(60)),
@@ -167,8 +174,58 @@ mod tests {
             (THEN + 3600, THEN + 1, seconds(60)),
         ];
         for (not_before, now, expected) in table {
-            assert_eq!(wait(&left(not_before, 0, &[]), &policy(), at(now)), expected, "not before {not_before}, now {now}");
+            let stored = left(not_before, 0, &[]);
+            assert_eq!(wait(&stored, seconds(1), &policy(), at(now)), expected, "not before {not_before}, now {now}");
+            for over in [seconds(0), None] {
+                assert_eq!(wait(&stored, over, &policy(), at(now)), None, "not before {not_before}, now {now}");
+            }
         }
+    }
+
+    /// A task that the last process left behind.
+    fn left_behind(deadline: Option<Deadline>) -> StoredTask {
+        let (id, now) = (TaskId::new(), Clock::system().now());
+        let task = TaskMessage {
+            id,
+            task_type: policy().name,
+            identifier: "1".parse().expect("an identifier"),
+            payload: json(&1),
+            expires_in: Duration::from_secs(60),
+            received: false,
+            attempts: vec![],
+        };
+        let message = wire::encode_command(&Command::Task(task));
+        // By the clock it has a day, whatever was done to that.
+        let expires_at = now.after(Duration::from_secs(24 * 3600));
+        StoredTask { id, expires_at, not_before: now, started: 0, attempts: vec![], deadline, restarting: None, message }
+    }
+
+    #[tokio::test]
+    async fn nothing_that_may_have_expired_is_started() {
+        let dir = tempfile::TempDir::new().expect("a directory");
+        let boot = Boot::current();
+        let in_time = boot.deadline(Duration::from_secs(3600)).expect("the system says which start this is");
+        let tasks = [
+            left_behind(Some(in_time)),
+            // The clock was set back while it was down.
+            left_behind(boot.deadline(Duration::ZERO)),
+            // The machine was started anew.
+            left_behind(Some(Deadline { boot: uuid::Uuid::nil(), ..in_time })),
+            left_behind(Some(Deadline { boot: uuid::Uuid::from_u128(1), ..in_time })),
+            // An earlier version has written it.
+            left_behind(None),
+        ];
+        let (journal, _) = Journal::open(dir.path(), Options::new(1 << 20, Duration::from_secs(60)), &[]).expect("opens");
+        journal.take(tasks.iter().cloned().map(Record::Task).collect()).await.expect("taken");
+        let lane = Arc::new(Lane::new(policy(), None));
+        let (name, lanes) = ("console1".parse().expect("a name"), [(policy().name, lane.clone())].into());
+        let (home, grace, clock) = (uuid::Uuid::nil(), Duration::from_secs(1), Clock::system());
+        let core = Arc::new(Core::new(name, home, journal, lanes, Registry::new(), None, 1000, grace, None, clock));
+        recover(&core).await.expect("recovers");
+        let states = tasks.each_ref().map(|task| core.journal.state(task.id).expect("known"));
+        assert_eq!(states, [State::Pending { started: 0 }, State::Parked, State::Parked, State::Parked, State::Parked]);
+        assert_eq!(lane.next().map(|turn| turn.id), Some(tasks[0].id));
+        assert!(lane.next().is_none());
     }
 
     #[test]

@@ -26,6 +26,12 @@ pub(super) struct Audit {
     pub counted: Counts,
     /// Responses run twice, or with attempts that are not numbered without a gap.
     pub doubled: u32,
+    /// Runs of a handler that began and are known of.
+    pub executions: u32,
+    /// Of these, those that a stop or the end of a process interrupted.
+    pub interrupted: u32,
+    /// Responses with more attempts than the policy allows.
+    pub excess: u32,
 }
 
 impl Audit {
@@ -64,14 +70,18 @@ pub(super) fn census(audits: Vec<Audit>, more: bool, now: Timestamp) -> Census {
         census.expected += u64::from(audit.counted.expected);
         census.open += u64::from(audit.counted.open());
         census.double += u64::from(audit.doubled);
+        census.executions += u64::from(audit.executions);
+        census.interrupted += u64::from(audit.interrupted);
+        census.excess += u64::from(audit.excess);
         let doubled = (audit.doubled > 0).then(|| format!("{} responses were run twice", audit.doubled));
+        let excess = (audit.excess > 0).then(|| format!("{} responses had more attempts than the type's policy allows", audit.excess));
         let flaw = audit.flaw(now);
         if flaw.is_some() {
             census.missing += 1;
         } else {
             census.accounted += 1;
         }
-        for reason in flaw.into_iter().chain(doubled) {
+        for reason in flaw.into_iter().chain(doubled).chain(excess) {
             if census.flaws.len() < FLAWS {
                 census.flaws.push(Flaw { id: audit.id, identifier: audit.identifier.clone(), reason });
             }
@@ -103,7 +113,18 @@ mod tests {
             finished_at: None,
         };
         let identifier = "i".parse().expect("an identifier");
-        Audit { id: TaskId::new(), identifier, task, receive_by: at(30), due_at: at(40), counted: counts, doubled: 0 }
+        Audit {
+            id: TaskId::new(),
+            identifier,
+            task,
+            receive_by: at(30),
+            due_at: at(40),
+            counted: counts,
+            doubled: 0,
+            executions: 0,
+            interrupted: 0,
+            excess: 0,
+        }
     }
 
     fn counts(expected: u32, finished: u32) -> Counts {
@@ -156,11 +177,13 @@ mod tests {
     fn adds_up() {
         let mut twice = audit(TaskStatus::Done, counts(2, 2));
         twice.doubled = 1;
+        (twice.executions, twice.interrupted, twice.excess) = (5, 2, 1);
         let audits = vec![audit(TaskStatus::Sent, counts(2, 1)), twice, audit(TaskStatus::Done, counts(2, 1))];
         let last = audits[2].id;
         let census = census(audits, true, at(50));
-        let Census { accepted, accounted, missing, expected, open, double, flaws, next } = census;
+        let Census { accepted, accounted, missing, expected, open, double, executions, interrupted, excess, flaws, next } = census;
         assert_eq!((accepted, accounted, missing, expected, open, double, next), (3, 2, 1, 6, 2, 1, Some(last)));
-        assert_eq!(flaws.len(), 2);
+        assert_eq!((executions, interrupted, excess), (5, 2, 1));
+        assert_eq!(flaws.len(), 3);
     }
 }

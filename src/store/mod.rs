@@ -389,6 +389,12 @@ pub struct Census {
     pub open: u64,
     /// Responses of which a second execution is known, or whose attempts are not numbered without a gap.
     pub double: u64,
+    /// Runs of handlers that began, of responses that have finished: the interrupted ones included.
+    pub executions: u64,
+    /// Of these, those that a stop or the end of a process interrupted.
+    pub interrupted: u64,
+    /// Responses with more attempts than the type's policy allows.
+    pub excess: u64,
     /// What is wrong, some of it.
     pub flaws: Vec<Flaw>,
     /// Where to go on; none at the end.
@@ -417,6 +423,8 @@ pub struct CensusQuery {
     pub after: Option<TaskId>,
     /// Tasks at most.
     pub limit: u32,
+    /// Attempts that the type allows; whatever it is when absent.
+    pub attempts: Option<u32>,
 }
 
 /// A number of tasks and the age of the oldest, for metrics.

@@ -223,7 +223,15 @@ pub(super) async fn census(
              CAST(COALESCE(SUM(r.status = 2 AND r.errnr <> 0), 0) AS UNSIGNED), \
              CAST(COALESCE(SUM(r.status = 3), 0) AS UNSIGNED), \
              CAST(COALESCE(SUM(r.status = 4), 0) AS UNSIGNED), \
-             CAST(COALESCE(SUM(r.doubled OR (r.status = 2 AND r.attempt > 0 AND r.attempt <> 1 + COALESCE(JSON_LENGTH(r.attempts), 0))), 0) AS UNSIGNED) \
+             CAST(COALESCE(SUM(r.doubled OR (r.status = 2 AND r.attempt > 0 AND r.attempt <> 1 + COALESCE(JSON_LENGTH(r.attempts), 0))), 0) AS UNSIGNED), \
+             CAST(COALESCE(SUM(CASE WHEN r.status = 2 AND r.attempt > 0 THEN 1 + COALESCE(JSON_LENGTH(r.attempts), 0) ELSE 0 END + COALESCE(r.doubled, 0)), 0) AS UNSIGNED), \
+             CAST(COALESCE(SUM((CHAR_LENGTH(COALESCE(r.attempts, '')) - CHAR_LENGTH(REPLACE(COALESCE(r.attempts, ''), '\"errnr\":71,', ''))) DIV 11 + (r.status = 2 AND r.errnr = 71)), 0) AS UNSIGNED), \
+             CAST(COALESCE(SUM(r.status = 2 AND r.attempt > ",
+    );
+    // A task that was interrupted by each of its attempts is in order; one that ran more often than its policy allows is not.
+    query.push_bind(wanted.attempts.unwrap_or(u32::MAX));
+    query.push(
+        "), 0) AS UNSIGNED) \
          FROM (SELECT * FROM task FORCE INDEX (task_list) WHERE task_type = ",
     );
     query.push_bind(task_type.as_str());
@@ -263,5 +271,8 @@ fn audit(row: &MySqlRow) -> Result<Audit, Fault> {
             expired: number(24)?,
         },
         doubled: number(25)?,
+        executions: number(26)?,
+        interrupted: number(27)?,
+        excess: number(28)?,
     })
 }

@@ -224,7 +224,15 @@ pub(super) async fn census(
              COALESCE(SUM(r.status = 2 AND r.errnr <> 0), 0), \
              COALESCE(SUM(r.status = 3), 0), \
              COALESCE(SUM(r.status = 4), 0), \
-             COALESCE(SUM(r.doubled OR (r.status = 2 AND r.attempt > 0 AND r.attempt <> 1 + COALESCE(json_array_length(r.attempts), 0))), 0) \
+             COALESCE(SUM(r.doubled OR (r.status = 2 AND r.attempt > 0 AND r.attempt <> 1 + COALESCE(json_array_length(r.attempts), 0))), 0), \
+             COALESCE(SUM(CASE WHEN r.status = 2 AND r.attempt > 0 THEN 1 + COALESCE(json_array_length(r.attempts), 0) ELSE 0 END + COALESCE(r.doubled, 0)), 0), \
+             COALESCE(SUM((length(COALESCE(r.attempts, '')) - length(REPLACE(COALESCE(r.attempts, ''), '\"errnr\":71,', ''))) / 11 + (r.status = 2 AND r.errnr = 71)), 0), \
+             COALESCE(SUM(r.status = 2 AND r.attempt > ",
+    );
+    // A task that was interrupted by each of its attempts is in order; one that ran more often than its policy allows is not.
+    query.push_bind(wanted.attempts.unwrap_or(u32::MAX));
+    query.push(
+        "), 0) \
          FROM (SELECT * FROM task INDEXED BY task_list WHERE task_type = ",
     );
     query.push_bind(task_type.as_str());
@@ -264,5 +272,8 @@ fn audit(row: &SqliteRow) -> Result<Audit, Fault> {
             expired: number(24)?,
         },
         doubled: number(25)?,
+        executions: number(26)?,
+        interrupted: number(27)?,
+        excess: number(28)?,
     })
 }

@@ -187,10 +187,18 @@ pub async fn adds_up_what_was_accepted(ledger: &Ledger) -> Result<()> {
     let late = census(&all, at(3700)).await?;
     assert_eq!(sums(&late), [5, 3, 2, 10, 4, 0]);
     assert_eq!(late.flaws.iter().map(|flaw| flaw.id).collect::<Vec<_>>(), [ids[1], ids[4]]);
+    // Three attempts: the first was interrupted, the text of the second only says so.
+    let attempts = r#"[{"attempt":1,"errnr":71,"errmsg":"it ended"},{"attempt":2,"errnr":75,"errmsg":"errnr:71,"}]"#;
+    ledger.execute(&format!("UPDATE response SET attempt = 3, attempts = '{attempts}' WHERE endpoint = 'b' AND status = 2")).await?;
+    for (allowed, excess, flaws) in [(None, 0, vec![]), (Some(3), 0, vec![]), (Some(2), 1, vec![ids[0]])] {
+        let many = census(&CensusQuery { attempts: allowed, ..all.clone() }, at(5)).await?;
+        assert_eq!((many.executions, many.interrupted, many.excess, many.double), (4, 1, excess, 0));
+        assert_eq!(many.flaws.iter().map(|flaw| flaw.id).collect::<Vec<_>>(), flaws);
+    }
     // A row that somebody has lost, and one that was run twice.
     ledger.execute("DELETE FROM response WHERE endpoint = 'b' AND status = 3").await?;
     ledger.execute("UPDATE response SET doubled = 1 WHERE endpoint = 'a' AND status = 2").await?;
-    ledger.execute("UPDATE response SET attempt = 3 WHERE endpoint = 'b' AND status = 2").await?;
+    ledger.execute("UPDATE response SET attempts = NULL WHERE endpoint = 'b' AND status = 2").await?;
     let bad = census(&all, at(5)).await?;
     assert_eq!(sums(&bad), [5, 4, 1, 9, 4, 2]);
     assert_eq!(bad.flaws.iter().map(|flaw| flaw.id).collect::<Vec<_>>(), [ids[0], ids[2]]);
