@@ -51,6 +51,8 @@ const BAD_SETTINGS: i32 = 78;
 const AROUND_CALLS: usize = 120;
 /// What is said of a call without its body, its error and its headers, at most.
 const CALL_BYTES: usize = 256;
+/// Characters that are kept of a header or an error.
+const TEXT_CHARACTERS: usize = 500;
 /// Calls of one task, however long an answer may be.
 const CALLS: usize = 10_000;
 /// The longest time that a call can name: a day.
@@ -401,7 +403,7 @@ fn called(done: Completion) -> (Called, Option<Content>) {
     let (outcome, response, error) = match &done.result {
         Ok(response) if response.status < StatusCode::BAD_REQUEST => ("ok", Some(response), None),
         Ok(response) => ("status", Some(response), None),
-        Err(error) => ("failed", error.last_response(), Some(error.explain())),
+        Err(error) => ("failed", error.last_response(), Some(shortened(&error.explain()))),
     };
     let body = response.filter(|response| !response.body.is_empty()).map(content);
     let header = |name| response.and_then(|response| header(response, &name));
@@ -430,9 +432,17 @@ fn content(response: &Response) -> Content {
     Content { bytes: json(&text).get().len() + name.len(), text, base64, cut: response.truncated }
 }
 
-/// The values of a header. Their bytes are those of ISO-8859-1, as headers were defined with at first, so that none is lost.
+/// The values of a header. Their bytes are those of ISO-8859-1, as headers were defined with at first.
 fn header(response: &Response, name: &HeaderName) -> Option<String> {
     let values: Vec<String> =
         response.headers.get_all(name).iter().map(|value| value.as_bytes().iter().copied().map(char::from).collect()).collect();
-    (!values.is_empty()).then(|| values.join(", "))
+    (!values.is_empty()).then(|| shortened(&values.join(", ")))
+}
+
+/// A text in whose length servers have a say, which thousands of calls may have at the same time. What is left out is told.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(TEXT_CHARACTERS) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}[...]", &text[..end]),
+    }
 }

@@ -262,7 +262,7 @@ struct Entry<'a> {
 impl Drop for Entry<'_> {
     fn drop(&mut self) {
         let forgotten = self.table.runs().remove(&self.run);
-        if forgotten.is_some_and(|run| matches!(run.sent, Sent::Perhaps | Sent::Yes)) {
+        if forgotten.is_some_and(|run| run.sent != Sent::No) {
             // Nobody is left to tell when the caller ends.
             _ = self.table.cancels.send(Cancelled { run: self.run, until: self.until });
         }

@@ -209,13 +209,14 @@ async fn what_is_no_text_comes_back_in_base64() {
         "/gzip" => Reply::status(200).header("Content-Encoding", "gzip").body(*b"\x1f\x8b\x08"),
         "/utf16" => Reply::status(200).header("Content-Type", "text/plain; charset=utf-16le").body(*b"a\0"),
         "/cut" => Reply::status(200).body("caf\u{e9}"),
+        "/type" => Reply::status(200).header("Content-Type", "x".repeat(50_000)),
         _ => Reply::status(500).body(*b"\xff"),
     })
     .await;
     let url = |path: &str| json!({"url": server.url(path), "retries": 0});
     let mut cut = url("/cut");
     cut["body_limit"] = json!(4);
-    let calls = json!([url("/bin"), url("/latin"), url("/windows"), url("/gzip"), url("/utf16"), cut, url("/error")]);
+    let calls = json!([url("/bin"), url("/latin"), url("/windows"), url("/gzip"), url("/utf16"), cut, url("/error"), url("/type")]);
     let answer = answer(&run(&settings(&["127.0.0.1"]), &calls).await);
     let calls = &answer["calls"];
     let told = |place: usize| {
@@ -228,6 +229,8 @@ async fn what_is_no_text_comes_back_in_base64() {
     assert_eq!(told(4), json!([null, "YQA=", null, null]));
     assert_eq!(told(5), json!(["caf", null, null, true]), "the character was cut");
     assert_eq!((told(6), &calls[6]["outcome"]), (json!([null, "/w==", null, null]), &json!("failed")));
+    let content_type = calls[7]["content_type"].as_str().expect("a type");
+    assert!(content_type.len() < 600 && content_type.ends_with("x[...]"), "{}", content_type.len());
     assert!(!answer.to_string().contains('\u{fffd}'));
 }
 
