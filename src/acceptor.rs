@@ -148,7 +148,7 @@ impl Recorder {
         let accept = |tasks| self.store.accept_and_give(tasks, &self.rules, due_at, self.retention);
         match accept(tasks).await {
             Ok(accepted) => accepted.into_iter().map(Ok).collect(),
-            Err(error) if error.is_transient() || tasks.len() == 1 => {
+            Err(error) if !error.is_row_fault() || tasks.len() == 1 => {
                 tracing::warn!(submissions = tasks.len(), %error, "could not record submissions");
                 let error = Arc::new(error);
                 tasks.iter().map(|_| Err(AcceptError::Store(error.clone()))).collect()

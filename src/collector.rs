@@ -244,7 +244,8 @@ impl Batches {
         Some(())
     }
 
-    /// Writes all; halves a batch that one row spoils. `None` when the store takes nothing now.
+    /// Writes all; halves a batch that one row spoils. `None` when the store takes nothing now: whatever is not said of the rows
+    /// themselves is no reason to give one up.
     async fn write<S: Sink>(&self, sink: &S, items: Vec<(S::Item, &Delivery)>, unwritable: &mut Vec<DeadLetter>) -> Option<()> {
         let (values, deliveries): (Vec<_>, Vec<_>) = items.into_iter().unzip();
         let all = 0..values.len();
@@ -255,7 +256,7 @@ impl Batches {
             }
             match sink.write(&values[span.clone()]).await {
                 Ok(()) => {}
-                Err(error) if error.is_transient() || matches!(error, StoreError::Schema { .. }) => {
+                Err(error) if !error.is_row_fault() => {
                     tracing::warn!(source = self.dead.source(), messages = span.len(), %error, "cannot write; the broker keeps the messages");
                     return None;
                 }
@@ -279,7 +280,7 @@ impl Batches {
             tracing::warn!(source = self.dead.source(), bytes = delivery.body.len(), %error, "a message was written in part: the database does not take all of it");
             match sink.write(&[less]).await {
                 Ok(()) => return Some(None),
-                Err(error) if error.is_transient() => return None,
+                Err(error) if !error.is_row_fault() => return None,
                 Err(_) => {}
             }
         }

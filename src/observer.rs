@@ -38,7 +38,9 @@ impl Observer {
     pub async fn run(self, stop: CancellationToken) {
         let (mut checked, mut failures) = (false, 0);
         loop {
-            let pause = match self.look(&mut checked).await {
+            let looked = self.look(&mut checked).await;
+            self.count_trouble();
+            let pause = match looked {
                 Ok(()) => {
                     failures = 0;
                     EVERY
@@ -100,6 +102,19 @@ impl Observer {
             self.metrics.oldest_task_seconds.with_label_values(&labels).set(now.since(row.oldest).as_secs_f64());
         }
         self.look_at_queues().await
+    }
+
+    /// Carries the store's own counts on. Every cause is there from the start, so that the first of its kind is a step up from zero.
+    fn count_trouble(&self) {
+        let tally = self.store.tally();
+        for (metric, counts) in
+            [(&self.metrics.store_retries, tally.retries().collect::<Vec<_>>()), (&self.metrics.store_refusals, tally.refusals().collect())]
+        {
+            for (cause, count) in counts {
+                let metric = metric.with_label_values(&[cause]);
+                metric.inc_by(count.saturating_sub(metric.get()));
+            }
+        }
     }
 
     async fn look_at_queues(&self) -> Result<(), StoreError> {

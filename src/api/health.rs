@@ -1,18 +1,54 @@
 //! What is asked by people and machines that look after the process: `/`, `/heartbeat`, `/ready`, `/metrics`.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::problem::Problem;
 use super::{Answer, Api, answer};
+use crate::store::{Refusal, StoreError};
 
-/// How long the database may take to say that it is there.
+/// How long the database may take to show that it can be written.
 const READY_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long what it has shown counts. This path is open to everybody, and asking often must not be work for the database.
+const FRESH: Duration = Duration::from_secs(1);
+const NO_ANSWER: &str = "no answer within 1s";
+
+/// What the database has shown last.
+#[derive(Debug, Default)]
+pub(super) struct Probe {
+    /// Held by the one question that is under way.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    last: Mutex<Option<(Instant, &'static str)>>,
+}
+
+impl Probe {
+    fn fresh(&self) -> Option<&'static str> {
+        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.filter(|(at, _)| at.elapsed() < FRESH).map(|(_, said)| said)
+    }
+
+    fn said(&self, said: &'static str) -> &'static str {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), said));
+        said
+    }
+}
+
+/// What is wrong, in words of ours. Details are for the operator: this path is open to whoever reaches the port.
+fn in_short(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::Unavailable { cause: Refusal::ReadOnly, .. } => "read-only",
+        StoreError::Unavailable { cause: Refusal::Full, .. } => "full",
+        StoreError::Unavailable { cause: Refusal::Limit, .. } => "at a limit",
+        StoreError::Unavailable { cause: Refusal::Storage, .. } => "storage error",
+        StoreError::Busy { .. } => "busy",
+        StoreError::Schema { .. } => "not the schema of this version",
+        _ => "unavailable",
+    }
+}
 
 /// What there is.
 #[derive(Debug, Serialize, ToSchema)]
@@ -69,9 +105,10 @@ pub struct Readiness {
     broker: &'static str,
 }
 
-/// Says whether database and broker can be reached.
+/// Says whether the database can be written and the broker be reached.
 ///
-/// Without the broker submissions are still taken and go out later; without the database nothing works.
+/// Without the broker submissions are still taken and go out later; without the database nothing works. The database is asked once a
+/// second at most.
 #[utoipa::path(
     get, path = "/ready", operation_id = "ready", tag = "operation",
     responses(
@@ -80,20 +117,7 @@ pub struct Readiness {
     )
 )]
 pub async fn ready(api: web::Data<Api>) -> Answer {
-    let store = Arc::clone(&api.state.store);
-    let asked = api.run(async move {
-        let answered = tokio::time::timeout(READY_TIMEOUT, store.now()).await;
-        // Details are for the operator: this path is open to whoever reaches the port.
-        Ok::<_, Problem>(match answered {
-            Ok(Ok(_)) => "ok",
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "the database is not ready");
-                "unavailable"
-            }
-            Err(_) => "no answer within 1s",
-        })
-    });
-    let database = asked.await?;
+    let database = database(&api).await;
     let broker = match (api.state.broker.link().borrow().up, api.state.broker.refused_queues().as_slice()) {
         (false, _) => "disconnected",
         (true, []) => "ok",
@@ -103,6 +127,30 @@ pub async fn ready(api: web::Data<Api>) -> Answer {
     let ready = database == "ok" && broker == "ok" && !api.stop.is_cancelled();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     answer(status, &Readiness { ready, database, broker }, 128)
+}
+
+async fn database(api: &web::Data<Api>) -> &'static str {
+    let Ok(turn) = tokio::time::timeout(READY_TIMEOUT, api.probe.turn.clone().lock_owned()).await else { return NO_ANSWER };
+    if let Some(said) = api.probe.fresh() {
+        return said;
+    }
+    let asking = api.clone();
+    let asked = api.runtime.spawn(async move {
+        // The turn goes along: a database that leaves a question open is not asked another.
+        let _turn = turn;
+        asking.probe.said(match asking.state.store.prove_writable(asking.state.clock.now()).await {
+            Ok(()) => "ok",
+            Err(error) => {
+                tracing::debug!(%error, "the database is not ready");
+                in_short(&error)
+            }
+        })
+    });
+    match tokio::time::timeout(READY_TIMEOUT, asked).await {
+        Ok(Ok(said)) => said,
+        Ok(Err(_)) => "unavailable",
+        Err(_) => NO_ANSWER,
+    }
 }
 
 /// All metrics in the Prometheus text format.

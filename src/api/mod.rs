@@ -143,7 +143,8 @@ pub async fn serve(state: ApiState, door: Door, stop: CancellationToken) -> io::
     let bodies = Arc::new(Semaphore::new(limits.body_budget.min(Semaphore::MAX_PERMITS)));
     let keyring = Keyring::new(state.store.clone(), door.is_local());
     let _refreshing = AbortOnDropHandle::new(tokio::spawn(keyring.clone().run(stop.clone())));
-    let api = web::Data::new(Api { state, runtime: Handle::current(), stop: stop.clone(), bodies, keyring });
+    let api =
+        web::Data::new(Api { state, runtime: Handle::current(), stop: stop.clone(), bodies, keyring, probe: health::Probe::default() });
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
 
     // What is wrapped last is entered first.
@@ -183,6 +184,7 @@ struct Api {
     stop: CancellationToken,
     bodies: Arc<Semaphore>,
     keyring: Arc<Keyring>,
+    probe: health::Probe,
 }
 
 impl Api {

@@ -346,7 +346,13 @@ impl ResponseError for Problem {
 
 impl From<&StoreError> for Problem {
     fn from(error: &StoreError) -> Self {
-        if error.is_transient() { Self::database_unavailable(error) } else { Self::internal(error) }
+        match error {
+            StoreError::Unavailable { .. } | StoreError::Busy { .. } | StoreError::Schema { .. } => Self::database_unavailable(error),
+            StoreError::TooLarge { .. } => Self::new(Code::BodyTooLarge, error.to_string()),
+            StoreError::Rows { .. } | StoreError::Corrupt { .. } | StoreError::Statement { .. } | StoreError::Address { .. } => {
+                Self::internal(error)
+            }
+        }
     }
 }
 
@@ -372,6 +378,8 @@ impl From<AcceptError> for Problem {
 mod tests {
     use super::*;
     use std::sync::Arc;
+
+    use crate::store::Refusal;
 
     use actix_web::body::{MessageBody, to_bytes};
 
@@ -415,7 +423,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_outage_says_when_to_come_back() {
-        let error = StoreError::Unavailable { safe_url: "mysql://db".to_owned(), reason: "refused".to_owned() };
+        let error =
+            StoreError::Unavailable { safe_url: "mysql://db".to_owned(), reason: "refused".to_owned(), cause: Refusal::Unreachable };
         let answer = Problem::from(AcceptError::Store(Arc::new(error))).render("r-3");
         assert_eq!((answer.status().as_u16(), header(&answer, "retry-after")), (503, "5"));
         let answer = Problem::from(AcceptError::Busy).render("r-4");

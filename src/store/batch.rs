@@ -3,6 +3,8 @@
 //! A prepared statement is cached by its text, so a list has one of a few lengths: it is filled up to the next power of two
 //! with repeats, which neither an `IN` list nor an idempotent insert minds.
 
+use crate::domain::ReportEvent;
+
 /// Rows with many columns in one statement at most.
 pub(super) const WIDE_ROWS: usize = 256;
 /// Rows with few columns in one statement at most.
@@ -20,6 +22,17 @@ pub(super) const READ_BYTES: usize = 16 << 20;
 /// A count of rows as a number to add up.
 pub(super) fn rows(count: u32) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+/// Bytes of what an endpoint says, in a statement.
+pub(super) fn answer_bytes(event: &ReportEvent) -> usize {
+    match event {
+        ReportEvent::Finished { errmsg, payload, attempts, log, .. } => {
+            let attempts: usize = attempts.iter().map(|attempt| attempt.errmsg.len() + 64).sum();
+            errmsg.len() + payload.as_ref().map_or(0, |json| json.get().len()) + attempts + log.as_ref().map_or(0, String::len)
+        }
+        _ => 0,
+    }
 }
 
 /// Cuts rows into runs of at most `rows` rows and about [`BYTES`] bytes; a row that is longer goes alone.

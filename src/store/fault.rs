@@ -3,15 +3,22 @@
 //! An operation runs in a task of its own: a caller that goes away (a closed HTTP connection drops its handler) must not
 //! leave a connection in the middle of a statement. It is tried again from the top after a deadlock, because by then the
 //! server has undone all of it, and whatever is sent next would stand alone.
+//!
+//! Only a short list of errors says that the rows of an operation are at fault, see [`Verdict::Rows`]. Everything else that a
+//! database says is about its own state, whatever number it has for it: the same rows can be written later.
 
 use std::future::Future;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::{Result, StoreError};
+use super::tally::{Refusal, Retry, Tally};
+use super::{Result, StoreError, migrations};
 use crate::backoff::Backoff;
 
 /// Tries of an operation at most.
 const TRIES: u32 = 10;
+/// How long an operation is tried again: whoever waits for it is told that the database is busy.
+const TRY_FOR: Duration = Duration::from_secs(20);
 /// The wait between them.
 const PAUSE: Backoff = Backoff { first: Duration::from_millis(5), max: Duration::from_millis(320) };
 /// How long an operation may take before its connection is given up. Far above any honest statement: it catches a network
@@ -30,7 +37,7 @@ pub(super) enum Fault {
     /// Already in the words of the contract.
     Told(StoreError),
     /// Others were in the way; from the top.
-    Again(String),
+    Again(Retry, String),
 }
 
 impl From<sqlx::Error> for Fault {
@@ -45,36 +52,121 @@ impl From<StoreError> for Fault {
     }
 }
 
+/// What an error of the driver or the database is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Others were in the way, and the operation is undone.
+    Again(Retry),
+    /// The state of the database, or the way to it.
+    Refused(Refusal),
+    /// The rows that were to be written: they fail again whenever they are sent.
+    Rows,
+    /// Tables and columns are not those of this program.
+    Schema,
+    /// A row that was read.
+    Corrupt,
+    /// Our statement.
+    Defect,
+}
+
+impl Verdict {
+    /// What an error means that the database itself has not told.
+    pub fn of_driver(error: &sqlx::Error) -> Self {
+        use sqlx::Error;
+        match error {
+            Error::ColumnDecode { .. } | Error::Decode(_) => Self::Corrupt,
+            Error::Encode(_) => Self::Rows,
+            Error::RowNotFound | Error::ColumnNotFound(_) | Error::ColumnIndexOutOfBounds { .. } | Error::TypeNotFound { .. } => {
+                Self::Defect
+            }
+            Error::PoolTimedOut => Self::Refused(Refusal::Limit),
+            Error::Io(_) | Error::Tls(_) | Error::Protocol(_) | Error::PoolClosed | Error::WorkerCrashed => {
+                Self::Refused(Refusal::Unreachable)
+            }
+            // Of what is left, most says that the connection is in a state that the driver did not expect.
+            _ => Self::Refused(Refusal::Other),
+        }
+    }
+
+    /// Whether the connection that says so must not be used again: it may be one to a server that has become another's replica, or be
+    /// in the middle of a transaction.
+    pub const fn spoils(self) -> bool {
+        matches!(self, Self::Refused(_))
+    }
+}
+
+/// What the operations of a store have in common.
+#[derive(Debug)]
+pub(super) struct Site {
+    /// The address without password.
+    pub safe_url: String,
+    /// What went wrong so far.
+    pub tally: Tally,
+    /// What an error means in this dialect.
+    pub verdict: fn(&sqlx::Error) -> Verdict,
+}
+
+impl Site {
+    pub fn refused(&self, cause: Refusal, reason: String) -> StoreError {
+        StoreError::Unavailable { safe_url: self.safe_url.clone(), reason, cause }
+    }
+
+    fn judge(&self, fault: Fault) -> Fault {
+        let Fault::Sql(error) = fault else { return fault };
+        let reason = match &error {
+            sqlx::Error::Database(database) => database.to_string(),
+            sqlx::Error::PoolTimedOut => "no connection in time".to_owned(),
+            other => other.to_string(),
+        };
+        match (self.verdict)(&error) {
+            Verdict::Again(retry) => Fault::Again(retry, reason),
+            Verdict::Refused(cause) => Fault::Told(self.refused(cause, reason)),
+            Verdict::Rows => Fault::Told(StoreError::Rows { reason }),
+            Verdict::Schema => Fault::Told(migrations::missing(&reason)),
+            Verdict::Corrupt => Fault::Told(StoreError::Corrupt { reason }),
+            Verdict::Defect => Fault::Told(StoreError::Statement { reason }),
+        }
+    }
+}
+
 /// Runs an attempt in a task of its own until it succeeds, fails for good, or was tried often enough.
-pub(super) async fn retried<T, Attempt, Running, Judge>(attempt: Attempt, judge: Judge) -> Result<T>
+pub(super) async fn retried<T, Attempt, Running>(site: Arc<Site>, attempt: Attempt) -> Result<T>
 where
     T: Send + 'static,
     Attempt: Fn() -> Running + Send + 'static,
     Running: Future<Output = Result<T, Fault>> + Send,
-    Judge: Fn(sqlx::Error) -> Fault + Send + 'static,
 {
+    let at = site.clone();
     let running = tokio::spawn(async move {
-        let mut tries = 1;
+        let (mut tries, began) = (1, Instant::now());
         loop {
-            let fault = match attempt().await {
+            match attempt().await.map_err(|fault| at.judge(fault)) {
                 Ok(value) => return Ok(value),
-                Err(Fault::Sql(error)) => judge(error),
-                Err(fault) => fault,
-            };
-            match fault {
-                Fault::Told(error) => return Err(error),
-                Fault::Again(reason) if tries == TRIES => return Err(StoreError::Busy { reason }),
-                Fault::Again(reason) => {
+                Err(Fault::Again(retry, reason)) => {
+                    at.tally.retried(retry);
+                    if tries == TRIES || began.elapsed() > TRY_FOR {
+                        return Err(StoreError::Busy { reason });
+                    }
                     tracing::debug!(tries, reason, "trying a database operation again");
                     tokio::time::sleep(PAUSE.jittered(tries)).await;
                     tries += 1;
                 }
-                Fault::Sql(error @ (sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_))) => {
-                    return Err(StoreError::Corrupt { reason: error.to_string() });
-                }
-                Fault::Sql(error) => return Err(StoreError::Statement { reason: error.to_string() }),
+                Err(Fault::Told(error)) => return Err(error),
+                Err(Fault::Sql(error)) => return Err(StoreError::Statement { reason: error.to_string() }),
             }
         }
     });
-    running.await.unwrap_or_else(|ended| Err(StoreError::Statement { reason: format!("the operation ended early: {ended}") }))
+    let done = running.await.unwrap_or_else(|ended| match ended.is_panic() {
+        true => Err(panicked()),
+        false => Err(site.refused(Refusal::Other, "the process is ending".to_owned())),
+    });
+    if let Err(error) = &done {
+        site.tally.refused(error);
+    }
+    done
+}
+
+/// An operation fell over what it was to write, and would do so again.
+pub(super) fn panicked() -> StoreError {
+    StoreError::Rows { reason: "the operation panicked".to_owned() }
 }

@@ -18,6 +18,7 @@ mod presence;
 mod scratch;
 mod sqlite;
 mod submissions;
+mod tally;
 mod tokens;
 mod turns;
 mod window;
@@ -25,6 +26,7 @@ mod window;
 pub use mysql::MySqlStore;
 pub use scratch::{drop_scratch, scratch};
 pub use sqlite::SqliteStore;
+pub use tally::{Refusal, Retry, Tally};
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -47,13 +49,15 @@ pub enum StoreError {
         /// What is wrong with it, without the address.
         reason: String,
     },
-    /// The database cannot be reached, or has no connection free in time. Trying again later can help.
+    /// The database cannot be reached, or does not do it now: it is full, read-only, short of something. Trying again later can help.
     #[error("the database at {safe_url} is not available: {reason}")]
     Unavailable {
         /// The address without password.
         safe_url: String,
         /// What the driver said.
         reason: String,
+        /// Which of these it is.
+        cause: Refusal,
     },
     /// A deadlock or lock time-out that persisted through all retries.
     #[error("the database was too busy: {reason}")]
@@ -67,13 +71,27 @@ pub enum StoreError {
         /// What is wrong and which command mends it.
         reason: String,
     },
+    /// The database can be written, and does not take these rows, now or later.
+    #[error("the database does not take these rows: {reason}")]
+    Rows {
+        /// What the database said.
+        reason: String,
+    },
+    /// The database can be written, and no statement may be as long as one with these rows.
+    #[error("{bytes} bytes are too many for the database, which takes {most} at once (max_allowed_packet)")]
+    TooLarge {
+        /// About how many they are.
+        bytes: usize,
+        /// How many it takes.
+        most: usize,
+    },
     /// A row holds what this program cannot read.
     #[error("a row of the database cannot be read: {reason}")]
     Corrupt {
         /// Table, key and column.
         reason: String,
     },
-    /// A statement failed in a way that no retry can mend: a defect.
+    /// A statement of ours is wrong for this database: a defect.
     #[error("a statement failed: {reason}")]
     Statement {
         /// What the database said.
@@ -85,6 +103,12 @@ impl StoreError {
     /// Whether trying again later, unchanged, can help.
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::Busy { .. })
+    }
+
+    /// Whether the rows that the operation is about are at fault, so that others can be written and these never will be. Of many rows in
+    /// one operation it may be a single one, or their number.
+    pub const fn is_row_fault(&self) -> bool {
+        matches!(self, Self::Rows { .. } | Self::TooLarge { .. } | Self::Corrupt { .. })
     }
 }
 
@@ -454,6 +478,19 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// The database's time of day; also proves that it answers.
     async fn now(&self) -> Result<Timestamp>;
+
+    /// Proves that the database can be written, by doing so: one small row, always the same.
+    async fn prove_writable(&self, now: Timestamp) -> Result<()> {
+        // No schedule has this name: names of schedules have no slash.
+        self.set_schedule_done("/ready", now).await
+    }
+
+    /// Bytes that one report or submission may have at most; what is larger is [`StoreError::TooLarge`]. Without a limit until the
+    /// database was reached for the first time.
+    fn largest_row(&self) -> usize;
+
+    /// What went wrong so far.
+    fn tally(&self) -> &Tally;
 
     /// Records submissions, all in one statement; one answer each, in order. New tasks are due at `due_at`: if whoever
     /// accepted them dies before publishing, another process takes over then. Two equal submissions in one call: the

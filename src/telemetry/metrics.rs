@@ -73,6 +73,10 @@ pub struct Metrics {
     pub broker_up: IntGauge,
     /// 1 while the database can be reached.
     pub database_up: IntGauge,
+    /// Operations of the database that were begun anew by `cause`: deadlock, lock_wait, conflict.
+    pub store_retries: IntCounterVec,
+    /// Operations that the database did not do, by `cause`.
+    pub store_refusals: IntCounterVec,
     /// When the process started, in seconds since 1970.
     pub start_time: Gauge,
 }
@@ -149,6 +153,8 @@ impl Metrics {
             subscribed: gauge("tasker_subscribed_endpoints", "Endpoints subscribed", &["task_type"])?,
             broker_up: single("tasker_broker_up", "1 while the broker can be reached")?,
             database_up: single("tasker_database_up", "1 while the database can be reached")?,
+            store_retries: counter("tasker_store_retries_total", "Operations of the database that were begun anew", &["cause"])?,
+            store_refusals: counter("tasker_store_refusals_total", "Operations that the database did not do", &["cause"])?,
             start_time,
         })
     }

@@ -23,6 +23,7 @@ mod endpoint;
 mod executables;
 mod faults;
 mod full_disk;
+mod full_ledger;
 mod http_tasks;
 mod journeys;
 mod layering;

@@ -4,6 +4,7 @@ mod ledger;
 mod presence;
 mod queue;
 mod read;
+mod refusals;
 mod report;
 mod schema;
 mod settle;

@@ -6,7 +6,7 @@ use anyhow::{Context, bail, ensure};
 use tasker_services::find;
 
 /// A program and the Debian package that has it.
-struct Needed {
+pub(crate) struct Needed {
     program: &'static str,
     /// Where it is besides the directories of `PATH`.
     directory: &'static str,
@@ -14,7 +14,7 @@ struct Needed {
 }
 
 /// A C compiler is not among them: without one, this program could not have been linked.
-const NEEDED: [Needed; 9] = [
+pub(crate) const FOR_TESTS: &[Needed] = &[
     Needed { program: "rabbitmq-server", directory: "/usr/lib/rabbitmq/bin", package: "rabbitmq-server" },
     Needed { program: "epmd", directory: "/usr/bin", package: "rabbitmq-server" },
     Needed { program: "mariadbd", directory: "/usr/sbin", package: "mariadb-server-core" },
@@ -24,6 +24,13 @@ const NEEDED: [Needed; 9] = [
     Needed { program: "jq", directory: "/usr/bin", package: "jq" },
     Needed { program: "openssl", directory: "/usr/bin", package: "openssl" },
     Needed { program: "shellcheck", directory: "/usr/bin", package: "shellcheck" },
+];
+
+/// What makes a folder with another release of the system.
+pub(crate) const FOR_RELEASES: &[Needed] = &[
+    Needed { program: "debootstrap", directory: "/usr/sbin", package: "debootstrap" },
+    Needed { program: "unshare", directory: "/usr/bin", package: "util-linux" },
+    Needed { program: "mount", directory: "/usr/bin", package: "mount" },
 ];
 
 /// Installs packages and starts no service.
@@ -47,8 +54,8 @@ apt-get install -q -y --no-install-recommends "$@"
 "#;
 
 /// Installs what is missing, or says what to install.
-pub fn what_is_missing() -> anyhow::Result<()> {
-    let missing = packages();
+pub fn what_is_missing(needed: &[Needed]) -> anyhow::Result<()> {
+    let missing = packages(needed);
     if missing.is_empty() {
         return Ok(());
     }
@@ -65,7 +72,7 @@ pub fn what_is_missing() -> anyhow::Result<()> {
     eprintln!("Installing {}", missing.join(", "));
     let status = install.arg("-c").arg(INSTALL).arg("install").args(&missing).status().context("running apt-get")?;
     ensure!(status.success(), "apt-get ended with {status}: {by_hand}");
-    let missing = packages();
+    let missing = packages(needed);
     ensure!(missing.is_empty(), "apt-get installed {}, yet what it should bring is not there", missing.join(", "));
     if std::path::Path::new("/run/systemd/system").exists() {
         eprintln!(
@@ -75,9 +82,9 @@ pub fn what_is_missing() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn packages() -> Vec<&'static str> {
+fn packages(needed: &[Needed]) -> Vec<&'static str> {
     let mut packages: Vec<_> =
-        NEEDED.iter().filter(|needed| find(needed.program, &[needed.directory]).is_err()).map(|needed| needed.package).collect();
+        needed.iter().filter(|needed| find(needed.program, &[needed.directory]).is_err()).map(|needed| needed.package).collect();
     packages.dedup();
     packages
 }

@@ -5,6 +5,7 @@
 
 mod fuzz;
 mod install;
+mod matrix;
 
 use std::env;
 use std::process::{Command, ExitCode, ExitStatus};
@@ -22,6 +23,9 @@ cargo xtask test [ARGS]   all tests on a private RabbitMQ and MariaDB; what is m
 cargo xtask soak [--minutes N] [--seed S] [--faults NAME,NAME...]
                           breaks a platform at random for N minutes (10) and judges the ledger after each fault;
                           --faults chooses among them, a wrong name lists them
+cargo xtask matrix [--pair oldest|middle|newest] [--only conformance|journeys|faults]
+                          the suites of store and broker, the journeys and the faults on each pair of server versions; needs root,
+                          since the servers are installed into folders of their own (target/matrix) with debootstrap
 cargo xtask services      starts the two servers and prints their URLs; they run until Ctrl-C
 cargo xtask fuzz [--seconds N]
                           every fuzz target for N seconds (30); installs cargo-fuzz with cargo if it is missing
@@ -35,6 +39,7 @@ fn main() -> ExitCode {
     let done = match command.as_deref() {
         Some("test") => test(&rest),
         Some("soak") => soak(&rest),
+        Some("matrix") => matrix::run_all(&rest),
         Some("services") if rest.is_empty() => services(),
         Some("fuzz") => fuzz::run_all(&rest),
         Some("check") if rest.is_empty() => check(),
@@ -80,7 +85,7 @@ impl std::fmt::Display for Failed {
 impl std::error::Error for Failed {}
 
 fn test(arguments: &[String]) -> anyhow::Result<()> {
-    install::what_is_missing()?;
+    install::what_is_missing(install::FOR_TESTS)?;
     let (rabbitmq, mariadb) = start()?;
     let mut tests = cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]);
     tests.args(arguments).envs(variables(&rabbitmq, &mariadb));
@@ -93,13 +98,13 @@ fn test(arguments: &[String]) -> anyhow::Result<()> {
 }
 
 fn soak(arguments: &[String]) -> anyhow::Result<()> {
-    install::what_is_missing()?;
+    install::what_is_missing(install::FOR_TESTS)?;
     // It starts servers of its own: it kills them.
     run(cargo(&["test", "--workspace", "--locked", "--test", "soak", "--"]).args(arguments))
 }
 
 fn services() -> anyhow::Result<()> {
-    install::what_is_missing()?;
+    install::what_is_missing(install::FOR_TESTS)?;
     let (rabbitmq, mariadb) = start()?;
     println!("# RabbitMQ: guest / guest, management at {}", rabbitmq.management_url().trim_end_matches("api"));
     println!("# MariaDB: root without a password");

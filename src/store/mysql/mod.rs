@@ -30,7 +30,7 @@ pub use session::MySqlStore;
 
 use super::{
     Accepted, Applied, CancelOutcome, Census, CensusQuery, DueTask, EndpointRecord, Freeze, OpenRow, OpenTasks, Owed, QueueRecord,
-    QueueRule, ResponseFilter, Result, ScheduleRecord, Seen, Settlement, Store, TakenBack, TaskQuery, TokenCreated, Turns,
+    QueueRule, ResponseFilter, Result, ScheduleRecord, Seen, Settlement, Store, TakenBack, Tally, TaskQuery, TokenCreated, Turns, batch,
 };
 use crate::domain::{
     EndpointName, Identifier, NewTask, Presence, Report, Response, Task, TaskId, TaskStatus, TaskType, Timestamp, Token, TokenName,
@@ -56,6 +56,14 @@ impl Store for MySqlStore {
         self.run(|conn| read::now(conn).boxed()).await
     }
 
+    fn largest_row(&self) -> usize {
+        self.most()
+    }
+
+    fn tally(&self) -> &Tally {
+        self.counts()
+    }
+
     async fn accept_and_give(
         &self,
         tasks: &[NewTask],
@@ -66,6 +74,7 @@ impl Store for MySqlStore {
         if tasks.is_empty() {
             return Ok(Vec::new());
         }
+        self.fits(tasks.iter().map(|task| submit::weight(&task)))?;
         let (tasks, rules): (Arc<[NewTask]>, Arc<[QueueRule]>) = (tasks.into(), rules.into());
         self.transact(move |conn| submit::accept(conn, tasks.clone(), rules.clone(), due_at, retention).boxed()).await
     }
@@ -146,6 +155,7 @@ impl Store for MySqlStore {
         if reports.is_empty() {
             return Ok(Applied::default());
         }
+        self.fits(reports.iter().map(|report| 256 + batch::answer_bytes(&report.event)))?;
         let reports: Arc<[Report]> = reports.into();
         self.transact(move |conn| report::apply(conn, reports.clone(), now, retention).boxed()).await
     }

@@ -18,7 +18,7 @@ use crate::store::fault::Fault;
 use crate::store::ledger::{Back, worker_lost};
 use crate::store::submissions::{entering, first_state};
 use crate::store::turns::{Allowance, Candidate, Orphan, Turn, Worker, at_once, demand, plan};
-use crate::store::{Given, QueueRecord, QueueRule, TakenBack, Turns};
+use crate::store::{Given, QueueRecord, QueueRule, Retry, TakenBack, Turns};
 
 /// Tasks given, or taken back, in one transaction at most.
 const TURNS: usize = 256;
@@ -126,7 +126,7 @@ async fn displace(conn: &mut MySqlConnection, task: &NewTask, place: &Place, ret
     ids.sort_unstable();
     let tasks = lock(conn, &ids).await?;
     if waiting(conn, unique).await? != Some(old) {
-        return Err(Fault::Again("the task to be replaced has gone meanwhile".into()));
+        return Err(Fault::Again(Retry::Conflict, "the task to be replaced has gone meanwhile".into()));
     }
     if let Some(old) = tasks.get(&old)
         && !place.renews

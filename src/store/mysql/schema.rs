@@ -9,6 +9,8 @@ use crate::store::{Result, StoreError};
 
 /// Seconds to wait for another process that migrates.
 const WAIT: u32 = 600;
+/// Seconds that statements otherwise wait for the lock of a table.
+const PATIENCE: u32 = 5;
 
 /// What to do with the schema while no other process does.
 #[derive(Debug, Clone, Copy)]
@@ -22,9 +24,12 @@ pub(super) enum Work {
 }
 
 pub(super) async fn change(conn: &mut MySqlConnection, work: Work) -> Result<(), Fault> {
+    // Whoever works on the tables is waited for: a statement that gives up leaves half a migration.
+    set_patience(conn, WAIT).await?;
     lock(conn).await?;
     let done = locked(conn, work).await;
     unlock(conn).await?;
+    set_patience(conn, PATIENCE).await?;
     done
 }
 
@@ -63,6 +68,11 @@ async fn lock(conn: &mut MySqlConnection) -> Result<(), Fault> {
         Some(1) => Ok(()),
         _ => Err(StoreError::Busy { reason: format!("another process has been migrating for {WAIT} seconds") }.into()),
     }
+}
+
+async fn set_patience(conn: &mut MySqlConnection, seconds: u32) -> Result<(), Fault> {
+    conn.execute(AssertSqlSafe(format!("SET SESSION lock_wait_timeout = {seconds}, innodb_lock_wait_timeout = {seconds}"))).await?;
+    Ok(())
 }
 
 async fn unlock(conn: &mut MySqlConnection) -> Result<(), Fault> {

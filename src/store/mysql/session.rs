@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -11,13 +12,16 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, MySqlConnection,
 
 use super::schema;
 use crate::config;
-use crate::store::fault::{ACQUIRE, Fault, MIGRATION_PATIENCE, PATIENCE, retried};
-use crate::store::{Result, StoreError, migrations};
+use crate::store::fault::{ACQUIRE, Fault, MIGRATION_PATIENCE, PATIENCE, Site, Verdict, retried};
+use crate::store::{Refusal, Result, Retry, StoreError, Tally, batch};
 
-/// Said to every new connection. sqlx itself sets UTC, utf8mb4 and `NO_ENGINE_SUBSTITUTION`. Strict: a value that does not
-/// fit is an error and not a shorter value. Waiting for a row lock longer than a batch takes means that its holder hangs.
+/// Said to every new connection. sqlx itself sets UTC and utf8mb4. Strict: a value that does not fit is an error and not a shorter value;
+/// nothing of the server's own mode is left. Waiting for a lock of a row or a table longer than a batch takes means that its holder hangs.
 const HELLO: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
-                     SET SESSION innodb_lock_wait_timeout = 5, sql_mode = CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES')";
+                     SET SESSION innodb_lock_wait_timeout = 5, lock_wait_timeout = 5, \
+                     sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'";
+/// What a packet has beside the rows of a statement, generously: see [`batch::padded_rows`].
+const PACKET_REST: usize = 320 << 10;
 /// A connection that lay longer than this is asked whether it lives before it is used.
 const TRUSTED: Duration = Duration::from_secs(1);
 /// Statements remembered on each connection: more than there are shapes, see `batch`.
@@ -28,7 +32,9 @@ const STATEMENTS: usize = 256;
 pub struct MySqlStore {
     pool: MySqlPool,
     options: MySqlConnectOptions,
-    safe_url: String,
+    site: Arc<Site>,
+    /// The longest packet that the server takes, as the newest connection knows it; [`usize::MAX`] before there was one.
+    packet: Arc<AtomicUsize>,
 }
 
 impl MySqlStore {
@@ -47,6 +53,8 @@ impl MySqlStore {
         if let (true, Ok(level)) = (database.verbose, "info".parse()) {
             options = options.log_statements(level);
         }
+        let packet = Arc::new(AtomicUsize::new(usize::MAX));
+        let known = packet.clone();
         let pool = MySqlPoolOptions::new()
             .max_connections(database.max_connections.max(1))
             .acquire_timeout(ACQUIRE)
@@ -60,9 +68,39 @@ impl MySqlStore {
                 }
                 .boxed()
             })
-            .after_connect(|conn, _| async move { conn.execute(HELLO).await.map(drop) }.boxed())
+            .after_connect(move |conn, _| {
+                let known = known.clone();
+                async move {
+                    conn.execute(HELLO).await?;
+                    let packet: u64 = sqlx::query_scalar("SELECT CAST(@@max_allowed_packet AS UNSIGNED)").fetch_one(conn).await?;
+                    known.store(usize::try_from(packet).unwrap_or(usize::MAX), Ordering::Relaxed);
+                    Ok(())
+                }
+                .boxed()
+            })
             .connect_lazy_with(options.clone());
-        Ok(Self { pool, options, safe_url })
+        let site = Arc::new(Site { safe_url, tally: Tally::default(), verdict });
+        Ok(Self { pool, options, site, packet })
+    }
+
+    /// What went wrong so far.
+    pub(super) fn counts(&self) -> &Tally {
+        &self.site.tally
+    }
+
+    /// Bytes that a row may have.
+    pub(super) fn most(&self) -> usize {
+        let packet = self.packet.load(Ordering::Relaxed);
+        packet - PACKET_REST.min(packet / 4)
+    }
+
+    /// Refuses rows of these sizes when they do not fit into statements that the server takes. It would close the connection over them,
+    /// at times before it has said why.
+    pub(super) fn fits(&self, sizes: impl Iterator<Item = usize>) -> Result<()> {
+        let most = self.most();
+        // Short rows go together into statements of so many bytes.
+        let bytes = if most < batch::BYTES { sizes.sum() } else { sizes.max().unwrap_or_default() };
+        if bytes <= most { Ok(()) } else { Err(StoreError::TooLarge { bytes, most }) }
     }
 
     /// Runs statements that need no transaction around them.
@@ -80,9 +118,8 @@ impl MySqlStore {
         T: Send + 'static,
         Work: for<'c> Fn(&'c mut MySqlConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static,
     {
-        let (pool, safe_url, work) = (self.pool.clone(), self.safe_url.clone(), Arc::new(work));
-        let attempt = move || attempt(pool.clone(), patience, work.clone());
-        retried(attempt, move |error| judge(error, &safe_url)).await
+        let (pool, work) = (self.pool.clone(), Arc::new(work));
+        retried(self.site.clone(), move || attempt(pool.clone(), patience, work.clone())).await
     }
 
     /// Runs statements in a transaction. After any error it is rolled back and never used again: after a deadlock the
@@ -102,21 +139,18 @@ impl MySqlStore {
             Err(error @ StoreError::Schema { .. }) => error,
             other => return other,
         };
-        let (options, safe_url) = (self.options.clone(), self.safe_url.clone());
+        let options = self.options.clone();
         let name = options.get_database().unwrap_or_default().replace('`', "``");
-        let created = retried(
-            move || {
-                let (options, name) = (options.clone(), name.clone());
-                async move {
-                    let mut conn = options.database("").connect().await?;
-                    let statement = format!("CREATE DATABASE IF NOT EXISTS `{name}` CHARACTER SET utf8mb4 COLLATE utf8mb4_bin");
-                    conn.execute(AssertSqlSafe(statement)).await?;
-                    conn.close().await?;
-                    Ok(())
-                }
-            },
-            move |error| judge(error, &safe_url),
-        );
+        let created = retried(self.site.clone(), move || {
+            let (options, name) = (options.clone(), name.clone());
+            async move {
+                let mut conn = options.database("").connect().await?;
+                let statement = format!("CREATE DATABASE IF NOT EXISTS `{name}` CHARACTER SET utf8mb4 COLLATE utf8mb4_bin");
+                conn.execute(AssertSqlSafe(statement)).await?;
+                conn.close().await?;
+                Ok(())
+            }
+        });
         // That the database is missing says more than that we may not make it.
         created.await.map_err(|_| error)
     }
@@ -165,9 +199,8 @@ where
     let mut conn = pool.acquire().await?;
     match tokio::time::timeout(patience, work(&mut conn)).await {
         Ok(done) => {
-            if let Err(Fault::Sql(error)) = &done
-                && !matches!(error, sqlx::Error::Database(_) | sqlx::Error::RowNotFound)
-            {
+            // A transaction that could not be ended would swallow the next one, which would then be none of its own.
+            if conn.is_in_transaction() || matches!(&done, Err(Fault::Sql(error)) if verdict(error).spoils()) {
                 conn.close_on_drop();
             }
             done
@@ -179,43 +212,109 @@ where
     }
 }
 
-/// What an error of the driver means.
-fn judge(error: sqlx::Error, safe_url: &str) -> Fault {
-    let unavailable = |reason: String| Fault::Told(StoreError::Unavailable { safe_url: safe_url.to_owned(), reason });
-    let database = match &error {
-        sqlx::Error::Database(database) => database,
-        sqlx::Error::PoolTimedOut => return unavailable("no connection within two seconds".into()),
-        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
-            return unavailable(error.to_string());
+/// What an error means.
+fn verdict(error: &sqlx::Error) -> Verdict {
+    let sqlx::Error::Database(database) = error else { return Verdict::of_driver(error) };
+    let number = database.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number);
+    of_number(number.unwrap_or_default(), database.code().as_deref().unwrap_or_default(), database.message())
+}
+
+fn of_number(number: u16, sqlstate: &str, message: &str) -> Verdict {
+    match number {
+        1213 | 1614 => Verdict::Again(Retry::Deadlock),
+        1205 => Verdict::Again(Retry::LockWait),
+        // A transaction that is too large for the cluster or its log; smaller ones get through.
+        1105 if message.contains("writeset size") => Verdict::Rows,
+        1180 if message.contains("error 90") => Verdict::Rows,
+        1118 | 1197 => Verdict::Rows,
+        // Snapshot too old, Galera's refusal of a commit, a changed table, a statement to be prepared anew, a certification that failed.
+        1020 | 1180 | 1412 | 1615 | 3101 => Verdict::Again(Retry::Conflict),
+        // Longer than a packet, or its result.
+        1153 | 1301 => Verdict::Rows,
+        // Null, double, without its parent or with children, no text of its character set, cut short, against a check.
+        1048 | 1062 | 1216 | 1217 | 1264 | 1265 | 1300 | 1366 | 1406 | 1451 | 1452 | 3819 | 4025 => Verdict::Rows,
+        // No such database, table, column, key; a column without a value or too many of them.
+        1049 | 1051 | 1054 | 1136 | 1146 | 1176 | 1364 => Verdict::Schema,
+        // Syntax, an ambiguous name, an unknown function, too many values in one statement.
+        1052 | 1064 | 1149 | 1305 | 1390 => Verdict::Defect,
+        // SQLSTATE 22: data exceptions.
+        _ if sqlstate.starts_with("22") => Verdict::Rows,
+        1290 | 1792 | 1836 | 1874 | 3989 => Verdict::Refused(Refusal::ReadOnly),
+        1021 | 1026 | 1114 => Verdict::Refused(Refusal::Full),
+        1030 if message.contains("error 28") => Verdict::Refused(Refusal::Full),
+        1030 | 1033 | 1034 | 1035 | 1194 | 1195 | 1932 => Verdict::Refused(Refusal::Storage),
+        1037 | 1038 | 1040 | 1041 | 1135 | 1203 | 1206 | 1226 | 1461 | 1637 => Verdict::Refused(Refusal::Limit),
+        1044 | 1045 | 1130 | 1142 | 1143 | 1227 | 1370 | 3118 => Verdict::Refused(Refusal::Denied),
+        1317 | 1927 | 1969 | 3024 => Verdict::Refused(Refusal::Interrupted),
+        1047 | 1053 | 1077..=1079 | 1129 | 1152 | 1154..=1161 | 3168 => Verdict::Refused(Refusal::Unreachable),
+        _ => Verdict::Refused(Refusal::Other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_short_list_is_about_rows() {
+        let about_rows: Vec<u16> = (0..u16::MAX).filter(|number| of_number(*number, "HY000", "") == Verdict::Rows).collect();
+        let listed = [1048, 1062, 1118, 1153, 1197, 1216, 1217, 1264, 1265, 1300, 1301, 1366, 1406, 1451, 1452, 3819, 4025];
+        assert_eq!(about_rows, listed);
+        // Whatever a server comes with that nobody has listed.
+        assert_eq!(of_number(9999, "22032", ""), Verdict::Rows);
+        assert_eq!(of_number(9999, "HY000", ""), Verdict::Refused(Refusal::Other));
+    }
+
+    #[test]
+    fn what_the_state_of_the_server_forbids_is_told_from_what_rows_are() {
+        use Refusal::{Denied, Full, Interrupted, Limit, Other, ReadOnly, Storage, Unreachable};
+        for (number, message, cause) in [
+            (1021, "", Full),
+            (1114, "The table 'response' is full", Full),
+            (1030, "Got error 28 \"No space left on device\" from storage engine InnoDB", Full),
+            (1030, "Got error 168 from storage engine", Storage),
+            (1206, "", Limit),
+            (1461, "", Limit),
+            (1040, "", Limit),
+            (1792, "", ReadOnly),
+            (1290, "", ReadOnly),
+            (3989, "", ReadOnly),
+            (1969, "", Interrupted),
+            (3024, "", Interrupted),
+            (1045, "", Denied),
+            (1047, "", Unreachable),
+            (3572, "", Other),
+            (4031, "", Other),
+            (1243, "", Other),
+            (1099, "", Other),
+        ] {
+            let verdict = of_number(number, "HY000", message);
+            assert_eq!(verdict, Verdict::Refused(cause), "{number}");
+            assert!(verdict.spoils());
         }
-        _ => return Fault::Sql(error),
-    };
-    match database.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number) {
-        // Deadlock, lock time-out, snapshot too old, Galera's refusal of a commit.
-        Some(1213 | 1205 | 1020 | 1180) => Fault::Again(database.to_string()),
-        // Too many connections, shutting down, killed, read-only during a fail-over, access not (yet) granted.
-        Some(
-            1040
-            | 1041
-            | 1044
-            | 1045
-            | 1047
-            | 1053
-            | 1077..=1079
-            | 1129
-            | 1130
-            | 1142
-            | 1152..=1161
-            | 1203
-            | 1226
-            | 1290
-            | 1317
-            | 1836
-            | 1927
-            | 3168,
-        ) => unavailable(database.to_string()),
-        // No such database, table or column.
-        Some(1049 | 1054 | 1146) => Fault::Told(migrations::missing(&database.to_string())),
-        _ => Fault::Sql(error),
+        for (number, retry) in [(1213, Retry::Deadlock), (1205, Retry::LockWait), (1615, Retry::Conflict), (1412, Retry::Conflict)] {
+            assert_eq!(of_number(number, "HY000", ""), Verdict::Again(retry));
+        }
+        assert_eq!(of_number(1180, "HY000", "Got error 90 \"Message too long\" during COMMIT"), Verdict::Rows);
+        for number in [1049, 1054, 1146, 1364] {
+            assert_eq!(of_number(number, "42S02", ""), Verdict::Schema);
+        }
+        for number in [1064, 1305] {
+            assert_eq!(of_number(number, "42000", ""), Verdict::Defect);
+        }
+    }
+
+    #[tokio::test]
+    async fn rows_have_to_fit_into_a_packet() {
+        let database = config::Database { verbose: false, uri: config::Secret::new("mysql://u:p@127.0.0.1:1/tasker"), max_connections: 1 };
+        let store = MySqlStore::new(&database).expect("an address");
+        assert!(store.fits([usize::MAX - (1 << 20)].into_iter()).is_ok(), "nothing is known yet");
+        store.packet.store(16 << 20, Ordering::Relaxed);
+        assert!(store.fits(std::iter::repeat_n(1 << 20, 64)).is_ok(), "they go into several statements");
+        let error = store.fits([1, 20 << 20].into_iter()).expect_err("it is longer than a packet");
+        assert!(error.is_row_fault() && error.to_string().contains("20971520"), "{error}");
+        store.packet.store(1 << 20, Ordering::Relaxed);
+        assert!(store.fits(std::iter::repeat_n(1 << 17, 8)).is_err_and(|error| error.is_row_fault()));
+        assert!(store.fits(std::iter::repeat_n(1 << 17, 4)).is_ok(), "half as many fit");
     }
 }

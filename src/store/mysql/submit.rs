@@ -13,7 +13,7 @@ use crate::domain::{EndpointName, Identifier, NewTask, TaskId, Timestamp};
 use crate::store::batch::{self, padded_rows};
 use crate::store::fault::Fault;
 use crate::store::submissions::{Entry, Key, answers, distinct, key};
-use crate::store::{Accepted, Freeze, QueueRule, columns};
+use crate::store::{Accepted, Freeze, QueueRule, Retry, columns};
 
 pub(super) async fn accept(
     conn: &mut MySqlConnection,
@@ -57,7 +57,8 @@ pub(super) async fn accept(
         let ours = distinct.iter().copied().filter(|task| recorded.get(&key(task)).is_some_and(|(id, _)| *id == task.id));
         have_worker = queue::enter(conn, ours.filter(|task| task.place.is_some()).collect(), given, all_new, retention).await?;
     }
-    answers(&tasks, &recorded, &have_worker).ok_or_else(|| Fault::Again("a task of the same identifier was forgotten meanwhile".into()))
+    answers(&tasks, &recorded, &have_worker)
+        .ok_or_else(|| Fault::Again(Retry::Conflict, "a task of the same identifier was forgotten meanwhile".into()))
 }
 
 /// Who has the keys of these submissions.
@@ -85,7 +86,7 @@ async fn recorded(conn: &mut MySqlConnection, tasks: &[&NewTask]) -> Result<Hash
     Ok(recorded)
 }
 
-fn weight(task: &&NewTask) -> usize {
+pub(super) fn weight(task: &&NewTask) -> usize {
     let endpoints: usize = task.endpoints.iter().map(|endpoint| endpoint.as_str().len() + 3).sum();
     256 + task.identifier.as_str().len() + task.payload.get().len() + endpoints
 }

@@ -29,7 +29,7 @@ pub use session::SqliteStore;
 
 use super::{
     Accepted, Applied, CancelOutcome, Census, CensusQuery, DueTask, EndpointRecord, Freeze, OpenRow, OpenTasks, Owed, QueueRecord,
-    QueueRule, ResponseFilter, Result, ScheduleRecord, Seen, Settlement, Store, TakenBack, TaskQuery, TokenCreated, Turns,
+    QueueRule, ResponseFilter, Result, ScheduleRecord, Seen, Settlement, Store, TakenBack, Tally, TaskQuery, TokenCreated, Turns,
 };
 use crate::domain::{
     EndpointName, Identifier, NewTask, Presence, Report, Response, Task, TaskId, TaskStatus, TaskType, Timestamp, Token, TokenName,
@@ -51,6 +51,14 @@ impl Store for SqliteStore {
 
     async fn now(&self) -> Result<Timestamp> {
         self.run(|conn| read::now(conn).boxed()).await
+    }
+
+    fn largest_row(&self) -> usize {
+        self.most()
+    }
+
+    fn tally(&self) -> &Tally {
+        self.counts()
     }
 
     async fn accept_and_give(

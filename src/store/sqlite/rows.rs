@@ -217,12 +217,5 @@ pub(super) async fn write_responses(
 
 /// About how many bytes a response takes in a statement.
 fn weight(row: &((TaskId, &EndpointName), RowChange<'_>)) -> usize {
-    let answer = match row.1.answer {
-        Some(ReportEvent::Finished { errmsg, payload, attempts, log, .. }) => {
-            let attempts: usize = attempts.iter().map(|attempt| attempt.errmsg.len() + 64).sum();
-            errmsg.len() + payload.as_ref().map_or(0, |json| json.get().len()) + attempts + log.as_ref().map_or(0, String::len)
-        }
-        _ => 0,
-    };
-    128 + row.0.1.as_str().len() + answer
+    128 + row.0.1.as_str().len() + row.1.answer.map_or(0, batch::answer_bytes)
 }

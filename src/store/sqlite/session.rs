@@ -1,11 +1,11 @@
 //! Connections, and how an operation runs on one.
 
 use std::fs::{self, OpenOptions};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -15,8 +15,8 @@ use sqlx::{ConnectOptions, Connection, SqliteConnection, SqlitePool};
 use super::schema;
 use super::writer::Writer;
 use crate::config;
-use crate::store::fault::{ACQUIRE, Fault, MIGRATION_PATIENCE, PATIENCE, retried};
-use crate::store::{Result, StoreError, migrations};
+use crate::store::fault::{ACQUIRE, Fault, MIGRATION_PATIENCE, PATIENCE, Site, Verdict, retried};
+use crate::store::{Refusal, Result, Retry, StoreError, Tally};
 
 /// Connections that read. They never wait for the one that writes, nor it for them.
 const READERS: u32 = 4;
@@ -30,8 +30,11 @@ pub struct SqliteStore {
     writing: SqlitePool,
     writer: Writer,
     readers: SqlitePool,
-    safe_url: String,
+    site: Arc<Site>,
 }
+
+/// The longest text that SQLite takes, with room for the rest of its row.
+const LARGEST_ROW: usize = 900_000_000;
 
 impl SqliteStore {
     /// Prepares to open the file; nothing is touched before the first operation.
@@ -54,14 +57,36 @@ impl SqliteStore {
         if let (true, Ok(level)) = (database.verbose, "info".parse()) {
             options = options.log_statements(level);
         }
-        let pool = |connections| SqlitePoolOptions::new().max_connections(connections).test_before_acquire(false);
+        let place = Arc::new(Place::new(options.get_filename().to_owned()));
+        let pool = |connections| {
+            let place = place.clone();
+            SqlitePoolOptions::new().max_connections(connections).test_before_acquire(false).before_acquire(move |_, connection| {
+                let same = place.has_been_there_for(connection.age);
+                async move { Ok(same) }.boxed()
+            })
+        };
         // Whoever writes waits for those before, and each of them may wait for another process.
         let longest_wait = ACQUIRE + BUSY;
         let writing = pool(1).acquire_timeout(longest_wait).connect_lazy_with(options.clone());
         let readers = pool(READERS).acquire_timeout(ACQUIRE).connect_lazy_with(options);
-        let writer = Writer::start(writing.clone(), longest_wait)
-            .map_err(|error| StoreError::Unavailable { safe_url: safe_url.clone(), reason: error.to_string() })?;
-        Ok(Self { writing, writer, readers, safe_url })
+        let writer = Writer::start(writing.clone(), longest_wait).map_err(|error| StoreError::Unavailable {
+            safe_url: safe_url.clone(),
+            reason: error.to_string(),
+            cause: Refusal::Limit,
+        })?;
+        let site = Arc::new(Site { safe_url, tally: Tally::default(), verdict });
+        Ok(Self { writing, writer, readers, site })
+    }
+
+    /// What went wrong so far.
+    pub(super) fn counts(&self) -> &Tally {
+        &self.site.tally
+    }
+
+    /// Bytes that a row may have.
+    #[expect(clippy::unused_self, reason = "the other dialect has to ask")]
+    pub(super) const fn most(&self) -> usize {
+        LARGEST_ROW
     }
 
     /// Runs statements that only read.
@@ -78,12 +103,12 @@ impl SqliteStore {
         T: Send + 'static,
         Work: for<'c> Fn(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static,
     {
-        let (pool, safe_url, work) = (pool.clone(), self.safe_url.clone(), Arc::new(work));
+        let (pool, work) = (pool.clone(), Arc::new(work));
         let again = move || {
             let work = work.clone();
             attempt(pool.clone(), patience, move |conn| work(conn))
         };
-        retried(again, move |error| judge(error, &safe_url)).await
+        retried(self.site.clone(), again).await
     }
 
     /// Runs statements in a transaction, one operation after the other.
@@ -92,12 +117,12 @@ impl SqliteStore {
         T: Send + 'static,
         Work: for<'c> Fn(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static,
     {
-        let (writer, safe_url, work) = (self.writer.clone(), self.safe_url.clone(), Arc::new(work));
+        let (writer, work) = (self.writer.clone(), Arc::new(work));
         let again = move || {
             let work = work.clone();
             writer.clone().write(move |conn| work(conn))
         };
-        retried(again, move |error| judge(error, &safe_url)).await
+        retried(self.site.clone(), again).await
     }
 
     /// Changes the schema, however long that takes.
@@ -149,9 +174,8 @@ where
     let mut conn = pool.acquire().await?;
     match tokio::time::timeout(patience, work(&mut conn)).await {
         Ok(done) => {
-            if let Err(Fault::Sql(error)) = &done
-                && !matches!(error, sqlx::Error::Database(_) | sqlx::Error::RowNotFound)
-            {
+            // A full disk ends a transaction behind the driver's back: it then takes every later one for a part of that.
+            if conn.is_in_transaction() || matches!(&done, Err(Fault::Sql(error)) if verdict(error).spoils()) {
                 conn.close_on_drop();
             }
             done
@@ -163,24 +187,62 @@ where
     }
 }
 
-/// What an error of the driver means.
-fn judge(error: sqlx::Error, safe_url: &str) -> Fault {
-    let unavailable = |reason: String| Fault::Told(StoreError::Unavailable { safe_url: safe_url.to_owned(), reason });
-    let database = match &error {
-        sqlx::Error::Database(database) => database,
-        sqlx::Error::PoolTimedOut => return unavailable("no connection in time".into()),
-        sqlx::Error::Io(_) | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => return unavailable(error.to_string()),
-        _ => return Fault::Sql(error),
-    };
+/// Where the file is. One that is removed or replaced stays as it is for whoever has it open: what is written there is lost.
+#[derive(Debug)]
+struct Place {
+    path: PathBuf,
+    /// Which file was last seen there, and since when.
+    seen: Mutex<(Option<(u64, u64)>, Instant)>,
+}
+
+impl Place {
+    fn new(path: PathBuf) -> Self {
+        let seen = Mutex::new((identity(&path), Instant::now()));
+        Self { path, seen }
+    }
+
+    /// Whether the file that is there now was there when a connection of this age was opened.
+    fn has_been_there_for(&self, age: Duration) -> bool {
+        let now = identity(&self.path);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.0 != now {
+            *seen = (now, Instant::now());
+        }
+        age <= seen.1.elapsed()
+    }
+}
+
+/// Device and number of a file; none when there is none.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
+
+/// What an error means.
+fn verdict(error: &sqlx::Error) -> Verdict {
+    let sqlx::Error::Database(database) = error else { return Verdict::of_driver(error) };
+    let code = database.code().and_then(|code| code.parse::<i32>().ok());
+    of_code(code.unwrap_or_default(), database.message())
+}
+
+fn of_code(code: i32, message: &str) -> Verdict {
     // The last byte is the primary code.
-    let code = database.code().and_then(|code| code.parse::<i32>().ok()).unwrap_or_default();
     match code & 0xff {
         // Busy, locked.
-        5 | 6 => Fault::Again(database.to_string()),
-        // No permission, read-only, I/O, full, cannot open.
-        3 | 8 | 10 | 13 | 14 => unavailable(database.to_string()),
-        1 if database.message().starts_with("no such") => Fault::Told(migrations::missing(database.message())),
-        _ => Fault::Sql(error),
+        5 | 6 => Verdict::Again(Retry::LockWait),
+        // The schema changed under a statement.
+        17 => Verdict::Again(Retry::Conflict),
+        // Too long, against a constraint, of another type, a column that is none.
+        18 | 19 | 20 | 25 => Verdict::Rows,
+        1 if message.starts_with("no such") || message.contains("has no column named") => Verdict::Schema,
+        1 if message.contains("syntax error") => Verdict::Defect,
+        8 => Verdict::Refused(Refusal::ReadOnly),
+        13 => Verdict::Refused(Refusal::Full),
+        7 => Verdict::Refused(Refusal::Limit),
+        3 | 23 => Verdict::Refused(Refusal::Denied),
+        4 | 9 => Verdict::Refused(Refusal::Interrupted),
+        // I/O, corrupt, cannot open, not a database.
+        10 | 11 | 14 | 26 => Verdict::Refused(Refusal::Storage),
+        _ => Verdict::Refused(Refusal::Other),
     }
 }
 
@@ -204,5 +266,49 @@ fn keep_private(file: &Path) {
             let mode = format!("{:04o}", mode & 0o7777);
             tracing::warn!(path = %Path::new(&path).display(), mode, "the database was open to others: it has mode 0600 now");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_short_list_is_about_rows() {
+        let about_rows: Vec<i32> = (0..256).filter(|code| of_code(*code, "") == Verdict::Rows).collect();
+        assert_eq!(about_rows, [18, 19, 20, 25]);
+        assert_eq!(of_code(2067, "UNIQUE constraint failed"), Verdict::Rows, "extended codes too");
+    }
+
+    #[test]
+    fn what_the_state_of_the_file_forbids_is_told_from_what_rows_are() {
+        use Refusal::{Full, Limit, Other, ReadOnly, Storage};
+        for (code, cause) in
+            [(13, Full), (8, ReadOnly), (1032, ReadOnly), (10, Storage), (778, Storage), (26, Storage), (7, Limit), (21, Other)]
+        {
+            assert_eq!(of_code(code, ""), Verdict::Refused(cause), "{code}");
+        }
+        for driver in [sqlx::Error::InvalidSavePointStatement, sqlx::Error::BeginFailed, sqlx::Error::InvalidArgument("depth".into())] {
+            assert!(verdict(&driver).spoils(), "{driver:?}");
+        }
+        assert_eq!(of_code(261, "database is locked"), Verdict::Again(Retry::LockWait));
+        assert_eq!(of_code(1, "no such table: task"), Verdict::Schema);
+        assert_eq!(of_code(1, "near \"SELEC\": syntax error"), Verdict::Defect);
+        assert_eq!(of_code(1, "cannot rollback - no transaction is active"), Verdict::Refused(Other));
+    }
+
+    #[test]
+    fn a_connection_is_not_used_for_another_file_than_it_has_open() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("file");
+        std::fs::write(&path, "first").expect("writes");
+        let place = Place::new(path.clone());
+        assert!(place.has_been_there_for(Duration::ZERO));
+        std::fs::write(directory.path().join("other"), "second").expect("writes");
+        std::fs::rename(directory.path().join("other"), &path).expect("renames");
+        assert!(!place.has_been_there_for(Duration::from_secs(60)));
+        assert!(place.has_been_there_for(Duration::ZERO), "opened after it was replaced");
+        std::fs::remove_file(&path).expect("removes");
+        assert!(!place.has_been_there_for(Duration::from_secs(60)));
     }
 }

@@ -18,7 +18,7 @@ use sqlx::{SqliteConnection, SqlitePool};
 use tokio::sync::{mpsc, oneshot};
 
 use super::session::{attempt, enclosed};
-use crate::store::fault::{Fault, PATIENCE};
+use crate::store::fault::{Fault, PATIENCE, panicked};
 
 /// Operations in one transaction at most: each may be as long as a transaction should be.
 const TOGETHER: usize = 16;
@@ -94,7 +94,7 @@ async fn serve(mut operations: mpsc::UnboundedReceiver<Operation>, pool: SqliteP
 async fn transaction(pool: &SqlitePool, works: Arc<[Work]>) -> Result<(), Fault> {
     let done = attempt(pool.clone(), PATIENCE, move |conn| enclosed(conn, move |conn| in_order(conn, works)).boxed());
     // A panic is a mistake in one operation, and this thread is everybody's.
-    AssertUnwindSafe(done).catch_unwind().await.unwrap_or(Err(Fault::Sql(sqlx::Error::WorkerCrashed)))
+    AssertUnwindSafe(done).catch_unwind().await.unwrap_or_else(|_| Err(panicked().into()))
 }
 
 fn in_order(conn: &mut SqliteConnection, works: Arc<[Work]>) -> BoxFuture<'_, Result<(), Fault>> {
@@ -113,6 +113,7 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
+    use crate::store::Retry;
 
     async fn started(directory: &std::path::Path) -> (SqlitePool, Writer) {
         let options = SqliteConnectOptions::new().filename(directory.join("ledger.db")).create_if_missing(true);
@@ -125,7 +126,7 @@ mod tests {
     async fn insert(conn: &mut SqliteConnection, number: i64) -> Result<i64, Fault> {
         sqlx::query("INSERT INTO done VALUES (?)").bind(number).execute(conn).await?;
         match number {
-            7 => Err(Fault::Again("seven".into())),
+            7 => Err(Fault::Again(Retry::Conflict, "seven".into())),
             13 => panic!("thirteen"),
             _ => Ok(number),
         }

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use anyhow::ensure;
+use serde_json::json;
+use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection};
+
 use super::{all_is_accounted_for, load_for};
 use crate::support::fleet::Fleet;
 use crate::support::loader::Loader;
@@ -35,4 +39,49 @@ fn a_server_that_is_read_only_is_waited_for() -> anyhow::Result<()> {
 #[test]
 fn sessions_that_are_read_only_are_waited_for() -> anyhow::Result<()> {
     refuses_while("tx_read_only")
+}
+
+/// Lets the server of a private platform write nothing for anybody, or again. Sessions that are there keep their mode, so they are ended.
+fn read_only(platform: &Platform, on: bool) -> anyhow::Result<()> {
+    platform.block_on(async {
+        let mut root = MySqlConnection::connect(&platform.database()).await?;
+        let version: String = sqlx::query_scalar("SELECT VERSION()").fetch_one(&mut root).await?;
+        let name = if version.contains("MariaDB") { "tx_read_only" } else { "transaction_read_only" };
+        root.execute(AssertSqlSafe(format!("SET GLOBAL {name} = {}", u8::from(on)))).await?;
+        let others = "SELECT CAST(id AS UNSIGNED) FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()";
+        for other in sqlx::query_scalar::<_, u64>(others).fetch_all(&mut root).await? {
+            // It may have gone by itself.
+            let _ = root.execute(AssertSqlSafe(format!("KILL {other}"))).await;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn answers_outlive_a_database_that_is_read_only() -> anyhow::Result<()> {
+    let platform = Platform::private()?;
+    let identifier = platform.submit("worker", json!({"seconds": 2}), &["console1"])?;
+    platform.response("worker", &identifier, "console1", "CREATED")?;
+    read_only(&platform, true)?;
+    platform.until("the API says so", |platform| {
+        let (status, body) = platform.get("/ready")?;
+        ensure!(status == 503 && body["database"] == "read-only", "{status}: {body}");
+        Ok(())
+    })?;
+    let (status, problem) = platform.post("/worker", &json!({"identifier": "refused", "payload": {}}))?;
+    ensure!(status == 503 && problem["code"] == "database_unavailable", "{status}: {problem}");
+    let log = || Ok::<_, anyhow::Error>(std::fs::read_to_string(platform.home().join("api.log"))?);
+    platform.until("the end of the task cannot be written", |_| {
+        let log = log()?;
+        ensure!(!log.contains("goes to the dead exchange"), "{log}");
+        ensure!(log.lines().any(|line| line.contains("the broker keeps the messages") && line.contains("responses")), "{log}");
+        Ok(())
+    })?;
+    read_only(&platform, false)?;
+    let begun = std::time::Instant::now();
+    platform.task("worker", &identifier, "DONE")?;
+    ensure!(begun.elapsed() < Duration::from_secs(60), "only after it was asked for anew: {:?}", begun.elapsed());
+    let log = log()?;
+    ensure!(!log.contains("goes to the dead exchange"), "{log}");
+    Ok(())
 }

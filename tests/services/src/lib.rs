@@ -1,5 +1,7 @@
 //! Private RabbitMQ and MariaDB servers for the tests.
 //!
+//! They are those that this system has, or those of another release in the folder that [`ROOT`] names: for other versions of them.
+//!
 //! Each server has a temporary directory, free loopback ports and a configuration of its own, and nothing of the system's
 //! own instances is read or touched, so tests may kill, stop and pause what they start. It works as root and as an ordinary user.
 //!
@@ -15,14 +17,17 @@ mod mariadb;
 mod port;
 mod process;
 mod rabbitmq;
+mod root;
 
 pub use home::Home;
 pub use mariadb::MariaDb;
 pub use port::Port;
 pub use process::{Process, until};
 pub use rabbitmq::RabbitMq;
+pub use root::ROOT;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 
 use anyhow::Context;
@@ -52,6 +57,14 @@ pub fn find(program: &str, directories: &[&str]) -> anyhow::Result<PathBuf> {
         .map(|directory| directory.join(program))
         .find(|file| file.is_file())
         .with_context(|| format!("{program} is not installed; `cargo xtask test` installs it or says how"))
+}
+
+/// A command for a server's program in one of the given directories, of this system or of the one that [`ROOT`] names.
+fn program(name: &str, directories: &[&str]) -> anyhow::Result<Command> {
+    let Some(root) = root::Root::of_environment() else { return Ok(Command::new(find(name, directories)?)) };
+    let places = directories.iter().chain(&["/usr/bin", "/usr/sbin"]).map(|directory| Path::new(directory).join(name));
+    let found = places.into_iter().find(|file| root.has(file)).with_context(|| format!("{root:?} has no {name}"))?;
+    Ok(root.command(&found))
 }
 
 /// Whether this user may do everything, and servers refuse to run without being told that it is meant.

@@ -1,4 +1,4 @@
-//! A private MariaDB server.
+//! A private MariaDB server, or MySQL where a system has that instead.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -30,14 +30,75 @@ pub struct MariaDb {
     data: PathBuf,
     port: Port,
     process: Option<Process>,
+    arguments: &'static [&'static str],
+    flavour: Flavour,
 }
+
+/// Whose server it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flavour {
+    MariaDb,
+    MySql,
+}
+
+impl Flavour {
+    /// The one of this system, or of the one that the environment names.
+    fn here() -> Self {
+        if crate::program("mariadbd", DIRECTORIES).is_err() && crate::program("mysqld", DIRECTORIES).is_ok() {
+            return Self::MySql;
+        }
+        Self::MariaDb
+    }
+
+    /// Makes a data directory with a `root` without a password.
+    fn installer(self) -> anyhow::Result<Command> {
+        let (program, arguments) = match self {
+            Self::MariaDb => (
+                "mariadb-install-db",
+                ["--auth-root-authentication-method=normal", "--skip-test-db", "--innodb-log-file-size=16M"].as_slice(),
+            ),
+            Self::MySql => ("mysqld", ["--initialize-insecure"].as_slice()),
+        };
+        let mut command = crate::program(program, DIRECTORIES)?;
+        command.arg("--no-defaults").args(arguments);
+        Ok(command)
+    }
+
+    fn server(self) -> anyhow::Result<Command> {
+        let (program, arguments) = match self {
+            Self::MariaDb => ("mariadbd", ["--innodb-log-file-size=16M"].as_slice()),
+            Self::MySql => {
+                ("mysqld", ["--innodb-redo-log-capacity=32M", "--mysqlx=OFF", "--disable-log-bin", "--secure-file-priv=NULL"].as_slice())
+            }
+        };
+        let mut command = crate::program(program, DIRECTORIES)?;
+        command.arg("--no-defaults").args(arguments);
+        Ok(command)
+    }
+
+    /// How `root` says who it is.
+    const fn authentication(self) -> &'static [u8] {
+        match self {
+            Self::MariaDb => b"mysql_native_password\0",
+            Self::MySql => b"caching_sha2_password\0",
+        }
+    }
+}
+
+/// Where servers are, which is not on every user's path.
+const DIRECTORIES: &[&str] = &["/usr/sbin", "/usr/libexec", "/usr/local/sbin"];
 
 impl MariaDb {
     /// Makes a data directory, starts the server in it and waits until it lets `root` in.
     pub fn start() -> anyhow::Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// The same with more arguments for the server.
+    pub fn start_with(arguments: &'static [&'static str]) -> anyhow::Result<Self> {
         let home = Home::new("mariadb")?;
         let data = home.join("data");
-        Self::start_in(home, data)
+        Self::start_in(home, data, arguments)
     }
 
     /// The same with its data on a disk of its own, which can be filled up. Only root may mount one.
@@ -47,26 +108,32 @@ impl MariaDb {
         std::fs::create_dir(&disk).context("creating the mount point")?;
         mount(&disk, &format!("size={ROOMY}"), &["-t", "tmpfs", "tmpfs"])?;
         let data = disk.join("data");
-        Self::start_in(home, data)
+        Self::start_in(home, data, &[])
     }
 
-    fn start_in(home: Home, data: PathBuf) -> anyhow::Result<Self> {
+    fn start_in(home: Home, data: PathBuf, arguments: &'static [&'static str]) -> anyhow::Result<Self> {
         std::fs::create_dir(home.join("tmp")).context("creating the directory for temporary tables")?;
         let log = home.join("install.log");
         let output = File::create(&log).context("creating install.log")?;
-        let installed = Command::new("mariadb-install-db")
-            .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db", "--innodb-log-file-size=16M"])
+        let flavour = Flavour::here();
+        let installed = flavour
+            .installer()?
             .args(as_user())
             .arg(format!("--datadir={}", data.display()))
+            .args(arguments)
             .env("TMPDIR", home.join("tmp"))
             .stdout(output.try_clone().context("cloning a file handle")?)
             .stderr(output)
             .status()
-            .context("running mariadb-install-db")?;
-        ensure!(installed.success(), "mariadb-install-db ended with {installed}:\n{}", std::fs::read_to_string(&log).unwrap_or_default());
+            .context("making a data directory")?;
+        ensure!(
+            installed.success(),
+            "making a data directory ended with {installed}:\n{}",
+            std::fs::read_to_string(&log).unwrap_or_default()
+        );
         // `root` is made for names; without name resolution a client on TCP is known by its address.
         home.write("init.sql", "CREATE USER IF NOT EXISTS root@'127.0.0.1'; GRANT ALL ON *.* TO root@'127.0.0.1' WITH GRANT OPTION;\n")?;
-        let mut server = Self { home, data, port: Port::free()?, process: None };
+        let mut server = Self { home, data, port: Port::free()?, process: None, arguments, flavour };
         server.launch()?;
         Ok(server)
     }
@@ -127,9 +194,9 @@ impl MariaDb {
 
     fn launch(&mut self) -> anyhow::Result<()> {
         let port = self.port();
-        let mut command = Command::new(program()?);
+        let flavour = self.flavour;
+        let mut command = flavour.server()?;
         command
-            .arg("--no-defaults")
             .args(as_user())
             .arg(format!("--datadir={}", self.data.display()))
             .arg(format!("--init-file={}", self.home.join("init.sql").display()))
@@ -139,11 +206,12 @@ impl MariaDb {
             // Relative to the data directory: an absolute path may be too long for a socket.
             .args(["--socket=mariadb.sock", "--pid-file=mariadb.pid", "--bind-address=127.0.0.1", "--skip-name-resolve"])
             // Many tests share a server, each with pools of its own.
-            .args(["--max-connections=1000", "--innodb-buffer-pool-size=64M", "--innodb-log-file-size=16M"])
+            .args(["--max-connections=1000", "--innodb-buffer-pool-size=64M"])
             // What was committed outlives the process (not the machine), which is all that tests can kill.
-            .args(["--innodb-flush-log-at-trx-commit=2"]);
+            .args(["--innodb-flush-log-at-trx-commit=2"])
+            .args(self.arguments);
         let mut process = self.home.start("mariadb", &mut command)?;
-        process.ready(PATIENCE, || log_in(port))?;
+        process.ready(PATIENCE, || log_in(port, flavour))?;
         self.process = Some(process);
         Ok(())
     }
@@ -161,32 +229,29 @@ fn as_user() -> Option<&'static str> {
     crate::is_root().then_some("--user=root")
 }
 
-/// `mariadbd` is in a directory that is not on every user's path.
-fn program() -> anyhow::Result<PathBuf> {
-    crate::find("mariadbd", &["/usr/sbin", "/usr/libexec", "/usr/local/sbin"])
-}
-
 /// Logs in as `root`: the greeting, an answer without password, OK.
-fn log_in(port: u16) -> anyhow::Result<()> {
+fn log_in(port: u16, flavour: Flavour) -> anyhow::Result<()> {
     const PROTOCOL_41: u32 = 1 << 9;
     const SECURE_CONNECTION: u32 = 1 << 15;
+    const PLUGIN_AUTH: u32 = 1 << 19;
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     let greeting = packet(&mut stream)?;
-    ensure!(greeting.first() == Some(&10), "MariaDB refuses connections: {}", String::from_utf8_lossy(&greeting));
+    ensure!(greeting.first() == Some(&10), "the server refuses connections: {}", String::from_utf8_lossy(&greeting));
     let mut answer = Vec::new();
-    answer.extend((PROTOCOL_41 | SECURE_CONNECTION).to_le_bytes());
+    answer.extend((PROTOCOL_41 | SECURE_CONNECTION | PLUGIN_AUTH).to_le_bytes());
     answer.extend((1_u32 << 24).to_le_bytes());
     answer.push(45);
     answer.extend([0; 23]);
     answer.extend(b"root\0");
     answer.push(0);
+    answer.extend(flavour.authentication());
     let length = u32::try_from(answer.len())?.to_le_bytes();
     stream.write_all(&[length[0], length[1], length[2], 1])?;
     stream.write_all(&answer)?;
     match packet(&mut stream)? {
         answer if answer.first() == Some(&0) => Ok(()),
-        answer => bail!("MariaDB does not let root in: {}", String::from_utf8_lossy(&answer)),
+        answer => bail!("the server does not let root in: {}", String::from_utf8_lossy(&answer)),
     }
 }
 

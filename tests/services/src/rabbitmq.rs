@@ -43,7 +43,8 @@ struct Names {
 impl Names {
     fn start() -> anyhow::Result<Arc<Self>> {
         let (home, port) = (Home::new("epmd")?, Port::free()?);
-        let process = home.start("epmd", Command::new("epmd").args(["-address", "127.0.0.1", "-port", &port.number().to_string()]))?;
+        let process =
+            home.start("epmd", crate::program("epmd", &[])?.args(["-address", "127.0.0.1", "-port", &port.number().to_string()]))?;
         Ok(Arc::new(Self { port, _process: process, _home: home }))
     }
 }
@@ -163,7 +164,7 @@ impl RabbitMq {
     fn command(&self, script: &str) -> anyhow::Result<Command> {
         let home = &self.home;
         // The script itself. What lies in `/usr/sbin` are wrappers of Debian's that change to the user `rabbitmq` and into its directory.
-        let mut command = Command::new(crate::find(script, &["/usr/lib/rabbitmq/bin"])?);
+        let mut command = crate::program(script, &["/usr/lib/rabbitmq/bin"])?;
         command
             // Nothing that the caller's environment says about RabbitMQ or Erlang may reach this server.
             .env_clear()
