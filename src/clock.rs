@@ -77,14 +77,15 @@ impl Clock {
     /// Sets the clock to what an authority (the database) says it is now.
     pub fn set(&self, now: Timestamp) {
         let expected = self.now();
-        let elapsed = i64::try_from(self.origin.elapsed().as_micros()).unwrap_or(i64::MAX);
-        self.at_origin.store(now.as_micros().saturating_sub(elapsed), Ordering::Release);
-        let had_been_set = self.set.send_replace(true);
         let (forward, back) = (now.since(expected), expected.since(now));
-        if had_been_set && forward.max(back) > STEP {
+        if self.is_set() && forward.max(back) > STEP {
             tracing::warn!(?forward, ?back, "the database's clock was set; all times follow it");
+            // Before the time itself: whoever sees that sees this.
             self.steps.send_modify(|steps| *steps += 1);
         }
+        let elapsed = i64::try_from(self.origin.elapsed().as_micros()).unwrap_or(i64::MAX);
+        self.at_origin.store(now.as_micros().saturating_sub(elapsed), Ordering::Release);
+        self.set.send_replace(true);
     }
 }
 

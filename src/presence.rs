@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::broker::dead::DeadLetters;
 use crate::broker::{Address, BrokerError, Link, Message, SharedBroker, Source, wire};
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::collector::{Batches, Sink};
 use crate::config::Config;
 use crate::domain::{Command, Presence, Report, ReportEvent, Task, TaskId, TaskType};
@@ -84,9 +84,11 @@ impl PresenceWatch {
     /// Marks subscriptions as gone. Only while presence has been coming in without a break for as long as silence is
     /// allowed: after an outage of ours everybody looks overdue, and a task that is submitted meanwhile must not find that
     /// nobody is there. Nor while the broker takes no messages or takes its time, or more have come than were read: what is
-    /// late with us is late from everybody.
+    /// late with us is late from everybody. Nor after the database's clock was set, until everybody has been heard of by the new
+    /// time, through whichever process: what was noted before is of another time.
     async fn miss_overdue(&self, link: watch::Receiver<Link>, stop: &CancellationToken) {
         let mut links = [link, self.broker.link()];
+        let mut steps = self.clock.steps();
         let (mut since, mut silence, mut ticks) = (Instant::now(), None, tokio::time::interval(MISS_EVERY));
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             let looked = async {
@@ -99,7 +101,21 @@ impl PresenceWatch {
                 if broken || behind || !self.broker_takes_messages_within(allowed / 3).await {
                     (since, silence) = (Instant::now(), None);
                 }
-                if since.elapsed() < allowed { Ok(0) } else { self.store.miss(self.clock.now()).await }
+                if has_stepped(&mut steps) {
+                    // The others notice a little later.
+                    (since, silence) = (Instant::now() + clock::READ_EVERY, None);
+                }
+                if since.elapsed() < allowed {
+                    return Ok(0);
+                }
+                // Read anew: another process may have noted times by a clock that has just been set.
+                self.clock.set(self.store.now().await?);
+                let now = self.clock.now();
+                if has_stepped(&mut steps) {
+                    (since, silence) = (Instant::now() + clock::READ_EVERY, None);
+                    return Ok(0);
+                }
+                self.store.miss(now).await
             };
             match stop.run_until_cancelled(looked).await {
                 None => return,
@@ -182,6 +198,13 @@ impl PresenceWatch {
 fn replaced(task: &Task, presence: &Presence, home: Uuid) -> Report {
     let event = ReportEvent::lost("the endpoint that had received it was replaced by one that does not know of it");
     Report { task_id: task.id, task_type: task.task_type.clone(), endpoint: presence.endpoint.clone(), home, event }
+}
+
+/// Whether the clock was set since this was asked last.
+fn has_stepped(steps: &mut watch::Receiver<u64>) -> bool {
+    let stepped = steps.has_changed().unwrap_or(false);
+    steps.mark_unchanged();
+    stepped
 }
 
 /// Whether a link is down, or was since this was asked last.

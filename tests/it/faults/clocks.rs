@@ -1,6 +1,7 @@
 //! The time of day jumps under running processes, and between two lives of a process.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
@@ -127,4 +128,44 @@ fn submitted(fleet: &Fleet, mut payload: Value) -> anyhow::Result<String> {
         anyhow::Ok(request.send().await?.error_for_status()?.json().await?)
     })?;
     Ok(answer["id"].as_str().with_context(|| answer.to_string())?.to_owned())
+}
+
+/// The database's clock is set under two API processes, forward and back again. Nobody is thought gone for that, so no task is frozen
+/// without anybody who must answer.
+#[test]
+fn the_clock_of_the_database_is_set() -> anyhow::Result<()> {
+    let mut platform = Platform::idle_private()?;
+    let clock = Shift::new(&platform, "database.clock")?;
+    platform.servers().1.restart_with(&clock.environment)?;
+    let mut fleet = Fleet::usual(platform)?;
+    let urls = fleet.urls();
+    let mut submitted = Vec::new();
+    for (times, jump) in [(1, 300), (2, 0)] {
+        clock.set(jump)?;
+        let mut noticed: Option<Instant> = None;
+        // Longer than it takes until every endpoint is heard of again.
+        while noticed.is_none_or(|noticed| noticed.elapsed() < Duration::from_secs(12)) {
+            let url = &urls[submitted.len() % urls.len()];
+            let body = json!({"identifier": uuid::Uuid::new_v4(), "payload": {"do": "ok", "seconds": 0}});
+            let answer: Value = fleet.platform.block_on(async {
+                let request = tasker::https::client().build()?.post(format!("{url}/{TYPE}")).json(&body);
+                anyhow::Ok(request.send().await?.error_for_status()?.json().await?)
+            })?;
+            submitted.push(answer["id"].as_str().with_context(|| answer.to_string())?.to_owned());
+            if noticed.is_none() {
+                let heard = |name| anyhow::Ok(fleet.process(name)?.log().matches("the database's clock was set").count() >= times);
+                let all: Vec<bool> = ["api1", "api2"].into_iter().map(heard).collect::<anyhow::Result<_>>()?;
+                noticed = all.iter().all(|heard| *heard).then(Instant::now);
+            }
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    }
+    for id in &submitted {
+        fleet.until("both endpoints have done it", |fleet| {
+            let (_, body) = fleet.get(&format!("/{TYPE}/{id}"))?;
+            ensure!(body["task"]["status"] == "DONE" && body["task"]["expected"] == 2, "{body}");
+            Ok(())
+        })?;
+    }
+    crate::support::oracle::nothing_is_left(&mut fleet)
 }

@@ -32,6 +32,7 @@ pub struct MariaDb {
     process: Option<Process>,
     arguments: &'static [&'static str],
     flavour: Flavour,
+    environment: Vec<(String, String)>,
 }
 
 /// Whose server it is.
@@ -133,7 +134,7 @@ impl MariaDb {
         );
         // `root` is made for names; without name resolution a client on TCP is known by its address.
         home.write("init.sql", "CREATE USER IF NOT EXISTS root@'127.0.0.1'; GRANT ALL ON *.* TO root@'127.0.0.1' WITH GRANT OPTION;\n")?;
-        let mut server = Self { home, data, port: Port::free()?, process: None, arguments, flavour };
+        let mut server = Self { home, data, port: Port::free()?, process: None, arguments, flavour, environment: Vec::new() };
         server.launch()?;
         Ok(server)
     }
@@ -182,6 +183,12 @@ impl MariaDb {
         mount(&self.home.join(OWN_DISK), &format!("remount,size={ROOMY}"), &[])
     }
 
+    /// Starts it again with these variables in its environment, now and whenever it is started again.
+    pub fn restart_with(&mut self, environment: &[(&str, String)]) -> anyhow::Result<()> {
+        self.environment = environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        self.restart()
+    }
+
     /// Freezes it: connections stay open and nothing answers.
     pub fn pause(&self) -> anyhow::Result<()> {
         self.process.as_ref().context("MariaDB does not run")?.signal(Signal::STOP)
@@ -197,6 +204,7 @@ impl MariaDb {
         let flavour = self.flavour;
         let mut command = flavour.server()?;
         command
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .args(as_user())
             .arg(format!("--datadir={}", self.data.display()))
             .arg(format!("--init-file={}", self.home.join("init.sql").display()))
