@@ -57,6 +57,7 @@ const ROUTES: &[Route] = &[
     Route { pattern: "/openapi.json", read: Some(Scope::Read), write: None, about: About::Nothing },
     Route { pattern: "/census", read: Some(Scope::Read), write: None, about: About::TypeInQuery },
     Route { pattern: "/endpoints", read: Some(Scope::Read), write: None, about: About::AllTypes },
+    Route { pattern: "/endpoints/{name}", read: None, write: Some(Scope::Admin), about: About::AllTypes },
     Route { pattern: "/queues", read: Some(Scope::Read), write: None, about: About::AllTypes },
     Route { pattern: "/queues/{type}/pause", read: None, write: Some(Scope::Admin), about: About::AllTypes },
     Route { pattern: "/queues/{type}/resume", read: None, write: Some(Scope::Admin), about: About::AllTypes },

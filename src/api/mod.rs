@@ -13,6 +13,7 @@ mod body;
 mod cancel_task;
 mod certificate;
 mod door;
+mod forget_endpoint;
 mod health;
 mod list_endpoints;
 mod list_tasks;
@@ -290,6 +291,11 @@ fn routes(app: &mut web::ServiceConfig) {
         .service(web::resource("/openapi.json").route(read().to(openapi::show)).default_service(only_read()))
         .service(web::resource("/census").route(read().to(take_census::take_census)).default_service(only_read()))
         .service(web::resource("/endpoints").route(read().to(list_endpoints::list_endpoints)).default_service(only_read()))
+        .service(
+            web::resource("/endpoints/{name}")
+                .route(web::delete().to(forget_endpoint::forget_endpoint))
+                .default_service(web::to(|| async { Answer::Err(Problem::method_not_allowed("DELETE")) })),
+        )
         .service(web::resource("/queues").route(read().to(queues::list)).default_service(only_read()))
         .service(web::resource("/queues/{type}/pause").route(web::post().to(queues::pause)).default_service(only_post()))
         .service(web::resource("/queues/{type}/resume").route(web::post().to(queues::resume)).default_service(only_post()))

@@ -11,7 +11,8 @@ use utoipa::{Modify, OpenApi};
 
 use super::Answer;
 use super::{
-    access, cancel_task, health, list_endpoints, list_tasks, queues, schedules, serve_worker, show_task, submit_task, take_census,
+    access, cancel_task, forget_endpoint, health, list_endpoints, list_tasks, queues, schedules, serve_worker, show_task, submit_task,
+    take_census,
 };
 
 #[derive(OpenApi)]
@@ -24,6 +25,7 @@ use super::{
         health::metrics,
         show,
         list_endpoints::list_endpoints,
+        forget_endpoint::forget_endpoint,
         submit_task::submit_task,
         list_tasks::list_tasks,
         show_task::show_task,

@@ -35,6 +35,10 @@ pub enum Code {
     UnknownTaskType,
     /// The type has no such task.
     UnknownTask,
+    /// No endpoint of this name is known.
+    UnknownEndpoint,
+    /// The endpoint is there, so it is not forgotten.
+    EndpointPresent,
     /// There is nothing at this path.
     NotFound,
     /// The path does not take this method; `Allow` says which it takes.
@@ -73,10 +77,10 @@ impl Code {
             Self::TokenNeeded | Self::InvalidToken => StatusCode::UNAUTHORIZED,
             Self::InsufficientScope => StatusCode::FORBIDDEN,
             Self::BadPath | Self::InvalidJson | Self::IncompleteBody => StatusCode::BAD_REQUEST,
-            Self::UnknownTaskType | Self::UnknownTask | Self::NotFound => StatusCode::NOT_FOUND,
+            Self::UnknownTaskType | Self::UnknownTask | Self::UnknownEndpoint | Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::IdentifierConflict | Self::AlreadyEnded => StatusCode::CONFLICT,
+            Self::IdentifierConflict | Self::AlreadyEnded | Self::EndpointPresent => StatusCode::CONFLICT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::InvalidSubmission | Self::InvalidMessage | Self::InvalidQuery => StatusCode::UNPROCESSABLE_ENTITY,
@@ -96,6 +100,8 @@ impl Code {
             Self::IncompleteBody => "incomplete_body",
             Self::UnknownTaskType => "unknown_task_type",
             Self::UnknownTask => "unknown_task",
+            Self::UnknownEndpoint => "unknown_endpoint",
+            Self::EndpointPresent => "endpoint_present",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::BodyTimeout => "body_timeout",
@@ -134,6 +140,8 @@ impl Code {
             Self::IncompleteBody => "The body is incomplete",
             Self::UnknownTaskType => "Unknown task type",
             Self::UnknownTask => "Unknown task",
+            Self::UnknownEndpoint => "Unknown endpoint",
+            Self::EndpointPresent => "The endpoint is there",
             Self::NotFound => "Nothing here",
             Self::MethodNotAllowed => "Method not allowed",
             Self::BodyTimeout => "The body took too long",

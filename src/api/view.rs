@@ -393,6 +393,16 @@ pub struct EndpointView<'a> {
     types: Vec<SubscriptionView<'a>>,
 }
 
+/// An endpoint that is forgotten.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ForgottenEndpoint)]
+pub struct ForgottenView<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Responses that it still owes: they stay expected until their tasks end.
+    pub open: u64,
+}
+
 /// Whether an endpoint takes tasks of a type.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Subscription)]

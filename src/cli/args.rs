@@ -152,7 +152,7 @@ Submitting the same identifier with the same content again is safe: it answers t
     #[command(after_help = "Example:\n  tasker cancel backup e7bd91d0-16ad-11e2-892e-0800200c9a66")]
     Cancel(Cancel),
     /// List the endpoints, when they were last heard of and what they subscribe to
-    #[command(after_help = "Example:\n  tasker endpoints --json")]
+    #[command(after_help = "Examples:\n  tasker endpoints --json\n  tasker endpoints forget console7")]
     Endpoints(Endpoints),
     /// List the work queues, pause one or let it go on
     #[command(subcommand)]
@@ -583,10 +583,31 @@ pub struct Cancel {
 
 /// `tasker endpoints`.
 #[derive(Debug, Clone, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Endpoints {
+    /// What else to do.
+    #[command(subcommand)]
+    pub action: Option<EndpointsAction>,
     /// Where and how much.
     #[command(flatten)]
     pub page: Page,
+}
+
+/// What `tasker endpoints` does besides listing.
+#[derive(Debug, Clone, Subcommand)]
+pub enum EndpointsAction {
+    /// Forget an endpoint that does not come back: tasks to come do not expect it
+    ///
+    /// What it owes stays expected until the tasks end, or until it comes back after all.
+    #[command(after_help = "Example:\n  tasker endpoints forget console7")]
+    Forget {
+        /// Endpoint
+        #[arg(value_name = "NAME")]
+        name: EndpointName,
+        /// Even if it is there; it is back with its next sign of life
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 /// `tasker queue`.

@@ -424,6 +424,15 @@ pub struct Endpoint {
     pub types: Vec<Subscription>,
 }
 
+/// An endpoint that is forgotten.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ForgottenEndpoint {
+    /// Its name.
+    pub name: EndpointName,
+    /// Responses that it still owes.
+    pub open: u64,
+}
+
 /// A type an endpoint consumes, or did.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Subscription {
@@ -628,6 +637,15 @@ impl Client {
     pub async fn endpoints(&self, limit: Option<u32>, cursor: Option<&str>) -> Result<EndpointPage, ClientError> {
         let parameters = [("limit", limit.map(|limit| limit.to_string())), ("cursor", cursor.map(str::to_owned))];
         let request = self.request(Method::GET, &["endpoints"])?.query(&given(parameters));
+        Ok(self.answer(request, ANSWER).await?.1)
+    }
+
+    /// Forgets an endpoint.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; [`ClientError::Refused`] with 409 when it is there and `force` is false.
+    pub async fn forget_endpoint(&self, name: &EndpointName, force: bool) -> Result<ForgottenEndpoint, ClientError> {
+        let request = self.request(Method::DELETE, &["endpoints", name.as_str()])?.query(&[("force", force)]);
         Ok(self.answer(request, ANSWER).await?.1)
     }
 

@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::config::span;
 use crate::domain::{Identifier, Json, TaskId, TaskType};
 
-use super::args::{Cancel, Endpoints, Global, List, Status, Submit, Waiting};
+use super::args::{Cancel, Endpoints, EndpointsAction, Global, List, Status, Submit, Waiting};
 use super::client::{Client, Query, Report, Responses, Submission};
 use super::exit::{Code, verdict};
 use super::output::{self, Failure, note, print, print_json};
@@ -126,6 +126,18 @@ pub(super) async fn cancel(global: &Global, args: Cancel) -> Result<Code, Failur
 }
 
 pub(super) async fn endpoints(global: &Global, args: Endpoints) -> Result<Code, Failure> {
+    if let Some(EndpointsAction::Forget { name, force }) = args.action {
+        let forgotten = access::client(global)?.forget_endpoint(&name, force).await?;
+        if global.json {
+            print_json(&forgotten)?;
+        } else {
+            print(&format!("{} is forgotten\n", forgotten.name))?;
+            if forgotten.open > 0 {
+                note(&format!("responses it still owes, which stay expected until their tasks end: {}", forgotten.open));
+            }
+        }
+        return Ok(Code::Ok);
+    }
     let page = access::client(global)?.endpoints(Some(args.page.limit), args.page.cursor.as_deref()).await?;
     if global.json {
         print_json(&page)?;

@@ -229,6 +229,20 @@ pub struct Seen {
     pub fenced: Vec<Presence>,
 }
 
+/// What became of an endpoint that was to be forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndpointForgotten {
+    /// It was never seen, or is forgotten already.
+    Unknown,
+    /// It is there; nothing was done.
+    Present,
+    /// It is not known any more.
+    Gone {
+        /// Responses that it still owes: they stay open until it is back, or until their tasks end.
+        open: u64,
+    },
+}
+
 /// What a cancel did.
 #[derive(Debug, Clone)]
 pub struct CancelOutcome {
@@ -590,6 +604,10 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// All endpoints ever seen and not forgotten, by name, after a cursor.
     async fn endpoints(&self, after: Option<&EndpointName>, limit: u32) -> Result<Vec<EndpointRecord>>;
+
+    /// Forgets an endpoint and what it is subscribed to, unless it is there and `even_present` is false. It is expected no more by
+    /// tasks to come. What it owes stays open: should it come back, it is asked for that.
+    async fn forget_endpoint(&self, endpoint: &EndpointName, even_present: bool) -> Result<EndpointForgotten>;
 
     /// Open tasks by type and status; bounded cost however much history there is.
     async fn open_tasks(&self) -> Result<Vec<OpenTasks>>;

@@ -141,3 +141,44 @@ async fn a_stop_answers_who_waits_and_lets_go_of_who_idles() {
     rig.stop().await;
     assert!(tokio::net::TcpStream::connect(address).await.is_err(), "nobody listens any more");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_is_forgotten_unless_it_is_there() {
+    use tasker::domain::PresenceState::{Alive, Leaving};
+    let rig = Rig::start().await;
+    for name in ["here", "ghost", "other"] {
+        rig.see(name, &["worker", "backup"], Alive).await;
+    }
+    let id = rig.submit("owed", &["ghost"]).await;
+    rig.freeze(id, &["ghost"]).await;
+    let forget = async |path: &str| rig.send(rig.request("DELETE", path)).await;
+    let present = forget("/endpoints/ghost").await;
+    assert_eq!((present.status, present.code().as_str()), (409, "endpoint_present"));
+    rig.see("ghost", &["worker", "backup"], Leaving).await;
+    let gone = forget("/endpoints/ghost").await;
+    assert_eq!((gone.status, gone.json()), (200, json!({"name": "ghost", "open": 1})));
+    for path in ["/endpoints/ghost", "/endpoints/never", "/endpoints/no%20name"] {
+        let unknown = forget(path).await;
+        assert_eq!((unknown.status, unknown.code().as_str()), (404, "unknown_endpoint"), "{path}");
+    }
+    assert_eq!(forget("/endpoints/here?force=perhaps").await.code(), "invalid_query");
+    assert_eq!(rig.get("/endpoints/here").await.code(), "method_not_allowed");
+
+    // By the command line, too.
+    let (address, listed) = (rig.address, async || rig.get("/endpoints").await.json()["endpoints"].as_array().map(Vec::len));
+    let tasker = async |more: &'static [&'static str]| {
+        let run = move || {
+            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tasker"));
+            command.env_remove("TASKER_API_URL").args(["endpoints", "forget", "here", "--api", &format!("http://{address}")]);
+            command.args(more).output().expect("it runs")
+        };
+        tokio::task::spawn_blocking(run).await.expect("it runs")
+    };
+    let refused = tasker(&[]).await;
+    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("here is there: stop it first"), "{refused:?}");
+    assert_eq!(listed().await, Some(2));
+    let forced = tasker(&["--force"]).await;
+    assert_eq!((forced.status.code(), String::from_utf8_lossy(&forced.stdout).as_ref()), (Some(0), "here is forgotten\n"), "{forced:?}");
+    assert_eq!(listed().await, Some(1));
+    rig.stop().await;
+}

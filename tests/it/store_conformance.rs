@@ -89,6 +89,7 @@ conformance! {
     presence:
         welcomes_whoever_is_new,
         tells_a_farewell_from_a_silence,
+        forgets_endpoints,
         lets_in_again_who_has_not_gone,
         thinks_nobody_there_for_ever,
         fences_a_second_memory_of_a_name,

@@ -29,8 +29,9 @@ use uuid::Uuid;
 pub use session::MySqlStore;
 
 use super::{
-    Accepted, Applied, CancelOutcome, Census, CensusQuery, DueTask, EndpointRecord, Freeze, OpenRow, OpenTasks, Owed, QueueRecord,
-    QueueRule, ResponseFilter, Result, ScheduleRecord, Seen, Settlement, Store, TakenBack, Tally, TaskQuery, TokenCreated, Turns, batch,
+    Accepted, Applied, CancelOutcome, Census, CensusQuery, DueTask, EndpointForgotten, EndpointRecord, Freeze, OpenRow, OpenTasks, Owed,
+    QueueRecord, QueueRule, ResponseFilter, Result, ScheduleRecord, Seen, Settlement, Store, TakenBack, Tally, TaskQuery, TokenCreated,
+    Turns, batch,
 };
 use crate::domain::{
     EndpointName, Identifier, NewTask, Presence, Report, Response, Task, TaskId, TaskStatus, TaskType, Timestamp, Token, TokenName,
@@ -144,6 +145,11 @@ impl Store for MySqlStore {
         let (worker, task_types): (_, Arc<[TaskType]>) = (worker.clone(), task_types.into());
         let of = if all { read::OwedRows::All } else { read::OwedRows::Anew };
         self.run(move |conn| read::owed_by(conn, worker.clone(), task_types.clone(), of, None, limit).boxed()).await
+    }
+
+    async fn forget_endpoint(&self, endpoint: &EndpointName, even_present: bool) -> Result<EndpointForgotten> {
+        let endpoint = endpoint.clone();
+        self.transact(move |conn| presence::forget(conn, endpoint.clone(), even_present).boxed()).await
     }
 
     async fn is_there(&self, endpoint: &EndpointName, session: Uuid) -> Result<bool> {

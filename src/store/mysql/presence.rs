@@ -11,7 +11,7 @@ use crate::domain::{EndpointName, Presence, TaskType, Timestamp};
 use crate::store::batch::{self, padded_rows};
 use crate::store::fault::Fault;
 use crate::store::presence::{self, Standby, Subscription, SubscriptionState};
-use crate::store::{EndpointRecord, Seen, StandbyRecord, SubscriptionRecord, columns};
+use crate::store::{EndpointForgotten, EndpointRecord, Seen, StandbyRecord, SubscriptionRecord, columns};
 
 pub(super) async fn see(conn: &mut MySqlConnection, presences: Arc<[Presence]>, now: Timestamp) -> Result<Seen, Fault> {
     let names: Vec<&EndpointName> = presences.iter().map(|presence| &presence.endpoint).collect::<BTreeSet<_>>().into_iter().collect();
@@ -122,6 +122,23 @@ pub(super) async fn miss(conn: &mut MySqlConnection, now: Timestamp) -> Result<u
 pub(super) async fn standbys(conn: &mut MySqlConnection, now: Timestamp) -> Result<u64, Fault> {
     let count = sqlx::query("SELECT COUNT(*) FROM subscription WHERE standby_until > ?").bind(datetime(now)).fetch_one(conn).await?;
     Ok(count.try_get::<i64, _>(0)?.try_into().unwrap_or_default())
+}
+
+pub(super) async fn forget(conn: &mut MySqlConnection, endpoint: EndpointName, even_present: bool) -> Result<EndpointForgotten, Fault> {
+    let states = sqlx::query("SELECT state FROM subscription WHERE endpoint = ? FOR UPDATE");
+    let states = states.bind(endpoint.as_str()).fetch_all(&mut *conn).await?;
+    for state in &states {
+        if !even_present && columns::subscription_state(state.try_get(0)?)? == SubscriptionState::Online {
+            return Ok(EndpointForgotten::Present);
+        }
+    }
+    sqlx::query("DELETE FROM subscription WHERE endpoint = ?").bind(endpoint.as_str()).execute(&mut *conn).await?;
+    let gone = sqlx::query("DELETE FROM endpoint WHERE name = ?").bind(endpoint.as_str()).execute(&mut *conn).await?;
+    if states.is_empty() && gone.rows_affected() == 0 {
+        return Ok(EndpointForgotten::Unknown);
+    }
+    let open: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM response WHERE owed_to = ?").bind(endpoint.as_str()).fetch_one(conn).await?;
+    Ok(EndpointForgotten::Gone { open: open.unsigned_abs() })
 }
 
 pub(super) async fn is_there(conn: &mut MySqlConnection, endpoint: EndpointName, session: Uuid) -> Result<bool, Fault> {

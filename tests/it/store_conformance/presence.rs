@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use tasker::domain::{Presence, PresenceState, RefusedType, TaskType};
-use tasker::store::{StandbyRecord, SubscriptionRecord};
+use tasker::domain::{NewTask, Presence, PresenceState, RefusedType, TaskType};
+use tasker::store::{EndpointForgotten, Freeze, StandbyRecord, SubscriptionRecord};
 use uuid::Uuid;
 
-use super::ledger::{Ledger, at, fleet, name, names, together, worker};
+use super::ledger::{Ledger, RETENTION, at, fleet, name, names, task, together, worker};
 
 pub fn presence(endpoint: &str, types: &[&str], state: PresenceState) -> Presence {
     Presence {
@@ -224,6 +224,28 @@ pub async fn tells_why_a_type_is_refused(ledger: &Ledger) -> Result<()> {
     assert_eq!((record.subscriptions[0].subscribed, record.subscriptions[0].trouble.as_deref()), (false, Some("no permission")));
     ledger.store.see(&[Presence { refused: refused("late"), ..presence("b", &[], Leaving) }], at(41)).await?;
     assert_eq!(ledger.store.endpoints(Some(&name("a")), 1).await?[0].subscriptions[0].trouble.as_deref(), Some("no permission"));
+    Ok(())
+}
+
+pub async fn forgets_endpoints(ledger: &Ledger) -> Result<()> {
+    let (store, ghost) = (&ledger.store, name("ghost"));
+    assert_eq!(store.forget_endpoint(&ghost, true).await?, EndpointForgotten::Unknown);
+    let there = [presence("ghost", &["worker", "backup"], PresenceState::Alive), presence("other", &["worker"], PresenceState::Alive)];
+    assert_eq!(store.see(&there, at(0)).await?.newcomers.len(), 2);
+    let task = NewTask { endpoints: names(&["ghost", "other"]), ..task("owed") };
+    store.accept(std::slice::from_ref(&task), at(10), RETENTION).await?;
+    store.freeze(&[Freeze { id: task.id, expected: names(&["ghost", "other"]) }], at(0)).await?;
+    assert_eq!(store.forget_endpoint(&ghost, false).await?, EndpointForgotten::Present);
+    store.miss(at(31)).await?;
+    assert_eq!(store.forget_endpoint(&ghost, false).await?, EndpointForgotten::Gone { open: 1 });
+    assert_eq!(store.forget_endpoint(&ghost, false).await?, EndpointForgotten::Unknown);
+    assert_eq!(store.endpoints(None, 10).await?.iter().map(|known| known.name.clone()).collect::<Vec<_>>(), names(&["other"]));
+    assert_eq!(store.open_rows(&[task.id]).await?[&task.id].len(), 2, "what it owes stays");
+    // By force, and back with the next sign of life.
+    assert_eq!(store.see(&there[..1], at(32)).await?.newcomers.len(), 1, "it is new");
+    assert_eq!(store.forget_endpoint(&ghost, true).await?, EndpointForgotten::Gone { open: 1 });
+    assert_eq!(store.subscribed(&[worker(), backup()]).await?[&backup()], names(&[]));
+    assert_eq!(store.see(&there[..1], at(33)).await?.newcomers.len(), 1);
     Ok(())
 }
 

@@ -1,0 +1,56 @@
+//! `DELETE /endpoints/{name}`: a server that does not come back, or a name that never was one.
+
+use std::sync::Arc;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, web};
+
+use super::problem::{Code, Problem, ProblemBody};
+use super::query::Query;
+use super::view::ForgottenView;
+use super::{Answer, Api, answer, segment};
+use crate::domain::EndpointName;
+use crate::store::EndpointForgotten;
+
+/// Forgets an endpoint.
+///
+/// Tasks to come do not expect it. What it owes of those there are stays expected, until their time is over or they are cancelled:
+/// should it come back, it is welcomed as new and asked for that.
+#[utoipa::path(
+    delete, path = "/endpoints/{name}", operation_id = "forgetEndpoint", tag = "endpoints",
+    params(
+        ("name" = String, Path, description = "The endpoint"),
+        ("force" = Option<bool>, Query, description = "`true`: even if it is there; it is back with its next sign of life"),
+    ),
+    responses(
+        (status = 200, description = "It is forgotten", body = ForgottenView),
+        (status = 400, description = "`bad_path`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "`unknown_endpoint`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "`endpoint_present`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_query`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 500, description = "`internal`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "`database_unavailable`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
+    )
+)]
+pub async fn forget_endpoint(api: web::Data<Api>, request: HttpRequest) -> Answer {
+    let text = segment(&request, 1)?;
+    let mut query = Query::new(request.query_string());
+    let force = query.take("force", |text| text.parse::<bool>().map_err(|_| "must be true or false".to_owned())).unwrap_or(false);
+    query.finish()?;
+    let unknown = || Problem::new(Code::UnknownEndpoint, "no endpoint of this name is known; `GET /endpoints` lists them");
+    let name: EndpointName = text.parse().map_err(|_| unknown())?;
+
+    let (store, endpoint) = (Arc::clone(&api.state.store), name.clone());
+    match api.run(async move { store.forget_endpoint(&endpoint, force).await }).await? {
+        EndpointForgotten::Unknown => Err(unknown()),
+        EndpointForgotten::Present => {
+            let reason =
+                format!("{name} is there: stop it first, or force it with `force=true`, and it is back with its next sign of life");
+            Err(Problem::new(Code::EndpointPresent, reason))
+        }
+        EndpointForgotten::Gone { open } => {
+            tracing::info!(endpoint = %name, open, "an endpoint was forgotten");
+            answer(StatusCode::OK, &ForgottenView { name: name.as_str(), open }, 256)
+        }
+    }
+}
