@@ -73,7 +73,7 @@ impl Collector {
     async fn apply(&self, reports: &[Report]) -> Result<(), StoreError> {
         let started = Instant::now();
         let applied = self.store.apply(reports, self.clock.now(), self.retention).await?;
-        let Applied { moved, changed, repeated, adopted, unknown, unsubscribed, foreign, doubled, to_stop } = applied;
+        let Applied { moved, changed, repeated, adopted, unknown, unsubscribed, foreign, late, contradicting, doubled, to_stop } = applied;
         crate::failpoint::reach("collector.written");
         self.metrics.collect_seconds.observe(started.elapsed().as_secs_f64());
         self.metrics.collect_batch.observe(reports.len() as f64);
@@ -84,6 +84,8 @@ impl Collector {
             ("unknown", unknown),
             ("unsubscribed", unsubscribed),
             ("foreign", foreign),
+            ("late", late),
+            ("contradicting", contradicting),
             ("doubled", doubled),
         ] {
             self.metrics.responses.with_label_values(&[label]).inc_by(count);

@@ -216,6 +216,7 @@ mod tests {
             start_time: None,
             last_modified_time: Timestamp::from_micros(0),
             vanished: false,
+            late: None,
         };
         (0..count).map(response).collect()
     }

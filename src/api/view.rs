@@ -8,7 +8,9 @@ use utoipa::ToSchema;
 
 use super::query::task_cursor;
 use crate::config::Schedule;
-use crate::domain::{AttemptError, Counts, EndpointName, NewTask, Queued, Response, ResponseStatus, Task, TaskId, TaskStatus, Timestamp};
+use crate::domain::{
+    AttemptError, Counts, EndpointName, LateAnswer, NewTask, Queued, Response, ResponseStatus, Task, TaskId, TaskStatus, Timestamp,
+};
 use crate::store::{Census, EndpointRecord, Flaw, QueueRecord, ScheduleRecord, StandbyRecord, SubscriptionRecord};
 
 /// A task.
@@ -294,6 +296,9 @@ pub struct ResponseView<'a> {
     /// Whether the endpoint has received it, has not finished it and is not there any more. It is asked when it returns; if it
     /// does not until the task expires, the response fails with 69.
     vanished: bool,
+    /// Another answer, which came after the end and changed nothing; only the first is kept.
+    #[schema(required = true)]
+    late: Option<&'a LateAnswer>,
 }
 
 impl<'a> ResponseView<'a> {
@@ -314,6 +319,7 @@ impl<'a> ResponseView<'a> {
             start_time: response.start_time,
             last_modified_time: response.last_modified_time,
             vanished: response.vanished,
+            late: response.late.as_ref(),
         }
     }
 }
@@ -585,6 +591,7 @@ mod tests {
             start_time: None,
             last_modified_time: Timestamp::from_micros(0),
             vanished: false,
+            late: None,
         };
         assert_eq!(
             serde_json::to_string(&ResponseView::of(&response)).expect("serialises"),
@@ -592,7 +599,7 @@ mod tests {
                 r#"{"id":"00000000-0000-0000-0000-000000000007/console1","task_id":"00000000-0000-0000-0000-000000000007","#,
                 r#""endpoint":"console1","status":"FINISHED","errnr":32,"errmsg":"could not backup!","payload":"x","attempt":2,"#,
                 r#""attempts":[{"attempt":1,"errnr":75,"errmsg":"busy"}],"progress":80,"log":null,"start_time":null,"#,
-                r#""last_modified_time":"1970-01-01T00:00:00.000000Z","vanished":false}"#
+                r#""last_modified_time":"1970-01-01T00:00:00.000000Z","vanished":false,"late":null}"#
             )
         );
     }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::broker::fetch::ApiAccess;
 use crate::config::{Secret, is_loopback};
-use crate::domain::{AttemptError, EndpointName, Identifier, Json, ResponseStatus, TaskId, TaskStatus, TaskType, Timestamp};
+use crate::domain::{AttemptError, EndpointName, Identifier, Json, LateAnswer, ResponseStatus, TaskId, TaskStatus, TaskType, Timestamp};
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -266,6 +266,9 @@ pub struct Response {
     /// Whether the endpoint has it and is not there any more.
     #[serde(default)]
     pub vanished: bool,
+    /// Another answer, which came after the end and changed nothing.
+    #[serde(default)]
+    pub late: Option<LateAnswer>,
 }
 
 /// A task with what endpoints did with it.

@@ -4,6 +4,7 @@
 //! write to an operator's terminal.
 
 use std::fmt::Write;
+use std::iter;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -48,7 +49,8 @@ pub(super) fn summary(task: &Task, now: Timestamp) -> String {
 
 /// A task with what endpoints did with it, and how it stands in the last line.
 pub(super) fn report(task: &Task, responses: &[Response], now: Timestamp) -> String {
-    let mut rows: Vec<[String; 4]> = responses.iter().filter(|response| response.status != ResponseStatus::Expected).map(row).collect();
+    let heard = responses.iter().filter(|response| response.status != ResponseStatus::Expected);
+    let mut rows: Vec<[String; 4]> = heard.flat_map(|response| iter::once(row(response)).chain(late(response))).collect();
     let missing = task.missing.iter().flatten();
     let word = if task.status.is_final() { "not received" } else { "not received yet" };
     rows.extend(missing.map(|endpoint| [endpoint.to_string(), word.to_owned(), String::new(), String::new()]));
@@ -73,6 +75,13 @@ fn row(response: &Response) -> [String; 4] {
         errmsg => errmsg,
     };
     [response.endpoint.to_string(), status, response.errnr.map(|errnr| errnr.to_string()).unwrap_or_default(), visible(message)]
+}
+
+/// The answer of an endpoint that came after the end.
+fn late(response: &Response) -> Option<[String; 4]> {
+    let late = response.late.as_ref()?;
+    let what = if late.contradicts { "contradicted later" } else { "answered too late" };
+    Some([response.endpoint.to_string(), what.to_owned(), late.errnr.to_string(), visible(&late.errmsg)])
 }
 
 /// Tokens, one a line.
@@ -251,6 +260,7 @@ mod tests {
     use super::*;
     use crate::cli::client::tests::{response, task};
     use crate::cli::client::{Subscription, Task};
+    use crate::domain::LateAnswer;
 
     fn after(seconds: u64) -> Timestamp {
         task().start_time.after(Duration::from_secs(seconds))
@@ -293,6 +303,13 @@ console3  not received yet
 2 of 3 endpoints finished, 1 failed, 1 not received yet, after 30.0 s
 ";
         assert_eq!(report(&task, &[response()], after(30)), text);
+        let late = |contradicts| Some(LateAnswer { contradicts, errnr: 3, errmsg: "full".into(), run: None, time: after(9) });
+        for (contradicts, line) in
+            [(false, "console1  answered too late   3      full"), (true, "console1  contradicted later  3      full")]
+        {
+            let shown = report(&task, &[Response { late: late(contradicts), ..response() }], after(30));
+            assert!(shown.lines().any(|shown| shown == line), "no {line:?} in {shown}");
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub use names::{EndpointName, Identifier, InvalidName, RESERVED_TASK_TYPES, Task
 pub use outcome::{AttemptError, Outcome, errnr};
 pub use payload::trimmed;
 pub use queue::{MAX_PRIORITY, PayloadKey, Place, Queued, UniqueKey};
-pub use response::{Response, ResponseEvent, ResponseStatus};
+pub use response::{LateAnswer, Response, ResponseEvent, ResponseStatus};
 pub use task::{Counts, IllegalMove, NewTask, Task, TaskEvent, TaskStatus};
 pub use timestamp::Timestamp;
 pub use token::{InvalidScope, Scope, SecretHash, Token};

@@ -1,6 +1,7 @@
 //! What one endpoint did with one task: a row of the ledger, and the only function that may change its status.
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::{AttemptError, EndpointName, Json, TaskId, Timestamp};
 
@@ -105,6 +106,36 @@ pub struct Response {
     pub last_modified_time: Timestamp,
     /// Whether the endpoint has received it, has not finished it and is not there any more.
     pub vanished: bool,
+    /// Another answer, which came after the end and changed nothing.
+    pub late: Option<LateAnswer>,
+}
+
+/// An answer that came after the end of its response and tells something else. It changes nothing; the first is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct LateAnswer {
+    /// Whether an answer had come before. If not, the response had been given up or cancelled by then.
+    pub contradicts: bool,
+    /// Its error number.
+    pub errnr: i32,
+    /// Its error text.
+    pub errmsg: String,
+    /// The execution it is of.
+    pub run: Option<Uuid>,
+    /// When it came.
+    #[schema(value_type = String, format = DateTime)]
+    pub time: Timestamp,
+}
+
+impl LateAnswer {
+    /// Bytes of its error text that are kept.
+    pub const TEXT: usize = 4 << 10;
+
+    /// The same with no more text than is kept.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        self.errmsg.truncate(self.errmsg.floor_char_boundary(Self::TEXT));
+        self
+    }
 }
 
 #[cfg(test)]

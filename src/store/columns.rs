@@ -10,7 +10,8 @@ use super::ledger::counts_of;
 use super::presence::SubscriptionState;
 use super::{EndpointRecord, Result, StoreError, SubscriptionRecord};
 use crate::domain::{
-    AttemptError, EndpointName, Identifier, Json, Queued, Response, ResponseStatus, Task, TaskId, TaskStatus, TaskType, Timestamp,
+    AttemptError, EndpointName, Identifier, Json, LateAnswer, Queued, Response, ResponseStatus, Task, TaskId, TaskStatus, TaskType,
+    Timestamp,
 };
 
 /// The columns that a [`TaskColumns`] is read from come first in a row; what else is asked for follows from here on.
@@ -91,6 +92,7 @@ pub(super) struct ResponseColumns {
     pub start_time: Option<Timestamp>,
     pub last_modified_time: Timestamp,
     pub vanished: bool,
+    pub late: Option<String>,
 }
 
 impl ResponseColumns {
@@ -110,8 +112,14 @@ impl ResponseColumns {
             start_time: self.start_time,
             last_modified_time: self.last_modified_time,
             vanished: self.vanished,
+            late: self.late.map(|text| serde_json::from_str(&text).map_err(|error| corrupt(at("late"), error))).transpose()?,
         })
     }
+}
+
+/// An answer after the end as JSON text.
+pub(super) fn late(answer: &LateAnswer) -> Result<String> {
+    serde_json::to_string(answer).map_err(|error| StoreError::Statement { reason: format!("an answer cannot be written: {error}") })
 }
 
 /// A list as JSON text, or `None` for an empty one.

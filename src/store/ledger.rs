@@ -11,8 +11,8 @@ use super::{Applied, Settlement};
 use uuid::Uuid;
 
 use crate::domain::{
-    AttemptError, Counts, EndpointName, Report, ReportEvent, ResponseEvent, ResponseStatus, TaskEvent, TaskId, TaskStatus, TaskType,
-    Timestamp, errnr,
+    AttemptError, Counts, EndpointName, LateAnswer, Report, ReportEvent, ResponseEvent, ResponseStatus, TaskEvent, TaskId, TaskStatus,
+    TaskType, Timestamp, errnr,
 };
 
 /// When those who have a cancelled task and do not confirm it are told for the second time.
@@ -162,12 +162,24 @@ pub(super) struct RowState {
     pub run: Option<Uuid>,
     /// Whether another execution claimed to have decided, too.
     pub doubled: bool,
+    /// The error number of a finished one.
+    pub errnr: Option<i32>,
+    /// Whether another answer that came after its end is kept.
+    pub late: bool,
 }
 
 impl RowState {
     /// A row nobody has answered.
-    pub const EXPECTED: Self =
-        Self { status: ResponseStatus::Expected, progress: None, start_time: None, home: None, run: None, doubled: false };
+    pub const EXPECTED: Self = Self {
+        status: ResponseStatus::Expected,
+        progress: None,
+        start_time: None,
+        home: None,
+        run: None,
+        doubled: false,
+        errnr: None,
+        late: false,
+    };
 
     /// The row after a report, or `None` if the report is a repeat or a straggler.
     fn after(&self, home: Uuid, event: &ReportEvent, now: Timestamp) -> Option<Self> {
@@ -182,11 +194,11 @@ impl RowState {
         // A cancel that overtook its task was never received.
         let received = (event.response_event() != ResponseEvent::Canceled).then_some(now);
         let home = self.home.or(Some(home));
-        let run = match event {
-            ReportEvent::Finished { run, .. } => *run,
-            _ => None,
+        let (run, errnr) = match event {
+            ReportEvent::Finished { run, errnr, .. } => (*run, Some(*errnr)),
+            _ => (None, None),
         };
-        let after = Self { status, progress, start_time: self.start_time.or(received), home, run, ..self.clone() };
+        let after = Self { status, progress, start_time: self.start_time.or(received), home, run, errnr, ..self.clone() };
         (!self.status.is_final() && (after.status != self.status || after.progress != self.progress)).then_some(after)
     }
 
@@ -200,6 +212,20 @@ impl RowState {
             (None, None) => Some(Refusal::Unsubscribed),
             (None, Some(subscriber)) => (!subscriber.has(report.home)).then_some(Refusal::Foreign),
         }
+    }
+
+    /// An answer that came after the end and tells something else than what the ledger has; at most one is kept.
+    fn another_answer(&self, event: &ReportEvent, now: Timestamp) -> Option<LateAnswer> {
+        let ReportEvent::Finished { errnr, errmsg, run, .. } = event else { return None };
+        // Ended without a word of who had it.
+        let given_up = match self.status {
+            ResponseStatus::Expected | ResponseStatus::Created => return None,
+            ResponseStatus::Expired | ResponseStatus::Canceled => true,
+            ResponseStatus::Finished => self.run.is_none() && matches!(self.errnr, Some(errnr::LOST | errnr::STOPPED)),
+        };
+        let same = self.errnr == Some(*errnr) && (given_up || !self.is_doubled_by(event));
+        let told = !self.late && !same;
+        told.then(|| LateAnswer { contradicts: !given_up, errnr: *errnr, errmsg: errmsg.clone(), run: *run, time: now }.bounded())
     }
 
     /// Whether a report proves that the handler ran twice: it tells of another execution than the one that decided.
@@ -223,6 +249,8 @@ pub(super) struct Folded<'a> {
     pub rows: BTreeMap<(TaskId, &'a EndpointName), RowChange<'a>>,
     /// Rows whose task was run twice, by key.
     pub doubled: BTreeSet<(TaskId, &'a EndpointName)>,
+    /// Answers after the end, by key.
+    pub late: BTreeMap<(TaskId, &'a EndpointName), LateAnswer>,
     pub tasks: Vec<(TaskId, TaskChange)>,
     pub applied: Applied,
 }
@@ -428,7 +456,14 @@ pub(super) fn fold<'a>(
             _ => &report.event,
         };
         let Some(after) = before.after(report.home, event, now) else {
-            folded.applied.repeated += 1;
+            match before.another_answer(&report.event, now).filter(|_| !folded.late.contains_key(&key)) {
+                Some(answer) => {
+                    let count = if answer.contradicts { &mut folded.applied.contradicting } else { &mut folded.applied.late };
+                    *count += 1;
+                    folded.late.insert(key, answer);
+                }
+                None => folded.applied.repeated += 1,
+            }
             if before.is_doubled_by(event) && !before.doubled && folded.doubled.insert(key) {
                 folded.applied.doubled += 1;
             }
@@ -578,7 +613,7 @@ mod tests {
             fold(&tasks, &self.rows, &subscribers, reports, NOW, RETENTION)
         }
 
-        fn apply(&mut self, reports: &[Report]) -> [u64; 6] {
+        fn apply(&mut self, reports: &[Report]) -> [u64; 8] {
             let folded = self.fold(reports);
             for ((id, endpoint), change) in folded.rows {
                 let key = (id, endpoint.clone());
@@ -587,11 +622,14 @@ mod tests {
                 }
                 self.rows.insert(key, change.row);
             }
+            for (id, endpoint) in folded.late.into_keys() {
+                self.rows.get_mut(&(id, endpoint.clone())).expect("a row").late = true;
+            }
             for (_, change) in &folded.tasks {
                 self.write(change);
             }
-            let Applied { changed, repeated, adopted, unknown, unsubscribed, foreign, .. } = folded.applied;
-            [changed, repeated, adopted, unknown, unsubscribed, foreign]
+            let Applied { changed, repeated, adopted, unknown, unsubscribed, foreign, late, contradicting, .. } = folded.applied;
+            [changed, repeated, adopted, late, contradicting, unknown, unsubscribed, foreign]
         }
 
         fn settle(&mut self, event: TaskEvent) {
@@ -685,7 +723,7 @@ mod tests {
                 match step {
                     Step::Reports(events) => {
                         let tally = model.apply(&reports(model.id, &events));
-                        prop_assert_eq!(tally.iter().sum::<u64>(), events.len() as u64, "each report is one of the six");
+                        prop_assert_eq!(tally.iter().sum::<u64>(), events.len() as u64, "each report is one of the eight");
                     }
                     Step::Settle(event) => model.settle(event),
                     Step::Cancel => model.cancel(),
@@ -726,8 +764,8 @@ mod tests {
             }
             // The batches of both may differ, which does not matter unless there is somebody to adopt.
             let size = if listed { size } else { usize::MAX };
-            let refused: u64 = all.chunks(size).map(|batch| attacked.apply(batch)[3..].iter().sum::<u64>()).sum();
-            let unknown: u64 = honest.chunks(size).map(|batch| left_alone.apply(batch)[3..].iter().sum::<u64>()).sum();
+            let refused: u64 = all.chunks(size).map(|batch| attacked.apply(batch)[5..].iter().sum::<u64>()).sum();
+            let unknown: u64 = honest.chunks(size).map(|batch| left_alone.apply(batch)[5..].iter().sum::<u64>()).sum();
             prop_assert_eq!(refused, unknown + (all.len() - honest.len()) as u64);
             prop_assert_eq!(&attacked.rows, &left_alone.rows);
             prop_assert_eq!((attacked.task.status, attacked.task.counts), (left_alone.task.status, left_alone.task.counts));
@@ -738,7 +776,7 @@ mod tests {
             let (mut whole, mut pieces) = (Model::new(expected, true), Model::new(expected, true));
             let reports = reports(whole.id, &events);
             let at_once = whole.apply(&reports);
-            let mut in_pieces = [0; 6];
+            let mut in_pieces = [0; 8];
             for piece in reports.chunks(size) {
                 in_pieces.iter_mut().zip(pieces.apply(piece)).for_each(|(sum, number)| *sum += number);
             }
@@ -760,7 +798,7 @@ mod tests {
         };
         let both = reports(model.id, &[ended(1), ended(1), ended(2), ended(3)]);
         let folded = model.fold(&both);
-        assert_eq!((folded.doubled.len(), folded.applied.doubled, folded.applied.repeated), (1, 1, 3));
+        assert_eq!((folded.doubled.len(), folded.applied.doubled, folded.applied.repeated, folded.applied.contradicting), (1, 1, 2, 1));
         model.apply(&reports(model.id, &[ended(1)]));
         for (run, doubled) in [(1, 0), (0, 0), (2, 1)] {
             let again = reports(model.id, &[ended(run)]);
@@ -822,6 +860,47 @@ mod tests {
     }
 
     #[test]
+    fn keeps_one_answer_that_came_after_the_end() {
+        let answer = |errnr, run: u128| ReportEvent::Finished {
+            errnr,
+            errmsg: "é".repeat(100_000),
+            payload: None,
+            attempt: 1,
+            attempts: vec![],
+            log: None,
+            run: (run > 0).then(|| Uuid::from_u128(run)),
+        };
+        let ended = |status, errnr, run: u128| RowState {
+            status,
+            errnr,
+            run: (run > 0).then(|| Uuid::from_u128(run)),
+            home: Some(HOME),
+            ..RowState::EXPECTED
+        };
+        use ResponseStatus as S;
+        let (late, contradicts) = (Some(false), Some(true));
+        for (row, event, kept) in [
+            (RowState::EXPECTED, answer(0, 1), None),
+            (ended(S::Expired, None, 0), answer(0, 1), late),
+            (ended(S::Canceled, None, 0), answer(3, 1), late),
+            (ended(S::Canceled, None, 0), ReportEvent::Canceled, None),
+            (ended(S::Finished, Some(errnr::LOST), 0), answer(0, 1), late),
+            (ended(S::Finished, Some(errnr::LOST), 0), answer(errnr::LOST, 0), None),
+            (ended(S::Finished, Some(errnr::STOPPED), 0), answer(0, 1), late),
+            (ended(S::Finished, Some(0), 1), answer(0, 1), None),
+            (ended(S::Finished, Some(0), 1), answer(0, 0), None),
+            (ended(S::Finished, Some(0), 1), answer(0, 2), contradicts),
+            (ended(S::Finished, Some(0), 1), answer(3, 1), contradicts),
+            (ended(S::Finished, Some(3), 0), answer(errnr::LOST, 0), contradicts),
+            (RowState { late: true, ..ended(S::Expired, None, 0) }, answer(0, 1), None),
+        ] {
+            let found = row.another_answer(&event, NOW);
+            assert_eq!(found.as_ref().map(|answer| answer.contradicts), kept, "{row:?}");
+            assert!(found.is_none_or(|answer| answer.errmsg.len() <= LateAnswer::TEXT && answer.time == NOW));
+        }
+    }
+
+    #[test]
     fn adopts_only_who_can_have_got_a_copy() {
         let second = |secs| Some(NOW.after(Duration::from_secs(secs)));
         let task = TaskState { published_at: second(5), ..task(TaskStatus::Done, Counts::default()) };
@@ -847,8 +926,8 @@ mod tests {
         let mut model = Model::new(2, true);
         let stopped = |endpoint| reports(model.id, &[(endpoint, ReportEvent::Canceled)]);
         let (first, second) = (stopped(0), stopped(1));
-        assert_eq!(model.apply(&first), [1, 0, 0, 0, 0, 0]);
-        assert_eq!(model.apply(&second), [1, 0, 0, 0, 0, 0]);
+        assert_eq!(model.apply(&first), [1, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(model.apply(&second), [1, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!((model.task.status, model.failed), (TaskStatus::Done, 2));
         assert_eq!(model.task.counts, model.counted());
         // After a cancel it is what it says.

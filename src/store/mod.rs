@@ -193,6 +193,10 @@ pub struct Applied {
     pub unsubscribed: u64,
     /// Reports of another memory than the one that has the task, or the endpoint's name.
     pub foreign: u64,
+    /// Answers that came after their response was given up; the first of a response is kept.
+    pub late: u64,
+    /// Answers that differ from the one that decided; the first of a response is kept.
+    pub contradicting: u64,
     /// Rows that were found to have been run twice: a second execution reported its end.
     pub doubled: u64,
     /// Endpoints that say they have a task whose row was withdrawn: they must be told to stop.
@@ -563,7 +567,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn is_there(&self, endpoint: &EndpointName, session: Uuid) -> Result<bool>;
 
     /// Applies what endpoints report: rows through [`crate::domain::ResponseStatus::next`], counts, task states through
-    /// [`TaskStatus::next`], all in one transaction. Repeats and stragglers change nothing. A report counts only if the task is
+    /// [`TaskStatus::next`], all in one transaction. Repeats and stragglers change nothing; of
+    /// answers that come after the end and tell something else, the first is kept beside ([`Response::late`]). A report counts only if the task is
     /// of its type and if it comes of the memory that has the task, or, while none has it, of the memory that has the endpoint's name
     /// or had it before; no endpoint has answered that was never subscribed to the type. A report from an endpoint that
     /// is not expected is adopted into the set when the task has no list and is frozen, and a copy can have come through the fanout:

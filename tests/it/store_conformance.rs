@@ -59,6 +59,7 @@ conformance! {
         leaves_a_cancelled_task_cancelled,
         leaves_an_expired_task_expired,
         keeps_what_an_endpoint_says,
+        keeps_the_first_answer_that_came_after_the_end,
         tells_that_a_task_ran_twice;
     queue:
         gives_the_best_first,

@@ -8,7 +8,7 @@ use sqlx::{MySqlConnection, Row};
 use uuid::Uuid;
 
 use super::rows::{Query, lock, optional_time, time, write_responses, write_tasks};
-use crate::domain::{EndpointName, Report, TaskId, TaskType, Timestamp};
+use crate::domain::{EndpointName, LateAnswer, Report, TaskId, TaskType, Timestamp};
 use crate::store::batch;
 use crate::store::fault::Fault;
 use crate::store::ledger::{RowState, Subscriber, Subscribers, fold, in_question};
@@ -34,6 +34,7 @@ pub(super) async fn apply(
     let rows: Vec<_> = folded.rows.into_iter().collect();
     write_responses(conn, &rows, now).await?;
     mark_doubled(conn, folded.doubled.into_iter().collect()).await?;
+    keep_late(conn, folded.late.into_iter().collect()).await?;
     write_tasks(conn, folded.tasks).await?;
     Ok(folded.applied)
 }
@@ -43,7 +44,7 @@ async fn rows(conn: &mut MySqlConnection, keys: &[(TaskId, &EndpointName)]) -> R
     let mut rows = HashMap::with_capacity(keys.len());
     for keys in keys.chunks(batch::KEYS) {
         let mut query = Query::new(
-            "SELECT task_id, endpoint, status, progress, start_time, home, run, doubled FROM response FORCE INDEX (PRIMARY) WHERE (task_id, endpoint) IN (",
+            "SELECT task_id, endpoint, status, progress, start_time, home, run, doubled, errnr, late IS NOT NULL FROM response FORCE INDEX (PRIMARY) WHERE (task_id, endpoint) IN (",
         );
         for (at, (id, endpoint)) in batch::padded(keys).enumerate() {
             query.push(if at == 0 { "(" } else { ", (" });
@@ -60,6 +61,8 @@ async fn rows(conn: &mut MySqlConnection, keys: &[(TaskId, &EndpointName)]) -> R
                 home: row.try_get(5)?,
                 run: row.try_get(6)?,
                 doubled: row.try_get(7)?,
+                errnr: row.try_get(8)?,
+                late: row.try_get::<i64, _>(9)? != 0,
             };
             rows.insert((TaskId(id), columns::endpoint(endpoint)?), state);
         }
@@ -91,6 +94,15 @@ async fn subscribers(conn: &mut MySqlConnection, keys: Vec<(&EndpointName, &Task
         }
     }
     Ok(subscribers)
+}
+
+/// Keeps answers that came after the end beside what decided.
+async fn keep_late(conn: &mut MySqlConnection, answers: Vec<((TaskId, &EndpointName), LateAnswer)>) -> Result<(), Fault> {
+    for ((id, endpoint), answer) in answers {
+        let keep = sqlx::query("UPDATE response SET late = ? WHERE task_id = ? AND endpoint = ?").bind(columns::late(&answer)?);
+        keep.bind(id.0).bind(endpoint.as_str()).execute(&mut *conn).await?;
+    }
+    Ok(())
 }
 
 /// Notes the rows whose task was run twice.

@@ -107,7 +107,7 @@ pub(super) async fn responses(
     let mut query = Query::new(
         "SELECT endpoint, status, errnr, errmsg, payload, attempt, attempts, progress, log, start_time, last_modified_time, \
          status = 1 AND NOT EXISTS (SELECT 1 FROM subscription AS s WHERE s.endpoint = response.endpoint AND s.state = 1 AND s.home IS response.home \
-         AND s.task_type = (SELECT t.task_type FROM task AS t WHERE t.id = response.task_id)) \
+         AND s.task_type = (SELECT t.task_type FROM task AS t WHERE t.id = response.task_id)), late \
          FROM response WHERE task_id = ",
     );
     query.push_bind(id.0);
@@ -137,6 +137,7 @@ fn response(row: &SqliteRow, id: TaskId) -> Result<Response, Fault> {
         start_time: optional_time(row, 9)?,
         last_modified_time: time(row, 10)?,
         vanished: row.try_get::<i64, _>(11)? != 0,
+        late: row.try_get(12)?,
     };
     Ok(columns.decode(id)?)
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use tasker::domain::{
-    AttemptError, Counts, EndpointName, NewTask, Presence, PresenceState, Report, ReportEvent, ResponseStatus, TaskEvent, TaskId,
-    TaskStatus, errnr, json,
+    AttemptError, Counts, EndpointName, LateAnswer, NewTask, Presence, PresenceState, Report, ReportEvent, ResponseStatus, TaskEvent,
+    TaskId, TaskStatus, errnr, json,
 };
 use tasker::store::{Applied, Freeze, ResponseFilter, Settlement};
 use uuid::Uuid;
@@ -46,7 +46,7 @@ pub async fn ignores_repeats_and_stragglers(ledger: &Ledger) -> Result<()> {
     let id = ledger.one("a", &["a", "b"]).await?;
     let batch =
         [finished(id, "a", 5), received(id, "a"), finished(id, "a", 0), report(id, "a", ReportEvent::Canceled), finished(id, "a", 5)];
-    assert_eq!(tally(&ledger.store.apply(&batch, at(1), RETENTION).await?), [1, 4, 0, 0]);
+    assert_eq!(tally(&ledger.store.apply(&batch, at(1), RETENTION).await?), [1, 3, 0, 0]);
     assert_eq!(tally(&ledger.store.apply(&batch, at(2), RETENTION).await?), [0, 5, 0, 0]);
     let counts = Counts { expected: 2, received: 1, finished: 1, failed: 1, ..Counts::default() };
     assert_eq!(ledger.task(id).await?.counts, counts);
@@ -246,7 +246,7 @@ pub async fn leaves_a_cancelled_task_cancelled(ledger: &Ledger) -> Result<()> {
     ledger.store.cancel(id, at(2), RETENTION).await?;
     let late = [finished(id, "a", 0), report(id, "b", ReportEvent::Canceled), finished(id, "c", 0), received(id, "d")];
     let applied = ledger.store.apply(&late, at(3), RETENTION).await?;
-    assert_eq!((tally(&applied), applied.moved), ([2, 1, 0, 1], vec![]));
+    assert_eq!((tally(&applied), applied.late, applied.moved), ([2, 0, 0, 1], 1, vec![]));
     let task = ledger.task(id).await?;
     assert_eq!((task.status, task.finished_at), (TaskStatus::Canceled, Some(at(2))));
     assert_eq!(task.counts, Counts { expected: 3, received: 2, finished: 1, failed: 0, canceled: 2, expired: 0 });
@@ -262,10 +262,39 @@ pub async fn leaves_an_expired_task_expired(ledger: &Ledger) -> Result<()> {
     let expire = Settlement { id, event: Some(TaskEvent::Expire), asks: 1, due_at: at(9999) };
     ledger.store.settle(&[expire], at(3600), RETENTION).await?;
     let applied = ledger.store.apply(&[finished(id, "a", 0), received(id, "b"), received(id, "c")], at(3601), RETENTION).await?;
-    assert_eq!(tally(&applied), [0, 2, 0, 1]);
+    assert_eq!((tally(&applied), applied.late), ([0, 1, 0, 1], 1));
     let task = ledger.task(id).await?;
     assert_eq!(task.status, TaskStatus::Expired);
     assert_eq!(task.counts, Counts { expected: 2, received: 1, finished: 1, failed: 1, canceled: 0, expired: 1 }, "a is not there");
+    Ok(())
+}
+
+pub async fn keeps_the_first_answer_that_came_after_the_end(ledger: &Ledger) -> Result<()> {
+    let id = ledger.one("a", &["a", "b", "c"]).await?;
+    ledger.store.apply(&[received(id, "a"), finished(id, "c", 0)], at(1), RETENTION).await?;
+    let expire = Settlement { id, event: Some(TaskEvent::Expire), asks: 1, due_at: at(9999) };
+    ledger.store.settle(&[expire], at(3600), RETENTION).await?;
+    let (task, before) = (ledger.task(id).await?, ledger.store.responses(id, ResponseFilter::All, None, ALL).await?);
+    // Of one that had it and was lost, of one that was never heard of, and another than the first.
+    let late = [finished(id, "a", 3), finished(id, "a", 0), finished(id, "b", 0), finished(id, "c", 5), finished(id, "c", 6)];
+    let applied = ledger.store.apply(&late, at(3601), RETENTION).await?;
+    assert_eq!((tally(&applied), applied.late, applied.contradicting), ([0, 2, 0, 0], 2, 1));
+    let applied = ledger.store.apply(&late, at(3602), RETENTION).await?;
+    assert_eq!((tally(&applied), applied.late, applied.contradicting), ([0, 5, 0, 0], 0, 0), "one each");
+    let now = ledger.task(id).await?;
+    assert_eq!((now.status, now.counts, now.finished_at), (task.status, task.counts, task.finished_at), "nothing has changed");
+    let responses = ledger.store.responses(id, ResponseFilter::All, None, ALL).await?;
+    for (was, is) in before.iter().zip(&responses) {
+        assert_eq!((was.status, was.errnr, was.last_modified_time), (is.status, is.errnr, is.last_modified_time));
+        assert_eq!(was.late, None);
+    }
+    let kept: Vec<_> = responses.into_iter().filter_map(|response| response.late).collect();
+    let told = |late: &LateAnswer| (late.contradicts, late.errnr, late.errmsg.clone(), late.time);
+    let wanted = [(false, 3, "could not: 3".to_owned()), (false, 0, String::new()), (true, 5, "could not: 5".to_owned())];
+    assert_eq!(
+        kept.iter().map(told).collect::<Vec<_>>(),
+        wanted.map(|(contradicts, errnr, errmsg)| (contradicts, errnr, errmsg, at(3601)))
+    );
     Ok(())
 }
 
