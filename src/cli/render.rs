@@ -305,7 +305,7 @@ console3  not received yet
         assert_eq!(report(&task, &[response()], after(30)), text);
         let late = |contradicts| Some(LateAnswer { contradicts, errnr: 3, errmsg: "full".into(), run: None, time: after(9) });
         for (contradicts, line) in
-            [(false, "console1  answered too late   3      full"), (true, "console1  contradicted later  3      full")]
+            [(false, "console1  answered too late  3      full"), (true, "console1  contradicted later  3      full")]
         {
             let shown = report(&task, &[Response { late: late(contradicts), ..response() }], after(30));
             assert!(shown.lines().any(|shown| shown == line), "no {line:?} in {shown}");
