@@ -4,24 +4,23 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use serde_json::json;
-use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection};
 
 use super::{all_is_accounted_for, load_for};
 use crate::support::fleet::Fleet;
 use crate::support::loader::Loader;
 use crate::support::platform::Platform;
 
-/// Refuses with this setting, twice: once the sessions of that time are ended afterwards, once they are left to themselves.
-fn refuses_while(setting: &str) -> anyhow::Result<()> {
+/// Refuses from one statement to the other, twice: once the sessions of that time are ended afterwards, once they are left to themselves.
+fn refuses_between(begin: &str, end: &str) -> anyhow::Result<()> {
     let mut fleet = Fleet::usual(Platform::idle_private()?)?;
     let loader = Loader::start(&fleet, 30);
     for ends in [true, false] {
         load_for(&mut fleet, &loader, 60)?;
-        fleet.platform.sql(&[&format!("SET GLOBAL {setting} = 1")])?;
+        fleet.platform.sql(&[begin])?;
         fleet.platform.end_connections()?;
         // Longer than any handler of this load: reports come meanwhile.
         fleet.pass(Duration::from_secs(3))?;
-        fleet.platform.sql(&[&format!("SET GLOBAL {setting} = 0")])?;
+        fleet.platform.sql(&[end])?;
         if ends {
             fleet.platform.end_connections()?;
         }
@@ -33,28 +32,12 @@ fn refuses_while(setting: &str) -> anyhow::Result<()> {
 
 #[test]
 fn a_server_that_is_read_only_is_waited_for() -> anyhow::Result<()> {
-    refuses_while("read_only")
+    refuses_between("SET GLOBAL read_only = 1", "SET GLOBAL read_only = 0")
 }
 
 #[test]
 fn sessions_that_are_read_only_are_waited_for() -> anyhow::Result<()> {
-    refuses_while("tx_read_only")
-}
-
-/// Lets the server of a private platform write nothing for anybody, or again. Sessions that are there keep their mode, so they are ended.
-fn read_only(platform: &Platform, on: bool) -> anyhow::Result<()> {
-    platform.block_on(async {
-        let mut root = MySqlConnection::connect(&platform.database()).await?;
-        let version: String = sqlx::query_scalar("SELECT VERSION()").fetch_one(&mut root).await?;
-        let name = if version.contains("MariaDB") { "tx_read_only" } else { "transaction_read_only" };
-        root.execute(AssertSqlSafe(format!("SET GLOBAL {name} = {}", u8::from(on)))).await?;
-        let others = "SELECT CAST(id AS UNSIGNED) FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()";
-        for other in sqlx::query_scalar::<_, u64>(others).fetch_all(&mut root).await? {
-            // It may have gone by itself.
-            let _ = root.execute(AssertSqlSafe(format!("KILL {other}"))).await;
-        }
-        Ok(())
-    })
+    refuses_between("SET GLOBAL TRANSACTION READ ONLY", "SET GLOBAL TRANSACTION READ WRITE")
 }
 
 #[test]
@@ -62,7 +45,8 @@ fn answers_outlive_a_database_that_is_read_only() -> anyhow::Result<()> {
     let platform = Platform::private()?;
     let identifier = platform.submit("worker", json!({"seconds": 2}), &["console1"])?;
     platform.response("worker", &identifier, "console1", "CREATED")?;
-    read_only(&platform, true)?;
+    platform.sql(&["SET GLOBAL TRANSACTION READ ONLY"])?;
+    platform.end_connections()?;
     platform.until("the API says so", |platform| {
         let (status, body) = platform.get("/ready")?;
         ensure!(status == 503 && body["database"] == "read-only", "{status}: {body}");
@@ -77,7 +61,7 @@ fn answers_outlive_a_database_that_is_read_only() -> anyhow::Result<()> {
         ensure!(log.lines().any(|line| line.contains("the broker keeps the messages") && line.contains("responses")), "{log}");
         Ok(())
     })?;
-    read_only(&platform, false)?;
+    platform.sql(&["SET GLOBAL TRANSACTION READ WRITE"])?;
     let begun = std::time::Instant::now();
     platform.task("worker", &identifier, "DONE")?;
     ensure!(begun.elapsed() < Duration::from_secs(60), "only after it was asked for anew: {:?}", begun.elapsed());
