@@ -213,6 +213,11 @@ impl Nemesis {
                 fleet.pass(Duration::from_secs(4) + lasts)?;
                 fleet.platform.servers().1.free_disk()?;
                 loader.large(false);
+                // Some servers end by themselves when the disk is full.
+                fleet.pass(Duration::from_secs(2))?;
+                if fleet.platform.servers().1.revive()? {
+                    *self.kills.entry("MariaDB").or_default() += 1;
+                }
             }
             Fault::Stop => {
                 let names = [&ENDPOINTS[..], &WORKERS[..]].concat();

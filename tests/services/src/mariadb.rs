@@ -189,6 +189,16 @@ impl MariaDb {
         self.restart()
     }
 
+    /// Starts it again if it has ended by itself, as a supervisor would. Answers whether it had.
+    pub fn revive(&mut self) -> anyhow::Result<bool> {
+        let ended = self.process.as_mut().context("MariaDB does not run")?.ended()?.is_some();
+        if ended {
+            self.kill()?;
+            self.launch()?;
+        }
+        Ok(ended)
+    }
+
     /// Freezes it: connections stay open and nothing answers.
     pub fn pause(&self) -> anyhow::Result<()> {
         self.process.as_ref().context("MariaDB does not run")?.signal(Signal::STOP)
