@@ -89,6 +89,22 @@ impl Keyring {
         found
     }
 
+    /// Whether a token is still there, as far as is known.
+    pub fn holds(&self, token: &Token) -> bool {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.tokens.iter().flatten().any(|held| held.id == token.id)
+    }
+
+    /// Whether a token may be used for the worker of this name: one that is for it alone, or any that is for no worker while none is for this one.
+    /// An expired token keeps the name until it is revoked.
+    pub fn fits(&self, token: &Token, worker: &str) -> bool {
+        if let Some(own) = &token.worker {
+            return own.as_str() == worker;
+        }
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        !known.tokens.iter().flatten().any(|held| held.worker.as_ref().is_some_and(|taken| taken.as_str() == worker))
+    }
+
     /// Makes sure that the tokens have been read, or tried to be, since this moment.
     ///
     /// All who wait for it at the same time share one read, and reads keep their distance.

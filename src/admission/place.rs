@@ -47,5 +47,6 @@ pub(super) fn new_task(policy: &TypePolicy, identifier: Identifier, payload: Jso
         expires_at,
         place,
         payload,
+        submitted_by: None,
     }
 }

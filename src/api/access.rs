@@ -13,11 +13,12 @@ use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest, web};
 use tokio::time::Instant;
 
+use super::guard::Meant;
 use super::problem::Problem;
 use super::query::Query;
 use super::request::Unread;
-use super::{Api, segment};
-use crate::domain::{Scope, SecretHash, TaskType, Token};
+use super::{Api, body, segment};
+use crate::domain::{Scope, SecretHash, TaskType, Token, TokenName};
 use crate::keyring::Found;
 
 /// A path and what its requests need.
@@ -43,8 +44,8 @@ enum About {
     TypeInQuery,
     /// Types of all kinds.
     AllTypes,
-    /// The types in the body: whoever reads that asks [`check_types`].
-    TypesInBody,
+    /// The worker in the path; the types are in the body, and whoever reads that asks [`check_types`].
+    Worker,
 }
 
 /// For the probes of load balancers, which have no token. They tell nothing but how the process is.
@@ -62,9 +63,9 @@ const ROUTES: &[Route] = &[
     Route { pattern: "/queues/{type}/pause", read: None, write: Some(Scope::Admin), about: About::AllTypes },
     Route { pattern: "/queues/{type}/resume", read: None, write: Some(Scope::Admin), about: About::AllTypes },
     Route { pattern: "/schedules", read: Some(Scope::Read), write: None, about: About::AllTypes },
-    Route { pattern: "/workers/{name}/tasks", read: None, write: Some(Scope::Work), about: About::TypesInBody },
-    Route { pattern: "/workers/{name}/reports", read: None, write: Some(Scope::Work), about: About::TypesInBody },
-    Route { pattern: "/workers/{name}/presence", read: None, write: Some(Scope::Work), about: About::TypesInBody },
+    Route { pattern: "/workers/{name}/tasks", read: None, write: Some(Scope::Work), about: About::Worker },
+    Route { pattern: "/workers/{name}/reports", read: None, write: Some(Scope::Work), about: About::Worker },
+    Route { pattern: "/workers/{name}/presence", read: None, write: Some(Scope::Work), about: About::Worker },
     Route { pattern: "/{type}", read: Some(Scope::Read), write: Some(Scope::Submit), about: About::TypeInPath },
     Route { pattern: "/{type}/{id}", read: Some(Scope::Read), write: Some(Scope::Submit), about: About::TypeInPath },
 ];
@@ -92,7 +93,7 @@ fn need(pattern: Option<&str>, method: &Method) -> Need {
 
 /// Wraps all routes, inside of `request::observe`.
 pub async fn admit(mut request: ServiceRequest, next: Next<impl MessageBody + 'static>) -> Result<ServiceResponse<BoxBody>, Error> {
-    match check(&request).await {
+    match check(&request).await.and_then(|()| check_form(&request)) {
         Ok(()) => Ok(next.call(request).await?.map_into_boxed_body()),
         Err(problem) => {
             Unread::keep(&mut request);
@@ -101,19 +102,33 @@ pub async fn admit(mut request: ServiceRequest, next: Next<impl MessageBody + 's
     }
 }
 
+/// Refuses what is not for this process. Where nobody needs a token that is all that keeps web pages out.
+fn check_meant(meant: Meant) -> Result<(), Problem> {
+    match meant {
+        Meant::Us => Ok(()),
+        Meant::Address | Meant::Other => Err(Problem::misdirected(
+            "the request is for another host: `api.hosts` lists the names of this API beside localhost and its port",
+        )),
+    }
+}
+
 async fn check(request: &ServiceRequest) -> Result<(), Problem> {
     let api = request.app_data::<web::Data<Api>>().ok_or_else(|| Problem::internal("a request without the interface's data"))?;
+    let meant = api.hosts.check(request)?;
     // Where no token is needed and none is shown, there is nothing to find out about the path.
     if !request.headers().contains_key(header::AUTHORIZATION) && matches!(api.keyring.look(None), Found::NoneNeeded) {
-        return Ok(());
+        return check_meant(meant);
     }
     // As the router sees the path, whose escapes it has undone: were one read and the other routed, `/m%65trics` could be taken for a task type.
     let pattern = request.resource_map().match_pattern(request.match_info().as_str());
     let need = need(pattern.as_deref(), request.method());
+    if api.hosts.is_listed() && !(need == Need::Nothing && meant == Meant::Address) {
+        check_meant(meant)?;
+    }
     if need == Need::Nothing {
         return Ok(());
     }
-    let Some(token) = token(api, request.headers()).await? else { return Ok(()) };
+    let Some(token) = token(api, request.headers()).await? else { return check_meant(meant) };
     tracing::Span::current().record("token", token.name.as_str());
     request.extensions_mut().insert(token.clone());
     let Need::Scope(scope, about) = need else { return Ok(()) };
@@ -121,13 +136,59 @@ async fn check(request: &ServiceRequest) -> Result<(), Problem> {
         return Err(Problem::insufficient_scope(format!("this needs a token with the scope `{scope}`")));
     }
     match about {
-        About::Nothing | About::TypesInBody => Ok(()),
+        About::Nothing => Ok(()),
+        About::Worker => check_worker(api, &token, &segment(request.request(), 1)?),
         _ if token.is_unlimited() => Ok(()),
         About::TypeInPath if token.covers(&segment(request.request(), 0)?) => Ok(()),
         About::TypeInQuery if Query::new(request.query_string()).take("type", |name| Ok(token.covers(name))) == Some(true) => Ok(()),
         About::AllTypes => Err(Problem::insufficient_scope("this needs a token that is good for all task types")),
         About::TypeInPath | About::TypeInQuery => Err(Problem::insufficient_scope("this token is good for other task types")),
     }
+}
+
+/// Whatever changes something is `application/json`, with a body or without: a web page can send nothing of that kind to another site unasked.
+fn check_form(request: &ServiceRequest) -> Result<(), Problem> {
+    let headers = request.headers();
+    let has_body =
+        || headers.contains_key(header::TRANSFER_ENCODING) || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
+    match *request.method() {
+        Method::POST => body::check_type(headers),
+        Method::PUT | Method::PATCH | Method::DELETE if has_body() => body::check_type(headers),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a token may be used for a worker.
+fn check_worker(api: &Api, token: &Token, worker: &str) -> Result<(), Problem> {
+    match api.keyring.fits(token, worker) {
+        true => Ok(()),
+        false => Err(Problem::insufficient_scope("this token is not good for this worker")),
+    }
+}
+
+/// Whether a request that has waited may still be answered: its token may have ended meanwhile, or be needed since.
+///
+/// # Errors
+/// As if the request came now.
+pub(super) fn check_again(api: &Api, request: &HttpRequest) -> Result<(), Problem> {
+    let extensions = request.extensions();
+    match extensions.get::<Arc<Token>>() {
+        Some(token) if !api.keyring.holds(token) || token.is_expired(api.now()?) => Err(Problem::invalid_token()),
+        Some(token) if token.worker.is_some() || request.path().starts_with("/workers/") => check_worker(api, token, &segment(request, 1)?),
+        Some(_) => Ok(()),
+        None if matches!(api.keyring.look(None), Found::NoneNeeded) => Ok(()),
+        None => Err(Problem::token_needed()),
+    }
+}
+
+/// The name of a request's token.
+pub(super) fn token_name(request: &HttpRequest) -> Option<TokenName> {
+    request.extensions().get::<Arc<Token>>().map(|token| token.name.clone())
+}
+
+/// The name of a request's token if that may not read: what others have submitted is none of its business.
+pub(super) fn blind(request: &HttpRequest) -> Option<TokenName> {
+    token_name(request).filter(|_| request.extensions().get::<Arc<Token>>().is_some_and(|token| !token.permits(Scope::Read)))
 }
 
 /// Whether the token of a request is good for all of these types.

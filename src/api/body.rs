@@ -45,12 +45,11 @@ pub struct Rules<'a> {
     pub budget: &'a Arc<Semaphore>,
 }
 
-/// Reads a JSON body.
+/// Reads the body of a request of the right type.
 ///
 /// # Errors
 /// The rule that was broken; as early as it shows, so that a body that says it is too long is not read at all.
 pub async fn read(headers: &HeaderMap, mut payload: web::Payload, rules: Rules<'_>) -> Result<Body, Problem> {
-    check_type(headers)?;
     let too_large = || Problem::new(Code::BodyTooLarge, format!("the body may have at most {} bytes", rules.limit));
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()).and_then(|length| length.parse().ok());
     if announced.is_some_and(|length: usize| length > rules.limit) {
@@ -82,8 +81,8 @@ pub async fn read(headers: &HeaderMap, mut payload: web::Payload, rules: Rules<'
     }
 }
 
-/// Only plain JSON: another charset or a compressed body would have to be understood first.
-fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
+/// Only plain JSON, which [`super::access`] sees to before anything is read: another charset or a compressed body would have to be understood first.
+pub fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
     let wrong = |detail: &str| Err(Problem::new(Code::UnsupportedMediaType, detail));
     let Some(media) = headers.get(header::CONTENT_TYPE) else { return wrong("Content-Type is missing") };
     if !media.to_str().is_ok_and(is_json) {

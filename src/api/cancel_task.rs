@@ -5,15 +5,16 @@ use actix_web::{HttpRequest, web};
 
 use super::problem::{Code, Problem, ProblemBody};
 use super::view::TaskView;
-use super::{Answer, Api, ApiState, TaskName, answer};
-use crate::domain::{Task, Timestamp};
+use super::{Answer, Api, ApiState, TaskName, access, answer};
+use crate::domain::{Task, Timestamp, json};
 use crate::publisher::Stop;
 use crate::store::{CancelOutcome, StoreError};
 
 /// Cancels a task.
 ///
 /// The task is CANCELED at once: endpoints that have not started it never will, those that run it are told to stop. What an
-/// endpoint finished before stays in the responses. A repeat answers the same.
+/// endpoint finished before stays in the responses. A repeat answers the same. A token that may not read cancels what was submitted with it
+/// alone, and gets no payload.
 #[utoipa::path(
     delete, path = "/{type}/{id}", operation_id = "cancelTask", tag = "tasks",
     params(
@@ -32,16 +33,26 @@ use crate::store::{CancelOutcome, StoreError};
 pub async fn cancel_task(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let policy = api.task_type(&request)?;
     let name = TaskName::of(&request)?;
+    let blind = access::blind(&request);
+    let submitter = blind.clone();
     let (state, task_type, now) = (api.state.clone(), policy.name.clone(), api.now()?);
     let canceled = api
         .run(async move {
             let Some(task) = name.find(&state.store, &task_type).await? else { return Ok::<_, StoreError>(None) };
+            if let Some(token) = &submitter
+                && state.store.submitter(task.id).await?.as_deref() != Some(token.as_str())
+            {
+                return Ok(None);
+            }
             cancel(&state, &task, now).await
         })
         .await?;
-    let CancelOutcome { task, refused, .. } = canceled.ok_or_else(Problem::unknown_task)?;
+    let CancelOutcome { mut task, refused, .. } = canceled.ok_or_else(Problem::unknown_task)?;
     if refused {
         return Err(Problem::new(Code::AlreadyEnded, format!("the task is {} and cannot be cancelled", task.status.as_str())));
+    }
+    if blind.is_some() {
+        task.payload = json(&"");
     }
     answer(StatusCode::OK, &TaskView::of(&task), task.payload.get().len() + 1024)
 }

@@ -10,7 +10,7 @@ use super::query::{self, Query};
 use super::view::{TaskPage, TaskView};
 use super::{Answer, Api, answer};
 use crate::domain::{Task, TaskStatus, TaskType};
-use crate::store::{SharedStore, StoreError, TaskQuery};
+use crate::store::{self, SharedStore, StoreError, TaskQuery};
 
 /// Tasks on a page when nothing is said.
 const DEFAULT_LIMIT: u32 = 100;
@@ -19,6 +19,8 @@ const DEFAULT_LIMIT: u32 = 100;
 /// each would be a gigabyte.
 const STEP: u32 = 100;
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
+/// What a page may take while it is made: its tasks, and the same as JSON.
+const ROOM: usize = 2 * PAGE_BYTES;
 
 /// Lists tasks, newest first.
 ///
@@ -56,6 +58,7 @@ pub async fn list_tasks(api: web::Data<Api>, request: HttpRequest) -> Answer {
     };
     query.finish()?;
 
+    api.room(&request, ROOM).await?;
     let (store, task_type) = (Arc::clone(&api.state.store), policy.name.clone());
     let (tasks, more) = api.run(async move { page(&store, &task_type, filters).await }).await?;
     let next_cursor = tasks.last().filter(|_| more).map(|last| query::task_cursor(last.id));
@@ -73,14 +76,15 @@ fn states(text: &str) -> Result<Vec<TaskStatus>, String> {
 }
 
 /// A page, and whether there may be more.
-async fn page(store: &SharedStore, task_type: &TaskType, mut query: TaskQuery) -> Result<(Vec<Task>, bool), StoreError> {
+async fn page(ledger: &SharedStore, task_type: &TaskType, mut query: TaskQuery) -> Result<(Vec<Task>, bool), StoreError> {
     let limit = query.limit as usize;
     let mut tasks: Vec<Task> = Vec::new();
     let mut bytes = 0;
     while tasks.len() < limit && bytes < PAGE_BYTES {
         let wanted = STEP.min(query.limit - tasks.len() as u32);
-        let step = store.list(task_type, &TaskQuery { limit: wanted, ..query.clone() }).await?;
-        let end = step.len() < wanted as usize;
+        let step = ledger.list(task_type, &TaskQuery { limit: wanted, ..query.clone() }).await?;
+        let payloads: usize = step.iter().map(|task| task.payload.get().len()).sum();
+        let end = step.len() < wanted as usize && payloads < store::LIST_BYTES;
         bytes += step.iter().map(size).sum::<usize>();
         query.before = step.last().map(|task| task.id).or(query.before);
         tasks.extend(step);

@@ -4,7 +4,7 @@
 //! submission goes to the `acceptor`, everything else is read from the store. `docs/api.md` is the contract in words,
 //! `/openapi.json` in schemas.
 //!
-//! A `POST` comes in by a `door` (with a `certificate`) and passes `request` (id, span, metrics) -> `access` (who may) -> `body`
+//! A `POST` comes in by a `door` (with a `certificate`) and passes `request` (id, span, metrics) -> `access` (who may, and with `guard` from where) -> `body`
 //! (type, size, time) -> `domain::json_check` (is it JSON) -> `submission` (is it a submission) -> `digest` -> acceptor -> `view`. Nothing
 //! a client sends, or fails to send, holds more than a bounded amount of memory for a bounded time.
 
@@ -12,12 +12,15 @@ mod access;
 mod body;
 mod cancel_task;
 mod certificate;
+mod connections;
 mod door;
 mod forget_endpoint;
+mod guard;
 mod health;
 mod list_endpoints;
 mod list_tasks;
 mod openapi;
+mod outgoing;
 mod percent;
 mod problem;
 mod query;
@@ -48,9 +51,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::guard::{Any, Get, Head};
 use actix_web::http::StatusCode;
 use actix_web::middleware::from_fn;
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer, guard, web};
+use actix_web::{App, HttpMessage, HttpRequest, HttpResponse, HttpServer, web};
+use rustix::net::sockopt::set_tcp_user_timeout;
 use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -71,6 +76,9 @@ use crate::store::{SharedStore, StoreError};
 use crate::telemetry::Metrics;
 use crate::watch::Watch;
 use body::{Body, Rules};
+use connections::Connections;
+use guard::Hosts;
+use outgoing::{Room, Share};
 use problem::{Code, Problem};
 
 /// What the interface works with.
@@ -116,8 +124,18 @@ pub struct Limits {
     pub store_timeout: Duration,
     /// How long a connection may lie idle. Longer than the pools of the usual reverse proxies, lest they reuse a closed one.
     pub keep_alive: Duration,
-    /// Connections that one worker serves at the same time; more wait in the listen queue.
+    /// Connections that one worker serves at the same time, as far as there are files for them; more wait in the listen queue.
     pub connections: usize,
+    /// Connections that are kept open for one address between requests; more are closed after an answer each.
+    pub kept_per_address: usize,
+    /// How long a client may take nothing of an answer.
+    pub write_timeout: Duration,
+    /// Bytes of all long answers held at the same time.
+    pub answer_budget: usize,
+    /// Reads that wait for the end of a task at the same time.
+    pub waits: usize,
+    /// How long a request waits for room for its answer.
+    pub room_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -129,6 +147,11 @@ impl Default for Limits {
             store_timeout: Duration::from_secs(15),
             keep_alive: Duration::from_secs(75),
             connections: 8192,
+            kept_per_address: 512,
+            write_timeout: Duration::from_secs(30),
+            answer_budget: 128 * 1024 * 1024,
+            waits: 2000,
+            room_timeout: Duration::from_secs(5),
         }
     }
 }
@@ -142,21 +165,33 @@ pub async fn serve(state: ApiState, door: Door, stop: CancellationToken) -> io::
     let stop_timeout = state.config.api.stop_timeout;
     let limits = state.limits.clone();
     let bodies = Arc::new(Semaphore::new(limits.body_budget.min(Semaphore::MAX_PERMITS)));
+    let answers = Room::new(limits.answer_budget);
+    let waits = Semaphore::new(limits.waits);
     let keyring = Keyring::new(state.store.clone(), door.is_local());
+    let hosts = Hosts::new(door.address().port(), door.tls.is_some(), &state.config.api.hosts);
     let _refreshing = AbortOnDropHandle::new(tokio::spawn(keyring.clone().run(stop.clone())));
-    let api =
-        web::Data::new(Api { state, runtime: Handle::current(), stop: stop.clone(), bodies, keyring, probe: health::Probe::default() });
+    let probe = health::Probe::default();
+    let api = web::Data::new(Api { state, runtime: Handle::current(), stop: stop.clone(), bodies, answers, waits, keyring, hosts, probe });
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
+    let most = connections::per_thread(limits.connections, workers);
+    let connections = Connections::new(most.saturating_mul(workers), limits.kept_per_address);
+    // Accepted sockets have it from the listener. The system counts from the moment a client takes nothing more, however it was asked for.
+    set_tcp_user_timeout(&door.listener, u32::try_from(limits.write_timeout.as_millis()).unwrap_or(u32::MAX))?;
 
     // What is wrapped last is entered first.
     let app = move || App::new().app_data(api.clone()).wrap(from_fn(access::admit)).wrap(from_fn(request::observe)).configure(routes);
     let server = HttpServer::new(app)
         .workers(workers)
-        .max_connections(limits.connections)
+        .max_connections(most)
+        .on_connect(move |_, data| {
+            data.insert(connections.opened());
+        })
         .keep_alive(limits.keep_alive)
         .client_request_timeout(limits.head_timeout)
         .client_disconnect_timeout(Duration::from_secs(2))
         .shutdown_timeout(stop_timeout.as_secs().max(1))
+        // Who has hung up waits for nothing more, and half a connection cannot be told from that.
+        .h1_allow_half_closed(false)
         .disable_signals();
     let server = match door.tls {
         Some(tls) => server.listen_rustls_0_23(door.listener, tls)?,
@@ -184,7 +219,10 @@ struct Api {
     runtime: Handle,
     stop: CancellationToken,
     bodies: Arc<Semaphore>,
+    answers: Room,
+    waits: Semaphore,
     keyring: Arc<Keyring>,
+    hosts: Hosts,
     probe: health::Probe,
 }
 
@@ -209,6 +247,17 @@ impl Api {
             Ok(Err(died)) => Err(Problem::internal(died)),
             Err(_) => Err(Problem::database_unavailable("the store did not answer in time")),
         }
+    }
+
+    /// Waits for room for an answer of about so many bytes, which that answer then has.
+    async fn room(&self, request: &HttpRequest, bytes: usize) -> Result<(), Problem> {
+        if bytes <= outgoing::PIECE {
+            return Ok(());
+        }
+        let share = tokio::time::timeout(self.state.limits.room_timeout, self.answers.reserve(bytes)).await.ok().flatten();
+        let share = share.ok_or_else(outgoing::no_room)?;
+        request.extensions_mut().insert::<Share>(share);
+        Ok(())
     }
 
     /// The body of a request, of at most so many bytes.
@@ -281,7 +330,7 @@ type Answer = Result<HttpResponse, Problem>;
 
 fn routes(app: &mut web::ServiceConfig) {
     // Whatever can be read can be asked about.
-    let read = || web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
+    let read = || web::route().guard(Any(Get()).or(Head()));
     let only_post = || web::to(|| async { Answer::Err(Problem::method_not_allowed("POST")) });
     let only_read = || web::to(|| async { Answer::Err(Problem::method_not_allowed("GET, HEAD")) });
     app.service(web::resource("/").route(read().to(health::index)).default_service(only_read()))

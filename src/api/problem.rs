@@ -25,6 +25,10 @@ pub enum Code {
     InvalidToken,
     /// The token is for other things or other task types.
     InsufficientScope,
+    /// The request is for another host than this one.
+    Misdirected,
+    /// A web page of another site has sent it.
+    CrossSite,
     /// The path is not percent-encoded UTF-8, or holds control characters.
     BadPath,
     /// The body is not JSON that every reader agrees on.
@@ -45,6 +49,8 @@ pub enum Code {
     MethodNotAllowed,
     /// The body did not arrive in time.
     BodyTimeout,
+    /// The worker's name is that of an endpoint that gets its tasks through the broker.
+    NameTaken,
     /// The identifier belongs to a task of other content.
     IdentifierConflict,
     /// The task has ended otherwise and cannot be cancelled.
@@ -75,12 +81,13 @@ impl Code {
     const fn status(self) -> StatusCode {
         match self {
             Self::TokenNeeded | Self::InvalidToken => StatusCode::UNAUTHORIZED,
-            Self::InsufficientScope => StatusCode::FORBIDDEN,
+            Self::InsufficientScope | Self::CrossSite => StatusCode::FORBIDDEN,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::BadPath | Self::InvalidJson | Self::IncompleteBody => StatusCode::BAD_REQUEST,
             Self::UnknownTaskType | Self::UnknownTask | Self::UnknownEndpoint | Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::IdentifierConflict | Self::AlreadyEnded | Self::EndpointPresent => StatusCode::CONFLICT,
+            Self::NameTaken | Self::IdentifierConflict | Self::AlreadyEnded | Self::EndpointPresent => StatusCode::CONFLICT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::InvalidSubmission | Self::InvalidMessage | Self::InvalidQuery => StatusCode::UNPROCESSABLE_ENTITY,
@@ -95,6 +102,8 @@ impl Code {
             Self::TokenNeeded => "token_needed",
             Self::InvalidToken => "invalid_token",
             Self::InsufficientScope => "insufficient_scope",
+            Self::Misdirected => "misdirected",
+            Self::CrossSite => "cross_site",
             Self::BadPath => "bad_path",
             Self::InvalidJson => "invalid_json",
             Self::IncompleteBody => "incomplete_body",
@@ -105,6 +114,7 @@ impl Code {
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::BodyTimeout => "body_timeout",
+            Self::NameTaken => "name_taken",
             Self::IdentifierConflict => "identifier_conflict",
             Self::AlreadyEnded => "already_ended",
             Self::BodyTooLarge => "body_too_large",
@@ -135,6 +145,8 @@ impl Code {
             Self::TokenNeeded => "A token is needed",
             Self::InvalidToken => "The token is not valid",
             Self::InsufficientScope => "The token is not good for this",
+            Self::Misdirected => "The request is for another host",
+            Self::CrossSite => "A page of another site sent the request",
             Self::BadPath => "The path is malformed",
             Self::InvalidJson => "The body is not acceptable JSON",
             Self::IncompleteBody => "The body is incomplete",
@@ -145,6 +157,7 @@ impl Code {
             Self::NotFound => "Nothing here",
             Self::MethodNotAllowed => "Method not allowed",
             Self::BodyTimeout => "The body took too long",
+            Self::NameTaken => "The name is taken",
             Self::IdentifierConflict => "The identifier is taken",
             Self::AlreadyEnded => "The task has already ended",
             Self::BodyTooLarge => "The body is too large",
@@ -240,6 +253,11 @@ impl Problem {
         Self::new(Code::InsufficientScope, detail)
     }
 
+    /// The request is for another host.
+    pub fn misdirected(detail: impl Into<String>) -> Self {
+        Self::new(Code::Misdirected, detail)
+    }
+
     /// No such type. Says nothing about other types.
     pub fn unknown_task_type() -> Self {
         Self::new(Code::UnknownTaskType, "no task type of this name is configured")
@@ -270,6 +288,13 @@ impl Problem {
     /// The identifier belongs to this other task.
     pub fn identifier_conflict(existing_id: TaskId) -> Self {
         let detail = "a task of this type has the same identifier and other content";
+        Self { existing_id: Some(existing_id), ..Self::new(Code::IdentifierConflict, detail) }
+    }
+
+    /// The task with the identifier was submitted with other options.
+    pub fn other_options(existing_id: TaskId, options: &str) -> Self {
+        let detail =
+            format!("a task of this type has the same identifier and content, and other options ({options}); leave them out to repeat it");
         Self { existing_id: Some(existing_id), ..Self::new(Code::IdentifierConflict, detail) }
     }
 

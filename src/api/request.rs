@@ -7,14 +7,16 @@ use std::time::Instant;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
-use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{ConnectionType, Method};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, web};
 use bytes::Bytes;
 use tracing::Instrument;
 
 use super::Api;
+use super::connections::Connection;
+use super::outgoing::Share;
 use super::problem::Problem;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -45,8 +47,22 @@ pub async fn observe(request: ServiceRequest, next: Next<impl MessageBody + 'sta
                 None => refusal,
             }
         }
-        None => answer.map_into_boxed_body(),
+        None => {
+            let share = request.extensions_mut().remove::<Share>();
+            match request.app_data::<web::Data<Api>>().map(|api| api.answers.hold(answer.map_into_boxed_body(), share)) {
+                Some(Ok(answer)) => answer,
+                Some(Err(problem)) => {
+                    log(&problem, 503);
+                    problem.render(&id)
+                }
+                None => Problem::internal("a request without the interface's data").render(&id),
+            }
+        }
     };
+    let address = request.peer_addr().map(|peer| peer.ip());
+    if request.conn_data::<Connection>().is_some_and(|connection| !connection.may_stay(address)) {
+        answer.head_mut().set_connection_type(ConnectionType::Close);
+    }
 
     let headers = answer.headers_mut();
     if let Ok(id) = HeaderValue::from_str(&id) {

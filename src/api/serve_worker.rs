@@ -3,7 +3,7 @@
 //! Reports and presence go to the broker, as if the worker had published them there itself. Tasks are read from the ledger, so any API
 //! process can answer, whoever gave them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,12 +12,13 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
+use uuid::Uuid;
 
 use super::problem::{Code, Item, Problem, ProblemBody};
 use super::{Answer, Api, ApiState, access, answer, segment};
 use crate::broker::fetch::{ReportsMade, TasksGiven, TasksWanted};
 use crate::broker::{Address, Message, wire};
-use crate::domain::{Command, EndpointName, TaskId};
+use crate::domain::{Command, EndpointName, Presence, TaskId, TaskType};
 use crate::publisher::Outgoing;
 use crate::store::{Owed, StoreError};
 
@@ -27,8 +28,14 @@ const LIMIT: usize = 16 << 20;
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// How often to look without being told: another process may have given the worker a task.
 const LOOK: Duration = Duration::from_secs(1);
-/// Tasks given at once, beyond those it has.
-const GIVEN: u32 = 100;
+/// Tasks given at once.
+const GIVEN: usize = 100;
+/// Tasks read at once.
+const PAGE: u32 = 100;
+/// Tasks that a worker may say it has, and is told of in one answer, at most. More than it has slots: some have ended, and their reports are under way.
+const MOST_TOLD: usize = 20_000;
+/// An answer that is longer ends with the page.
+const ANSWER_BYTES: usize = 4 << 20;
 /// How long a message may lie with the broker that says that a worker is there.
 const PRESENCE_LIVES: u32 = 3;
 
@@ -40,6 +47,7 @@ const PRESENCE_LIVES: u32 = 3;
     responses(
         (status = 204, description = "They are with the broker"),
         (status = 400, description = "`invalid_json`, `incomplete_body`, `bad_path`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "`name_taken`: by an endpoint that gets its tasks through the broker", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_message`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "`broker_unavailable`, `overloaded`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
     )
@@ -47,6 +55,7 @@ const PRESENCE_LIVES: u32 = 3;
 pub async fn reports(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
     let worker = worker(&request)?;
     let ReportsMade { reports } = read(&api, &request, payload).await?;
+    sessions(&api, &worker).await?;
     let mut messages = Vec::with_capacity(reports.len());
     for (at, report) in reports.into_iter().enumerate() {
         let body = Bytes::from(Box::<str>::from(report).into_string());
@@ -54,6 +63,7 @@ pub async fn reports(api: web::Data<Api>, request: HttpRequest, payload: web::Pa
         match wire::decode_report(&body) {
             Ok(report) if report.endpoint == worker => {
                 access::check_types(&request, [&report.task_type])?;
+                check_queues(&api, [&report.task_type], format!("{pointer}/type"))?;
                 messages.push(Message { to: Address::Responses, body, persistent: true, expires_in: None });
             }
             Ok(report) => return Err(invalid(pointer, format!("is a report of {}", report.endpoint))),
@@ -71,6 +81,7 @@ pub async fn reports(api: web::Data<Api>, request: HttpRequest, payload: web::Pa
     responses(
         (status = 204, description = "It is with the broker"),
         (status = 400, description = "`invalid_json`, `incomplete_body`, `bad_path`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "`name_taken`: by an endpoint that gets its tasks through the broker", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_message`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "`broker_unavailable`, `overloaded`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
     )
@@ -84,9 +95,8 @@ pub async fn presence(api: web::Data<Api>, request: HttpRequest, payload: web::P
         return Err(invalid("", format!("is presence of {}", presence.endpoint)));
     }
     access::check_types(&request, &presence.task_types)?;
-    if let Some(other) = presence.task_types.iter().find(|name| api.state.config.policy(name).is_none_or(|policy| policy.queue.is_none())) {
-        return Err(invalid("/types", format!("`{other}` is no configured task type with a work queue")));
-    }
+    check_queues(&api, &presence.task_types, "/types")?;
+    sessions(&api, &worker).await?;
     let expires_in = Some(presence.interval.saturating_mul(PRESENCE_LIVES));
     publish(&api, vec![Message { to: Address::Presence, body, persistent: false, expires_in }]).await
 }
@@ -99,6 +109,7 @@ pub async fn presence(api: web::Data<Api>, request: HttpRequest, payload: web::P
     responses(
         (status = 200, description = "`commands`: messages as `docs/queues.md` describes them; none when the wait was over first", body = serde_json::Value),
         (status = 400, description = "`invalid_json`, `incomplete_body`, `bad_path`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "`name_taken`: by an endpoint that gets its tasks through the broker", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_message`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "`database_unavailable`, `overloaded`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
     )
@@ -106,12 +117,28 @@ pub async fn presence(api: web::Data<Api>, request: HttpRequest, payload: web::P
 pub async fn tasks(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
     let worker = worker(&request)?;
     let wanted: Arc<TasksWanted> = Arc::new(read(&api, &request, payload).await?);
+    if wanted.types.is_empty() || wanted.types.len() > Presence::TYPES {
+        return Err(invalid("/types", format!("expected 1 to {} task types, got {}", Presence::TYPES, wanted.types.len())));
+    }
+    for (pointer, ids) in [("/known", &wanted.known), ("/stopped", &wanted.stopped)] {
+        if ids.len() > MOST_TOLD {
+            return Err(invalid(pointer, format!("expected at most {MOST_TOLD} tasks, got {}", ids.len())));
+        }
+    }
     access::check_types(&request, &wanted.types)?;
+    check_queues(&api, &wanted.types, "/types")?;
     let until = Instant::now() + Duration::from_millis(wanted.wait_ms).min(LONGEST_WAIT);
     loop {
         let mut waiting = api.state.desk.subscribe(worker.clone());
-        let (state, wanted, name) = (api.state.clone(), wanted.clone(), worker.clone());
-        let commands = api.run(async move { commands(&state, &name, &wanted).await }).await?;
+        let sessions = sessions(&api, &worker).await?;
+        let is_there = wanted.types.iter().all(|name| sessions.get(name) == Some(&wanted.session));
+        let (state, of, name) = (api.state.clone(), wanted.clone(), worker.clone());
+        let commands = match is_there {
+            true => api.run(async move { commands(&state, &name, &of).await }).await?,
+            false => Vec::new(),
+        };
+        // What has been read since is for a token that is still good.
+        access::check_again(&api, &request)?;
         let left = until.saturating_duration_since(Instant::now());
         if !commands.is_empty() || left.is_zero() || api.stop.is_cancelled() {
             return answer(StatusCode::OK, &TasksGiven { commands }, 4096);
@@ -124,30 +151,64 @@ pub async fn tasks(api: web::Data<Api>, request: HttpRequest, payload: web::Payl
     }
 }
 
+/// What there is to tell a worker, within bounds. What does not fit comes with a later answer, when some of this has been received or has ended.
 async fn commands(state: &ApiState, worker: &EndpointName, wanted: &TasksWanted) -> Result<Vec<Box<RawValue>>, StoreError> {
     let mut commands: Vec<Bytes> = Vec::new();
-    if !state.store.is_there(worker, wanted.session).await? {
-        return Ok(Vec::new());
-    }
     if wanted.all {
         let presence_interval = state.config.endpoint.presence_interval;
         commands.push(wire::encode_command(&Command::Welcome { session: wanted.session, presence_interval }));
     }
     let (known, stopped): (HashSet<TaskId>, HashSet<TaskId>) =
         (wanted.known.iter().copied().collect(), wanted.stopped.iter().copied().collect());
-    let limit = GIVEN.saturating_add(u32::try_from(known.len() + stopped.len()).unwrap_or(u32::MAX));
-    for Owed { task, row } in state.store.owed_anew(worker, &wanted.types, wanted.all, limit).await? {
-        if task.status.is_final() {
-            if !stopped.contains(&task.id) {
-                commands.push(wire::encode_command(&Command::Cancel { task_id: task.id }));
+    let (mut after, mut bytes) = (None, 0);
+    let most = if wanted.all { MOST_TOLD } else { GIVEN };
+    loop {
+        let page = state.store.owed_anew(worker, &wanted.types, wanted.all, after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.task.id);
+        for Owed { task, row } in page {
+            let command = if task.status.is_final() {
+                (!stopped.contains(&task.id)).then_some(Command::Cancel { task_id: task.id })
+            } else {
+                (wanted.all || !known.contains(&task.id))
+                    .then(|| Command::Task(Outgoing::from(task).message(row.home.is_some(), state.clock.now())))
+            };
+            if let Some(command) = command {
+                let command = wire::encode_command(&command);
+                bytes += command.len();
+                commands.push(command);
             }
-        } else if wanted.all || !known.contains(&task.id) {
-            let message = Outgoing::from(task).message(row.home.is_some(), state.clock.now());
-            commands.push(wire::encode_command(&Command::Task(message)));
+        }
+        if commands.len() >= most || bytes >= ANSWER_BYTES {
+            break;
         }
     }
     let raw = |body: Bytes| String::from_utf8(body.into()).ok().and_then(|text| RawValue::from_string(text).ok());
     Ok(commands.into_iter().filter_map(raw).collect())
+}
+
+/// The types that a worker has said it is there for, each with its session. An endpoint that gets tasks of its own through the broker is
+/// nobody who asks for them here: whoever came under its name would read them.
+async fn sessions(api: &Api, worker: &EndpointName) -> Result<HashMap<TaskType, Uuid>, Problem> {
+    let (store, name) = (Arc::clone(&api.state.store), worker.clone());
+    let sessions = api.run(async move { store.sessions(&name).await }).await?;
+    match sessions.keys().find(|name| api.state.config.policy(name).is_some_and(|policy| policy.queue.is_none())) {
+        None => Ok(sessions),
+        Some(other) => {
+            let detail =
+                format!("`{worker}` is an endpoint that gets tasks of the type `{other}` through the broker: give the worker another name");
+            Err(Problem::new(Code::NameTaken, detail))
+        }
+    }
+}
+
+/// Refuses types that have no work queue: their tasks are not for workers.
+fn check_queues<'a>(api: &Api, types: impl IntoIterator<Item = &'a TaskType>, pointer: impl Into<String>) -> Result<(), Problem> {
+    let has_queue = |name: &&TaskType| api.state.config.policy(name).is_some_and(|policy| policy.queue.is_some());
+    match types.into_iter().find(|name| !has_queue(name)) {
+        None => Ok(()),
+        Some(other) => Err(invalid(pointer, format!("`{other}` is not a configured task type with a work queue"))),
+    }
 }
 
 fn worker(request: &HttpRequest) -> Result<EndpointName, Problem> {

@@ -11,10 +11,10 @@ use bytes::Bytes;
 use futures::stream::{self, Stream, StreamExt};
 use tokio::time::{Instant, sleep};
 
-use super::problem::{Problem, ProblemBody};
+use super::problem::{Code, Problem, ProblemBody};
 use super::query::{self, Query};
 use super::view::{Names, ResponseView, Responses, TaskView, TaskWithResponses};
-use super::{Answer, Api, TaskName, answer, to_json};
+use super::{Answer, Api, TaskName, access, answer, to_json};
 use crate::domain::{EndpointName, Response, ResponseStatus, Task, TaskId};
 use crate::store::{ResponseFilter, StoreError};
 
@@ -29,6 +29,8 @@ const PAGE_BYTES: usize = 4 << 20;
 const SHORTEST_PAGE: u32 = 8;
 /// Responses read at once, at most.
 const LONGEST_PAGE: u32 = 2000;
+/// What a response may take while it is read and written: many are shorter, few are longer.
+const ROOM_EACH: usize = 128 << 10;
 /// The end of a task with its responses.
 const END: &[u8] = b"]}";
 
@@ -69,9 +71,17 @@ pub async fn show_task(api: web::Data<Api>, request: HttpRequest) -> Answer {
 
     let mut task = api.find(policy, &name).await?;
     if let Some(wait) = wait.filter(|_| !task.status.is_final()) {
-        task = until_ended(&api, task, wait).await?;
+        task = until_ended(&api, &request, task, wait).await?;
     }
+    // The wait has cost nothing yet; what follows is read for somebody who may still have it.
+    access::check_again(&api, &request)?;
+    api.room(&request, 2 * task.payload.get().len() + first_page(&task) * ROOM_EACH).await?;
     show(api, &task, include).await
+}
+
+/// Responses that are read first, at most.
+fn first_page(task: &Task) -> usize {
+    task.counts.expected.min(FIRST_PAGE) as usize
 }
 
 fn include(text: &str) -> Result<Include, String> {
@@ -86,12 +96,18 @@ fn include(text: &str) -> Result<Include, String> {
 
 /// The task when it has ended, when the time is over or when the process stops. A look that fails is only told if it was
 /// the last one: the next may succeed.
-async fn until_ended(api: &Api, task: Task, wait: Duration) -> Result<Task, Problem> {
+async fn until_ended(api: &Api, request: &HttpRequest, task: Task, wait: Duration) -> Result<Task, Problem> {
+    let Ok(_place) = api.waits.try_acquire() else {
+        return Err(
+            Problem::new(Code::Overloaded, "too many requests wait for the end of a task; ask again, or without `wait`").retry_after(1)
+        );
+    };
     let deadline = Instant::now() + wait;
     let id = task.id;
     // Arm, then look, then wait: an end between the first look and this line is seen by the next look.
     let mut waiter = api.state.watch.subscribe(id);
     loop {
+        access::check_again(api, request)?;
         let over = Instant::now() >= deadline || api.stop.is_cancelled();
         match look(api, id).await {
             Ok(task) if task.status.is_final() || over => return Ok(task),

@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::problem::{Code, Item, Problem, ProblemBody};
 use super::submission::{self, Submission, SubmissionBody};
 use super::view::TaskView;
-use super::{Answer, Api, answer, percent};
-use crate::admission::{Fault, reserved};
+use super::{Answer, Api, access, answer, percent};
+use crate::admission::{Asked, Fault, reserved};
 use crate::config::{Body, TypePolicy};
 use crate::domain::{NewTask, Task};
 use crate::store::Accepted;
@@ -56,15 +56,16 @@ pub async fn submit_task(api: web::Data<Api>, request: HttpRequest, payload: web
         Body::Payload => "",
     };
     let item = |fault: Fault| Item::new(format!("{root}{}", fault.pointer), fault.message);
-    let task = api.state.admission.task(policy, identifier, payload, asked, api.now()?);
+    let task = api.state.admission.task(policy, identifier, payload, asked.clone(), api.now()?);
     let task = task.map_err(|faults| Problem::invalid(Code::InvalidSubmission, faults.into_iter().map(item).collect()))?;
-    record(&api, policy, task).await
+    let task = NewTask { submitted_by: access::token_name(&request), ..task };
+    record(&api, policy, task, &asked).await
 }
 
 /// How often a submission is tried whose twin was forgotten between being found and being read.
 const TRIES: u32 = 3;
 
-async fn record(api: &Api, policy: &TypePolicy, task: NewTask) -> Answer {
+async fn record(api: &Api, policy: &TypePolicy, task: NewTask, asked: &Asked) -> Answer {
     for _ in 0..TRIES {
         let (acceptor, submitted) = (api.state.acceptor.clone(), task.clone());
         match api.run(async move { acceptor.submit(submitted).await }).await? {
@@ -73,12 +74,31 @@ async fn record(api: &Api, policy: &TypePolicy, task: NewTask) -> Answer {
             Accepted::Existing { id, same: true } => {
                 let store = Arc::clone(&api.state.store);
                 if let Some(existing) = api.run(async move { store.find(id).await }).await? {
-                    return repeated(&existing);
+                    return match differences(asked, &existing).as_slice() {
+                        [] => repeated(&existing),
+                        differing => Err(Problem::other_options(id, &differing.join(", "))),
+                    };
                 }
             }
         }
     }
     Err(Problem::internal("a task of this identifier is found and then not, again and again"))
+}
+
+/// What a submission asks for otherwise than the one before it. What it does not ask for is as it was.
+fn differences(asked: &Asked, existing: &Task) -> Vec<&'static str> {
+    let Some(queued) = &existing.queued else { return Vec::new() };
+    // A time that had passed was no time to wait for.
+    let run_at = asked.run_at.map(|run_at| Some(run_at).filter(|run_at| *run_at > existing.start_time));
+    let life = |ttl| queued.run_at.unwrap_or(existing.start_time).after(ttl);
+    // Of a task that has begun it says nothing any more.
+    let waits = !existing.status.is_final() && existing.counts.expected == 0 && queued.attempts.is_empty();
+    let table = [
+        ("priority", asked.priority.is_some_and(|priority| priority != queued.priority)),
+        ("run_at", run_at.is_some_and(|run_at| run_at != queued.run_at)),
+        ("ttl", waits && asked.ttl.is_some_and(|ttl| life(ttl) != existing.expires_at)),
+    ];
+    table.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
 }
 
 fn created(policy: &TypePolicy, task: &NewTask) -> Answer {

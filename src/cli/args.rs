@@ -247,6 +247,9 @@ pub struct NewToken {
     /// Task type it is good for, as often as there are types [default: all]
     #[arg(long = "type", value_name = "TYPE")]
     pub task_types: Vec<TaskType>,
+    /// The one worker that may use it; no other token works for that worker from then on [default: every worker without such a token]
+    #[arg(long, value_name = "NAME")]
+    pub worker: Option<EndpointName>,
     /// How long it is good, such as 90d [default: until it is revoked]
     #[arg(long, value_name = "DURATION", value_parser = span::parse)]
     pub expires: Option<Duration>,

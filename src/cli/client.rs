@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -674,7 +675,9 @@ impl Client {
     /// Any [`ClientError`].
     pub async fn pause(&self, task_type: &TaskType, paused: bool) -> Result<Queue, ClientError> {
         let what = if paused { "pause" } else { "resume" };
-        Ok(self.answer(self.request(Method::POST, &["queues", task_type.as_str(), what])?, ANSWER).await?.1)
+        // Without it a web page could send the same.
+        let request = self.request(Method::POST, &["queues", task_type.as_str(), what])?.header(CONTENT_TYPE, "application/json");
+        Ok(self.answer(request, ANSWER).await?.1)
     }
 
     /// The sums of some tasks of a type, from the oldest on.

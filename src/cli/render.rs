@@ -98,10 +98,11 @@ pub(super) fn tokens(tokens: &[Token], now: Timestamp) -> String {
                 Some(end) => clock(end),
             };
             let types = if token.is_unlimited() { "all".to_owned() } else { words(&token.task_types, ToString::to_string) };
-            [token.name.to_string(), words(&token.scopes, ToString::to_string), types, clock(token.created_at), expires]
+            let worker = token.worker.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
+            [token.name.to_string(), words(&token.scopes, ToString::to_string), types, worker, clock(token.created_at), expires]
         })
         .collect();
-    table(["NAME", "SCOPES", "TYPES", "CREATED", "EXPIRES"], &rows)
+    table(["NAME", "SCOPES", "TYPES", "WORKER", "CREATED", "EXPIRES"], &rows)
 }
 
 /// Tasks, one a line.

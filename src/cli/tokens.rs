@@ -18,7 +18,7 @@ use super::output::{Failure, note, print, print_json};
 use super::{input, render};
 use crate::app;
 use crate::config::{ConfigFile, Environment, Secret, Sources};
-use crate::domain::{Scope, SecretHash, TaskType, Timestamp, Token, TokenName};
+use crate::domain::{EndpointName, Scope, SecretHash, TaskType, Timestamp, Token, TokenName};
 use crate::store::{self, SharedStore, TokenCreated};
 
 /// What the text of a secret begins with, so that whoever finds one knows what it is.
@@ -46,6 +46,8 @@ struct Shown<'a> {
     created_at: Timestamp,
     expires_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    worker: Option<&'a EndpointName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<&'a str>,
 }
 
@@ -57,12 +59,16 @@ impl<'a> Shown<'a> {
             task_types: &token.task_types,
             created_at: token.created_at,
             expires_at: token.expires_at,
+            worker: token.worker.as_ref(),
             secret: secret.map(Secret::reveal),
         }
     }
 }
 
 async fn create(global: &Global, args: NewToken) -> Result<Code, Failure> {
+    if args.worker.is_some() && (!args.scopes.contains(&Scope::Work) || args.scopes.contains(&Scope::Admin)) {
+        return Err(Failure::Usage("--worker is for a token with the scope `work` and without `admin`: pass --scope work".to_owned()));
+    }
     let (secret, made) = match &args.secret_file {
         Some(path) => (import(path, if args.weak { 1 } else { SHORTEST })?, false),
         None => (fresh()?, true),
@@ -80,6 +86,7 @@ async fn create(global: &Global, args: NewToken) -> Result<Code, Failure> {
             task_types: args.task_types,
             created_at: now,
             expires_at: args.expires.map(|span| now.after(span)),
+            worker: args.worker,
         };
         Ok::<_, Failure>((store.create_token(&token).await?, token))
     };

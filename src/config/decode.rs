@@ -16,7 +16,7 @@ use super::{
     TlsFiles, TypePolicy, queue, rules, schedule,
 };
 use crate::backoff::Backoff;
-use crate::domain::TaskType;
+use crate::domain::{Authority, TaskType};
 use crate::http_tasks::Allowed;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -66,6 +66,10 @@ fn api(findings: &RefCell<Findings>, mut table: Table<'_>) -> Api {
         tls: files,
         host: table.optional("host", &Ip).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         port: table.value("port", &Whole(0, u16::MAX)),
+        hosts: table.value(
+            "hosts",
+            &Texts("names of hosts such as `tasker.example` or `tasker.example:8443`", |text| Authority::parse(text.as_bytes()).is_some()),
+        ),
         wait_for_endpoints_timeout: table.value("wait_for_endpoints_timeout", &Span { seconds: true, ..RECEIVE_TIMEOUT }),
         body_limit: in_memory(table.value("body_limit", &Size(1 << 10, LARGEST_BODY))),
         stop_timeout: table.value("stop_timeout", &Span::up_to(HOUR)),

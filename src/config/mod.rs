@@ -314,6 +314,8 @@ pub struct Api {
     pub host: IpAddr,
     /// The port to listen on; 0 takes a free one. Default 8888.
     pub port: u16,
+    /// Names, with a port or without, by which the API is reached beside `localhost` and loopback addresses.
+    pub hosts: Vec<String>,
     /// The time in which all endpoints should have received a task. Default 30 s.
     pub wait_for_endpoints_timeout: Duration,
     /// The longest request body in bytes. Default 1 MiB.

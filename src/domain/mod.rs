@@ -2,9 +2,10 @@
 //!
 //! `names` what things may be called · `timestamp` points in time · `task` and `response` the two rows of the ledger with
 //! their state machines · `queue` what a task of a work queue has besides · `outcome` what a handler asks for · `message` what travels
-//! through the broker · `digest` what makes two submissions the same · `token` who may use the API · `json_check` which
+//! through the broker · `digest` what makes two submissions the same · `token` who may use the API · `authority` how hosts are named · `json_check` which
 //! bytes are JSON that every reader agrees on: what comes from outside passes it before it becomes a [`Json`].
 
+mod authority;
 mod digest;
 pub mod json_check;
 mod message;
@@ -17,6 +18,7 @@ mod task;
 mod timestamp;
 mod token;
 
+pub use authority::Authority;
 pub use digest::{digest, payload_key, value_at};
 pub use message::{Command, Presence, PresenceState, RefusedType, Report, ReportEvent, TaskMessage};
 pub use names::{EndpointName, Identifier, InvalidName, RESERVED_TASK_TYPES, TaskId, TaskType, TokenName};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointName, Identifier, Json, Place, Queued, TaskId, TaskType, Timestamp};
+use super::{EndpointName, Identifier, Json, Place, Queued, TaskId, TaskType, Timestamp, TokenName};
 
 /// Where a task stands. `docs/states.md` draws the arrows; [`TaskStatus::next`] is the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -162,6 +162,8 @@ pub struct NewTask {
     pub receive_by: Timestamp,
     /// When it is given up.
     pub expires_at: Timestamp,
+    /// The token it was submitted with; none without one, and for what tasker submits.
+    pub submitted_by: Option<TokenName>,
 }
 
 /// A task as the ledger has it.

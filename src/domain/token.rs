@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
-use super::{TaskType, Timestamp, TokenName};
+use super::{EndpointName, TaskType, Timestamp, TokenName};
 
 /// What a token is good for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -110,6 +110,8 @@ pub struct Token {
     pub created_at: Timestamp,
     /// From when on it is good for nothing.
     pub expires_at: Option<Timestamp>,
+    /// The one worker that may use it. Whose name a token has is for tokens alone that have it.
+    pub worker: Option<EndpointName>,
 }
 
 impl Token {
@@ -147,6 +149,7 @@ mod tests {
             task_types: task_types.iter().map(|name| name.parse().expect("a type")).collect(),
             created_at: Timestamp::from_micros(0),
             expires_at: Some(Timestamp::from_micros(10)),
+            worker: None,
         }
     }
 

@@ -482,6 +482,9 @@ pub struct OpenTasks {
     pub oldest: Timestamp,
 }
 
+/// Bytes of payload that one list has, beyond those of its last task.
+pub const LIST_BYTES: usize = 1 << 20;
+
 /// The ledger.
 #[async_trait]
 pub trait Store: Send + Sync + std::fmt::Debug {
@@ -560,11 +563,19 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn owed_by(&self, endpoint: &EndpointName, task_types: &[TaskType], after: Option<TaskId>, limit: u32) -> Result<Vec<Owed>>;
 
     /// What a worker that fetches its tasks is to be told: of these types, tasks that are its own and that it has not received, and
-    /// those that were cancelled meanwhile; with `all`, also those it has received. Oldest first, at most `limit`.
-    async fn owed_anew(&self, worker: &EndpointName, task_types: &[TaskType], all: bool, limit: u32) -> Result<Vec<Owed>>;
+    /// those that were cancelled meanwhile; with `all`, also those it has received. Oldest first, after a cursor. At most `limit`, fewer
+    /// where payloads are large, none at the end.
+    async fn owed_anew(
+        &self,
+        worker: &EndpointName,
+        task_types: &[TaskType],
+        all: bool,
+        after: Option<TaskId>,
+        limit: u32,
+    ) -> Result<Vec<Owed>>;
 
-    /// Whether the ledger knows an endpoint as there with this session.
-    async fn is_there(&self, endpoint: &EndpointName, session: Uuid) -> Result<bool>;
+    /// The types that an endpoint is subscribed to at present, each with the session that has said so.
+    async fn sessions(&self, endpoint: &EndpointName) -> Result<HashMap<TaskType, Uuid>>;
 
     /// Applies what endpoints report: rows through [`crate::domain::ResponseStatus::next`], counts, task states through
     /// [`TaskStatus::next`], all in one transaction. Repeats and stragglers change nothing; of
@@ -583,13 +594,16 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// The task of this type with this identifier, by unique key.
     async fn find_by_identifier(&self, task_type: &TaskType, identifier: &Identifier) -> Result<Option<Task>>;
 
+    /// The name of the token that a task was submitted with, if it was one.
+    async fn submitter(&self, id: TaskId) -> Result<Option<String>>;
+
     /// The task with this id, by primary key.
     async fn find(&self, id: TaskId) -> Result<Option<Task>>;
 
     /// Responses of a task by endpoint name, from the first one after `after` on, so many at most: they can be large, and thousands.
     async fn responses(&self, id: TaskId, filter: ResponseFilter, after: Option<EndpointName>, limit: u32) -> Result<Vec<Response>>;
 
-    /// Tasks of a type, newest first.
+    /// Tasks of a type, newest first. Fewer than asked for where their payloads together are [`LIST_BYTES`] or more.
     async fn list(&self, task_type: &TaskType, query: &TaskQuery) -> Result<Vec<Task>>;
 
     /// Notes who is there. A process whose name is taken by one with another memory is fenced off until that one has left,

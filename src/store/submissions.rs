@@ -116,6 +116,7 @@ mod tests {
             start_time: at(1),
             receive_by: at(90),
             expires_at: at(100),
+            submitted_by: None,
             place: queued.then(|| Place {
                 priority: 1,
                 run_at: run_at.map(at),

@@ -17,6 +17,7 @@ pub(super) struct TokenColumns {
     pub task_types: Option<String>,
     pub created_at: Timestamp,
     pub expires_at: Option<Timestamp>,
+    pub worker: Option<String>,
 }
 
 impl TokenColumns {
@@ -35,6 +36,7 @@ impl TokenColumns {
             },
             created_at: self.created_at,
             expires_at: self.expires_at,
+            worker: self.worker.map(|worker| name(&worker, || at("worker"))).transpose()?,
         })
     }
 }

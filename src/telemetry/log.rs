@@ -19,7 +19,7 @@ pub fn start_logging(log: &Log) -> Result<(), String> {
     let mut filter = EnvFilter::try_new(&text).map_err(|error| format!("{source}: {error}"))?;
     // The HTTP server tells of each of its threads, and the AMQP library of each error that we log with its context.
     // Whoever wants to read that names them.
-    for (library, quiet) in [("actix", "actix_server=warn"), ("lapin", "lapin=off")] {
+    for (library, quiet) in [("actix", "actix_server=warn"), ("actix", "actix_http=off"), ("lapin", "lapin=off")] {
         if let (false, Ok(directive)) = (text.contains(library), quiet.parse()) {
             filter = filter.add_directive(directive);
         }

@@ -13,10 +13,10 @@ use uuid::Uuid;
 
 use crate::api_rig::{Answer, PATIENCE, Rig, read_answer, task_type};
 
-const ADMIN: &str = "tasker_an-admin-s-secret-in-a-test";
+pub const ADMIN: &str = "tasker_an-admin-s-secret-in-a-test";
 
 /// Writes a token into the ledger, as `tasker token create` does.
-async fn create(rig: &Rig, secret: &str, scopes: &[Scope], types: &[&str]) -> Token {
+pub async fn create(rig: &Rig, secret: &str, scopes: &[Scope], types: &[&str]) -> Token {
     let token = Token {
         id: Uuid::now_v7(),
         name: format!("t{}", Uuid::new_v4().simple()).parse().expect("a name"),
@@ -25,19 +25,20 @@ async fn create(rig: &Rig, secret: &str, scopes: &[Scope], types: &[&str]) -> To
         task_types: types.iter().map(|name| task_type(name)).collect(),
         created_at: rig.state.clock.now(),
         expires_at: None,
+        worker: None,
     };
     assert_eq!(rig.store.create_token(&token).await.expect("the store works"), TokenCreated::New);
     token
 }
 
-async fn with(rig: &Rig, secret: &str, method: &str, path: &str) -> Answer {
+pub async fn with(rig: &Rig, secret: &str, method: &str, path: &str) -> Answer {
     let body = (method == "POST").then(|| format!(r#"{{"identifier": "{}"}}"#, Uuid::new_v4()));
     let request = rig.request(method, path).bearer_auth(secret).header("Content-Type", "application/json");
     rig.send(request.body(body.unwrap_or_default())).await
 }
 
 /// A platform with an administrator, which therefore wants tokens.
-async fn guarded() -> Rig {
+pub async fn guarded() -> Rig {
     let rig = Rig::start().await;
     create(&rig, ADMIN, &[Scope::Admin], &[]).await;
     // The first who shows a token makes the process look.
@@ -46,7 +47,7 @@ async fn guarded() -> Rig {
 }
 
 #[track_caller]
-fn refused(answer: &Answer, status: u16, code: &str) {
+pub fn refused(answer: &Answer, status: u16, code: &str) {
     assert_eq!((answer.status, answer.code().as_str()), (status, code), "{answer:?}");
     let challenge = match code {
         "token_needed" => r#"Bearer realm="tasker""#.to_owned(),
@@ -143,7 +144,7 @@ async fn scopes_say_what_a_token_is_good_for() {
         ("GET", "/worker", "ra", 200),
         ("GET", "/worker/there", "ra", 200),
         ("POST", "/worker", "sa", 201),
-        ("DELETE", "/worker/there", "sa", 200),
+        ("DELETE", "/worker/there", "a", 200),
         // Who has any token is told what is wrong with the request.
         ("PUT", "/census", "srwa", 405),
         ("GET", "/no/such/path", "srwa", 404),
@@ -151,7 +152,14 @@ async fn scopes_say_what_a_token_is_good_for() {
     ] {
         for (_, secret) in table {
             let answer = with(&rig, &secret.repeat(40), method, path).await;
-            let wanted = if fitting.contains(secret) { status } else { 403 };
+            let hidden = method == "DELETE" && secret == "s";
+            let wanted = if hidden {
+                404
+            } else if fitting.contains(secret) {
+                status
+            } else {
+                403
+            };
             assert_eq!(answer.status, wanted, "{method} {path} with {secret}: {answer:?}");
             if wanted == 403 && method != "HEAD" {
                 refused(&answer, 403, "insufficient_scope");
@@ -293,4 +301,31 @@ fn at(request: reqwest::RequestBuilder, door: SocketAddr) -> reqwest::RequestBui
     let mut request = request.expect("a request");
     request.url_mut().set_port(Some(door.port())).expect("a port");
     reqwest::RequestBuilder::from_parts(client, request)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_may_only_submit_cancels_its_own_tasks_and_reads_none() {
+    let rig = guarded().await;
+    rig_task(&rig).await;
+    let (one, other, reader) = ("1".repeat(40), "2".repeat(40), "3".repeat(40));
+    create(&rig, &one, &[Scope::Submit], &[]).await;
+    create(&rig, &other, &[Scope::Submit, Scope::Work], &["worker"]).await;
+    create(&rig, &reader, &[Scope::Submit, Scope::Read], &[]).await;
+    let request = rig.request("POST", "/worker").bearer_auth(&one).header("Content-Type", "application/json");
+    let made = rig.send(request.body(r#"{"identifier": "mine", "payload": "a canary"}"#)).await;
+    assert_eq!(made.status, 201);
+    let id = made.json()["id"].as_str().expect("an id").to_owned();
+
+    let unknown = with(&rig, &other, "DELETE", "/worker/unheard-of").await;
+    for name in ["mine", &id, "there"] {
+        let answer = with(&rig, &other, "DELETE", &format!("/worker/{name}")).await;
+        assert_eq!((answer.status, answer.json()["detail"].clone()), (404, unknown.json()["detail"].clone()), "{name}");
+    }
+    assert_eq!(with(&rig, &reader, "GET", "/worker/mine").await.json()["task"]["status"], "CREATED", "nothing was cancelled");
+    let canceled = with(&rig, &one, "DELETE", "/worker/mine").await;
+    assert_eq!((canceled.status, canceled.json()["status"].clone()), (200, "CANCELED".into()));
+    assert!(!canceled.text.contains("canary"), "{canceled:?}");
+    assert_eq!(with(&rig, &one, "DELETE", &format!("/worker/{id}")).await.status, 200, "a repeat answers the same");
+    assert!(with(&rig, &reader, "DELETE", "/worker/mine").await.text.contains("canary"), "who may read it may cancel it");
+    rig.stop().await;
 }

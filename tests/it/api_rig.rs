@@ -35,7 +35,7 @@ const RETENTION: Duration = Duration::from_secs(3600);
 
 const CONFIG: &str = "
 task_types: [worker, backup, {name: Other_1, expires_after: 2h, wait_for_endpoints_timeout: 7s}]
-api: {port: 0, wait_for_endpoints_timeout: 30, body_limit: 64KiB, stop_timeout: 60s}
+api: {port: 0, hosts: [x], wait_for_endpoints_timeout: 30, body_limit: 64KiB, stop_timeout: 60s}
 ";
 
 pub struct Rig {
@@ -94,6 +94,10 @@ impl Rig {
     }
 
     pub async fn start_with(limits: Limits) -> Self {
+        Self::start_as(CONFIG, limits).await
+    }
+
+    pub async fn start_as(config: &str, limits: Limits) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let uri = Secret::new(format!("sqlite://{}", directory.path().join("ledger.db").display()));
         let store = SqliteStore::new(&Database { verbose: false, uri, max_connections: 4 }).expect("an address");
@@ -105,7 +109,7 @@ impl Rig {
         let (acceptor, recording) =
             Acceptor::new(store.clone(), clock.clone(), metrics.clone(), outgoing, Bell::default(), Vec::new(), RETENTION);
         tokio::spawn(recording);
-        let config = Arc::new(Config::from_yaml(CONFIG).expect("a configuration"));
+        let config = Arc::new(Config::from_yaml(config).expect("a configuration"));
         let admission = Arc::new(Admission::read(&config).expect("no schema"));
         let (watch, desk) = (Watch::default(), Desk::default());
         let link = broker.connect();
@@ -216,7 +220,7 @@ impl Rig {
 
     /// Sends a request without body whose path no client library would let pass.
     pub async fn raw_path(&self, method: &str, path: &str) -> Answer {
-        self.raw(format!("{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await
+        self.raw(format!("{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\r\n").as_bytes()).await
     }
 
     /// Tells the server to stop and waits for it.

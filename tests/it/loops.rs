@@ -75,6 +75,7 @@ impl Site {
             start_time: now,
             receive_by: now.after(Duration::from_secs(20)),
             expires_at: now.after(Duration::from_secs(600)),
+            submitted_by: None,
         };
         self.store
             .accept(std::slice::from_ref(&task), Timestamp::from_micros(now.as_micros() - 1), Duration::from_secs(60))

@@ -2,6 +2,8 @@
 
 mod api_access;
 mod api_cancel;
+mod api_clients;
+mod api_guard;
 mod api_openapi;
 mod api_operate;
 mod api_read;
@@ -10,6 +12,7 @@ mod api_rig;
 mod api_side;
 mod api_submit;
 mod api_tls;
+mod api_work;
 mod bench;
 mod broker_conformance;
 mod broker_dead;

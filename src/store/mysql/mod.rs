@@ -141,10 +141,17 @@ impl Store for MySqlStore {
         self.run(move |conn| read::owed_by(conn, endpoint.clone(), task_types.clone(), read::OwedRows::All, after, limit).boxed()).await
     }
 
-    async fn owed_anew(&self, worker: &EndpointName, task_types: &[TaskType], all: bool, limit: u32) -> Result<Vec<Owed>> {
+    async fn owed_anew(
+        &self,
+        worker: &EndpointName,
+        task_types: &[TaskType],
+        all: bool,
+        after: Option<TaskId>,
+        limit: u32,
+    ) -> Result<Vec<Owed>> {
         let (worker, task_types): (_, Arc<[TaskType]>) = (worker.clone(), task_types.into());
         let of = if all { read::OwedRows::All } else { read::OwedRows::Anew };
-        self.run(move |conn| read::owed_by(conn, worker.clone(), task_types.clone(), of, None, limit).boxed()).await
+        self.run(move |conn| read::owed_by(conn, worker.clone(), task_types.clone(), of, after, limit).boxed()).await
     }
 
     async fn forget_endpoint(&self, endpoint: &EndpointName, even_present: bool) -> Result<EndpointForgotten> {
@@ -152,9 +159,9 @@ impl Store for MySqlStore {
         self.transact(move |conn| presence::forget(conn, endpoint.clone(), even_present).boxed()).await
     }
 
-    async fn is_there(&self, endpoint: &EndpointName, session: Uuid) -> Result<bool> {
+    async fn sessions(&self, endpoint: &EndpointName) -> Result<HashMap<TaskType, Uuid>> {
         let endpoint = endpoint.clone();
-        self.run(move |conn| presence::is_there(conn, endpoint.clone(), session).boxed()).await
+        self.run(move |conn| presence::sessions(conn, endpoint.clone()).boxed()).await
     }
 
     async fn apply(&self, reports: &[Report], now: Timestamp, retention: Duration) -> Result<Applied> {
@@ -173,6 +180,10 @@ impl Store for MySqlStore {
     async fn find_by_identifier(&self, task_type: &TaskType, identifier: &Identifier) -> Result<Option<Task>> {
         let (task_type, identifier) = (task_type.clone(), identifier.clone());
         self.run(move |conn| read::find_by_identifier(conn, task_type.clone(), identifier.clone()).boxed()).await
+    }
+
+    async fn submitter(&self, id: TaskId) -> Result<Option<String>> {
+        self.run(move |conn| read::submitter(conn, id).boxed()).await
     }
 
     async fn find(&self, id: TaskId) -> Result<Option<Task>> {

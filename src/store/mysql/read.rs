@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use futures::TryStreamExt;
 use sqlx::mysql::MySqlRow;
 use sqlx::{MySqlConnection, Row};
 use uuid::Uuid;
@@ -14,7 +15,7 @@ use crate::store::columns::AFTER_TASK;
 use crate::store::columns::{self, ResponseColumns};
 use crate::store::fault::Fault;
 use crate::store::window::{ids_from, ids_until, newest, prefix_end};
-use crate::store::{Census, CensusQuery, OpenRow, OpenTasks, Owed, ResponseFilter, TaskQuery, batch};
+use crate::store::{Census, CensusQuery, LIST_BYTES, OpenRow, OpenTasks, Owed, ResponseFilter, TaskQuery, batch};
 
 pub(super) async fn now(conn: &mut MySqlConnection) -> Result<Timestamp, Fault> {
     Ok(time(&sqlx::query("SELECT UTC_TIMESTAMP(6)").fetch_one(conn).await?, 0)?)
@@ -24,6 +25,11 @@ pub(super) async fn find(conn: &mut MySqlConnection, id: TaskId) -> Result<Optio
     let mut query = Query::new("SELECT ");
     query.push(TASK).push(" FROM task AS t WHERE t.id = ").push_bind(id.0);
     query.build().fetch_optional(conn).await?.as_ref().map(task).transpose()
+}
+
+pub(super) async fn submitter(conn: &mut MySqlConnection, id: TaskId) -> Result<Option<String>, Fault> {
+    let found = sqlx::query("SELECT submitted_by FROM task WHERE id = ?").bind(id.0).fetch_optional(conn).await?;
+    Ok(found.map(|row| row.try_get(0)).transpose()?.flatten())
 }
 
 pub(super) async fn find_by_identifier(
@@ -143,22 +149,27 @@ fn response(row: &MySqlRow, id: TaskId) -> Result<Response, Fault> {
 
 pub(super) async fn list(conn: &mut MySqlConnection, task_type: TaskType, query: Arc<TaskQuery>) -> Result<Vec<Task>, Fault> {
     if query.status.is_empty() {
-        return list_one(conn, &task_type, &query, None).await;
+        return Ok(list_one(conn, &task_type, &query, None).await?.0);
     }
     // One read for each status: each is a walk along a key that stops at the limit.
-    let mut tasks = Vec::new();
+    let (mut tasks, mut complete_from) = (Vec::new(), None);
     for status in TaskStatus::ALL.into_iter().filter(|status| query.status.contains(status)) {
-        tasks.extend(list_one(conn, &task_type, &query, Some(status)).await?);
+        let (those, cut) = list_one(conn, &task_type, &query, Some(status)).await?;
+        // Where one read has ended early, older tasks of the others do not follow yet.
+        complete_from = complete_from.max(those.last().filter(|_| cut).map(|task| task.id));
+        tasks.extend(those);
     }
+    tasks.retain(|task| complete_from.is_none_or(|from| task.id >= from));
     Ok(newest(tasks, query.limit))
 }
 
+/// The tasks of one status, or of all, and whether they were cut off by their length.
 async fn list_one(
     conn: &mut MySqlConnection,
     task_type: &TaskType,
     wanted: &TaskQuery,
     status: Option<TaskStatus>,
-) -> Result<Vec<Task>, Fault> {
+) -> Result<(Vec<Task>, bool), Fault> {
     let mut query = Query::new("SELECT ");
     query.push(TASK).push(" FROM task AS t ");
     query.push(match (&wanted.identifier_prefix, status) {
@@ -186,7 +197,16 @@ async fn list_one(
         }
     }
     query.push(" ORDER BY t.id DESC LIMIT ").push_bind(wanted.limit);
-    query.build().fetch_all(conn).await?.iter().map(task).collect()
+    let (mut tasks, mut bytes) = (Vec::new(), 0);
+    let mut found = query.build().fetch(conn);
+    while bytes < LIST_BYTES
+        && let Some(row) = found.try_next().await?
+    {
+        let task = task(&row)?;
+        bytes += task.payload.get().len();
+        tasks.push(task);
+    }
+    Ok((tasks, bytes >= LIST_BYTES))
 }
 
 pub(super) async fn open_tasks(conn: &mut MySqlConnection) -> Result<Vec<OpenTasks>, Fault> {

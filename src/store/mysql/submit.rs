@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::queue;
 use super::rows::{Query, datetime, expect, lock, push_ids, write_tasks};
-use crate::domain::{EndpointName, Identifier, NewTask, TaskId, Timestamp};
+use crate::domain::{EndpointName, Identifier, NewTask, TaskId, Timestamp, TokenName};
 use crate::store::batch::{self, padded_rows};
 use crate::store::fault::Fault;
 use crate::store::submissions::{Entry, Key, answers, distinct, key};
@@ -29,7 +29,7 @@ pub(super) async fn accept(
         // IGNORE is for the two keys alone: all else that it would hide has been ruled out by the types.
         let mut query = Query::new(
             "INSERT IGNORE INTO task (id, task_type, identifier, status, payload, endpoints, digest, start_time, receive_by, \
-             expires_at, due_at, priority, run_at, parent, expected, frozen_at, published_at) VALUES ",
+             expires_at, due_at, priority, run_at, parent, expected, frozen_at, published_at, submitted_by) VALUES ",
         );
         for (at, task) in padded_rows(run, weight).enumerate() {
             query.push(if at == 0 { "(" } else { ", (" });
@@ -43,6 +43,7 @@ pub(super) async fn accept(
             values.push_bind(place.map(|place| place.priority)).push_bind(place.and_then(|place| place.run_at).map(datetime));
             values.push_bind(place.and_then(|place| place.parent).map(|id| id.0));
             values.push_bind(entry.expected).push_bind(entry.given_at.map(datetime)).push_bind(entry.given_at.map(datetime));
+            values.push_bind(task.submitted_by.as_ref().map(TokenName::as_str));
             query.push(")");
         }
         inserted += query.build().execute(&mut *conn).await?.rows_affected();

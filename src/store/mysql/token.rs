@@ -5,14 +5,14 @@ use std::sync::Arc;
 use sqlx::{MySqlConnection, Row};
 
 use super::rows::{datetime, optional_time, time};
-use crate::domain::{Token, TokenName};
+use crate::domain::{EndpointName, Token, TokenName};
 use crate::store::fault::Fault;
 use crate::store::tokens::{self, TokenColumns};
 use crate::store::{TokenCreated, columns};
 
 pub(super) async fn create(conn: &mut MySqlConnection, token: Arc<Token>) -> Result<TokenCreated, Fault> {
     let made = sqlx::query(
-        "INSERT INTO token (id, name, hash, scopes, task_types, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?) \
+        "INSERT INTO token (id, name, hash, scopes, task_types, created_at, expires_at, worker) VALUES (?, ?, ?, ?, ?, ?, ?, ?) \
          ON DUPLICATE KEY UPDATE id = id",
     );
     made.bind(token.id)
@@ -22,6 +22,7 @@ pub(super) async fn create(conn: &mut MySqlConnection, token: Arc<Token>) -> Res
         .bind(columns::list(&token.task_types)?)
         .bind(datetime(token.created_at))
         .bind(token.expires_at.map(datetime))
+        .bind(token.worker.as_ref().map(EndpointName::as_str))
         .execute(&mut *conn)
         .await?;
     // Not by the number of rows: what it counts for a row that was there depends on the server and the driver.
@@ -35,8 +36,9 @@ pub(super) async fn create(conn: &mut MySqlConnection, token: Arc<Token>) -> Res
 }
 
 pub(super) async fn all(conn: &mut MySqlConnection) -> Result<Vec<Token>, Fault> {
-    let rows =
-        sqlx::query("SELECT id, name, hash, scopes, task_types, created_at, expires_at FROM token ORDER BY name").fetch_all(conn).await?;
+    let rows = sqlx::query("SELECT id, name, hash, scopes, task_types, created_at, expires_at, worker FROM token ORDER BY name")
+        .fetch_all(conn)
+        .await?;
     let mut tokens = Vec::with_capacity(rows.len());
     for row in &rows {
         let columns = TokenColumns {
@@ -47,6 +49,7 @@ pub(super) async fn all(conn: &mut MySqlConnection) -> Result<Vec<Token>, Fault>
             task_types: row.try_get(4)?,
             created_at: time(row, 5)?,
             expires_at: optional_time(row, 6)?,
+            worker: row.try_get(7)?,
         };
         tokens.push(columns.decode()?);
     }

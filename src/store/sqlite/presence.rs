@@ -145,9 +145,10 @@ pub(super) async fn forget(conn: &mut SqliteConnection, endpoint: EndpointName, 
     Ok(EndpointForgotten::Gone { open: open.unsigned_abs() })
 }
 
-pub(super) async fn is_there(conn: &mut SqliteConnection, endpoint: EndpointName, session: Uuid) -> Result<bool, Fault> {
-    let found = sqlx::query("SELECT 1 FROM subscription WHERE endpoint = ? AND session = ? AND state = 1 LIMIT 1");
-    Ok(found.bind(endpoint.as_str()).bind(session).fetch_optional(conn).await?.is_some())
+pub(super) async fn sessions(conn: &mut SqliteConnection, endpoint: EndpointName) -> Result<HashMap<TaskType, Uuid>, Fault> {
+    let rows = sqlx::query("SELECT task_type, session FROM subscription WHERE endpoint = ? AND state = 1");
+    let rows = rows.bind(endpoint.as_str()).fetch_all(conn).await?;
+    rows.iter().map(|row| Ok((columns::task_type(row.try_get(0)?)?, row.try_get(1)?))).collect()
 }
 
 pub(super) async fn subscribed(

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::queue;
 use super::rows::{Query, expect, lock, micros, push_ids, write_tasks};
-use crate::domain::{EndpointName, Identifier, NewTask, TaskId, Timestamp};
+use crate::domain::{EndpointName, Identifier, NewTask, TaskId, Timestamp, TokenName};
 use crate::store::batch::{self, padded_rows};
 use crate::store::fault::Fault;
 use crate::store::submissions::{Entry, Key, answers, distinct, key};
@@ -28,7 +28,7 @@ pub(super) async fn accept(
     for run in batch::runs(&distinct, batch::WIDE_ROWS, weight) {
         let mut query = Query::new(
             "INSERT INTO task (id, task_type, identifier, status, payload, endpoints, digest, start_time, receive_by, \
-             expires_at, due_at, priority, run_at, parent, expected, frozen_at, published_at) VALUES ",
+             expires_at, due_at, priority, run_at, parent, expected, frozen_at, published_at, submitted_by) VALUES ",
         );
         for (at, task) in padded_rows(run, weight).enumerate() {
             query.push(if at == 0 { "(" } else { ", (" });
@@ -42,6 +42,7 @@ pub(super) async fn accept(
             values.push_bind(place.map(|place| place.priority)).push_bind(place.and_then(|place| place.run_at).map(micros));
             values.push_bind(place.and_then(|place| place.parent).map(|id| id.0));
             values.push_bind(entry.expected).push_bind(entry.given_at.map(micros)).push_bind(entry.given_at.map(micros));
+            values.push_bind(task.submitted_by.as_ref().map(TokenName::as_str));
             query.push(")");
         }
         query.push(" ON CONFLICT DO NOTHING");

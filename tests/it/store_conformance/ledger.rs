@@ -223,6 +223,7 @@ pub fn task(identifier: &str) -> NewTask {
         start_time: noon(),
         receive_by: at(30),
         expires_at: at(3600),
+        submitted_by: None,
     }
 }
 

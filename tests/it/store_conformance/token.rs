@@ -18,6 +18,7 @@ fn token(name: &str, secret: &str) -> Token {
         task_types: Vec::new(),
         created_at: at(1),
         expires_at: None,
+        worker: None,
     }
 }
 
@@ -28,6 +29,7 @@ pub async fn keeps_tokens_by_name(ledger: &Ledger) -> Result<()> {
         scopes: [Scope::Admin].into(),
         task_types: vec!["worker".parse()?, "backup".parse()?],
         expires_at: Some(Timestamp::from_micros(1_700_000_000_123_456).after(Duration::from_secs(5))),
+        worker: Some("rack-1.example".parse()?),
         ..token("alpha", "b")
     };
     assert_eq!(ledger.store.create_token(&plain).await?, TokenCreated::New);
@@ -35,7 +37,7 @@ pub async fn keeps_tokens_by_name(ledger: &Ledger) -> Result<()> {
     let kept = ledger.another()?.tokens().await?;
     for (kept, made) in kept.iter().zip([&limited, &plain]) {
         assert_eq!((kept.id, &kept.name, &kept.scopes, &kept.task_types), (made.id, &made.name, &made.scopes, &made.task_types));
-        assert_eq!((kept.created_at, kept.expires_at), (made.created_at, made.expires_at));
+        assert_eq!((kept.created_at, kept.expires_at, &kept.worker), (made.created_at, made.expires_at, &made.worker));
         assert!(kept.hash.matches(&made.hash));
     }
     assert_eq!(kept.len(), 2);

@@ -1,0 +1,2 @@
+-- The token that a task was submitted with; NULL without one, and for those that tasker submits.
+ALTER TABLE task ADD COLUMN submitted_by VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NULL;
