@@ -69,6 +69,11 @@ impl Ledger {
         matches!(self.place, Place::Server { .. })
     }
 
+    /// The name of the database on its server.
+    pub fn name(&self) -> &str {
+        self.uri.rsplit('/').next().unwrap_or_default()
+    }
+
     /// The same ledger as another process sees it.
     pub fn another(&self) -> Result<SharedStore> {
         Ok(tasker::store::open(&config(&self.uri))?)

@@ -7,6 +7,8 @@ use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection, SqliteConnectio
 use tasker::domain::{Counts, TaskStatus};
 use tasker::store::StoreError;
 
+use crate::support::sessions;
+
 use super::ledger::{Ledger, RETENTION, at, finished, fleet, noon, received, task, tasks, together};
 
 pub async fn outlives_callers_that_go_away(ledger: &Ledger) -> Result<()> {
@@ -47,10 +49,14 @@ pub async fn outlives_deadlocks(ledger: &Ledger) -> Result<()> {
     let reports = [received(ids[0], "ep0"), received(ids[1], "ep0")];
     let applying = tokio::spawn(async move { store.apply(&reports, at(1), RETENTION).await });
     let mut watcher = MySqlConnection::connect(&ledger.uri).await?;
-    let waiting = "SELECT COUNT(*) FROM information_schema.innodb_trx AS t JOIN information_schema.processlist AS p \
-                   ON p.id = t.trx_mysql_thread_id WHERE p.db = DATABASE() AND t.trx_state = 'LOCK WAIT'";
-    // The server renews what this table tells only when nobody has looked at it for a tenth of a second.
-    while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut watcher).await? == 0 {
+    let waiting = "SELECT CAST(trx_mysql_thread_id AS UNSIGNED) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'";
+    loop {
+        let ours = sessions(&mut watcher, "db", ledger.name()).await?;
+        let waiting: Vec<u64> = sqlx::query_scalar(waiting).fetch_all(&mut watcher).await?;
+        if waiting.iter().any(|id| ours.contains(id)) {
+            break;
+        }
+        // The server renews what this table tells only when nobody has looked at it for a tenth of a second.
         tokio::time::sleep(Duration::from_millis(150)).await;
     }
     sqlx::query(lock).bind(ids[0].0).execute(&mut *rival).await?;
@@ -99,8 +105,7 @@ pub async fn outlives_lost_connections(ledger: &Ledger) -> Result<()> {
     });
     assert!(together(finding).await?.into_iter().all(|found| found));
     let mut admin = MySqlConnection::connect(&ledger.uri).await?;
-    let others = "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()";
-    let others: Vec<i64> = sqlx::query_scalar(others).fetch_all(&mut admin).await?;
+    let others = sessions(&mut admin, "db", ledger.name()).await?;
     for other in others {
         // It may have gone by itself.
         let _ = admin.execute(AssertSqlSafe(format!("KILL {other}"))).await;

@@ -41,3 +41,16 @@ pub fn message_queue_at(url: &str) -> MessageQueue {
         tls: false,
     }
 }
+
+/// The sessions that a database server has of this user, or in this database (`column`: `user` or `db`). MySQL cannot tell its list of
+/// processes while one of them runs a statement with bytes that are no text.
+pub async fn sessions(conn: &mut sqlx::MySqlConnection, column: &str, value: &str) -> sqlx::Result<Vec<u64>> {
+    let version: String = sqlx::query_scalar("SELECT VERSION()").fetch_one(&mut *conn).await?;
+    let query = match version.contains("MariaDB") {
+        true => format!("SELECT CAST(id AS UNSIGNED) FROM information_schema.processlist WHERE {column} = ? AND id <> CONNECTION_ID()"),
+        false => format!(
+            "SELECT processlist_id FROM performance_schema.threads WHERE processlist_{column} = ? AND processlist_id <> CONNECTION_ID()"
+        ),
+    };
+    sqlx::query_scalar(sqlx::AssertSqlSafe(query)).bind(value).fetch_all(conn).await
+}

@@ -268,9 +268,7 @@ impl Platform {
         let Backend::Private { mariadb, .. } = &self.backend else { panic!("only a private platform may break its servers") };
         self.block_on(async {
             let mut administrator = MySqlConnection::connect(&mariadb.url()).await?;
-            let theirs = sqlx::query_scalar("SELECT CAST(id AS SIGNED) FROM information_schema.processlist WHERE user = ?");
-            let connections: Vec<i64> = theirs.bind(ACCOUNT).fetch_all(&mut administrator).await?;
-            for connection in connections {
+            for connection in super::sessions(&mut administrator, "user", ACCOUNT).await? {
                 // It may have ended by itself meanwhile.
                 let _ = administrator.execute(AssertSqlSafe(format!("KILL {connection}"))).await;
             }
