@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection, SqliteConnectio
 use tasker::domain::{Counts, TaskStatus};
 use tasker::store::StoreError;
 
-use crate::support::sessions;
+use crate::support::{sessions, waiting_sessions};
 
 use super::ledger::{Ledger, RETENTION, at, finished, fleet, noon, received, task, tasks, together};
 
@@ -49,10 +49,9 @@ pub async fn outlives_deadlocks(ledger: &Ledger) -> Result<()> {
     let reports = [received(ids[0], "ep0"), received(ids[1], "ep0")];
     let applying = tokio::spawn(async move { store.apply(&reports, at(1), RETENTION).await });
     let mut watcher = MySqlConnection::connect(&ledger.uri).await?;
-    let waiting = "SELECT CAST(trx_mysql_thread_id AS UNSIGNED) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'";
     loop {
         let ours = sessions(&mut watcher, "db", ledger.name()).await?;
-        let waiting: Vec<u64> = sqlx::query_scalar(waiting).fetch_all(&mut watcher).await?;
+        let waiting = waiting_sessions(&mut watcher).await?;
         if waiting.iter().any(|id| ours.contains(id)) {
             break;
         }

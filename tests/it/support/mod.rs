@@ -45,12 +45,28 @@ pub fn message_queue_at(url: &str) -> MessageQueue {
 /// The sessions that a database server has of this user, or in this database (`column`: `user` or `db`). MySQL cannot tell its list of
 /// processes while one of them runs a statement with bytes that are no text.
 pub async fn sessions(conn: &mut sqlx::MySqlConnection, column: &str, value: &str) -> sqlx::Result<Vec<u64>> {
-    let version: String = sqlx::query_scalar("SELECT VERSION()").fetch_one(&mut *conn).await?;
-    let query = match version.contains("MariaDB") {
+    let query = match is_mariadb(conn).await? {
         true => format!("SELECT CAST(id AS UNSIGNED) FROM information_schema.processlist WHERE {column} = ? AND id <> CONNECTION_ID()"),
         false => format!(
             "SELECT processlist_id FROM performance_schema.threads WHERE processlist_{column} = ? AND processlist_id <> CONNECTION_ID()"
         ),
     };
     sqlx::query_scalar(sqlx::AssertSqlSafe(query)).bind(value).fetch_all(conn).await
+}
+
+/// The sessions that wait for another one's lock.
+pub async fn waiting_sessions(conn: &mut sqlx::MySqlConnection) -> sqlx::Result<Vec<u64>> {
+    let query = match is_mariadb(conn).await? {
+        true => "SELECT CAST(trx_mysql_thread_id AS UNSIGNED) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'",
+        false => {
+            "SELECT t.processlist_id FROM performance_schema.data_lock_waits AS w \
+             JOIN performance_schema.threads AS t ON t.thread_id = w.requesting_thread_id"
+        }
+    };
+    sqlx::query_scalar(query).fetch_all(conn).await
+}
+
+async fn is_mariadb(conn: &mut sqlx::MySqlConnection) -> sqlx::Result<bool> {
+    let version: String = sqlx::query_scalar("SELECT VERSION()").fetch_one(conn).await?;
+    Ok(version.contains("MariaDB"))
 }
