@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection};
 use tasker::domain::{NewTask, Presence, PresenceState, Report, ReportEvent, TaskId, TaskStatus, json};
-use tasker::store::{Freeze, SharedStore, StoreError};
+use tasker::store::{Freeze, Refusal, SharedStore, StoreError};
 use tasker_services::MariaDb;
 use uuid::Uuid;
 
@@ -164,7 +164,9 @@ async fn a_full_disk_is_no_fault_of_rows() -> Result<()> {
     for number in 0..200 {
         let large = NewTask { payload: json(&"x".repeat(1 << 20)), ..task(&format!("large {number}")) };
         let Err(error) = site.store.accept(&[large], at(10), RETENTION).await else { continue };
-        ensure!(matches!(&error, StoreError::Unavailable { cause: tasker::store::Refusal::Full, .. }), "{error:?}");
+        // MariaDB 11 ends itself when its own tables have no room.
+        let cause = |refusal| matches!(&error, StoreError::Unavailable { cause, .. } if *cause == refusal);
+        ensure!(cause(Refusal::Full) || cause(Refusal::Unreachable), "{error:?}");
         let report = site.report(&with_payload(id, 4 << 20)).await;
         ensure!(matches!(&report, Err(error) if error.is_transient()), "{report:?}");
         return Ok(());
