@@ -231,7 +231,7 @@ impl Agent {
         for lane in core.lanes.values() {
             parts.spawn(performer::start_in_turn(core.clone(), lane.clone(), taking.clone(), running.clone(), all.clone()));
         }
-        let say_so = presence::say_so(core.clone(), broker.clone(), session.subscribe(), welcome_timeout);
+        let say_so = presence::say_so(core.clone(), broker.clone(), session.clone(), welcome_timeout);
         // A worker goes on saying so while it finishes what it has: nobody else must be given that.
         let present = if core.leases() { all.child_token() } else { taking.clone() };
         let quiet = present.clone();

@@ -176,7 +176,8 @@ impl Intake {
             let reason = format!("{} does not perform `{}`", self.core.endpoint, task.task_type);
             return wanted.dead.push(DeadLetter::new(delivery, reason));
         };
-        if !self.session.borrow().welcomed.contains(&task.task_type) || self.core.draining.is_cancelled() {
+        let welcomed = self.session.borrow().welcomed.contains(&task.task_type);
+        if !welcomed || self.core.draining.is_cancelled() || self.core.lease_is_over() {
             wanted.dropped += 1;
             return;
         }

@@ -57,6 +57,8 @@ pub(super) struct Core {
     pub(super) stopping: CancellationToken,
     /// Fired, and made anew, when a worker can no longer be sure that its tasks are its own.
     lease: Mutex<CancellationToken>,
+    /// Until when a worker can be sure that its tasks are its own; none while nobody waits for that.
+    lease_until: Mutex<Option<Instant>>,
     /// The tasks that run, with what cancels them.
     running: Mutex<HashMap<TaskId, CancellationToken>>,
 }
@@ -91,6 +93,7 @@ impl Core {
             slots,
             draining: CancellationToken::new(),
             lease: Mutex::default(),
+            lease_until: Mutex::default(),
             stopping: CancellationToken::new(),
             running: Mutex::default(),
         }
@@ -109,6 +112,17 @@ impl Core {
     /// Fires when running handlers are to be stopped since their tasks may be those of another worker.
     fn lost(&self) -> CancellationToken {
         self.lease.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says until when what this worker has is its own.
+    pub(super) fn lease_until(&self, end: Option<Instant>) {
+        *self.lease_until.lock().unwrap_or_else(PoisonError::into_inner) = end;
+    }
+
+    /// Whether another worker may have what this one is given or has. Asked where a task is taken and where it is started: a process that was
+    /// stopped for a while goes on there before anything tells it of the time that has passed.
+    pub(super) fn lease_is_over(&self) -> bool {
+        self.lease_until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|end| end <= Instant::now())
     }
 
     /// Stops what runs and parks what this worker has: nobody knows whether it is still its own. It goes on when the API asks
@@ -262,6 +276,10 @@ async fn attempt(
     };
     if core.time_left(&job).is_zero() {
         tracing::info!(task_id = %id, "the task expired before it was its turn");
+        core.journal.keep(vec![Record::Parked { id }]).await?;
+        return Ok(After::Nothing);
+    }
+    if core.lease_is_over() {
         core.journal.keep(vec![Record::Parked { id }]).await?;
         return Ok(After::Nothing);
     }

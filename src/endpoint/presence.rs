@@ -79,7 +79,8 @@ struct Joined {
 }
 
 /// Says so for as long as it is polled.
-pub(super) async fn say_so(core: Arc<Core>, broker: SharedBroker, mut sessions: watch::Receiver<Session>, welcome_timeout: Duration) {
+pub(super) async fn say_so(core: Arc<Core>, broker: SharedBroker, shared: watch::Sender<Session>, welcome_timeout: Duration) {
+    let mut sessions = shared.subscribe();
     // A patience that grows: an API that is away for hours is not asked every few seconds by thousands.
     let patience = Backoff { first: welcome_timeout, max: welcome_timeout.saturating_mul(10) };
     let mut joined: Option<Joined> = None;
@@ -130,14 +131,16 @@ pub(super) async fn say_so(core: Arc<Core>, broker: SharedBroker, mut sessions: 
             }
         }
         let lease = core.leases().then(|| heard + session.interval.saturating_mul(MISSED).saturating_sub(core.grace.min(session.interval)));
+        core.lease_until(lease);
         tokio::select! {
-            changed = worth_saying(&mut sessions, &session) => if changed.is_err() { return },
-            // That no tasks are taken, or that they are again, is told at once.
-            changed = health.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(wait) => {}
-            // That a worker has no slots any more: at once, or it is given tasks that it does not begin.
-            () = core.draining.cancelled(), if !drains => {}
+            // First: of a process that was stopped for a while everything is due at the same time, and a word would hide that its lease is over.
+            biased;
             () = over(lease) => {
+                // What lies in the queue may have been given to another worker meanwhile: a session of its own begins, whose welcome comes behind that.
+                shared.send_modify(|session| {
+                    session.id = Uuid::new_v4();
+                    session.welcomed.clear();
+                });
                 heard = Instant::now();
                 consumed.clear();
                 match core.let_go().await {
@@ -146,6 +149,12 @@ pub(super) async fn say_so(core: Arc<Core>, broker: SharedBroker, mut sessions: 
                     Err(error) => tracing::error!(%error, "what this worker had received could not be parked"),
                 }
             }
+            changed = worth_saying(&mut sessions, &session) => if changed.is_err() { return },
+            // That no tasks are taken, or that they are again, is told at once.
+            changed = health.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(wait) => {}
+            // That a worker has no slots any more: at once, or it is given tasks that it does not begin.
+            () = core.draining.cancelled(), if !drains => {}
         }
     }
 }
