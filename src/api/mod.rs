@@ -149,7 +149,7 @@ impl Default for Limits {
             connections: 8192,
             kept_per_address: 512,
             write_timeout: Duration::from_secs(30),
-            answer_budget: 128 * 1024 * 1024,
+            answer_budget: 96 * 1024 * 1024,
             waits: 2000,
             room_timeout: Duration::from_secs(5),
         }

@@ -342,8 +342,8 @@ impl Problem {
         if let Some(seconds) = self.retry_after_secs {
             answer.insert_header((header::RETRY_AFTER, seconds));
         }
-        if matches!(self.code, Code::BodyTimeout | Code::BodyTooLarge | Code::IncompleteBody) {
-            // The rest of the body is not worth waiting for.
+        if matches!(self.code, Code::BodyTimeout | Code::BodyTooLarge | Code::IncompleteBody | Code::Overloaded) {
+            // The rest of the body is not worth waiting for, nor what else such a client has asked for.
             answer.force_close();
         }
         let body = ProblemBody {
