@@ -101,7 +101,7 @@ mod tests {
             let payload = serde_json::from_str(payload).expect("JSON");
             admission.task(&config.task_types[0], "x".parse().expect("valid"), payload, Asked::default(), Timestamp::from_micros(0))
         };
-        assert_eq!(task(r#"{"n": 1, "t": " x "}"#).expect("satisfies").payload.get(), r#"{"n":1,"t":"x"}"#);
+        assert_eq!(task(r#"{"n": 1, "t": " x "}"#).expect("satisfies").payload.get(), r#"{"n": 1, "t": "x"}"#);
         let faults = task(r#"{"n": "1", "t": " xy "}"#).expect_err("does not satisfy");
         let places: Vec<&str> = faults.iter().map(|fault| fault.pointer.as_str()).collect();
         assert_eq!(places, ["/n", "/t"], "{faults:?}");
