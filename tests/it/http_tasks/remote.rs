@@ -138,10 +138,15 @@ fn remote_error(done: &Completion) -> RemoteError {
 #[tokio::test]
 async fn c35_the_checks_of_local_mode_hold() {
     let site = Site::new();
-    c02(site.runner()).await;
-    c04(site.runner()).await;
-    c08(site.runner()).await;
-    c12(site.runner()).await;
+    let connected = async || {
+        let runner = site.runner();
+        until_connected(&runner).await;
+        runner
+    };
+    c02(connected().await).await;
+    c04(connected().await).await;
+    c08(connected().await).await;
+    c12(connected().await).await;
     c24_at_once(site.remote()).await;
     c24_in_flight(site.remote()).await;
     c26(site.remote()).await;

@@ -90,7 +90,6 @@ async fn whatever_a_server_refuses_can_be_written_later() -> Result<()> {
     ];
     if site.is_mariadb {
         moods.push(("SET GLOBAL tx_read_only = 1", "SET GLOBAL tx_read_only = 0", "read_only"));
-        moods.push(("SET GLOBAL max_statement_time = 0.000001", "SET GLOBAL max_statement_time = 0", "interrupted"));
     } else {
         moods.push(("SET GLOBAL transaction_read_only = 1", "SET GLOBAL transaction_read_only = 0", "read_only"));
         moods.push(("ALTER SCHEMA ledger READ ONLY = 1", "ALTER SCHEMA ledger READ ONLY = 0", "read_only"));
