@@ -383,11 +383,12 @@ impl TaskState {
     }
 }
 
-/// Whose subscription has to be known to judge these reports: that of each endpoint whose memory the row does not tell, or
-/// contradicts. Ordered, without repeats.
+/// Whose subscription has to be read besides those that are `known`, to judge these reports: that of each endpoint whose memory the row
+/// does not tell, or contradicts. Ordered, without repeats.
 pub(super) fn in_question<'a>(
     tasks: &'a HashMap<TaskId, TaskState>,
     rows: &HashMap<(TaskId, EndpointName), RowState>,
+    known: &Subscribers,
     reports: &'a [Report],
 ) -> BTreeSet<(&'a EndpointName, &'a TaskType)> {
     let mut asked = BTreeSet::new();
@@ -397,7 +398,7 @@ pub(super) fn in_question<'a>(
             Some(row) => row.home == Some(report.home),
             None => !task.adopts(&report.event),
         };
-        if !settled {
+        if !settled && !known.contains_key(&(report.endpoint.clone(), task.task_type.clone())) {
             asked.insert((&report.endpoint, &task.task_type));
         }
     }
@@ -607,7 +608,7 @@ mod tests {
         /// As the databases do it: with no more subscribers than are in question.
         fn fold<'a>(&self, reports: &'a [Report]) -> Folded<'a> {
             let tasks = HashMap::from([(self.id, self.task.clone())]);
-            let asked = in_question(&tasks, &self.rows, reports);
+            let asked = in_question(&tasks, &self.rows, &Subscribers::new(), reports);
             let subscribers = self.subscribers.iter().filter(|((name, task_type), _)| asked.contains(&(name, task_type)));
             let subscribers = subscribers.map(|(key, subscriber)| (key.clone(), subscriber.clone())).collect();
             fold(&tasks, &self.rows, &subscribers, reports, NOW, RETENTION)

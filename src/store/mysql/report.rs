@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::mysql::MySqlRow;
 use sqlx::{MySqlConnection, Row};
 use uuid::Uuid;
 
@@ -28,9 +29,10 @@ pub(super) async fn apply(
         reports.iter().filter(|report| tasks.contains_key(&report.task_id)).map(|report| (report.task_id, &report.endpoint)).collect();
     keys.sort_unstable();
     keys.dedup();
-    let rows = rows(conn, &keys).await?;
-    let subscribers = subscribers(conn, in_question(&tasks, &rows, &reports).into_iter().collect()).await?;
-    let folded = fold(&tasks, &rows, &subscribers, &reports, now, retention);
+    let (rows, mut known) = rows(conn, &keys).await?;
+    let asked = in_question(&tasks, &rows, &known, &reports).into_iter().collect();
+    known.extend(subscribers(conn, asked).await?);
+    let folded = fold(&tasks, &rows, &known, &reports, now, retention);
     let rows: Vec<_> = folded.rows.into_iter().collect();
     write_responses(conn, &rows, now).await?;
     mark_doubled(conn, folded.doubled.into_iter().collect()).await?;
@@ -39,12 +41,20 @@ pub(super) async fn apply(
     Ok(folded.applied)
 }
 
-/// Reads responses without locks of their own: those of their tasks keep every writer away.
-async fn rows(conn: &mut MySqlConnection, keys: &[(TaskId, &EndpointName)]) -> Result<HashMap<(TaskId, EndpointName), RowState>, Fault> {
-    let mut rows = HashMap::with_capacity(keys.len());
+/// Reads responses, and with each that nobody has yet what is known of its endpoint: nearly every report is the first or of whom the row
+/// names, so nothing else has to be read. Without locks of their own: those of their tasks keep every writer away.
+async fn rows(
+    conn: &mut MySqlConnection,
+    keys: &[(TaskId, &EndpointName)],
+) -> Result<(HashMap<(TaskId, EndpointName), RowState>, Subscribers), Fault> {
+    let (mut rows, mut known) = (HashMap::with_capacity(keys.len()), Subscribers::new());
     for keys in keys.chunks(batch::KEYS) {
         let mut query = Query::new(
-            "SELECT task_id, endpoint, status, progress, start_time, home, run, doubled, errnr, late IS NOT NULL FROM response FORCE INDEX (PRIMARY) WHERE (task_id, endpoint) IN (",
+            "SELECT r.task_id, r.endpoint, r.status, r.progress, r.start_time, r.home, r.run, r.doubled, r.errnr, r.late IS NOT NULL, \
+             s.endpoint, s.task_type, s.home, s.previous_home, s.first_seen, s.last_seen FROM response AS r FORCE INDEX (PRIMARY) \
+             LEFT JOIN task AS t FORCE INDEX (PRIMARY) ON r.home IS NULL AND t.id = r.task_id \
+             LEFT JOIN subscription AS s FORCE INDEX (PRIMARY) ON s.endpoint = r.endpoint AND s.task_type = t.task_type \
+             WHERE (r.task_id, r.endpoint) IN (",
         );
         for (at, (id, endpoint)) in batch::padded(keys).enumerate() {
             query.push(if at == 0 { "(" } else { ", (" });
@@ -65,9 +75,10 @@ async fn rows(conn: &mut MySqlConnection, keys: &[(TaskId, &EndpointName)]) -> R
                 late: row.try_get::<i64, _>(9)? != 0,
             };
             rows.insert((TaskId(id), columns::endpoint(endpoint)?), state);
+            learn(&mut known, &row, 10)?;
         }
     }
-    Ok(rows)
+    Ok((rows, known))
 }
 
 /// Reads what is known of endpoints, by name and type.
@@ -84,16 +95,23 @@ async fn subscribers(conn: &mut MySqlConnection, keys: Vec<(&EndpointName, &Task
         }
         query.push(")");
         for row in query.build().fetch_all(&mut *conn).await? {
-            let subscriber = Subscriber {
-                home: row.try_get(2)?,
-                previous_home: row.try_get(3)?,
-                first_seen: optional_time(&row, 4)?,
-                last_seen: time(&row, 5)?,
-            };
-            subscribers.insert((columns::endpoint(row.try_get(0)?)?, columns::task_type(row.try_get(1)?)?), subscriber);
+            learn(&mut subscribers, &row, 0)?;
         }
     }
     Ok(subscribers)
+}
+
+/// Adds what a row says of an endpoint and type, from a column on; nothing where it says nothing.
+fn learn(subscribers: &mut Subscribers, row: &MySqlRow, from: usize) -> Result<(), Fault> {
+    let Some(endpoint) = row.try_get::<Option<&str>, _>(from)? else { return Ok(()) };
+    let subscriber = Subscriber {
+        home: row.try_get(from + 2)?,
+        previous_home: row.try_get(from + 3)?,
+        first_seen: optional_time(row, from + 4)?,
+        last_seen: time(row, from + 5)?,
+    };
+    subscribers.insert((columns::endpoint(endpoint)?, columns::task_type(row.try_get(from + 1)?)?), subscriber);
+    Ok(())
 }
 
 /// Keeps answers that came after the end beside what decided.
