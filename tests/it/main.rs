@@ -31,6 +31,7 @@ mod http_tasks;
 mod journeys;
 mod layering;
 mod loops;
+mod monitoring;
 mod queues;
 mod scripts;
 mod server_process;
