@@ -10,3 +10,12 @@ pub fn client() -> reqwest::ClientBuilder {
     #[expect(clippy::disallowed_methods, reason = "the one place")]
     reqwest::Client::builder().no_proxy()
 }
+
+/// Builds a client that works on a system without certificates, such as a minimal container. It trusts no server then, and reaches
+/// plain HTTP; `reqwest` itself refuses to build any client there.
+///
+/// # Errors
+/// When the client cannot be built for another reason.
+pub fn build(configured: impl Fn() -> reqwest::ClientBuilder) -> reqwest::Result<reqwest::Client> {
+    configured().build().or_else(|_| configured().tls_certs_only([]).build())
+}

@@ -125,7 +125,7 @@ impl<'a> Api<'a> {
         let (_, _) = (base.set_username(""), base.set_password(None));
         let unusable = |source: reqwest::Error| ProvisionError::Unreachable { safe_url: base.to_string(), source: source.without_url() };
         // No proxy: this talks to a broker's port of its own network.
-        let client = https::client().timeout(ANSWER_TIME).build().map_err(unusable)?;
+        let client = https::build(|| https::client().timeout(ANSWER_TIME)).map_err(unusable)?;
         Ok(Self { client, base, management })
     }
 

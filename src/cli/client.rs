@@ -540,7 +540,7 @@ impl Client {
         if !matches!(base.scheme(), "http" | "https") || !base.has_host() || base.query().is_some() || base.fragment().is_some() {
             return Err(invalid());
         }
-        Ok(Self { base, http: http().build().map_err(|_| invalid())?, token: None })
+        Ok(Self { base, http: crate::https::build(http).map_err(|_| invalid())?, token: None })
     }
 
     /// The same client, with others to believe.

@@ -32,6 +32,7 @@ mod journeys;
 mod layering;
 mod loops;
 mod monitoring;
+mod packages;
 mod queues;
 mod scripts;
 mod server_process;

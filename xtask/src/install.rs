@@ -1,4 +1,4 @@
-//! Installs the programs that the tests need and a fresh machine lacks.
+//! Installs the programs that the commands need and a fresh machine lacks.
 
 use std::process::{Command, Stdio};
 
@@ -18,6 +18,10 @@ pub(crate) const FOR_TESTS: &[Needed] = &[
     Needed { program: "rabbitmq-server", directory: "/usr/lib/rabbitmq/bin", package: "rabbitmq-server" },
     Needed { program: "epmd", directory: "/usr/bin", package: "rabbitmq-server" },
     Needed { program: "mariadbd", directory: "/usr/sbin", package: "mariadb-server-core" },
+    Needed { program: "mariadb", directory: "/usr/bin", package: "mariadb-client" },
+    Needed { program: "mariadb-dump", directory: "/usr/bin", package: "mariadb-client" },
+    Needed { program: "sqlite3", directory: "/usr/bin", package: "sqlite3" },
+    Needed { program: "curl", directory: "/usr/bin", package: "curl" },
     Needed { program: "my_print_defaults", directory: "/usr/bin", package: "mariadb-client-core" },
     Needed { program: "supervisord", directory: "/usr/bin", package: "supervisor" },
     Needed { program: "python3", directory: "/usr/bin", package: "python3" },
@@ -31,6 +35,13 @@ pub(crate) const FOR_RELEASES: &[Needed] = &[
     Needed { program: "debootstrap", directory: "/usr/sbin", package: "debootstrap" },
     Needed { program: "unshare", directory: "/usr/bin", package: "util-linux" },
     Needed { program: "mount", directory: "/usr/bin", package: "mount" },
+];
+
+/// What makes packages.
+pub(crate) const FOR_PACKAGES: &[Needed] = &[
+    Needed { program: "dpkg-deb", directory: "/usr/bin", package: "dpkg" },
+    Needed { program: "dpkg-shlibdeps", directory: "/usr/bin", package: "dpkg-dev" },
+    Needed { program: "strip", directory: "/usr/bin", package: "binutils" },
 ];
 
 /// Installs packages and starts no service.
@@ -64,10 +75,10 @@ pub fn what_is_missing(needed: &[Needed]) -> anyhow::Result<()> {
         missing.join(", "),
         missing.join(" ")
     );
-    ensure!(find("apt-get", &[]).is_ok(), "the tests need programs that are missing and there is no apt-get: {by_hand}");
+    ensure!(find("apt-get", &[]).is_ok(), "programs are missing and there is no apt-get: {by_hand}");
     let mut install = match administrator()? {
         Some(install) => install,
-        None => bail!("the tests need programs that are missing, and this user is not root and sudo asks for a password: {by_hand}"),
+        None => bail!("programs are missing, and this user is not root and sudo asks for a password: {by_hand}"),
     };
     eprintln!("Installing {}", missing.join(", "));
     let status = install.arg("-c").arg(INSTALL).arg("install").args(&missing).status().context("running apt-get")?;

@@ -6,6 +6,8 @@
 mod fuzz;
 mod install;
 mod matrix;
+mod package;
+mod tree;
 
 use std::env;
 use std::process::{Command, ExitCode, ExitStatus};
@@ -26,6 +28,9 @@ cargo xtask soak [--minutes N] [--seed S] [--faults NAME,NAME...]
 cargo xtask matrix [--pair oldest|middle|newest] [--only conformance|journeys|faults]
                           the suites of store and broker, the journeys and the faults on each pair of server versions; needs root,
                           since the servers are installed into folders of their own (target/matrix) with debootstrap
+cargo xtask package [--binary FILE] [--out DIR] [--try]
+                          a Debian package, an archive and their checksums in target/package (or DIR), of a fresh build with the profile
+                          `dist` (or FILE); --try installs, upgrades and purges the package in a fresh Debian, and needs root
 cargo xtask services      starts the two servers and prints their URLs; they run until Ctrl-C
 cargo xtask fuzz [--seconds N]
                           every fuzz target for N seconds (30); installs cargo-fuzz with cargo if it is missing
@@ -40,6 +45,7 @@ fn main() -> ExitCode {
         Some("test") => test(&rest),
         Some("soak") => soak(&rest),
         Some("matrix") => matrix::run_all(&rest),
+        Some("package") => package::make(&rest),
         Some("services") if rest.is_empty() => services(),
         Some("fuzz") => fuzz::run_all(&rest),
         Some("check") if rest.is_empty() => check(),
