@@ -5,6 +5,7 @@ pub mod fleet;
 pub mod loader;
 pub mod management;
 pub mod oracle;
+pub mod page;
 pub mod platform;
 pub mod proxy;
 pub mod queues;

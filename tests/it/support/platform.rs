@@ -297,6 +297,11 @@ impl Platform {
         self.runtime.block_on(future)
     }
 
+    /// Whether a process is in the platform's hands.
+    pub fn has(&self, name: &str) -> bool {
+        self.processes.contains_key(name)
+    }
+
     /// Takes a process out of the platform's hands.
     pub fn take(&mut self, name: &str) -> Process {
         self.processes.remove(name).unwrap_or_else(|| panic!("there is no process {name}"))
