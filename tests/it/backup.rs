@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
+use tasker_services::{Home, Port};
 
 use crate::support::page::{Reader, blocks};
 use crate::support::platform::{PATIENCE, Platform};
@@ -135,6 +137,51 @@ fn rehearse<K: Kind>(mut platform: Platform) -> anyhow::Result<()> {
     platform.task("steered", "later", "DONE")?;
     runs(&platform, "later", &[("console1", 2), ("console2", 2)])?;
     platform.tasker(&["verify"]).map(drop)
+}
+
+#[test]
+fn a_restored_queue_is_performed_from_the_journal_or_again() -> anyhow::Result<()> {
+    let (home, port) = (Home::new("backup")?, Port::free()?);
+    home.write("config.yaml", "task_types: [{name: steered, delivery: queue}]")?;
+    let mut reader = Reader::new(&home)?;
+    reader.replace("/var/lib/tasker/", format!("{}/", home.join("data").display()));
+    reader.replace("/var/backups/", format!("{}/", home.path().display()));
+    let url = format!("http://127.0.0.1:{}", port.number());
+    reader.set("TASKER_API_URL", &url);
+    let start = || {
+        let mut up = Command::new(env!("CARGO_BIN_EXE_tasker"));
+        up.args(["up", "--endpoints", "", "--data-dir"]).arg(home.join("data")).arg("--config").arg(home.join("config.yaml"));
+        let mut up = home.start("up", up.arg("--listen").arg(url.trim_start_matches("http://")))?;
+        up.ready(PATIENCE, || reader.runs("curl -fsS $TASKER_API_URL/ready"))?;
+        Ok::<_, anyhow::Error>(up)
+    };
+    let payload = json!({"do": "ok", "mark": home.join("mark")});
+    let submit = format!("tasker submit steered --identifier waits --payload '{payload}'");
+    let resume = "tasker queue resume steered && tasker status steered waits --wait 1m";
+    let ran = || Ok::<_, anyhow::Error>(fs::read_to_string(home.join("mark"))?.lines().count());
+
+    let mut up = start()?;
+    reader.runs(&format!("tasker queue pause steered && {submit}"))?;
+    reader.runs(&command(Sqlite::COMMANDS[0])?)?;
+    reader.runs(resume)?;
+    up.stop(PATIENCE)?;
+    ensure!(ran()? == 1, "it ran {} times", ran()?);
+
+    let restore = command(Sqlite::COMMANDS[1])?;
+    reader.runs(&restore)?;
+    let mut up = start()?;
+    // It is paused, as it was.
+    reader.runs(resume)?;
+    up.stop(PATIENCE)?;
+    ensure!(ran()? == 1, "the worker that has performed it ran it again: {}", ran()?);
+
+    reader.runs(&restore)?;
+    fs::remove_dir_all(home.join("data/endpoints/worker1"))?;
+    let mut up = start()?;
+    reader.runs(resume)?;
+    up.stop(PATIENCE)?;
+    ensure!(ran()? == 2, "another worker did not run it: {}", ran()?);
+    Ok(())
 }
 
 /// The block of the page that begins like this.

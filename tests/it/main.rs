@@ -45,3 +45,4 @@ mod store_conformance;
 mod supervision;
 mod support;
 mod thunder;
+mod upgrade;
