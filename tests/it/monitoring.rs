@@ -16,6 +16,9 @@ use crate::support::platform::Platform;
 /// Labels that Prometheus itself adds when it reads the metrics.
 const SCRAPED: [&str; 2] = ["job", "instance"];
 
+/// Label, operator and value.
+type Matcher = (String, String, String);
+
 /// The labels of each metric, and the values of those that have a fixed set.
 type Known = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
@@ -168,7 +171,7 @@ fn check(query: &str, known: &Known) -> anyhow::Result<BTreeSet<String>> {
 }
 
 /// The metrics in a query, each with its matchers.
-fn metrics(query: &str) -> Vec<(String, Vec<(String, String, String)>)> {
+fn metrics(query: &str) -> Vec<(String, Vec<Matcher>)> {
     let mut found = Vec::new();
     let mut rest = query;
     while let Some(start) = rest.find("tasker_").into_iter().chain(rest.find("up{")).min() {
@@ -181,8 +184,8 @@ fn metrics(query: &str) -> Vec<(String, Vec<(String, String, String)>)> {
     found
 }
 
-/// Label, operator and value of each matcher. No value of ours has a comma or a brace.
-fn matchers(inside: &str) -> Vec<(String, String, String)> {
+/// The matchers between two braces. No value of ours has a comma or a brace.
+fn matchers(inside: &str) -> Vec<Matcher> {
     let each = inside.split(',').map(str::trim).filter(|matcher| !matcher.is_empty());
     each.filter_map(|matcher| {
         let label = word(matcher);
