@@ -51,9 +51,17 @@ fn the_image_is_made_of_what_is_there() -> anyhow::Result<()> {
     }
     ensure!(user != "root" && text.contains("useradd ") && text.contains(&format!(" {user} ")), "the image runs as {user}");
 
+    let manifest = checkout("Cargo.toml")?;
+    let used = manifest.split('"').filter(|word| Path::new(env!("CARGO_MANIFEST_DIR")).join(word).exists() && *word != ".");
+    let used: Vec<&str> = used.chain(["src", "config", "handlers", "migrations"]).collect();
+    ensure!(used.contains(&"tests/services"), "{used:?}");
+    for ignored in checkout(&format!("{DOCKERFILE}.dockerignore"))?.lines() {
+        let needed = used.iter().find(|path| **path == ignored || path.starts_with(&format!("{ignored}/")));
+        ensure!(needed.is_none(), "the build needs {needed:?}, and {ignored} is kept out");
+    }
+
     let toolchain = text.split_once("FROM rust:").and_then(|(_, rest)| rest.split_once('-')).context("a toolchain")?.0;
-    let needed = checkout("Cargo.toml")?;
-    let needed = needed.split_once("rust-version = \"").and_then(|(_, rest)| rest.split_once('"')).context("rust-version")?.0;
+    let needed = manifest.split_once("rust-version = \"").and_then(|(_, rest)| rest.split_once('"')).context("rust-version")?.0;
     let minor = |version: &str| version.split('.').nth(1).and_then(|minor| minor.parse::<u32>().ok());
     ensure!(minor(toolchain) >= minor(needed), "the image has Rust {toolchain}, tasker needs {needed}");
     Ok(())

@@ -58,7 +58,7 @@ fn the_debian_package(deb: &Path, folder: &Path) -> anyhow::Result<()> {
     let version = run(Command::new(root.join("usr/bin/tasker")).arg("--version"))?;
     ensure!(version.contains(env!("CARGO_PKG_VERSION")), "{version}");
     let completions = fs::read_to_string(root.join("usr/share/bash-completion/completions/tasker"))?;
-    ensure!(completions.contains("complete -F _tasker"), "{completions}");
+    ensure!(completions.contains("complete ") && completions.contains("tasker"), "{completions}");
     Ok(())
 }
 
