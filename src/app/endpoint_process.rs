@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::broker::SharedBroker;
 use crate::config::{Config, OnStop};
-use crate::domain::{EndpointName, TaskType};
+use crate::domain::{EndpointName, TaskType, likeness};
 use crate::endpoint::{Agent, AgentConfig, AgentHandle, Registry};
 use crate::service::Service;
 
@@ -39,8 +39,8 @@ impl EndpointProcess {
     ) -> anyhow::Result<Self> {
         let mut policies = config.task_types.clone();
         if let Some(unknown) = types.iter().find(|wanted| config.policy(wanted).is_none()) {
-            let known: Vec<&str> = policies.iter().map(|policy| policy.name.as_str()).collect();
-            bail!("task type `{unknown}` is not configured; the configuration has {}", known.join(", "));
+            let known = policies.iter().map(|policy| policy.name.as_str());
+            bail!(likeness::unknown("task type", unknown.as_str(), "configured", known));
         }
         policies.retain(|policy| match types.is_empty() {
             true => policy.queue.is_some() == slots.is_some(),

@@ -9,6 +9,7 @@ use super::kinds::{Given, Kind};
 use super::layers;
 use super::problem::Problem;
 use super::yaml::printable;
+use crate::domain::likeness::nearest;
 
 /// A value in effect, for `config show`.
 #[derive(Debug, Clone, PartialEq)]
@@ -151,7 +152,7 @@ impl<'f> Table<'f> {
     pub(super) fn finish(self) -> Vec<Problem> {
         for (key, value) in &self.rest {
             let shown = printable(key);
-            let near = self.known.iter().find(|known| distance(known, key) <= 2);
+            let near = nearest(key, self.known.iter().copied());
             let hint = near.map_or_else(|| format!("known here: {}", self.known.join(", ")), |near| format!("did you mean `{near}`?"));
             self.problem(shown, format!("unknown key; {hint}"), layers::place(value));
         }
@@ -163,40 +164,5 @@ impl<'f> Table<'f> {
         let findings = self.findings;
         let lacking = self.finish();
         findings.borrow_mut().problems.extend(lacking);
-    }
-}
-
-/// How many letters two words differ by (Levenshtein); words are short keys.
-fn distance(a: &str, b: &str) -> usize {
-    if a.len().abs_diff(b.len()) > 2 || b.len() > 64 {
-        return usize::MAX;
-    }
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = i;
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-        for (j, y) in b.bytes().enumerate() {
-            let (left, above) = (row[j], row[j + 1]);
-            row[j + 1] = (diagonal + usize::from(x != y)).min(left + 1).min(above + 1);
-            diagonal = above;
-        }
-    }
-    row.last().copied().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::distance;
-
-    #[test]
-    fn counts_letters_that_differ() {
-        for (a, b, letters) in
-            [("port", "port", 0), ("port", "prot", 2), ("attempts", "attempt", 1), ("host", "port", 2), ("uri", "url", 1)]
-        {
-            assert_eq!(distance(a, b), letters, "{a} {b}");
-        }
-        assert_eq!(distance("port", "persistent"), usize::MAX);
     }
 }

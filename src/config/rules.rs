@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::problem::Problem;
 use super::reader::Findings;
 use super::{Config, TypePolicy, layers, span};
+use crate::domain::likeness;
 
 /// Clocks, queues and repeats may make a task outlive its span a little; an outcome must be remembered longer still.
 const MARGIN: Duration = Duration::from_secs(3600);
@@ -74,7 +75,8 @@ fn successors(config: &Config, findings: &mut Findings) {
     for policy in config.of_delivery(true) {
         let Some(then) = policy.queue.as_ref().and_then(|queue| queue.then.as_ref()) else { continue };
         if config.policy(&then.task_type).is_none_or(|policy| policy.queue.is_none()) {
-            let message = format!("`{}` is no configured type with `delivery: queue`", then.task_type);
+            let queues = config.of_delivery(true).map(|policy| policy.name.as_str());
+            let message = likeness::unknown("work queue", then.task_type.as_str(), "types with `delivery: queue`", queues);
             problem(findings, type_key(findings, policy.name.as_str(), "then.type", "task_types"), message);
         }
     }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::str::FromStr;
 
 use ::config::{Value, ValueKind};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use chrono_tz::Tz;
 use croner::Cron;
 
@@ -14,6 +14,7 @@ use super::kinds::{Choice, Given, Text, Texts};
 use super::layers::{self, DEFAULT_ORIGIN};
 use super::problem::Problem;
 use super::reader::{Findings, Table};
+use crate::domain::likeness;
 use crate::domain::{EndpointName, Json, TaskType, Timestamp, json};
 
 /// A task that is submitted at times.
@@ -63,6 +64,11 @@ impl Schedule {
         let next = self.cron.find_next_occurrence(&after, false).ok()?;
         Some(next.with_timezone(&Utc).into())
     }
+
+    /// A time by the clocks of its time zone, with their distance from UTC.
+    pub fn local(&self, time: Timestamp) -> String {
+        DateTime::<Utc>::from(time).with_timezone(&self.time_zone).to_rfc3339_opts(SecondsFormat::Secs, false)
+    }
 }
 
 /// Reads the schedules.
@@ -105,7 +111,10 @@ fn schedule(mut table: Table<'_>, types: &[TypePolicy]) -> Option<Schedule> {
     let endpoints: Vec<EndpointName> = names.unwrap_or_default().iter().filter_map(|text| text.parse().ok()).collect();
     if let Some(task_type) = &task_type {
         match types.iter().find(|policy| policy.name == *task_type) {
-            None => table.problem("type", format!("`{task_type}` is no configured task type"), None),
+            None => {
+                let known = types.iter().map(|policy| policy.name.as_str());
+                table.problem("type", likeness::unknown("task type", task_type.as_str(), "configured", known), None);
+            }
             Some(policy) if policy.queue.is_some() && !endpoints.is_empty() => {
                 table.problem("endpoints", "is not for a type with a work queue: the worker that has room performs it", None);
             }

@@ -2,12 +2,13 @@
 //!
 //! `names` what things may be called · `timestamp` points in time · `task` and `response` the two rows of the ledger with
 //! their state machines · `queue` what a task of a work queue has besides · `outcome` what a handler asks for · `message` what travels
-//! through the broker · `digest` what makes two submissions the same · `token` who may use the API · `authority` how hosts are named · `json_check` which
+//! through the broker · `digest` what makes two submissions the same · `token` who may use the API · `authority` how hosts are named · `likeness` what to say of a misspelt name · `json_check` which
 //! bytes are JSON that every reader agrees on: what comes from outside passes it before it becomes a [`Json`].
 
 mod authority;
 mod digest;
 pub mod json_check;
+pub mod likeness;
 mod message;
 mod names;
 mod outcome;
