@@ -45,14 +45,17 @@ impl Observer {
                     failures = 0;
                     EVERY
                 }
-                Err(error @ StoreError::Schema { .. }) => {
+                Err(error) if error.needs_setup() => {
                     tracing::error!(%error, "this process cannot work on this database");
                     return;
                 }
                 Err(error) => {
                     failures += 1;
                     self.metrics.database_up.set(0);
-                    tracing::warn!(%error, "the database is away; waiting for it");
+                    match error.is_denied() {
+                        true => tracing::error!(%error, "the database keeps this process out; trying again"),
+                        false => tracing::warn!(%error, "the database is away; waiting for it"),
+                    }
                     Backoff::CONNECTION.jittered(failures).min(EVERY)
                 }
             };

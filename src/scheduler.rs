@@ -2,7 +2,8 @@
 //!
 //! Promise: each time has one task, however many API processes run and whatever ends them: the task's identifier is made of the schedule's
 //! name and the time, so that submitting it again changes nothing; what is noted as done is noted afterwards. A schedule that is new
-//! begins with its first start: times before that are not missed.
+//! begins with its first start: times before that are not missed. One that is paused in the ledger submits nothing, whichever process looks
+//! at it; when it is resumed it goes on with the times to come.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -94,6 +95,10 @@ impl Scheduler {
     /// Submits what a schedule has up to now. Answers how many times are left for the next pass.
     async fn submit(&self, schedule: &Schedule, now: Timestamp) -> Result<usize, ScheduleError> {
         let record = self.store.schedule(&schedule.name).await?;
+        if record.as_ref().is_some_and(|record| record.paused_at.is_some()) {
+            // Whoever resumes it notes that what has passed by then is seen to.
+            return Ok(0);
+        }
         let due = record.map_or_else(|| Due::none(now), |record| Due::of(schedule, record.done_until, now));
         for time in due.times {
             match self.submit_for(schedule, time, now).await? {

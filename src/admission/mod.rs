@@ -9,7 +9,7 @@ mod place;
 mod schemas;
 mod unsubmitted;
 
-pub use names::{of_schedule, of_successor, reserved};
+pub use names::{of_run, of_schedule, of_successor, reserved};
 pub use place::Asked;
 pub use schemas::Fault;
 pub use unsubmitted::Unsubmitted;

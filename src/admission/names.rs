@@ -18,6 +18,14 @@ pub fn of_schedule(name: &str, time: Timestamp) -> Result<Identifier, InvalidNam
     format!("{name}-{time}").parse()
 }
 
+/// The identifier of a task that a schedule submits because somebody has asked for it, at this time.
+///
+/// # Errors
+/// As [`of_schedule`].
+pub fn of_run(name: &str, time: Timestamp) -> Result<Identifier, InvalidName> {
+    format!("{name}-run-{time}").parse()
+}
+
 /// The identifier of the task that is queued after another.
 ///
 /// # Errors
@@ -54,6 +62,8 @@ mod tests {
     fn a_time_has_one_name() {
         let name = of_schedule("s", Timestamp::from_micros(1_767_225_600_000_000)).expect("an identifier");
         assert_eq!(name.as_str(), "s-2026-01-01T00:00:00Z");
+        let name = of_run("s", Timestamp::from_micros(1_767_225_600_000_017)).expect("an identifier");
+        assert_eq!(name.as_str(), "s-run-2026-01-01T00:00:00.000017Z");
     }
 
     #[test]

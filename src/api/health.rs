@@ -45,6 +45,8 @@ fn in_short(error: &StoreError) -> &'static str {
         StoreError::Unavailable { cause: Refusal::Limit, .. } => "at a limit",
         StoreError::Unavailable { cause: Refusal::Storage, .. } => "storage error",
         StoreError::Busy { .. } => "busy",
+        StoreError::Unavailable { cause: Refusal::Denied, .. } => "access denied",
+        StoreError::NoDatabase { .. } => "no such database",
         StoreError::Schema { .. } => "not the schema of this version",
         _ => "unavailable",
     }

@@ -380,7 +380,9 @@ impl ResponseError for Problem {
 impl From<&StoreError> for Problem {
     fn from(error: &StoreError) -> Self {
         match error {
-            StoreError::Unavailable { .. } | StoreError::Busy { .. } | StoreError::Schema { .. } => Self::database_unavailable(error),
+            StoreError::Unavailable { .. } | StoreError::Busy { .. } | StoreError::Schema { .. } | StoreError::NoDatabase { .. } => {
+                Self::database_unavailable(error)
+            }
             StoreError::TooLarge { .. } => Self::new(Code::BodyTooLarge, error.to_string()),
             StoreError::Rows { .. } | StoreError::Corrupt { .. } | StoreError::Statement { .. } | StoreError::Address { .. } => {
                 Self::internal(error)

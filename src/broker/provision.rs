@@ -23,13 +23,13 @@ pub enum ProvisionError {
     /// The configured address is none.
     #[error("`rabbitmq.apiurl` is not an address such as http://localhost:15672/api")]
     Address,
-    /// Nobody answers there.
-    #[error("no answer from the management interface at {safe_url} (is the plugin rabbitmq_management enabled?)")]
+    /// Nobody answers there, or not as the management interface does.
+    #[error("no answer from the management interface at {safe_url}: {reason}")]
     Unreachable {
         /// The address without password.
         safe_url: String,
-        /// What was seen.
-        source: reqwest::Error,
+        /// What was seen, and what to do about it.
+        reason: String,
     },
     /// It does not know the user, or the user may not administer.
     #[error(
@@ -51,6 +51,40 @@ pub enum ProvisionError {
         /// The answer's text.
         reason: String,
     },
+}
+
+/// Whether the management interface lets the administering user in.
+///
+/// # Errors
+/// See [`ProvisionError`].
+pub async fn look(management: &Management) -> Result<(), ProvisionError> {
+    Api::new(management)?.get::<Value>("looking for the administering user", &["whoami"]).await.map(drop)
+}
+
+/// What to do where no answer came.
+fn explain(error: &reqwest::Error) -> String {
+    let mut causes = Vec::new();
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(at) = cause {
+        causes.push(at.to_string());
+        cause = at.source();
+    }
+    let all = causes.join(": ");
+    let remedy = if error.is_timeout() {
+        "it does not answer; check rabbitmq.apiurl, and firewalls on the way"
+    } else if all.contains("Connection refused") {
+        "nothing listens there (connection refused); enable the plugin with `rabbitmq-plugins enable rabbitmq_management`, or correct \
+         rabbitmq.apiurl (port 15672 usually)"
+    } else if all.contains("lookup address") {
+        "the host name is not known; correct rabbitmq.apiurl, or the name service"
+    } else if all.contains("corrupt message") || all.contains("InvalidContentType") {
+        "it does not speak TLS; write http:// in rabbitmq.apiurl, or take the port for TLS (15671 usually)"
+    } else if all.contains("certificate") {
+        "its certificate is not trusted; its CA must be among the system's, and rabbitmq.apiurl name the host as the certificate does"
+    } else {
+        "it does not answer as HTTP does; correct scheme and port in rabbitmq.apiurl (http on 15672, https on 15671 usually)"
+    };
+    format!("{remedy} ({})", causes.last().map_or("", String::as_str))
 }
 
 /// Makes virtual host, user and permissions; answers what it did, a sentence a step.
@@ -123,7 +157,8 @@ impl<'a> Api<'a> {
         }
         // Credentials in the address would end up in errors; the configured ones count.
         let (_, _) = (base.set_username(""), base.set_password(None));
-        let unusable = |source: reqwest::Error| ProvisionError::Unreachable { safe_url: base.to_string(), source: source.without_url() };
+        let unusable =
+            |source: reqwest::Error| ProvisionError::Unreachable { safe_url: base.to_string(), reason: explain(&source.without_url()) };
         // No proxy: this talks to a broker's port of its own network.
         let client = https::build(|| https::client().timeout(ANSWER_TIME)).map_err(unusable)?;
         Ok(Self { client, base, management })
@@ -156,8 +191,10 @@ impl<'a> Api<'a> {
         if let Some(body) = body {
             request = request.json(body);
         }
-        let unreachable =
-            |source: reqwest::Error| ProvisionError::Unreachable { safe_url: self.base.to_string(), source: source.without_url() };
+        let unreachable = |source: reqwest::Error| {
+            let reason = explain(&source.without_url());
+            ProvisionError::Unreachable { safe_url: self.base.to_string(), reason }
+        };
         let answer = request.send().await.map_err(unreachable)?;
         let status = answer.status();
         let text = answer.text().await.map_err(unreachable)?;

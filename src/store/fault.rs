@@ -63,6 +63,8 @@ pub(super) enum Verdict {
     Rows,
     /// Tables and columns are not those of this program.
     Schema,
+    /// The server has no database of this name.
+    NoDatabase,
     /// A row that was read.
     Corrupt,
     /// Our statement.
@@ -104,6 +106,23 @@ pub(super) struct Site {
     pub tally: Tally,
     /// What an error means in this dialect.
     pub verdict: fn(&sqlx::Error) -> Verdict,
+    /// How the database is reached.
+    pub way: Way,
+    /// What to do about an error that keeps us out, in this dialect.
+    pub explain: fn(&sqlx::Error, &Way) -> Option<String>,
+}
+
+/// How a database is reached, for texts.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Way {
+    /// Who comes in.
+    pub user: String,
+    /// Where the server is.
+    pub host: String,
+    /// At which port.
+    pub port: u16,
+    /// The database there, or the file.
+    pub database: String,
 }
 
 impl Site {
@@ -113,15 +132,16 @@ impl Site {
 
     fn judge(&self, fault: Fault) -> Fault {
         let Fault::Sql(error) = fault else { return fault };
-        let reason = match &error {
+        let reason = (self.explain)(&error, &self.way).unwrap_or_else(|| match &error {
             sqlx::Error::Database(database) => database.to_string(),
             sqlx::Error::PoolTimedOut => "no connection in time".to_owned(),
             other => other.to_string(),
-        };
+        });
         match (self.verdict)(&error) {
             Verdict::Again(retry) => Fault::Again(retry, reason),
             Verdict::Refused(cause) => Fault::Told(self.refused(cause, reason)),
             Verdict::Rows => Fault::Told(StoreError::Rows { reason }),
+            Verdict::NoDatabase => Fault::Told(StoreError::NoDatabase { safe_url: self.safe_url.clone(), reason }),
             Verdict::Schema => Fault::Told(migrations::missing(&reason)),
             Verdict::Corrupt => Fault::Told(StoreError::Corrupt { reason }),
             Verdict::Defect => Fault::Told(StoreError::Statement { reason }),

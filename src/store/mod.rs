@@ -50,7 +50,7 @@ pub enum StoreError {
         reason: String,
     },
     /// The database cannot be reached, or does not do it now: it is full, read-only, short of something. Trying again later can help.
-    #[error("the database at {safe_url} is not available: {reason}")]
+    #[error("cannot use the database at {safe_url}: {reason}")]
     Unavailable {
         /// The address without password.
         safe_url: String,
@@ -58,6 +58,14 @@ pub enum StoreError {
         reason: String,
         /// Which of these it is.
         cause: Refusal,
+    },
+    /// The server has no database of this name.
+    #[error("cannot use the database at {safe_url}: {reason}")]
+    NoDatabase {
+        /// The address without password.
+        safe_url: String,
+        /// How it can be made.
+        reason: String,
     },
     /// A deadlock or lock time-out that persisted through all retries.
     #[error("the database was too busy: {reason}")]
@@ -103,6 +111,16 @@ impl StoreError {
     /// Whether trying again later, unchanged, can help.
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::Busy { .. })
+    }
+
+    /// Whether the database has to be set up for this program first, so that no wait helps.
+    pub const fn needs_setup(&self) -> bool {
+        matches!(self, Self::Schema { .. } | Self::NoDatabase { .. })
+    }
+
+    /// Whether somebody has to change the configuration or the rights of its user: waiting helps only if that happens.
+    pub const fn is_denied(&self) -> bool {
+        matches!(self, Self::Unavailable { cause: Refusal::Denied, .. })
     }
 
     /// Whether the rows that the operation is about are at fault, so that others can be written and these never will be. Of many rows in
@@ -309,6 +327,8 @@ pub struct ScheduleRecord {
     pub done_until: Timestamp,
     /// Why the last task that could not be submitted was not, and when that was.
     pub last_error: Option<(String, Timestamp)>,
+    /// Since when it submits nothing.
+    pub paused_at: Option<Timestamp>,
 }
 
 /// How the queue of a type stands.
@@ -624,6 +644,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// All endpoints ever seen and not forgotten, by name, after a cursor.
     async fn endpoints(&self, after: Option<&EndpointName>, limit: u32) -> Result<Vec<EndpointRecord>>;
 
+    /// Their names alone, all of them.
+    async fn endpoint_names(&self) -> Result<Vec<EndpointName>>;
+
     /// Forgets an endpoint and what it is subscribed to, unless it is there and `even_present` is false. It is expected no more by
     /// tasks to come. What it owes stays open: should it come back, it is asked for that.
     async fn forget_endpoint(&self, endpoint: &EndpointName, even_present: bool) -> Result<EndpointForgotten>;
@@ -666,6 +689,10 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Notes why a schedule that has begun could not submit a task.
     async fn set_schedule_error(&self, name: &str, error: &str, at: Timestamp) -> Result<()>;
+
+    /// Stops submitting the tasks of a schedule, or goes on with the times to come: what passed meanwhile is not submitted. Answers whether
+    /// that changed anything.
+    async fn pause_schedule(&self, name: &str, paused: bool, now: Timestamp) -> Result<bool>;
 
     /// Stops giving tasks of a type to workers, or goes on. Running ones go on. Answers whether that changed anything.
     async fn pause(&self, task_type: &TaskType, paused: bool, now: Timestamp) -> Result<bool>;

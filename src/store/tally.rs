@@ -90,7 +90,7 @@ impl Tally {
         let at = match error {
             StoreError::Unavailable { cause, .. } => *cause as usize,
             StoreError::Busy { .. } => BUSY,
-            StoreError::Schema { .. } => SCHEMA,
+            StoreError::Schema { .. } | StoreError::NoDatabase { .. } => SCHEMA,
             StoreError::Rows { .. } | StoreError::TooLarge { .. } => ROWS,
             StoreError::Corrupt { .. } | StoreError::Statement { .. } | StoreError::Address { .. } => DEFECT,
         };

@@ -77,7 +77,8 @@ conformance! {
         cancels_what_waits_and_what_runs,
         tells_what_is_to_be_followed,
         costs_the_same_however_many_wait,
-        remembers_how_far_schedules_are;
+        remembers_how_far_schedules_are,
+        remembers_which_schedules_are_paused;
     settle:
         claims_each_due_task_once,
         claims_again_when_a_lease_runs_out,

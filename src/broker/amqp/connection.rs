@@ -26,8 +26,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::topology::{self, Names, Unit};
-use super::{AmqpOptions, Role};
+use super::{AmqpOptions, Role, trouble};
 use crate::backoff::Backoff;
+use crate::config::MessageQueue;
 
 /// For a connection to be made, the handshake included. The library has no deadline of its own: a port that accepts and
 /// stays silent would hold it for ever.
@@ -399,7 +400,13 @@ pub(super) async fn supervise(
                     failures = 0;
                 }
             }
-            Err(error) => warn!(broker = %options.safe_url(), %purpose, "cannot connect to the broker: {error}"),
+            Err(error) => {
+                let reason = tokio::select! {
+                    reason = trouble::explain(&error, &options) => reason,
+                    () = stop.cancelled() => return,
+                };
+                warn!(broker = %options.safe_url(), %purpose, "cannot connect to the broker: {reason}");
+            }
         }
         failures += 1;
         tokio::select! {
@@ -427,6 +434,22 @@ pub(super) async fn establish(options: &AmqpOptions, purpose: Purpose) -> Result
             session.end().await;
             Err(error)
         }
+    }
+}
+
+/// Connects and leaves again, without declaring anything.
+///
+/// # Errors
+/// Why that is not possible, and what to do about it.
+pub async fn try_connection(message_queue: &MessageQueue) -> Result<(), String> {
+    let options = AmqpOptions::new(message_queue.clone(), Role::Endpoint);
+    match connect(&options, Purpose::All).await {
+        Ok((connection, _socket)) => {
+            // It is there, however it says goodbye.
+            _ = timeout(CLOSE_TIME, connection.close(200, "checked".into())).await;
+            Ok(())
+        }
+        Err(error) => Err(format!("cannot connect to the broker at {}: {}", options.safe_url(), trouble::explain(&error, &options).await)),
     }
 }
 

@@ -12,6 +12,7 @@ mod parts;
 mod post;
 mod publisher;
 mod topology;
+mod trouble;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
@@ -22,6 +23,7 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
+pub use self::connection::try_connection;
 use self::connection::{LinkError, Purpose, Sessions};
 use self::consumer::{NamedOnly, RefusedQueues, Subscriber};
 use self::links::Links;

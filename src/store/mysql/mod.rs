@@ -17,6 +17,7 @@ mod session;
 mod settle;
 mod submit;
 mod token;
+mod trouble;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -225,6 +226,10 @@ impl Store for MySqlStore {
         self.run(move |conn| presence::endpoints(conn, after.clone(), limit).boxed()).await
     }
 
+    async fn endpoint_names(&self) -> Result<Vec<EndpointName>> {
+        self.run(|conn| presence::endpoint_names(conn).boxed()).await
+    }
+
     async fn open_tasks(&self) -> Result<Vec<OpenTasks>> {
         self.run(|conn| read::open_tasks(conn).boxed()).await
     }
@@ -286,6 +291,11 @@ impl Store for MySqlStore {
     async fn set_schedule_error(&self, name: &str, error: &str, at: Timestamp) -> Result<()> {
         let (name, error): (Arc<str>, Arc<str>) = (name.into(), error.into());
         self.transact(move |conn| schedule::set_error(conn, name.clone(), error.clone(), at).boxed()).await
+    }
+
+    async fn pause_schedule(&self, name: &str, paused: bool, now: Timestamp) -> Result<bool> {
+        let name: Arc<str> = name.into();
+        self.transact(move |conn| schedule::pause(conn, name.clone(), paused, now).boxed()).await
     }
 
     async fn pause(&self, task_type: &TaskType, paused: bool, now: Timestamp) -> Result<bool> {

@@ -199,3 +199,8 @@ pub(super) async fn endpoints(conn: &mut MySqlConnection, after: Option<Endpoint
     }
     Ok(columns::endpoint_records(endpoints, subscriptions))
 }
+
+pub(super) async fn endpoint_names(conn: &mut MySqlConnection) -> Result<Vec<EndpointName>, Fault> {
+    let rows = sqlx::query("SELECT name FROM endpoint ORDER BY name").fetch_all(conn).await?;
+    rows.iter().map(|row| Ok(columns::endpoint(row.try_get(0)?)?)).collect()
+}

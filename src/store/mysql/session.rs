@@ -8,11 +8,13 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, MySqlConnection, MySqlPool};
+use sqlx::pool::PoolConnection;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, MySql, MySqlConnection, MySqlPool};
 
 use super::schema;
+use super::trouble::{self, Lookout};
 use crate::config;
-use crate::store::fault::{ACQUIRE, Fault, MIGRATION_PATIENCE, PATIENCE, Site, Verdict, retried};
+use crate::store::fault::{ACQUIRE, Fault, MIGRATION_PATIENCE, PATIENCE, Site, Verdict, Way, retried};
 use crate::store::{Refusal, Result, Retry, StoreError, Tally, batch};
 
 /// Said to every new connection. sqlx itself sets UTC and utf8mb4. Strict: a value that does not fit is an error and not a shorter value;
@@ -33,6 +35,7 @@ pub struct MySqlStore {
     pool: MySqlPool,
     options: MySqlConnectOptions,
     site: Arc<Site>,
+    lookout: Arc<Lookout>,
     /// The longest packet that the server takes, as the newest connection knows it; [`usize::MAX`] before there was one.
     packet: Arc<AtomicUsize>,
 }
@@ -48,6 +51,7 @@ impl MySqlStore {
         let Some(name) = options.get_database() else {
             return Err(unusable("it names no database: mysql://user:password@host:port/database".into()));
         };
+        let name = name.to_owned();
         let safe_url = format!("mysql://{}@{}:{}/{name}", options.get_username(), options.get_host(), options.get_port());
         let mut options = options.statement_cache_capacity(STATEMENTS).disable_statement_logging();
         if let (true, Ok(level)) = (database.verbose, "info".parse()) {
@@ -79,8 +83,11 @@ impl MySqlStore {
                 .boxed()
             })
             .connect_lazy_with(options.clone());
-        let site = Arc::new(Site { safe_url, tally: Tally::default(), verdict });
-        Ok(Self { pool, options, site, packet })
+        let (user, host) = (options.get_username().to_owned(), options.get_host().to_owned());
+        let way = Way { user, host, port: options.get_port(), database: name };
+        let lookout = Arc::new(Lookout::new(options.clone(), way.clone()));
+        let site = Arc::new(Site { safe_url, tally: Tally::default(), verdict, way, explain: trouble::explain });
+        Ok(Self { pool, options, site, lookout, packet })
     }
 
     /// What went wrong so far.
@@ -119,7 +126,18 @@ impl MySqlStore {
         Work: for<'c> Fn(&'c mut MySqlConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static,
     {
         let (pool, work) = (self.pool.clone(), Arc::new(work));
-        retried(self.site.clone(), move || attempt(pool.clone(), patience, work.clone())).await
+        let (site, lookout) = (self.site.clone(), self.lookout.clone());
+        let again = move || {
+            let (pool, site, lookout, work) = (pool.clone(), site.clone(), lookout.clone(), work.clone());
+            async move {
+                match pool.acquire().await {
+                    Ok(conn) => attempt(conn, patience, work).await,
+                    Err(sqlx::Error::PoolTimedOut) => Err(Fault::Told(lookout.why(&site.safe_url).await)),
+                    Err(error) => Err(Fault::Sql(error)),
+                }
+            }
+        };
+        retried(self.site.clone(), again).await
     }
 
     /// Runs statements in a transaction. After any error it is rolled back and never used again: after a deadlock the
@@ -136,7 +154,7 @@ impl MySqlStore {
     /// Creates the database if the server has none of this name and the user may.
     pub(super) async fn create_database(&self) -> Result<()> {
         let error = match self.run(|_| async { Ok(()) }.boxed()).await {
-            Err(error @ StoreError::Schema { .. }) => error,
+            Err(error @ StoreError::NoDatabase { .. }) => error,
             other => return other,
         };
         let options = self.options.clone();
@@ -192,11 +210,10 @@ where
     }
 }
 
-async fn attempt<T, Work>(pool: MySqlPool, patience: Duration, work: Arc<Work>) -> Result<T, Fault>
+async fn attempt<T, Work>(mut conn: PoolConnection<MySql>, patience: Duration, work: Arc<Work>) -> Result<T, Fault>
 where
     Work: for<'c> Fn(&'c mut MySqlConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync,
 {
-    let mut conn = pool.acquire().await?;
     match tokio::time::timeout(patience, work(&mut conn)).await {
         Ok(done) => {
             // A transaction that could not be ended would swallow the next one, which would then be none of its own.
@@ -213,7 +230,7 @@ where
 }
 
 /// What an error means.
-fn verdict(error: &sqlx::Error) -> Verdict {
+pub(super) fn verdict(error: &sqlx::Error) -> Verdict {
     let sqlx::Error::Database(database) = error else { return Verdict::of_driver(error) };
     let number = database.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number);
     of_number(number.unwrap_or_default(), database.code().as_deref().unwrap_or_default(), database.message())
@@ -233,8 +250,9 @@ fn of_number(number: u16, sqlstate: &str, message: &str) -> Verdict {
         1153 | 1301 => Verdict::Rows,
         // Null, double, without its parent or with children, no text of its character set, cut short, against a check.
         1048 | 1062 | 1216 | 1217 | 1264 | 1265 | 1300 | 1366 | 1406 | 1451 | 1452 | 3819 | 4025 => Verdict::Rows,
-        // No such database, table, column, key; a column without a value or too many of them.
-        1049 | 1051 | 1054 | 1136 | 1146 | 1176 | 1364 => Verdict::Schema,
+        1049 => Verdict::NoDatabase,
+        // No such table, column, key; a column without a value or too many of them.
+        1051 | 1054 | 1136 | 1146 | 1176 | 1364 => Verdict::Schema,
         // Syntax, an ambiguous name, an unknown function, too many values in one statement.
         1052 | 1064 | 1149 | 1305 | 1390 => Verdict::Defect,
         // SQLSTATE 22: data exceptions.
@@ -244,7 +262,7 @@ fn of_number(number: u16, sqlstate: &str, message: &str) -> Verdict {
         1030 if message.contains("error 28") => Verdict::Refused(Refusal::Full),
         1030 | 1033 | 1034 | 1035 | 1194 | 1195 | 1932 => Verdict::Refused(Refusal::Storage),
         1037 | 1038 | 1040 | 1041 | 1135 | 1203 | 1206 | 1226 | 1461 | 1637 => Verdict::Refused(Refusal::Limit),
-        1044 | 1045 | 1130 | 1142 | 1143 | 1227 | 1370 | 3118 => Verdict::Refused(Refusal::Denied),
+        1044 | 1045 | 1130 | 1142 | 1143 | 1227 | 1370 | 1698 | 3118 | 3159 => Verdict::Refused(Refusal::Denied),
         1317 | 1927 | 1969 | 3024 => Verdict::Refused(Refusal::Interrupted),
         1047 | 1053 | 1077..=1079 | 1129 | 1152 | 1154..=1161 | 3168 => Verdict::Refused(Refusal::Unreachable),
         _ => Verdict::Refused(Refusal::Other),
@@ -296,7 +314,8 @@ mod tests {
             assert_eq!(of_number(number, "HY000", ""), Verdict::Again(retry));
         }
         assert_eq!(of_number(1180, "HY000", "Got error 90 \"Message too long\" during COMMIT"), Verdict::Rows);
-        for number in [1049, 1054, 1146, 1364] {
+        assert_eq!(of_number(1049, "42000", ""), Verdict::NoDatabase);
+        for number in [1054, 1146, 1364] {
             assert_eq!(of_number(number, "42S02", ""), Verdict::Schema);
         }
         for number in [1064, 1305] {

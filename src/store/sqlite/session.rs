@@ -15,7 +15,7 @@ use sqlx::{ConnectOptions, Connection, SqliteConnection, SqlitePool};
 use super::schema;
 use super::writer::Writer;
 use crate::config;
-use crate::store::fault::{ACQUIRE, Fault, MIGRATION_PATIENCE, PATIENCE, Site, Verdict, retried};
+use crate::store::fault::{ACQUIRE, Fault, MIGRATION_PATIENCE, PATIENCE, Site, Verdict, Way, retried};
 use crate::store::{Refusal, Result, Retry, StoreError, Tally};
 
 /// Connections that read. They never wait for the one that writes, nor it for them.
@@ -44,7 +44,8 @@ impl SqliteStore {
     pub fn new(database: &config::Database) -> Result<Self> {
         let options = SqliteConnectOptions::from_str(database.uri.reveal());
         let options = options.map_err(|error| StoreError::Address { reason: error.to_string() })?;
-        let safe_url = format!("sqlite://{}", options.get_filename().display());
+        let file = options.get_filename().display().to_string();
+        let safe_url = format!("sqlite://{file}");
         keep_private(options.get_filename());
         // FULL: what was accepted or acknowledged is on the disk, also when the power goes.
         let mut options = options
@@ -74,7 +75,8 @@ impl SqliteStore {
             reason: error.to_string(),
             cause: Refusal::Limit,
         })?;
-        let site = Arc::new(Site { safe_url, tally: Tally::default(), verdict });
+        let way = Way { database: file, ..Way::default() };
+        let site = Arc::new(Site { safe_url, tally: Tally::default(), verdict, way, explain });
         Ok(Self { writing, writer, readers, site })
     }
 
@@ -222,6 +224,20 @@ fn verdict(error: &sqlx::Error) -> Verdict {
     let sqlx::Error::Database(database) = error else { return Verdict::of_driver(error) };
     let code = database.code().and_then(|code| code.parse::<i32>().ok());
     of_code(code.unwrap_or_default(), database.message())
+}
+
+/// What to do about a file that cannot be used.
+fn explain(error: &sqlx::Error, way: &Way) -> Option<String> {
+    let sqlx::Error::Database(told) = error else { return None };
+    let remedy = match told.code()?.parse::<i32>().ok()? & 0xff {
+        14 => {
+            "the file or its directory may not be read and written by this user, or is not there; correct the path, or its owner and rights"
+        }
+        8 => "the file or its directory may not be written by this user; correct its owner and rights",
+        26 => "the file is no database of SQLite; correct the path",
+        _ => return None,
+    };
+    Some(format!("{}: {remedy} ({})", way.database, told.message()))
 }
 
 fn of_code(code: i32, message: &str) -> Verdict {

@@ -439,11 +439,31 @@ pub async fn remembers_how_far_schedules_are(ledger: &Ledger) -> Result<()> {
     for (error, when) in [("first", at(30)), ("last é", at(40))] {
         store.set_schedule_error("nightly", error, when).await?;
         let last_error = Some((error.to_owned(), when));
-        assert_eq!(store.schedule("nightly").await?, Some(ScheduleRecord { done_until: at(20), last_error }));
+        assert_eq!(store.schedule("nightly").await?, Some(ScheduleRecord { done_until: at(20), last_error, paused_at: None }));
     }
     store.set_schedule_done("nightly", at(50)).await?;
     assert!(store.schedule("nightly").await?.is_some_and(|record| record.last_error.is_some()), "an error stays");
     store.set_schedule_error("hourly", "has not begun", at(1)).await?;
     assert_eq!(store.schedule("hourly").await?, None);
+    Ok(())
+}
+
+pub async fn remembers_which_schedules_are_paused(ledger: &Ledger) -> Result<()> {
+    let store = &ledger.store;
+    let record = async |name: &str| Ok::<_, anyhow::Error>(store.schedule(name).await?.map(|record| (record.done_until, record.paused_at)));
+    store.set_schedule_done("nightly", at(10)).await?;
+    assert!(!store.pause_schedule("nightly", false, at(11)).await?, "it is not paused");
+    assert_eq!(record("nightly").await?, Some((at(10), None)));
+    assert!(store.pause_schedule("nightly", true, at(20)).await?);
+    assert!(!store.pause_schedule("nightly", true, at(30)).await?, "it is paused already");
+    assert_eq!(record("nightly").await?, Some((at(10), Some(at(20)))));
+    assert!(store.pause_schedule("nightly", false, at(40)).await?);
+    assert_eq!(record("nightly").await?, Some((at(40), None)), "what has passed is seen to");
+    // One that has not begun; and another process may be ahead.
+    assert!(store.pause_schedule("hourly", true, at(5)).await?);
+    assert_eq!(record("hourly").await?, Some((at(5), Some(at(5)))));
+    store.set_schedule_done("hourly", at(9)).await?;
+    assert!(store.pause_schedule("hourly", false, at(7)).await?);
+    assert_eq!(record("hourly").await?, Some((at(9), None)));
     Ok(())
 }

@@ -98,8 +98,9 @@ pub async fn tells_the_time(ledger: &Ledger) -> Result<()> {
 async fn creates_the_database_it_is_told_to_use() -> Result<()> {
     let (admin, name) = (admin()?, format!("store_{}", Uuid::new_v4().simple()));
     let store = tasker::store::open(&config(&format!("{admin}/{name}")))?;
-    let reason = schema_reason(store.check_schema().await);
-    assert!(reason.contains("tasker initialize --database"), "{reason}");
+    let error = store.check_schema().await.expect_err("there is none");
+    assert!(matches!(error, StoreError::NoDatabase { .. }) && error.needs_setup(), "{error:?}");
+    assert!(error.to_string().contains("tasker initialize --database"), "{error}");
     store.migrate().await?;
     store.check_schema().await?;
     store.close().await;
@@ -117,7 +118,7 @@ async fn says_soon_that_the_database_is_away() -> Result<()> {
         let store = tasker::store::open(&config(&format!("mysql://somebody:s3cr3t@{address}/ledger")))?;
         let started = Instant::now();
         let error = store.now().await.expect_err("nobody is there");
-        assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
         assert!(matches!(error, StoreError::Unavailable { .. }) && error.is_transient(), "{error:?}");
         assert!(error.to_string().contains(&address.to_string()) && !format!("{error} {error:?}").contains("s3cr3t"), "{error}");
     }

@@ -1,0 +1,2 @@
+-- Since when a schedule submits nothing.
+ALTER TABLE schedule ADD COLUMN paused_at DATETIME(6) NULL;
