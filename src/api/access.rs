@@ -42,6 +42,8 @@ enum About {
     TypeInPath,
     /// The type in the query.
     TypeInQuery,
+    /// The type of the schedule in the path.
+    ScheduleInPath,
     /// Types of all kinds.
     AllTypes,
     /// The worker in the path; the types are in the body, and whoever reads that asks [`check_types`].
@@ -63,12 +65,20 @@ const ROUTES: &[Route] = &[
     Route { pattern: "/queues/{type}/pause", read: None, write: Some(Scope::Admin), about: About::AllTypes },
     Route { pattern: "/queues/{type}/resume", read: None, write: Some(Scope::Admin), about: About::AllTypes },
     Route { pattern: "/schedules", read: Some(Scope::Read), write: None, about: About::AllTypes },
+    Route { pattern: "/schedules/{name}/run", read: None, write: Some(Scope::Submit), about: About::ScheduleInPath },
+    Route { pattern: "/schedules/{name}/pause", read: None, write: Some(Scope::Admin), about: About::AllTypes },
+    Route { pattern: "/schedules/{name}/resume", read: None, write: Some(Scope::Admin), about: About::AllTypes },
     Route { pattern: "/workers/{name}/tasks", read: None, write: Some(Scope::Work), about: About::Worker },
     Route { pattern: "/workers/{name}/reports", read: None, write: Some(Scope::Work), about: About::Worker },
     Route { pattern: "/workers/{name}/presence", read: None, write: Some(Scope::Work), about: About::Worker },
     Route { pattern: "/{type}", read: Some(Scope::Read), write: Some(Scope::Submit), about: About::TypeInPath },
     Route { pattern: "/{type}/{id}", read: Some(Scope::Read), write: Some(Scope::Submit), about: About::TypeInPath },
 ];
+
+/// All paths, as they are given to the router.
+pub(super) fn patterns() -> impl Iterator<Item = &'static str> {
+    ROUTES.iter().map(|route| route.pattern).chain(OPEN)
+}
 
 /// What a request needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,8 +151,11 @@ async fn check(request: &ServiceRequest) -> Result<(), Problem> {
         _ if token.is_unlimited() => Ok(()),
         About::TypeInPath if token.covers(&segment(request.request(), 0)?) => Ok(()),
         About::TypeInQuery if Query::new(request.query_string()).take("type", |name| Ok(token.covers(name))) == Some(true) => Ok(()),
+        About::ScheduleInPath if schedule_is_covered(api, &token, &segment(request.request(), 1)?) => Ok(()),
         About::AllTypes => Err(Problem::insufficient_scope("this needs a token that is good for all task types")),
-        About::TypeInPath | About::TypeInQuery => Err(Problem::insufficient_scope("this token is good for other task types")),
+        About::TypeInPath | About::TypeInQuery | About::ScheduleInPath => {
+            Err(Problem::insufficient_scope("this token is good for other task types"))
+        }
     }
 }
 
@@ -156,6 +169,11 @@ fn check_form(request: &ServiceRequest) -> Result<(), Problem> {
         Method::PUT | Method::PATCH | Method::DELETE if has_body() => body::check_type(headers),
         _ => Ok(()),
     }
+}
+
+/// Whether a token is good for the type of a schedule. Of a name that no schedule has nothing is told to a limited one.
+fn schedule_is_covered(api: &Api, token: &Token, name: &str) -> bool {
+    api.schedule(name).is_some_and(|schedule| token.covers(schedule.task_type.as_str()))
 }
 
 /// Whether a token may be used for a worker.
@@ -199,6 +217,11 @@ pub(super) fn check_types<'a>(request: &HttpRequest, types: impl IntoIterator<It
         true => Ok(()),
         false => Err(Problem::insufficient_scope("this token is good for other task types")),
     }
+}
+
+/// Whether the token of a request, if it has one, is good for a type: of others it is told nothing.
+pub(super) fn covers(request: &HttpRequest, task_type: &str) -> bool {
+    request.extensions().get::<Arc<Token>>().is_none_or(|token| token.covers(task_type))
 }
 
 /// The token of a request; none where none is needed.

@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use super::problem::{Code, Problem};
+use crate::config::size;
 use crate::domain::json_check;
 
 /// A body earns a second for each of these many bytes it has delivered, on top of [`super::Limits::body_timeout`]: a slow
@@ -34,11 +35,20 @@ impl Body {
     }
 }
 
+/// How long a body may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit {
+    /// Bytes at most.
+    pub bytes: usize,
+    /// The key of the configuration that says so, if one does.
+    pub setting: Option<&'static str>,
+}
+
 /// What a body must keep to.
 #[derive(Debug)]
 pub struct Rules<'a> {
-    /// Bytes at most.
-    pub limit: usize,
+    /// How long it may be.
+    pub limit: Limit,
     /// See [`BYTES_PER_SECOND`].
     pub timeout: Duration,
     /// One permit for each byte that all bodies together may hold.
@@ -50,10 +60,15 @@ pub struct Rules<'a> {
 /// # Errors
 /// The rule that was broken; as early as it shows, so that a body that says it is too long is not read at all.
 pub async fn read(headers: &HeaderMap, mut payload: web::Payload, rules: Rules<'_>) -> Result<Body, Problem> {
-    let too_large = || Problem::new(Code::BodyTooLarge, format!("the body may have at most {} bytes", rules.limit));
+    let too_large = |announced: Option<usize>| {
+        let Limit { bytes, setting } = rules.limit;
+        let length = announced.map_or_else(|| "more".to_owned(), |announced| size::spell(announced as u64));
+        let setting = setting.map_or_else(String::new, |setting| format!(" ({setting})"));
+        Problem::new(Code::BodyTooLarge, format!("the body has {length}, the limit is {}{setting}", size::format(bytes as u64)))
+    };
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()).and_then(|length| length.parse().ok());
-    if announced.is_some_and(|length: usize| length > rules.limit) {
-        return Err(too_large());
+    if announced.is_some_and(|length: usize| length > rules.limit.bytes) {
+        return Err(too_large(announced));
     }
 
     let start = Instant::now();
@@ -66,10 +81,10 @@ pub async fn read(headers: &HeaderMap, mut payload: web::Payload, rules: Rules<'
         };
         let Some(chunk) = chunk else { return Ok(body) };
         let chunk = chunk.map_err(|error| Problem::new(Code::IncompleteBody, "the body ended early").because(error))?;
-        if body.bytes.len() + chunk.len() > rules.limit {
-            return Err(too_large());
+        if body.bytes.len() + chunk.len() > rules.limit.bytes {
+            return Err(too_large(announced));
         }
-        let bytes = u32::try_from(chunk.len()).map_err(|_| too_large())?;
+        let bytes = u32::try_from(chunk.len()).map_err(|_| too_large(announced))?;
         let Ok(share) = Arc::clone(rules.budget).try_acquire_many_owned(bytes) else {
             return Err(Problem::new(Code::Overloaded, "too many request bodies are held; send this one again").retry_after(1));
         };

@@ -33,6 +33,7 @@ use crate::store::{CancelOutcome, StoreError};
 pub async fn cancel_task(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let policy = api.task_type(&request)?;
     let name = TaskName::of(&request)?;
+    let text = name.text.clone();
     let blind = access::blind(&request);
     let submitter = blind.clone();
     let (state, task_type, now) = (api.state.clone(), policy.name.clone(), api.now()?);
@@ -47,7 +48,7 @@ pub async fn cancel_task(api: web::Data<Api>, request: HttpRequest) -> Answer {
             cancel(&state, &task, now).await
         })
         .await?;
-    let CancelOutcome { mut task, refused, .. } = canceled.ok_or_else(Problem::unknown_task)?;
+    let CancelOutcome { mut task, refused, .. } = canceled.ok_or_else(|| Problem::unknown_task(&policy.name, &text))?;
     if refused {
         return Err(Problem::new(Code::AlreadyEnded, format!("the task is {} and cannot be cancelled", task.status.as_str())));
     }

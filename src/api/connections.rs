@@ -6,8 +6,8 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -31,10 +31,10 @@ impl Connections {
         Arc::new(Self { open: AtomicUsize::new(0), by_address: Mutex::default(), keep: most / 2, keep_per_address })
     }
 
-    /// Counts one that was accepted.
-    pub fn opened(self: &Arc<Self>) -> Connection {
+    /// Counts one that was accepted from there.
+    pub fn opened(self: &Arc<Self>, peer: Option<SocketAddr>) -> Connection {
         self.open.fetch_add(1, Relaxed);
-        Connection { all: self.clone(), address: OnceLock::new() }
+        Connection { all: self.clone(), address: OnceLock::new(), peer, asked: AtomicBool::new(false) }
     }
 }
 
@@ -44,11 +44,15 @@ pub struct Connection {
     all: Arc<Connections>,
     /// Told by its first request: what is accepted with TLS has no address before.
     address: OnceLock<IpAddr>,
+    peer: Option<SocketAddr>,
+    /// Whether a request has come.
+    asked: AtomicBool,
 }
 
 impl Connection {
     /// Whether it may stay open once it is answered.
     pub fn may_stay(&self, address: Option<IpAddr>) -> bool {
+        self.asked.store(true, Relaxed);
         if self.all.open.load(Relaxed) > self.all.keep {
             return false;
         }
@@ -65,6 +69,10 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.all.open.fetch_sub(1, Relaxed);
+        // Scanners and probes do it all day, so that it is nothing for the usual log; the server library would log each as an error.
+        if let (Some(peer), false) = (self.peer, self.asked.load(Relaxed)) {
+            tracing::debug!(%peer, "a connection ended without a request: nothing was sent, or not HTTP (TLS to a port without, perhaps)");
+        }
         let Some(address) = self.address.get() else { return };
         let mut by_address = self.all.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         if let Entry::Occupied(mut open) = by_address.entry(*address) {
@@ -111,12 +119,12 @@ mod tests {
     fn connections_stay_while_there_are_few() {
         let all = Connections::new(8, 2);
         let (one, other) = ("127.0.0.1".parse().ok(), "127.0.0.2".parse().ok());
-        let mut open: Vec<_> = (0..3).map(|_| all.opened()).collect();
+        let mut open: Vec<_> = (0..3).map(|_| all.opened(None)).collect();
         assert_eq!(open.iter().map(|connection| connection.may_stay(one)).collect::<Vec<_>>(), [true, true, false]);
         assert!(!open[0].may_stay(one), "three are too many for each of them, and each is counted once");
-        let fourth = all.opened();
+        let fourth = all.opened(None);
         assert!(fourth.may_stay(other) && fourth.may_stay(other), "another address has a number of its own");
-        let fifth = all.opened();
+        let fifth = all.opened(None);
         assert!(!fifth.may_stay(other) && !fourth.may_stay(other), "more than half are open");
         drop((fourth, fifth));
         open.truncate(2);

@@ -9,7 +9,7 @@ use super::problem::{Code, Problem, ProblemBody};
 use super::query::Query;
 use super::view::ForgottenView;
 use super::{Answer, Api, answer, segment};
-use crate::domain::EndpointName;
+use crate::domain::{EndpointName, likeness};
 use crate::store::EndpointForgotten;
 
 /// Forgets an endpoint.
@@ -37,12 +37,11 @@ pub async fn forget_endpoint(api: web::Data<Api>, request: HttpRequest) -> Answe
     let mut query = Query::new(request.query_string());
     let force = query.take("force", |text| text.parse::<bool>().map_err(|_| "must be true or false".to_owned())).unwrap_or(false);
     query.finish()?;
-    let unknown = || Problem::new(Code::UnknownEndpoint, "no endpoint of this name is known; `GET /endpoints` lists them");
-    let name: EndpointName = text.parse().map_err(|_| unknown())?;
+    let Ok(name) = text.parse::<EndpointName>() else { return Err(unknown(&api, &text).await) };
 
     let (store, endpoint) = (Arc::clone(&api.state.store), name.clone());
     match api.run(async move { store.forget_endpoint(&endpoint, force).await }).await? {
-        EndpointForgotten::Unknown => Err(unknown()),
+        EndpointForgotten::Unknown => Err(unknown(&api, &text).await),
         EndpointForgotten::Present => {
             let reason =
                 format!("{name} is there: stop it first, or force it with `force=true`, and it is back with its next sign of life");
@@ -53,4 +52,12 @@ pub async fn forget_endpoint(api: web::Data<Api>, request: HttpRequest) -> Answe
             answer(StatusCode::OK, &ForgottenView { name: name.as_str(), open }, 256)
         }
     }
+}
+
+/// No endpoint has the name. What there is instead is told if the ledger can tell it.
+async fn unknown(api: &Api, name: &str) -> Problem {
+    let names = api.heard.names(api, &[]).await.unwrap_or_default();
+    let known = || names.iter().map(EndpointName::as_str);
+    let problem = Problem::new(Code::UnknownEndpoint, likeness::unknown("endpoint", name, "known", known()));
+    problem.about(name, likeness::nearest(name, known()).map(str::to_owned))
 }

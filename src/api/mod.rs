@@ -17,6 +17,7 @@ mod door;
 mod forget_endpoint;
 mod guard;
 mod health;
+mod heard;
 mod list_endpoints;
 mod list_tasks;
 mod openapi;
@@ -32,6 +33,7 @@ mod show_task;
 mod submission;
 mod submit_task;
 mod take_census;
+mod unknown;
 mod view;
 
 pub use certificate::CertificateError;
@@ -54,6 +56,7 @@ use std::time::Duration;
 use actix_web::guard::{Any, Get, Head};
 use actix_web::http::StatusCode;
 use actix_web::middleware::from_fn;
+use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpMessage, HttpRequest, HttpResponse, HttpServer, web};
 use rustix::net::sockopt::set_tcp_user_timeout;
 use serde::Serialize;
@@ -67,7 +70,7 @@ use crate::acceptor::Acceptor;
 use crate::admission::Admission;
 use crate::broker::SharedBroker;
 use crate::clock::Clock;
-use crate::config::{Config, TypePolicy};
+use crate::config::{Config, Schedule, TypePolicy};
 use crate::domain::{Identifier, Task, TaskId, TaskType, Timestamp};
 use crate::keyring::Keyring;
 use crate::publisher::Publisher;
@@ -75,9 +78,10 @@ use crate::queue::{Bell, Desk};
 use crate::store::{SharedStore, StoreError};
 use crate::telemetry::Metrics;
 use crate::watch::Watch;
-use body::{Body, Rules};
+use body::{Body, Limit, Rules};
 use connections::Connections;
 use guard::Hosts;
+use heard::Heard;
 use outgoing::{Room, Share};
 use problem::{Code, Problem};
 
@@ -170,8 +174,9 @@ pub async fn serve(state: ApiState, door: Door, stop: CancellationToken) -> io::
     let keyring = Keyring::new(state.store.clone(), door.is_local());
     let hosts = Hosts::new(door.address().port(), door.tls.is_some(), &state.config.api.hosts);
     let _refreshing = AbortOnDropHandle::new(tokio::spawn(keyring.clone().run(stop.clone())));
-    let probe = health::Probe::default();
-    let api = web::Data::new(Api { state, runtime: Handle::current(), stop: stop.clone(), bodies, answers, waits, keyring, hosts, probe });
+    let (heard, probe) = (Heard::default(), health::Probe::default());
+    let api =
+        web::Data::new(Api { state, runtime: Handle::current(), stop: stop.clone(), bodies, answers, waits, keyring, hosts, heard, probe });
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
     let most = connections::per_thread(limits.connections, workers);
     let connections = Connections::new(most.saturating_mul(workers), limits.kept_per_address);
@@ -183,8 +188,10 @@ pub async fn serve(state: ApiState, door: Door, stop: CancellationToken) -> io::
     let server = HttpServer::new(app)
         .workers(workers)
         .max_connections(most)
-        .on_connect(move |_, data| {
-            data.insert(connections.opened());
+        .on_connect(move |stream, data| {
+            // With TLS it is a stream of another kind, and what is no TLS never gets here.
+            let peer = stream.downcast_ref::<TcpStream>().and_then(|stream| stream.peer_addr().ok());
+            data.insert(connections.opened(peer));
         })
         .keep_alive(limits.keep_alive)
         .client_request_timeout(limits.head_timeout)
@@ -223,6 +230,7 @@ struct Api {
     waits: Semaphore,
     keyring: Arc<Keyring>,
     hosts: Hosts,
+    heard: Heard,
     probe: health::Probe,
 }
 
@@ -260,30 +268,41 @@ impl Api {
         Ok(())
     }
 
-    /// The body of a request, of at most so many bytes.
-    async fn body(&self, request: &HttpRequest, payload: web::Payload, limit: usize) -> Result<Body, Problem> {
+    /// The body of a request.
+    async fn body(&self, request: &HttpRequest, payload: web::Payload, limit: Limit) -> Result<Body, Problem> {
         let rules = Rules { limit, timeout: self.state.limits.body_timeout, budget: &self.bodies };
         body::read(request.headers(), payload, rules).await
     }
 
     /// The task of this type that a path names.
     async fn find(&self, policy: &TypePolicy, name: &TaskName) -> Result<Task, Problem> {
-        let (store, task_type, name) = (Arc::clone(&self.state.store), policy.name.clone(), name.clone());
-        let found = self.run(async move { name.find(&store, &task_type).await }).await?;
-        found.ok_or_else(Problem::unknown_task)
+        let (store, task_type, wanted) = (Arc::clone(&self.state.store), policy.name.clone(), name.clone());
+        let found = self.run(async move { wanted.find(&store, &task_type).await }).await?;
+        found.ok_or_else(|| Problem::unknown_task(&policy.name, &name.text))
     }
 
     /// The configured type in the path of a request.
     fn task_type(&self, request: &HttpRequest) -> Result<&TypePolicy, Problem> {
         let name = segment(request, 0)?;
-        let task_type: Option<TaskType> = name.parse().ok();
-        task_type.and_then(|name| self.state.config.policy(&name)).ok_or_else(Problem::unknown_task_type)
+        self.policy(&name).ok_or_else(|| unknown::task_type(self, request, &name))
+    }
+
+    /// The configured schedule of a name.
+    fn schedule(&self, name: &str) -> Option<&Schedule> {
+        self.state.config.schedules.iter().find(|schedule| schedule.name == name)
+    }
+
+    /// The configured type of a name.
+    fn policy(&self, name: &str) -> Option<&TypePolicy> {
+        let task_type: TaskType = name.parse().ok()?;
+        self.state.config.policy(&task_type)
     }
 }
 
 /// The ways a path may name a task.
 #[derive(Debug, Clone)]
 struct TaskName {
+    text: String,
     identifier: Option<Identifier>,
     id: Option<TaskId>,
 }
@@ -292,7 +311,7 @@ impl TaskName {
     /// The name in the path of a request. Any text is one, if only one that no task has.
     fn of(request: &HttpRequest) -> Result<Self, Problem> {
         let text = segment(request, 1)?;
-        Ok(Self { identifier: text.parse().ok(), id: text.parse().ok() })
+        Ok(Self { identifier: text.parse().ok(), id: text.parse().ok(), text })
     }
 
     /// Looks for the customer's name first: an identifier may look like an id of ours.
@@ -331,8 +350,8 @@ type Answer = Result<HttpResponse, Problem>;
 fn routes(app: &mut web::ServiceConfig) {
     // Whatever can be read can be asked about.
     let read = || web::route().guard(Any(Get()).or(Head()));
-    let only_post = || web::to(|| async { Answer::Err(Problem::method_not_allowed("POST")) });
-    let only_read = || web::to(|| async { Answer::Err(Problem::method_not_allowed("GET, HEAD")) });
+    let only_post = || web::to(|request| async move { unknown::method(&request, "POST") });
+    let only_read = || web::to(|request| async move { unknown::method(&request, "GET, HEAD") });
     app.service(web::resource("/").route(read().to(health::index)).default_service(only_read()))
         .service(web::resource("/heartbeat").route(read().to(health::heartbeat)).default_service(only_read()))
         .service(web::resource("/ready").route(read().to(health::ready)).default_service(only_read()))
@@ -343,12 +362,15 @@ fn routes(app: &mut web::ServiceConfig) {
         .service(
             web::resource("/endpoints/{name}")
                 .route(web::delete().to(forget_endpoint::forget_endpoint))
-                .default_service(web::to(|| async { Answer::Err(Problem::method_not_allowed("DELETE")) })),
+                .default_service(web::to(|request| async move { unknown::method(&request, "DELETE") })),
         )
         .service(web::resource("/queues").route(read().to(queues::list)).default_service(only_read()))
         .service(web::resource("/queues/{type}/pause").route(web::post().to(queues::pause)).default_service(only_post()))
         .service(web::resource("/queues/{type}/resume").route(web::post().to(queues::resume)).default_service(only_post()))
         .service(web::resource("/schedules").route(read().to(schedules::list)).default_service(only_read()))
+        .service(web::resource("/schedules/{name}/run").route(web::post().to(schedules::run)).default_service(only_post()))
+        .service(web::resource("/schedules/{name}/pause").route(web::post().to(schedules::pause)).default_service(only_post()))
+        .service(web::resource("/schedules/{name}/resume").route(web::post().to(schedules::resume)).default_service(only_post()))
         .service(web::resource("/workers/{name}/tasks").route(web::post().to(serve_worker::tasks)).default_service(only_post()))
         .service(web::resource("/workers/{name}/reports").route(web::post().to(serve_worker::reports)).default_service(only_post()))
         .service(web::resource("/workers/{name}/presence").route(web::post().to(serve_worker::presence)).default_service(only_post()))
@@ -364,11 +386,11 @@ fn routes(app: &mut web::ServiceConfig) {
                 .route(web::delete().to(cancel_task::cancel_task))
                 .default_service(web::to(|api: web::Data<Api>, request| async move { wrong_method(&api, &request, "GET, HEAD, DELETE") })),
         )
-        .default_service(web::to(|| async { Answer::Err(Problem::new(Code::NotFound, "there is nothing at this path")) }));
+        .default_service(web::to(|request| async move { unknown::path(&request) }));
 }
 
 /// A type that is not configured has no paths, so no methods either.
 fn wrong_method(api: &Api, request: &HttpRequest, allow: &'static str) -> Answer {
     api.task_type(request)?;
-    Err(Problem::method_not_allowed(allow))
+    unknown::method(request, allow)
 }

@@ -11,7 +11,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::acceptor::AcceptError;
-use crate::domain::TaskId;
+use crate::domain::likeness::quoted;
+use crate::domain::{TaskId, TaskType};
 use crate::store::StoreError;
 
 /// What went wrong, as a word that programs may branch on. `docs/api.md` lists them.
@@ -41,6 +42,8 @@ pub enum Code {
     UnknownTask,
     /// No endpoint of this name is known.
     UnknownEndpoint,
+    /// No schedule of this name is configured.
+    UnknownSchedule,
     /// The endpoint is there, so it is not forgotten.
     EndpointPresent,
     /// There is nothing at this path.
@@ -84,7 +87,9 @@ impl Code {
             Self::InsufficientScope | Self::CrossSite => StatusCode::FORBIDDEN,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::BadPath | Self::InvalidJson | Self::IncompleteBody => StatusCode::BAD_REQUEST,
-            Self::UnknownTaskType | Self::UnknownTask | Self::UnknownEndpoint | Self::NotFound => StatusCode::NOT_FOUND,
+            Self::UnknownTaskType | Self::UnknownTask | Self::UnknownEndpoint | Self::UnknownSchedule | Self::NotFound => {
+                StatusCode::NOT_FOUND
+            }
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::NameTaken | Self::IdentifierConflict | Self::AlreadyEnded | Self::EndpointPresent => StatusCode::CONFLICT,
@@ -110,6 +115,7 @@ impl Code {
             Self::UnknownTaskType => "unknown_task_type",
             Self::UnknownTask => "unknown_task",
             Self::UnknownEndpoint => "unknown_endpoint",
+            Self::UnknownSchedule => "unknown_schedule",
             Self::EndpointPresent => "endpoint_present",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
@@ -153,6 +159,7 @@ impl Code {
             Self::UnknownTaskType => "Unknown task type",
             Self::UnknownTask => "Unknown task",
             Self::UnknownEndpoint => "Unknown endpoint",
+            Self::UnknownSchedule => "Unknown schedule",
             Self::EndpointPresent => "The endpoint is there",
             Self::NotFound => "Nothing here",
             Self::MethodNotAllowed => "Method not allowed",
@@ -197,10 +204,21 @@ pub struct Problem {
     code: Code,
     detail: String,
     errors: Vec<Item>,
-    existing_id: Option<TaskId>,
+    subject: Option<Box<Subject>>,
     allow: Option<&'static str>,
     retry_after_secs: Option<u32>,
     cause: Option<String>,
+}
+
+/// What a problem is about, where it names that.
+#[derive(Debug)]
+struct Subject {
+    /// The task that has the identifier.
+    existing_id: Option<TaskId>,
+    /// The value that nothing is known by.
+    value: Option<String>,
+    /// What was likely meant by it.
+    suggestion: Option<String>,
 }
 
 /// A problem as it is sent (RFC 9457).
@@ -225,9 +243,20 @@ pub struct ProblemBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = uuid::Uuid, required = false)]
     existing_id: Option<TaskId>,
+    /// The name or path that nothing has, with `unknown_...` and `not_found`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    value: Option<&'a str>,
+    /// What was likely meant by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    suggestion: Option<&'a str>,
     /// Names this request in the log.
     request_id: &'a str,
 }
+
+/// Characters of a value that are sent back.
+const MAX_VALUE: usize = 200;
 
 /// Problems named in one answer at most; a list of 50,000 bad names is told from its beginning.
 const MAX_ITEMS: usize = 1000;
@@ -235,7 +264,7 @@ const MAX_ITEMS: usize = 1000;
 impl Problem {
     /// A problem of this code.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), errors: Vec::new(), existing_id: None, allow: None, retry_after_secs: None, cause: None }
+        Self { code, detail: detail.into(), errors: Vec::new(), subject: None, allow: None, retry_after_secs: None, cause: None }
     }
 
     /// No token was shown.
@@ -258,19 +287,20 @@ impl Problem {
         Self::new(Code::Misdirected, detail)
     }
 
-    /// No such type. Says nothing about other types.
-    pub fn unknown_task_type() -> Self {
-        Self::new(Code::UnknownTaskType, "no task type of this name is configured")
-    }
-
     /// No such task.
-    pub fn unknown_task() -> Self {
-        Self::new(Code::UnknownTask, "this type has no task with this identifier or id")
+    pub fn unknown_task(task_type: &TaskType, name: &str) -> Self {
+        Self::new(Code::UnknownTask, format!("task {} of type {task_type} not found", quoted(name))).about(name, None)
     }
 
     /// A method the path does not take.
-    pub fn method_not_allowed(allow: &'static str) -> Self {
-        Self { allow: Some(allow), ..Self::new(Code::MethodNotAllowed, format!("this path takes {allow}")) }
+    pub fn method_not_allowed(method: &str, path: &str, allow: &'static str) -> Self {
+        Self { allow: Some(allow), ..Self::new(Code::MethodNotAllowed, format!("{path} does not take {method}, but {allow}")) }
+    }
+
+    /// Names the value that nothing is known by, and what was likely meant.
+    pub fn about(self, value: &str, suggestion: Option<String>) -> Self {
+        let value = value.chars().take(MAX_VALUE).collect();
+        Self { subject: Some(Box::new(Subject { value: Some(value), suggestion, existing_id: None })), ..self }
     }
 
     /// Everything that is wrong with a body or a query.
@@ -288,14 +318,14 @@ impl Problem {
     /// The identifier belongs to this other task.
     pub fn identifier_conflict(existing_id: TaskId) -> Self {
         let detail = "a task of this type has the same identifier and other content";
-        Self { existing_id: Some(existing_id), ..Self::new(Code::IdentifierConflict, detail) }
+        Self::new(Code::IdentifierConflict, detail).with_existing(existing_id)
     }
 
     /// The task with the identifier was submitted with other options.
     pub fn other_options(existing_id: TaskId, options: &str) -> Self {
         let detail =
             format!("a task of this type has the same identifier and content, and other options ({options}); leave them out to repeat it");
-        Self { existing_id: Some(existing_id), ..Self::new(Code::IdentifierConflict, detail) }
+        Self::new(Code::IdentifierConflict, detail).with_existing(existing_id)
     }
 
     /// Something only the operator can mend.
@@ -313,6 +343,10 @@ impl Problem {
     pub fn database_unavailable(cause: impl fmt::Display) -> Self {
         let problem = Self::new(Code::DatabaseUnavailable, "the ledger cannot be reached now; send the same request again later");
         problem.retry_after(5).because(cause)
+    }
+
+    fn with_existing(self, id: TaskId) -> Self {
+        Self { subject: Some(Box::new(Subject { existing_id: Some(id), value: None, suggestion: None })), ..self }
     }
 
     /// Says when to try again.
@@ -346,6 +380,7 @@ impl Problem {
             // The rest of the body is not worth waiting for, nor what else such a client has asked for.
             answer.force_close();
         }
+        let subject = self.subject.as_deref();
         let body = ProblemBody {
             kind: format!("urn:tasker:problem:{}", self.code.as_str()),
             title: self.code.title(),
@@ -353,7 +388,9 @@ impl Problem {
             code: self.code,
             detail: &self.detail,
             errors: &self.errors,
-            existing_id: self.existing_id,
+            existing_id: subject.and_then(|subject| subject.existing_id),
+            value: subject.and_then(|subject| subject.value.as_deref()),
+            suggestion: subject.and_then(|subject| subject.suggestion.as_deref()),
             request_id,
         };
         answer.content_type("application/problem+json").body(serde_json::to_vec(&body).unwrap_or_default())

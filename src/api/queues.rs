@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, web};
 
 use super::problem::{Problem, ProblemBody};
 use super::view::{QueueList, QueueView};
-use super::{Answer, Api, answer, segment};
+use super::{Answer, Api, answer, segment, unknown};
 use crate::domain::TaskType;
 use crate::store::QueueRecord;
 
@@ -57,16 +57,16 @@ pub async fn resume(api: web::Data<Api>, request: HttpRequest) -> Answer {
 }
 
 async fn set(api: &Api, request: &HttpRequest, paused: bool) -> Answer {
-    let name: Option<TaskType> = segment(request, 1)?.parse().ok();
-    let policy = name.and_then(|name| api.state.config.policy(&name)).filter(|policy| policy.queue.is_some());
-    let task_type = policy.ok_or_else(Problem::unknown_task_type)?.name.clone();
+    let name = segment(request, 1)?;
+    let policy = api.policy(&name).filter(|policy| policy.queue.is_some());
+    let task_type = policy.ok_or_else(|| unknown::queue(api, request, &name))?.name.clone();
     let (store, now, of) = (Arc::clone(&api.state.store), api.now()?, task_type.clone());
     if api.run(async move { store.pause(&of, paused, now).await }).await? {
         tracing::info!(%task_type, paused, "a queue was paused or goes on");
     }
     api.state.bell.ring();
     let records = look(api, vec![task_type]).await?;
-    let record = records.first().ok_or_else(Problem::unknown_task_type)?;
+    let record = records.first().ok_or_else(|| unknown::queue(api, request, &name))?;
     answer(StatusCode::OK, &QueueView::of(record), 256)
 }
 

@@ -1,13 +1,17 @@
-//! `GET /schedules`: what is submitted at times.
+//! `GET /schedules`, `POST /schedules/{name}/run`, `/pause` and `/resume`: what is submitted at times.
 
 use std::sync::Arc;
 
-use actix_web::http::StatusCode;
-use actix_web::web;
+use actix_web::http::{StatusCode, header};
+use actix_web::{HttpRequest, web};
 
-use super::problem::ProblemBody;
-use super::view::{ScheduleList, ScheduleView};
-use super::{Answer, Api, answer};
+use super::problem::{Code, Item, Problem, ProblemBody};
+use super::view::{ScheduleList, ScheduleView, TaskView};
+use super::{Answer, Api, access, answer, percent, segment, unknown};
+use crate::admission::{Asked, of_run};
+use crate::config::Schedule;
+use crate::domain::NewTask;
+use crate::store::Accepted;
 
 /// Lists the schedules, and when each submits its next task.
 #[utoipa::path(
@@ -19,13 +23,106 @@ use super::{Answer, Api, answer};
     )
 )]
 pub async fn list(api: web::Data<Api>) -> Answer {
-    let (config, now) = (&api.state.config, api.now()?);
-    let mut schedules = Vec::with_capacity(config.schedules.len());
-    for schedule in &config.schedules {
-        let (store, name) = (Arc::clone(&api.state.store), schedule.name.clone());
-        let record = api.run(async move { store.schedule(&name).await }).await?;
-        schedules.push(ScheduleView::of(schedule, record, now));
+    let mut schedules = Vec::with_capacity(api.state.config.schedules.len());
+    for schedule in &api.state.config.schedules {
+        schedules.push(look(&api, schedule).await?);
     }
-    let room = 256 * schedules.len();
+    let room = 512 * schedules.len();
     answer(StatusCode::OK, &ScheduleList { schedules }, room)
+}
+
+/// Submits the task of a schedule now, under a name of its own.
+///
+/// The times of the schedule stay as they are, and a schedule that is paused stays so. Sent twice, it submits two tasks.
+#[utoipa::path(
+    post, path = "/schedules/{name}/run", operation_id = "runSchedule", tag = "queues",
+    params(("name" = String, Path, description = "A configured schedule")),
+    responses(
+        (status = 201, description = "Recorded", body = TaskView, headers(("Location" = String, description = "Where to read the task"))),
+        (status = 400, description = "`bad_path`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "`unknown_schedule`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "`identifier_conflict`: another request of the same microsecond", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 415, description = "`unsupported_media_type`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_submission`: the type does not admit the payload", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 429, description = "`too_many_submissions`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
+        (status = 500, description = "`internal`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "`database_unavailable`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
+    )
+)]
+pub async fn run(api: web::Data<Api>, request: HttpRequest) -> Answer {
+    let schedule = find(&api, &request)?;
+    let now = api.now()?;
+    let policy = api.state.config.policy(&schedule.task_type).ok_or_else(|| Problem::internal("a schedule without its type"))?;
+    let identifier = of_run(&schedule.name, now).map_err(Problem::internal)?;
+    let asked = Asked { endpoints: schedule.endpoints.clone(), ..Asked::default() };
+    let task = api.state.admission.task(policy, identifier, schedule.payload.clone(), asked, now).map_err(|faults| {
+        let items = faults.into_iter().map(|fault| Item::new(format!("/payload{}", fault.pointer), fault.message));
+        Problem::invalid(Code::InvalidSubmission, items.collect())
+    })?;
+    let task = NewTask { submitted_by: access::token_name(&request), ..task };
+    let (acceptor, submitted) = (api.state.acceptor.clone(), task.clone());
+    match api.run(async move { acceptor.submit(submitted).await }).await? {
+        Accepted::New | Accepted::Given(_) => {}
+        Accepted::Existing { id, .. } => return Err(Problem::identifier_conflict(id)),
+    }
+    tracing::info!(schedule = schedule.name, task = %task.id, "submitted the task of a schedule on request");
+    let mut answer = answer(StatusCode::CREATED, &TaskView::accepted(&task), task.payload.get().len() + 1024)?;
+    let location = format!("/{}/{}", task.task_type, percent::encode(task.identifier.as_str()));
+    answer.headers_mut().insert(header::LOCATION, location.parse().map_err(Problem::internal)?);
+    Ok(answer)
+}
+
+/// Submits no tasks of a schedule, whichever process looks at it, until it is resumed.
+#[utoipa::path(
+    post, path = "/schedules/{name}/pause", operation_id = "pauseSchedule", tag = "queues",
+    params(("name" = String, Path, description = "A configured schedule")),
+    responses(
+        (status = 200, description = "The schedule, paused now or before", body = ScheduleView),
+        (status = 400, description = "`bad_path`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "`unknown_schedule`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 415, description = "`unsupported_media_type`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 500, description = "`internal`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "`database_unavailable`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
+    )
+)]
+pub async fn pause(api: web::Data<Api>, request: HttpRequest) -> Answer {
+    set(&api, &request, true).await
+}
+
+/// Goes on with the times to come of a schedule. Those that passed while it was paused have no tasks.
+#[utoipa::path(
+    post, path = "/schedules/{name}/resume", operation_id = "resumeSchedule", tag = "queues",
+    params(("name" = String, Path, description = "A configured schedule")),
+    responses(
+        (status = 200, description = "The schedule, going on now or before", body = ScheduleView),
+        (status = 400, description = "`bad_path`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "`unknown_schedule`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 415, description = "`unsupported_media_type`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 500, description = "`internal`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "`database_unavailable`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
+    )
+)]
+pub async fn resume(api: web::Data<Api>, request: HttpRequest) -> Answer {
+    set(&api, &request, false).await
+}
+
+async fn set(api: &Api, request: &HttpRequest, paused: bool) -> Answer {
+    let schedule = find(api, request)?;
+    let (store, name, now) = (Arc::clone(&api.state.store), schedule.name.clone(), api.now()?);
+    if api.run(async move { store.pause_schedule(&name, paused, now).await }).await? {
+        tracing::info!(schedule = schedule.name, paused, "a schedule was paused or goes on");
+    }
+    answer(StatusCode::OK, &look(api, schedule).await?, 512)
+}
+
+/// The schedule in the path of a request.
+fn find<'a>(api: &'a Api, request: &HttpRequest) -> Result<&'a Schedule, Problem> {
+    let name = segment(request, 1)?;
+    api.schedule(&name).ok_or_else(|| unknown::schedule(api, request, &name))
+}
+
+async fn look<'a>(api: &Api, schedule: &'a Schedule) -> Result<ScheduleView<'a>, Problem> {
+    let (store, name) = (Arc::clone(&api.state.store), schedule.name.clone());
+    let record = api.run(async move { store.schedule(&name).await }).await?;
+    Ok(ScheduleView::of(schedule, record, api.now()?))
 }

@@ -14,16 +14,18 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use super::body::Limit;
 use super::problem::{Code, Item, Problem, ProblemBody};
 use super::{Answer, Api, ApiState, access, answer, segment};
 use crate::broker::fetch::{ReportsMade, TasksGiven, TasksWanted};
 use crate::broker::{Address, Message, wire};
+use crate::domain::likeness;
 use crate::domain::{Command, EndpointName, Presence, TaskId, TaskType};
 use crate::publisher::Outgoing;
 use crate::store::{Owed, StoreError};
 
 /// The longest body: a report may hold an answer of the largest size, and what wraps it.
-const LIMIT: usize = 16 << 20;
+const LIMIT: Limit = Limit { bytes: 16 << 20, setting: None };
 /// How long a worker may be kept waiting.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// How often to look without being told: another process may have given the worker a task.
@@ -207,7 +209,10 @@ fn check_queues<'a>(api: &Api, types: impl IntoIterator<Item = &'a TaskType>, po
     let has_queue = |name: &&TaskType| api.state.config.policy(name).is_some_and(|policy| policy.queue.is_some());
     match types.into_iter().find(|name| !has_queue(name)) {
         None => Ok(()),
-        Some(other) => Err(invalid(pointer, format!("`{other}` is not a configured task type with a work queue"))),
+        Some(other) => {
+            let queues = api.state.config.of_delivery(true).map(|policy| policy.name.as_str());
+            Err(invalid(pointer, likeness::unknown("work queue", other.as_str(), "configured", queues)))
+        }
     }
 }
 

@@ -109,7 +109,7 @@ async fn until_ended(api: &Api, request: &HttpRequest, task: Task, wait: Duratio
     loop {
         access::check_again(api, request)?;
         let over = Instant::now() >= deadline || api.stop.is_cancelled();
-        match look(api, id).await {
+        match look(api, &task).await {
             Ok(task) if task.status.is_final() || over => return Ok(task),
             Err(problem) if over => return Err(problem),
             Ok(_) | Err(_) => {}
@@ -128,9 +128,9 @@ async fn until_ended(api: &Api, request: &HttpRequest, task: Task, wait: Duratio
     }
 }
 
-async fn look(api: &Api, id: TaskId) -> Result<Task, Problem> {
-    let store = Arc::clone(&api.state.store);
-    api.run(async move { store.find(id).await }).await?.ok_or_else(Problem::unknown_task)
+async fn look(api: &Api, task: &Task) -> Result<Task, Problem> {
+    let (store, id) = (Arc::clone(&api.state.store), task.id);
+    api.run(async move { store.find(id).await }).await?.ok_or_else(|| Problem::unknown_task(&task.task_type, task.identifier.as_str()))
 }
 
 async fn show(api: web::Data<Api>, task: &Task, include: Include) -> Answer {

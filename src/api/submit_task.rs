@@ -6,6 +6,7 @@ use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, web};
 use serde::Serialize;
 
+use super::body::Limit;
 use super::problem::{Code, Item, Problem, ProblemBody};
 use super::submission::{self, Submission, SubmissionBody};
 use super::view::TaskView;
@@ -40,7 +41,8 @@ use crate::store::Accepted;
 )]
 pub async fn submit_task(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
     let policy = api.task_type(&request)?;
-    let body = api.body(&request, payload, api.state.config.api.body_limit).await?;
+    let limit = Limit { bytes: api.state.config.api.body_limit, setting: Some("api.body_limit") };
+    let body = api.body(&request, payload, limit).await?;
     let text = body.json()?;
     let submission = match policy.body {
         Body::Envelope => submission::parse(text, policy).map_err(|problems| Problem::invalid(Code::InvalidSubmission, problems))?,
@@ -69,7 +71,10 @@ async fn record(api: &Api, policy: &TypePolicy, task: NewTask, asked: &Asked) ->
     for _ in 0..TRIES {
         let (acceptor, submitted) = (api.state.acceptor.clone(), task.clone());
         match api.run(async move { acceptor.submit(submitted).await }).await? {
-            Accepted::New | Accepted::Given(_) => return created(policy, &task),
+            Accepted::New | Accepted::Given(_) => {
+                let warnings = api.heard.warnings(api, &task.endpoints).await;
+                return created(policy, &task, warnings);
+            }
             Accepted::Existing { id, same: false } => return Err(Problem::identifier_conflict(id)),
             Accepted::Existing { id, same: true } => {
                 let store = Arc::clone(&api.state.store);
@@ -101,10 +106,10 @@ fn differences(asked: &Asked, existing: &Task) -> Vec<&'static str> {
     table.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
 }
 
-fn created(policy: &TypePolicy, task: &NewTask) -> Answer {
+fn created(policy: &TypePolicy, task: &NewTask, warnings: Vec<String>) -> Answer {
     let capacity = task.payload.get().len() + 1024;
     let mut answer = match policy.body {
-        Body::Envelope => answer(StatusCode::CREATED, &TaskView::accepted(task), capacity)?,
+        Body::Envelope => answer(StatusCode::CREATED, &TaskView { warnings, ..TaskView::accepted(task) }, capacity)?,
         // As the clients of such interfaces expect it.
         Body::Payload => answer(StatusCode::OK, &Taken { success: true, task: TaskView::accepted(task) }, capacity)?,
     };

@@ -8,8 +8,7 @@ use actix_web::{HttpRequest, web};
 use super::problem::{Code, Item, Problem, ProblemBody};
 use super::query::{self, Query};
 use super::view::CensusView;
-use super::{Answer, Api, answer};
-use crate::domain::TaskType;
+use super::{Answer, Api, answer, unknown};
 use crate::store::CensusQuery;
 
 /// Tasks on a page when nothing is said. Each is read with all of its responses.
@@ -49,8 +48,7 @@ pub async fn take_census(api: web::Data<Api>, request: HttpRequest) -> Answer {
     };
     query.finish()?;
     let name = name.ok_or_else(|| Problem::invalid(Code::InvalidQuery, vec![Item::new("?type", "is needed")]))?;
-    let task_type: Option<TaskType> = name.parse().ok();
-    let policy = task_type.and_then(|name| api.state.config.policy(&name)).ok_or_else(Problem::unknown_task_type)?;
+    let policy = api.policy(&name).ok_or_else(|| unknown::task_type(&api, &request, &name))?;
 
     wanted.attempts = Some(policy.attempts);
     let (store, task_type, now) = (Arc::clone(&api.state.store), policy.name.clone(), api.now()?);

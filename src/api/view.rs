@@ -59,6 +59,10 @@ pub struct TaskView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Vec<String>, required = false)]
     pub missing: Option<Names<'a>>,
+    /// What is allowed but rarely meant, such as an endpoint that was never heard of. Only in the answer to a submission.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub warnings: Vec<String>,
 }
 
 impl<'a> TaskView<'a> {
@@ -79,6 +83,7 @@ impl<'a> TaskView<'a> {
             expires_at: task.expires_at,
             queue: task.queued.as_ref().map(QueuedView::of),
             missing: None,
+            warnings: Vec::new(),
         }
     }
 
@@ -106,6 +111,7 @@ impl<'a> TaskView<'a> {
                 successor_error: None,
             }),
             missing: None,
+            warnings: Vec::new(),
         }
     }
 }
@@ -224,9 +230,15 @@ pub struct ScheduleView<'a> {
     /// Times up to this have been seen to; absent until an API process has seen the schedule.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     done_until: Option<Timestamp>,
-    /// When the next task is submitted; absent if the pattern has no more times.
+    /// When the next task is submitted; null while the schedule is paused, or if the pattern has no more times.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     next: Option<Timestamp>,
+    /// The same by the clocks of the time zone.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    next_local: Option<String>,
+    /// Since when no tasks are submitted.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    paused_at: Option<Timestamp>,
     /// Why the last task that could not be submitted was not. It stays when others are submitted.
     #[schema(required = true)]
     last_error: Option<String>,
@@ -239,6 +251,8 @@ impl<'a> ScheduleView<'a> {
     /// A schedule as it is configured, with how far it is.
     pub fn of(schedule: &'a Schedule, record: Option<ScheduleRecord>, now: Timestamp) -> Self {
         let done_until = record.as_ref().map(|record| record.done_until);
+        let paused_at = record.as_ref().and_then(|record| record.paused_at);
+        let next = if paused_at.is_none() { schedule.next(now) } else { None };
         let (last_error, last_error_at) = record.and_then(|record| record.last_error).unzip();
         Self {
             name: &schedule.name,
@@ -248,7 +262,9 @@ impl<'a> ScheduleView<'a> {
             missed: schedule.missed.as_str(),
             endpoints: Names(&schedule.endpoints),
             done_until,
-            next: schedule.next(now),
+            next,
+            next_local: next.map(|next| schedule.local(next)),
+            paused_at,
             last_error,
             last_error_at,
         }

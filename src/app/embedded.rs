@@ -61,7 +61,8 @@ impl Embedded {
     ) -> anyhow::Result<Self> {
         let (data_dir, db) = database(data_dir)?;
         let store = store::open(&db)?;
-        store.migrate().await.with_context(|| format!("cannot use the directory {}", data_dir.display()))?;
+        let unusable = || format!("cannot use the directory {}; name another with --data-dir", data_dir.display());
+        store.migrate().await.with_context(unusable)?;
         check_guarded(listener.local_addr()?, &store, token_command).await?;
         let guarded = !store.tokens().await?.is_empty();
         config.endpoint.data_dir = data_dir.join("endpoints");
@@ -144,8 +145,9 @@ impl Embedded {
 /// When the directory cannot be made.
 pub fn database(data_dir: &Path) -> anyhow::Result<(PathBuf, Database)> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
-    made.with_context(|| format!("cannot create the directory {}", data_dir.display()))?;
-    let data_dir = data_dir.canonicalize().with_context(|| format!("cannot use the directory {}", data_dir.display()))?;
+    made.with_context(|| format!("cannot create the directory {}; name one that you may write to with --data-dir", data_dir.display()))?;
+    let unusable = || format!("cannot use the directory {}; name another with --data-dir", data_dir.display());
+    let data_dir = data_dir.canonicalize().with_context(unusable)?;
     keep_private(&data_dir);
     let uri = Secret::new(format!("sqlite://{}", data_dir.join("tasker.db").display()));
     Ok((data_dir, Database { verbose: false, uri, max_connections: CONNECTIONS }))

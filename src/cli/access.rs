@@ -3,11 +3,18 @@
 use std::fs;
 use std::path::Path;
 
-use crate::config::Secret;
+use crate::config::{self, ConfigFile, Environment, Secret, Sources};
 
 use super::args::Global;
 use super::client::{Client, Trust};
 use super::output::{Failure, note};
+
+/// Names the API. Not the variable of a flag: a worker that was given the flag speaks with nothing but the API, and a variable
+/// that stands in everybody's profile must not decide that.
+const API_URL: &str = "TASKER_API_URL";
+
+/// Where the API is when nothing says so.
+const USUAL: &str = "http://127.0.0.1:8888";
 
 /// Holds a token itself. Not a flag: what stands on a command line is seen by everybody on the machine.
 const TOKEN: &str = "TASKER_TOKEN";
@@ -26,11 +33,36 @@ pub(super) fn client(global: &Global) -> Result<Client, Failure> {
         Some(path) => Some(token(&fs::read_to_string(path).map_err(|error| unreadable(path, &error))?, &path.display().to_string())?),
         None => std::env::var_os(TOKEN).map(|text| token(&text.to_string_lossy(), TOKEN)).transpose()?,
     };
-    let client = Client::new(global.api_url())?.trusting(trust)?.with_token(token);
+    let client = Client::new(&url(global)?)?.trusting(trust)?.with_token(token);
     if client.exposes_token() {
         note("tasker: warning: the token crosses the network in the clear; use an https:// address");
     }
     Ok(client)
+}
+
+/// Where the API is: as the flag says, or the variable, or the configuration on which an API on this machine would start.
+fn url(global: &Global) -> Result<String, Failure> {
+    let variable = || std::env::var_os(API_URL).filter(|url| !url.is_empty());
+    if let Some(url) = global.api.clone().or_else(|| variable().map(|url| url.to_string_lossy().into_owned())) {
+        return Ok(url);
+    }
+    let named = global.named_file();
+    let usual = Some(global.file()).filter(ConfigFile::is_there);
+    let file = named.clone().or(usual).unwrap_or(ConfigFile::Embedded);
+    let loaded = config::load(&Sources { file, environment: Environment::of_process(), flags: Vec::new() });
+    match (loaded, named) {
+        (Ok(loaded), None) => Ok(loaded.config.api.url().unwrap_or_else(|| USUAL.to_owned())),
+        (Ok(loaded), Some(_)) => {
+            let unknown = || Failure::Usage("api.port is 0, which stands for any free port: name the API with --api URL".to_owned());
+            loaded.config.api.url().ok_or_else(unknown)
+        }
+        (Err(error), Some(_)) => Err(error.into()),
+        // Nobody has asked for this configuration, and the command needs hardly anything of it.
+        (Err(error), None) => {
+            note(&format!("tasker: warning: taking {USUAL} for the API, since {error}"));
+            Ok(USUAL.to_owned())
+        }
+    }
 }
 
 /// A token out of a text with white space around it.

@@ -1,15 +1,16 @@
 //! Every command, flag and default of the program, as its help shows them.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
+use crate::clock::Clock;
 use crate::config::{ConfigFile, span};
 use crate::domain::{EndpointName, Identifier, Scope, TaskStatus, TaskType, Timestamp, TokenName};
 
 use super::client::Responses;
+use super::listen::Listen;
 
 const GLOBAL: &str = "Everywhere";
 
@@ -45,8 +46,8 @@ pub struct Cli {
 /// What all commands share.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// Address of the API to ask [default: http://127.0.0.1:8888]
-    #[arg(long, global = true, value_name = "URL", env = "TASKER_API_URL", hide_env_values = true, help_heading = GLOBAL)]
+    /// Address of the API to ask [default: TASKER_API_URL, or where the configuration says that the API listens]
+    #[arg(long, global = true, value_name = "URL", help_heading = GLOBAL)]
     pub api: Option<String>,
     /// File that holds the token to show to the API; or put the token itself into TASKER_TOKEN
     #[arg(long, global = true, value_name = "FILE", env = "TASKER_TOKEN_FILE", hide_env_values = true, help_heading = GLOBAL)]
@@ -60,7 +61,7 @@ pub struct Global {
     /// Print JSON, errors too
     #[arg(long, global = true, help_heading = GLOBAL)]
     pub json: bool,
-    /// Read `config/MODE.config.yaml` [default: development, where a file is needed]
+    /// Read `config/MODE.config.yaml`, or `/etc/tasker/MODE.config.yaml` [default: development, where a file is needed]
     #[arg(short, long, global = true, value_name = "MODE", value_parser = mode, conflicts_with = "config", help_heading = GLOBAL)]
     pub mode: Option<String>,
     /// Read this configuration file
@@ -69,11 +70,6 @@ pub struct Global {
 }
 
 impl Global {
-    /// Where the API is.
-    pub fn api_url(&self) -> &str {
-        self.api.as_deref().unwrap_or("http://127.0.0.1:8888")
-    }
-
     /// The file that was named, if one was.
     pub fn named_file(&self) -> Option<ConfigFile> {
         let path = self.config.clone().map(ConfigFile::Path);
@@ -96,8 +92,8 @@ Examples:
   tasker up --listen 127.0.0.1:9000 --endpoints web1,web2,web3 --data-dir /tmp/tasker
   tasker up --tls-certificate server.cert --tls-key server.key --listen 0.0.0.0:3000
 
-The task types are worker and backup unless -m or --config names a file; what it says about database and
-broker is not used. Data survives a restart. To listen where others can reach it takes a token (`token create`).")]
+The task types are worker and backup unless -m or --config names a file, whose database and broker are not used.
+Data survives a restart. To listen where others can reach it takes a token (`token create`).")]
     Up(Up),
     /// Start an API process on the configured database and broker
     #[command(after_help = "Example:\n  tasker api -m production --listen 127.0.0.1:8888")]
@@ -111,8 +107,8 @@ Examples:
   tasker worker -m production -e build1 -t warmers -t runners --concurrency 1
   tasker worker --api https://tasker.example.net -e site7 -t worker --concurrency 8
 
-With --api (or TASKER_API_URL) it reaches nothing but the API, with a token of the scope `work`; otherwise the broker of the
-configuration. A task of a type with `delivery: queue` is performed by one worker. With --concurrency 1 a worker performs one task after
+With --api it reaches nothing but the API, with a token of the scope `work`; without, the broker of the configuration,
+whatever TASKER_API_URL says. A task of a type with `delivery: queue` is performed by one worker. With --concurrency 1 a worker performs one task after
 the other, whatever their types. SIGTERM lets running tasks finish, for --stop-timeout at most; what has not begun goes to
 other workers.")]
     Worker(Worker),
@@ -157,9 +153,9 @@ Submitting the same identifier with the same content again is safe: it answers t
     /// List the work queues, pause one or let it go on
     #[command(subcommand)]
     Queue(Queue),
-    /// List the tasks that are submitted at times, and when each is next
-    #[command(after_help = "Example:\n  tasker schedules")]
-    Schedules,
+    /// List the scheduled tasks and when each is next; run, pause or resume a schedule
+    #[command(after_help = "Examples:\n  tasker schedules\n  tasker schedules run nightly")]
+    Schedules(Schedules),
     /// Add up what was accepted and what became of it: nothing missing, nothing run twice
     #[command(after_help = "\
 Examples:
@@ -192,9 +188,9 @@ pub struct Up {
     /// Where database and journals are kept
     #[arg(long, value_name = "DIR", default_value = DATA_DIR)]
     pub data_dir: PathBuf,
-    /// Address to listen on; port 0 takes a free one
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8888")]
-    pub listen: SocketAddr,
+    /// Address to listen on, such as 127.0.0.1:9000, localhost:9000 or 9000; port 0 takes a free one [default: api.host and api.port]
+    #[arg(long, value_name = "IP:PORT")]
+    pub listen: Option<Listen>,
     /// Names of the endpoints to start, separated by commas; '' for none
     #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = name_or_none, default_value = "console1,console2")]
     pub endpoints: Vec<Option<EndpointName>>,
@@ -230,7 +226,7 @@ The secret is kept nowhere, only its SHA-256. Give it to the command line with -
     /// List the tokens, without their secrets
     #[command(after_help = "Example:\n  tasker token list -m production")]
     List(ListTokens),
-    /// Remove a token; whoever has its secret is refused within seconds
+    /// Remove a token; whoever has its secret is refused within three seconds
     #[command(after_help = "Example:\n  tasker token revoke nightly -m production")]
     Revoke(RevokeToken),
 }
@@ -289,9 +285,9 @@ pub struct RevokeToken {
 /// `tasker api`.
 #[derive(Debug, Clone, Args)]
 pub struct Api {
-    /// Address to listen on, instead of api.host and api.port; port 0 takes a free one
+    /// Address to listen on, such as 127.0.0.1:9000, localhost:9000 or 9000; port 0 takes a free one [default: api.host and api.port]
     #[arg(long, value_name = "IP:PORT")]
-    pub listen: Option<SocketAddr>,
+    pub listen: Option<Listen>,
 }
 
 /// `tasker endpoint`.
@@ -500,8 +496,8 @@ pub struct Submit {
     /// For a type with a work queue: how long the task is worth starting [default: as the type says]
     #[arg(long, value_name = "DURATION", value_parser = span::parse)]
     pub ttl: Option<Duration>,
-    /// For a type with a work queue: not to begin before this time, such as 2024-07-12T10:00:00Z
-    #[arg(long, value_name = "TIME", value_parser = instant)]
+    /// For a type with a work queue: not to begin before then: a time such as 2024-07-12T10:00:00Z, or a span such as 5m from now on
+    #[arg(long, value_name = "TIME", value_parser = to_come)]
     pub run_at: Option<Timestamp>,
     /// Endpoints that are to perform it, separated by commas or one at a time [default: all that subscribe to the type]
     #[arg(short, long, visible_alias = "endpoint", value_name = "NAMES", value_delimiter = ',')]
@@ -613,6 +609,40 @@ pub enum EndpointsAction {
     },
 }
 
+/// `tasker schedules`.
+#[derive(Debug, Clone, Args)]
+pub struct Schedules {
+    /// What else to do.
+    #[command(subcommand)]
+    pub action: Option<SchedulesAction>,
+}
+
+/// What `tasker schedules` does besides listing.
+#[derive(Debug, Clone, Subcommand)]
+pub enum SchedulesAction {
+    /// Submit the task of a schedule now, under a name of its own
+    #[command(after_help = "Example:\n  tasker schedules run nightly")]
+    Run {
+        /// Schedule
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// Submit no more tasks of a schedule, on all API processes, until it is resumed
+    #[command(after_help = "Example:\n  tasker schedules pause nightly")]
+    Pause {
+        /// Schedule
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// Go on with the times to come; those that passed meanwhile have no tasks
+    #[command(after_help = "Example:\n  tasker schedules resume nightly")]
+    Resume {
+        /// Schedule
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+}
+
 /// `tasker queue`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Queue {
@@ -658,11 +688,17 @@ pub enum Configuration {
     /// Say `ok`, or all that is wrong
     ///
     /// Without --for, a part that is absent altogether is fine.
-    #[command(after_help = "Example:\n  tasker config check -m production --for endpoint")]
+    #[command(after_help = "\
+Examples:
+  tasker config check -m production --for endpoint
+  tasker config check -m production --connect    and whether database and broker let us in")]
     Check {
         /// Check that this command has all it needs; repeatable
         #[arg(long = "for", value_name = "COMMAND")]
         roles: Vec<Role>,
+        /// Connect to database, broker and management interface too, and say what to do where that fails
+        #[arg(long)]
+        connect: bool,
     },
     /// Print the configuration in effect as YAML, secrets as ***
     #[command(after_help = "Example:\n  tasker config show --origin --config /etc/tasker/tasker.yaml")]
@@ -699,17 +735,21 @@ fn status(text: &str) -> Result<TaskStatus, String> {
     TaskStatus::ALL.into_iter().find(|status| status.as_str().eq_ignore_ascii_case(text)).ok_or_else(|| format!("expected one of {words}"))
 }
 
+/// A time, or how long ago it was.
 fn time(text: &str) -> Result<Timestamp, String> {
-    if let Ok(span) = span::parse(text) {
-        return Ok(crate::clock::Clock::system().now().before(span));
-    }
-    let time = chrono::DateTime::parse_from_rfc3339(text);
-    time.map(|time| time.to_utc().into()).map_err(|_| "expected a time such as `2024-07-12T10:00:00Z` or a span such as `2h`".to_owned())
+    let ago = span::parse(text).map(|span| Clock::system().now().before(span));
+    ago.or_else(|_| instant(text))
+}
+
+/// A time, or how long there is until it comes.
+fn to_come(text: &str) -> Result<Timestamp, String> {
+    let later = span::parse(text).map(|span| Clock::system().now().after(span));
+    later.or_else(|_| instant(text))
 }
 
 fn instant(text: &str) -> Result<Timestamp, String> {
     let time = chrono::DateTime::parse_from_rfc3339(text);
-    time.map(|time| time.to_utc().into()).map_err(|_| "expected a time such as `2024-07-12T10:00:00Z`".to_owned())
+    time.map(|time| time.to_utc().into()).map_err(|_| "expected a time such as `2024-07-12T10:00:00Z` or a span such as `2h`".to_owned())
 }
 
 fn rate(text: &str) -> Result<f64, String> {

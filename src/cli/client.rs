@@ -225,6 +225,9 @@ pub struct Task {
     /// Expected endpoints that have not received it; only where one task is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing: Option<Vec<EndpointName>>,
+    /// What is allowed but rarely meant; only in the answer to a submission.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// What one endpoint did with a task.
@@ -397,6 +400,12 @@ pub struct Schedule {
     pub done_until: Option<Timestamp>,
     /// When the next task is submitted.
     pub next: Option<Timestamp>,
+    /// The same by the clocks of the time zone.
+    #[serde(default)]
+    pub next_local: Option<String>,
+    /// Since when no tasks are submitted.
+    #[serde(default)]
+    pub paused_at: Option<Timestamp>,
     /// Why the last task that could not be submitted was not.
     #[serde(default)]
     pub last_error: Option<String>,
@@ -669,6 +678,25 @@ impl Client {
         Ok(self.answer(self.request(Method::GET, &["schedules"])?, ANSWER).await?.1)
     }
 
+    /// Submits the task of a schedule now.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn run_schedule(&self, name: &str) -> Result<Task, ClientError> {
+        let request = self.request(Method::POST, &["schedules", name, "run"])?.header(CONTENT_TYPE, "application/json");
+        Ok(self.answer(request, ANSWER).await?.1)
+    }
+
+    /// Pauses a schedule, or lets it go on; answers how it stands.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn pause_schedule(&self, name: &str, paused: bool) -> Result<Schedule, ClientError> {
+        let what = if paused { "pause" } else { "resume" };
+        let request = self.request(Method::POST, &["schedules", name, what])?.header(CONTENT_TYPE, "application/json");
+        Ok(self.answer(request, ANSWER).await?.1)
+    }
+
     /// Pauses the queue of a type, or lets it go on; answers how it stands.
     ///
     /// # Errors
@@ -804,16 +832,21 @@ fn problem(status: StatusCode, body: &[u8]) -> Problem {
 
 /// Whether a certificate was the reason.
 fn is_about_certificate(error: &reqwest::Error) -> bool {
+    matches!(tls_error(error), Some(rustls::Error::InvalidCertificate(_)))
+}
+
+/// What went wrong with TLS, if that was the reason.
+fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
     let mut chain: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = chain {
-        if let Some(rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
-            return true;
+        if let Some(error) = error.downcast_ref() {
+            return Some(error);
         }
         // An I/O error is in the place of what it wraps, and does not name it as its source.
         let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         chain = wrapped.map(|wrapped| wrapped as _).or_else(|| error.source());
     }
-    false
+    None
 }
 
 /// The innermost error, which says what happened; the outer ones say during what, and name the whole address.
@@ -824,6 +857,9 @@ fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
         cause = source;
+    }
+    if let Some(rustls::Error::InvalidMessage(_)) = tls_error(error) {
+        return "its answer is not TLS: does it speak plain HTTP? then write http://".to_owned();
     }
     let text = cause.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_lowercase()

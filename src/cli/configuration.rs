@@ -5,16 +5,19 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use crate::admission::Admission;
+use crate::broker::amqp::try_connection;
+use crate::broker::provision::look;
 use crate::config::{self, Config, ConfigError, Entry, Environment, Problem, Sources, show};
+use crate::store;
 
 use super::args::{Configuration, Global, Role};
 use super::exit::Code;
 use super::output::{Failure, note, print, print_json};
 
-pub(super) fn run(global: &Global, command: Configuration) -> Result<Code, Failure> {
+pub(super) async fn run(global: &Global, command: Configuration) -> Result<Code, Failure> {
     let sources = Sources { file: global.file(), environment: Environment::of_process(), flags: Vec::new() };
     match command {
-        Configuration::Check { roles } => check(global, &sources, &roles),
+        Configuration::Check { roles, connect } => check(global, &sources, &roles, connect).await,
         Configuration::Show { origin } => show(global, &sources, origin),
     }
 }
@@ -35,29 +38,73 @@ struct Checked {
     warnings: Vec<Problem>,
 }
 
-fn check(global: &Global, sources: &Sources, roles: &[Role]) -> Result<Code, Failure> {
-    let checked = match config::load(sources) {
+async fn check(global: &Global, sources: &Sources, roles: &[Role], connect: bool) -> Result<Code, Failure> {
+    let loaded = config::load(sources);
+    // What the configuration says of a file that is not there is nothing.
+    if let (Err(error @ ConfigError::Unreadable { .. }), false) = (&loaded, global.json) {
+        return Err(Failure::Usage(error.to_string()));
+    }
+    let mut shut_out = Vec::new();
+    let mut checked = match loaded {
         Ok(loaded) => {
             let mut problems = lacking(&loaded.config, roles);
             // Only the API needs the schemas: elsewhere their files may be absent.
             if roles.is_empty() || roles.contains(&Role::Api) {
                 problems.extend(Admission::read(&loaded.config).err().map(|error| error.problems()).unwrap_or_default());
             }
+            if connect && problems.is_empty() {
+                shut_out = connections(&loaded.config, roles).await;
+            }
             Checked { ok: problems.is_empty(), problems, warnings: loaded.warnings }
         }
         Err(error) => Checked { ok: false, problems: error.problems(), warnings: Vec::new() },
     };
+    if !shut_out.is_empty() {
+        if !global.json {
+            let texts: Vec<String> = shut_out.into_iter().map(|problem| problem.message).collect();
+            return Err(Failure::Setup(texts.join("\n")));
+        }
+        checked = Checked { ok: false, problems: shut_out, ..checked };
+    }
     let code = if checked.ok { Code::Ok } else { Code::Failure };
     if global.json {
         print_json(&checked)?;
         return Ok(code);
     }
     for warning in &checked.warnings {
-        note(&format!("warning: {warning}"));
+        note(&format!("tasker: warning: {warning}"));
     }
-    let listed = checked.problems.iter().fold(String::new(), |text, problem| format!("{text}{problem}\n"));
-    print(if checked.ok { "ok\n" } else { &listed })?;
+    if !checked.ok {
+        return Err(ConfigError::Invalid(checked.problems).into());
+    }
+    print("ok\n")?;
     Ok(code)
+}
+
+/// What keeps the roles, or all of them, out of the servers that are configured.
+async fn connections(config: &Config, roles: &[Role]) -> Vec<Problem> {
+    let wanted = |role: Role| roles.is_empty() || roles.contains(&role);
+    let problem = |key: &str, message: String| Problem { key: key.to_owned(), message, source: None };
+    let mut problems = Vec::new();
+    if let Some(db) = config.manager.db.get().filter(|_| wanted(Role::Api) || wanted(Role::Initialize)) {
+        let looked = match store::open(db) {
+            // The tables are there once `tasker initialize` has run.
+            Ok(store) => {
+                let looked = if wanted(Role::Api) { store.check_schema().await } else { store.now().await.map(drop) };
+                store.close().await;
+                looked
+            }
+            Err(error) => Err(error),
+        };
+        problems.extend(looked.err().map(|error| problem("manager.db", error.to_string())));
+    }
+    if let Some(queue) = config.manager.message_queue.get().filter(|_| wanted(Role::Api) || wanted(Role::Endpoint)) {
+        problems.extend(try_connection(queue).await.err().map(|reason| problem("manager.message_queue", reason)));
+    }
+    if let Some(management) = config.management().ok().filter(|_| wanted(Role::Initialize)) {
+        problems.extend(look(management).await.err().map(|error| problem("rabbitmq", error.to_string())));
+    }
+    problems
 }
 
 /// What the roles miss. Without roles, what is missing of parts that are there at least in part.

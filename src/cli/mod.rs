@@ -1,7 +1,7 @@
 //! The command line: what may be asked (`args`), and every command.
 //!
 //! `client` speaks HTTP with an API and knows nothing of terminals; `tasks`, `queues` and `schedules` ask it, `verify` adds up, `wait` waits, `render` turns answers
-//! into text, `exit` into exit codes. `access` says with which token and whom to believe. `configuration` and `initialize` work on the configuration, `tokens` on the database. `servers` starts what
+//! into text, `exit` into exit codes. `access` says where, with which token and whom to believe, `listen` where to listen. `configuration` and `initialize` work on the configuration, `tokens` on the database. `servers` starts what
 //! `app` puts together, and the bench.
 //!
 //! Promise: data on standard output, everything else on standard error; every failure is one clear text and exit code 1.
@@ -13,6 +13,7 @@ mod configuration;
 mod exit;
 mod initialize;
 mod input;
+mod listen;
 mod output;
 mod queues;
 mod render;
@@ -75,10 +76,10 @@ pub async fn run(cli: Cli) -> Code {
         Command::Cancel(args) => tasks::cancel(&global, args).await,
         Command::Endpoints(args) => tasks::endpoints(&global, args).await,
         Command::Queue(command) => queues::run(&global, command).await,
-        Command::Schedules => schedules::run(&global).await,
+        Command::Schedules(args) => schedules::run(&global, args).await,
         Command::Verify(args) => verify::run(&global, args).await,
         Command::Token(command) => tokens::run(&global, command).await,
-        Command::Config(command) => configuration::run(&global, command),
+        Command::Config(command) => configuration::run(&global, command).await,
         Command::Completions { shell } => completions(shell),
     };
     done.unwrap_or_else(|failure| failure.report(global.json))

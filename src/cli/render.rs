@@ -164,11 +164,21 @@ pub(super) fn queues(queues: &[Queue]) -> String {
 pub(super) fn schedules(schedules: &[Schedule]) -> String {
     let row = |schedule: &Schedule| {
         let times = format!("{} {}", schedule.cron, schedule.time_zone);
+        let local = schedule.next_local.as_deref().map(|time| visible(&time.replacen('T', " ", 1)));
+        let local = match schedule.paused_at {
+            Some(_) => "paused".to_owned(),
+            None => local.unwrap_or_else(|| "-".to_owned()),
+        };
         let next = schedule.next.map_or_else(|| "-".to_owned(), clock);
-        [visible(&schedule.name), schedule.task_type.to_string(), visible(&times), visible(&schedule.missed), next]
+        [visible(&schedule.name), schedule.task_type.to_string(), visible(&times), visible(&schedule.missed), local, next]
     };
-    let mut text = table(["SCHEDULE", "TYPE", "TIMES", "MISSED", "NEXT"], &schedules.iter().map(row).collect::<Vec<_>>());
+    let head = ["SCHEDULE", "TYPE", "TIMES", "MISSED", "NEXT", "NEXT (UTC)"];
+    let mut text = table(head, &schedules.iter().map(row).collect::<Vec<_>>());
     for schedule in schedules {
+        if let Some(at) = schedule.paused_at {
+            let name = visible(&schedule.name);
+            _ = writeln!(text, "{name}: paused since {}; `tasker schedules resume {name}` goes on with the times to come", clock(at));
+        }
         if let (Some(error), Some(at)) = (&schedule.last_error, schedule.last_error_at) {
             _ = writeln!(text, "{}: last error, at {}: {}", visible(&schedule.name), clock(at), visible(error));
         }

@@ -1,6 +1,7 @@
 //! Commands with servers in this process: `tasker up`, `tasker api` and `tasker endpoint` run until told to stop, `tasker bench`
 //! until it has measured.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use super::access;
 use super::args::{Api, Bench, Endpoint, Global, HttpWorker, Up, Worker};
 use super::exit::Code;
+use super::listen::Listen;
 use super::output::{Failure, print};
 use super::signals::Signals;
 use super::tokens::command_to_create;
@@ -21,11 +23,11 @@ use crate::broker::fetch::ApiBroker;
 use crate::config::{self, Config, ConfigFile, Delivery, Environment, Flag, Sources, TypePolicy, span};
 use crate::domain::EndpointName;
 use crate::handlers;
-use crate::store::{self, StoreError};
+use crate::store;
 use crate::telemetry::start_logging;
 
 /// How long a command waits for the database before it goes on without: long enough to tell a wrong schema at once.
-const FIRST_LOOK: Duration = Duration::from_secs(3);
+const FIRST_LOOK: Duration = Duration::from_secs(5);
 
 /// `tasker up`: everything in one process.
 pub(super) async fn up(global: &Global, args: Up) -> Result<Code, Failure> {
@@ -33,9 +35,11 @@ pub(super) async fn up(global: &Global, args: Up) -> Result<Code, Failure> {
     let shown = |path: PathBuf| path.display().to_string();
     let certificate = flag("api.tls.certificate", "--tls-certificate", args.tls_certificate.map(shown));
     let flags = [certificate, flag("api.tls.key", "--tls-key", args.tls_key.map(shown))];
-    let config = load(global.named_file().unwrap_or(ConfigFile::Embedded), flags.into_iter().flatten().collect())?;
+    let address = args.listen.map(Listen::flags).unwrap_or_default();
+    let flags = flags.into_iter().flatten().chain(address).collect();
+    let config = load(global.named_file().unwrap_or(ConfigFile::Embedded), flags)?;
     // First what fails most often, before any file is made.
-    let listener = listen(args.listen)?;
+    let listener = listen(SocketAddr::new(config.api.host, config.api.port))?;
     let token_command = command_to_create(global, Some(&args.data_dir));
     let endpoints: Vec<EndpointName> = args.endpoints.into_iter().flatten().collect();
     let workers = Workers { number: args.workers, concurrency: args.concurrency };
@@ -52,9 +56,7 @@ pub(super) async fn up(global: &Global, args: Up) -> Result<Code, Failure> {
 /// `tasker api`.
 pub(super) async fn api(global: &Global, args: Api) -> Result<Code, Failure> {
     let signals = begin()?;
-    let flag = |key, value: String| Flag { key, value, name: "--listen" };
-    let listen_on = args.listen.map(|at| vec![flag("api.host", at.ip().to_string()), flag("api.port", at.port().to_string())]);
-    let config = load(global.file(), listen_on.unwrap_or_default())?;
+    let config = load(global.file(), args.listen.map(Listen::flags).unwrap_or_default())?;
     let (db, queue) = config.for_api()?;
     let store = store::open(db)?;
     let address = SocketAddr::new(config.api.host, config.api.port);
@@ -64,7 +66,7 @@ pub(super) async fn api(global: &Global, args: Api) -> Result<Code, Failure> {
         check_guarded(address, &store, &command).await
     };
     match tokio::time::timeout(FIRST_LOOK, look).await {
-        Ok(Err(DoorError::Tokens(error @ StoreError::Schema { .. }))) => return Err(error.into()),
+        Ok(Err(DoorError::Tokens(error))) if error.needs_setup() => return Err(error.into()),
         Ok(Err(error @ DoorError::Unguarded { .. })) => return Err(Failure::Setup(error.to_string())),
         Ok(Ok(())) => {}
         // The observer goes on looking, and /ready says so.
@@ -248,7 +250,20 @@ fn load(file: ConfigFile, flags: Vec<Flag>) -> Result<Config, Failure> {
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).map_err(|error| Failure::Setup(format!("cannot listen on {address}: {error}")))
+    let ip = if address.is_ipv6() { format!("[{}]", address.ip()) } else { address.ip().to_string() };
+    TcpListener::bind(address).map_err(|error| {
+        let why = match error.kind() {
+            ErrorKind::AddrInUse => format!("another process listens there; stop it, or take another port with --listen {ip}:PORT"),
+            ErrorKind::PermissionDenied => {
+                format!("ports below 1024 need root or CAP_NET_BIND_SERVICE; take another port with --listen {ip}:PORT")
+            }
+            ErrorKind::AddrNotAvailable => {
+                format!("this machine does not have the address; take one that `ip address` shows with --listen IP:{}", address.port())
+            }
+            _ => error.to_string(),
+        };
+        Failure::Setup(format!("cannot listen on {address}: {why}"))
+    })
 }
 
 fn ended(asked: bool) -> Result<Code, Failure> {

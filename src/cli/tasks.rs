@@ -22,6 +22,9 @@ pub(super) async fn submit(global: &Global, args: Submit) -> Result<Code, Failur
     let (priority, ttl, run_at) = (args.priority, args.ttl.map(span::format), args.run_at);
     let submission = Submission { identifier, payload, endpoints: args.endpoints, priority, ttl, run_at };
     let submitted = client.submit(&args.task_type, &submission).await?;
+    for warning in &submitted.task.warnings {
+        note(&format!("tasker: warning: {warning}"));
+    }
     if args.waiting.wait.is_none() {
         if global.json {
             print_json(&submitted.task)?;
@@ -43,11 +46,12 @@ fn payload(args: &Submit) -> Result<Option<Json>, Failure> {
         (Some(text), _) => (text.clone(), "--payload".to_owned()),
         (None, Some(path)) => {
             let text = input::read(path, u64::MAX);
-            (text.map_err(|error| Failure::Usage(format!("cannot read {}: {error}", path.display())))?, path.display().to_string())
+            let name = input::name(path);
+            (text.map_err(|error| Failure::Usage(format!("cannot read {name}: {error}")))?, name)
         }
         (None, None) => return Ok(None),
     };
-    let raw: Box<RawValue> = serde_json::from_str(&text).map_err(|error| Failure::Usage(format!("{source} is not JSON: {error}")))?;
+    let raw: Box<RawValue> = serde_json::from_str(&text).map_err(|error| Failure::Usage(format!("{source}: not JSON: {error}")))?;
     Ok(Some(Arc::from(raw)))
 }
 

@@ -18,6 +18,7 @@ use super::output::{Failure, note, print, print_json};
 use super::{input, render};
 use crate::app;
 use crate::config::{ConfigFile, Environment, Secret, Sources};
+use crate::domain::likeness;
 use crate::domain::{EndpointName, Scope, SecretHash, TaskType, Timestamp, Token, TokenName};
 use crate::store::{self, SharedStore, TokenCreated};
 
@@ -75,7 +76,12 @@ async fn create(global: &Global, args: NewToken) -> Result<Code, Failure> {
     };
     // Before there is a token: a secret that cannot be handed over is of no use to anybody.
     let mut out = args.out.as_deref().map(Out::create).transpose()?;
-    let (store, place) = open(global, args.data_dir.as_deref(), true).await?;
+    let Opened { store, place, known } = open(global, args.data_dir.as_deref(), true).await?;
+    for name in args.task_types.iter().filter(|name| known.as_ref().is_some_and(|known| !known.contains(name))) {
+        let known = known.iter().flatten().map(TaskType::as_str);
+        let text = likeness::unknown("task type", name.as_str(), "configured", known);
+        note(&format!("tasker: warning: --type: {text}"));
+    }
     let done = async {
         let now = store.now().await?;
         let token = Token {
@@ -125,7 +131,7 @@ async fn create(global: &Global, args: NewToken) -> Result<Code, Failure> {
 }
 
 async fn list(global: &Global, args: ListTokens) -> Result<Code, Failure> {
-    let (store, _) = open(global, args.data_dir.as_deref(), false).await?;
+    let Opened { store, .. } = open(global, args.data_dir.as_deref(), false).await?;
     let done = async { Ok::<_, Failure>((store.tokens().await?, store.now().await?)) }.await;
     store.close().await;
     let (tokens, now) = done?;
@@ -138,14 +144,15 @@ async fn list(global: &Global, args: ListTokens) -> Result<Code, Failure> {
 }
 
 async fn revoke(global: &Global, args: RevokeToken) -> Result<Code, Failure> {
-    let (store, place) = open(global, args.data_dir.as_deref(), false).await?;
+    let Opened { store, place, .. } = open(global, args.data_dir.as_deref(), false).await?;
     let done = async { Ok::<_, Failure>((store.delete_token(&args.name).await?, store.tokens().await?)) }.await;
     store.close().await;
     let (deleted, left) = done?;
     if !deleted {
-        return Err(Failure::Setup(format!("there is no token `{}` in {place}", args.name)));
+        let known = left.iter().map(|token| token.name.as_str());
+        return Err(Failure::Setup(format!("{} in {place}", likeness::unknown("token", args.name.as_str(), "there are", known))));
     }
-    note(&format!("token {} is revoked; running API processes refuse it within seconds", args.name));
+    note(&format!("token {} is revoked; running API processes refuse it within three seconds", args.name));
     if left.is_empty() {
         note("no token is left: API processes that are started from now on listen on loopback addresses only, and need none");
     }
@@ -196,7 +203,7 @@ fn fresh() -> Result<Secret, Failure> {
 
 /// A secret that somebody else has made.
 fn import(path: &Path, shortest: usize) -> Result<Secret, Failure> {
-    let source = if path == Path::new("-") { "the standard input".to_owned() } else { path.display().to_string() };
+    let source = input::name(path);
     // A little more than is taken, so that what is too long is seen to be.
     let text = input::read(path, 2 * LONGEST as u64).map_err(|error| Failure::Usage(format!("cannot read {source}: {error}")))?;
     secret(&text, shortest).ok_or_else(|| {
@@ -213,8 +220,17 @@ fn secret(text: &str, shortest: usize) -> Option<Secret> {
     formed.then(|| Secret::new(word))
 }
 
-/// The store that is meant, and what to call it: that of `tasker up` unless a configuration is named.
-async fn open(global: &Global, data_dir: Option<&Path>, make: bool) -> Result<(SharedStore, String), Failure> {
+/// The store that is meant.
+struct Opened {
+    store: SharedStore,
+    /// What to call it.
+    place: String,
+    /// The task types of its configuration, where that is known.
+    known: Option<Vec<TaskType>>,
+}
+
+/// The store that is meant: that of `tasker up` unless a configuration is named.
+async fn open(global: &Global, data_dir: Option<&Path>, make: bool) -> Result<Opened, Failure> {
     let file = match (data_dir, global.named_file()) {
         (None, Some(file)) => file,
         (given, _) => {
@@ -226,12 +242,13 @@ async fn open(global: &Global, data_dir: Option<&Path>, make: bool) -> Result<(S
             let (_, database) = app::embedded_database(&directory)?;
             let store = store::open(&database)?;
             store.migrate().await?;
-            return Ok((store, format!("the database of `tasker up` in {}", directory.display())));
+            return Ok(Opened { store, place: format!("the database of `tasker up` in {}", directory.display()), known: None });
         }
     };
     let place = format!("the database of {}", shown(&file));
     let config = configuration::read(&Sources { file, environment: Environment::of_process(), flags: Vec::new() }, &["manager.db"])?;
-    Ok((store::open(config.database()?)?, place))
+    let known = config.task_types.iter().map(|policy| policy.name.clone()).collect();
+    Ok(Opened { store: store::open(config.database()?)?, place, known: Some(known) })
 }
 
 fn shown(file: &ConfigFile) -> String {

@@ -1,6 +1,6 @@
 //! What a value may be: how it is read, what is expected instead, how it is shown.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use ::config::{Value, ValueKind};
@@ -188,16 +188,19 @@ impl Kind for Text {
     }
 }
 
-/// An IP address.
+/// An IP address, or the name that every machine has for itself.
 pub(super) struct Ip;
 
 impl Kind for Ip {
     type Value = IpAddr;
     fn expected(&self) -> String {
-        "an IP address such as `127.0.0.1` or `::`".to_owned()
+        "an IP address such as `127.0.0.1` or `::`, or `localhost`".to_owned()
     }
     fn parse(&self, given: &Given<'_>) -> Option<IpAddr> {
-        given.text()?.parse().ok()
+        match given.text()? {
+            "localhost" => Some(Ipv4Addr::LOCALHOST.into()),
+            text => text.parse().ok(),
+        }
     }
     fn show(&self, value: &IpAddr) -> serde_json::Value {
         value.to_string().into()

@@ -4,7 +4,8 @@
 //! that no character of a password can change the meaning of the file.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use ::config::{Map, Source, Value, ValueKind};
 
@@ -28,21 +29,54 @@ pub enum ConfigFile {
     /// None: the default, with the built-in sample types.
     #[default]
     Embedded,
-    /// `config/<mode>.config.yaml` below the working directory.
+    /// `config/<mode>.config.yaml` below the working directory, or `/etc/tasker/<mode>.config.yaml`.
     Mode(String),
     /// This one.
     Path(PathBuf),
 }
 
 impl ConfigFile {
-    /// Its path.
+    /// Its path. For a mode, the first place that has a file; if none has, the place that is looked at first.
     pub fn path(&self) -> Option<PathBuf> {
         match self {
             Self::Embedded => None,
-            Self::Mode(mode) => Some(PathBuf::from(format!("config/{mode}.config.yaml"))),
+            Self::Mode(mode) => Some(find(mode, &PLACES.map(Path::new))),
             Self::Path(path) => Some(path.clone()),
         }
     }
+
+    /// Whether there is such a file.
+    pub fn is_there(&self) -> bool {
+        self.path().is_none_or(|path| is_there(&path))
+    }
+
+    /// What to do where there is no such file.
+    fn absent(&self) -> String {
+        match self {
+            Self::Mode(mode) => format!(
+                "there is no such file, and no {} either; run tasker from the directory that has `config/`, or pass --config FILE",
+                of_mode(mode, Path::new(PLACES[1])).display()
+            ),
+            _ => "there is no such file".to_owned(),
+        }
+    }
+}
+
+/// Where the file of a mode is looked for.
+const PLACES: [&str; 2] = ["config", "/etc/tasker"];
+
+fn of_mode(mode: &str, place: &Path) -> PathBuf {
+    place.join(format!("{mode}.config.yaml"))
+}
+
+fn find(mode: &str, places: &[&Path]) -> PathBuf {
+    let paths = || places.iter().map(|place| of_mode(mode, place));
+    paths().find(|path| is_there(path)).or_else(|| paths().next()).unwrap_or_default()
+}
+
+/// A file that may not be read is there: another one must not take its place in silence.
+fn is_there(path: &Path) -> bool {
+    !matches!(path.metadata(), Err(error) if error.kind() == ErrorKind::NotFound)
 }
 
 /// The environment, read once when the process starts.
@@ -132,15 +166,15 @@ pub(super) fn default_tree() -> Value {
 pub(super) fn merge(sources: &Sources) -> Result<Merged, ConfigError> {
     let (name, text) = match sources.file.path() {
         None => ("`tasker up`".to_owned(), EMBEDDED.to_owned()),
-        Some(path) => (path.display().to_string(), read(path)?),
+        Some(path) => (path.display().to_string(), read(path, &sources.file)?),
     };
     merge_text(&name, &text, &sources.environment, &sources.flags)
 }
 
-fn read(path: PathBuf) -> Result<String, ConfigError> {
+fn read(path: PathBuf, file: &ConfigFile) -> Result<String, ConfigError> {
     let unreadable = |reason| ConfigError::Unreadable { path: path.clone(), reason };
     let bytes = std::fs::read(&path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => unreadable("there is no such file; go where it is, or name another with --config".to_owned()),
+        ErrorKind::NotFound => unreadable(file.absent()),
         _ => unreadable(error.to_string()),
     })?;
     String::from_utf8(bytes).map_err(|_| unreadable("it is not UTF-8 text".to_owned()))
@@ -323,5 +357,22 @@ fn leaves(value: &Value, path: &str, paths: &mut Vec<String>) {
             }
         }
         _ => paths.push(path.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_of_a_mode_is_the_first_there_is() {
+        let (here, etc) = (tempfile::TempDir::new().expect("a directory"), tempfile::TempDir::new().expect("a directory"));
+        let places = [here.path(), etc.path()];
+        let found = || find("production", &places);
+        assert_eq!(found(), here.path().join("production.config.yaml"));
+        std::fs::write(etc.path().join("production.config.yaml"), "").expect("written");
+        assert_eq!(found(), etc.path().join("production.config.yaml"));
+        std::fs::write(here.path().join("production.config.yaml"), "").expect("written");
+        assert_eq!(found(), here.path().join("production.config.yaml"));
     }
 }

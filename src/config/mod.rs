@@ -19,7 +19,7 @@ mod rules;
 mod schedule;
 mod secret;
 pub mod show;
-mod size;
+pub mod size;
 pub mod span;
 mod yaml;
 
@@ -34,7 +34,7 @@ pub use secret::Secret;
 #[cfg(test)]
 mod tests;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -254,7 +254,8 @@ impl OnStop {
 pub struct TypePolicy {
     /// The type.
     pub name: TaskType,
-    /// Runs of the handler at most, the first included; a handler must ask for another try. 1 to 100, default 3.
+    /// Runs of the handler at most, the first included. Another follows where the handler asks for it, or the end of its endpoint interrupts it
+    /// (see [`OnStop`]). 1 to 100, default 3.
     pub attempts: u32,
     /// The wait between attempts. Default 1 s, doubling to 60 s.
     pub backoff: Backoff,
@@ -324,6 +325,19 @@ pub struct Api {
     pub stop_timeout: Duration,
     /// Certificate and key; without, the API speaks plain HTTP.
     pub tls: Option<TlsFiles>,
+}
+
+impl Api {
+    /// Where a client on the same machine finds it; nowhere that is known before it listens if it takes a free port.
+    pub fn url(&self) -> Option<String> {
+        let host = match self.host {
+            IpAddr::V4(host) if host.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(host) if host.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            host => host,
+        };
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        (self.port != 0).then(|| format!("{scheme}://{}", SocketAddr::new(host, self.port)))
+    }
 }
 
 /// What a server shows to its clients, in PEM.

@@ -20,6 +20,13 @@ pub fn format(bytes: u64) -> String {
     fitting.map_or_else(|| format!("{bytes}B"), |(name, unit)| format!("{}{name}", bytes / unit))
 }
 
+/// Writes a size for people: the bytes, and how many that is of the unit that suits them.
+pub fn spell(bytes: u64) -> String {
+    let fitting = UNITS.iter().take(3).find(|(_, unit)| bytes >= *unit);
+    let rounded = fitting.map_or_else(String::new, |(name, unit)| format!(" ({:.1} {name})", bytes as f64 / *unit as f64));
+    format!("{bytes} bytes{rounded}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -33,6 +40,13 @@ mod tests {
         }
         for text in ["", "MiB", "1 MiB", "1mib", "-1", "1.5MiB", "1TiB", "99999999999GiB", "1MiBMiB"] {
             assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn spells_sizes_for_people() {
+        for (bytes, text) in [(17, "17 bytes"), (1536, "1536 bytes (1.5 KiB)"), ((2 << 20) + 17, "2097169 bytes (2.0 MiB)")] {
+            assert_eq!(spell(bytes), text);
         }
     }
 

@@ -171,7 +171,7 @@ fn refuses_with_key_expectation_value_and_source() {
         ),
         ("api: 5", vec!["api: expected a map, got `5` (my.yaml:2)".into()]),
         ("api: {port: '80'}", vec!["api.port: expected a whole number from 0 to 65535, got `80` (my.yaml:2)".into()]),
-        ("api: {host: localhost}", vec!["api.host: expected an IP address such as `127.0.0.1` or `::`, got `localhost` (my.yaml:2)".into()]),
+        ("api: {host: here}", vec!["api.host: expected an IP address such as `127.0.0.1` or `::`, or `localhost`, got `here` (my.yaml:2)".into()]),
         ("tasks:\n  retention: 30", vec![format!("tasks.retention: expected {span}, from 1ms to 3650d, got `30` (my.yaml:3)")]),
         (
             "api: {wait_for_endpoints_timeout: -1}",

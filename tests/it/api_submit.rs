@@ -5,11 +5,16 @@ use std::time::Duration;
 use serde_json::json;
 use sqlx::{Connection, Executor, SqliteConnection};
 
-use crate::api_rig::Rig;
+use tasker::domain::PresenceState;
+
+use crate::api_rig::{PATIENCE, Rig};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_submission_is_recorded_and_told_in_full() {
     let mut rig = Rig::start().await;
+    for name in ["console1", "console2"] {
+        rig.see(name, &["Other_1"], PresenceState::Alive).await;
+    }
     let body = r#"{"identifier":"e7bd91d0-16ad-11e2-892e-0800200c9a66","payload":{"b": 1.0,"a":12345678901234567890123,"s":"\u00e9\u0000"},"endpoints":["console2","console1"]}"#;
     let answer = rig.post("/Other_1", body).await;
     assert_eq!(answer.status, 201, "{answer:?}");
@@ -79,6 +84,9 @@ async fn an_identifier_that_looks_like_an_id_is_found_first() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_again_is_the_same_task() {
     let rig = Rig::start().await;
+    for name in ["one", "two"] {
+        rig.see(name, &["worker"], PresenceState::Alive).await;
+    }
     let first = rig.post("/worker", r#"{"identifier":"x","payload":{"a":1,"b":"é"},"endpoints":["one","two"]}"#).await;
     assert_eq!(first.status, 201);
     for same in [
@@ -142,5 +150,36 @@ async fn a_flood_is_turned_away_before_memory_grows() {
     writer.execute("COMMIT").await.expect("lets go");
     let taken = futures::future::join_all(answers).await.iter().filter(|answer| answer.status == 201).count();
     assert!(taken > 1000, "{taken} of the others were taken");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_that_was_never_heard_of_is_warned_of() {
+    let rig = Rig::start().await;
+    rig.see("console1", &["worker"], PresenceState::Alive).await;
+    let submit = async |identifier: &str, endpoints: &[&str]| {
+        let body = json!({"identifier": identifier, "endpoints": endpoints}).to_string();
+        let answer = rig.post("/worker", body).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        answer.json()["warnings"].clone()
+    };
+    assert_eq!(submit("known", &["console1"]).await, json!(null));
+    assert_eq!(
+        submit("typo", &["console1", "cosnole1", "far-away"]).await,
+        json!([r#"endpoint "cosnole1" was never heard of; did you mean console1?"#, r#"endpoint "far-away" was never heard of"#])
+    );
+    // One that has just come is looked for, though the names were read a moment ago.
+    rig.see("console2", &["worker"], PresenceState::Alive).await;
+    let seen = async |number: u32| submit(&format!("new-{number}"), &["console2"]).await.is_null();
+    let deadline = std::time::Instant::now() + PATIENCE;
+    let mut number = 0;
+    while !seen(number).await {
+        assert!(std::time::Instant::now() < deadline);
+        number += 1;
+    }
+    let many: Vec<String> = (0..30).map(|number| format!("ghost-{number}")).collect();
+    let warnings = submit("many", &many.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    assert_eq!((warnings.as_array().map(Vec::len), &warnings[20]), (Some(21), &json!("10 more endpoints were never heard of")));
+    assert_eq!(submit("all", &[]).await, json!(null));
     rig.stop().await;
 }

@@ -59,7 +59,7 @@ fn every_example_can_be_typed() {
 fn servers_have_their_defaults() {
     let Command::Up(up) = command("up") else { panic!("another command") };
     let names: Vec<_> = up.endpoints.iter().flatten().map(|name| name.as_str()).collect();
-    assert_eq!((up.listen.to_string().as_str(), names), ("127.0.0.1:8888", vec!["console1", "console2"]));
+    assert_eq!((up.listen, names), (None, vec!["console1", "console2"]));
     assert_eq!(up.data_dir.to_str(), Some("./tasker-data"));
     let Command::Endpoint(endpoint) = command("endpoint -e web1 -t worker -t backup") else { panic!("another command") };
     assert_eq!((endpoint.endpoint.as_str(), endpoint.tasktypes.len(), endpoint.data_dir), ("web1", 2, None));
@@ -103,7 +103,12 @@ fn submissions_take_endpoints_and_waits_in_several_ways() {
     };
     assert_eq!((list.status.len(), list.page.limit), (2, 5));
     assert_eq!(list.since.map(|time| time.to_string()).as_deref(), Some("2024-07-12T10:00:00.000000Z"));
-    let Command::Config(Configuration::Check { roles }) = command("config check --for api --for endpoint") else {
+    let Command::Submit(submit) = command("submit worker --run-at 5m") else { panic!("another command") };
+    let later = submit.run_at.expect("a time").since(tasker::clock::Clock::system().now());
+    assert!((Duration::from_secs(1)..=Duration::from_secs(300)).contains(&later), "{later:?}");
+    let Command::Submit(submit) = command("submit worker --run-at 2024-07-12T10:00:00Z") else { panic!("another command") };
+    assert_eq!(submit.run_at.map(|time| time.to_string()).as_deref(), Some("2024-07-12T10:00:00.000000Z"));
+    let Command::Config(Configuration::Check { roles, connect: false }) = command("config check --for api --for endpoint") else {
         panic!("another command")
     };
     assert_eq!(roles, [Role::Api, Role::Endpoint]);

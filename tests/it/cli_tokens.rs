@@ -1,59 +1,8 @@
 //! `tasker token`, and the platform it guards, as they are typed.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Output, Stdio};
-
 use anyhow::{Context, ensure};
-use tempfile::TempDir;
 
-/// A directory in which commands are typed.
-struct Place(TempDir);
-
-impl Place {
-    fn new() -> anyhow::Result<Self> {
-        Ok(Self(tempfile::tempdir()?))
-    }
-
-    fn command(&self, line: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tasker"));
-        command.args(line.split_whitespace()).current_dir(self.0.path());
-        for name in ["TASKER_TOKEN", "TASKER_TOKEN_FILE", "TASKER_CA_FILE", "TASKER_API_URL"] {
-            command.env_remove(name);
-        }
-        command
-    }
-
-    fn any(&self, line: &str) -> anyhow::Result<Said> {
-        self.command(line).output().map(Said::of).context("cannot be started")
-    }
-
-    fn good(&self, line: &str) -> anyhow::Result<Said> {
-        let said = self.any(line)?;
-        ensure!(said.code == Some(0), "tasker {line}: {said:?}");
-        Ok(said)
-    }
-
-    fn fed(&self, line: &str, input: &str) -> anyhow::Result<Said> {
-        let mut child = self.command(line).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        // Dropped, and so closed, once it is written.
-        child.stdin.take().context("no pipe")?.write_all(input.as_bytes())?;
-        Ok(Said::of(child.wait_with_output()?))
-    }
-}
-
-#[derive(Debug)]
-struct Said {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
-impl Said {
-    fn of(output: Output) -> Self {
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
-    }
-}
+use crate::support::place::Place;
 
 #[test]
 fn a_secret_is_shown_once_and_kept_nowhere() -> anyhow::Result<()> {
@@ -68,7 +17,7 @@ fn a_secret_is_shown_once_and_kept_nowhere() -> anyhow::Result<()> {
     let listed = place.good("token list --json")?;
     let value: serde_json::Value = serde_json::from_str(&listed.out)?;
     ensure!(value[0]["name"] == "ci" && value[0]["expires_at"].is_string() && value[0].get("secret").is_none(), "{value}");
-    for file in std::fs::read_dir(place.0.path().join("tasker-data"))? {
+    for file in std::fs::read_dir(place.path().join("tasker-data"))? {
         let bytes = std::fs::read(file?.path())?;
         ensure!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "the secret is on the disk");
     }
@@ -80,7 +29,7 @@ fn a_secret_goes_to_a_file_for_its_owner_alone() -> anyhow::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let place = Place::new()?;
     let made = place.good("token create --name ci --scope read --out ci.token")?;
-    let file = place.0.path().join("ci.token");
+    let file = place.path().join("ci.token");
     let secret = std::fs::read_to_string(&file)?;
     ensure!(
         secret.starts_with("tasker_") && secret.ends_with('\n') && made.out.is_empty() && !made.err.contains(secret.trim()),
@@ -91,7 +40,7 @@ fn a_secret_goes_to_a_file_for_its_owner_alone() -> anyhow::Result<()> {
     let refused = place.any("token create --name other --scope read --out ci.token")?;
     ensure!(refused.code == Some(1) && refused.err.contains("ci.token"), "{refused:?}");
     let taken = place.any("token create --name ci --scope read --out new.token")?;
-    ensure!(taken.code == Some(1) && !place.0.path().join("new.token").exists(), "{taken:?}");
+    ensure!(taken.code == Some(1) && !place.path().join("new.token").exists(), "{taken:?}");
     let listed = place.good("token list")?;
     ensure!(!listed.out.contains("other") && std::fs::read_to_string(&file)? == secret, "{listed:?}");
     Ok(())
@@ -101,7 +50,7 @@ fn a_secret_goes_to_a_file_for_its_owner_alone() -> anyhow::Result<()> {
 fn a_secret_of_others_is_taken_in() -> anyhow::Result<()> {
     let place = Place::new()?;
     let secret = "0123456789abcdef".repeat(8);
-    std::fs::write(place.0.path().join("secret"), format!("{secret}\n"))?;
+    std::fs::write(place.path().join("secret"), format!("{secret}\n"))?;
     let made = place.good("token create --name thunder --scope submit,read --secret-file secret")?;
     ensure!(made.out.is_empty() && !made.err.contains(&secret), "{made:?}");
     let same = place.fed("token create --name other --scope read --secret-file -", &secret)?;
@@ -129,7 +78,7 @@ fn what_is_revoked_is_gone() -> anyhow::Result<()> {
     ensure!(said.err.contains("token a is revoked") && !said.err.contains("no token is left"), "{said:?}");
     ensure!(place.good("token revoke b")?.err.contains("no token is left"));
     let gone = place.any("token revoke b")?;
-    ensure!(gone.code == Some(1) && gone.err.contains("there is no token `b`"), "{gone:?}");
+    ensure!(gone.code == Some(1) && gone.err.contains(r#"unknown token "b" (there are: none) in "#), "{gone:?}");
     Ok(())
 }
 
@@ -149,7 +98,7 @@ fn an_api_process_does_not_either() -> anyhow::Result<()> {
     let place = Place::new()?;
     // Nobody answers at port 1: the broker is waited for, the tokens are not.
     let config = "task_types: [worker]\nmanager: {db: {uri: 'sqlite://DIR/ledger.db'}, message_queue: {host: 127.0.0.1, port: 1, username: u, password: p}}";
-    std::fs::write(place.0.path().join("c.yaml"), config.replace("DIR", &place.0.path().display().to_string()))?;
+    std::fs::write(place.path().join("c.yaml"), config.replace("DIR", &place.path().display().to_string()))?;
     let early = place.any("token create --name a --scope admin --config c.yaml")?;
     ensure!(early.code == Some(1) && early.err.contains("tasker initialize --database") && early.out.is_empty(), "{early:?}");
     place.good("initialize -d --config c.yaml")?;
@@ -157,17 +106,10 @@ fn an_api_process_does_not_either() -> anyhow::Result<()> {
     ensure!(said.code == Some(1) && said.err.contains("`tasker token create --name NAME --scope admin --config c.yaml`"), "{said:?}");
     place.good("token create --name a --scope admin --config c.yaml")?;
     ensure!(place.good("token list --config c.yaml")?.out.contains("admin"));
+    let warned = place.good("token create --name b --scope read --type wroker --config c.yaml")?;
+    let text = r#"tasker: warning: --type: unknown task type "wroker" (configured: worker); did you mean worker?"#;
+    ensure!(warned.err.contains(text), "{warned:?}");
     Ok(())
-}
-
-/// A process that goes with its test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
 }
 
 #[test]
@@ -176,17 +118,14 @@ fn a_guarded_platform_is_used_with_a_token() -> anyhow::Result<()> {
     let key = rcgen::KeyPair::generate()?;
     let certificate = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()])?.self_signed(&key)?;
     for (name, text) in [("server.cert", certificate.pem()), ("server.key", key.serialize_pem())] {
-        std::fs::write(place.0.path().join(name), text)?;
+        std::fs::write(place.path().join(name), text)?;
     }
     for (file, scopes) in [("all", "submit,read"), ("some", "read")] {
         let made = place.good(&format!("token create --name {file} --scope {scopes}"))?;
-        std::fs::write(place.0.path().join(file), made.out)?;
+        std::fs::write(place.path().join(file), made.out)?;
     }
-    let mut up = place.command("up --listen 127.0.0.1:0 --tls-certificate server.cert --tls-key server.key");
-    let mut running = Running(up.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?);
-    let lines = BufReader::new(running.0.stdout.take().context("no pipe")?).lines();
-    let api =
-        lines.map_while(Result::ok).find_map(|line| Some(line.trim().strip_prefix("API")?.trim().to_owned())).context("no greeting")?;
+    let up = place.up("--listen 127.0.0.1:0 --tls-certificate server.cert --tls-key server.key")?;
+    let api = &up.api;
     ensure!(api.starts_with("https://127.0.0.1:"), "{api}");
 
     let submit = format!("submit worker --payload 0 --api {api}");
@@ -194,7 +133,7 @@ fn a_guarded_platform_is_used_with_a_token() -> anyhow::Result<()> {
     ensure!(done.out.starts_with("CREATED worker") && done.err.is_empty(), "{done:?}");
     let careless = place.good(&format!("{submit} --insecure --token-file all"))?;
     ensure!(careless.err.contains("warning: --insecure"), "{careless:?}");
-    let secret = std::fs::read_to_string(place.0.path().join("all"))?;
+    let secret = std::fs::read_to_string(place.path().join("all"))?;
     let from_environment =
         place.command(&format!("list worker --api {api} --ca-file server.cert")).env("TASKER_TOKEN", secret.trim()).output()?;
     ensure!(from_environment.status.success(), "{from_environment:?}");

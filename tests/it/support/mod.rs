@@ -6,6 +6,7 @@ pub mod loader;
 pub mod management;
 pub mod oracle;
 pub mod page;
+pub mod place;
 pub mod platform;
 pub mod proxy;
 pub mod queues;

@@ -1,0 +1,74 @@
+//! What is answered to names and paths that nothing has: what was given, what there is, and what was likely meant.
+
+use actix_web::HttpRequest;
+
+use super::access;
+use super::problem::{Code, Problem};
+use super::{Answer, Api};
+use crate::config::TypePolicy;
+use crate::domain::likeness::{self, nearest, quoted};
+
+/// No task type has the name. One path segment may also be a misspelt path, such as `/queus`.
+pub fn task_type(api: &Api, request: &HttpRequest, name: &str) -> Problem {
+    let types = visible(api, request, |_| true);
+    let likely = nearest(name, types.iter().copied());
+    let path = likely.is_none().then(|| path_like(request.path())).flatten();
+    let text = likeness::unknown("task type", name, "configured", types.iter().copied());
+    let text = path.as_ref().map_or(text.clone(), |path| format!("{text}; did you mean {path}?"));
+    Problem::new(Code::UnknownTaskType, text).about(name, path.or_else(|| likely.map(str::to_owned)))
+}
+
+/// No work queue has the name; a task type that has none may have it.
+pub fn queue(api: &Api, request: &HttpRequest, name: &str) -> Problem {
+    let with_queue = |policy: &TypePolicy| policy.queue.is_some();
+    let queues = visible(api, request, with_queue);
+    let text = match visible(api, request, |policy| !with_queue(policy)).contains(&name) {
+        true => format!("task type {} has no work queue (those that have one: {})", quoted(name), likeness::listed(&queues)),
+        false => likeness::unknown("work queue", name, "configured", queues.iter().copied()),
+    };
+    Problem::new(Code::UnknownTaskType, text).about(name, nearest(name, queues).map(str::to_owned))
+}
+
+/// No schedule has the name.
+pub fn schedule(api: &Api, request: &HttpRequest, name: &str) -> Problem {
+    let schedules = api.state.config.schedules.iter().filter(|schedule| access::covers(request, schedule.task_type.as_str()));
+    let names: Vec<&str> = schedules.map(|schedule| schedule.name.as_str()).collect();
+    let text = likeness::unknown("schedule", name, "configured", names.iter().copied());
+    Problem::new(Code::UnknownSchedule, text).about(name, nearest(name, names).map(str::to_owned))
+}
+
+/// The task types that may be told to whoever asks.
+fn visible<'a>(api: &'a Api, request: &HttpRequest, wanted: impl Fn(&TypePolicy) -> bool) -> Vec<&'a str> {
+    let types = api.state.config.task_types.iter().filter(|policy| wanted(policy)).map(|policy| policy.name.as_str());
+    types.filter(|name| access::covers(request, name)).collect()
+}
+
+/// There is nothing at a path.
+pub fn path(request: &HttpRequest) -> Answer {
+    let path = request.path();
+    let text = format!("there is nothing at {}", quoted(path));
+    let likely = path_like(path);
+    let text = match &likely {
+        Some(likely) => format!("{text}; did you mean {likely}?"),
+        None => format!("{text}: /openapi.json describes every path"),
+    };
+    Err(Problem::new(Code::NotFound, text).about(path, likely))
+}
+
+/// The path that a misspelt one is likely to mean; what a path has of its own, such as a name, is taken as it is.
+fn path_like(path: &str) -> Option<String> {
+    let given: Vec<&str> = path.split('/').collect();
+    let fill = |pattern: &str| -> Option<String> {
+        let parts: Vec<&str> = pattern.split('/').collect();
+        let filled = parts.iter().zip(&given).map(|(part, given)| if part.starts_with('{') { *given } else { *part });
+        // A type's paths are all names of its own: anything is like them.
+        (parts.len() == given.len() && !pattern.starts_with("/{")).then(|| filled.collect::<Vec<_>>().join("/"))
+    };
+    let paths: Vec<String> = access::patterns().filter_map(fill).collect();
+    nearest(path, paths.iter().map(String::as_str)).map(str::to_owned)
+}
+
+/// The path does not take the method.
+pub fn method(request: &HttpRequest, allow: &'static str) -> Answer {
+    Err(Problem::method_not_allowed(request.method().as_str(), &quoted(request.path()), allow))
+}
