@@ -13,7 +13,7 @@ use crate::broker::SharedBroker;
 use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::domain::TaskType;
-use crate::store::{SharedStore, StoreError};
+use crate::store::{ClockOffsets, SharedStore, StoreError};
 use crate::telemetry::SharedMetrics;
 
 /// How often the gauges are renewed and the clock is set. Short against the intervals at which metrics are read.
@@ -94,6 +94,9 @@ impl Observer {
             self.metrics.subscribed.with_label_values(&[task_type.as_str()]).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         self.metrics.standbys.set(i64::try_from(self.store.standbys(self.clock.now()).await?).unwrap_or(i64::MAX));
+        let ClockOffsets { beyond, largest } = self.store.clock_offsets().await?;
+        self.metrics.clocks_off.set(i64::try_from(beyond).unwrap_or(i64::MAX));
+        self.metrics.clock_offset_seconds.set(largest.as_secs_f64());
         let open = self.store.open_tasks().await?;
         // What is not open any more must not keep its last value.
         self.metrics.open_tasks.reset();

@@ -1,6 +1,8 @@
 //! Tasks, responses and endpoints as they are sent: borrowed from what the store gave, payloads as the text they are.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -9,7 +11,8 @@ use utoipa::ToSchema;
 use super::query::task_cursor;
 use crate::config::Schedule;
 use crate::domain::{
-    AttemptError, Counts, EndpointName, LateAnswer, NewTask, Queued, Response, ResponseStatus, Task, TaskId, TaskStatus, Timestamp,
+    AttemptError, Counts, EndpointName, LateAnswer, NewTask, Presence, Queued, Response, ResponseStatus, Task, TaskId, TaskStatus,
+    Timestamp,
 };
 use crate::store::{Census, EndpointRecord, Flaw, QueueRecord, ScheduleRecord, StandbyRecord, SubscriptionRecord};
 
@@ -411,6 +414,10 @@ pub struct EndpointView<'a> {
     last_seen: Timestamp,
     /// Its version of the program.
     version: &'a str,
+    /// Milliseconds that its clock is ahead of the database's, negative when it is behind; null while that is not known. Beyond 60,000
+    /// either way its types show it as trouble.
+    #[schema(required = true)]
+    clock_offset_ms: Option<i64>,
     /// The task types it is known for.
     types: Vec<SubscriptionView<'a>>,
 }
@@ -434,9 +441,10 @@ pub struct SubscriptionView<'a> {
     task_type: &'a str,
     /// Whether it does now.
     subscribed: bool,
-    /// Why it takes none although it is there, such as a full disk; null when all is well.
+    /// What is wrong: why it takes none although it is there, such as a full disk, or that its clock is more than 60 s off; null when all
+    /// is well.
     #[schema(required = true)]
-    trouble: Option<&'a str>,
+    trouble: Option<Cow<'a, str>>,
     /// How many tasks a worker performs at the same time, of all its types together: 0 when it takes no more; null for an endpoint.
     #[schema(required = true)]
     slots: Option<u32>,
@@ -459,13 +467,26 @@ pub struct StandbyView {
     seen_until: Timestamp,
 }
 
+/// What is wrong with a clock that is so many milliseconds ahead.
+fn clock_trouble(offset_ms: i64) -> Option<String> {
+    let off = Duration::from_millis(offset_ms.unsigned_abs());
+    let way = if offset_ms > 0 { "ahead of" } else { "behind" };
+    (off > Presence::CLOCK_TOLERANCE).then(|| format!("its clock is {} s {way} the database's", off.as_secs()))
+}
+
 impl<'a> EndpointView<'a> {
     /// An endpoint as the ledger has it.
     pub fn of(record: &'a EndpointRecord) -> Self {
+        let clock = record.clock_offset_ms.and_then(clock_trouble);
+        let trouble = |one: &'a SubscriptionRecord| match (&one.trouble, &clock) {
+            (Some(trouble), Some(clock)) if one.subscribed => Some(Cow::Owned(format!("{trouble}; {clock}"))),
+            (None, Some(clock)) if one.subscribed => Some(Cow::Owned(clock.clone())),
+            (trouble, _) => trouble.as_deref().map(Cow::Borrowed),
+        };
         let subscription = |one: &'a SubscriptionRecord| SubscriptionView {
             task_type: one.task_type.as_str(),
             subscribed: one.subscribed,
-            trouble: one.trouble.as_deref(),
+            trouble: trouble(one),
             slots: one.slots,
             standby: one.standby.map(|StandbyRecord { instance, since, seen_until }| {
                 let instance = instance.to_string();
@@ -476,6 +497,7 @@ impl<'a> EndpointView<'a> {
             name: record.name.as_str(),
             last_seen: record.last_seen,
             version: &record.version,
+            clock_offset_ms: record.clock_offset_ms,
             types: record.subscriptions.iter().map(subscription).collect(),
         }
     }

@@ -133,6 +133,7 @@ impl Member {
                     refused: Vec::new(),
                     state,
                     interval: PRESENCE,
+                    sent_at: None,
                     version: env!("CARGO_PKG_VERSION").to_owned(),
                     trouble: None,
                     slots: None,

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::domain::{
     AttemptError, Command, EndpointName, Identifier, Json, Presence, PresenceState, RefusedType, Report, ReportEvent, TaskId, TaskMessage,
-    TaskType, errnr,
+    TaskType, Timestamp, errnr,
 };
 
 /// The version this program writes, and the only one it reads.
@@ -290,6 +290,9 @@ struct PresenceBody {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     refused: Vec<RefusedBody>,
     interval_ms: u64,
+    /// Milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sent_at_ms: Option<i64>,
     #[serde(default)]
     version: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -300,7 +303,7 @@ struct PresenceBody {
 
 /// The bytes of a presence message.
 pub fn encode_presence(presence: &Presence) -> Bytes {
-    let Presence { endpoint, instance, home, session, task_types: types, refused, state, interval, version, trouble, slots } =
+    let Presence { endpoint, instance, home, session, task_types: types, refused, state, interval, sent_at, version, trouble, slots } =
         presence.clone();
     let refused = refused.into_iter().map(|RefusedType { task_type, held, reason }| RefusedBody { task_type, held, reason }).collect();
     let kind = match state {
@@ -308,8 +311,8 @@ pub fn encode_presence(presence: &Presence) -> Bytes {
         PresenceState::Alive => "alive",
         PresenceState::Leaving => "leaving",
     };
-    let interval_ms = millis(interval);
-    encode(kind, PresenceBody { endpoint, instance, home, session, types, refused, interval_ms, version, trouble, slots })
+    let (interval_ms, sent_at_ms) = (millis(interval), sent_at.map(|time| time.as_micros().div_euclid(1000)));
+    encode(kind, PresenceBody { endpoint, instance, home, session, types, refused, interval_ms, sent_at_ms, version, trouble, slots })
 }
 
 /// The presence in these bytes. What it says is believed within bounds: a longer interval, more slots and longer texts are cut
@@ -324,7 +327,7 @@ pub fn decode_presence(body: &[u8]) -> Result<Presence, WireError> {
         "leaving" => PresenceState::Leaving,
         other => return Err(WireError::Kind { found: other.to_owned() }),
     };
-    let PresenceBody { endpoint, instance, home, session, types: task_types, refused, interval_ms, version, trouble, slots } =
+    let PresenceBody { endpoint, instance, home, session, types: task_types, refused, interval_ms, sent_at_ms, version, trouble, slots } =
         serde_json::from_slice(body)?;
     let types = task_types.len() + refused.len();
     if types == 0 || types > Presence::TYPES {
@@ -335,7 +338,8 @@ pub fn decode_presence(body: &[u8]) -> Result<Presence, WireError> {
     let refused =
         refused.into_iter().map(|RefusedBody { task_type, held, reason }| RefusedType { task_type, held, reason: shortened(reason) });
     let refused = refused.collect();
-    Ok(Presence { endpoint, instance, home, session, task_types, refused, state, interval, version, trouble, slots })
+    let sent_at = sent_at_ms.map(|ms| Timestamp::from_micros(ms.saturating_mul(1000)));
+    Ok(Presence { endpoint, instance, home, session, task_types, refused, state, interval, sent_at, version, trouble, slots })
 }
 
 /// A text of an endpoint's own, as much of it as is kept.
@@ -400,6 +404,7 @@ mod tests {
             refused: vec![RefusedType { task_type: "backup".parse().expect("a type"), held: true, reason: "in use".into() }],
             state: PresenceState::Leaving,
             interval: Duration::from_secs(10),
+            sent_at: Some(Timestamp::from_micros(1_700_000_000_123_000)),
             version: "0.1.0".into(),
             trouble: Some("the disk is full".into()),
             slots: Some(3),
@@ -574,19 +579,25 @@ mod tests {
         let refused = proptest::collection::vec((names(), any::<bool>(), text()), 0..3);
         let texts = (text(), proptest::option::of(text()), proptest::option::of(0..=Presence::SLOTS));
         let spans = (100u64..=3_600_000).prop_map(Duration::from_millis);
-        ([uuids(), uuids(), uuids()], names(), (types, refused), state, spans, texts).prop_map(
-            |([instance, home, session], (_, endpoint, _), (types, refused), state, interval, (version, trouble, slots))| Presence {
-                endpoint,
-                instance,
-                home,
-                session,
-                task_types: types.into_iter().map(|(task_type, ..)| task_type).collect(),
-                refused: refused.into_iter().map(|((task_type, ..), held, reason)| RefusedType { task_type, held, reason }).collect(),
-                state,
-                interval,
-                version,
-                trouble,
-                slots,
+        let times =
+            (Timestamp::FIRST.as_micros() / 1000..=Timestamp::LAST.as_micros() / 1000).prop_map(|ms| Timestamp::from_micros(ms * 1000));
+        let times = (spans, proptest::option::of(times));
+        ([uuids(), uuids(), uuids()], names(), (types, refused), state, times, texts).prop_map(
+            |([instance, home, session], (_, endpoint, _), (types, refused), state, (interval, sent_at), (version, trouble, slots))| {
+                Presence {
+                    endpoint,
+                    instance,
+                    home,
+                    session,
+                    task_types: types.into_iter().map(|(task_type, ..)| task_type).collect(),
+                    refused: refused.into_iter().map(|((task_type, ..), held, reason)| RefusedType { task_type, held, reason }).collect(),
+                    state,
+                    interval,
+                    sent_at,
+                    version,
+                    trouble,
+                    slots,
+                }
             },
         )
     }

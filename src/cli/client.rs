@@ -433,6 +433,9 @@ pub struct Endpoint {
     pub last_seen: Timestamp,
     /// Its version of the program.
     pub version: String,
+    /// Milliseconds that its clock is ahead of the database's.
+    #[serde(default)]
+    pub clock_offset_ms: Option<i64>,
     /// What it subscribes to.
     pub types: Vec<Subscription>,
 }
@@ -454,7 +457,7 @@ pub struct Subscription {
     pub task_type: TaskType,
     /// Whether it does now.
     pub subscribed: bool,
-    /// Why it takes none although it is there.
+    /// What is wrong, such as why it takes none although it is there.
     #[serde(default)]
     pub trouble: Option<String>,
     /// How many tasks a worker performs at the same time, of all its types together.

@@ -144,9 +144,12 @@ pub(super) fn endpoints(endpoints: &[Endpoint]) -> String {
     };
     let rows: Vec<_> = endpoints
         .iter()
-        .map(|endpoint| [endpoint.name.to_string(), clock(endpoint.last_seen), visible(&endpoint.version), types(endpoint)])
+        .map(|endpoint| {
+            let offset = endpoint.clock_offset_ms.map_or_else(|| "-".to_owned(), ahead);
+            [endpoint.name.to_string(), clock(endpoint.last_seen), visible(&endpoint.version), offset, types(endpoint)]
+        })
         .collect();
-    table(["ENDPOINT", "LAST SEEN", "VERSION", "TYPES"], &rows)
+    table(["ENDPOINT", "LAST SEEN", "VERSION", "CLOCK", "TYPES"], &rows)
 }
 
 /// Work queues, one a line.
@@ -216,6 +219,13 @@ pub(super) fn verified(verified: &[Verified]) -> String {
         }
     };
     text
+}
+
+/// Milliseconds ahead or behind, in seconds with a sign.
+fn ahead(offset_ms: i64) -> String {
+    let tenths = (offset_ms.unsigned_abs() + 50) / 100;
+    let sign = if offset_ms < 0 && tenths > 0 { '-' } else { '+' };
+    format!("{sign}{}.{}s", tenths / 10, tenths % 10)
 }
 
 /// Columns as wide as their longest text, no blanks at the end of lines.
@@ -364,13 +374,18 @@ CREATED  e7bd91d0-16ad-11e2-892e-0800200c9a66  2024-07-12 10:00:00Z  1/2       0
             name: "console1".parse().expect("a name"),
             last_seen: task().start_time,
             version: "0.1.0".to_owned(),
+            clock_offset_ms: Some(-312_049),
             types: vec![subscription("worker", true), subscription("backup", false)],
         };
+        let old = Endpoint { clock_offset_ms: None, types: vec![subscription("worker", true)], ..endpoint.clone() };
+        let well = Endpoint { clock_offset_ms: Some(-3), ..old.clone() };
         assert_eq!(
-            endpoints(&[endpoint]),
+            endpoints(&[endpoint, old, well]),
             "\
-ENDPOINT  LAST SEEN             VERSION  TYPES
-console1  2024-07-12 10:00:00Z  0.1.0    worker, backup (gone)
+ENDPOINT  LAST SEEN             VERSION  CLOCK    TYPES
+console1  2024-07-12 10:00:00Z  0.1.0    -312.0s  worker, backup (gone)
+console1  2024-07-12 10:00:00Z  0.1.0    -        worker
+console1  2024-07-12 10:00:00Z  0.1.0    +0.0s    worker
 "
         );
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{AttemptError, EndpointName, Identifier, Json, ResponseEvent, TaskId, TaskType, errnr, json_check};
+use super::{AttemptError, EndpointName, Identifier, Json, ResponseEvent, TaskId, TaskType, Timestamp, errnr, json_check};
 
 /// What the API tells endpoints.
 #[derive(Debug, Clone)]
@@ -221,6 +221,8 @@ pub struct Presence {
     pub state: PresenceState,
     /// The interval it keeps; it is thought gone after three of them.
     pub interval: Duration,
+    /// When it was sent, by the sender's clock. None from a version that did not tell.
+    pub sent_at: Option<Timestamp>,
     /// Its version of the program.
     pub version: String,
     /// Why it takes no tasks although it is there, such as a full disk.
@@ -234,6 +236,8 @@ impl Presence {
     pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
     /// The longest interval that is believed: nobody is thought there for ever.
     pub const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
+    /// How far the clock of an endpoint may be off before that is trouble.
+    pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
     /// Types at most.
     pub const TYPES: usize = 1000;
     /// Slots at most that are believed.

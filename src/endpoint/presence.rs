@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::performer::Core;
 use crate::backoff::Backoff;
 use crate::broker::{Address, Message, Refusal, SharedBroker, wire};
+use crate::clock::Clock;
 use crate::domain::{Presence, PresenceState, RefusedType, TaskType};
 
 /// How long the last word may take.
@@ -193,6 +194,8 @@ async fn say(core: &Arc<Core>, broker: &SharedBroker, session: &Session, words: 
         refused: refused.collect(),
         state: PresenceState::Alive,
         interval: session.interval,
+        // The machine's clock as it is now: a setting of it shows.
+        sent_at: Some(Clock::system().now()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         trouble: core.trouble().await,
         slots: core.slots.map(|slots| if core.draining.is_cancelled() { 0 } else { slots }),

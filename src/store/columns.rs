@@ -172,17 +172,14 @@ pub(super) fn subscription_state(code: u8) -> Result<SubscriptionState> {
 
 /// Puts endpoints and their subscriptions together, in the order of the endpoints.
 pub(super) fn endpoint_records(
-    endpoints: Vec<(EndpointName, String, Timestamp)>,
+    endpoints: Vec<EndpointRecord>,
     subscriptions: Vec<(EndpointName, SubscriptionRecord)>,
 ) -> Vec<EndpointRecord> {
     let mut by_name: HashMap<EndpointName, Vec<SubscriptionRecord>> = HashMap::new();
     for (name, subscription) in subscriptions {
         by_name.entry(name).or_default().push(subscription);
     }
-    let record = |(name, version, last_seen)| {
-        let subscriptions = by_name.remove(&name).unwrap_or_default();
-        EndpointRecord { name, subscriptions, version, last_seen }
-    };
+    let record = |record: EndpointRecord| EndpointRecord { subscriptions: by_name.remove(&record.name).unwrap_or_default(), ..record };
     endpoints.into_iter().map(record).collect()
 }
 

@@ -9,6 +9,7 @@
 
 mod batch;
 mod census;
+mod clock_offset;
 mod columns;
 mod fault;
 mod ledger;
@@ -23,6 +24,7 @@ mod tokens;
 mod turns;
 mod window;
 
+pub use clock_offset::ClockOffsets;
 pub use mysql::MySqlStore;
 pub use scratch::{drop_scratch, scratch};
 pub use sqlite::SqliteStore;
@@ -408,6 +410,8 @@ pub struct EndpointRecord {
     pub version: String,
     /// When it was last heard of.
     pub last_seen: Timestamp,
+    /// Milliseconds that its clock is ahead of the ledger's; none while that is not known.
+    pub clock_offset_ms: Option<i64>,
 }
 
 /// Whether an endpoint takes tasks of a type.
@@ -637,6 +641,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Subscriptions with a process that stands by, see [`StandbyRecord`].
     async fn standbys(&self, now: Timestamp) -> Result<u64>;
+
+    /// How far the clocks of the endpoints that are there are off.
+    async fn clock_offsets(&self) -> Result<ClockOffsets>;
 
     /// The endpoints subscribed now, by type and name.
     async fn subscribed(&self, task_types: &[TaskType]) -> Result<HashMap<TaskType, Vec<EndpointName>>>;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::Seen;
+use super::clock_offset::ClockOffset;
 use crate::domain::{EndpointName, Presence, PresenceState, RefusedType, TaskType, Timestamp};
 
 /// Presence messages an endpoint may miss before it is thought gone.
@@ -150,14 +151,26 @@ impl Subscription {
 pub(super) struct Changes {
     /// Rows to write, by key, which is the order of locks.
     pub subscriptions: BTreeMap<(EndpointName, TaskType), Subscription>,
-    /// Endpoints heard of, with their version.
-    pub endpoints: BTreeMap<EndpointName, String>,
+    /// Endpoints heard of.
+    pub endpoints: BTreeMap<EndpointName, Heard>,
     /// For the caller.
     pub seen: Seen,
 }
 
-/// What presence messages do to the subscriptions as they were read.
-pub(super) fn see(known: &HashMap<(EndpointName, TaskType), Subscription>, presences: &[Presence], now: Timestamp) -> Changes {
+/// What an endpoint says of itself, whatever its types.
+#[derive(Debug)]
+pub(super) struct Heard {
+    pub version: String,
+    pub clock: ClockOffset,
+}
+
+/// What presence messages do to the subscriptions and clocks as they were read.
+pub(super) fn see(
+    known: &HashMap<(EndpointName, TaskType), Subscription>,
+    clocks: &HashMap<EndpointName, ClockOffset>,
+    presences: &[Presence],
+    now: Timestamp,
+) -> Changes {
     let mut changes = Changes::default();
     for presence in presences {
         let key = |task_type: &TaskType| (presence.endpoint.clone(), task_type.clone());
@@ -181,7 +194,10 @@ pub(super) fn see(known: &HashMap<(EndpointName, TaskType), Subscription>, prese
         // One that only stands by says nothing about the endpoint, unless nobody else does.
         let stands_by = presence.task_types.is_empty() && presence.refused.iter().all(|refused| refused.held);
         if !stands_by || !known.keys().any(|(endpoint, _)| *endpoint == presence.endpoint) {
-            changes.endpoints.insert(presence.endpoint.clone(), presence.version.clone());
+            let heard = changes.endpoints.get(&presence.endpoint).map(|heard| heard.clock);
+            let clock = heard.or_else(|| clocks.get(&presence.endpoint).copied()).unwrap_or_default();
+            let heard = Heard { version: presence.version.clone(), clock: clock.read(presence.sent_at, now) };
+            changes.endpoints.insert(presence.endpoint.clone(), heard);
         }
         // Whoever still says `Joined` has not been welcomed, whatever the ledger knows: a welcome can be lost.
         let mut new = presence.state == PresenceState::Joined;

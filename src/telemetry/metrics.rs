@@ -51,6 +51,10 @@ pub struct Metrics {
     pub fenced: IntCounter,
     /// Subscriptions with a second process of the endpoint's name that stands by.
     pub standbys: IntGauge,
+    /// Endpoints there whose clocks are further off than is tolerated.
+    pub clocks_off: IntGauge,
+    /// How far the clock of an endpoint that is there is off at most.
+    pub clock_offset_seconds: Gauge,
     /// Tasks of work queues that workers were given.
     pub given: IntCounter,
     /// Tasks that went back to their queue since their worker was gone.
@@ -119,6 +123,9 @@ impl Metrics {
         let oldest = Opts::new("tasker_oldest_open_task_seconds", "Age of the oldest task in an open status");
         let oldest_task_seconds = GaugeVec::new(oldest, &["task_type", "status"])?;
         registry.register(Box::new(oldest_task_seconds.clone()))?;
+        let clock_offset_seconds =
+            Gauge::new("tasker_endpoint_clock_offset_seconds", "The largest difference between an endpoint's clock and the database's")?;
+        registry.register(Box::new(clock_offset_seconds.clone()))?;
         let start_time = Gauge::new("tasker_process_start_time_seconds", "When the process started, in seconds since 1970")?;
         registry.register(Box::new(start_time.clone()))?;
         start_time.set(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs_f64());
@@ -142,6 +149,8 @@ impl Metrics {
             asks: counter("tasker_asks_total", "Task messages sent again, by reason", &["reason"])?,
             fenced: count("tasker_fenced_total", "Presence of second processes of a name, not let in")?,
             standbys: single("tasker_endpoint_standbys", "Subscriptions with a second process of the endpoint's name that stands by")?,
+            clocks_off: single("tasker_endpoint_clocks_off", "Endpoints whose clock is more than 60 s off")?,
+            clock_offset_seconds,
             given: count("tasker_queue_given_total", "Tasks of work queues that workers were given")?,
             taken_back: count("tasker_queue_taken_back_total", "Tasks that went back to their queue since their worker was gone")?,
             queued: gauge("tasker_queue_tasks", "Tasks of work queues that have not ended", &["task_type", "state"])?,

@@ -262,6 +262,35 @@ async fn large_payloads_make_short_pages() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_off_is_trouble_of_an_endpoint() {
+    let rig = Rig::start().await;
+    let now = rig.state.clock.now();
+    let minutes = Duration::from_secs(300);
+    for (name, state, time) in [
+        ("ahead", PresenceState::Alive, Some(now.after(minutes))),
+        ("gone", PresenceState::Leaving, Some(now.after(minutes))),
+        ("near", PresenceState::Alive, Some(now.after(Duration::from_secs(50)))),
+        ("old", PresenceState::Alive, None),
+    ] {
+        rig.see_at(name, &["worker"], PresenceState::Alive, time).await;
+        rig.see_at(name, &["worker"], state, time).await;
+    }
+    for _ in 0..5 {
+        rig.see_at("behind", &["worker"], PresenceState::Alive, Some(now.before(minutes))).await;
+    }
+    let all = rig.get("/endpoints").await.json();
+    let told = |index: usize| {
+        let endpoint = &all["endpoints"][index];
+        let text = endpoint["types"][0]["trouble"].as_str().map(|text| text.split_once(" s ").expect("seconds").1);
+        (endpoint["clock_offset_ms"].as_i64().map(|ms| ms / 10_000), text)
+    };
+    assert_eq!(told(0), (Some(29), Some("ahead of the database's")), "{all}");
+    assert_eq!(told(1), (Some(-30), Some("behind the database's")), "{all}");
+    assert_eq!([told(2), told(3), told(4)], [(Some(29), None), (Some(4), None), (None, None)], "{all}");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn endpoints_are_told_with_their_types() {
     let rig = Rig::start().await;
     for number in 0..5 {

@@ -13,7 +13,7 @@ use tasker::api::{ApiState, Door, Limits, serve};
 use tasker::broker::memory::MemoryBroker;
 use tasker::clock::Clock;
 use tasker::config::{Config, Database, Secret};
-use tasker::domain::{EndpointName, Presence, PresenceState, Report, ReportEvent, TaskId, TaskType, json};
+use tasker::domain::{EndpointName, Presence, PresenceState, Report, ReportEvent, TaskId, TaskType, Timestamp, json};
 use tasker::publisher::{self, Publisher};
 use tasker::queue::{Bell, Desk};
 use tasker::store::{Freeze, SharedStore, SqliteStore, Store};
@@ -191,6 +191,11 @@ impl Rig {
     }
 
     pub async fn see(&self, name: &str, types: &[&str], state: PresenceState) {
+        self.see_at(name, types, state, None).await;
+    }
+
+    /// The same of an endpoint that tells its time.
+    pub async fn see_at(&self, name: &str, types: &[&str], state: PresenceState, sent_at: Option<Timestamp>) {
         let presence = Presence {
             endpoint: endpoint(name),
             instance: Uuid::nil(),
@@ -200,6 +205,7 @@ impl Rig {
             refused: Vec::new(),
             state,
             interval: Duration::from_secs(10),
+            sent_at,
             version: "1.2.3".to_owned(),
             trouble: None,
             slots: None,

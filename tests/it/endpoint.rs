@@ -112,6 +112,8 @@ async fn nothing_counts_before_the_welcome() {
     let mut endpoint = api.start(config, builtin).await;
     let first = api.presence().await;
     assert_eq!((first.state, first.task_types.as_slice()), (PresenceState::Joined, &[task_type("echo")][..]));
+    let (sent, now) = (first.sent_at.expect("it tells its time"), tasker::clock::Clock::system().now());
+    assert!(sent <= now && now.since(sent) < PATIENCE, "{sent} is not now, {now}");
     api.submit("echo", "1").await;
     // Asked for again and again, in the same session.
     loop {

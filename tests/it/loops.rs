@@ -110,6 +110,7 @@ impl Site {
             refused: Vec::new(),
             state: PresenceState::Joined,
             interval: Duration::from_millis(100),
+            sent_at: None,
             version: String::new(),
             trouble: None,
             slots: None,

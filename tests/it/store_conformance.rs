@@ -98,7 +98,8 @@ conformance! {
         hands_a_name_over_to_who_stands_by,
         lists_endpoints_by_name,
         survives_crossing_presences,
-        tells_why_a_type_is_refused;
+        tells_why_a_type_is_refused,
+        tells_how_far_clocks_are_off;
     read:
         finds_by_id_and_by_identifier,
         lists_newest_first_by_cursor,

@@ -30,9 +30,9 @@ use uuid::Uuid;
 pub use session::MySqlStore;
 
 use super::{
-    Accepted, Applied, CancelOutcome, Census, CensusQuery, DueTask, EndpointForgotten, EndpointRecord, Freeze, OpenRow, OpenTasks, Owed,
-    QueueRecord, QueueRule, ResponseFilter, Result, ScheduleRecord, Seen, Settlement, Store, TakenBack, Tally, TaskQuery, TokenCreated,
-    Turns, batch,
+    Accepted, Applied, CancelOutcome, Census, CensusQuery, ClockOffsets, DueTask, EndpointForgotten, EndpointRecord, Freeze, OpenRow,
+    OpenTasks, Owed, QueueRecord, QueueRule, ResponseFilter, Result, ScheduleRecord, Seen, Settlement, Store, TakenBack, Tally, TaskQuery,
+    TokenCreated, Turns, batch,
 };
 use crate::domain::{
     EndpointName, Identifier, NewTask, Presence, Report, Response, Task, TaskId, TaskStatus, TaskType, Timestamp, Token, TokenName,
@@ -214,6 +214,10 @@ impl Store for MySqlStore {
 
     async fn standbys(&self, now: Timestamp) -> Result<u64> {
         self.run(move |conn| presence::standbys(conn, now).boxed()).await
+    }
+
+    async fn clock_offsets(&self) -> Result<ClockOffsets> {
+        self.run(|conn| presence::clock_offsets(conn).boxed()).await
     }
 
     async fn subscribed(&self, task_types: &[TaskType]) -> Result<HashMap<TaskType, Vec<EndpointName>>> {

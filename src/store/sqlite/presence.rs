@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::{Row, SqliteConnection};
 use uuid::Uuid;
@@ -9,13 +10,14 @@ use uuid::Uuid;
 use super::rows::{Query, micros, optional_time, push_names, time};
 use crate::domain::{EndpointName, Presence, TaskType, Timestamp};
 use crate::store::batch::{self, padded_rows};
+use crate::store::clock_offset::{ClockOffset, ClockOffsets};
 use crate::store::fault::Fault;
-use crate::store::presence::{self, Standby, Subscription, SubscriptionState};
+use crate::store::presence::{self, Heard, Standby, Subscription, SubscriptionState};
 use crate::store::{EndpointForgotten, EndpointRecord, Seen, StandbyRecord, SubscriptionRecord, columns};
 
 pub(super) async fn see(conn: &mut SqliteConnection, presences: Arc<[Presence]>, now: Timestamp) -> Result<Seen, Fault> {
     let names: Vec<&EndpointName> = presences.iter().map(|presence| &presence.endpoint).collect::<BTreeSet<_>>().into_iter().collect();
-    let mut known = HashMap::new();
+    let (mut known, mut clocks) = (HashMap::new(), HashMap::new());
     for names in names.chunks(batch::KEYS) {
         let mut query = Query::new(
             "SELECT endpoint, task_type, state, instance, session, seen_until, home, trouble, slots, previous_home, first_seen, last_seen, \
@@ -45,8 +47,15 @@ pub(super) async fn see(conn: &mut SqliteConnection, presences: Arc<[Presence]>,
             };
             known.insert((columns::endpoint(row.try_get(0)?)?, columns::task_type(row.try_get(1)?)?), subscription);
         }
+        let mut query = Query::new("SELECT name, clock_offset_ms, clock_lower_ms, clock_readings FROM endpoint WHERE name IN ");
+        push_names(&mut query, names.iter().map(|name| name.as_str()));
+        query.push(" ORDER BY name");
+        for row in query.build().fetch_all(&mut *conn).await? {
+            let clock = ClockOffset { ms: row.try_get(1)?, lower_ms: row.try_get(2)?, readings: row.try_get(3)? };
+            clocks.insert(columns::endpoint(row.try_get(0)?)?, clock);
+        }
     }
-    let changes = presence::see(&known, &presences, now);
+    let changes = presence::see(&known, &clocks, &presences, now);
     let subscriptions: Vec<_> = changes.subscriptions.iter().collect();
     for run in subscriptions.chunks(batch::WIDE_ROWS) {
         let mut query = Query::new(
@@ -78,13 +87,17 @@ pub(super) async fn see(conn: &mut SqliteConnection, presences: Arc<[Presence]>,
     }
     let endpoints: Vec<_> = changes.endpoints.iter().collect();
     for run in endpoints.chunks(batch::WIDE_ROWS) {
-        let mut query = Query::new("INSERT INTO endpoint (name, version, last_seen) VALUES ");
-        for (at, (name, version)) in padded_rows(run, |_| 0).enumerate() {
+        let mut query =
+            Query::new("INSERT INTO endpoint (name, version, last_seen, clock_offset_ms, clock_lower_ms, clock_readings) VALUES ");
+        for (at, (name, Heard { version, clock })) in padded_rows(run, |_| 0).enumerate() {
             query.push(if at == 0 { "(" } else { ", (" });
-            query.separated(", ").push_bind(name.as_str()).push_bind(version.as_str()).push_bind(micros(now));
+            let mut values = query.separated(", ");
+            values.push_bind(name.as_str()).push_bind(version.as_str()).push_bind(micros(now));
+            values.push_bind(clock.ms).push_bind(clock.lower_ms).push_bind(clock.readings);
             query.push(")");
         }
-        query.push(" ON CONFLICT (name) DO UPDATE SET version = excluded.version, last_seen = excluded.last_seen");
+        query.push(" ON CONFLICT (name) DO UPDATE SET version = excluded.version, last_seen = excluded.last_seen, \
+             clock_offset_ms = excluded.clock_offset_ms, clock_lower_ms = excluded.clock_lower_ms, clock_readings = excluded.clock_readings");
         query.build().execute(&mut *conn).await?;
     }
     Ok(changes.seen)
@@ -123,6 +136,18 @@ pub(super) async fn miss(conn: &mut SqliteConnection, now: Timestamp) -> Result<
 pub(super) async fn standbys(conn: &mut SqliteConnection, now: Timestamp) -> Result<u64, Fault> {
     let count = sqlx::query("SELECT COUNT(*) FROM subscription WHERE standby_until > ?").bind(micros(now)).fetch_one(conn).await?;
     Ok(count.try_get::<i64, _>(0)?.try_into().unwrap_or_default())
+}
+
+pub(super) async fn clock_offsets(conn: &mut SqliteConnection) -> Result<ClockOffsets, Fault> {
+    let offsets = sqlx::query(
+        "SELECT COUNT(CASE WHEN ABS(clock_offset_ms) > ? THEN 1 END), MAX(ABS(clock_offset_ms)) FROM endpoint \
+         WHERE EXISTS (SELECT 1 FROM subscription WHERE endpoint = name AND state = 1)",
+    )
+    .bind(i64::try_from(Presence::CLOCK_TOLERANCE.as_millis()).unwrap_or(i64::MAX))
+    .fetch_one(conn)
+    .await?;
+    let (beyond, largest): (i64, Option<i64>) = (offsets.try_get(0)?, offsets.try_get(1)?);
+    Ok(ClockOffsets { beyond: beyond.unsigned_abs(), largest: Duration::from_millis(largest.unwrap_or_default().unsigned_abs()) })
 }
 
 pub(super) async fn forget(conn: &mut SqliteConnection, endpoint: EndpointName, even_present: bool) -> Result<EndpointForgotten, Fault> {
@@ -170,21 +195,27 @@ pub(super) async fn subscribed(
 }
 
 pub(super) async fn endpoints(conn: &mut SqliteConnection, after: Option<EndpointName>, limit: u32) -> Result<Vec<EndpointRecord>, Fault> {
-    let rows = sqlx::query("SELECT name, version, last_seen FROM endpoint WHERE name > ? ORDER BY name LIMIT ?")
+    let rows = sqlx::query("SELECT name, version, last_seen, clock_offset_ms FROM endpoint WHERE name > ? ORDER BY name LIMIT ?")
         .bind(after.as_ref().map_or("", EndpointName::as_str))
         .bind(limit)
         .fetch_all(&mut *conn)
         .await?;
     let mut endpoints = Vec::with_capacity(rows.len());
     for row in &rows {
-        endpoints.push((columns::endpoint(row.try_get(0)?)?, row.try_get(1)?, time(row, 2)?));
+        endpoints.push(EndpointRecord {
+            name: columns::endpoint(row.try_get(0)?)?,
+            subscriptions: Vec::new(),
+            version: row.try_get(1)?,
+            last_seen: time(row, 2)?,
+            clock_offset_ms: row.try_get(3)?,
+        });
     }
     let mut subscriptions = Vec::new();
     for run in endpoints.chunks(batch::KEYS) {
         let mut query = Query::new(
             "SELECT endpoint, task_type, state, trouble, slots, standby, standby_since, standby_until FROM subscription WHERE endpoint IN ",
         );
-        push_names(&mut query, run.iter().map(|(name, _, _): &(EndpointName, String, Timestamp)| name.as_str()));
+        push_names(&mut query, run.iter().map(|record| record.name.as_str()));
         query.push(" ORDER BY endpoint, task_type");
         for row in query.build().fetch_all(&mut *conn).await? {
             let state = columns::subscription_state(row.try_get(2)?)?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use tasker::domain::{NewTask, Presence, PresenceState, RefusedType, TaskType};
-use tasker::store::{EndpointForgotten, Freeze, StandbyRecord, SubscriptionRecord};
+use tasker::store::{ClockOffsets, EndpointForgotten, Freeze, StandbyRecord, SubscriptionRecord};
 use uuid::Uuid;
 
 use super::ledger::{Ledger, RETENTION, at, fleet, name, names, task, together, worker};
@@ -19,6 +19,7 @@ pub fn presence(endpoint: &str, types: &[&str], state: PresenceState) -> Presenc
         refused: Vec::new(),
         state,
         interval: Duration::from_secs(10),
+        sent_at: None,
         version: "1.0".into(),
         trouble: None,
         slots: None,
@@ -277,6 +278,34 @@ pub async fn lists_endpoints_by_name(ledger: &Ledger) -> Result<()> {
     assert_eq!(record.subscriptions, [subscription(backup(), true, None), subscription(worker(), false, Some("no room"))]);
     assert_eq!((record.last_seen, record.version.chars().count()), (at(9), 255));
     assert_eq!((seen[0].last_seen, seen[0].version.as_str()), (at(0), "1.0"));
+    Ok(())
+}
+
+pub async fn tells_how_far_clocks_are_off(ledger: &Ledger) -> Result<()> {
+    use PresenceState::{Alive, Leaving};
+    let store = &ledger.store;
+    let says = |name: &str, state, sent_at| Presence { sent_at, ..presence(name, &["worker", "backup"], state) };
+    let offsets =
+        async || -> Result<Vec<Option<i64>>> { Ok(store.endpoints(None, 10).await?.iter().map(|record| record.clock_offset_ms).collect()) };
+    let first = [says("ahead", Alive, Some(at(300))), says("old", Alive, None), says("well", Alive, Some(at(0)))];
+    store.see(&first, at(0)).await?;
+    assert_eq!(offsets().await?, [Some(300_000), None, Some(0)]);
+    assert_eq!(store.clock_offsets().await?, ClockOffsets { beyond: 1, largest: Duration::from_secs(300) });
+    // All in one batch, and all of them waited, the last the least.
+    let late = [says("well", Alive, Some(at(10))), says("well", Alive, Some(at(20))), says("well", Alive, Some(at(30)))];
+    store.see(&late, at(200)).await?;
+    assert_eq!(offsets().await?[2], Some(0));
+    // Set back: followed with the fifth in a row, whatever batch each came with.
+    for (round, shown) in [(0, 0), (1, -170_000)] {
+        store.see(&[says("well", Alive, Some(at(30)))], at(200 + round)).await?;
+        assert_eq!(offsets().await?[2], Some(shown), "in round {round}");
+    }
+    assert_eq!(store.clock_offsets().await?.beyond, 2);
+    // Whoever has gone is no trouble, and whoever does not tell any more is not held to what he told.
+    store.see(&[says("ahead", Leaving, Some(at(502)))], at(202)).await?;
+    store.see(&[says("well", Alive, None)], at(203)).await?;
+    assert_eq!(offsets().await?, [Some(300_000), None, None]);
+    assert_eq!(store.clock_offsets().await?, ClockOffsets::default());
     Ok(())
 }
 

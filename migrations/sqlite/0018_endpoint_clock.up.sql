@@ -1,0 +1,4 @@
+-- How far an endpoint's clock is ahead of the database's, and the lower readings in a row that may change it; see src/store/clock_offset.rs.
+ALTER TABLE endpoint ADD COLUMN clock_offset_ms INTEGER NULL;
+ALTER TABLE endpoint ADD COLUMN clock_lower_ms INTEGER NULL;
+ALTER TABLE endpoint ADD COLUMN clock_readings INTEGER NOT NULL DEFAULT 0;
