@@ -169,10 +169,12 @@ impl Agent {
         // First, since its lock says that nobody else's handlers are in the way.
         let (journal, damages) = Journal::open(&dir, options, &names)?;
         for damage in damages {
-            let (path, offset, lost) = (damage.path.display(), damage.offset, damage.lost);
+            let (path, offset, lost, places) = (damage.path.display(), damage.offset, damage.lost, damage.places);
             match damage.torn {
                 true => tracing::info!(%path, offset, lost, "cut off what the last process did not finish writing"),
-                false => tracing::error!(%path, offset, lost, "the journal is damaged: what followed in this file is lost"),
+                false => {
+                    tracing::error!(%path, offset, lost, places, "the journal is damaged: what lay at these places of the file is lost, the rest was read")
+                }
             }
         }
         let groups = dir.join(directory::RUNNING);

@@ -3,7 +3,7 @@
 //! Owns a directory of append-only segments, two threads (one writes, one synchronises) and an index in memory. Promises:
 //! what [`Journal::take`] and [`Journal::keep`] have answered survives `kill -9` and the loss of power; opening it never
 //! fails because of what a crash left behind; memory does not grow with messages or reports. Gives up: what a disk
-//! destroys behind our back (it is noticed, said and left out).
+//! destroys behind our back (it is noticed, said and left out; what lies behind it in the same file is read).
 //!
 //! Writing and synchronising overlap: while one `fdatasync` runs the next records are written, and all who wait are
 //! answered together by the next one.

@@ -169,6 +169,22 @@ impl Index {
         }
     }
 
+    /// What a record changes in front of which others have been destroyed. What it follows may be among them: that the task was here is
+    /// known then, and not what became of it, so it does not run again.
+    pub(super) fn apply_after_damage(&mut self, record: &Record, at: Location) {
+        let id = record.id();
+        let in_doubt = match (record, self.state(id)) {
+            (Record::Started { .. } | Record::Parked { .. } | Record::Reported { .. }, None) => !id.0.is_nil(),
+            // Its end is gone, and the broker has the report of that.
+            (Record::Reported { .. }, Some(State::Pending { .. } | State::Parked)) => true,
+            _ => false,
+        };
+        match in_doubt {
+            true => self.set(id, Entry { state: State::Unknown, at, digest: false }),
+            false => self.apply(record, at),
+        }
+    }
+
     /// Forgets a task that nobody waits for any more, if its record lies here.
     pub(super) fn forget(&mut self, id: TaskId, at: Location) {
         if self.entries.get(&id).is_some_and(|entry| entry.at == at && !entry.state.is_live()) {
@@ -234,38 +250,41 @@ mod tests {
         Location { segment: 1, place, length: 10 }
     }
 
+    fn record(kind: u8, id: TaskId) -> Record {
+        let report = Bytes::new();
+        match kind {
+            b't' => Record::Task(StoredTask {
+                id,
+                expires_at: Timestamp::from_micros(0),
+                not_before: Timestamp::from_micros(0),
+                started: 0,
+                attempts: vec![],
+                deadline: None,
+                restarting: None,
+                message: Bytes::new(),
+            }),
+            b's' => Record::Started { id, attempt: 1 },
+            b'o' => Record::Outcome { id, report },
+            b'c' => Record::Canceled { id, report },
+            b'r' => Record::Reported { id },
+            b'p' => Record::Parked { id },
+            b'm' => Record::Moved { id },
+            digest => {
+                let end = match digest {
+                    b'D' => DigestEnd::Finished { errnr: 0, attempt: 1, run: None },
+                    b'C' => DigestEnd::Canceled,
+                    b'P' => DigestEnd::Parked,
+                    _ => DigestEnd::Unknown,
+                };
+                Record::Digest(Digest { id, task_type: None, age: 0, end, attempts: vec![] })
+            }
+        }
+    }
+
     fn after(records: &[u8]) -> (Index, TaskId) {
         let (mut index, id) = (Index::default(), TaskId::new());
         for (place, kind) in (0..).zip(records) {
-            let report = Bytes::new();
-            let record = match kind {
-                b't' => Record::Task(StoredTask {
-                    id,
-                    expires_at: Timestamp::from_micros(0),
-                    not_before: Timestamp::from_micros(0),
-                    started: 0,
-                    attempts: vec![],
-                    deadline: None,
-                    restarting: None,
-                    message: Bytes::new(),
-                }),
-                b's' => Record::Started { id, attempt: 1 },
-                b'o' => Record::Outcome { id, report },
-                b'c' => Record::Canceled { id, report },
-                b'r' => Record::Reported { id },
-                b'p' => Record::Parked { id },
-                b'm' => Record::Moved { id },
-                digest => {
-                    let end = match digest {
-                        b'D' => DigestEnd::Finished { errnr: 0, attempt: 1, run: None },
-                        b'C' => DigestEnd::Canceled,
-                        b'P' => DigestEnd::Parked,
-                        _ => DigestEnd::Unknown,
-                    };
-                    Record::Digest(Digest { id, task_type: None, age: 0, end, attempts: vec![] })
-                }
-            };
-            index.apply(&record, at(place));
+            index.apply(&record(*kind, id), at(place));
         }
         (index, id)
     }
@@ -336,6 +355,36 @@ mod tests {
             let (index, id) = after(records.as_bytes());
             assert_eq!((index.state(id), index.live_bytes(), index.remembered()), (*state, *live, *remembered), "{records}");
         }
+    }
+
+    #[test]
+    fn what_follows_a_destroyed_record_is_in_doubt() {
+        let unknown = Some(State::Unknown);
+        for (before, behind, state) in [
+            ("", "s", unknown),
+            ("", "r", unknown),
+            ("", "p", unknown),
+            ("", "sr", unknown),
+            ("", "st", unknown),
+            ("", "so", Some(State::Finished { reported: false })),
+            ("", "sor", Some(State::Finished { reported: true })),
+            ("ts", "r", unknown),
+            ("tp", "r", unknown),
+            ("t", "s", Some(State::Pending { started: 1 })),
+            ("t", "p", Some(State::Parked)),
+            ("tso", "r", Some(State::Finished { reported: true })),
+            ("tsor", "m", None),
+            ("", "m", None),
+        ] {
+            let (mut index, id) = after(before.as_bytes());
+            for (place, kind) in (100..).zip(behind.bytes()) {
+                index.apply_after_damage(&record(kind, id), at(place));
+            }
+            assert_eq!(index.state(id), state, "{before}, then {behind}");
+        }
+        let mut index = Index::default();
+        index.apply_after_damage(&record(b'r', TaskId(uuid::Uuid::nil())), at(0));
+        assert_eq!(index.ids(|_| true), [], "a probe of the disk is of no task");
     }
 
     #[test]

@@ -22,6 +22,9 @@ const FRAME: usize = 8;
 /// Bytes of a body before what its kind adds: the kind and the task's id.
 const BODY: usize = 17;
 
+/// The kinds of records.
+const KINDS: std::ops::RangeInclusive<u8> = 1..=9;
+
 /// One thing the endpoint must not forget.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
@@ -381,40 +384,70 @@ pub(super) fn header(segment: u32) -> [u8; HEADER] {
     bytes
 }
 
-/// How the readable part of a segment ends.
+/// How a segment could be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// With the last byte of the file.
+    /// From the first byte of the file to the last.
     Clean,
-    /// In the middle of a frame, or in nothing but zeros: what a crash leaves of a write that was never answered.
+    /// Up to the middle of a frame, or to nothing but zeros: what a crash leaves of a write that was never answered.
     Torn,
-    /// With a frame that is there in full and wrong: what was behind it is lost.
+    /// With frames that are there in full and wrong, or that others follow: what was answered for is lost.
     Damaged,
 }
 
-/// Reads the frames of one segment from the first on, and stops at the first that is not as it was written.
+/// What could not be read of a segment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Unreadable {
+    /// Where the first place begins.
+    pub(super) first: usize,
+    /// How many places there are.
+    pub(super) places: usize,
+    /// How many bytes they have.
+    pub(super) bytes: usize,
+}
+
+/// A frame as it was written.
+#[derive(Debug)]
+pub(super) struct Frame {
+    pub(super) place: u32,
+    pub(super) length: u32,
+    pub(super) record: Record,
+    /// Whether something before it in its segment could not be read.
+    pub(super) after_damage: bool,
+}
+
+/// Reads the frames of one segment. Where one is not as it was written, reading goes on with the next one that is.
 pub(super) struct Scan<'a> {
     bytes: &'a [u8],
     segment: u32,
     at: usize,
+    good: usize,
+    unreadable: Unreadable,
+    /// Whether there is a header, and it is wrong.
+    beheaded: bool,
     ending: Option<Ending>,
 }
 
 impl<'a> Scan<'a> {
     pub(super) fn new(bytes: &'a [u8], segment: u32) -> Self {
         let expected = header(segment);
-        let (at, ending) = match bytes.get(..HEADER) {
-            Some(head) if head == expected => (HEADER, None),
-            None if bytes.iter().zip(expected).all(|(found, written)| *found == written) => (0, Some(Ending::Torn)),
-            _ if bytes.iter().all(|byte| *byte == 0) => (0, Some(Ending::Torn)),
-            _ => (0, Some(Ending::Damaged)),
-        };
-        Self { bytes, segment, at, ending }
+        let scan = |at, beheaded, ending| Self { bytes, segment, at, good: at, unreadable: Unreadable::default(), beheaded, ending };
+        match bytes.get(..HEADER) {
+            Some(head) if head == expected => scan(HEADER, false, None),
+            None if bytes.iter().zip(expected).all(|(found, written)| *found == written) => scan(0, false, Some(Ending::Torn)),
+            _ if bytes.iter().all(|byte| *byte == 0) => scan(0, false, Some(Ending::Torn)),
+            // Its frames may say something else in that version.
+            Some(head) if is_of_another_version(head, segment) => {
+                let unreadable = Unreadable { first: 0, places: 1, bytes: bytes.len() };
+                Self { unreadable, ..scan(0, true, Some(Ending::Damaged)) }
+            }
+            _ => scan(0, true, None),
+        }
     }
 
     /// Bytes up to the end of the last good frame.
     pub(super) fn good(&self) -> usize {
-        self.at
+        self.good
     }
 
     /// How it ended; meant for after the last frame.
@@ -422,8 +455,14 @@ impl<'a> Scan<'a> {
         self.ending.unwrap_or(Ending::Clean)
     }
 
-    fn read(&mut self) -> Result<(usize, Record), Ending> {
-        let rest = &self.bytes[self.at..];
+    /// What could not be read; meant for after the last frame.
+    pub(super) fn unreadable(&self) -> Unreadable {
+        self.unreadable
+    }
+
+    /// The frame that begins at a place.
+    fn read(&self, at: usize) -> Result<(usize, Record), Ending> {
+        let rest = self.bytes.get(at..).unwrap_or_default();
         if rest.is_empty() {
             return Err(Ending::Clean);
         }
@@ -433,28 +472,62 @@ impl<'a> Scan<'a> {
         let mut fields = Fields(rest);
         let (Some(length), Some(sum)) = (fields.take(), fields.take()) else { return Err(Ending::Torn) };
         let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
-        // A length that leads past the end cannot be told from a torn write; if it is a flipped bit, the file's tail is lost either way.
+        // A length that leads past the end cannot be told from a torn write, unless there are whole frames behind it.
         let Some(body) = fields.0.get(..length) else { return Err(Ending::Torn) };
-        let place = u32::try_from(self.at).unwrap_or(u32::MAX);
+        let place = u32::try_from(at).unwrap_or(u32::MAX);
         let intact = checksum(self.segment, place, body) == u32::from_le_bytes(sum);
         let record = intact.then(|| Record::decode(body)).flatten().ok_or(Ending::Damaged)?;
         Ok((FRAME + length, record))
     }
+
+    /// Where the next whole frame begins behind a place where none does. Every place is looked at, since the length there may be what is
+    /// wrong. What a message or an answer contains is not taken for a frame: both are JSON, which has no zero bytes, and every length has one.
+    fn next_whole(&self, at: usize) -> Option<usize> {
+        (at + 1..self.bytes.len()).find(|at| self.may_begin(*at) && self.read(*at).is_ok())
+    }
+
+    /// Whether a frame may begin at a place, without a look at all of it: most places are ruled out so.
+    fn may_begin(&self, at: usize) -> bool {
+        let mut fields = Fields(&self.bytes[at..]);
+        let (Some(length), Some(_sum)) = (fields.take().map(u32::from_le_bytes), fields.take::<4>()) else { return false };
+        let fits = usize::try_from(length).is_ok_and(|length| (BODY..=fields.0.len()).contains(&length));
+        fits && fields.0.first().is_some_and(|kind| KINDS.contains(kind))
+    }
+
+    fn skip_to(&mut self, next: usize) {
+        if self.unreadable.places == 0 {
+            self.unreadable.first = self.at;
+        }
+        self.unreadable.places += 1;
+        self.unreadable.bytes += next - self.at;
+        self.at = next;
+    }
 }
 
 impl Iterator for Scan<'_> {
-    /// Place of the frame, its length, and what it says.
-    type Item = (u32, u32, Record);
+    type Item = Frame;
 
-    fn next(&mut self) -> Option<Self::Item> {
+    fn next(&mut self) -> Option<Frame> {
         if self.ending.is_some() {
             return None;
         }
-        match self.read() {
+        let mut read = self.read(self.at);
+        if let Err(ending @ (Ending::Torn | Ending::Damaged)) = read {
+            let next = self.next_whole(self.at);
+            self.skip_to(next.unwrap_or(self.bytes.len()));
+            let damaged = self.beheaded || self.unreadable.places > 1;
+            read = next.map_or(Err(if damaged { Ending::Damaged } else { ending }), |next| self.read(next));
+        }
+        match read {
             Ok((length, record)) => {
-                let found = (u32::try_from(self.at).ok()?, u32::try_from(length).ok()?, record);
+                let (place, framed) = (u32::try_from(self.at).ok()?, u32::try_from(length).ok()?);
                 self.at += length;
-                Some(found)
+                self.good = self.at;
+                Some(Frame { place, length: framed, record, after_damage: self.unreadable.places > 0 })
+            }
+            Err(Ending::Clean) if self.unreadable.places > 0 => {
+                self.ending = Some(Ending::Damaged);
+                None
             }
             Err(ending) => {
                 self.ending = Some(ending);
@@ -462,6 +535,13 @@ impl Iterator for Scan<'_> {
             }
         }
     }
+}
+
+/// Whether this is the header of a segment that another version of the program has written.
+fn is_of_another_version(head: &[u8], segment: u32) -> bool {
+    let (magic, rest) = head.split_at(MAGIC.len());
+    let (number, sum) = rest.split_at(4);
+    magic != MAGIC && magic[..7] == MAGIC[..7] && number == segment.to_le_bytes() && sum == checksum(segment, 0, magic).to_le_bytes()
 }
 
 /// The one record in the bytes of a frame that stood at `place`.
@@ -482,11 +562,11 @@ pub fn read_segment(bytes: &[u8]) {
     let mut read = |bytes: &[u8]| -> Vec<Record> {
         let mut scan = Scan::new(bytes, 1);
         let mut records = Vec::new();
-        for (place, length, record) in scan.by_ref() {
+        for Frame { place, length, record, .. } in scan.by_ref() {
             index.apply(&record, super::index::Location { segment: 1, place, length });
             records.push(record);
         }
-        assert!(scan.good() <= bytes.len());
+        assert!(scan.good() <= bytes.len() && scan.unreadable().bytes <= bytes.len());
         records
     };
     read(bytes);
@@ -552,7 +632,7 @@ pub(super) mod tests {
 
     fn read(bytes: &[u8], number: u32) -> (Vec<Record>, Ending) {
         let mut scan = Scan::new(bytes, number);
-        let records = scan.by_ref().map(|(_, _, record)| record).collect();
+        let records = scan.by_ref().map(|frame| frame.record).collect();
         (records, scan.ending())
     }
 
@@ -573,14 +653,16 @@ pub(super) mod tests {
         }
 
         #[test]
-        fn a_flipped_bit_leaves_a_beginning(records in records(), bit in 0u8..8) {
+        fn flipped_bits_cost_the_record_that_they_are_in(records in records(), mask in 1u8..) {
             let bytes = segment(7, &records);
             for place in 0..bytes.len() {
                 let mut bytes = bytes.clone();
-                bytes[place] ^= 1 << bit;
+                bytes[place] ^= mask;
+                let hit = (0..records.len()).find(|hit| segment(7, &records[..=*hit]).len() > place).filter(|_| place >= HEADER);
+                let others = records.iter().enumerate().filter(|(at, _)| Some(*at) != hit).map(|(_, record)| record.clone());
                 let (found, ending) = read(&bytes, 7);
-                prop_assert!(records.starts_with(&found));
-                prop_assert!(ending != Ending::Clean);
+                prop_assert_eq!(found, others.collect::<Vec<_>>());
+                prop_assert!(ending == Ending::Damaged || hit == records.len().checked_sub(1) && ending == Ending::Torn);
             }
         }
 
@@ -591,6 +673,27 @@ pub(super) mod tests {
             let _ = (read(&framed, 1), decode_frame(&bytes, 1, 0));
             read_segment(&bytes);
         }
+    }
+
+    #[test]
+    fn a_frame_at_another_place_is_none() {
+        let (id, other) = (TaskId::new(), TaskId::new());
+        let mut inner = vec![0; 40];
+        Record::Canceled { id: other, report: Bytes::from_static(b"{}") }.encode(7, 0, &mut inner);
+        let records = [Record::Outcome { id, report: Bytes::from(inner) }, Record::Reported { id }];
+        let mut bytes = segment(7, &records);
+        bytes[HEADER + FRAME + 3] ^= 1;
+        assert_eq!(read(&bytes, 7), (vec![records[1].clone()], Ending::Damaged));
+    }
+
+    #[test]
+    fn another_version_s_frames_are_not_guessed_at() {
+        let mut bytes = segment(7, &[Record::Reported { id: TaskId::new() }]);
+        bytes[7] = 2;
+        assert_eq!(read(&bytes, 7).0.len(), 1, "a flipped bit");
+        let sum = checksum(7, 0, &bytes[..8]);
+        bytes[12..HEADER].copy_from_slice(&sum.to_le_bytes());
+        assert_eq!(read(&bytes, 7), (vec![], Ending::Damaged));
     }
 
     #[test]

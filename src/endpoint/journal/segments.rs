@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::index::{Index, Location, State};
 use super::locked;
-use super::record::{self, Digest, DigestEnd, Ending, HEADER, Record, Scan, StoredTask};
+use super::record::{self, Digest, DigestEnd, Ending, Frame, HEADER, Record, Scan, StoredTask, Unreadable};
 
 /// Bytes of records that are copied forward or answered for in one write.
 pub(super) const BATCH: usize = 1 << 20;
@@ -74,10 +74,12 @@ impl Options {
 pub struct Damage {
     /// The file.
     pub path: PathBuf,
-    /// Where reading stopped.
+    /// Where the first place begins that could not be read.
     pub offset: u64,
-    /// Bytes from there on.
+    /// Bytes of all such places.
     pub lost: u64,
+    /// How many there are; behind each but a torn end reading went on.
+    pub places: usize,
     /// Whether it is what a crash leaves behind; otherwise records that were answered for may be gone.
     pub torn: bool,
 }
@@ -108,6 +110,8 @@ pub(super) struct Segments {
     active: Option<Active>,
     next: u32,
     buffer: Vec<u8>,
+    /// Whether a segment was damaged that has been read so far.
+    damaged: bool,
 }
 
 /// The file of a segment.
@@ -142,7 +146,8 @@ fn seconds(age: Duration) -> u32 {
 impl Segments {
     /// Reads all that is there into the index.
     pub(super) fn open(dir: &Path, options: Options, index: &mut Index) -> io::Result<(Self, Vec<Damage>)> {
-        let mut segments = Self { dir: dir.to_owned(), options, sealed: VecDeque::new(), active: None, next: 1, buffer: Vec::new() };
+        let (sealed, buffer) = (VecDeque::new(), Vec::new());
+        let mut segments = Self { dir: dir.to_owned(), options, sealed, active: None, next: 1, buffer, damaged: false };
         let mut damages = Vec::new();
         let numbers = numbers(dir)?;
         for (position, number) in numbers.iter().enumerate() {
@@ -158,25 +163,31 @@ impl Segments {
         let path = path(&self.dir, number);
         let bytes = fs::read(&path)?;
         let mut scan = Scan::new(&bytes, number);
-        for (place, length, record) in scan.by_ref() {
-            index.apply(&record, Location { segment: number, place, length });
+        for Frame { place, length, record, after_damage } in scan.by_ref() {
+            let at = Location { segment: number, place, length };
+            match after_damage || self.damaged {
+                true => index.apply_after_damage(&record, at),
+                false => index.apply(&record, at),
+            }
         }
-        let (good, ending) = (scan.good(), scan.ending());
-        let offset = u64::try_from(good).unwrap_or(u64::MAX);
-        let lost = u64::try_from(bytes.len() - good).unwrap_or(u64::MAX);
+        let (ending, Unreadable { first, places, bytes: lost }) = (scan.ending(), scan.unreadable());
+        // What was lost here may be what a record in a later segment follows. Only the last one can be torn by a crash.
+        self.damaged |= ending == Ending::Damaged || ending == Ending::Torn && !last;
+        let in_file = |bytes| u64::try_from(bytes).unwrap_or(u64::MAX);
+        let (good, offset, lost) = (scan.good(), in_file(first), in_file(lost));
         if last {
             // It is counted on from now on, and the process that wrote it may have ended before it was on disk.
             File::open(&path)?.sync_all()?;
         }
-        let damage = (ending != Ending::Clean).then(|| Damage { path: path.clone(), offset, lost, torn: ending == Ending::Torn });
+        let damage = (ending != Ending::Clean).then(|| Damage { path: path.clone(), offset, lost, places, torn: ending == Ending::Torn });
         if ending != Ending::Damaged && good <= HEADER {
             // Nothing was ever answered for here.
             fs::remove_file(&path)?;
-        } else if ending != Ending::Damaged && last && offset < self.options.segment_bytes() {
+        } else if ending != Ending::Damaged && last && in_file(good) < self.options.segment_bytes() {
             let file = OpenOptions::new().read(true).write(true).open(&path)?;
-            file.set_len(offset)?;
+            file.set_len(in_file(good))?;
             file.sync_all()?;
-            self.active = Some(Active { number, file: Arc::new(file), bytes: offset });
+            self.active = Some(Active { number, file: Arc::new(file), bytes: in_file(good) });
         } else {
             let bytes = fs::metadata(&path)?.len();
             self.sealed.push_back(Sealed { number, bytes, last_write: Instant::now(), damaged: ending == Ending::Damaged });
@@ -312,7 +323,7 @@ impl Segments {
         let numbers = self.sealed.iter().map(|sealed| sealed.number).chain(self.active.as_ref().map(|active| active.number));
         for number in numbers {
             let bytes = fs::read(path(&self.dir, number))?;
-            for (place, length, record) in Scan::new(&bytes, number) {
+            for Frame { place, length, record, .. } in Scan::new(&bytes, number) {
                 let state = locked(index).stands(record.id(), Location { segment: number, place, length });
                 if let Some(state) = state {
                     take(with_start(record, state), state)?;
@@ -350,7 +361,7 @@ impl Segments {
         let mut forward = Vec::new();
         let mut size = 0;
         let mut scan = Scan::new(&bytes, number);
-        for (place, length, record) in scan.by_ref() {
+        for Frame { place, length, record, .. } in scan.by_ref() {
             let at = Location { segment: number, place, length };
             let Some(record) = self.still_needed(record, at, since, index) else { continue };
             size += usize::try_from(record.size()).unwrap_or(BATCH);
@@ -364,11 +375,12 @@ impl Segments {
         if !forward.is_empty() {
             self.append(&forward, index)?;
         }
-        let damaged = damaged || scan.ending() == Ending::Damaged;
+        let mut damaged = damaged || scan.ending() == Ending::Damaged;
         if scan.ending() != Ending::Clean {
             // It could be read when the journal was opened and cannot be now. That these tasks were here must not be forgotten with it.
             let lost = locked(index).lie_in(number);
             if !lost.is_empty() {
+                damaged = true;
                 tracing::error!(path = %path.display(), lost = lost.len(), "the journal is damaged: nobody knows what became of these tasks");
                 let (age, end) = (seconds(since), DigestEnd::Unknown);
                 let unknown = |id| Record::Digest(Digest { id, task_type: None, age, end, attempts: Vec::new() });

@@ -1,6 +1,7 @@
 //! The journal as its callers see it, on a real directory.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -397,10 +398,26 @@ fn several_segments(dir: &Path) -> (Vec<(Record, u32, u64)>, Files) {
     (places, files)
 }
 
-/// An index that was told those records that lie before some place of a segment, and all of the other segments.
-fn told_but(places: &[(Record, u32, u64)], segment: u32, good: u64) -> Vec<(TaskId, Option<State>)> {
-    let records = places.iter().filter(|(_, number, end)| *number != segment || *end <= good);
-    told(&records.map(|(record, ..)| record.clone()).collect::<Vec<_>>())
+/// An index that was told all records but those of a segment of which a byte lies within `lost`.
+fn told_but(places: &[(Record, u32, u64)], segment: u32, lost: &Range<u64>) -> Vec<(TaskId, Option<State>)> {
+    let (mut index, mut damaged, mut start) = (Index::default(), false, record::HEADER as u64);
+    let mut before = None;
+    for (place, (record, number, end)) in (0..).zip(places) {
+        if before != Some(*number) {
+            (before, start) = (Some(*number), record::HEADER as u64);
+            damaged |= *number == segment && lost.start < start;
+        }
+        let at = index::Location { segment: 1, place, length: 1 };
+        if *number == segment && lost.start < *end && start < lost.end {
+            damaged = true;
+        } else if damaged {
+            index.apply_after_damage(record, at);
+        } else {
+            index.apply(record, at);
+        }
+        start = *end;
+    }
+    known(&index)
 }
 
 fn number(path: &Path) -> u32 {
@@ -421,10 +438,12 @@ fn the_last_of_several_segments_may_end_anywhere() {
             fs::write(path, [&bytes[..cut], &tail].concat()).expect("written");
             let (mut segments, index, _) = opened(dir.path(), SMALL);
             let good = if cut < record::HEADER { 0 } else { cut as u64 };
+            let number = number(path);
             // A hole in what is zero anyway is none.
-            let whole = told_but(&places, number(path), good);
+            let (whole, all) = (told_but(&places, number, &(good..u64::MAX)), told_but(&places, 0, &(0..0)));
+            let around = told_but(&places, number, &(cut as u64..cut as u64 + 20));
             let known = known(&locked(&index));
-            assert!(known == whole || known == told_but(&places, 0, 0), "cut at {cut}, then {} bytes", tail.len());
+            assert!([whole, around, all].contains(&known), "cut at {cut}, then {} bytes", tail.len());
             let more = TaskId::new();
             segments.append(&[outcome(more, 3)], &index).expect("goes on");
             let (_, again, _) = opened(dir.path(), SMALL);
@@ -433,9 +452,9 @@ fn the_last_of_several_segments_may_end_anywhere() {
     }
 }
 
-/// A disk may return other bytes than were written anywhere: what follows in that segment is lost, and nothing else.
+/// A disk may return other bytes than were written anywhere: that record is lost, and nothing else.
 #[test]
-fn a_flipped_bit_in_any_of_several_segments_loses_what_follows_in_it() {
+fn a_flipped_bit_in_any_of_several_segments_costs_one_record() {
     let dir = TempDir::new().expect("a directory");
     let (places, files) = several_segments(dir.path());
     for (path, bytes) in &files {
@@ -445,9 +464,9 @@ fn a_flipped_bit_in_any_of_several_segments_loses_what_follows_in_it() {
             bytes[place] ^= 1 << (place % 8);
             fs::write(path, &bytes).expect("written");
             let (_, index, damages) = opened(dir.path(), SMALL);
-            let good = if place < record::HEADER { 0 } else { place as u64 };
-            assert_eq!(known(&locked(&index)), told_but(&places, number(path), good), "byte {place} of {}", path.display());
-            assert_eq!(damages.len(), 1);
+            let lost = place as u64..place as u64 + 1;
+            assert_eq!(known(&locked(&index)), told_but(&places, number(path), &lost), "byte {place} of {}", path.display());
+            assert!(damages.len() == 1 && damages[0].places == 1 && damages[0].path == *path, "{damages:?}");
         }
     }
 }
@@ -492,6 +511,30 @@ fn what_moves_forward_may_be_cut_short_anywhere() {
     }
 }
 
+/// The task was asked for, performed and reported; the disk destroyed one of these records, whichever: it does not run again.
+#[tokio::test]
+async fn what_was_reported_does_not_run_again_whatever_record_of_it_is_lost() {
+    for lost in 0..4 {
+        let dir = TempDir::new().expect("a directory");
+        let (id, waiting) = (TaskId::new(), TaskId::new());
+        let records = [task(id, 10), Record::Started { id, attempt: 1 }, outcome(id, 10), Record::Reported { id }, task(waiting, 10)];
+        let (file, ends) = written(dir.path(), &records);
+        let mut bytes = fs::read(&file).expect("reads");
+        bytes[usize::try_from(ends[lost]).expect("small") - 3] ^= 8;
+        fs::write(&file, bytes).expect("writes");
+        for start in 0..3 {
+            let short = Options { remember: if start == 1 { Duration::ZERO } else { LARGE.remember }, ..LARGE };
+            let (journal, _) = Journal::open(dir.path(), short, &[]).expect("opens");
+            assert!(!journal.pending().contains(&id), "record {lost}, start {start}");
+            assert!(journal.pending().contains(&waiting), "what lies behind is performed");
+            if start == 0 {
+                assert!(journal.state(id).is_some(), "record {lost} was lost and the task forgotten");
+            }
+            journal.close().await;
+        }
+    }
+}
+
 /// What could be read once and cannot be any more is not kept as if it were there, nor forgotten: it would run twice.
 #[test]
 fn what_a_disk_loses_later_is_known_to_be_lost() {
@@ -500,7 +543,7 @@ fn what_a_disk_loses_later_is_known_to_be_lost() {
     let (mut segments, index, _) = opened(dir.path(), SMALL);
     let (path, bytes) = &files[0];
     let were = locked(&index).lie_in(number(path));
-    fs::write(path, [&bytes[..record::HEADER + 9], b"~", &bytes[record::HEADER + 10..]].concat()).expect("written");
+    fs::write(path, [&bytes[..record::HEADER], &b"~".repeat(bytes.len() - record::HEADER)].concat()).expect("written");
     segments.retire(number(path), false, &index).expect("retired");
     assert!(!were.is_empty() && were.iter().all(|id| locked(&index).state(*id) == Some(State::Unknown)));
     assert!(path.with_extension("damaged").exists());
@@ -566,26 +609,34 @@ proptest! {
         }
     }
 
-    /// A disk may return other bytes than were written: nothing before them is lost, nothing that was never written appears.
+    /// A disk may return other bytes than were written, anywhere within a record: that record is lost, nothing else is, nothing that was
+    /// never written appears, and all of that is so again at the next start.
     #[test]
-    fn a_flipped_bit_anywhere_loses_what_follows_alone(records in record::tests::records(), bit in 0u8..8) {
+    fn other_bytes_within_a_record_cost_that_record_alone(records in record::tests::records(), other in proptest::collection::vec(1u8.., 1..40)) {
         prop_assume!(!records.is_empty());
         let dir = TempDir::new()?;
         let (file, ends) = written(dir.path(), &records);
         let bytes = fs::read(&file)?;
+        let number = number(&file);
+        let places: Vec<_> = records.iter().cloned().zip(&ends).map(|(record, end)| (record, number, *end)).collect();
         for place in 0..bytes.len() {
+            let end = if place < record::HEADER { record::HEADER as u64 } else { *ends.iter().find(|end| **end > place as u64).expect("a record") };
+            let end = end.min(place as u64 + other.len() as u64);
             let mut bytes = bytes.clone();
-            bytes[place] ^= 1 << bit;
+            for (byte, mask) in bytes[place..usize::try_from(end)?].iter_mut().zip(&other) {
+                *byte ^= mask;
+            }
             fs::write(&file, &bytes)?;
-            let whole = if place < record::HEADER { 0 } else { ends.iter().take_while(|end| **end <= place as u64).count() };
             let index = Mutex::new(Index::default());
             let (mut segments, damages) = Segments::open(dir.path(), LARGE, &mut index.lock().expect("not poisoned"))?;
-            prop_assert_eq!(known(&index.lock().expect("not poisoned")), told(&records[..whole]));
+            let expected = told_but(&places, number, &(place as u64..end));
+            prop_assert_eq!(known(&index.lock().expect("not poisoned")), expected.clone());
             prop_assert_eq!(damages.len(), 1);
-            segments.append(&[Record::Reported { id: TaskId::new() }], &index)?;
+            let more = Record::Outcome { id: TaskId::new(), report: Bytes::from_static(b"more") };
+            segments.append(std::slice::from_ref(&more), &index)?;
             let mut again = Index::default();
             Segments::open(dir.path(), LARGE, &mut again)?;
-            prop_assert_eq!(known(&again), told(&records[..whole]));
+            prop_assert_eq!(known(&again), known(&index.lock().expect("not poisoned")));
             for left in files(dir.path()) {
                 fs::remove_file(left)?;
             }
