@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
-use tasker::cli;
+use tasker::{app, cli};
 
 fn main() -> ExitCode {
+    app::keep_files_from_children();
     let cli = match cli::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(code) => return code.into(),

@@ -14,4 +14,4 @@ pub use api_process::ApiProcess;
 pub use embedded::{Embedded, Workers, database as embedded_database};
 pub use endpoint_process::EndpointProcess;
 pub use http_worker_process::HttpWorkerProcess;
-pub use seclusion::seclude;
+pub use seclusion::{keep_files_from_children, seclude};

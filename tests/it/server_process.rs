@@ -330,3 +330,19 @@ fn a_handler_cannot_look_into_the_process_that_started_it() -> anyhow::Result<()
     assert_eq!((&response["errnr"], &response["errmsg"]), (&json!(0), &json!("")), "{}", up.log());
     Ok(())
 }
+
+#[test]
+fn handlers_get_no_file_that_the_process_was_started_with() -> anyhow::Result<()> {
+    let site = Site::new("#!/bin/sh\nls -l /proc/$$/fd > ../files\necho $(grep -c /given ../files)\n")?;
+    let given = site.home.write("given", "a secret")?;
+    let given = given.to_str().context("a path")?;
+    // As a shell with an open file starts it; the file is the process's own then, and stays open.
+    let mut up = site.start(&["sh", "-c", r#"exec 3<"$0" 9<"$0"; exec "$@""#, given])?;
+    let open = fs::read_dir(format!("/proc/{}/fd", up.id()))?.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    ensure!(open.filter(|path| path.ends_with("given")).count() == 2, "the process itself has lost what it was given");
+    site.submit("files")?;
+    let response = site.done("files")?;
+    ensure!(response["payload"] == json!(0), "{response}: {:?}", site.lines("files"));
+    up.stop(PATIENCE)?;
+    Ok(())
+}
