@@ -156,6 +156,7 @@ fn policy(mut table: Table<'_>, api: &Api, tasks: &Tasks) -> Option<TypePolicy> 
     let trim = table.or("trim", &Truth, (false, DEFAULT_ORIGIN));
     let schema =
         table.optional("schema", &Text("a JSON Schema, or the path of a file with one", |text| !text.is_empty() && !text.contains('\0')));
+    let run_as = table.optional("run_as", &ACCOUNT);
     let queue = queue::queue(&mut table, name.as_ref());
     table.finish_needed();
     Some(TypePolicy {
@@ -171,9 +172,15 @@ fn policy(mut table: Table<'_>, api: &Api, tasks: &Tasks) -> Option<TypePolicy> 
         body,
         trim,
         schema,
+        run_as,
         queue,
     })
 }
+
+/// Whom handlers run as.
+const ACCOUNT: Text = Text("a user, or a user and a group such as `builder:docker`", |text| {
+    text.split(':').count() <= 2 && text.split(':').all(|name| !name.is_empty() && !name.contains(char::is_whitespace))
+});
 
 /// The name of a task type.
 pub(super) struct TypeName;
@@ -252,9 +259,6 @@ fn management(mut table: Table<'_>) -> Part<Management> {
 fn endpoint(findings: &RefCell<Findings>, mut table: Table<'_>, task_types: &[TypePolicy]) -> Endpoint {
     let path = Text("the path of a directory", |text| !text.is_empty() && !text.contains('\0'));
     let variable = Texts("names of environment variables", |text| !text.is_empty() && !text.contains(['=', '\0']));
-    let account = Text("a user, or a user and a group such as `builder:docker`", |text| {
-        text.split(':').count() <= 2 && text.split(':').all(|name| !name.is_empty() && !name.contains(char::is_whitespace))
-    });
     let longest = task_types.iter().map(TypePolicy::longest_life).max().unwrap_or(DAY);
     let remember = table.or("remember", &Span::up_to(2 * YEAR), (longest.max(DAY) + HOUR, "follows from the longest expires_after"));
     let endpoint = Endpoint {
@@ -265,7 +269,7 @@ fn endpoint(findings: &RefCell<Findings>, mut table: Table<'_>, task_types: &[Ty
         remember,
         journal_limit: table.value("journal_limit", &Size(1 << 20, 1 << 40)),
         pass_env: table.value("pass_env", &variable),
-        run_as: table.optional("run_as", &account),
+        run_as: table.optional("run_as", &ACCOUNT),
         output_limit: in_memory(table.value("output_limit", &Size(1 << 10, LARGEST_BODY))),
         http: http(findings, table.table("http")),
     };

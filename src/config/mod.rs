@@ -277,6 +277,8 @@ pub struct TypePolicy {
     pub trim: bool,
     /// The JSON Schema that payloads must satisfy, beginning with `{`; or the path of a file with it.
     pub schema: Option<String>,
+    /// The user that executables of this type run as, or user and group; [`Endpoint::run_as`] unless said.
+    pub run_as: Option<String>,
     /// How tasks wait for the one worker that performs them; none for a type that every subscribed endpoint performs.
     pub queue: Option<QueuePolicy>,
 }

@@ -72,7 +72,7 @@ pub enum AgentError {
     #[error(transparent)]
     Broker(#[from] BrokerError),
     /// Its handlers cannot run as the configured user.
-    #[error("endpoint.run_as cannot be followed: {0}")]
+    #[error("{0}")]
     RunAs(String),
     /// Its own directory cannot be used.
     #[error("{path} cannot be used: {source}")]
@@ -182,7 +182,7 @@ impl Agent {
         if ended > 0 {
             tracing::warn!(ended, "ended executables that the last process left running");
         }
-        let executables = settings.handlers_dir.clone().map(|dir| Executables::new(dir, &settings, leftovers).map(Arc::new));
+        let executables = settings.handlers_dir.clone().map(|dir| Executables::new(dir, &settings, &task_types, leftovers).map(Arc::new));
         let executables = executables.transpose().map_err(AgentError::RunAs)?;
         let shared = slots.map(|slots| Arc::new(Semaphore::new(usize::try_from(slots.max(1)).unwrap_or(1))));
         let lane = |policy: TypePolicy| (policy.name.clone(), Arc::new(Lane::new(policy, shared.clone())));

@@ -8,7 +8,7 @@
 //! Each runs in a process group of its own that ends with it: what is to go on in the background needs a session or a
 //! unit of its own (`setsid`, `systemd-run`). Task data is never part of a command line.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -31,7 +31,7 @@ use super::account::Account;
 use super::groups::{self, Group};
 use super::leftovers::Leftovers;
 use super::{Context, Handler, Work, custody};
-use crate::config;
+use crate::config::{self, TypePolicy};
 use crate::domain::{EndpointName, Identifier, Json, Outcome, TaskId, TaskType, errnr, json};
 
 /// From SIGTERM to SIGKILL: less than the executor's grace, so that a group is always ended here and its leader waited for.
@@ -61,6 +61,8 @@ pub struct Executables {
     leftovers: Leftovers,
     /// The user that they run as, when it is not ours.
     account: Option<Account>,
+    /// The same for types that have one of their own.
+    accounts: HashMap<TaskType, Account>,
 }
 
 impl Executables {
@@ -68,20 +70,21 @@ impl Executables {
     ///
     /// # Errors
     /// Why they cannot run as the configured user.
-    pub(super) fn new(dir: PathBuf, settings: &config::Endpoint, leftovers: Leftovers) -> Result<Self, String> {
-        let account = settings.run_as.as_deref().map(Account::usable).transpose()?;
+    pub(super) fn new(dir: PathBuf, settings: &config::Endpoint, task_types: &[TypePolicy], leftovers: Leftovers) -> Result<Self, String> {
+        let usable = |whose: String, text: &str| Account::usable(text).map_err(|reason| format!("{whose} cannot be followed: {reason}"));
+        let account = settings.run_as.as_deref().map(|text| usable("endpoint.run_as".to_owned(), text)).transpose()?;
+        let own_accounts = task_types.iter().filter_map(|policy| {
+            let (name, text) = (&policy.name, policy.run_as.as_deref()?);
+            Some(usable(format!("run_as of the task type `{name}`"), text).map(|account| (name.clone(), account)))
+        });
+        let accounts = own_accounts.collect::<Result<_, _>>()?;
         let own = |name: &str, default: &str| (name.into(), std::env::var_os(name).unwrap_or_else(|| default.into()));
         let mut env: Vec<(OsString, OsString)> =
             vec![own("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), own("HOME", "/"), own("LANG", "C.UTF-8")];
         env.extend(settings.pass_env.iter().filter_map(|name| std::env::var_os(name).map(|value| (name.into(), value))));
         // Handlers run in this directory, where a path relative to ours would lead elsewhere.
         let dir = std::path::absolute(&dir).unwrap_or(dir);
-        if let Some(account) = &account {
-            for (name, value) in [("HOME", &account.home), ("USER", &account.name), ("LOGNAME", &account.name)] {
-                env.push((name.into(), value.into()));
-            }
-        }
-        Ok(Self { dir, env, output_limit: settings.output_limit, leftovers, account })
+        Ok(Self { dir, env, output_limit: settings.output_limit, leftovers, account, accounts })
     }
 
     /// As [`Self::find`], for an async worker; that there is none any more passes, since there was one.
@@ -274,7 +277,8 @@ impl Executable {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        if let Some(account) = &self.given.account {
+        if let Some(account) = self.given.accounts.get(&work.task_type).or(self.given.account.as_ref()) {
+            command.envs([("HOME", &account.home), ("USER", &account.name), ("LOGNAME", &account.name)]);
             // Takes the supplementary groups of root away, too.
             command.uid(account.user).gid(account.group);
         }

@@ -146,6 +146,7 @@ mod tests {
             body: crate::config::Body::Envelope,
             trim: false,
             schema: None,
+            run_as: None,
             queue: None,
         }
     }

@@ -52,6 +52,7 @@ pub fn policy(name: &str) -> TypePolicy {
         body: Body::Envelope,
         trim: false,
         schema: None,
+        run_as: None,
         queue: None,
     }
 }

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use tasker::config::TypePolicy;
 use tasker::domain::{ReportEvent, errnr};
 
 use crate::api_side::{ApiSide, Running, lines, policy, until};
@@ -315,6 +316,36 @@ async fn handlers_run_as_the_configured_user() {
     config.settings.run_as = Some("no-such-user".into());
     let refused = tasker::endpoint::Agent::open(config, api.link.clone(), tasker::endpoint::Registry::new()).expect_err("nobody");
     assert!(refused.to_string().contains("/etc/passwd has no user `no-such-user`"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_type_s_own_user_overrides_the_endpoint_s() {
+    let mut api = ApiSide::new().await;
+    fs::set_permissions(api.dir.path(), fs::Permissions::from_mode(0o755)).expect("changes");
+    for name in ["usual", "own", "root"] {
+        install(&api, name, "#!/bin/sh\necho \"\\\"$(id -u) $(id -g) $(id -G) $HOME\\\"\"\n");
+    }
+    let run_as = |name: &str, account: Option<&str>| TypePolicy { run_as: account.map(str::to_owned), ..policy(name) };
+    let mut config = api.config(vec![run_as("usual", None), run_as("own", Some("4244:4245")), run_as("root", Some("root"))]);
+    config.settings.run_as = Some("4242:4243".into());
+    if !rustix::process::geteuid().is_root() {
+        let open = |config| tasker::endpoint::Agent::open(config, api.link.clone(), tasker::endpoint::Registry::new());
+        config.settings.run_as = None;
+        let refused = open(config).expect_err("only root can").to_string();
+        assert!(refused.contains("run_as of the task type `own` cannot be followed: tasker runs as user"), "{refused}");
+        return;
+    }
+    let endpoint = api.started_as(config).await;
+    for (name, expected) in [("usual", "\"4242 4243 4243 /\""), ("own", "\"4244 4245 4245 /\""), ("root", "\"0 0 0 /root\"")] {
+        let id = api.submit(name, "1").await;
+        let (errnr, errmsg, answer) = api.finished(id).await;
+        assert_eq!((errnr, answer.as_deref().map(str::trim)), (0, Some(expected)), "{name}: {errmsg}");
+    }
+    endpoint.stopped().await;
+    let config = api.config(vec![run_as("own", Some("no-such-user"))]);
+    let refused = tasker::endpoint::Agent::open(config, api.link.clone(), tasker::endpoint::Registry::new()).expect_err("nobody");
+    let wanted = "run_as of the task type `own` cannot be followed: /etc/passwd has no user `no-such-user`";
+    assert!(refused.to_string().contains(wanted), "{refused}");
 }
 
 #[tokio::test]
