@@ -39,6 +39,7 @@ mod monitoring;
 mod packages;
 mod production;
 mod queues;
+mod read_only_ledger;
 mod schedules;
 mod scripts;
 mod server_process;

@@ -11,6 +11,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, SqliteConnection, SqlitePool};
+use tokio::sync::RwLock;
 
 use super::schema;
 use super::writer::Writer;
@@ -30,6 +31,8 @@ pub struct SqliteStore {
     writing: SqlitePool,
     writer: Writer,
     readers: SqlitePool,
+    /// Held by every operation, and alone by whoever closes all connections: when that was done last.
+    renewed: Arc<RwLock<Instant>>,
     site: Arc<Site>,
 }
 
@@ -77,7 +80,7 @@ impl SqliteStore {
         })?;
         let way = Way { database: file, ..Way::default() };
         let site = Arc::new(Site { safe_url, tally: Tally::default(), verdict, way, explain });
-        Ok(Self { writing, writer, readers, site })
+        Ok(Self { writing, writer, readers, renewed: Arc::new(RwLock::new(Instant::now())), site })
     }
 
     /// What went wrong so far.
@@ -105,12 +108,17 @@ impl SqliteStore {
         T: Send + 'static,
         Work: for<'c> Fn(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static,
     {
-        let (pool, work) = (pool.clone(), Arc::new(work));
+        let (pool, renewed, work, since) = (pool.clone(), self.renewed.clone(), Arc::new(work), Instant::now());
         let again = move || {
-            let work = work.clone();
-            attempt(pool.clone(), patience, move |conn| work(conn))
+            let (pool, renewed, work) = (pool.clone(), renewed.clone(), work.clone());
+            async move {
+                let _held = renewed.read().await;
+                attempt(pool, patience, move |conn| work(conn)).await
+            }
         };
-        retried(self.site.clone(), again).await
+        let done = retried(self.site.clone(), again).await;
+        self.renew_after(&done, since).await;
+        done
     }
 
     /// Runs statements in a transaction, one operation after the other.
@@ -119,12 +127,38 @@ impl SqliteStore {
         T: Send + 'static,
         Work: for<'c> Fn(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static,
     {
-        let (writer, work) = (self.writer.clone(), Arc::new(work));
+        let (writer, renewed, work, since) = (self.writer.clone(), self.renewed.clone(), Arc::new(work), Instant::now());
         let again = move || {
-            let work = work.clone();
-            writer.clone().write(move |conn| work(conn))
+            let (writer, renewed, work) = (writer.clone(), renewed.clone(), work.clone());
+            async move {
+                let _held = renewed.read().await;
+                writer.write(move |conn| work(conn)).await
+            }
         };
-        retried(self.site.clone(), again).await
+        let done = retried(self.site.clone(), again).await;
+        self.renew_after(&done, since).await;
+        done
+    }
+
+    /// Closes all connections at the same time after an operation was refused because the file is read-only. Those of one process share the
+    /// file's shared memory as the first of them has opened it. If that was while nothing could be written, a new connection beside an old
+    /// one could not write either, although everybody else can by now.
+    async fn renew_after<T>(&self, done: &Result<T>, since: Instant) {
+        if !matches!(done, Err(StoreError::Unavailable { cause: Refusal::ReadOnly, .. })) {
+            return;
+        }
+        let mut renewed = self.renewed.write().await;
+        if *renewed > since {
+            return;
+        }
+        // Waited for: one that has spoiled its connection has it closed in the background.
+        if let Ok(writing) = self.writing.acquire().await {
+            let _ = writing.close().await;
+        }
+        while let Some(reader) = self.readers.try_acquire() {
+            let _ = reader.close().await;
+        }
+        *renewed = Instant::now();
     }
 
     /// Changes the schema, however long that takes.
