@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use sqlx::{Connection, Executor, SqliteConnection};
 use tasker::app::ApiProcess;
 use tasker::broker::memory::MemoryBroker;
 use tasker::broker::{Address, Consumer, Message, SharedBroker, Source, wire};
@@ -28,7 +29,7 @@ struct Site {
     link: SharedBroker,
     api: ApiProcess,
     address: std::net::SocketAddr,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 fn worker() -> TaskType {
@@ -58,7 +59,7 @@ impl Site {
         let address = listener.local_addr().expect("an address");
         let api = ApiProcess::start(Arc::new(config), store.clone(), broker.connect(), listener).expect("starts");
         let link = broker.connect();
-        Self { store, broker, link, api, address, _directory: directory }
+        Self { store, broker, link, api, address, directory }
     }
 
     /// Records a task as if a process had died between accepting and publishing it: due now.
@@ -100,23 +101,25 @@ impl Site {
 
     /// The same with another memory.
     async fn join_with(&self, name: &str, home: Uuid) -> Uuid {
-        let session = Uuid::new_v4();
-        let presence = Presence {
-            endpoint: endpoint(name),
-            instance: Uuid::new_v4(),
-            home,
-            session,
-            task_types: vec![worker()],
-            refused: Vec::new(),
-            state: PresenceState::Joined,
-            interval: Duration::from_millis(100),
-            sent_at: None,
-            version: String::new(),
-            trouble: None,
-            slots: None,
-        };
-        self.publish(Address::Presence, wire::encode_presence(&presence)).await;
-        session
+        let presence = presence(name, home);
+        self.say_so(&presence).await;
+        presence.session
+    }
+
+    async fn say_so(&self, presence: &Presence) {
+        self.publish(Address::Presence, wire::encode_presence(presence)).await;
+    }
+
+    /// Who is expected to perform a task without a list now.
+    async fn subscribed(&self) -> Vec<EndpointName> {
+        self.store.subscribed(&[worker()]).await.expect("the store answers").remove(&worker()).unwrap_or_default()
+    }
+
+    /// Changes the ledger behind the store's back.
+    async fn execute(&self, statement: &'static str) {
+        let uri = format!("sqlite://{}", self.directory.path().join("ledger.db").display());
+        let mut conn = SqliteConnection::connect(&uri).await.expect("connects");
+        conn.execute(statement).await.expect("is executed");
     }
 
     /// Has an endpoint join and waits until the ledger knows it.
@@ -148,6 +151,24 @@ impl Site {
             }
         };
         soon(&format!("{id} to be {status:?}"), look).await;
+    }
+}
+
+/// Of an endpoint that has just connected.
+fn presence(name: &str, home: Uuid) -> Presence {
+    Presence {
+        endpoint: endpoint(name),
+        instance: Uuid::new_v4(),
+        home,
+        session: Uuid::new_v4(),
+        task_types: vec![worker()],
+        refused: Vec::new(),
+        state: PresenceState::Joined,
+        interval: Duration::from_millis(100),
+        sent_at: None,
+        version: String::new(),
+        trouble: None,
+        slots: None,
     }
 }
 
@@ -400,5 +421,151 @@ async fn what_cannot_be_kept_of_an_end_ends_its_response_all_the_same() {
         assert!(response.log.is_none_or(|log| log.starts_with(reason) && log.len() <= ReportEvent::TEXT));
     }
     assert!(site.broker.dead().is_empty(), "nothing was buried");
+    site.api.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forged_goodbye_takes_nobody_away() {
+    let site = Site::new().await;
+    let mut queue = site.subscribe("here").await;
+    let own = presence("here", home("here"));
+    site.say_so(&own).await;
+    assert!(matches!(command(&mut queue).await, Command::Welcome { .. }));
+    let of_another_home = Presence { state: PresenceState::Leaving, ..presence("here", Uuid::from_u128(99)) };
+    let of_another_process = Presence { state: PresenceState::Leaving, ..presence("here", home("here")) };
+    for forged in [&of_another_home, &of_another_process] {
+        site.say_so(forged).await;
+    }
+    // Presence of one connection is taken in its order, so whatever the goodbyes do is done by then.
+    site.is_known("other").await;
+    assert!(site.subscribed().await.contains(&endpoint("here")));
+    let id = site.orphan(&[]).await;
+    assert!(matches!(command(&mut queue).await, Command::Task(task) if task.id == id));
+
+    // With all that the endpoint's own goodbye would say it is believed, until the endpoint says in its turn that it is there.
+    site.say_so(&Presence { state: PresenceState::Leaving, ..own.clone() }).await;
+    soon("the goodbye", async {
+        while site.subscribed().await.contains(&endpoint("here")) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let alive = Presence { state: PresenceState::Alive, ..own };
+    soon("the welcome", async {
+        loop {
+            site.say_so(&alive).await;
+            if let Ok(command) = tokio::time::timeout(alive.interval, command(&mut queue)).await {
+                break assert!(matches!(command, Command::Welcome { session, .. } if session == alive.session), "{command:?}");
+            }
+        }
+    })
+    .await;
+    assert!(site.subscribed().await.contains(&endpoint("here")));
+    site.finish(id, "here").await;
+    site.api.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_of_forged_names_hold_nobody_up_and_do_not_stay() {
+    const GHOSTS: usize = 5000;
+    let site = Site::new().await;
+    let body = |number| {
+        let forged = presence(&format!("ghost{number}"), Uuid::from_u128(99));
+        wire::encode_presence(&Presence { interval: Presence::LONGEST_INTERVAL, ..forged })
+    };
+    let message = |number| Message { to: Address::Presence, body: body(number), persistent: false, expires_in: None };
+    let results = site.link.publish((0..GHOSTS).map(message).collect()).await;
+    assert!(results.iter().all(Result::is_ok));
+    // Behind all of them comes one that there is.
+    let mut queue = site.subscribe("here").await;
+    let own = presence("here", home("here"));
+    site.say_so(&own).await;
+    assert!(matches!(command(&mut queue).await, Command::Welcome { .. }));
+    assert_eq!(site.subscribed().await.len(), GHOSTS + 1, "nothing tells a forged name from another");
+    let id = site.orphan(&["here"]).await;
+    assert!(matches!(command(&mut queue).await, Command::Task(task) if task.id == id));
+    site.finish(id, "here").await;
+    site.until_status(id, TaskStatus::Done).await;
+
+    // However long an interval each has claimed, they are gone after three of the longest.
+    let now = site.store.now().await.expect("the store answers");
+    site.store.miss(now.after(Presence::LONGEST_INTERVAL * 3 + Duration::from_secs(1))).await.expect("the store answers");
+    assert_eq!(site.subscribed().await, []);
+    site.say_so(&Presence { state: PresenceState::Alive, ..own }).await;
+    assert!(matches!(command(&mut queue).await, Command::Welcome { .. }));
+    let id = site.orphan(&[]).await;
+    assert!(matches!(command(&mut queue).await, Command::Task(task) if task.id == id));
+    site.finish(id, "here").await;
+    site.until_status(id, TaskStatus::Done).await;
+    let task = site.store.find(id).await.expect("the store answers").expect("it is there");
+    assert_eq!(task.counts.expected, 1);
+    site.api.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_the_ledger_refuses_costs_the_answer_alone() {
+    let site = Site::new().await;
+    site.is_known("here").await;
+    site.execute(
+        "CREATE TRIGGER refuse_answers BEFORE UPDATE ON response WHEN length(NEW.payload) > 1000
+         BEGIN SELECT RAISE(ABORT, 'the answer is refused'); END",
+    )
+    .await;
+    let answer = |bytes: usize, errnr| ReportEvent::Finished {
+        errnr,
+        errmsg: String::new(),
+        payload: Some(json(&"x".repeat(bytes))),
+        attempt: 1,
+        attempts: vec![],
+        log: Some("log".into()),
+        run: None,
+    };
+    let tasks = [(10, 0), (5000, 0), (5000, 3), (20, 0)];
+    let mut ids = Vec::new();
+    for _ in tasks {
+        let id = site.orphan(&["here"]).await;
+        site.until_status(id, TaskStatus::Sent).await;
+        ids.push(id);
+    }
+    let message = |(id, (bytes, errnr)): (&TaskId, (usize, i32))| {
+        let report =
+            Report { task_id: *id, task_type: worker(), endpoint: endpoint("here"), home: home("here"), event: answer(bytes, errnr) };
+        Message { to: Address::Responses, body: wire::encode_report(&report), persistent: true, expires_in: None }
+    };
+    // Together, so that they come in one batch.
+    let results = site.link.publish(ids.iter().zip(tasks).map(message).collect()).await;
+    assert!(results.iter().all(Result::is_ok));
+    for (id, (bytes, errnr)) in ids.iter().zip(tasks) {
+        site.until_status(*id, TaskStatus::Done).await;
+        let response = site.store.responses(*id, ResponseFilter::All, None, 100).await.expect("the store answers").remove(0);
+        let refused = bytes > 1000;
+        let expected = if refused && errnr == 0 { errnr::BAD_ANSWER } else { errnr };
+        assert_eq!((response.errnr, response.payload.is_some()), (Some(expected), !refused), "{response:?}");
+        assert_eq!(response.errmsg.contains("the ledger does not take what was reported"), refused, "{response:?}");
+    }
+    assert!(site.broker.dead().is_empty(), "nothing was buried");
+
+    // What is refused without its answer as well is buried, alone.
+    let [lost, well] = [site.orphan(&["here"]).await, site.orphan(&["here"]).await];
+    for id in [lost, well] {
+        site.until_status(id, TaskStatus::Sent).await;
+    }
+    site.execute(
+        "CREATE TRIGGER refuse_all BEFORE UPDATE ON response WHEN NEW.errnr = 42 OR NEW.errmsg LIKE '%does not take%'
+         BEGIN SELECT RAISE(ABORT, 'all of it is refused'); END",
+    )
+    .await;
+    let results = site.link.publish([(&lost, (10, 42)), (&well, (10, 0))].into_iter().map(message).collect()).await;
+    assert!(results.iter().all(Result::is_ok));
+    site.until_status(well, TaskStatus::Done).await;
+    soon("the dead letter", async {
+        while site.broker.dead().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let dead = site.broker.dead();
+    assert!(dead.len() == 1 && dead[0].0.contains("refused"), "{dead:?}");
+    assert_eq!(site.store.find(lost).await.expect("the store answers").expect("it is there").status, TaskStatus::Sent);
     site.api.stop().await;
 }
