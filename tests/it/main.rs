@@ -15,6 +15,7 @@ mod api_tls;
 mod api_work;
 mod backup;
 mod bench;
+mod broker_aside;
 mod broker_conformance;
 mod broker_dead;
 mod broker_provision;

@@ -100,6 +100,16 @@ impl LinkError {
         }
     }
 
+    /// Whether a defect of one queue can be behind this although it costs the connection: the broker ended that with an error of its own (from
+    /// 500 on; less is said of the connection as such), or did not answer.
+    pub(super) fn may_be_for_one_queue(&self) -> bool {
+        match self {
+            Self::Silent { .. } => true,
+            Self::Amqp { source, .. } => is_an_end_by_the_broker(source),
+            Self::Name { .. } | Self::ConsumerEnded | Self::Returned | Self::Ended(_) => false,
+        }
+    }
+
     /// The exchange that the broker would not let us publish to.
     pub(super) fn refused_exchange(&self) -> Option<&str> {
         let refused = AMQPSoftError::ACCESSREFUSED.get_id();
@@ -120,6 +130,11 @@ impl LinkError {
         matches!(self, Self::Amqp { source, .. } if matches!(source.kind(), ErrorKind::ProtocolError(error)
             if error.get_id() == locked || error.get_id() == refused && error.get_message().as_str().contains("exclusive use")))
     }
+}
+
+fn is_an_end_by_the_broker(error: &lapin::Error) -> bool {
+    const FIRST: u16 = 500;
+    matches!(error.kind(), ErrorKind::ProtocolError(error) if matches!(error.kind(), AMQPErrorKind::Hard(_)) && error.get_id() >= FIRST)
 }
 
 /// Waits for an answer of the broker, but not for ever.
@@ -163,6 +178,8 @@ pub(super) struct Session {
     role: Role,
     names: Names,
     refused: Mutex<Refused>,
+    /// Why the broker has ended the connection, if it has said so.
+    last_word: Mutex<Option<String>>,
 }
 
 /// Exchanges that must not be published to, since they are not as they should be, and why.
@@ -262,6 +279,11 @@ impl Session {
         }
     }
 
+    /// Why the broker has ended the connection, if it has said so.
+    pub(super) fn last_word(&self) -> Option<String> {
+        self.last_word.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Whether the connection lives, as far as this side knows.
     pub(super) fn lives(&self) -> bool {
         !self.broken.is_cancelled() && self.connection.status().connected()
@@ -278,7 +300,12 @@ impl Session {
         loop {
             let seen = tokio::select! {
                 event = events.next() => match event {
-                    Some(Event::Error(error)) => error.to_string(),
+                    Some(Event::Error(error)) => {
+                        if is_an_end_by_the_broker(&error) {
+                            *self.last_word.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+                        }
+                        error.to_string()
+                    }
                     Some(Event::ConnectionBlocked(reason)) => {
                         warn!(broker = %self.safe_url, "the broker takes no messages: {reason}");
                         continue;
@@ -427,6 +454,7 @@ pub(super) async fn establish(options: &AmqpOptions, purpose: Purpose) -> Result
         role: options.role.clone(),
         names: Names::new(&options.message_queue.exchange),
         refused: Mutex::default(),
+        last_word: Mutex::default(),
     };
     match session.declare().await {
         Ok(()) => Ok(session),
@@ -564,6 +592,17 @@ mod tests {
         ];
         for (error, scope, refusal, held) in table {
             assert_eq!((error.scope(), error.is_refusal(), error.is_held()), (scope, refusal, held), "{error:?}");
+        }
+        for (error, blames) in [
+            (amqp(H::INTERNALERROR, ""), true),
+            (amqp(H::NOTALLOWED, ""), true),
+            (amqp(H::CONNECTIONFORCED, ""), false),
+            (amqp(S::NOTFOUND, ""), false),
+            (LinkError::Silent { what: "declaring", limit: ANSWER_TIME }, true),
+            (library(ErrorKind::MissingHeartbeatError), false),
+            (LinkError::Ended("the connection ended"), false),
+        ] {
+            assert_eq!(error.may_be_for_one_queue(), blames, "{error:?}");
         }
         let write = "ACCESS_REFUSED - access to exchange 'ex.worker' in vhost '/' refused for user 'u'";
         assert_eq!(amqp(S::ACCESSREFUSED, write).refused_exchange(), Some("ex.worker"));

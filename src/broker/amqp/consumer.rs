@@ -3,7 +3,7 @@
 //! Owns the lanes of one source, the control queue beside them, the order in which deliveries are handed over and their
 //! acknowledgement. An error that ends the connection gives it up; the next one is set up from the same description. An error
 //! that ends a channel costs the queues on that channel: they are tried again, each with a backoff of its own, and all others
-//! are served meanwhile.
+//! are served meanwhile. Queues that end the connection itself are set aside, see [`super::aside`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::future::pending;
@@ -24,6 +24,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::aside::{Aside, Blamed};
 use super::connection::{LinkError, Scope, Session, Sessions, next_session, within};
 use super::lane::{self, Item, Lane, Opened, QUEUES, Refused};
 use super::parts::control_keys;
@@ -59,6 +60,8 @@ pub(super) struct Subscriber {
     pub(super) closing: CancellationToken,
     /// Tells which task queues cannot be had.
     pub(super) refused: watch::Sender<Refusals>,
+    /// Those that cost their connection.
+    pub(super) aside: Aside,
 }
 
 /// Why a consumer stopped, when it did not fail.
@@ -82,7 +85,12 @@ impl Subscriber {
             self.link.send_modify(|link| link.up = false);
             match end {
                 Ok(End::Dropped | End::Closed) => return,
-                Err(error) => session.fail(&error),
+                Err(error) => {
+                    let blocked = session.is_blocked();
+                    let reason = if error.may_be_for_one_queue() && !blocked { Some(error.to_string()) } else { session.last_word() };
+                    self.aside.ended(reason);
+                    session.fail(&error);
+                }
             }
         }
     }
@@ -169,7 +177,22 @@ impl Subscriber {
 
     /// Takes up task queues; those that cannot be had now are kept in the line's `refused`.
     async fn subscribe(&mut self, session: &Session, line: &mut Line, wanted: Vec<Subscription>) -> Result<(), LinkError> {
-        let (names, named_only) = (&self.names, &self.named_only);
+        let (suspects, others): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|subscription| self.aside.is_suspect(subscription));
+        self.subscribe_together(session, line, others).await?;
+        for subscription in suspects {
+            match self.aside.not_yet(&subscription) {
+                Some(blamed) => line.set_aside(subscription, blamed),
+                None => self.subscribe_together(session, line, vec![subscription]).await?,
+            }
+        }
+        self.tell(line);
+        Ok(())
+    }
+
+    /// The same without regard to what they may cost.
+    async fn subscribe_together(&mut self, session: &Session, line: &mut Line, wanted: Vec<Subscription>) -> Result<(), LinkError> {
+        self.aside.ask(&wanted);
+        let (names, named_only, aside) = (&self.names, &self.named_only, &mut self.aside);
         let lanes: Vec<_> = wanted.chunks(QUEUES).map(<[_]>::to_vec).collect();
         let mut lanes = futures::stream::iter(lanes)
             .map(|wanted| {
@@ -180,6 +203,7 @@ impl Subscriber {
         while let Some(made) = lanes.next().await {
             let (opened, refused) = made?;
             for Refused { subscription, error } in refused {
+                aside.answered(&subscription);
                 line.refused(subscription, &error);
             }
             for opened in opened {
@@ -192,7 +216,8 @@ impl Subscriber {
                     line.control.refused(&error);
                 }
                 let mut whose = Vec::with_capacity(opened.subscriptions.len());
-                for (task_type, endpoint) in &opened.subscriptions {
+                for subscription @ (task_type, endpoint) in &opened.subscriptions {
+                    aside.answered(subscription);
                     line.had(task_type, endpoint);
                     let direct = names.direct(task_type)?;
                     whose.push(Whose::Tasks { task_type: task_type.clone(), endpoint: endpoint.clone(), direct });
@@ -200,8 +225,6 @@ impl Subscriber {
                 line.add(opened, whose);
             }
         }
-        drop(lanes);
-        self.tell(line);
         Ok(())
     }
 
@@ -398,6 +421,12 @@ impl Line {
         let failures = before.map_or(0, |before| before.failures).saturating_add(1);
         let backoff = if refusal.held { STANDBY } else { Backoff::CONNECTION };
         self.refused.insert(subscription, Waiting { refusal, failures, retry_at: Instant::now() + backoff.jittered(failures) });
+    }
+
+    /// Notes that a task queue is not asked for now, since that costs the connection.
+    fn set_aside(&mut self, subscription: Subscription, blamed: &Blamed) {
+        let Blamed { reason, failures, retry_at } = blamed.clone();
+        self.refused.insert(subscription, Waiting { refusal: Refusal { held: false, reason }, failures, retry_at });
     }
 
     /// Notes that a task queue is consumed.

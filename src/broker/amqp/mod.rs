@@ -4,6 +4,7 @@
 //! HTTP tasks that workers perform. Each task here owns its channels alone; they meet in the present session of a connection,
 //! which any of them may give up.
 
+mod aside;
 mod connection;
 mod consumer;
 mod lane;
@@ -24,6 +25,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 pub use self::connection::try_connection;
+use self::aside::Aside;
 use self::connection::{LinkError, Purpose, Sessions};
 use self::consumer::{NamedOnly, RefusedQueues, Subscriber};
 use self::links::Links;
@@ -237,6 +239,7 @@ impl Broker for AmqpBroker {
             refused_queues: Arc::clone(&self.refused_queues),
             closing: self.links.closing.clone(),
             refused,
+            aside: Aside::default(),
         };
         self.links.workers.spawn(subscriber.run());
         Ok(Consumer { deliveries: receiver, link: state, refused: refusals })

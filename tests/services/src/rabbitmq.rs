@@ -151,6 +151,21 @@ impl RabbitMq {
         Ok(())
     }
 
+    /// Breaks the record that the server has of a durable queue, so that asking for the queue ends a connection; or puts it right again.
+    pub fn break_queue(&self, virtual_host: &str, name: &str, broken: bool) -> anyhow::Result<()> {
+        // The record is written through the module that newer versions have, or straight to the table of older ones.
+        let expression = format!(
+            "Set = fun(Q) -> case code:ensure_loaded(rabbit_db_queue) of {{module, _}} -> rabbit_db_queue:set(Q); \
+             _ -> mnesia:dirty_write(rabbit_queue, Q) end end, \
+             Kept = {{kept, <<\"{name}\">>}}, case {broken} of true -> \
+             {{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"{virtual_host}\">>, queue, <<\"{name}\">>)), persistent_term:put(Kept, Q), \
+             Set(amqqueue:set_pid(Q, none)); false -> Set(persistent_term:get(Kept)) end."
+        );
+        let done = self.command("rabbitmqctl")?.args(["eval", &expression]).output().context("running rabbitmqctl")?;
+        ensure!(done.status.success(), "rabbitmqctl ends with {}: {}", done.status, String::from_utf8_lossy(&done.stderr));
+        Ok(())
+    }
+
     fn launch(&mut self) -> anyhow::Result<()> {
         let (amqp, management) = (self.amqp.number(), self.management.number());
         let mut command = self.command("rabbitmq-server")?;
