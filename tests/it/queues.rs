@@ -271,6 +271,11 @@ fn a_worker_that_starts_again_goes_on() -> anyhow::Result<()> {
     site.push("worker", "one", json!({"payload": {"seconds": 0.5}}))?;
     site.push("worker", "two", json!({"payload": {"seconds": 0}}))?;
     ensure!(site.end("worker", "one")?["task"]["failed"] == 0);
+    until("its clock is known", PATIENCE, || {
+        let page = site.get("/endpoints")?;
+        ensure!(page["endpoints"][0]["clock_offset_ms"].as_i64().is_some_and(|ms| ms.abs() < 30_000), "{page}");
+        Ok(())
+    })?;
     // SIGTERM while nothing runs: it says goodbye, and nothing waits for it.
     site.end("worker", "two")?;
     worker.signal(Signal::TERM)?;

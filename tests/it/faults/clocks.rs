@@ -173,3 +173,35 @@ fn the_clock_of_the_database_is_set() -> anyhow::Result<()> {
     }
     crate::support::oracle::nothing_is_left(&mut fleet)
 }
+
+/// The clock of an endpoint's server is set forward and back under the endpoint. It is told, and nothing else comes of it.
+#[test]
+fn a_clock_that_is_off_is_told() -> anyhow::Result<()> {
+    let platform = Platform::idle()?;
+    let clock = Shift::new(&platform, "endpoint.clock")?;
+    let mut fleet = Fleet::new(platform)?;
+    fleet.start_api("api1", &[])?;
+    fleet.start_endpoint("console1", &clock.environment)?;
+    fleet.ready()?;
+    for (shift, trouble) in [(0, None), (300, Some("ahead of the database's")), (-300, Some("behind the database's")), (0, None)] {
+        clock.set(shift)?;
+        fleet.until("the offsets are told", |fleet| {
+            let (_, page) = fleet.get("/endpoints")?;
+            let endpoints = page["endpoints"].as_array().context("a list")?;
+            ensure!(endpoints.len() == 1, "{page}");
+            for endpoint in endpoints {
+                let offset = endpoint["clock_offset_ms"].as_i64().context("it is not known yet")?;
+                ensure!((offset - shift * 1000).abs() < 30_000, "{shift}: {page}");
+                let told = endpoint["types"][0]["trouble"].as_str();
+                ensure!(told.is_some() == trouble.is_some() && told.unwrap_or_default().ends_with(trouble.unwrap_or_default()), "{page}");
+            }
+            Ok(())
+        })?;
+    }
+    let id = submitted(&fleet, json!({"do": "ok", "seconds": 0}))?;
+    fleet.until("it is done", |fleet| {
+        let (_, body) = fleet.get(&format!("/{TYPE}/{id}"))?;
+        ensure!(body["task"]["status"] == "DONE" && body["task"]["failed"] == 0, "{body}");
+        Ok(())
+    })
+}
