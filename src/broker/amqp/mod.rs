@@ -24,8 +24,8 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
-pub use self::connection::try_connection;
 use self::aside::Aside;
+pub use self::connection::try_connection;
 use self::connection::{LinkError, Purpose, Sessions};
 use self::consumer::{NamedOnly, RefusedQueues, Subscriber};
 use self::links::Links;
