@@ -52,7 +52,7 @@ fn a_type_is_a_name_or_a_policy() {
 task_types:
   - worker
   - {name: backup, attempts: 5, backoff: {first: 250ms, max: 10s}, time_limit: 2h, expires_after: 2d, concurrency: 1, persistent: true,
-     wait_for_endpoints_timeout: 1m}
+     wait_for_endpoints_timeout: 1m, run_as: 'builder:docker'}
 tasks: {expires_after: 12h}";
     let config = Config::from_yaml(text).expect("valid");
     let worker = config.policy(&"worker".parse().expect("a name")).expect("configured").clone();
@@ -63,6 +63,9 @@ tasks: {expires_after: 12h}";
     let (first, max) = (Duration::from_millis(250), Duration::from_secs(10));
     assert_eq!((backup.attempts, backup.backoff, backup.concurrency, backup.persistent), (5, Backoff { first, max }, 1, true));
     assert_eq!((backup.time_limit, backup.wait_for_endpoints_timeout), (Duration::from_secs(7200), Duration::from_secs(60)));
+    assert_eq!((worker.run_as, backup.run_as.as_deref()), (None, Some("builder:docker")));
+    let error = Config::from_yaml("task_types: [{name: backup, run_as: 'a b'}]").expect_err("no user").to_string();
+    assert!(error.contains("task_types[0].run_as: expected a user, or a user and a group such as `builder:docker`"), "{error}");
     assert_eq!(config.endpoint.remember, Duration::from_secs(49 * 3600), "two days and an hour");
 }
 
@@ -340,7 +343,7 @@ fn the_default_names_every_key() {
         "task_types: [{name: worker, attempts: 5, backoff: {first: 250ms, max: 10s}, time_limit: 2h, expires_after: 2d, concurrency: 1,
         persistent: true, wait_for_endpoints_timeout: 1m},
         {name: q, delivery: queue, priority: 5, ttl: 1h, unique_key: /a, unique_scope: s, limit_key: /b, max_per_key: 2, max_running: 3,
-        then: {type: q, priority: 7, payload: [a, c=/b]}, body: payload, trim: true, schema: '{}'}]
+        then: {type: q, priority: 7, payload: [a, c=/b]}, body: payload, trim: true, schema: '{}', run_as: x}]
 schedules: [{name: s, type: q, cron: '0 3 * * *', time_zone: Europe/Berlin, missed: all, payload: '1'},
         {name: t, type: worker, cron: '0 3 * * *', endpoints: [a]}]
 endpoint: {handlers_dir: /x}"
