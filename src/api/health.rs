@@ -8,6 +8,7 @@ use actix_web::{HttpResponse, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::route::ROUTES;
 use super::{Answer, Api, answer};
 use crate::store::{Refusal, StoreError};
 
@@ -61,7 +62,7 @@ pub struct Index<'a> {
     version: &'a str,
     /// The configured task types: each is a path.
     task_types: Vec<&'a str>,
-    /// The other paths.
+    /// Every path. What stands in braces is to be replaced: `{type}` by a configured task type.
     links: Vec<&'a str>,
 }
 
@@ -75,7 +76,7 @@ pub async fn index(api: web::Data<Api>) -> Answer {
         name: env!("CARGO_PKG_NAME"),
         version: env!("CARGO_PKG_VERSION"),
         task_types: api.state.config.task_types.iter().map(|policy| policy.name.as_str()).collect(),
-        links: vec!["/endpoints", "/heartbeat", "/ready", "/metrics", "/openapi.json"],
+        links: ROUTES.iter().map(|route| route.pattern).collect(),
     };
     answer(StatusCode::OK, &index, 512)
 }

@@ -4,7 +4,7 @@
 //! submission goes to the `acceptor`, everything else is read from the store. `docs/api.md` is the contract in words,
 //! `/openapi.json` in schemas.
 //!
-//! A `POST` comes in by a `door` (with a `certificate`) and passes `request` (id, span, metrics) -> `access` (who may, and with `guard` from where) -> `body`
+//! A `POST` comes in by a `door` (with a `certificate`) and passes `request` (id, span, metrics) -> `access` (who may, by the table in `route`, and with `guard` from where) -> `body`
 //! (type, size, time) -> `domain::json_check` (is it JSON) -> `submission` (is it a submission) -> `digest` -> acceptor -> `view`. Nothing
 //! a client sends, or fails to send, holds more than a bounded amount of memory for a bounded time.
 
@@ -26,7 +26,9 @@ mod percent;
 mod problem;
 mod query;
 mod queues;
+mod refusals;
 mod request;
+mod route;
 mod schedules;
 mod serve_worker;
 mod show_task;
@@ -35,10 +37,12 @@ mod submit_task;
 mod take_census;
 mod unknown;
 mod view;
+mod waits;
 
 pub use certificate::CertificateError;
 pub use door::{Door, DoorError, check_guarded};
 pub use openapi::document;
+pub use route::routes;
 
 /// Doors of the fuzz targets.
 #[cfg(fuzzing)]
@@ -53,8 +57,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::guard::{Any, Get, Head};
 use actix_web::http::StatusCode;
+use actix_web::http::header::HeaderValue;
 use actix_web::middleware::from_fn;
 use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpMessage, HttpRequest, HttpResponse, HttpServer, web};
@@ -84,6 +88,8 @@ use guard::Hosts;
 use heard::Heard;
 use outgoing::{Room, Share};
 use problem::{Code, Problem};
+use refusals::Refusals;
+use waits::Waits;
 
 /// What the interface works with.
 #[derive(Clone)]
@@ -138,6 +144,12 @@ pub struct Limits {
     pub answer_budget: usize,
     /// Reads that wait for the end of a task at the same time.
     pub waits: usize,
+    /// Those of them with the same token.
+    pub waits_per_token: usize,
+    /// Workers with the same token that wait for tasks at the same time.
+    pub workers_per_token: usize,
+    /// Requests for tasks of one worker that wait at the same time. It needs one; what it has given up may still be open.
+    pub waits_per_worker: usize,
     /// How long a request waits for room for its answer.
     pub room_timeout: Duration,
 }
@@ -155,6 +167,9 @@ impl Default for Limits {
             write_timeout: Duration::from_secs(30),
             answer_budget: 96 * 1024 * 1024,
             waits: 2000,
+            waits_per_token: 500,
+            workers_per_token: 2000,
+            waits_per_worker: 4,
             room_timeout: Duration::from_secs(5),
         }
     }
@@ -170,13 +185,16 @@ pub async fn serve(state: ApiState, door: Door, stop: CancellationToken) -> io::
     let limits = state.limits.clone();
     let bodies = Arc::new(Semaphore::new(limits.body_budget.min(Semaphore::MAX_PERMITS)));
     let answers = Room::new(limits.answer_budget);
-    let waits = Semaphore::new(limits.waits);
+    let waits = Waits::new(&limits);
     let keyring = Keyring::new(state.store.clone(), door.is_local());
     let hosts = Hosts::new(door.address().port(), door.tls.is_some(), &state.config.api.hosts);
     let _refreshing = AbortOnDropHandle::new(tokio::spawn(keyring.clone().run(stop.clone())));
-    let (heard, probe) = (Heard::default(), health::Probe::default());
-    let api =
-        web::Data::new(Api { state, runtime: Handle::current(), stop: stop.clone(), bodies, answers, waits, keyring, hosts, heard, probe });
+    let (heard, probe, refusals) = (Heard::default(), health::Probe::default(), Refusals::default());
+    let hsts = state.config.api.hsts.filter(|_| door.tls.is_some());
+    let hsts = hsts.and_then(|span| HeaderValue::from_str(&format!("max-age={}", span.as_secs())).ok());
+    let (runtime, stopping) = (Handle::current(), stop.clone());
+    let api = Api { state, runtime, stop: stopping, bodies, answers, waits, keyring, hosts, heard, probe, refusals, hsts };
+    let api = web::Data::new(api);
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
     let most = connections::per_thread(limits.connections, workers);
     let connections = Connections::new(most.saturating_mul(workers), limits.kept_per_address);
@@ -184,7 +202,7 @@ pub async fn serve(state: ApiState, door: Door, stop: CancellationToken) -> io::
     set_tcp_user_timeout(&door.listener, u32::try_from(limits.write_timeout.as_millis()).unwrap_or(u32::MAX))?;
 
     // What is wrapped last is entered first.
-    let app = move || App::new().app_data(api.clone()).wrap(from_fn(access::admit)).wrap(from_fn(request::observe)).configure(routes);
+    let app = move || App::new().app_data(api.clone()).wrap(from_fn(access::admit)).wrap(from_fn(request::observe)).configure(route::mount);
     let server = HttpServer::new(app)
         .workers(workers)
         .max_connections(most)
@@ -227,11 +245,14 @@ struct Api {
     stop: CancellationToken,
     bodies: Arc<Semaphore>,
     answers: Room,
-    waits: Semaphore,
+    waits: Waits,
     keyring: Arc<Keyring>,
     hosts: Hosts,
     heard: Heard,
     probe: health::Probe,
+    refusals: Refusals,
+    /// `Strict-Transport-Security`, where there is TLS.
+    hsts: Option<HeaderValue>,
 }
 
 impl Api {
@@ -346,51 +367,3 @@ fn to_json(body: &impl Serialize, capacity: usize) -> Result<Vec<u8>, Problem> {
 }
 
 type Answer = Result<HttpResponse, Problem>;
-
-fn routes(app: &mut web::ServiceConfig) {
-    // Whatever can be read can be asked about.
-    let read = || web::route().guard(Any(Get()).or(Head()));
-    let only_post = || web::to(|request| async move { unknown::method(&request, "POST") });
-    let only_read = || web::to(|request| async move { unknown::method(&request, "GET, HEAD") });
-    app.service(web::resource("/").route(read().to(health::index)).default_service(only_read()))
-        .service(web::resource("/heartbeat").route(read().to(health::heartbeat)).default_service(only_read()))
-        .service(web::resource("/ready").route(read().to(health::ready)).default_service(only_read()))
-        .service(web::resource("/metrics").route(read().to(health::metrics)).default_service(only_read()))
-        .service(web::resource("/openapi.json").route(read().to(openapi::show)).default_service(only_read()))
-        .service(web::resource("/census").route(read().to(take_census::take_census)).default_service(only_read()))
-        .service(web::resource("/endpoints").route(read().to(list_endpoints::list_endpoints)).default_service(only_read()))
-        .service(
-            web::resource("/endpoints/{name}")
-                .route(web::delete().to(forget_endpoint::forget_endpoint))
-                .default_service(web::to(|request| async move { unknown::method(&request, "DELETE") })),
-        )
-        .service(web::resource("/queues").route(read().to(queues::list)).default_service(only_read()))
-        .service(web::resource("/queues/{type}/pause").route(web::post().to(queues::pause)).default_service(only_post()))
-        .service(web::resource("/queues/{type}/resume").route(web::post().to(queues::resume)).default_service(only_post()))
-        .service(web::resource("/schedules").route(read().to(schedules::list)).default_service(only_read()))
-        .service(web::resource("/schedules/{name}/run").route(web::post().to(schedules::run)).default_service(only_post()))
-        .service(web::resource("/schedules/{name}/pause").route(web::post().to(schedules::pause)).default_service(only_post()))
-        .service(web::resource("/schedules/{name}/resume").route(web::post().to(schedules::resume)).default_service(only_post()))
-        .service(web::resource("/workers/{name}/tasks").route(web::post().to(serve_worker::tasks)).default_service(only_post()))
-        .service(web::resource("/workers/{name}/reports").route(web::post().to(serve_worker::reports)).default_service(only_post()))
-        .service(web::resource("/workers/{name}/presence").route(web::post().to(serve_worker::presence)).default_service(only_post()))
-        .service(
-            web::resource("/{type}")
-                .route(web::post().to(submit_task::submit_task))
-                .route(read().to(list_tasks::list_tasks))
-                .default_service(web::to(|api: web::Data<Api>, request| async move { wrong_method(&api, &request, "GET, HEAD, POST") })),
-        )
-        .service(
-            web::resource("/{type}/{id}")
-                .route(read().to(show_task::show_task))
-                .route(web::delete().to(cancel_task::cancel_task))
-                .default_service(web::to(|api: web::Data<Api>, request| async move { wrong_method(&api, &request, "GET, HEAD, DELETE") })),
-        )
-        .default_service(web::to(|request| async move { unknown::path(&request) }));
-}
-
-/// A type that is not configured has no paths, so no methods either.
-fn wrong_method(api: &Api, request: &HttpRequest, allow: &'static str) -> Answer {
-    api.task_type(request)?;
-    unknown::method(request, allow)
-}

@@ -10,9 +10,9 @@ use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
 use super::Answer;
+use super::route::{For, Route};
 use super::{
-    access, cancel_task, forget_endpoint, health, list_endpoints, list_tasks, queues, schedules, serve_worker, show_task, submit_task,
-    take_census,
+    cancel_task, forget_endpoint, health, list_endpoints, list_tasks, queues, schedules, serve_worker, show_task, submit_task, take_census,
 };
 
 #[derive(OpenApi)]
@@ -63,7 +63,7 @@ impl Modify for Bearer {
         let scheme = scheme.description(Some("Made by `tasker token create`. None is needed on a loopback address before there is one."));
         document.components.get_or_insert_default().add_security_scheme(NAME, SecurityScheme::Http(scheme.build()));
         for (path, item) in &mut document.paths.paths {
-            if access::OPEN.contains(&path.as_str()) {
+            if Route::at(path).is_some_and(|route| route.read == Some(For::Everybody)) {
                 continue;
             }
             let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch, &mut item.head];

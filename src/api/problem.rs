@@ -70,6 +70,8 @@ pub enum Code {
     InvalidQuery,
     /// Too many submissions wait to be recorded.
     TooManySubmissions,
+    /// Too many requests with this token, or of this worker, wait.
+    TooManyWaits,
     /// A defect; the log has more under the request id.
     Internal,
     /// The database does not answer.
@@ -96,13 +98,14 @@ impl Code {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::InvalidSubmission | Self::InvalidMessage | Self::InvalidQuery => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::TooManySubmissions => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManySubmissions | Self::TooManyWaits => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::DatabaseUnavailable | Self::BrokerUnavailable | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
-    const fn as_str(self) -> &'static str {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::TokenNeeded => "token_needed",
             Self::InvalidToken => "invalid_token",
@@ -129,6 +132,7 @@ impl Code {
             Self::InvalidMessage => "invalid_message",
             Self::InvalidQuery => "invalid_query",
             Self::TooManySubmissions => "too_many_submissions",
+            Self::TooManyWaits => "too_many_waits",
             Self::Internal => "internal",
             Self::DatabaseUnavailable => "database_unavailable",
             Self::BrokerUnavailable => "broker_unavailable",
@@ -173,6 +177,7 @@ impl Code {
             Self::InvalidMessage => "The message has problems",
             Self::InvalidQuery => "The query has problems",
             Self::TooManySubmissions => "Too many submissions",
+            Self::TooManyWaits => "Too many waiting requests",
             Self::Internal => "Internal error",
             Self::DatabaseUnavailable => "The database is not available",
             Self::BrokerUnavailable => "The broker is not available",
@@ -205,7 +210,7 @@ pub struct Problem {
     detail: String,
     errors: Vec<Item>,
     subject: Option<Box<Subject>>,
-    allow: Option<&'static str>,
+    allow: Option<String>,
     retry_after_secs: Option<u32>,
     cause: Option<String>,
 }
@@ -293,8 +298,9 @@ impl Problem {
     }
 
     /// A method the path does not take.
-    pub fn method_not_allowed(method: &str, path: &str, allow: &'static str) -> Self {
-        Self { allow: Some(allow), ..Self::new(Code::MethodNotAllowed, format!("{path} does not take {method}, but {allow}")) }
+    pub fn method_not_allowed(method: &str, path: &str, allow: String) -> Self {
+        let detail = format!("{path} does not take {method}, but {allow}");
+        Self { allow: Some(allow), ..Self::new(Code::MethodNotAllowed, detail) }
     }
 
     /// Names the value that nothing is known by, and what was likely meant.
@@ -359,6 +365,16 @@ impl Problem {
         Self { cause: Some(cause.to_string()), ..self }
     }
 
+    /// What to branch on.
+    pub const fn code(&self) -> Code {
+        self.code
+    }
+
+    /// What happened this time.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// What the log should know.
     pub fn cause(&self) -> Option<&str> {
         self.cause.as_deref()
@@ -370,8 +386,8 @@ impl Problem {
         if let Some(challenge) = self.code.challenge() {
             answer.insert_header((header::WWW_AUTHENTICATE, challenge));
         }
-        if let Some(allow) = self.allow {
-            answer.insert_header((header::ALLOW, allow));
+        if let Some(allow) = &self.allow {
+            answer.insert_header((header::ALLOW, allow.as_str()));
         }
         if let Some(seconds) = self.retry_after_secs {
             answer.insert_header((header::RETRY_AFTER, seconds));

@@ -41,6 +41,9 @@ pub async fn observe(request: ServiceRequest, next: Next<impl MessageBody + 'sta
     let mut answer = match problem {
         Some(problem) => {
             log(problem, answer.status().as_u16());
+            if let Some(api) = request.app_data::<web::Data<Api>>() {
+                api.refusals.note(&api.state.metrics, problem, request.peer_addr().map(|peer| peer.ip()));
+            }
             let refusal = problem.render(&id);
             match request.extensions_mut().remove::<Unread>() {
                 Some(unread) => refusal.map_body(|_, body| RefusalBody { body, _unread: unread }.boxed()),
@@ -71,6 +74,9 @@ pub async fn observe(request: ServiceRequest, next: Next<impl MessageBody + 'sta
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     // What a task says changes from one moment to the next, and is nobody else's business.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(hsts) = request.app_data::<web::Data<Api>>().and_then(|api| api.hsts.clone()) {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts);
+    }
 
     let elapsed = start.elapsed();
     let status = answer.status();

@@ -113,6 +113,7 @@ pub async fn presence(api: web::Data<Api>, request: HttpRequest, payload: web::P
         (status = 400, description = "`invalid_json`, `incomplete_body`, `bad_path`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 409, description = "`name_taken`: by an endpoint that gets its tasks through the broker", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_message`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 429, description = "`too_many_waits`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
         (status = 503, description = "`database_unavailable`, `overloaded`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
     )
 )]
@@ -130,6 +131,7 @@ pub async fn tasks(api: web::Data<Api>, request: HttpRequest, payload: web::Payl
     access::check_types(&request, &wanted.types)?;
     check_queues(&api, &wanted.types, "/types")?;
     let until = Instant::now() + Duration::from_millis(wanted.wait_ms).min(LONGEST_WAIT);
+    let mut place = None;
     loop {
         let mut waiting = api.state.desk.subscribe(worker.clone());
         let sessions = sessions(&api, &worker).await?;
@@ -144,6 +146,9 @@ pub async fn tasks(api: web::Data<Api>, request: HttpRequest, payload: web::Payl
         let left = until.saturating_duration_since(Instant::now());
         if !commands.is_empty() || left.is_zero() || api.stop.is_cancelled() {
             return answer(StatusCode::OK, &TasksGiven { commands }, 4096);
+        }
+        if place.is_none() {
+            place = Some(api.waits.worker(access::token_id(&request), &worker)?);
         }
         tokio::select! {
             () = waiting.ended() => {}

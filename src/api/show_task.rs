@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::stream::{self, Stream, StreamExt};
 use tokio::time::{Instant, sleep};
 
-use super::problem::{Code, Problem, ProblemBody};
+use super::problem::{Problem, ProblemBody};
 use super::query::{self, Query};
 use super::view::{Names, ResponseView, Responses, TaskView, TaskWithResponses};
 use super::{Answer, Api, TaskName, access, answer, to_json};
@@ -57,6 +57,7 @@ enum Include {
         (status = 400, description = "`bad_path`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "`unknown_task_type`, `unknown_task`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_query`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 429, description = "`too_many_waits`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
         (status = 500, description = "`internal`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "`database_unavailable`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
     )
@@ -97,11 +98,7 @@ fn include(text: &str) -> Result<Include, String> {
 /// The task when it has ended, when the time is over or when the process stops. A look that fails is only told if it was
 /// the last one: the next may succeed.
 async fn until_ended(api: &Api, request: &HttpRequest, task: Task, wait: Duration) -> Result<Task, Problem> {
-    let Ok(_place) = api.waits.try_acquire() else {
-        return Err(
-            Problem::new(Code::Overloaded, "too many requests wait for the end of a task; ask again, or without `wait`").retry_after(1)
-        );
-    };
+    let _place = api.waits.read(access::token_id(request))?;
     let deadline = Instant::now() + wait;
     let id = task.id;
     // Arm, then look, then wait: an end between the first look and this line is seen by the next look.

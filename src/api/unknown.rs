@@ -4,6 +4,7 @@ use actix_web::HttpRequest;
 
 use super::access;
 use super::problem::{Code, Problem};
+use super::route::ROUTES;
 use super::{Answer, Api};
 use crate::config::TypePolicy;
 use crate::domain::likeness::{self, nearest, quoted};
@@ -64,11 +65,11 @@ fn path_like(path: &str) -> Option<String> {
         // A type's paths are all names of its own: anything is like them.
         (parts.len() == given.len() && !pattern.starts_with("/{")).then(|| filled.collect::<Vec<_>>().join("/"))
     };
-    let paths: Vec<String> = access::patterns().filter_map(fill).collect();
+    let paths: Vec<String> = ROUTES.iter().filter_map(|route| fill(route.pattern)).collect();
     nearest(path, paths.iter().map(String::as_str)).map(str::to_owned)
 }
 
 /// The path does not take the method.
-pub fn method(request: &HttpRequest, allow: &'static str) -> Answer {
+pub fn method(request: &HttpRequest, allow: String) -> Answer {
     Err(Problem::method_not_allowed(request.method().as_str(), &quoted(request.path()), allow))
 }

@@ -61,9 +61,11 @@ pub(super) fn decode(merged: Merged) -> (Config, Findings) {
 fn api(findings: &RefCell<Findings>, mut table: Table<'_>) -> Api {
     let mut tls = table.table("tls");
     let files = pair_of_files(findings, &mut tls, ["certificate", "key"]).map(|(certificate, key)| TlsFiles { certificate, key });
+    let hsts = tls.value("hsts", &Span { least: Duration::ZERO, ..Span::up_to(2 * YEAR) });
     tls.finish_needed();
     let api = Api {
         tls: files,
+        hsts: Some(hsts).filter(|hsts| !hsts.is_zero()),
         host: table.optional("host", &Ip).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         port: table.value("port", &Whole(0, u16::MAX)),
         hosts: table.value(

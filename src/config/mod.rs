@@ -327,6 +327,8 @@ pub struct Api {
     pub stop_timeout: Duration,
     /// Certificate and key; without, the API speaks plain HTTP.
     pub tls: Option<TlsFiles>,
+    /// How long a browser that was here over HTTPS asks this host for nothing else. None: browsers are not told. Default 30 days.
+    pub hsts: Option<Duration>,
 }
 
 impl Api {

@@ -24,6 +24,8 @@ pub struct Metrics {
     registry: Registry,
     /// Answers of the HTTP side: `route` (the template), `method`, `status`.
     pub http_requests: HistogramVec,
+    /// Requests refused for who sends them, by `code`: token_needed, invalid_token, insufficient_scope, misdirected, cross_site.
+    pub refused: IntCounterVec,
     /// Submissions by `task_type` and `result`: new, repeated, conflict, busy, unavailable.
     pub submissions: IntCounterVec,
     /// Tasks that tasker should have submitted itself and could not, by who should have (`by`: schedule, successor), `task_type` - of the
@@ -132,6 +134,7 @@ impl Metrics {
         Ok(Self {
             registry: registry.clone(),
             http_requests,
+            refused: counter("tasker_http_refused_total", "Requests refused for who sends them", &["code"])?,
             submissions: counter("tasker_submissions_total", "Submissions by what became of them", &["task_type", "result"])?,
             unsubmitted: counter(
                 "tasker_unsubmitted_total",

@@ -89,7 +89,15 @@ async fn speaks_http_1_over_both_versions_of_tls() {
         let answer =
             client.build().expect("a client").get(format!("{address}/heartbeat")).timeout(PATIENCE).send().await.expect("an answer");
         assert_eq!((answer.status().as_u16(), answer.version()), (200, reqwest::Version::HTTP_11));
+        assert_eq!(answer.headers().get("strict-transport-security").expect("there is TLS"), "max-age=2592000");
     }
+    assert_eq!(rig.get("/heartbeat").await.header("strict-transport-security"), "", "over plain HTTP it means nothing");
+    // Where people use other ports of the name without TLS.
+    let off = Rig::start_as("task_types: [worker]\napi: {port: 0, tls: {hsts: 0s}}", tasker::api::Limits::default()).await;
+    let client = tasker::https::client().tls_danger_accept_invalid_certs(true).build().expect("a client");
+    let answer = client.get(format!("{}/heartbeat", signed.open(&off))).timeout(PATIENCE).send().await.expect("an answer");
+    assert!(answer.headers().get("strict-transport-security").is_none(), "{answer:?}");
+    off.stop().await;
     // Plain HTTP is no way in.
     let mut plain = tokio::net::TcpStream::connect(address.trim_start_matches("https://")).await.expect("a connection");
     plain.write_all(b"GET /heartbeat HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("writes");

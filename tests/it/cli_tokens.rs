@@ -148,6 +148,16 @@ fn a_guarded_platform_is_used_with_a_token() -> anyhow::Result<()> {
         let said = place.any(&format!("{submit} {more}"))?;
         ensure!(said.code == Some(1) && said.err.contains(wanted) && !said.err.contains(secret.trim()), "{wanted} in {said:?}");
     }
+    let guess = "tasker_somebody-s-guess-at-a-secret";
+    ensure!(
+        !place.command(&format!("list worker --api {api} --ca-file server.cert")).env("TASKER_TOKEN", guess).output()?.status.success()
+    );
+    let log = place.log()?;
+    for (code, token) in [("insufficient_scope", "token=\"some\""), ("invalid_token", "")] {
+        let told = |line: &str| [" WARN ", "refused: ", "peer=\"127.0.0.1\"", code, token].iter().all(|part| line.contains(part));
+        ensure!(log.lines().any(told), "{code} in {log}");
+    }
+    ensure!(!log.contains(guess) && !log.contains(secret.trim()), "a secret in {log}");
     Ok(())
 }
 

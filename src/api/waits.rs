@@ -1,0 +1,162 @@
+//! How many requests wait at the same time: for the end of a task, and for tasks of a worker.
+//!
+//! A request that waits holds a connection and looks at the ledger once a second. One that finds no place is refused at once and told when to come again, so
+//! those of one token cannot keep out the others.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Mutex, PoisonError};
+
+use uuid::Uuid;
+
+use super::Limits;
+use super::problem::{Code, Problem};
+use crate::domain::EndpointName;
+
+/// How soon to come again.
+const AGAIN_SECS: u32 = 1;
+
+/// The requests of a process that wait.
+#[derive(Debug)]
+pub struct Waits {
+    limits: Limits,
+    held: Mutex<HashMap<Of, usize>>,
+}
+
+/// Who shares a number of places.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Of {
+    /// Reads of all.
+    Reads,
+    /// Reads with a token.
+    ReadsWith(Uuid),
+    /// Workers with a token, or without any where none is needed.
+    WorkersWith(Option<Uuid>),
+    /// A worker.
+    Worker(EndpointName),
+}
+
+impl Waits {
+    /// With the limits of the interface.
+    pub fn new(limits: &Limits) -> Self {
+        Self { limits: limits.clone(), held: Mutex::default() }
+    }
+
+    /// A place for a read that waits for the end of a task. Where no token is needed, all who read are the same.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn read(&self, token: Option<Uuid>) -> Result<Place<'_>, Problem> {
+        let own = token.map(|token| (Of::ReadsWith(token), self.limits.waits_per_token));
+        self.take(own.into_iter().chain([(Of::Reads, self.limits.waits)]))
+    }
+
+    /// A place for a worker that waits for tasks.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn worker(&self, token: Option<Uuid>, worker: &EndpointName) -> Result<Place<'_>, Problem> {
+        let own = (Of::Worker(worker.clone()), self.limits.waits_per_worker);
+        self.take([own, (Of::WorkersWith(token), self.limits.workers_per_token)])
+    }
+
+    /// All of these, or none.
+    fn take(&self, wanted: impl IntoIterator<Item = (Of, usize)>) -> Result<Place<'_>, Problem> {
+        let mut place = Place { waits: self, taken: Vec::new() };
+        for (of, most) in wanted {
+            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = held.get(&of).copied().unwrap_or(0);
+            if count >= most {
+                // What was taken before goes back with `place`, which takes the lock itself.
+                drop(held);
+                return Err(full(&of, most));
+            }
+            held.insert(of.clone(), count + 1);
+            place.taken.push(of);
+        }
+        Ok(place)
+    }
+}
+
+fn full(of: &Of, most: usize) -> Problem {
+    let (code, detail) = match of {
+        Of::Reads => (
+            Code::Overloaded,
+            format!("{most} requests wait for the end of a task, which is all that this process takes; ask again, or without `wait`"),
+        ),
+        Of::ReadsWith(_) => (
+            Code::TooManyWaits,
+            format!("{most} requests with this token wait for the end of a task, which is all it may have; ask again, or without `wait`"),
+        ),
+        Of::WorkersWith(_) => {
+            (Code::TooManyWaits, format!("{most} workers with this token wait for tasks, which is all it may have; ask again"))
+        }
+        Of::Worker(worker) => {
+            (Code::TooManyWaits, format!("{most} requests of the worker `{worker}` wait for tasks, which is all it may have; ask again"))
+        }
+    };
+    Problem::new(code, detail).retry_after(AGAIN_SECS)
+}
+
+/// A place, for as long as it is held.
+#[derive(Debug)]
+pub struct Place<'a> {
+    waits: &'a Waits,
+    taken: Vec<Of>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut held = self.waits.held.lock().unwrap_or_else(PoisonError::into_inner);
+        for of in self.taken.drain(..) {
+            if let Entry::Occupied(mut count) = held.entry(of) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::ResponseError;
+
+    fn waits() -> Waits {
+        Waits::new(&Limits { waits: 3, waits_per_token: 2, workers_per_token: 2, waits_per_worker: 1, ..Limits::default() })
+    }
+
+    fn status<T>(place: &Result<T, Problem>) -> u16 {
+        place.as_ref().map_or_else(|problem| problem.status_code().as_u16(), |_| 200)
+    }
+
+    #[test]
+    fn a_token_cannot_take_the_places_of_others() {
+        let (waits, one, other) = (waits(), Some(Uuid::from_u128(1)), Some(Uuid::from_u128(2)));
+        let first = [waits.read(one), waits.read(one)];
+        assert_eq!(first.each_ref().map(status), [200, 200]);
+        assert_eq!(status(&waits.read(one)), 429, "a token has two");
+        let third = waits.read(other);
+        assert_eq!(status(&third), 200);
+        assert_eq!(status(&waits.read(other)), 503, "a process has three");
+        assert_eq!(status(&waits.read(None)), 503);
+        drop(third);
+        assert_eq!(status(&waits.read(None)), 200, "what was refused has taken no place");
+        drop(first);
+        assert!(waits.held.lock().expect("no panic").is_empty());
+    }
+
+    #[test]
+    fn a_worker_has_places_of_its_own() {
+        let (waits, token) = (waits(), Some(Uuid::from_u128(1)));
+        let [a, b, c] = ["a", "b", "c"].map(|name| name.parse::<EndpointName>().expect("a name"));
+        let first = waits.worker(token, &a);
+        assert_eq!((status(&first), status(&waits.worker(token, &a)), status(&waits.worker(None, &a))), (200, 429, 429));
+        let second = waits.worker(token, &b);
+        assert_eq!((status(&second), status(&waits.worker(token, &c)), status(&waits.worker(None, &c))), (200, 429, 200));
+        drop((first, second));
+        assert!(waits.held.lock().expect("no panic").is_empty());
+    }
+}
