@@ -772,7 +772,9 @@ impl Client {
         if is_about_certificate(error) {
             return ClientError::Untrusted { url, reason };
         }
-        if error.is_connect() { ClientError::Unreachable { url, reason } } else { ClientError::Lost { url, reason } }
+        // Somebody is there, who does not speak TLS.
+        let answered = matches!(tls_error(error), Some(rustls::Error::InvalidMessage(_)));
+        if error.is_connect() && !answered { ClientError::Unreachable { url, reason } } else { ClientError::Lost { url, reason } }
     }
 
     fn url(&self) -> String {

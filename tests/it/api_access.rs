@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use serde_json::Value;
-use tasker::api::{Door, DoorError, check_guarded, serve};
+use tasker::api::{Door, DoorError, Limits, check_guarded, serve};
 use tasker::domain::{Scope, SecretHash, Token};
 use tasker::store::TokenCreated;
 use tokio::io::AsyncWriteExt;
@@ -329,5 +329,49 @@ async fn a_token_that_may_only_submit_cancels_its_own_tasks_and_reads_none() {
     assert!(!canceled.text.contains("canary"), "{canceled:?}");
     assert_eq!(with(&rig, &one, "DELETE", &format!("/worker/{id}")).await.status, 200, "a repeat answers the same");
     assert!(with(&rig, &reader, "DELETE", "/worker/mine").await.text.contains("canary"), "who may read it may cancel it");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_may_submit_tasks_of_a_type_may_run_its_schedules() {
+    let config = "task_types: [worker, backup]\napi: {port: 0, hosts: [x]}\nschedules:\n  \
+                  - {name: nightly, type: backup, cron: \"0 3 * * *\"}\n  - {name: other, type: worker, cron: \"0 3 * * *\"}";
+    let rig = Rig::start_as(config, Limits::default()).await;
+    create(&rig, ADMIN, &[Scope::Admin], &[]).await;
+    let (one, all, reader) = ("1".repeat(40), "2".repeat(40), "3".repeat(40));
+    create(&rig, &one, &[Scope::Submit], &["backup"]).await;
+    create(&rig, &all, &[Scope::Submit], &[]).await;
+    create(&rig, &reader, &[Scope::Read], &[]).await;
+    for (secret, path, status) in [
+        (one.as_str(), "/schedules/nightly/run", 201),
+        // Whether there is such a schedule is not told to one who may not run it.
+        (&one, "/schedules/other/run", 403),
+        (&one, "/schedules/unheard-of/run", 403),
+        (&all, "/schedules/other/run", 201),
+        (&all, "/schedules/unheard-of/run", 404),
+        (&reader, "/schedules/nightly/run", 403),
+        (&all, "/schedules/nightly/pause", 403),
+        (&all, "/schedules/nightly/resume", 403),
+        (ADMIN, "/schedules/nightly/pause", 200),
+        (ADMIN, "/schedules/nightly/run", 201),
+        (ADMIN, "/schedules/unheard-of/pause", 404),
+    ] {
+        let answer = with(&rig, secret, "POST", path).await;
+        assert_eq!(answer.status, status, "{path}: {answer:?}");
+        if status == 201 {
+            let task = answer.json();
+            assert_eq!(
+                answer.header("location"),
+                format!(
+                    "/{}/{}",
+                    task["type"].as_str().unwrap_or_default(),
+                    task["identifier"].as_str().unwrap_or_default().replace(':', "%3A")
+                )
+            );
+        }
+    }
+    assert_eq!(with(&rig, &one, "POST", "/schedules/nightly/run").await.json()["endpoints"], serde_json::json!([]));
+    let listed = with(&rig, &reader, "GET", "/schedules").await.json();
+    assert!(listed["schedules"][0]["paused_at"].is_string() && listed["schedules"][1]["paused_at"].is_null(), "{listed}");
     rig.stop().await;
 }
