@@ -11,7 +11,12 @@ pub struct Backup;
 #[async_trait]
 impl Handler for Backup {
     async fn run(&self, work: &Work, context: &Context) -> Outcome {
-        super::pass(super::takes(work, 5.0), context).await;
-        Outcome::failed(32, "could not backup!")
+        match super::takes(work, 5.0) {
+            Ok(time) => {
+                super::pass(time, context).await;
+                Outcome::failed(32, "could not backup!")
+            }
+            Err(refused) => refused,
+        }
     }
 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::config;
-use crate::domain::TaskType;
+use crate::domain::{Outcome, TaskType, errnr};
 use crate::endpoint::{Context, Registry, Work};
 
 /// All of them, as the settings of an endpoint let them work.
@@ -34,17 +34,37 @@ pub fn builtin(settings: &config::Endpoint) -> Registry {
         .with(named("http"), Http::new(settings))
 }
 
-/// How long a sample takes: `{"seconds": 2.5}`. Any other payload means the usual time.
+/// A payload to try a handler with.
+pub fn sample(task_type: &TaskType) -> Option<&'static str> {
+    match task_type.as_str() {
+        "worker" => Some(r#"{"seconds": 2}"#),
+        "backup" => Some(r#"{"seconds": 1}"#),
+        "echo" => Some(r#"{"hello": "world"}"#),
+        "steered" => Some(r#"{"do": "ok", "answer": "hello"}"#),
+        _ => None,
+    }
+}
+
+/// How long a sample takes: `{"seconds": 2.5}`.
 #[derive(Deserialize)]
 struct Takes {
     #[serde(default)]
     seconds: Option<f64>,
 }
 
-/// The time a sample is to take.
-fn takes(work: &Work, usual: f64) -> Duration {
-    let asked = work.payload::<Takes>().ok().and_then(|takes| takes.seconds);
-    Duration::try_from_secs_f64(asked.unwrap_or(usual)).unwrap_or_default()
+/// The time a sample is to take: the usual one if the payload says nothing of it.
+///
+/// # Errors
+/// A failure that says what is wrong with the payload: a mistake must not look like a success.
+fn takes(work: &Work, usual: f64) -> Result<Duration, Outcome> {
+    // What a submission without a payload has.
+    if work.payload.get() == r#""""# {
+        return Ok(Duration::from_secs_f64(usual));
+    }
+    let refused =
+        |reason: String| Outcome::failed(errnr::BAD_PAYLOAD, format!("the payload is not of the form {{\"seconds\": 2.5}}: {reason}"));
+    let asked = work.payload::<Takes>().map_err(|error| refused(error.to_string()))?.seconds.unwrap_or(usual);
+    Duration::try_from_secs_f64(asked).map_err(|error| refused(format!("{asked} seconds: {error}")))
 }
 
 /// Takes its time, and says so on the way. Returns early when cancelled.
@@ -63,7 +83,7 @@ async fn pass(time: Duration, context: &Context) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Outcome, TaskId};
+    use crate::domain::TaskId;
     use crate::endpoint::{AttemptSink, Handler};
     use std::sync::Arc;
     use std::time::Instant;
@@ -90,12 +110,28 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn samples_take_the_time_they_are_given() {
-        for (payload, seconds) in [(r#""""#, 20.0), (r#"{"foo":"bar"}"#, 20.0), (r#"{"seconds":0.5}"#, 0.5), (r#"{"seconds":-1}"#, 0.0)] {
+        for (payload, seconds) in [(r#""""#, 20.0), (r#"{"foo":"bar"}"#, 20.0), (r#"{"seconds":0.5}"#, 0.5), (r#"{"seconds":null}"#, 20.0)]
+        {
             let before = tokio::time::Instant::now();
             let Outcome::Done(answer) = run(&Worker, "worker", payload).await else { panic!("worker failed on {payload}") };
             assert!((before.elapsed().as_secs_f64() - seconds).abs() < 0.1, "{payload}: {:?}", before.elapsed());
             assert_eq!(answer.get(), format!(r#"{{"endpoint":"console1","seconds":{seconds:?}}}"#));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn samples_refuse_a_wrong_payload_at_once() {
+        let before = tokio::time::Instant::now();
+        for payload in [r#"{"seconds":"x"}"#, r#"{"seconds":-1}"#, r#"{"seconds":1e300}"#, "5", r#""x""#] {
+            for handler in [&Worker as &dyn Handler, &Backup] {
+                let outcome = run(handler, "worker", payload).await;
+                assert!(
+                    matches!(&outcome, Outcome::Failed { errnr: 65, errmsg, .. } if errmsg.contains("seconds")),
+                    "{payload}: {outcome:?}"
+                );
+            }
+        }
+        assert_eq!(before.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! A sample that works: takes `payload.seconds`, 20 by default, and answers a small object.
+//! A sample that works: takes `payload.seconds`, 20 by default, and answers a small object. Refuses any other payload.
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -18,7 +18,10 @@ struct Answer<'a> {
 #[async_trait]
 impl Handler for Worker {
     async fn run(&self, work: &Work, context: &Context) -> Outcome {
-        let time = super::takes(work, 20.0);
+        let time = match super::takes(work, 20.0) {
+            Ok(time) => time,
+            Err(refused) => return refused,
+        };
         super::pass(time, context).await;
         Outcome::Done(json(&Answer { endpoint: work.endpoint.as_str(), seconds: time.as_secs_f64() }))
     }

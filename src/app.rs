@@ -7,6 +7,7 @@
 mod api_process;
 mod embedded;
 mod endpoint_process;
+mod greeting;
 mod http_worker_process;
 mod seclusion;
 

@@ -1,11 +1,12 @@
 //! Makes a task of a submission, whichever door it comes through: a request, a schedule, the end of the task before.
 //!
 //! All doors trim, check and place a payload here, as its type says. `schemas` holds what payloads must satisfy, `place` what a task gets
-//! besides its payload, `names` the identifiers that tasker itself gives, which no client may take; [`Unsubmitted`] is what is told of a task
+//! besides its payload, `sample` what to try a type with, `names` the identifiers that tasker itself gives, which no client may take; [`Unsubmitted`] is what is told of a task
 //! that tasker could not submit.
 
 mod names;
 mod place;
+mod sample;
 mod schemas;
 mod unsubmitted;
 
@@ -17,7 +18,7 @@ pub use unsubmitted::Unsubmitted;
 use schemas::Schemas;
 
 use crate::config::{Config, ConfigError, Problem, TypePolicy};
-use crate::domain::{Identifier, Json, NewTask, Timestamp, json_check, trimmed};
+use crate::domain::{Identifier, Json, NewTask, Timestamp, json, json_check, trimmed};
 
 /// What a submission must be to become a task.
 #[derive(Debug)]
@@ -66,6 +67,12 @@ impl Admission {
         Ok(place::new_task(policy, identifier, self.admit(policy, payload)?, asked, now))
     }
 
+    /// A payload that a type with a schema admits; none for a type without, or where none can be made of its schema.
+    pub fn sample(&self, policy: &TypePolicy) -> Option<Json> {
+        let sample = json(&sample::of(self.schemas.of(&policy.name)?)?);
+        self.admit(policy, sample).ok()
+    }
+
     /// The payload as the type has it.
     fn admit(&self, policy: &TypePolicy, payload: Json) -> Result<Json, Vec<Fault>> {
         let length = payload.get().len();
@@ -108,6 +115,35 @@ mod tests {
         let long = format!(r#"{{"n": 1, "more": "{}"}}"#, "x".repeat(config.api.body_limit));
         let faults = task(&long).expect_err("too long");
         assert!(faults.len() == 1 && faults[0].to_string().contains("api.body_limit"), "{faults:?}");
+    }
+
+    #[test]
+    fn a_sample_satisfies_its_schema() {
+        let table = [
+            (r#"{"type": "object"}"#, Some("{}")),
+            (SCHEMA, Some(r#"{"n":1}"#)),
+            (
+                r#"{"required": ["a", "b", "c"], "properties": {"a": {"enum": ["x", "y"]}, "b": {"type": "string", "maxLength": 4},
+                "c": {"type": "array", "minItems": 2, "items": {"type": "boolean"}}}}"#,
+                Some(r#"{"a":"x","b":"exam","c":[true,true]}"#),
+            ),
+            (r#"{"type": ["null", "number"]}"#, Some("null")),
+            (r#"{"type": "integer", "minimum": 7}"#, Some("7")),
+            (r#"{"examples": [{"a": 1}], "default": 3}"#, Some(r#"{"a":1}"#)),
+            (r#"{"default": 3}"#, Some("3")),
+            (r#"{"const": [1]}"#, Some("[1]")),
+            (r#"{"type": "string", "pattern": "^[0-9]+$"}"#, None),
+            (r#"{"type": "object", "required": ["n"]}"#, None),
+            (r##"{"$ref": "#"}"##, None),
+        ];
+        for (schema, sample) in table {
+            let text = format!("task_types: [{{name: a, schema: {}}}, b]", serde_json::Value::from(schema));
+            let config = Config::from_yaml(&text).expect("valid");
+            let admission = Admission::read(&config).expect("usable");
+            let found = admission.sample(&config.task_types[0]);
+            assert_eq!(found.as_ref().map(|found| found.get()), sample, "{schema}");
+            assert!(admission.sample(&config.task_types[1]).is_none());
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use jsonschema::Validator;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::config::{Config, Problem, TypePolicy};
@@ -42,7 +43,7 @@ impl fmt::Display for Fault {
 
 /// The schemas of a configuration.
 #[derive(Debug, Default)]
-pub(super) struct Schemas(HashMap<TaskType, Validator>);
+pub(super) struct Schemas(HashMap<TaskType, (Validator, Value)>);
 
 impl Schemas {
     /// Reads the schemas of all types; those that cannot be used are problems.
@@ -51,7 +52,7 @@ impl Schemas {
         for (index, policy) in config.task_types.iter().enumerate() {
             let Some(given) = &policy.schema else { continue };
             match validator(given) {
-                Ok(validator) => _ = schemas.insert(policy.name.clone(), validator),
+                Ok(read) => _ = schemas.insert(policy.name.clone(), read),
                 Err(reason) => problems.push(Problem {
                     key: format!("task_types[{index}].schema"),
                     message: format!("the schema of task type `{}` cannot be used: {reason}", policy.name),
@@ -62,9 +63,14 @@ impl Schemas {
         (Self(schemas), problems)
     }
 
+    /// What the payloads of a type must satisfy.
+    pub(super) fn of(&self, task_type: &TaskType) -> Option<&Value> {
+        self.0.get(task_type).map(|(_, schema)| schema)
+    }
+
     /// All that is wrong with a payload.
     pub(super) fn check(&self, policy: &TypePolicy, payload: &RawValue) -> Vec<Fault> {
-        let Some(validator) = self.0.get(&policy.name) else { return Vec::new() };
+        let Some((validator, _)) = self.0.get(&policy.name) else { return Vec::new() };
         let Ok(value) = serde_json::from_str(payload.get()) else { return vec![Fault::whole("cannot be read")] };
         let fault = |error: jsonschema::ValidationError<'_>| {
             let (message, masked) = (shown(error.to_string()), shown(error.masked().to_string()));
@@ -82,14 +88,15 @@ fn shown(mut text: String) -> String {
     text
 }
 
-/// The validator of a schema: a text, or the path of a file.
-fn validator(given: &str) -> Result<Validator, String> {
+/// A schema - a text, or the path of a file - and its validator.
+fn validator(given: &str) -> Result<(Validator, Value), String> {
     let text = match given.trim_start().starts_with('{') {
         true => given.to_owned(),
         false => std::fs::read_to_string(given).map_err(|error| format!("{given}: {error}"))?,
     };
-    let schema: serde_json::Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-    jsonschema::validator_for(&schema).map_err(|error| error.to_string())
+    let schema: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    let validator = jsonschema::validator_for(&schema).map_err(|error| error.to_string())?;
+    Ok((validator, schema))
 }
 
 #[cfg(test)]

@@ -6,11 +6,14 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio_util::sync::CancellationToken;
 
+use super::greeting::{Greeting, Trial};
 use super::{ApiProcess, EndpointProcess};
+use crate::admission::Admission;
 use crate::api::check_guarded;
 use crate::broker::memory::MemoryBroker;
 use crate::config::{Config, Database, Secret};
@@ -20,6 +23,9 @@ use crate::store;
 
 /// Connections to the SQLite file: one writes, the others read.
 const CONNECTIONS: u32 = 8;
+
+/// How long the last words of the endpoints may take to get into the ledger.
+const TAKEN_IN: Duration = Duration::from_secs(5);
 
 /// The workers of a platform.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +41,7 @@ pub struct Workers {
 pub struct Embedded {
     api: ApiProcess,
     endpoints: Vec<EndpointProcess>,
+    broker: MemoryBroker,
     died: CancellationToken,
     names: Vec<EndpointName>,
     workers: Vec<EndpointName>,
@@ -43,6 +50,7 @@ pub struct Embedded {
     scheme: &'static str,
     /// Whether there is a token.
     guarded: bool,
+    trial: Option<Trial>,
 }
 
 impl Embedded {
@@ -68,6 +76,7 @@ impl Embedded {
         config.endpoint.data_dir = data_dir.join("endpoints");
         let types: Vec<TaskType> = config.task_types.iter().map(|policy| policy.name.clone()).collect();
         let scheme = if config.api.tls.is_some() { "https" } else { "http" };
+        let trial = Trial::of(&config, &Admission::read(&config)?);
         let (config, broker) = (Arc::new(config), MemoryBroker::new());
         let api = ApiProcess::start(config.clone(), store, broker.connect(), listener)?;
         // What a configuration has no types for has no processes.
@@ -75,6 +84,9 @@ impl Embedded {
         let number = if config.of_delivery(true).next().is_some() { workers.number } else { 0 };
         let named = (1..=number).map(|number| format!("worker{number}").parse::<EndpointName>());
         let named = named.collect::<Result<Vec<_>, _>>()?;
+        if let Some(twice) = endpoints.iter().find(|name| named.contains(name)) {
+            bail!("`{twice}` is the name of a worker: choose another name for the endpoint, or start no workers (--workers 0)");
+        }
         let processes = endpoints.iter().map(|name| (name, None)).chain(named.iter().map(|name| (name, Some(workers.concurrency))));
         let started = processes
             .map(|(name, slots)| {
@@ -85,7 +97,7 @@ impl Embedded {
         let tokens: Vec<_> = std::iter::once(api.died()).chain(started.iter().map(EndpointProcess::died)).cloned().collect();
         let died = any_of(&tokens);
         let data_dir = data_dir.display().to_string();
-        Ok(Self { api, endpoints: started, died, names: endpoints, workers: named, types, data_dir, scheme, guarded })
+        Ok(Self { api, broker, endpoints: started, died, names: endpoints, workers: named, types, data_dir, scheme, guarded, trial })
     }
 
     /// Where the API listens.
@@ -98,43 +110,28 @@ impl Embedded {
         &self.died
     }
 
-    /// What it serves and a line to try it with.
+    /// What it serves, and commands to try it with.
     pub fn greeting(&self) -> String {
-        let list = |names: &mut dyn Iterator<Item = &str>| names.collect::<Vec<_>>().join(", ");
-        let types = list(&mut self.types.iter().map(TaskType::as_str));
-        let endpoints = list(&mut self.names.iter().map(EndpointName::as_str));
-        let workers = match self.workers.is_empty() {
-            true => String::new(),
-            false => format!("\n  workers     {}", list(&mut self.workers.iter().map(EndpointName::as_str))),
-        };
-        let (address, data_dir) = (format!("{}://{}", self.scheme, self.api.address), &self.data_dir);
-        let curl = match (self.scheme, self.guarded) {
-            ("https", true) => "curl -sk -H @token",
-            ("https", false) => "curl -sk",
-            (_, true) => "curl -s -H @token",
-            (_, false) => "curl -s",
-        };
-        // A secret on a command line is seen by everybody on the machine.
-        let token = if self.guarded { "; the file `token` holds `Authorization: Bearer SECRET`" } else { "" };
-        let first = self.types.first().map_or("worker", TaskType::as_str);
-        format!(
-            "tasker {version} is up\n  \
-               API         {address}\n  \
-               task types  {types}\n  \
-               endpoints   {endpoints}{workers}\n  \
-               data        {data_dir}\n\n\
-             Try it{token}:\n  \
-               {curl} -H 'Content-Type: application/json' {address}/{first} \\\n       \
-                    -d '{{\"identifier\": \"first\", \"payload\": {{\"seconds\": 2}}}}'\n  \
-               {curl} '{address}/{first}/first?wait=20s'\n\n\
-             Ctrl-C stops it; the data stays.",
-            version = env!("CARGO_PKG_VERSION"),
-        )
+        Greeting {
+            scheme: self.scheme,
+            address: self.api.address,
+            types: &self.types,
+            endpoints: &self.names,
+            workers: &self.workers,
+            data_dir: &self.data_dir,
+            guarded: self.guarded,
+            trial: self.trial.as_ref(),
+        }
+        .text()
     }
 
-    /// Stops endpoints first, so that what they finish is collected.
+    /// Stops endpoints first; then what they have said last - what they finished, and that they are gone - is put into the ledger, so that the
+    /// next start does not wait for endpoints that it does not have.
     pub async fn stop(self) {
         futures::future::join_all(self.endpoints.into_iter().map(EndpointProcess::stop)).await;
+        if tokio::time::timeout(TAKEN_IN, self.broker.until_taken_in()).await.is_err() {
+            tracing::warn!("not all that the endpoints said last is in the ledger: some may be waited for as if they were there");
+        }
         self.api.stop().await;
     }
 }

@@ -4,7 +4,7 @@
 //! What it promises is what every [`Broker`] does: an `Ok` says that the API has put the message on its own broker. What it gives out is
 //! read from the ledger, so any API process can answer, and what was not received is given out again with the next session.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::{Acker, Address, Broker, BrokerError, Consumer, Delivery, Link, Message, Origin, Refusals, Source, wire};
 use crate::backoff::Backoff;
 use crate::config::Secret;
-use crate::domain::{Command, EndpointName, ReportEvent, TaskId, TaskType};
+use crate::domain::{Command, EndpointName, PresenceState, ReportEvent, TaskId, TaskType};
 
 /// How long the API may hold a request for tasks.
 const WAIT: Duration = Duration::from_secs(25);
@@ -85,10 +85,17 @@ struct Shared {
     access: ApiAccess,
     worker: EndpointName,
     link: watch::Sender<Link>,
-    /// The session that the last presence told, of the present link.
-    session: watch::Sender<Option<Uuid>>,
+    /// The session that the last presence told, of the present link, and the types that it is there for.
+    session: watch::Sender<Option<Told>>,
     held: Mutex<Held>,
     closed: CancellationToken,
+}
+
+/// What the worker has said of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Told {
+    session: Uuid,
+    types: BTreeSet<TaskType>,
 }
 
 /// What the worker was sent with the present link.
@@ -158,7 +165,17 @@ impl Shared {
     async fn post_presence(&self, body: &Bytes) -> Result<(), BrokerError> {
         self.post("presence", body.to_vec(), PATIENCE).await?;
         if let Ok(presence) = wire::decode_presence(body) {
-            self.session.send_if_modified(|session| session.replace(presence.session) != Some(presence.session));
+            self.session.send_if_modified(|told| {
+                let mut types: BTreeSet<_> = presence.task_types.into_iter().collect();
+                // Who joins names the types that are not welcomed yet, and may be there for others.
+                if let (PresenceState::Joined, Some(before)) =
+                    (presence.state, told.as_ref().filter(|told| told.session == presence.session))
+                {
+                    types.extend(before.types.iter().cloned());
+                }
+                let now = Some(Told { session: presence.session, types });
+                std::mem::replace(told, now.clone()) != now
+            });
         }
         Ok(())
     }
@@ -191,25 +208,25 @@ impl Shared {
         self.session.send_replace(None);
         self.link.send_modify(|link| *link = Link { up: true, epoch: link.epoch + 1 });
         tracing::info!(api = %self.access.url, "connected to the API");
-        let mut asked_for_all: Option<(Uuid, tokio::time::Instant)> = None;
+        let mut asked_for_all: Option<(Told, tokio::time::Instant)> = None;
         loop {
-            let session = match sessions.wait_for(Option::is_some).await.map(|session| *session) {
-                Ok(Some(session)) => session,
-                Ok(None) | Err(_) => return Ok(()),
-            };
-            let all = asked_for_all.is_none_or(|(of, at)| of != session || at.elapsed() > ALL_EVERY);
+            // A worker that is there for nothing yet has nothing to ask for.
+            let told = sessions.wait_for(|told| told.as_ref().is_some_and(|told| !told.types.is_empty())).await;
+            let Ok(Some(told)) = told.map(|told| told.clone()) else { return Ok(()) };
+            let (session, types): (_, Vec<TaskType>) = (told.session, told.types.iter().cloned().collect());
+            let all = asked_for_all.as_ref().is_none_or(|(of, at)| *of != told || at.elapsed() > ALL_EVERY);
             let (known, stopped) = {
                 let held = self.held();
                 (held.known.keys().copied().collect(), held.stopped.iter().copied().collect())
             };
             let wait_ms = wire::millis(WAIT);
-            let given = self.ask(&TasksWanted { session, types: types.to_vec(), all, known, stopped, wait_ms }).await?;
+            let given = self.ask(&TasksWanted { session, types: types.clone(), all, known, stopped, wait_ms }).await?;
             *failures = 0;
             for command in given.commands {
                 let body = Bytes::from(Box::<str>::from(command).into_string());
-                let (origins, welcome) = self.origins(&body, types);
+                let (origins, welcome) = self.origins(&body, &types);
                 if welcome {
-                    asked_for_all = Some((session, tokio::time::Instant::now()));
+                    asked_for_all = Some((told.clone(), tokio::time::Instant::now()));
                 }
                 for origin in origins {
                     let delivery = Delivery { origin, body: body.clone(), redelivered: false, acker: Box::new(Unneeded) };

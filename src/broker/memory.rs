@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -76,6 +76,18 @@ impl MemoryBroker {
         }
     }
 
+    /// Waits until all that endpoints have said - reports and presence - has been taken in and acknowledged.
+    pub async fn until_taken_in(&self) {
+        loop {
+            let settled = self.shared.settled.notified();
+            if self.shared.state().is_taken_in() {
+                return;
+            }
+            // Polled besides: what expires in its queue is acknowledged by nobody.
+            let _ = tokio::time::timeout(Duration::from_millis(50), settled).await;
+        }
+    }
+
     /// The dead messages with their reasons, oldest first.
     pub fn dead(&self) -> Vec<(String, Bytes)> {
         self.shared.state().dead.iter().cloned().collect()
@@ -93,6 +105,8 @@ struct Shared {
     state: Mutex<State>,
     /// Told whenever the response queue shrinks.
     room: Notify,
+    /// Told whenever a consumer has acknowledged all that it was given.
+    settled: Notify,
 }
 
 impl Shared {
@@ -111,6 +125,16 @@ struct State {
     fanout: HashMap<TaskType, BTreeSet<EndpointName>>,
     consumers: HashMap<u64, Reader>,
     dead: VecDeque<(String, Bytes)>,
+}
+
+impl State {
+    /// Whether no word of an endpoint waits for the API, in a queue or on its way.
+    fn is_taken_in(&self) -> bool {
+        let of_api = |name: &QueueName| matches!(name, QueueName::Responses | QueueName::Presence);
+        let waits = |(name, queue): (&QueueName, &Queue)| of_api(name) && !queue.messages.is_empty();
+        let held = |reader: &Reader| reader.queues.iter().any(|queue| of_api(&queue.name) && queue.outstanding > 0);
+        !self.queues.iter().any(waits) && !self.consumers.values().any(held)
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -564,6 +588,9 @@ impl Acker for MemoryAcker {
             if queues.get(&reader.queues[place].name).is_some_and(|queue| !queue.messages.is_empty()) {
                 reader.mark_ready(place);
             }
+        }
+        if reader.unacked.is_empty() {
+            self.shared.settled.notify_waiters();
         }
     }
 }

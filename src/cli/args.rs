@@ -89,6 +89,7 @@ pub enum Command {
     #[command(after_help = "\
 Examples:
   tasker up
+  tasker up --handlers-dir handlers.d
   tasker up --listen 127.0.0.1:9000 --endpoints web1,web2,web3 --data-dir /tmp/tasker
   tasker up --tls-certificate server.cert --tls-key server.key --listen 0.0.0.0:3000
 
@@ -194,6 +195,12 @@ pub struct Up {
     /// Names of the endpoints to start, separated by commas; '' for none
     #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = name_or_none, default_value = "console1,console2")]
     pub endpoints: Vec<Option<EndpointName>>,
+    /// Make each executable in this directory a task type of its name, beside the configured types; instead of endpoint.handlers_dir
+    ///
+    /// `uptime.sh` performs the task type `uptime`. A configured type keeps its settings. A changed file runs with the next task; a new task
+    /// type is there after a restart.
+    #[arg(long, value_name = "DIR")]
+    pub handlers_dir: Option<PathBuf>,
     /// Workers to start for types with a work queue: worker1, worker2, ...
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=100))]
     pub workers: u32,

@@ -8,6 +8,7 @@ use crate::admission::Admission;
 use crate::broker::amqp::try_connection;
 use crate::broker::provision::look;
 use crate::config::{self, Config, ConfigError, Entry, Environment, Problem, Sources, show};
+use crate::endpoint::HandlersDir;
 use crate::store;
 
 use super::args::{Configuration, Global, Role};
@@ -55,7 +56,12 @@ async fn check(global: &Global, sources: &Sources, roles: &[Role], connect: bool
             if connect && problems.is_empty() {
                 shut_out = connections(&loaded.config, roles).await;
             }
-            Checked { ok: problems.is_empty(), problems, warnings: loaded.warnings }
+            let mut warnings = loaded.warnings;
+            // Nobody but endpoints and workers looks there.
+            if roles.is_empty() || roles.contains(&Role::Endpoint) {
+                warnings.extend(handlers_dir(&loaded.config));
+            }
+            Checked { ok: problems.is_empty(), problems, warnings }
         }
         Err(error) => Checked { ok: false, problems: error.problems(), warnings: Vec::new() },
     };
@@ -105,6 +111,12 @@ async fn connections(config: &Config, roles: &[Role]) -> Vec<Problem> {
         problems.extend(look(management).await.err().map(|error| problem("rabbitmq", error.to_string())));
     }
     problems
+}
+
+/// What is wrong with the directory of executables.
+fn handlers_dir(config: &Config) -> Option<Problem> {
+    let message = HandlersDir::new(config.endpoint.handlers_dir.as_deref()?).trouble()?;
+    Some(Problem { key: "endpoint.handlers_dir".to_owned(), message, source: None })
 }
 
 /// What the roles miss. Without roles, what is missing of parts that are there at least in part.

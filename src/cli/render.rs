@@ -129,7 +129,7 @@ pub(super) fn tasks(tasks: &[Task]) -> String {
 pub(super) fn endpoints(endpoints: &[Endpoint]) -> String {
     let types = |endpoint: &Endpoint| {
         let types = endpoint.types.iter().map(|one| match (&one.trouble, one.slots) {
-            (Some(trouble), _) if !one.subscribed => format!("{} (gone: {})", one.task_type, visible(trouble)),
+            (Some(trouble), _) if !one.subscribed => format!("{} (not subscribed: {})", one.task_type, visible(trouble)),
             _ if !one.subscribed => format!("{} (gone)", one.task_type),
             (Some(trouble), _) => format!("{} ({})", one.task_type, visible(trouble)),
             (None, Some(0)) => format!("{} (takes no more)", one.task_type),

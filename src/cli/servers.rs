@@ -3,7 +3,7 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use crate::broker::amqp::{AmqpBroker, AmqpOptions, Role};
 use crate::broker::fetch::ApiBroker;
 use crate::config::{self, Config, ConfigFile, Delivery, Environment, Flag, Sources, TypePolicy, span};
 use crate::domain::EndpointName;
+use crate::endpoint::HandlersDir;
 use crate::handlers;
 use crate::store;
 use crate::telemetry::start_logging;
@@ -34,14 +35,21 @@ pub(super) async fn up(global: &Global, args: Up) -> Result<Code, Failure> {
     let signals = begin()?;
     let shown = |path: PathBuf| path.display().to_string();
     let certificate = flag("api.tls.certificate", "--tls-certificate", args.tls_certificate.map(shown));
-    let flags = [certificate, flag("api.tls.key", "--tls-key", args.tls_key.map(shown))];
+    let handlers_dir = flag("endpoint.handlers_dir", "--handlers-dir", args.handlers_dir.clone().map(shown));
+    let flags = [certificate, flag("api.tls.key", "--tls-key", args.tls_key.map(shown)), handlers_dir];
     let address = args.listen.map(Listen::flags).unwrap_or_default();
     let flags = flags.into_iter().flatten().chain(address).collect();
-    let config = load(global.named_file().unwrap_or(ConfigFile::Embedded), flags)?;
+    let mut config = load(global.named_file().unwrap_or(ConfigFile::Embedded), flags)?;
+    if let Some(dir) = &args.handlers_dir {
+        add_handlers(&mut config, dir)?;
+    }
     // First what fails most often, before any file is made.
     let listener = listen(SocketAddr::new(config.api.host, config.api.port))?;
     let token_command = command_to_create(global, Some(&args.data_dir));
     let endpoints: Vec<EndpointName> = args.endpoints.into_iter().flatten().collect();
+    if let Some((_, twice)) = endpoints.iter().enumerate().find(|(index, name)| endpoints[..*index].contains(name)) {
+        return Err(Failure::Usage(format!("--endpoints names `{twice}` twice: each endpoint needs a name of its own")));
+    }
     let workers = Workers { number: args.workers, concurrency: args.concurrency };
     let start = Embedded::start(config, &args.data_dir, listener, &endpoints, workers, &token_command);
     let Some(embedded) = signals.unless_told(start).await else { return Ok(Code::Ok) };
@@ -51,6 +59,21 @@ pub(super) async fn up(global: &Global, args: Up) -> Result<Code, Failure> {
     let asked = signals.told_to_stop(embedded.died()).await;
     embedded.stop().await;
     ended(asked)
+}
+
+/// Makes a task type of each executable in a directory.
+fn add_handlers(config: &mut Config, dir: &Path) -> Result<(), Failure> {
+    let failed = |reason: String| Failure::Setup(format!("--handlers-dir {}: {reason}", dir.display()));
+    let handlers = HandlersDir::new(dir);
+    if let Some(trouble) = handlers.trouble() {
+        return Err(failed(trouble));
+    }
+    let inventory = handlers.inventory().map_err(|error| failed(error.to_string()))?;
+    for (name, reason) in inventory.left_out {
+        tracing::warn!(file = %name, %reason, "not a handler");
+    }
+    config.add_types(&inventory.task_types);
+    Ok(())
 }
 
 /// `tasker api`.

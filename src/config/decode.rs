@@ -12,8 +12,8 @@ use super::layers::{self, DEFAULT_ORIGIN, Merged};
 use super::problem::Problem;
 use super::reader::{Findings, Table};
 use super::{
-    Api, Body, Config, Database, Endpoint, Http, HttpWorker, Log, LogFormat, Management, Manager, MessageQueue, OnStop, Part, Tasks,
-    TlsFiles, TypePolicy, queue, rules, schedule,
+    Api, Body, Config, Database, Endpoint, Http, HttpWorker, Log, LogFormat, Management, Manager, MessageQueue, OnStop, Output, Part,
+    Tasks, TlsFiles, TypePolicy, queue, rules, schedule,
 };
 use crate::backoff::Backoff;
 use crate::domain::{Authority, TaskType};
@@ -151,6 +151,7 @@ fn policy(mut table: Table<'_>, api: &Api, tasks: &Tasks) -> Option<TypePolicy> 
     let expires_after = table.or("expires_after", &Span::up_to(YEAR), life);
     let concurrency = table.or("concurrency", &Whole(1, 1000), (4, DEFAULT_ORIGIN));
     let on_stop = table.or("on_stop", &Choice(OnStop::WORDS), (OnStop::Rerun, DEFAULT_ORIGIN));
+    let output = table.or("output", &Choice(Output::WORDS), (Output::Auto, DEFAULT_ORIGIN));
     let persistent = table.or("persistent", &Truth, (false, DEFAULT_ORIGIN));
     let receive = (api.wait_for_endpoints_timeout, "follows from api.wait_for_endpoints_timeout");
     let wait_for_endpoints_timeout = table.or("wait_for_endpoints_timeout", &RECEIVE_TIMEOUT, receive);
@@ -168,6 +169,7 @@ fn policy(mut table: Table<'_>, api: &Api, tasks: &Tasks) -> Option<TypePolicy> 
         time_limit,
         expires_after,
         on_stop,
+        output,
         concurrency,
         persistent,
         wait_for_endpoints_timeout,

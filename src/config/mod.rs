@@ -212,6 +212,20 @@ impl Config {
         both(self.message_queue(), self.management())
     }
 
+    /// Adds types of which nothing but the name is known, and that every subscribed endpoint performs. A type that is configured stays as it is.
+    pub fn add_types(&mut self, names: &[TaskType]) {
+        let new: Vec<_> = names.iter().filter(|name| self.policy(name).is_none()).collect();
+        let usual = |name: &TaskType| TypePolicy {
+            expires_after: self.tasks.expires_after,
+            wait_for_endpoints_timeout: self.api.wait_for_endpoints_timeout,
+            ..TypePolicy::usual(name, Delivery::Fanout)
+        };
+        let policies: Vec<_> = new.into_iter().map(usual).collect();
+        let longest = policies.iter().map(TypePolicy::longest_life).max().unwrap_or_default();
+        self.endpoint.remember = self.endpoint.remember.max(longest + rules::MARGIN);
+        self.task_types.extend(policies);
+    }
+
     /// The types that one worker performs, or those that every subscribed endpoint performs.
     pub fn of_delivery(&self, queue: bool) -> impl Iterator<Item = &TypePolicy> {
         self.task_types.iter().filter(move |policy| policy.queue.is_some() == queue)
@@ -249,6 +263,23 @@ impl OnStop {
     const WORDS: &[(&str, Self)] = &[("fail", Self::Fail), ("rerun", Self::Rerun), ("wait", Self::Wait)];
 }
 
+/// What the standard output of an executable is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Output {
+    /// JSON if it is JSON, text otherwise.
+    #[default]
+    Auto,
+    /// JSON; anything else is an error of the handler.
+    Json,
+    /// Text, also if it could be read as JSON.
+    Text,
+}
+
+impl Output {
+    /// The words of the configuration.
+    const WORDS: &[(&str, Self)] = &[("auto", Self::Auto), ("json", Self::Json), ("text", Self::Text)];
+}
+
 /// How tasks of one type are treated.
 #[derive(Debug, Clone)]
 pub struct TypePolicy {
@@ -265,6 +296,8 @@ pub struct TypePolicy {
     pub expires_after: Duration,
     /// What becomes of an attempt that the end of the endpoint's process interrupts. Default: it counts, and the next follows.
     pub on_stop: OnStop,
+    /// What the standard output of its executable is. Default: JSON if it is JSON, text otherwise.
+    pub output: Output,
     /// Tasks of this type that one endpoint runs at the same time. 1 to 1000, default 4.
     pub concurrency: u32,
     /// Whether the broker keeps fan-out copies on disk. Default false: the ledger asks again.

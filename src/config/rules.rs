@@ -9,7 +9,7 @@ use super::{Config, TypePolicy, layers, span};
 use crate::domain::likeness;
 
 /// Clocks, queues and repeats may make a task outlive its span a little; an outcome must be remembered longer still.
-const MARGIN: Duration = Duration::from_secs(3600);
+pub(super) const MARGIN: Duration = Duration::from_secs(3600);
 
 pub(super) fn check(config: &Config, findings: &mut Findings) {
     for policy in &config.task_types {

@@ -57,8 +57,10 @@ pub struct AttemptError {
 /// Error numbers given by the platform. They follow `sysexits.h` and the shell, so that they mean the same in Rust
 /// handlers and executables; a handler may use any other number.
 pub mod errnr {
-    /// The answer of the handler was no JSON that every reader takes, or too long (`EX_DATAERR`).
+    /// The answer of the handler is not JSON that every reader takes although it has to be, or is too long (`EX_DATAERR`).
     pub const BAD_ANSWER: i32 = 65;
+    /// The payload is not what the handler takes (`EX_DATAERR`): what the samples say.
+    pub const BAD_PAYLOAD: i32 = 65;
     /// The endpoint received the task and was not heard of again, or has forgotten it (`EX_UNAVAILABLE`).
     pub const LOST: i32 = 69;
     /// The handler panicked or could not be started (`EX_SOFTWARE`).

@@ -22,7 +22,7 @@ use super::lane::Lane;
 use super::leftovers::Leftovers;
 use super::performer::{self, Core};
 use super::presence::{self, Session};
-use super::{Registry, directory, home, recovery, reporter};
+use super::{Registry, directory, home, lookout, recovery, reporter};
 use crate::broker::dead::DeadLetters;
 use crate::broker::{BrokerError, SharedBroker, Source};
 use crate::clock::Clock;
@@ -152,6 +152,7 @@ pub struct Agent {
     session: watch::Sender<Session>,
     welcome_timeout: Duration,
     stop_timeout: Duration,
+    look_every: Duration,
 }
 
 impl Agent {
@@ -205,6 +206,7 @@ impl Agent {
             session: watch::Sender::new(Session::none(settings.presence_interval)),
             welcome_timeout,
             stop_timeout: settings.stop_timeout,
+            look_every: settings.presence_interval,
         })
     }
 
@@ -219,11 +221,12 @@ impl Agent {
     /// # Errors
     /// When the broker or the journal are closed under it.
     pub async fn run(self, stop: CancellationToken) -> Result<(), AgentError> {
-        let Self { core, broker, session, welcome_timeout, stop_timeout } = self;
+        let Self { core, broker, session, welcome_timeout, stop_timeout, look_every } = self;
         // Ends everything when this future is dropped: nothing must go on behind the back of whoever dropped it.
         let all = CancellationToken::new();
         let _all = all.clone().drop_guard();
         recovery::recover(&core).await?;
+        lookout::look(&core).await;
         let subscriptions: Vec<_> = core.lanes.keys().map(|task_type| (task_type.clone(), core.endpoint.clone())).collect();
         let mut consumer = broker.consume(Source::Tasks(subscriptions), PREFETCH).await?;
 
@@ -233,6 +236,7 @@ impl Agent {
         for lane in core.lanes.values() {
             parts.spawn(performer::start_in_turn(core.clone(), lane.clone(), taking.clone(), running.clone(), all.clone()));
         }
+        tokio::spawn(taking.clone().run_until_cancelled_owned(lookout::look_again(core.clone(), look_every)));
         let say_so = presence::say_so(core.clone(), broker.clone(), session.clone(), welcome_timeout);
         // A worker goes on saying so while it finishes what it has: nobody else must be given that.
         let present = if core.leases() { all.child_token() } else { taking.clone() };

@@ -1,7 +1,7 @@
 //! Handlers in any language: executables named after their task type.
 //!
-//! The task comes as JSON on stdin, the answer goes as JSON to stdout (nothing at all is `null`), the exit code is the
-//! error number, the last lines of stderr are the error text. Code 75 asks for another try. A line `progress: 40` on
+//! The task comes as JSON on stdin, the answer goes to stdout as JSON or as text (see [`Output`]; nothing at all is `null`), the exit
+//! code is the error number, the last lines of stderr are the error text. Code 75 asks for another try. A line `progress: 40` on
 //! stderr says how far the work is; a line `restarting: {"done": true}` that this process or machine is about to be restarted by the
 //! executable, and what is answered then; all other lines become the response's log.
 //!
@@ -10,9 +10,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
-use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -29,9 +27,10 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::account::Account;
 use super::groups::{self, Group};
+use super::handlers_dir::{HandlersDir, Unfit};
 use super::leftovers::Leftovers;
-use super::{Context, Handler, Work, custody};
-use crate::config::{self, TypePolicy};
+use super::{Context, Handler, Work};
+use crate::config::{self, Output, TypePolicy};
 use crate::domain::{EndpointName, Identifier, Json, Outcome, TaskId, TaskType, errnr, json};
 
 /// From SIGTERM to SIGKILL: less than the executor's grace, so that a group is always ended here and its leader waited for.
@@ -55,7 +54,7 @@ const LINE: usize = 2 << 10;
 /// The directory of executables and what all of them are given.
 #[derive(Debug)]
 pub struct Executables {
-    dir: PathBuf,
+    pub(super) dir: HandlersDir,
     env: Vec<(OsString, OsString)>,
     output_limit: usize,
     leftovers: Leftovers,
@@ -82,115 +81,22 @@ impl Executables {
         let mut env: Vec<(OsString, OsString)> =
             vec![own("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), own("HOME", "/"), own("LANG", "C.UTF-8")];
         env.extend(settings.pass_env.iter().filter_map(|name| std::env::var_os(name).map(|value| (name.into(), value))));
-        // Handlers run in this directory, where a path relative to ours would lead elsewhere.
-        let dir = std::path::absolute(&dir).unwrap_or(dir);
-        Ok(Self { dir, env, output_limit: settings.output_limit, leftovers, account, accounts })
+        Ok(Self { dir: HandlersDir::new(&dir), env, output_limit: settings.output_limit, leftovers, account, accounts })
     }
 
-    /// As [`Self::find`], for an async worker; that there is none any more passes, since there was one.
+    /// As [`HandlersDir::find`], for an async worker; that there is none any more passes, since there was one.
     async fn look(self: Arc<Self>, task_type: &TaskType) -> Result<PathBuf, Unfit> {
         let task_type = task_type.clone();
         let looked = tokio::task::spawn_blocking(move || {
-            self.find(&task_type)?
-                .ok_or_else(|| Unfit::ForNow(format!("there is no handler `{task_type}` any more: {}", self.why_none(&task_type))))
+            let none = || Unfit::ForNow(format!("there is no handler `{task_type}` any more: {}", self.dir.why_none(&task_type)));
+            self.dir.find(&task_type)?.ok_or_else(none)
         });
         looked.await.unwrap_or_else(|error| Err(Unfit::ForNow(error.to_string())))
     }
-
-    /// The executable of a type: the file `backup`, or else the one that is called `backup.sh` or the like. Asks the system about files: not
-    /// for an async worker.
-    ///
-    /// The names are asked for one by one, since a list of the directory may lack one that is just being replaced.
-    pub(super) fn find(&self, task_type: &TaskType) -> Result<Option<PathBuf>, Unfit> {
-        if let Some(path) = self.usable(task_type.as_str().to_owned())? {
-            return Ok(Some(path));
-        }
-        let mut found = Vec::new();
-        for extension in EXTENSIONS {
-            found.extend(self.usable(format!("{task_type}.{extension}"))?);
-        }
-        match found.len() {
-            0 => Ok(None),
-            1 => Ok(found.pop()),
-            _ => {
-                let names: Vec<_> = found.iter().filter_map(|path| path.file_name()?.to_str()).collect();
-                let dir = self.dir.display();
-                Err(Unfit::ForNow(format!("`{task_type}` may be any of {} in {dir}: leave one of them there", names.join(", "))))
-            }
-        }
-    }
-
-    /// A file of this name, if it may be run.
-    fn usable(&self, name: String) -> Result<Option<PathBuf>, Unfit> {
-        let path = self.dir.join(name);
-        let unreadable = |error: io::Error| {
-            let reason = format!("{} cannot be looked at: {error}", path.display());
-            if passes(&error, true) { Unfit::ForNow(reason) } else { Unfit::UntilMended(reason) }
-        };
-        // Followed: a link is how a handler is commonly switched to another version. One that leads nowhere is none.
-        match fs::metadata(&path) {
-            Ok(meta) if meta.is_file() && meta.permissions().mode() & 0o111 != 0 => {}
-            Ok(_) => return Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(unreadable(error)),
-        }
-        match custody::objection(&path) {
-            Ok(None) => Ok(Some(path)),
-            Ok(Some(objection)) => Err(Unfit::UntilMended(format!("{} is not run: {objection}", path.display()))),
-            // Removed since.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(unreadable(error)),
-        }
-    }
-
-    /// Why there is nothing to run for a type, with what looks as if it was meant to be.
-    pub(super) fn why_none(&self, task_type: &TaskType) -> String {
-        let mut near: Vec<_> = fs::read_dir(&self.dir)
-            .into_iter()
-            .flatten()
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .filter(|name| name.strip_prefix(task_type.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '~', '-'])))
-            .map(|name| match name.strip_prefix(task_type.as_str()).map(|rest| rest.trim_start_matches('.')) {
-                Some(rest) if rest.is_empty() || EXTENSIONS.contains(&rest) => format!("`{name}` is no executable file"),
-                _ => format!("`{name}` has none of the extensions of handlers"),
-            })
-            .collect();
-        near.sort_unstable();
-        near.truncate(NEAR);
-        let near = if near.is_empty() { String::new() } else { format!(" ({})", near.join(", ")) };
-        format!("no executable of this name in {}{near}", self.dir.display())
-    }
 }
-
-/// Why what is there for a type is not run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Unfit {
-    /// It passes by itself, as when somebody is just deploying.
-    ForNow(String),
-    /// Somebody has to mend it.
-    UntilMended(String),
-}
-
-impl Unfit {
-    pub(super) fn reason(&self) -> &str {
-        let (Self::ForNow(reason) | Self::UntilMended(reason)) = self;
-        reason
-    }
-}
-
-/// What a handler's name may end with. Not just anything: tools and people leave copies beside a file (`.bak`, `.new`, `.rpmsave`,
-/// `.20261128`), and those must neither run nor stand in the way.
-const EXTENSIONS: [&str; 42] = [
-    "sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "fish", "csh", "tcsh", "nu", "ps1", "py", "py2", "py3", "pyz", "pl", "rb", "php",
-    "lua", "tcl", "js", "mjs", "cjs", "ts", "mts", "awk", "sed", "jq", "r", "R", "jl", "raku", "groovy", "kts", "exs", "swift", "jar",
-    "exe", "bin", "run", "AppImage",
-];
-
-/// Files that are named when there is no handler.
-const NEAR: usize = 3;
 
 /// Whether the error of a start may be gone a moment later. `there` says whether the program is still where it was.
-fn passes(error: &io::Error, there: bool) -> bool {
+pub(super) fn passes(error: &io::Error, there: bool) -> bool {
     // Told by the process itself when it ends.
     if error.kind() == io::ErrorKind::Interrupted {
         return true;
@@ -211,6 +117,7 @@ pub(super) struct Executable {
     /// What the first look found.
     found: Result<PathBuf, Unfit>,
     given: Arc<Executables>,
+    output: Output,
 }
 
 /// What an executable reads.
@@ -226,8 +133,8 @@ struct Request<'a> {
 }
 
 impl Executable {
-    pub(super) fn new(found: Result<PathBuf, Unfit>, given: Arc<Executables>) -> Self {
-        Self { found, given }
+    pub(super) fn new(found: Result<PathBuf, Unfit>, given: Arc<Executables>, output: Output) -> Self {
+        Self { found, given, output }
     }
 
     /// Starts it, or waits while that cannot be done for a reason that passes. An attempt is not spent on it before that has taken long.
@@ -265,7 +172,7 @@ impl Executable {
     fn start(&self, program: &Path, work: &Work, context: &Context) -> io::Result<(Child, Group)> {
         let mut command = Command::new(program);
         command
-            .current_dir(&self.given.dir)
+            .current_dir(self.given.dir.path())
             .env_clear()
             .envs(self.given.env.iter().map(|(name, value)| (name, value)))
             .env("TASKER_TASK_ID", work.id.to_string())
@@ -305,7 +212,14 @@ impl Handler for Executable {
         }
         group.over();
         match status {
-            Ok(status) => outcome(status, answer, complaints.errmsg()),
+            Ok(status) => {
+                let errmsg = complaints.errmsg();
+                let read = answer.read(self.output).map(|(answer, damage)| {
+                    damage.inspect(|damage| context.log(damage));
+                    answer
+                });
+                outcome(status, read, errmsg)
+            }
             Err(error) => Outcome::failed(errnr::PANIC, format!("{} cannot be waited for: {error}", program.display())),
         }
     }
@@ -382,15 +296,37 @@ impl Answer {
         self.length += u64::try_from(bytes.len()).unwrap_or(0);
     }
 
-    fn read(&self) -> Result<Option<Json>, String> {
+    /// The answer, and what is to be said of it if it is not kept as it was written.
+    fn read(&self, output: Output) -> Result<(Option<Json>, Option<String>), String> {
         if self.length > u64::try_from(self.limit).unwrap_or(u64::MAX) {
             return Err(format!("the answer has {} bytes, the limit is {}", self.length, self.limit));
         }
-        if self.bytes.trim_ascii().is_empty() {
-            return Ok(None);
+        if output == Output::Text {
+            return Ok(text(&self.bytes));
         }
-        serde_json::from_slice(&self.bytes).map(Some).map_err(|error| format!("the answer is not JSON: {error}"))
+        if self.bytes.trim_ascii().is_empty() {
+            return Ok((None, None));
+        }
+        match serde_json::from_slice(&self.bytes) {
+            Ok(answer) => Ok((Some(answer), None)),
+            Err(_) if output == Output::Auto => Ok(text(&self.bytes)),
+            Err(error) => {
+                Err(format!("the answer is not JSON: {error}; with `output: auto` or `text` of the task type, text is an answer"))
+            }
+        }
     }
+}
+
+/// Text as a JSON string, without its last line's end, and what was lost of it: the work is done, so bytes that no JSON string can hold
+/// are no reason to call it failed.
+fn text(bytes: &[u8]) -> (Option<Json>, Option<String>) {
+    let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    let broken = || bytes.utf8_chunks().filter(|chunk| !chunk.invalid().is_empty());
+    let damage = std::str::from_utf8(bytes).err().map(|error| {
+        let lost: usize = broken().map(|chunk| chunk.invalid().len()).sum();
+        format!("{lost} bytes of the answer are not UTF-8, from byte {} on, and are kept as U+FFFD", error.valid_up_to())
+    });
+    (Some(json(&String::from_utf8_lossy(bytes))), damage)
 }
 
 /// What is made of an answer.
@@ -398,7 +334,7 @@ impl Answer {
 pub fn read_answer(bytes: &[u8]) -> Result<Option<Json>, String> {
     let mut answer = Answer { bytes: Vec::new(), limit: 4096, length: 0 };
     bytes.chunks(100).for_each(|chunk| answer.push(chunk));
-    answer.read()
+    answer.read(Output::Auto).map(|(answer, _)| answer)
 }
 
 /// What came from stderr, line by line.
@@ -454,9 +390,9 @@ impl Complaints<'_> {
     }
 }
 
-fn outcome(status: ExitStatus, answer: Answer, errmsg: String) -> Outcome {
+fn outcome(status: ExitStatus, answer: Result<Option<Json>, String>, errmsg: String) -> Outcome {
     let or = |otherwise: String| if errmsg.is_empty() { otherwise } else { errmsg.clone() };
-    match (status.code(), status.signal(), answer.read()) {
+    match (status.code(), status.signal(), answer) {
         (Some(0), _, Ok(answer)) => Outcome::Done(answer.unwrap_or_else(|| json(&()))),
         (Some(0), _, Err(reason)) => Outcome::failed(errnr::BAD_ANSWER, reason),
         (Some(errnr::TRY_AGAIN), _, _) => {

@@ -18,7 +18,7 @@ use super::performer::Core;
 use super::presence::Session;
 use crate::backoff::Backoff;
 use crate::broker::dead::{DeadLetter, DeadLetters};
-use crate::broker::{BrokerError, Consumer, Delivery, Link, Origin, Refusals, wire};
+use crate::broker::{BrokerError, Consumer, Delivery, Link, Origin, Refusal, Refusals, wire};
 use crate::domain::{AttemptError, Command, ReportEvent, TaskId, TaskMessage, TaskType};
 
 /// Deliveries taken together at most.
@@ -64,13 +64,16 @@ impl Intake {
     pub(super) async fn run(&self, consumer: &mut Consumer, stop: &CancellationToken) -> Result<(), IntakeError> {
         let Consumer { deliveries, link, refused } = consumer;
         let mut batch = Vec::with_capacity(BATCH);
+        let mut unperformed = self.core.unperformed.subscribe();
         loop {
+            unperformed.mark_unchanged();
             self.follow(*link.borrow_and_update(), &refused.borrow_and_update());
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
                 changed = link.changed() => changed.map_err(|_| IntakeError::Broker(BrokerError::Closed))?,
                 Ok(()) = refused.changed() => {}
+                Ok(()) = unperformed.changed() => {}
                 taken = deliveries.recv_many(&mut batch, BATCH) => {
                     if taken == 0 {
                         return Err(IntakeError::Broker(BrokerError::Closed));
@@ -88,7 +91,11 @@ impl Intake {
     }
 
     fn follow(&self, link: Link, refused: &Refusals) {
-        let refused: BTreeMap<_, _> = refused.iter().map(|((task_type, _), refusal)| (task_type.clone(), refusal.clone())).collect();
+        let mut refused: BTreeMap<_, _> = refused.iter().map(|((task_type, _), refusal)| (task_type.clone(), refusal.clone())).collect();
+        // Their queues may be had, but what comes through them is not asked for, and dropped.
+        for (task_type, reason) in &*self.core.unperformed.borrow() {
+            refused.insert(task_type.clone(), Refusal { held: false, reason: reason.clone() });
+        }
         let types: BTreeSet<_> = self.core.lanes.keys().filter(|task_type| !refused.contains_key(*task_type)).cloned().collect();
         self.session.send_if_modified(|session| {
             if !link.up {

@@ -2,8 +2,8 @@
 //!
 //! `agent` puts the parts together · `intake` takes deliveries · `journal` remembers them · `lane` keeps them in order ·
 //! `recovery` takes up what the last process left, and `boot` how much time that has · `performer` takes one from its slot to its outcome · `executor` runs one attempt · `registry` finds its handler ·
-//! `executable` makes handlers of files · `custody` says who could exchange them · `account` is the user they run as · `groups` knows the processes that run · `leftovers` ends what a killed process left · `outbox` and `reporter` answer ·
-//! `presence` says who is here, and `home` with which memory.
+//! `executable` makes handlers of files · `handlers_dir` says which file performs which type · `custody` says who could exchange them · `account` is the user they run as · `groups` knows the processes that run · `leftovers` ends what a killed process left · `outbox` and `reporter` answer ·
+//! `lookout` says which types have a handler · `presence` says who is here, and `home` with which memory.
 
 mod account;
 mod agent;
@@ -14,11 +14,13 @@ mod executable;
 mod executor;
 mod groups;
 mod handler;
+mod handlers_dir;
 mod home;
 mod intake;
 mod journal;
 mod lane;
 mod leftovers;
+mod lookout;
 mod outbox;
 mod performer;
 mod presence;
@@ -29,6 +31,7 @@ mod reporter;
 pub use agent::{Agent, AgentConfig, AgentError, AgentHandle, AgentState};
 pub use groups::{end_all as end_all_executables, reap_orphans};
 pub use handler::{AttemptSink, Context, Handler, Work};
+pub use handlers_dir::{HandlersDir, Inventory};
 pub use journal::{Health, JournalError};
 pub use registry::Registry;
 

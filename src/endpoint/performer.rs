@@ -4,13 +4,13 @@
 //! what came of it -> leave a note in the outbox. Whatever ends this process on the way, the journal tells the next one
 //! where to go on.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -47,6 +47,8 @@ pub(super) struct Core {
     pub(super) lanes: HashMap<TaskType, Arc<Lane>>,
     pub(super) registry: Registry,
     pub(super) executables: Option<Arc<Executables>>,
+    /// The types that nothing here performs, each with the reason. Tasks of these are not asked for.
+    pub(super) unperformed: watch::Sender<BTreeMap<TaskType, String>>,
     pub(super) output_limit: usize,
     pub(super) grace: Duration,
     /// Of a worker: how many tasks it performs at the same time, of all types together.
@@ -88,6 +90,7 @@ impl Core {
             lanes,
             registry,
             executables,
+            unperformed: watch::Sender::default(),
             output_limit,
             grace,
             slots,
@@ -146,7 +149,9 @@ impl Core {
         let journal = self.journal.health().borrow().trouble();
         let core = self.clone();
         let look = move || {
-            let mut types: Vec<_> = core.lanes.keys().collect();
+            // What is not asked for is told as such, with its reason.
+            let unperformed = core.unperformed.borrow().clone();
+            let mut types: Vec<_> = core.lanes.keys().filter(|task_type| !unperformed.contains_key(*task_type)).collect();
             types.sort_unstable();
             types.into_iter().filter_map(|task_type| core.registry.trouble(task_type, core.executables.as_deref())).collect::<Vec<_>>()
         };
@@ -300,7 +305,7 @@ async fn attempt(
         waited_for: (lane.policy.on_stop == OnStop::Wait).then(|| stopping.clone()),
         restart: Mutex::default(),
     });
-    let end = match core.registry.find(&job.task.task_type, core.executables.as_ref()).await {
+    let end = match core.registry.find(&job.task.task_type, core.executables.as_ref(), lane.policy.output).await {
         Ok(handler) => {
             let work = Work {
                 id,

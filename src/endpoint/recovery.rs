@@ -117,7 +117,7 @@ mod tests {
     use crate::backoff::Backoff;
     use crate::broker::wire;
     use crate::clock::Clock;
-    use crate::config::OnStop;
+    use crate::config::{OnStop, Output};
     use crate::domain::{AttemptError, Command, ReportEvent, TaskMessage, errnr};
     use crate::endpoint::Registry;
     use crate::endpoint::boot::Boot;
@@ -140,6 +140,7 @@ mod tests {
             time_limit: Duration::from_secs(600),
             expires_after: Duration::from_secs(24 * 3600),
             on_stop: OnStop::Rerun,
+            output: Output::Auto,
             concurrency: 1,
             persistent: false,
             wait_for_endpoints_timeout: Duration::from_secs(30),

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use super::Handler;
 use super::executable::{Executable, Executables};
+use super::handlers_dir::Unfit;
+use crate::config::Output;
 use crate::domain::TaskType;
 
 /// Handlers by task type: those compiled in, and the executables of a directory.
@@ -37,32 +39,51 @@ impl Registry {
     /// An executable wins over a handler that is compiled in: the directory is in the hands of whoever runs this server
     /// and can change without a new program, so what lies there is the later word. It is also the only way to mend a
     /// compiled-in handler on a server at once.
-    pub(super) async fn find(&self, task_type: &TaskType, executables: Option<&Arc<Executables>>) -> Result<Arc<dyn Handler>, String> {
+    ///
+    /// `output` says what an executable writes.
+    pub(super) async fn find(
+        &self,
+        task_type: &TaskType,
+        executables: Option<&Arc<Executables>>,
+        output: Output,
+    ) -> Result<Arc<dyn Handler>, String> {
         let builtin = self.builtin.get(task_type);
         let Some(executables) = executables else {
             return builtin.cloned().ok_or_else(|| none(task_type));
         };
         let (look, wanted, compiled_in) = (executables.clone(), task_type.clone(), builtin.is_some());
-        let found = tokio::task::spawn_blocking(move || match look.find(&wanted).transpose() {
+        let found = tokio::task::spawn_blocking(move || match look.dir.find(&wanted).transpose() {
             None if compiled_in => Ok(None),
-            None => Err(format!("{}, and {}", none(&wanted), look.why_none(&wanted))),
+            None => Err(format!("{}, and {}", none(&wanted), look.dir.why_none(&wanted))),
             found => Ok(found),
         });
         match (found.await.map_err(|error| error.to_string())??, builtin) {
-            (Some(found), _) => Ok(Arc::new(Executable::new(found, executables.clone()))),
+            (Some(found), _) => Ok(Arc::new(Executable::new(found, executables.clone(), output))),
             (None, Some(handler)) => Ok(handler.clone()),
             (None, None) => Err(none(task_type)),
+        }
+    }
+
+    /// Why there is nothing that performs a type until somebody changes that. What passes by itself is no reason. Asks the system about files:
+    /// not for an async worker.
+    pub(super) fn lacks(&self, task_type: &TaskType, executables: Option<&Executables>) -> Option<String> {
+        match executables.map(|executables| executables.dir.find(task_type)) {
+            Some(Err(Unfit::ForNow(_))) => None,
+            _ => self.trouble(task_type, executables),
         }
     }
 
     /// Why the tasks of a type cannot be performed as things are. Asks the system about files: not for an async worker.
     pub(super) fn trouble(&self, task_type: &TaskType, executables: Option<&Executables>) -> Option<String> {
         let compiled_in = self.builtin.contains_key(task_type);
-        match executables.map_or(Ok(None), |executables| executables.find(task_type)) {
+        match executables.map_or(Ok(None), |executables| executables.dir.find(task_type)) {
             Err(unfit) => Some(unfit.reason().to_owned()),
             Ok(None) if !compiled_in => {
-                let more = executables.map_or_else(String::new, |executables| format!(", and {}", executables.why_none(task_type)));
-                Some(none(task_type) + &more)
+                let more = match executables {
+                    Some(executables) => executables.dir.why_none(task_type),
+                    None => "endpoint.handlers_dir is not set".to_owned(),
+                };
+                Some(format!("{}, and {more}", none(task_type)))
             }
             Ok(_) => None,
         }

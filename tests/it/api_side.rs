@@ -6,7 +6,7 @@ use std::time::Duration;
 use tasker::backoff::Backoff;
 use tasker::broker::memory::MemoryBroker;
 use tasker::broker::{Address, Consumer, Message, SharedBroker, Source, wire};
-use tasker::config::{self, Body, OnStop, TypePolicy};
+use tasker::config::{self, Body, OnStop, Output, TypePolicy};
 use tasker::domain::{Command, EndpointName, Presence, PresenceState, Report, ReportEvent, TaskId, TaskMessage, TaskType};
 use tasker::endpoint::{Agent, AgentConfig, AgentError, AgentHandle, JournalError, Registry};
 use tempfile::TempDir;
@@ -46,6 +46,7 @@ pub fn policy(name: &str) -> TypePolicy {
         time_limit: PATIENCE,
         expires_after: Duration::from_secs(3600),
         on_stop: OnStop::Rerun,
+        output: Output::Auto,
         concurrency: 4,
         persistent: false,
         wait_for_endpoints_timeout: Duration::from_secs(30),

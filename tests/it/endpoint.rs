@@ -28,7 +28,7 @@ impl Gate {
     }
 
     pub fn registry(&self) -> Registry {
-        Registry::new().with(task_type("gate"), self.clone())
+        Registry::new().with(task_type("gate"), self.clone()).with(task_type("other"), self.clone())
     }
 
     pub fn let_through(&self, count: usize) {
@@ -328,7 +328,13 @@ async fn every_bad_end_is_an_ordinary_failure() {
     steered.time_limit = Duration::from_millis(50);
     let mut config = api.config(vec![steered, policy("nobody"), policy("echo")]);
     config.settings.output_limit = 100;
+    // It was there when the endpoint subscribed, and is gone.
+    let nobody = api.handlers_dir().join("nobody");
+    std::fs::create_dir_all(api.handlers_dir()).expect("a directory");
+    std::fs::write(&nobody, "#!/bin/sh\n").expect("writes");
+    std::fs::set_permissions(&nobody, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("changes");
     let endpoint = api.started_as(config).await;
+    std::fs::remove_file(nobody).expect("removes");
     let long = format!("\"{}\"", "x".repeat(100));
     let table = [
         ("steered", r#"{"do":"panic"}"#, errnr::PANIC, "the handler panicked: the payload asked for it"),

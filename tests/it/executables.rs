@@ -5,10 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tasker::config::TypePolicy;
+use tasker::config::{Output, TypePolicy};
 use tasker::domain::{ReportEvent, errnr};
 
-use crate::api_side::{ApiSide, Running, lines, policy, until};
+use crate::api_side::{ApiSide, Running, lines, policy, soon, task_type, until};
 
 /// Installs an executable.
 fn install(api: &ApiSide, name: &str, script: &str) {
@@ -71,7 +71,7 @@ async fn exit_codes_and_texts_become_outcomes() {
     let table = [
         ("cat >/dev/null", 0, "", None),
         ("echo ' [1] '", 0, "", Some("[1]")),
-        ("echo '[1'", errnr::BAD_ANSWER, "the answer is not JSON", None),
+        ("echo '[1'", 0, "", Some("\"[1\"")),
         (r#"printf %s '["\ud800"]'"#, errnr::BAD_ANSWER, "the answer is refused: lone surrogate in the string at byte 1", None),
         ("echo '[1,1e400]'", errnr::BAD_ANSWER, "the answer is refused: the number at byte 3 is out of range", None),
         (r#"printf %s '"\udc00"'; echo full >&2; exit 3"#, 3, "full\nthe answer is refused: lone surrogate", None),
@@ -92,6 +92,59 @@ async fn exit_codes_and_texts_become_outcomes() {
         assert_eq!((found, answered.as_deref().map(str::trim)), (errnr, answer), "{script}: {text}");
         assert!(text.starts_with(errmsg), "{script}: {text}");
     }
+    endpoint.stopped().await;
+}
+
+/// What the standard output becomes, by what the task type says of it.
+#[tokio::test]
+async fn an_answer_may_be_text() {
+    let bad = |errmsg: &'static str| (errnr::BAD_ANSWER, errmsg, None);
+    let good = |answer: &'static str| (0, "", Some(answer));
+    let nothing = (0, "", None);
+    let table = [
+        (Output::Auto, "printf 'up 3 days\\n\\n'", good(r#""up 3 days\n""#)),
+        (Output::Auto, "printf '{\"b\":1.0, \"a\":12345678901234567890123}'", good(r#"{"b":1.0, "a":12345678901234567890123}"#)),
+        (Output::Auto, "printf '{\"a\":1} and more'", good(r#""{\"a\":1} and more""#)),
+        (Output::Auto, "printf ' \\n'", nothing),
+        (Output::Json, "printf '[1]\\n'", good("[1]")),
+        (Output::Json, "true", nothing),
+        (Output::Json, "echo up", bad("the answer is not JSON: expected value at line 1 column 1; with `output: auto`")),
+        (Output::Json, "printf '\"\\377\"'", bad("the answer is not JSON: ")),
+        (Output::Text, "echo '[1]'", good(r#""[1]""#)),
+        (Output::Text, "printf 'null'", good(r#""null""#)),
+        (Output::Text, "true", good(r#""""#)),
+        (Output::Text, "printf ' \\r\\n'", good(r#"" \r""#)),
+        (Output::Text, "printf 'a\\000\\033[1mb'", good(r#""a\u0000\u001b[1mb""#)),
+        (Output::Text, "head -c 101 /dev/zero | tr '\\0' x", bad("the answer has 101 bytes, the limit is 100")),
+        (Output::Text, "echo half; echo full >&2; exit 3", (3, "full", Some(r#""half""#))),
+    ];
+    for output in [Output::Auto, Output::Json, Output::Text] {
+        let mut api = ApiSide::new().await;
+        install(&api, "run", "#!/bin/sh\nexit 1\n");
+        let mut config = api.config(vec![TypePolicy { output, ..policy("run") }]);
+        config.settings.output_limit = 100;
+        let endpoint = api.started_as(config).await;
+        for (_, script, (errnr, errmsg, answer)) in table.iter().filter(|(of, ..)| *of == output) {
+            install(&api, "run", &format!("#!/bin/sh\n{script}\n"));
+            let id = api.submit("run", "1").await;
+            let (found, text, answered) = api.finished(id).await;
+            assert_eq!((found, answered.as_deref().map(str::trim)), (*errnr, *answer), "{output:?} {script}: {text}");
+            assert!(text.starts_with(errmsg), "{output:?} {script}: {text}");
+        }
+        endpoint.stopped().await;
+    }
+}
+
+#[tokio::test]
+async fn text_that_is_not_utf_8_is_marked() {
+    let mut api = ApiSide::new().await;
+    install(&api, "run", "#!/bin/sh\necho working >&2\nprintf 'f\\374r \\377\\376\\n'\n");
+    let endpoint = started(&mut api, LONG).await;
+    api.submit("run", "1").await;
+    let report = api.end().await;
+    let ReportEvent::Finished { errnr: 0, payload: Some(answer), log: Some(log), .. } = report.event else { panic!("{report:?}") };
+    assert_eq!(answer.get(), "\"f\u{fffd}r \u{fffd}\u{fffd}\"");
+    assert_eq!(log, "working\n3 bytes of the answer are not UTF-8, from byte 1 on, and are kept as U+FFFD\n");
     endpoint.stopped().await;
 }
 
@@ -120,10 +173,35 @@ async fn another_try_sees_its_number_and_progress_and_log_arrive() {
 #[tokio::test]
 async fn an_executable_can_be_deployed_while_the_endpoint_runs() {
     let mut api = ApiSide::new().await;
-    let endpoint = started(&mut api, LONG).await;
+    let mut config = api.config(vec![policy("run"), policy("echo")]);
+    config.settings.presence_interval = Duration::from_millis(100);
+    let builtin = tasker::handlers::builtin(&config.settings);
+    let mut endpoint = api.start(config, builtin).await;
+    // What it cannot do it does not ask for, and says so.
+    let joined = api.welcome().await;
+    assert_eq!(joined.task_types, [task_type("echo")]);
+    let refused = &joined.refused[0];
+    assert!(joined.refused.len() == 1 && refused.task_type == task_type("run") && !refused.held, "{joined:?}");
+    let (reason, dir) = (&refused.reason, api.handlers_dir());
+    assert!(reason.contains("there is no handler `run`") && reason.contains(&dir.display().to_string()), "{reason}");
+    assert_eq!(joined.trouble, None, "the other type is well");
+    soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
+    api.submit("run", "0").await;
+
+    // As soon as it can, it does. What came before was not touched.
+    install(&api, "run.sh", "#!/bin/sh\necho 1\n");
+    let joined = api.welcome().await;
+    assert_eq!((joined.task_types, joined.refused.len()), (vec![task_type("run")], 0));
+    soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
+    let id = api.submit("run", "1").await;
+    assert_eq!(api.finished(id).await.2.as_deref().map(str::trim), Some("1"));
+
+    // One that is removed leaves the tasks that come meanwhile without a handler.
+    fs::remove_file(api.handlers_dir().join("run.sh")).expect("removes");
     let id = api.submit("run", "1").await;
     let (errnr, errmsg, _) = api.finished(id).await;
     assert!(errnr == errnr::NO_HANDLER && errmsg.contains("there is no handler `run`"), "{errnr} {errmsg}");
+    trouble(&mut api, "there is no handler `run`").await;
 
     install(&api, "run.sh", "#!/bin/sh\necho 1\n");
     let id = api.submit("run", "1").await;
@@ -143,6 +221,7 @@ async fn an_executable_can_be_deployed_while_the_endpoint_runs() {
 #[tokio::test]
 async fn copies_beside_a_handler_neither_run_nor_count() {
     let mut api = ApiSide::new().await;
+    install(&api, "run.sh", "#!/bin/sh\necho '\"mine\"'\n");
     let endpoint = started(&mut api, LONG).await;
     let copies = [
         "run.new",
@@ -170,7 +249,6 @@ async fn copies_beside_a_handler_neither_run_nor_count() {
         "run.sample",
         "run.md",
     ];
-    install(&api, "run.sh", "#!/bin/sh\necho '\"mine\"'\n");
     for name in copies.into_iter().chain(["echo.orig"]) {
         install(&api, name, "#!/bin/sh\necho '\"a copy\"'\n");
     }

@@ -54,7 +54,7 @@ compose_file() {
 }
 
 # Becomes the build, so that its exit code and the signals meant for it need no handing on. Its output goes to the log of the
-# response; standard output would have to be JSON.
+# response, and not to its answer, for which it would be too long.
 build() {
   program=$THUNDER_HOME/$1/build.sh
   shift
