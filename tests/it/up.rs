@@ -1,0 +1,221 @@
+//! `tasker up` as somebody meets it who has just begun: handlers out of a directory, commands to try, a stop and another start.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use rustix::process::Signal;
+use serde_json::Value;
+use tasker_services::{Home, Port, Process, until};
+
+/// How long a test waits for what must come. Long, because machines are busy; only failures take it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A directory, and the API of the `tasker up` in it.
+struct Site {
+    home: Home,
+    port: Port,
+}
+
+impl Site {
+    fn new(name: &str) -> anyhow::Result<Self> {
+        Ok(Self { home: Home::new(name)?, port: Port::free()? })
+    }
+
+    /// The program with nothing of our environment that steers it.
+    fn tasker(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tasker"));
+        command.args(args).current_dir(self.home.path()).env_remove("TASKER_API_URL").env_remove("RUST_LOG");
+        command
+    }
+
+    fn up(&self, args: &[&str]) -> anyhow::Result<Process> {
+        let listen = format!("127.0.0.1:{}", self.port.number());
+        let mut command = self.tasker(&["up", "--listen", &listen]);
+        let mut up = self.home.start("up", command.args(args))?;
+        up.ready(PATIENCE, || up_says(&self.home, "Ctrl-C stops it"))?;
+        Ok(up)
+    }
+
+    /// What a client prints.
+    fn says(&self, args: &[&str]) -> anyhow::Result<(Option<i32>, String)> {
+        let api = format!("http://127.0.0.1:{}", self.port.number());
+        let output = self.tasker(args).args(["--api", &api]).output()?;
+        Ok((output.status.code(), format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))))
+    }
+
+    fn json(&self, args: &[&str]) -> anyhow::Result<Value> {
+        let (code, text) = self.says(&[args, &["--json"]].concat())?;
+        serde_json::from_str(&text).with_context(|| format!("{args:?} ends with {code:?}: {text}"))
+    }
+
+    /// Waits until these endpoints are there.
+    fn subscribed(&self, count: usize) -> anyhow::Result<()> {
+        until("the endpoints are there", PATIENCE, || {
+            let (_, text) = self.says(&["endpoints", "--json"])?;
+            ensure!(text.matches(r#""subscribed":true"#).count() >= count, "{text}");
+            Ok(())
+        })
+    }
+
+    fn executable(&self, name: &str, text: &str) -> anyhow::Result<()> {
+        let new = self.home.write("handlers.d/.new", text)?;
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o755))?;
+        Ok(fs::rename(new, self.home.join("handlers.d").join(name))?)
+    }
+}
+
+/// All that `tasker up` has said.
+fn said(home: &Home) -> String {
+    fs::read_to_string(home.join("up.log")).unwrap_or_default()
+}
+
+fn up_says(home: &Home, wanted: &str) -> anyhow::Result<()> {
+    let text = said(home);
+    ensure!(text.contains(wanted), "{text}");
+    Ok(())
+}
+
+/// Runs the commands of "Try it" as they are printed, one after the other.
+fn try_it(home: &Home) -> anyhow::Result<Vec<String>> {
+    let text = said(home);
+    let commands = text.split_once("Try it").and_then(|(_, rest)| rest.split_once("\n")).context("no commands")?.1;
+    let commands = commands.split_once("\n\n").context("no end")?.0.replace("\\\n", " ");
+    let path = Path::new(env!("CARGO_BIN_EXE_tasker")).parent().context("a directory")?;
+    let path = format!("{}:{}", path.display(), std::env::var("PATH").unwrap_or_default());
+    let run = |line: &str| {
+        let output = Command::new("sh").args(["-ec", line]).env("PATH", &path).env_remove("TASKER_API_URL").output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(output.status.success(), "{line}: {text}{}", String::from_utf8_lossy(&output.stderr));
+        Ok(text)
+    };
+    commands.lines().map(run).collect()
+}
+
+#[test]
+fn each_executable_of_a_directory_is_a_task_type() -> anyhow::Result<()> {
+    let site = Site::new("up")?;
+    fs::create_dir_all(site.home.join("handlers.d/sub"))?;
+    for name in ["uptime.sh", "disk", "worker", "both.sh", "both.py", "old.bak", "x~", "run.rpmnew", "1st", "tasks.sh", "open"] {
+        site.executable(name, "#!/bin/sh\necho 'up 3 days'\necho working >&2\n")?;
+    }
+    fs::set_permissions(site.home.join("handlers.d/open"), fs::Permissions::from_mode(0o777))?;
+    site.home.write("handlers.d/plain", "no program")?;
+    site.home.write("handlers.d/.hidden", "")?;
+    site.home.write("with.yaml", "task_types: [{name: disk, output: json}, echo]\n")?;
+    let up = site.up(&["--config", "with.yaml", "--handlers-dir", "handlers.d", "--endpoints", "web1"])?;
+    let text = said(&site.home);
+    ensure!(text.contains("  task types  disk, echo, uptime, worker\n"), "{text}");
+    for (name, reason) in [
+        ("both.sh", "`both` may be any of both.sh, both.py"),
+        ("both.py", "`both` may be any of both.sh, both.py"),
+        ("old.bak", "none of the extensions of handlers"),
+        ("run.rpmnew", "none of the extensions of handlers"),
+        ("x~", "a letter followed by"),
+        ("1st", "a letter followed by"),
+        ("tasks.sh", "`tasks` is reserved"),
+        ("open", "may be written to by anyone"),
+        ("plain", "is not an executable file: chmod +x"),
+    ] {
+        let line = text.lines().find(|line| line.contains(&format!("file={name} "))).with_context(|| format!("{name}: {text}"))?;
+        ensure!(line.contains("WARN") && line.contains(reason), "{line}");
+    }
+    ensure!(text.matches("not a handler").count() == 9, "{text}");
+    site.subscribed(4)?;
+    site.says(&["submit", "uptime", "--identifier", "one", "--wait"])?;
+    let done = site.json(&["status", "uptime", "one", "--all"])?;
+    let response = &done["taskResponseList"][0];
+    assert_eq!((&response["payload"], &response["log"]), (&"up 3 days".into(), &"working\n".into()), "{done}");
+    // The configured type keeps its settings.
+    site.says(&["submit", "disk", "--identifier", "two", "--wait"])?;
+    let failed = site.json(&["status", "disk", "two", "--all"])?;
+    assert_eq!(failed["taskResponseList"][0]["errnr"], 65, "{failed}");
+    drop(up);
+    let (code, text) = site.says(&["up", "--listen", "127.0.0.1:0", "--handlers-dir", "nowhere"])?;
+    ensure!(code == Some(1) && text.contains("--handlers-dir nowhere: the directory ") && text.contains("does not exist"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn what_is_printed_to_try_it_works() -> anyhow::Result<()> {
+    let schema = r#"{"type": "object", "required": ["branch"], "properties": {"branch": {"type": "string"}}}"#;
+    let queue = format!(
+        "task_types: [{{name: builds, delivery: queue, body: payload, schema: '{schema}'}}]\nendpoint: {{handlers_dir: handlers.d}}\n"
+    );
+    let own = format!("task_types: [worker, {{name: builds, schema: '{schema}'}}]\nendpoint: {{handlers_dir: handlers.d}}\n");
+    for (config, first) in [("task_types: [backup, worker]\n", "submit worker"), (&own, "submit builds"), (&queue, "curl")] {
+        let site = Site::new("try")?;
+        fs::create_dir_all(site.home.join("handlers.d"))?;
+        site.executable("builds", "#!/bin/sh\necho built\n")?;
+        site.home.write("it.yaml", config)?;
+        let _up = site.up(&["--config", "it.yaml"])?;
+        site.subscribed(1)?;
+        ensure!(
+            said(&site.home).split_once("Try it").is_some_and(|(_, rest)| rest.lines().nth(1).is_some_and(|line| line.contains(first)))
+        );
+        let told = try_it(&site.home)?;
+        ensure!(
+            told.last().is_some_and(|last| last.contains(r#""identifier":""#)) && !told.concat().contains("urn:tasker:problem"),
+            "{told:?}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn names_that_stand_for_two_are_refused() -> anyhow::Result<()> {
+    let site = Site::new("names")?;
+    let (code, text) = site.says(&["up", "--listen", "127.0.0.1:0", "--endpoints", "a,b,a"])?;
+    ensure!(code == Some(1) && text.contains("--endpoints names `a` twice"), "{text}");
+    site.home.write("q.yaml", "task_types: [worker, {name: builds, delivery: queue}]\n")?;
+    let (code, text) = site.says(&["up", "--listen", "127.0.0.1:0", "--endpoints", "worker1", "--config", "q.yaml"])?;
+    ensure!(code == Some(1) && text.contains("`worker1` is the name of a worker"), "{text}");
+    Ok(())
+}
+
+/// Who was stopped is not waited for by what starts next under other names.
+#[test]
+fn no_goodbye_is_lost() -> anyhow::Result<()> {
+    let site = Site::new("goodbye")?;
+    let many: Vec<String> = (1..=40).map(|number| format!("web{number}")).collect();
+    for names in [many.join(","), "console1".to_owned(), many.join(","), "console1".to_owned()] {
+        let mut up = site.up(&["--endpoints", &names])?;
+        site.subscribed(2 * names.split(',').count())?;
+        let endpoints = site.json(&["endpoints"])?.to_string();
+        ensure!(endpoints.matches(r#""subscribed":true"#).count() == 2 * names.split(',').count(), "{endpoints}");
+        up.signal(Signal::INT)?;
+        let status = until("its end", PATIENCE, || up.ended()?.context("it runs"))?;
+        ensure!(status.success(), "{status}: {}", up.log());
+        fs::remove_file(site.home.join("up.log"))?;
+    }
+    Ok(())
+}
+
+/// A worker takes no task from a queue that it has no handler for, and takes them as soon as it has.
+#[test]
+fn a_worker_asks_for_what_it_has_handlers_for() -> anyhow::Result<()> {
+    let site = Site::new("worker")?;
+    fs::create_dir_all(site.home.join("handlers.d"))?;
+    let types = "task_types: [{name: builds, delivery: queue}, {name: reports, delivery: queue}]";
+    site.home.write("it.yaml", &format!("{types}\nendpoint: {{handlers_dir: handlers.d, presence_interval: 1s}}\n"))?;
+    let _up = site.up(&["--config", "it.yaml", "--endpoints", "", "--workers", "0"])?;
+    let api = format!("http://127.0.0.1:{}", site.port.number());
+    let worker = ["--api", &api, "worker", "--config", "it.yaml", "-e", "w1", "-t", "builds", "-t", "reports", "--data-dir", "w1"];
+    let _worker = site.home.start("worker", &mut site.tasker(&worker))?;
+    until("the worker says what it lacks", PATIENCE, || {
+        let (_, text) = site.says(&["endpoints"])?;
+        let lacks = |name: &str| text.contains(&format!("{name} (not subscribed: there is no handler `{name}`"));
+        (lacks("builds") && lacks("reports")).then_some(()).context(text.clone())
+    })?;
+    for name in ["builds", "reports"] {
+        site.says(&["submit", name, "--identifier", "one"])?;
+    }
+    site.executable("reports.sh", "#!/bin/sh\necho reported\n")?;
+    let (code, text) = site.says(&["status", "reports", "one", "--wait", "1m", "--all"])?;
+    ensure!(code == Some(0) && text.contains("\"reported\""), "{text}");
+    assert_eq!(site.json(&["status", "builds", "one"])?["task"]["status"], "CREATED");
+    Ok(())
+}
