@@ -90,7 +90,7 @@ async fn check(request: &ServiceRequest) -> Result<(), Problem> {
         return Err(Problem::insufficient_scope(format!("this needs a token with the scope `{scope}`")));
     }
     match about {
-        About::Nothing => Ok(()),
+        About::Nothing | About::CoveredTypes => Ok(()),
         About::Worker => check_worker(api, &token, &segment(request.request(), 1)?),
         _ if token.is_unlimited() => Ok(()),
         About::TypeInPath if token.covers(&segment(request.request(), 0)?) => Ok(()),

@@ -5,7 +5,7 @@ use actix_web::{HttpRequest, web};
 
 use super::problem::{Code, Problem, ProblemBody};
 use super::view::TaskView;
-use super::{Answer, Api, ApiState, TaskName, access, answer};
+use super::{Answer, Api, ApiState, TaskName, access, answer, segment};
 use crate::domain::{Task, Timestamp, json};
 use crate::publisher::Stop;
 use crate::store::{CancelOutcome, StoreError};
@@ -22,7 +22,7 @@ use crate::store::{CancelOutcome, StoreError};
         ("id" = String, Path, description = "The identifier, percent-encoded; or our id"),
     ),
     responses(
-        (status = 200, description = "The cancelled task", body = TaskView),
+        (status = 200, description = "The canceled task", body = TaskView),
         (status = 400, description = "`bad_path`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "`unknown_task_type`, `unknown_task`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 409, description = "`already_ended`: DONE or EXPIRED", body = ProblemBody, content_type = "application/problem+json"),
@@ -32,25 +32,29 @@ use crate::store::{CancelOutcome, StoreError};
 )]
 pub async fn cancel_task(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let policy = api.task_type(&request)?;
-    let name = TaskName::of(&request)?;
-    let text = name.text.clone();
-    let blind = access::blind(&request);
+    let task = api.find(policy, &TaskName::of(&request)?).await?;
+    answer_with(&api, &request, task).await
+}
+
+/// Cancels a task that was found. For a token that may not read it is there only if it was submitted with that token.
+pub(super) async fn answer_with(api: &Api, request: &HttpRequest, task: Task) -> Answer {
+    let blind = access::blind(request);
     let submitter = blind.clone();
-    let (state, task_type, now) = (api.state.clone(), policy.name.clone(), api.now()?);
+    let (state, now) = (api.state.clone(), api.now()?);
+    let unknown = Problem::unknown_task(&task.task_type, &segment(request, 1)?);
     let canceled = api
         .run(async move {
-            let Some(task) = name.find(&state.store, &task_type).await? else { return Ok::<_, StoreError>(None) };
             if let Some(token) = &submitter
                 && state.store.submitter(task.id).await?.as_deref() != Some(token.as_str())
             {
-                return Ok(None);
+                return Ok::<_, StoreError>(None);
             }
             cancel(&state, &task, now).await
         })
         .await?;
-    let CancelOutcome { mut task, refused, .. } = canceled.ok_or_else(|| Problem::unknown_task(&policy.name, &text))?;
+    let CancelOutcome { mut task, refused, .. } = canceled.ok_or(unknown)?;
     if refused {
-        return Err(Problem::new(Code::AlreadyEnded, format!("the task is {} and cannot be cancelled", task.status.as_str())));
+        return Err(Problem::new(Code::AlreadyEnded, format!("the task is {} and cannot be canceled", task.status.as_str())));
     }
     if blind.is_some() {
         task.payload = json(&"");

@@ -14,7 +14,7 @@ use crate::store::EndpointForgotten;
 
 /// Forgets an endpoint.
 ///
-/// Tasks to come do not expect it. What it owes of those there are stays expected, until their time is over or they are cancelled:
+/// Tasks to come do not expect it. What it owes of those there are stays expected, until their time is over or they are canceled:
 /// should it come back, it is welcomed as new and asked for that.
 #[utoipa::path(
     delete, path = "/endpoints/{name}", operation_id = "forgetEndpoint", tag = "endpoints",

@@ -9,7 +9,7 @@ use super::problem::ProblemBody;
 use super::query::{self, Query};
 use super::view::{TaskPage, TaskView};
 use super::{Answer, Api, answer};
-use crate::domain::{Task, TaskStatus, TaskType};
+use crate::domain::{Task, TaskId, TaskStatus, TaskType};
 use crate::store::{self, SharedStore, StoreError, TaskQuery};
 
 /// Tasks on a page when nothing is said.
@@ -20,7 +20,7 @@ const DEFAULT_LIMIT: u32 = 100;
 const STEP: u32 = 100;
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 /// What a page may take while it is made: its tasks, and the same as JSON.
-const ROOM: usize = 2 * PAGE_BYTES;
+pub(super) const ROOM: usize = 2 * PAGE_BYTES;
 
 /// Lists tasks, newest first.
 ///
@@ -48,19 +48,35 @@ const ROOM: usize = 2 * PAGE_BYTES;
 pub async fn list_tasks(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let policy = api.task_type(&request)?;
     let mut query = Query::new(request.query_string());
-    let filters = TaskQuery {
-        status: query.take("status", states).unwrap_or_default(),
-        identifier_prefix: query.take("identifier", |text| Ok(text.to_owned())).filter(|prefix| !prefix.is_empty()),
-        since: query.take("since", query::time),
-        until: query.take("until", query::time),
-        before: query.take("cursor", query::read_task_cursor),
-        limit: query.take("limit", query::limit).unwrap_or(DEFAULT_LIMIT),
-    };
+    let filters = Filters::take(&mut query);
     query.finish()?;
 
     api.room(&request, ROOM).await?;
     let (store, task_type) = (Arc::clone(&api.state.store), policy.name.clone());
-    let (tasks, more) = api.run(async move { page(&store, &task_type, filters).await }).await?;
+    let (tasks, more) = api.run(async move { page(&store, &task_type, filters.0).await }).await?;
+    answer_page(&tasks, more)
+}
+
+/// Which tasks a list is to have.
+#[derive(Debug)]
+pub(super) struct Filters(TaskQuery);
+
+impl Filters {
+    /// Takes them out of a query string.
+    pub(super) fn take(query: &mut Query) -> Self {
+        Self(TaskQuery {
+            status: query.take("status", states).unwrap_or_default(),
+            identifier_prefix: query.take("identifier", |text| Ok(text.to_owned())).filter(|prefix| !prefix.is_empty()),
+            since: query.take("since", query::time),
+            until: query.take("until", query::time),
+            before: query.take("cursor", query::read_task_cursor),
+            limit: query.take("limit", query::limit).unwrap_or(DEFAULT_LIMIT),
+        })
+    }
+}
+
+/// The answer with a page, after which more tasks may follow.
+pub(super) fn answer_page(tasks: &[Task], more: bool) -> Answer {
     let next_cursor = tasks.last().filter(|_| more).map(|last| query::task_cursor(last.id));
     let capacity = 1024 + tasks.iter().map(|task| 512 + size(task)).sum::<usize>();
     answer(StatusCode::OK, &TaskPage { tasks: tasks.iter().map(TaskView::of).collect(), next_cursor }, capacity)
@@ -93,6 +109,51 @@ async fn page(ledger: &SharedStore, task_type: &TaskType, mut query: TaskQuery) 
         }
     }
     Ok((tasks, true))
+}
+
+/// A page of several types, and whether there may be more.
+///
+/// Reads a page of each type along its key and keeps the newest of all: as many reads as types, but never one that walks over the tasks
+/// of types that are not asked for.
+pub(super) async fn page_of_types(ledger: &SharedStore, types: &[TaskType], filters: Filters) -> Result<(Vec<Task>, bool), StoreError> {
+    let Filters(query) = filters;
+    let mut page = Newest { limit: query.limit as usize, tasks: Vec::new(), complete_from: None };
+    for task_type in types {
+        let step = ledger.list(task_type, &query).await?;
+        let payloads: usize = step.iter().map(|task| task.payload.get().len()).sum();
+        let cut = step.len() >= page.limit || payloads >= store::LIST_BYTES;
+        page.add(step, cut);
+    }
+    let more = page.complete_from.is_some();
+    Ok((page.tasks, more))
+}
+
+/// The newest tasks of several lists, as many as a page takes.
+struct Newest {
+    limit: usize,
+    tasks: Vec<Task>,
+    /// Older tasks than this one may be missing, so none are told.
+    complete_from: Option<TaskId>,
+}
+
+impl Newest {
+    /// Adds a list, of which older tasks were left out if it was `cut`.
+    fn add(&mut self, step: Vec<Task>, cut: bool) {
+        self.complete_from = self.complete_from.max(step.last().filter(|_| cut).map(|task| task.id));
+        self.tasks.extend(step);
+        self.tasks.sort_unstable_by_key(|task| std::cmp::Reverse(task.id));
+        let (mut bytes, mut fits) = (0, 0);
+        for task in self.tasks.iter().take(self.limit) {
+            if self.complete_from.is_some_and(|from| task.id < from) || bytes >= PAGE_BYTES {
+                break;
+            }
+            (bytes, fits) = (bytes + size(task), fits + 1);
+        }
+        if fits < self.tasks.len() {
+            self.tasks.truncate(fits);
+            self.complete_from = self.complete_from.max(self.tasks.last().map(|task| task.id));
+        }
+    }
 }
 
 fn size(task: &Task) -> usize {

@@ -35,6 +35,7 @@ mod show_task;
 mod submission;
 mod submit_task;
 mod take_census;
+mod tasks;
 mod unknown;
 mod view;
 mod waits;
@@ -100,7 +101,7 @@ pub struct ApiState {
     pub store: SharedStore,
     /// For cancels, and to say whether it is there.
     pub broker: SharedBroker,
-    /// Tells endpoints to stop what was cancelled.
+    /// Tells endpoints to stop what was canceled.
     pub publisher: Arc<Publisher>,
     /// Where submissions go.
     pub acceptor: Acceptor,

@@ -13,6 +13,7 @@ use super::Answer;
 use super::route::{For, Route};
 use super::{
     cancel_task, forget_endpoint, health, list_endpoints, list_tasks, queues, schedules, serve_worker, show_task, submit_task, take_census,
+    tasks,
 };
 
 #[derive(OpenApi)]
@@ -30,6 +31,9 @@ use super::{
         list_tasks::list_tasks,
         show_task::show_task,
         cancel_task::cancel_task,
+        tasks::list,
+        tasks::show,
+        tasks::cancel,
         take_census::take_census,
         queues::list,
         queues::pause,

@@ -40,6 +40,8 @@ pub enum Code {
     UnknownTaskType,
     /// The type has no such task.
     UnknownTask,
+    /// Several tasks have the identifier, and the path does not say of which type.
+    AmbiguousTask,
     /// No endpoint of this name is known.
     UnknownEndpoint,
     /// No schedule of this name is configured.
@@ -56,7 +58,7 @@ pub enum Code {
     NameTaken,
     /// The identifier belongs to a task of other content.
     IdentifierConflict,
-    /// The task has ended otherwise and cannot be cancelled.
+    /// The task has ended otherwise and cannot be canceled.
     AlreadyEnded,
     /// The body is longer than allowed.
     BodyTooLarge,
@@ -94,7 +96,9 @@ impl Code {
             }
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::NameTaken | Self::IdentifierConflict | Self::AlreadyEnded | Self::EndpointPresent => StatusCode::CONFLICT,
+            Self::NameTaken | Self::AmbiguousTask | Self::IdentifierConflict | Self::AlreadyEnded | Self::EndpointPresent => {
+                StatusCode::CONFLICT
+            }
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::InvalidSubmission | Self::InvalidMessage | Self::InvalidQuery => StatusCode::UNPROCESSABLE_ENTITY,
@@ -117,6 +121,7 @@ impl Code {
             Self::IncompleteBody => "incomplete_body",
             Self::UnknownTaskType => "unknown_task_type",
             Self::UnknownTask => "unknown_task",
+            Self::AmbiguousTask => "ambiguous_task",
             Self::UnknownEndpoint => "unknown_endpoint",
             Self::UnknownSchedule => "unknown_schedule",
             Self::EndpointPresent => "endpoint_present",
@@ -162,6 +167,7 @@ impl Code {
             Self::IncompleteBody => "The body is incomplete",
             Self::UnknownTaskType => "Unknown task type",
             Self::UnknownTask => "Unknown task",
+            Self::AmbiguousTask => "Several tasks have this name",
             Self::UnknownEndpoint => "Unknown endpoint",
             Self::UnknownSchedule => "Unknown schedule",
             Self::EndpointPresent => "The endpoint is there",

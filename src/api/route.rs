@@ -8,7 +8,7 @@ use actix_web::http::Method;
 use actix_web::{HttpRequest, Resource, web};
 
 use super::{Answer, Api, cancel_task, forget_endpoint, health, list_endpoints, list_tasks, openapi, queues, schedules};
-use super::{serve_worker, show_task, submit_task, take_census, unknown};
+use super::{serve_worker, show_task, submit_task, take_census, tasks, unknown};
 use crate::domain::Scope;
 
 /// A path and what its requests need.
@@ -47,6 +47,8 @@ pub enum About {
     ScheduleInPath,
     /// Types of all kinds.
     AllTypes,
+    /// Tasks of whichever types the token covers: the handler leaves out all others.
+    CoveredTypes,
     /// The worker in the path; the types are in the body, and whoever reads that asks `access::check_types`.
     Worker,
 }
@@ -129,6 +131,14 @@ pub const ROUTES: &[Route] = &[
         write: Some(("POST", Scope::Admin)),
         about: About::AllTypes,
         mount: |at| at.route(web::post().to(schedules::resume)),
+    },
+    Route { pattern: "/tasks", read: READ, write: None, about: About::CoveredTypes, mount: |at| at.route(read().to(tasks::list)) },
+    Route {
+        pattern: "/tasks/{id}",
+        read: READ,
+        write: Some(("DELETE", Scope::Submit)),
+        about: About::CoveredTypes,
+        mount: |at| at.route(read().to(tasks::show)).route(web::delete().to(tasks::cancel)),
     },
     Route {
         pattern: "/workers/{name}/tasks",

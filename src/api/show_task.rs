@@ -35,10 +35,34 @@ const ROOM_EACH: usize = 128 << 10;
 const END: &[u8] = b"]}";
 
 /// Which responses to send along.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Include {
     These(ResponseFilter),
+    Of(EndpointName),
     None,
+}
+
+/// What a request wants to know of a task.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    wait: Option<Duration>,
+    include: Include,
+}
+
+impl Wanted {
+    /// As the query of a request says.
+    pub(super) fn of(request: &HttpRequest) -> Result<Self, Problem> {
+        let mut query = Query::new(request.query_string());
+        let wait = query.take("wait", |text| query::span(text, MAX_WAIT));
+        let include = query.take("responses", include);
+        let endpoint = query.take("endpoint", |text| match (text.parse(), &include) {
+            (Ok(endpoint), None) => Ok(endpoint),
+            (Ok(_), Some(_)) => Err("must not come with `responses`".to_owned()),
+            (Err(error), _) => Err(format!("is not the name of an endpoint: {error}")),
+        });
+        query.finish()?;
+        Ok(Self { wait, include: endpoint.map(Include::Of).or(include).unwrap_or(Include::These(ResponseFilter::All)) })
+    }
 }
 
 /// Reads a task with its responses.
@@ -51,6 +75,7 @@ enum Include {
         ("id" = String, Path, description = "The identifier, percent-encoded; or our id"),
         ("wait" = Option<String>, Query, description = "How long to wait for the end, at most 60s", example = "20s"),
         ("responses" = Option<String>, Query, description = "`all` (default), `failed`, `missing` or `none`"),
+        ("endpoint" = Option<String>, Query, description = "Only the response of this endpoint, instead of `responses`"),
     ),
     responses(
         (status = 200, description = "The task", body = TaskWithResponses),
@@ -65,18 +90,20 @@ enum Include {
 pub async fn show_task(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let policy = api.task_type(&request)?;
     let name = TaskName::of(&request)?;
-    let mut query = Query::new(request.query_string());
-    let wait = query.take("wait", |text| query::span(text, MAX_WAIT));
-    let include = query.take("responses", include).unwrap_or(Include::These(ResponseFilter::All));
-    query.finish()?;
+    let wanted = Wanted::of(&request)?;
+    let task = api.find(policy, &name).await?;
+    answer_with(api, &request, task, wanted).await
+}
 
-    let mut task = api.find(policy, &name).await?;
+/// Answers with a task that was found.
+pub(super) async fn answer_with(api: web::Data<Api>, request: &HttpRequest, mut task: Task, wanted: Wanted) -> Answer {
+    let Wanted { wait, include } = wanted;
     if let Some(wait) = wait.filter(|_| !task.status.is_final()) {
-        task = until_ended(&api, &request, task, wait).await?;
+        task = until_ended(&api, request, task, wait).await?;
     }
     // The wait has cost nothing yet; what follows is read for somebody who may still have it.
-    access::check_again(&api, &request)?;
-    api.room(&request, 2 * task.payload.get().len() + first_page(&task) * ROOM_EACH).await?;
+    access::check_again(&api, request)?;
+    api.room(request, 2 * task.payload.get().len() + first_page(&task) * ROOM_EACH).await?;
     show(api, &task, include).await
 }
 
@@ -133,10 +160,12 @@ async fn look(api: &Api, task: &Task) -> Result<Task, Problem> {
 async fn show(api: web::Data<Api>, task: &Task, include: Include) -> Answer {
     let (store, id) = (Arc::clone(&api.state.store), task.id);
     let nobody_missing = task.counts.open() == 0;
+    let wanted = include.clone();
     let (responses, next, missing) = api
         .run(async move {
-            let responses = match include {
-                Include::These(filter) => store.responses(id, filter, None, FIRST_PAGE).await?,
+            let responses = match &include {
+                Include::These(filter) => store.responses(id, *filter, None, FIRST_PAGE).await?,
+                Include::Of(endpoint) => store.response_of(id, endpoint).await?.into_iter().collect(),
                 Include::None => Vec::new(),
             };
             let next = following(&responses, FIRST_PAGE);
@@ -152,7 +181,7 @@ async fn show(api: web::Data<Api>, task: &Task, include: Include) -> Answer {
     let capacity = 1024 + task.payload.get().len() + responses.iter().map(size).sum::<usize>() + missing.len() * 32;
     let view = TaskView { missing: Some(Names(&missing)), ..TaskView::of(task) };
     let body = TaskWithResponses { task: view, responses: Responses(&responses) };
-    let (Include::These(filter), Some(next)) = (include, next) else { return answer(StatusCode::OK, &body, capacity) };
+    let (Include::These(filter), Some(next)) = (wanted, next) else { return answer(StatusCode::OK, &body, capacity) };
     let mut begin = to_json(&body, capacity)?;
     // Responses are the last member: what follows is put in before its end.
     begin.truncate(begin.len() - END.len());

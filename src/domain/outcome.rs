@@ -69,7 +69,7 @@ pub mod errnr {
     pub const INTERRUPTED: i32 = 71;
     /// The handler asked for another try (`EX_TEMPFAIL`).
     pub const TRY_AGAIN: i32 = 75;
-    /// The endpoint was told to cancel the task, and the task was not cancelled (`EX_NOPERM`).
+    /// The endpoint was told to cancel the task, and the task was not canceled (`EX_NOPERM`).
     pub const STOPPED: i32 = 77;
     /// The time limit passed (as `timeout(1)`).
     pub const TIME_LIMIT: i32 = 124;

@@ -113,7 +113,7 @@ pub struct Response {
 /// An answer that came after the end of its response and tells something else. It changes nothing; the first is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LateAnswer {
-    /// Whether an answer had come before. If not, the response had been given up or cancelled by then.
+    /// Whether an answer had come before. If not, the response had been given up or canceled by then.
     pub contradicts: bool,
     /// Its error number.
     pub errnr: i32,

@@ -627,6 +627,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Responses of a task by endpoint name, from the first one after `after` on, so many at most: they can be large, and thousands.
     async fn responses(&self, id: TaskId, filter: ResponseFilter, after: Option<EndpointName>, limit: u32) -> Result<Vec<Response>>;
 
+    /// The response that an endpoint owes or has given to a task.
+    async fn response_of(&self, id: TaskId, endpoint: &EndpointName) -> Result<Option<Response>>;
+
     /// Tasks of a type, newest first. Fewer than asked for where their payloads together are [`LIST_BYTES`] or more.
     async fn list(&self, task_type: &TaskType, query: &TaskQuery) -> Result<Vec<Task>>;
 

@@ -12,6 +12,7 @@ mod api_refuse;
 mod api_rig;
 mod api_side;
 mod api_submit;
+mod api_tasks;
 mod api_tls;
 mod api_waits;
 mod api_work;

@@ -195,6 +195,11 @@ impl Store for MySqlStore {
         self.run(move |conn| read::responses(conn, id, filter, after.clone(), limit).boxed()).await
     }
 
+    async fn response_of(&self, id: TaskId, endpoint: &EndpointName) -> Result<Option<Response>> {
+        let endpoint = endpoint.clone();
+        self.run(move |conn| read::response_of(conn, id, endpoint.clone()).boxed()).await
+    }
+
     async fn list(&self, task_type: &TaskType, query: &TaskQuery) -> Result<Vec<Task>> {
         let (task_type, query) = (task_type.clone(), Arc::new(query.clone()));
         self.run(move |conn| read::list(conn, task_type.clone(), query.clone()).boxed()).await

@@ -109,13 +109,7 @@ pub(super) async fn responses(
     after: Option<EndpointName>,
     limit: u32,
 ) -> Result<Vec<Response>, Fault> {
-    let mut query = Query::new(
-        "SELECT endpoint, status, errnr, errmsg, payload, attempt, attempts, progress, log, start_time, last_modified_time, \
-         status = 1 AND NOT EXISTS (SELECT 1 FROM subscription AS s WHERE s.endpoint = response.endpoint AND s.state = 1 AND s.home <=> response.home \
-         AND s.task_type = (SELECT t.task_type FROM task AS t WHERE t.id = response.task_id)), late \
-         FROM response FORCE INDEX (PRIMARY) WHERE task_id = ",
-    );
-    query.push_bind(id.0);
+    let mut query = responses_of(id);
     if let Some(after) = &after {
         query.push(" AND endpoint > ").push_bind(after.as_str());
     }
@@ -126,6 +120,24 @@ pub(super) async fn responses(
     });
     query.push(" ORDER BY endpoint LIMIT ").push_bind(limit);
     query.build().fetch_all(conn).await?.iter().map(|row| response(row, id)).collect()
+}
+
+pub(super) async fn response_of(conn: &mut MySqlConnection, id: TaskId, endpoint: EndpointName) -> Result<Option<Response>, Fault> {
+    let mut query = responses_of(id);
+    query.push(" AND endpoint = ").push_bind(endpoint.as_str());
+    query.build().fetch_optional(conn).await?.map(|row| response(&row, id)).transpose()
+}
+
+/// The responses of a task, for more conditions to follow.
+fn responses_of(id: TaskId) -> Query {
+    let mut query = Query::new(
+        "SELECT endpoint, status, errnr, errmsg, payload, attempt, attempts, progress, log, start_time, last_modified_time, \
+         status = 1 AND NOT EXISTS (SELECT 1 FROM subscription AS s WHERE s.endpoint = response.endpoint AND s.state = 1 AND s.home <=> response.home \
+         AND s.task_type = (SELECT t.task_type FROM task AS t WHERE t.id = response.task_id)), late \
+         FROM response FORCE INDEX (PRIMARY) WHERE task_id = ",
+    );
+    query.push_bind(id.0);
+    query
 }
 
 fn response(row: &MySqlRow, id: TaskId) -> Result<Response, Fault> {

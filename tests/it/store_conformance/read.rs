@@ -106,6 +106,9 @@ pub async fn tells_what_is_missing(ledger: &Ledger) -> Result<()> {
         let page = ledger.store.responses(first, filter, after.map(name), limit).await?;
         anyhow::Ok(page.into_iter().map(|response| response.endpoint.to_string()).collect::<Vec<_>>())
     };
+    let one = ledger.store.response_of(first, &name("c")).await?.map(|response| (response.endpoint.to_string(), response.errnr));
+    assert_eq!(one, Some(("c".to_owned(), Some(0))));
+    assert!(ledger.store.response_of(first, &name("C")).await?.is_none() && ledger.store.response_of(second, &name("c")).await?.is_none());
     assert_eq!(page(ResponseFilter::All, None, 2).await?, ["B", "a"]);
     assert_eq!(page(ResponseFilter::All, Some("a"), 2).await?, ["b", "c"]);
     assert_eq!(page(ResponseFilter::All, Some("aa"), 1).await?, ["b"], "the one before need not be there");
