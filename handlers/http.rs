@@ -191,10 +191,11 @@ impl Handler for Http {
             }
         };
         let (mut list, room) = (TaskList::new(), Room::of(READING));
-        for (place, call) in calls.into_iter().enumerate() {
+        let names: Vec<String> = calls.iter().enumerate().map(|(place, call)| call.name(place)).collect();
+        for (call, name) in calls.into_iter().zip(&names) {
             match call.into_task(context.remaining().saturating_sub(TO_ANSWER), self.output_limit) {
                 Ok(task) => list.push(task.room(room.clone()), ()),
-                Err(error) => return Outcome::failed(BAD_PAYLOAD, format!("call {place}: {error}")),
+                Err(error) => return Outcome::failed(BAD_PAYLOAD, format!("{name}: {error}")),
             }
         }
         let runner = match self.runner.get_or_init(|| runner(&self.settings, SECTION)) {
@@ -202,7 +203,7 @@ impl Handler for Http {
             Err(error) => return Outcome::failed(BAD_SETTINGS, error.clone()),
         };
         match runner.launch(list) {
-            Ok(batch) => self.answer(gather(batch, context, self.output_limit).await),
+            Ok(batch) => self.answer(gather(batch, context, self.output_limit).await, &names),
             Err(error) => Outcome::failed(BAD_SETTINGS, error.to_string()),
         }
     }
@@ -270,13 +271,13 @@ impl Http {
         CALLS.min(self.output_limit.saturating_sub(AROUND_CALLS) / CALL_BYTES)
     }
 
-    fn answer(&self, Gathered { calls, bodies }: Gathered) -> Outcome {
+    fn answer(&self, Gathered { calls, bodies }: Gathered, names: &[String]) -> Outcome {
         let mut calls: Vec<Called> = calls.into_values().collect();
         let total = calls.len();
         let ok = calls.iter().filter(|call| call.outcome == "ok").count();
         let first = calls.iter().enumerate().find(|(_, call)| call.outcome != "ok").map(|(place, call)| {
             let status = call.status.map(|status| format!("status {status}"));
-            format!("call {place}: {}", call.error.clone().or(status).unwrap_or_default())
+            format!("{}: {}", names.get(place).map_or("", String::as_str), call.error.clone().or(status).unwrap_or_default())
         });
         if json(&calls).get().len() + AROUND_CALLS > self.output_limit {
             // What servers have a say in gives way first.
@@ -325,6 +326,17 @@ pub fn runner(settings: &config::Http, section: &str) -> Result<TaskRunner, Stri
 }
 
 impl Call {
+    /// What an error calls it: `call 1 (GET https://host/path)`. Without what often holds secrets: user, password and query.
+    fn name(&self, place: usize) -> String {
+        const LONGEST: usize = 200;
+        let Ok(url) = url::Url::parse(&self.url) else { return format!("call {place}") };
+        let (Some(host), method) = (url.host_str(), self.method.as_deref().unwrap_or("GET")) else { return format!("call {place}") };
+        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        let target = format!("{} {}://{host}{port}{}", method, url.scheme(), url.path());
+        let end = target.char_indices().nth(LONGEST).map_or(target.len(), |(end, _)| end);
+        format!("call {place} ({}{})", &target[..end], if end < target.len() { "…" } else { "" })
+    }
+
     /// The call as a task that takes no longer than that. An answer has so many bytes.
     fn into_task(self, most: Duration, output_limit: usize) -> Result<Task, InvalidTask> {
         let invalid = |field, why: &str| InvalidTask { field, why: why.to_owned() };

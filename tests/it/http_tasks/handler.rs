@@ -78,7 +78,8 @@ async fn the_answer_says_what_became_of_each_call() {
     let told: Arc<Told> = Arc::default();
     let outcome = run_until(&settings(&["127.0.0.1"]), &calls, CancellationToken::new(), told.clone()).await;
     let Outcome::Failed { errnr: 1, errmsg, .. } = &outcome else { panic!("{outcome:?}") };
-    assert!(errmsg.contains("2 of 5") && errmsg.contains("call 2: status 404"), "{errmsg}");
+    let first = format!("call 2 (GET {}): status 404", server.url("/missing"));
+    assert!(errmsg.contains("2 of 5") && errmsg.contains(&first), "{errmsg}");
     let answer = answer(&outcome);
     assert_eq!((&answer["total"], &answer["ok"], &answer["failed"]), (&json!(5), &json!(3), &json!(2)));
     let calls = &answer["calls"];
