@@ -18,6 +18,7 @@ use crate::api::check_guarded;
 use crate::broker::memory::MemoryBroker;
 use crate::config::{Config, Database, Secret};
 use crate::domain::{EndpointName, TaskType};
+use crate::endpoint::AgentHandle;
 use crate::handlers;
 use crate::store;
 
@@ -108,6 +109,11 @@ impl Embedded {
     /// Cancelled when a part has ended on its own.
     pub const fn died(&self) -> &CancellationToken {
         &self.died
+    }
+
+    /// The endpoints and workers, to be asked what they do.
+    pub fn agents(&self) -> Vec<AgentHandle> {
+        self.endpoints.iter().map(|process| process.handle.clone()).collect()
     }
 
     /// What it serves, and commands to try it with.

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::at_work::{AtWork, RunningTask};
 use super::executable::Executables;
 use super::executor::GRACE;
 use super::intake::{Intake, IntakeError};
@@ -116,6 +117,7 @@ impl AgentState {
 pub struct AgentHandle {
     session: watch::Receiver<Session>,
     health: watch::Receiver<Health>,
+    at_work: Arc<AtWork>,
 }
 
 impl AgentHandle {
@@ -123,6 +125,16 @@ impl AgentHandle {
     pub fn state(&self) -> AgentState {
         let session = self.session.borrow();
         AgentState { connected: session.up, welcomed: session.is_welcomed(), journal: self.health.borrow().clone() }
+    }
+
+    /// The tasks that run now.
+    pub fn running(&self) -> Vec<RunningTask> {
+        self.at_work.running()
+    }
+
+    /// The tasks that still ran when the time of a stop was over, and were ended.
+    pub fn stopped(&self) -> Vec<RunningTask> {
+        self.at_work.stopped()
     }
 
     /// Waits for a state. Answers `false` when the agent has ended instead.
@@ -212,7 +224,7 @@ impl Agent {
 
     /// Tells how it is, from now until it has ended.
     pub fn handle(&self) -> AgentHandle {
-        AgentHandle { session: self.session.subscribe(), health: self.core.journal.health() }
+        AgentHandle { session: self.session.subscribe(), health: self.core.journal.health(), at_work: self.core.at_work.clone() }
     }
 
     /// Runs until `stop`, then ends in order within the configured time: takes nothing more, says goodbye, lets handlers

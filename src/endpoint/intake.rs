@@ -114,7 +114,9 @@ impl Intake {
             let changed = session.consume(types, refused);
             if fresh || changed {
                 let types: Vec<_> = session.types.iter().map(TaskType::as_str).collect();
-                tracing::info!(session = %session.id, ?types, refused = session.refused.len(), "consuming, waiting for the welcome");
+                tracing::debug!(
+                    endpoint = %self.core.endpoint, session = %session.id, ?types, refused = session.refused.len(), "consuming, waiting for the welcome"
+                );
             }
             !std::mem::replace(&mut session.up, true) || fresh || changed
         });
@@ -309,7 +311,7 @@ impl Intake {
             fresh
         });
         if welcomed {
-            tracing::info!(session = %id, %task_type, ?interval, "welcomed");
+            tracing::info!(endpoint = %self.core.endpoint, %task_type, session = %id, ?interval, "subscribed");
         }
     }
 

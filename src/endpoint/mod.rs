@@ -1,12 +1,13 @@
 //! The agent that runs on every server: consume, journal, execute, answer. Knows the broker and never the store.
 //!
 //! `agent` puts the parts together · `intake` takes deliveries · `journal` remembers them · `lane` keeps them in order ·
-//! `recovery` takes up what the last process left, and `boot` how much time that has · `performer` takes one from its slot to its outcome · `executor` runs one attempt · `registry` finds its handler ·
+//! `recovery` takes up what the last process left, and `boot` how much time that has · `performer` takes one from its slot to its outcome, and `at_work` has those that run · `executor` runs one attempt · `registry` finds its handler ·
 //! `executable` makes handlers of files · `handlers_dir` says which file performs which type · `custody` says who could exchange them · `account` is the user they run as · `groups` knows the processes that run · `leftovers` ends what a killed process left · `outbox` and `reporter` answer ·
 //! `lookout` says which types have a handler · `presence` says who is here, and `home` with which memory.
 
 mod account;
 mod agent;
+mod at_work;
 mod boot;
 mod custody;
 mod directory;
@@ -29,6 +30,7 @@ mod registry;
 mod reporter;
 
 pub use agent::{Agent, AgentConfig, AgentError, AgentHandle, AgentState};
+pub use at_work::RunningTask;
 pub use groups::{end_all as end_all_executables, reap_orphans};
 pub use handler::{AttemptSink, Context, Handler, Work};
 pub use handlers_dir::{HandlersDir, Inventory};

@@ -4,8 +4,8 @@
 //! what came of it -> leave a note in the outbox. Whatever ends this process on the way, the journal tells the next one
 //! where to go on.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,13 +17,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use super::at_work::AtWork;
 use super::boot::Boot;
 use super::executable::Executables;
 use super::executor::{self, End, Limits, LogTail, Retries, Signals, Step};
 use super::journal::{Health, Journal, JournalError, Record, State, StoredTask};
 use super::lane::{Job, Lane, Turn};
 use super::outbox::Outbox;
-use super::{AttemptSink, Registry, Work};
+use super::{AttemptSink, Registry, RunningTask, Work};
 use crate::backoff::Backoff;
 use crate::broker::wire;
 use crate::clock::Clock;
@@ -62,7 +63,7 @@ pub(super) struct Core {
     /// Until when a worker can be sure that its tasks are its own; none while nobody waits for that.
     lease_until: Mutex<Option<Instant>>,
     /// The tasks that run, with what cancels them.
-    running: Mutex<HashMap<TaskId, CancellationToken>>,
+    pub(super) at_work: Arc<AtWork>,
 }
 
 impl Core {
@@ -98,7 +99,7 @@ impl Core {
             lease: Mutex::default(),
             lease_until: Mutex::default(),
             stopping: CancellationToken::new(),
-            running: Mutex::default(),
+            at_work: Arc::default(),
         }
     }
 
@@ -134,9 +135,11 @@ impl Core {
         std::mem::take(&mut *self.lease.lock().unwrap_or_else(PoisonError::into_inner)).cancel();
         // Those that run park themselves once they have been stopped.
         let (waiting, any): (Vec<TaskId>, bool) = {
-            let (running, pending) = (self.running(), self.journal.pending());
+            // In this order: one that ends in between has its outcome in the journal, and must not be parked on top of it.
+            let running: HashSet<TaskId> = self.at_work.running().into_iter().map(|task| task.id).collect();
+            let pending = self.journal.pending();
             let any = !pending.is_empty();
-            (pending.into_iter().filter(|id| !running.contains_key(id)).collect(), any)
+            (pending.into_iter().filter(|id| !running.contains(id)).collect(), any)
         };
         if !waiting.is_empty() {
             self.journal.keep(waiting.into_iter().map(|id| Record::Parked { id }).collect()).await?;
@@ -168,19 +171,15 @@ impl Core {
 
     /// Some of the tasks that run, for people.
     pub(super) fn some_running(&self) -> Vec<TaskId> {
-        self.running().keys().take(10).copied().collect()
+        self.at_work.running().into_iter().take(10).map(|task| task.id).collect()
     }
 
     /// Stops a task that runs. One that does not has ended with its tombstone in the journal.
     pub(super) fn cancel(&self, id: TaskId) {
-        match self.running().get(&id) {
+        match self.at_work.canceler(id) {
             Some(token) => token.cancel(),
             None => self.outbox.ended(id, None),
         }
-    }
-
-    fn running(&self) -> MutexGuard<'_, HashMap<TaskId, CancellationToken>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -233,11 +232,12 @@ pub(super) async fn start_in_turn(
 
 async fn perform(core: Arc<Core>, lane: Arc<Lane>, turn: Turn, slot: OwnedSemaphorePermit) {
     let id = turn.id;
-    let canceled = CancellationToken::new();
+    let waited_for = lane.policy.on_stop == OnStop::Wait;
     // Before the look at the journal: a cancel writes there first and looks here second, so one of us sees the other.
-    core.running().insert(id, canceled.clone());
-    let done = attempt(&core, &lane, turn, slot, canceled.clone()).await;
-    core.running().remove(&id);
+    let canceled = core.at_work.begin(RunningTask { id, task_type: lane.policy.name.clone(), waited_for });
+    let mut stopped = false;
+    let done = attempt(&core, &lane, turn, slot, canceled.clone(), &mut stopped).await;
+    core.at_work.end(id, stopped);
     match done {
         Ok(After::Ended(report)) => core.outbox.ended(id, report),
         // A cancel that found us leaves the report to us; one that did not has seen to it.
@@ -263,6 +263,7 @@ async fn attempt(
     turn: Turn,
     slot: OwnedSemaphorePermit,
     canceled: CancellationToken,
+    stopped: &mut bool,
 ) -> Result<After, JournalError> {
     let id = turn.id;
     // Before the look at the journal: what was let go before is parked there, and what is let go from here on fires this.
@@ -326,7 +327,7 @@ async fn attempt(
         Some(answer) => executor::restarted(end, answer),
         None => end,
     };
-    let stopped = matches!(end, End::Stopped);
+    *stopped = matches!(end, End::Stopped);
     let (outcome, run) = match end {
         End::Outcome(outcome) => (executor::normalise(outcome, core.output_limit), Some(run)),
         End::Canceled => return Ok(After::Nothing),
@@ -347,7 +348,7 @@ async fn attempt(
             let task = StoredTask { id, expires_at, not_before, started: 0, attempts, deadline, restarting: None, message };
             let mut records = vec![Record::Task(task)];
             // Another worker may have it by the time this one is back.
-            let parked = stopped && core.leases();
+            let parked = *stopped && core.leases();
             records.extend(parked.then_some(Record::Parked { id }));
             core.journal.keep(records).await?;
             Ok(if parked { After::Nothing } else { After::Again(Instant::now() + after) })
