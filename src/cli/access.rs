@@ -1,4 +1,4 @@
-//! The client that the flags and the environment describe: where, with which token, and whom it believes.
+//! The client that the flags and the environment describe: where, with which token, and whose certificates it trusts.
 
 use std::fs;
 use std::path::Path;
@@ -19,13 +19,22 @@ const USUAL: &str = "http://127.0.0.1:8888";
 /// Holds a token itself. Not a flag: what stands on a command line is seen by everybody on the machine.
 const TOKEN: &str = "TASKER_TOKEN";
 
-/// The client of the API that was named.
+/// The client of the API that was named. Says what is not safe about it.
 pub(super) fn client(global: &Global) -> Result<Client, Failure> {
+    if global.insecure {
+        note("tasker: warning: --insecure sends the token to whoever answers; pass the certificate of the API's CA with --ca-file instead");
+    }
+    let client = quiet_client(global)?;
+    if client.exposes_token() {
+        note("tasker: warning: the token crosses the network in the clear; use an https:// address");
+    }
+    Ok(client)
+}
+
+/// The client of the API that was named.
+pub(super) fn quiet_client(global: &Global) -> Result<Client, Failure> {
     let trust = match (&global.ca_file, global.insecure) {
-        (_, true) => {
-            note("tasker: warning: --insecure believes whoever answers; name the certificate with --ca-file instead");
-            Trust::Anybody
-        }
+        (_, true) => Trust::Anybody,
         (Some(path), false) => Trust::Bundle(fs::read(path).map_err(|error| unreadable(path, &error))?),
         (None, false) => Trust::System,
     };
@@ -33,11 +42,22 @@ pub(super) fn client(global: &Global) -> Result<Client, Failure> {
         Some(path) => Some(token(&fs::read_to_string(path).map_err(|error| unreadable(path, &error))?, &path.display().to_string())?),
         None => std::env::var_os(TOKEN).map(|text| token(&text.to_string_lossy(), TOKEN)).transpose()?,
     };
-    let client = Client::new(&url(global)?)?.trusting(trust)?.with_token(token);
-    if client.exposes_token() {
-        note("tasker: warning: the token crosses the network in the clear; use an https:// address");
-    }
-    Ok(client)
+    Ok(Client::new(&url(global)?)?.trusting(trust)?.with_token(token))
+}
+
+/// The flags that lead a second command to the same API. What the environment says it says again.
+pub(super) fn flags(global: &Global) -> String {
+    let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let given = [
+        ("--api", "TASKER_API_URL", global.api.clone()),
+        ("--token-file", "TASKER_TOKEN_FILE", path(&global.token_file)),
+        ("--ca-file", "TASKER_CA_FILE", path(&global.ca_file)),
+    ];
+    let flags = given.into_iter().filter_map(|(flag, variable, value)| {
+        let value = value.filter(|value| std::env::var(variable).ok().as_ref() != Some(value))?;
+        Some(format!(" {flag} {value}"))
+    });
+    flags.chain(global.insecure.then(|| " --insecure".to_owned())).collect()
 }
 
 /// Where the API is: as the flag says, or the variable, or the configuration on which an API on this machine would start.

@@ -12,7 +12,7 @@ use crate::domain::{EndpointName, Identifier, Scope, TaskStatus, TaskType, Times
 use super::client::Responses;
 use super::listen::Listen;
 
-const GLOBAL: &str = "Everywhere";
+const GLOBAL: &str = "Global options";
 
 /// Where `tasker up` keeps what it has.
 pub(super) const DATA_DIR: &str = "./tasker-data";
@@ -21,7 +21,7 @@ pub(super) const DATA_DIR: &str = "./tasker-data";
 #[derive(Debug, Parser)]
 #[command(
     name = "tasker",
-    version,
+    version = super::version::TEXT,
     max_term_width = 100,
     arg_required_else_help = true,
     after_help = "\
@@ -31,8 +31,22 @@ Examples:
   tasker api -m production                    one of several processes on RabbitMQ and MySQL
 
 Exit codes:
-  0 ok, 1 wrong usage or no connection, 2 some failed, 3 some did not receive it, 4 nobody answered,
-  5 canceled, 124 the wait was over first"
+  0    ok
+  1    wrong usage, no connection, or refused by the API
+  2    some endpoints failed
+  3    some endpoints did not receive the task
+  4    no endpoint answered
+  5    canceled
+  124  timed out waiting; the task goes on
+  130  interrupted (Ctrl-C) while waiting; the task goes on
+
+Environment:
+  TASKER_API_URL     address of the API, as --api
+  TASKER_TOKEN       token to show to the API
+  TASKER_TOKEN_FILE  file that holds the token, as --token-file
+  TASKER_CA_FILE     file with CA certificates, as --ca-file
+  NO_COLOR           no colors, if not empty
+  TASKER_section__key, such as TASKER_API__PORT: overrides a key of the configuration"
 )]
 pub struct Cli {
     /// What all commands share.
@@ -44,18 +58,18 @@ pub struct Cli {
 }
 
 /// What all commands share.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct Global {
     /// Address of the API to ask [default: TASKER_API_URL, or where the configuration says that the API listens]
     #[arg(long, global = true, value_name = "URL", help_heading = GLOBAL)]
     pub api: Option<String>,
-    /// File that holds the token to show to the API; or put the token itself into TASKER_TOKEN
-    #[arg(long, global = true, value_name = "FILE", env = "TASKER_TOKEN_FILE", hide_env_values = true, help_heading = GLOBAL)]
+    /// File that holds the token to show to the API [env: TASKER_TOKEN_FILE, or the token itself in TASKER_TOKEN]
+    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
     pub token_file: Option<PathBuf>,
-    /// File with certificates that may vouch for the API, besides the system's
-    #[arg(long, global = true, value_name = "FILE", env = "TASKER_CA_FILE", hide_env_values = true, help_heading = GLOBAL)]
+    /// File with CA certificates to trust besides the system's [env: TASKER_CA_FILE]
+    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
     pub ca_file: Option<PathBuf>,
-    /// Do not look at the API's certificate: whoever answers is believed, and gets the token
+    /// Do not verify the API's TLS certificate (unsafe: exposes the token)
     #[arg(long, global = true, help_heading = GLOBAL)]
     pub insecure: bool,
     /// Print JSON, errors too
@@ -70,6 +84,14 @@ pub struct Global {
 }
 
 impl Global {
+    /// Takes what was not given as a flag from the environment. Not left to clap: it would show the flags in the usage line of every error, as
+    /// if they had been given or were needed.
+    pub(super) fn take_environment(&mut self) {
+        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        self.token_file = self.token_file.take().or_else(|| variable("TASKER_TOKEN_FILE").map(Into::into));
+        self.ca_file = self.ca_file.take().or_else(|| variable("TASKER_CA_FILE").map(Into::into));
+    }
+
     /// The file that was named, if one was.
     pub fn named_file(&self) -> Option<ConfigFile> {
         let path = self.config.clone().map(ConfigFile::Path);
@@ -93,8 +115,10 @@ Examples:
   tasker up --listen 127.0.0.1:9000 --endpoints web1,web2,web3 --data-dir /tmp/tasker
   tasker up --tls-certificate server.cert --tls-key server.key --listen 0.0.0.0:3000
 
-The task types are worker and backup unless -m or --config names a file, whose database and broker are not used.
-Data survives a restart. To listen where others can reach it takes a token (`token create`).")]
+Without -m or --config the task types are worker and backup.
+A configuration's database and broker are not used.
+Data survives a restart.
+To listen on an address that others can reach, create a token first: see `token create`.")]
     Up(Up),
     /// Start an API process on the configured database and broker
     #[command(after_help = "Example:\n  tasker api -m production --listen 127.0.0.1:8888")]
@@ -105,13 +129,13 @@ Data survives a restart. To listen where others can reach it takes a token (`tok
     /// Start a worker: takes tasks from work queues, one for each slot it has free
     #[command(after_help = "\
 Examples:
-  tasker worker -m production -e build1 -t warmers -t runners --concurrency 1
-  tasker worker --api https://tasker.example.net -e site7 -t worker --concurrency 8
+  tasker worker -m production --name build1 -t warmers -t runners --concurrency 1
+  tasker worker --api https://tasker.example.net --name site7 -t worker --concurrency 8
 
-With --api it reaches nothing but the API, with a token of the scope `work`; without, the broker of the configuration,
-whatever TASKER_API_URL says. A task of a type with `delivery: queue` is performed by one worker. With --concurrency 1 a worker performs one task after
-the other, whatever their types. SIGTERM lets running tasks finish, for --stop-timeout at most; what has not begun goes to
-other workers.")]
+With --api the worker connects to the API alone, with a token of the scope `work`; otherwise to the broker of the configuration, whatever TASKER_API_URL says.
+A task of a type with `delivery: queue` is performed by one worker.
+With --concurrency 1 a worker performs one task after the other, whatever their types.
+SIGTERM lets running tasks finish, for at most --stop-timeout; tasks that have not begun go to other workers.")]
     Worker(Worker),
     /// Perform HTTP tasks of others: the remote mode of `tasker::http_tasks`
     #[command(after_help = "\
@@ -119,7 +143,8 @@ Example:
   tasker http-worker -m production --pool bmc --max-in-flight 4000
 
 Takes HTTP tasks from the broker's work queue of a pool and performs those whose target http_worker.http.allow lists.
-Several workers share a pool; a task whose worker is lost is performed by another one unless it is a POST or PATCH.")]
+Several workers can share a pool.
+A task whose worker is lost is performed by another one unless it is a POST or PATCH.")]
     HttpWorker(HttpWorker),
     /// Measure how fast tasks go through
     #[command(subcommand)]
@@ -137,19 +162,34 @@ Examples:
   tasker submit backup --endpoints console1,console2 --payload '{\"seconds\": 1}' --wait 1m
   generate-payload | tasker submit worker --identifier nightly-2024-07-12 --payload-file - --json
 
-Submitting the same identifier with the same content again is safe: it answers the task that is there.")]
+Submitting the same identifier with the same content again is safe: it answers the task that is there.
+Ctrl-C ends a wait, never the task.")]
     Submit(Submit),
     /// Show what became of a task
-    #[command(after_help = "Example:\n  tasker status backup e7bd91d0-16ad-11e2-892e-0800200c9a66 --wait")]
+    #[command(after_help = "\
+Examples:
+  tasker status nightly-7
+  tasker status backup nightly-7 --wait
+  tasker status 01a20196-daa1-708e-8082-dae98f32bb86 --endpoint web3
+
+The type is needed where tasks of several types have the identifier.")]
     Status(Status),
-    /// List the tasks of a type, newest first
-    #[command(after_help = "Example:\n  tasker list worker --status INCOMPLETE --since 2h")]
+    /// List tasks, newest first
+    #[command(after_help = "Examples:\n  tasker list\n  tasker list worker --status INCOMPLETE --since 2h")]
     List(List),
-    /// Cancel a task: endpoints that have not begun never will, others are told to stop
-    #[command(after_help = "Example:\n  tasker cancel backup e7bd91d0-16ad-11e2-892e-0800200c9a66")]
+    /// Cancel tasks: endpoints that have not begun never will, others are told to stop
+    #[command(
+        override_usage = "tasker cancel [OPTIONS] [TYPE] <ID>...",
+        after_help = "\
+Examples:
+  tasker cancel 01a20196-daa1-708e-8082-dae98f32bb86
+  tasker cancel backup nightly-7 nightly-8
+
+The type is needed where tasks of several types have the identifier."
+    )]
     Cancel(Cancel),
     /// List the endpoints, when they were last heard of and what they subscribe to
-    #[command(after_help = "Examples:\n  tasker endpoints --json\n  tasker endpoints forget console7")]
+    #[command(after_help = "Examples:\n  tasker endpoints\n  tasker endpoints --type worker --gone\n  tasker endpoints forget console7")]
     Endpoints(Endpoints),
     /// List the work queues, pause one or let it go on
     #[command(subcommand)]
@@ -163,9 +203,11 @@ Examples:
   tasker verify                               all task types, all tasks that are kept
   tasker verify backup --since 24h --ended    and fail while any response is open
 
-ACCOUNTED are the tasks whose responses add up and that have ended, or are in time and looked after;
-MISSING are the others; DOUBLE are responses of which a second execution is known.
-Exit code 0 only if nothing is missing or double, else 2.")]
+ACCOUNTED  tasks whose responses add up and that have ended, or are in time and looked after
+MISSING    the other tasks
+DOUBLE     responses of which a second execution is known
+
+The exit code is 0 if nothing is missing or double, else 2.")]
     Verify(Verify),
     /// Create, list or revoke tokens: who may use the API
     ///
@@ -175,12 +217,37 @@ Exit code 0 only if nothing is missing or double, else 2.")]
     /// Check the configuration, or show what is in effect
     #[command(subcommand)]
     Config(Configuration),
-    /// Print the completions of a shell
-    #[command(after_help = "Example:\n  tasker completions bash > /etc/bash_completion.d/tasker")]
+    /// Print the script that completes commands, and in bash, zsh and fish task types and endpoint names too
+    #[command(after_help = "\
+Examples:
+  tasker completions bash > /etc/bash_completion.d/tasker
+  tasker completions zsh > /usr/local/share/zsh/site-functions/_tasker
+  tasker completions fish > /etc/fish/completions/tasker.fish
+
+In bash, zsh and fish the script runs the program at each TAB; task types and endpoint names come from the API.")]
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
     },
+    /// Print what may come at the end of a line
+    #[command(name = "__complete", hide = true, after_help = "Example:\n  tasker __complete bash tasker")]
+    Complete {
+        /// Which shell asks
+        shell: clap_complete::Shell,
+        /// What has been typed up to now
+        #[arg(value_name = "LINE", allow_hyphen_values = true)]
+        line: String,
+    },
+    /// Write the manual pages into a directory
+    #[command(hide = true, after_help = "Example:\n  tasker man /usr/local/share/man/man1")]
+    Man {
+        /// Directory that is there
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
+    /// Print the version and the commit it was built from
+    #[command(after_help = "Example:\n  tasker version --json")]
+    Version,
 }
 
 /// `tasker up`.
@@ -223,12 +290,18 @@ pub enum TokenCommand {
     /// From then on the API needs a token for everything but /heartbeat and /ready.
     #[command(after_help = "\
 Examples:
-  tasker token create --name admin --scope admin > ~/.tasker-token
+  tasker token create --name admin --scope admin --out admin.token
   tasker token create --name nightly --scope submit,read --type backup --expires 90d -m production
   tasker token create --name thunder --scope submit,read --secret-file /etc/thunder/token
 
-Scopes: submit (and cancel) tasks; read what became of them; work: fetch tasks over HTTP; admin: everything.
-The secret is kept nowhere, only its SHA-256. Give it to the command line with --token-file or TASKER_TOKEN_FILE.")]
+Scopes:
+  submit  submit and cancel tasks
+  read    read tasks and what became of them
+  work    fetch tasks over HTTP
+  admin   everything
+
+Only the SHA-256 of the secret is kept.
+Pass the secret to the command line with --token-file or TASKER_TOKEN_FILE.")]
     Create(NewToken),
     /// List the tokens, without their secrets
     #[command(after_help = "Example:\n  tasker token list -m production")]
@@ -244,16 +317,16 @@ pub struct NewToken {
     /// What to call it
     #[arg(long, value_name = "NAME")]
     pub name: TokenName,
-    /// What it is good for, separated by commas: submit, read, work, admin
+    /// Scopes, separated by commas: submit, read, work, admin
     #[arg(long = "scope", value_name = "SCOPES", value_delimiter = ',', required = true)]
     pub scopes: Vec<Scope>,
-    /// Task type it is good for, as often as there are types [default: all]
+    /// Task type that it is limited to (repeatable) [default: all]
     #[arg(long = "type", value_name = "TYPE")]
     pub task_types: Vec<TaskType>,
     /// The one worker that may use it; no other token works for that worker from then on [default: every worker without such a token]
     #[arg(long, value_name = "NAME")]
     pub worker: Option<EndpointName>,
-    /// How long it is good, such as 90d [default: until it is revoked]
+    /// Validity, such as 90d [default: until it is revoked]
     #[arg(long, value_name = "DURATION", value_parser = span::parse)]
     pub expires: Option<Duration>,
     /// File that holds the secret, instead of making one; - reads standard input
@@ -303,8 +376,8 @@ pub struct Endpoint {
     /// Name of the endpoint, usually the server's
     #[arg(short, long, value_name = "NAME")]
     pub endpoint: EndpointName,
-    /// Task type to run, as often as there are types [default: all configured types]
-    #[arg(short, long = "tasktype", value_name = "TYPE")]
+    /// Task type to run (repeatable) [default: all configured types]
+    #[arg(short, long = "tasktype", visible_alias = "type", value_name = "TYPE")]
     pub tasktypes: Vec<TaskType>,
     /// Where journals are kept, instead of endpoint.data_dir
     #[arg(long, value_name = "DIR")]
@@ -318,10 +391,10 @@ pub struct Endpoint {
 #[derive(Debug, Clone, Args)]
 pub struct Worker {
     /// Name of the worker; no other worker or endpoint may have it
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short = 'e', long = "name", visible_alias = "endpoint", value_name = "NAME")]
     pub endpoint: EndpointName,
-    /// Task type to perform, as often as there are types [default: all configured types with a work queue]
-    #[arg(short, long = "tasktype", value_name = "TYPE")]
+    /// Task type to perform (repeatable) [default: all configured types with a work queue]
+    #[arg(short, long = "tasktype", visible_alias = "type", value_name = "TYPE")]
     pub tasktypes: Vec<TaskType>,
     /// Tasks to perform at the same time, of all types together
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -500,7 +573,7 @@ pub struct Submit {
     /// For a type with a work queue: its priority, the lower, the sooner [default: the type's]
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub priority: Option<i32>,
-    /// For a type with a work queue: how long the task is worth starting [default: as the type says]
+    /// For a type with a work queue: how long the task may wait for a worker [default: as the type says]
     #[arg(long, value_name = "DURATION", value_parser = span::parse)]
     pub ttl: Option<Duration>,
     /// For a type with a work queue: not to begin before then: a time such as 2024-07-12T10:00:00Z, or a span such as 5m from now on
@@ -520,34 +593,46 @@ pub struct Waiting {
     /// Wait until the task ends, or all endpoints that have received it are through; at most for DURATION
     #[arg(long, value_name = "DURATION", value_parser = span::parse, num_args = 0..=1)]
     pub wait: Option<Option<Duration>>,
-    /// Show all endpoints at the end, not only failed and missing ones
+    /// Show all endpoints at the end, not only failed and missing ones; --json does so unless --responses narrows it
     #[arg(long)]
     pub all: bool,
+    /// Which responses to show [default: failed and missing ones; with --json all]
+    #[arg(long, value_name = "WHICH", conflicts_with = "all")]
+    pub responses: Option<Responses>,
+}
+
+impl Waiting {
+    /// Which responses were asked for; none means failed and missing ones.
+    pub(super) fn shown(&self, json: bool) -> Option<Responses> {
+        // A program that asks what became of a task wants the answers, those of success too.
+        self.responses.or((self.all || json).then_some(Responses::All))
+    }
 }
 
 /// `tasker status`.
 #[derive(Debug, Clone, Args)]
+#[command(allow_missing_positional = true)]
 pub struct Status {
     /// Task type
     #[arg(value_name = "TYPE")]
-    pub task_type: TaskType,
+    pub task_type: Option<TaskType>,
     /// Identifier or task id
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", required = true)]
     pub id: String,
+    /// Show all that is known of this endpoint's response, with its whole message, answer and log
+    #[arg(short = 'e', long = "endpoint", value_name = "NAME", conflicts_with_all = ["all", "responses"])]
+    pub of_endpoint: Option<EndpointName>,
     /// How to wait for the end.
     #[command(flatten)]
     pub waiting: Waiting,
-    /// Which responses to show [default: failed and missing ones]
-    #[arg(long, value_name = "WHICH", conflicts_with = "all")]
-    pub responses: Option<Responses>,
 }
 
 /// `tasker list`.
 #[derive(Debug, Clone, Args)]
 pub struct List {
-    /// Task type
+    /// Task type [default: all]
     #[arg(value_name = "TYPE")]
-    pub task_type: TaskType,
+    pub task_type: Option<TaskType>,
     /// Only tasks of these states, separated by commas: CREATED, SENT, INCOMPLETE, DONE, CANCELED, EXPIRED
     #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = status)]
     pub status: Vec<TaskStatus>,
@@ -560,6 +645,9 @@ pub struct List {
     /// Only tasks accepted before then
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub until: Option<Timestamp>,
+    /// Show the ids of tasks too
+    #[arg(long)]
+    pub wide: bool,
     /// Where and how much.
     #[command(flatten)]
     pub page: Page,
@@ -579,12 +667,9 @@ pub struct Page {
 /// `tasker cancel`.
 #[derive(Debug, Clone, Args)]
 pub struct Cancel {
-    /// Task type
-    #[arg(value_name = "TYPE")]
-    pub task_type: TaskType,
-    /// Identifier or task id
-    #[arg(value_name = "ID")]
-    pub id: String,
+    /// Identifiers or task ids; before identifiers their task type, if need be
+    #[arg(value_name = "ID", required = true)]
+    pub names: Vec<String>,
 }
 
 /// `tasker endpoints`.
@@ -594,6 +679,12 @@ pub struct Endpoints {
     /// What else to do.
     #[command(subcommand)]
     pub action: Option<EndpointsAction>,
+    /// Only endpoints with this task type
+    #[arg(long = "type", value_name = "TYPE")]
+    pub of_type: Option<TaskType>,
+    /// Only endpoints that are gone
+    #[arg(long)]
+    pub gone: bool,
     /// Where and how much.
     #[command(flatten)]
     pub page: Page,

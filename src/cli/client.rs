@@ -57,8 +57,8 @@ pub enum ClientError {
         /// Its words.
         problem: Box<Problem>,
     },
-    /// Nobody we believe vouches for who answers.
-    #[error("{url} shows a certificate that is not believed ({reason}): name who vouches for it with --ca-file")]
+    /// The API's certificate is not one that we trust.
+    #[error("the certificate of {url} is not trusted ({reason}): pass the certificate of its CA with --ca-file")]
     Untrusted {
         /// Where.
         url: String,
@@ -73,9 +73,19 @@ pub enum ClientError {
         /// What to do about it.
         hint: &'static str,
     },
-    /// The certificates to believe cannot be used.
-    #[error("the certificates to believe cannot be used: {0}")]
+    /// The CA certificates cannot be used.
+    #[error("the certificates of --ca-file cannot be used: {0}")]
     Trust(String),
+    /// One side speaks TLS and the other does not.
+    #[error("{url} does not speak {spoken}: use {other}://")]
+    Scheme {
+        /// Where.
+        url: String,
+        /// What we spoke.
+        spoken: &'static str,
+        /// What to try.
+        other: &'static str,
+    },
     /// What answers does not speak as our API does.
     #[error("what answers at {url} is not this version's API: {reason}")]
     Foreign {
@@ -99,6 +109,7 @@ impl ClientError {
             | Self::Untrusted { .. }
             | Self::Locked { .. }
             | Self::Trust(_)
+            | Self::Scheme { .. }
             | Self::Foreign { .. }
             | Self::Unnameable(_) => false,
         }
@@ -113,6 +124,7 @@ impl ClientError {
             Self::Refused { problem, .. } | Self::Locked { problem, .. } => &problem.code,
             Self::Untrusted { .. } => "untrusted",
             Self::Trust(_) => "trust",
+            Self::Scheme { .. } => "scheme",
             Self::Foreign { .. } => "foreign",
             Self::Unnameable(_) => "unnameable",
         }
@@ -147,8 +159,47 @@ pub struct MemberError {
     pub message: String,
 }
 
+impl Problem {
+    /// The same with the names of flags in place of JSON pointers and query parameters, for a person who has typed those.
+    #[must_use]
+    pub fn with_flags(mut self, submission: Option<&Submission>) -> Self {
+        let flag = |pointer: &str| flag_of(pointer, submission);
+        for error in &mut self.errors {
+            let words = error.message.split(' ').map(|word| if word.starts_with('/') { flag(word) } else { word.to_owned() });
+            error.message = words.collect::<Vec<_>>().join(" ");
+            error.pointer = flag(&error.pointer);
+        }
+        self
+    }
+}
+
+/// The flag that has made a member of a body or a parameter of a query; other texts stay as they are.
+fn flag_of(pointer: &str, submission: Option<&Submission>) -> String {
+    if let Some(parameter) = pointer.strip_prefix('?') {
+        return format!("--{parameter}");
+    }
+    let Some(member) = pointer.strip_prefix('/') else { return pointer.to_owned() };
+    let (member, rest) = member.split_once('/').map_or((member, None), |(member, rest)| (member, Some(rest)));
+    match (member, rest) {
+        ("identifier" | "priority" | "ttl" | "payload", None) => format!("--{member}"),
+        ("run_at", None) => "--run-at".to_owned(),
+        ("payload", Some(rest)) => format!("--payload /{rest}"),
+        ("endpoints", None) => "--endpoints".to_owned(),
+        ("endpoints", Some(place)) => {
+            let name = submission.zip(place.parse::<usize>().ok()).and_then(|(submission, place)| submission.endpoints.get(place));
+            name.map_or_else(|| "--endpoints".to_owned(), |name| format!("--endpoints {name}"))
+        }
+        _ => pointer.to_owned(),
+    }
+}
+
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // That it is one problem need not be said before it.
+        if let ([error], None) = (&self.errors[..], self.existing_id) {
+            let place = if error.pointer.is_empty() { String::new() } else { format!("{}: ", error.pointer) };
+            return write!(f, "{place}{}", error.message);
+        }
         f.write_str(&self.detail)?;
         if let Some(id) = self.existing_id {
             write!(f, " (task {id})")?;
@@ -283,6 +334,26 @@ pub struct Report {
     /// The responses that were asked for.
     #[serde(rename = "taskResponseList")]
     pub responses: Vec<Response>,
+}
+
+/// What a task is called by who asks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskName {
+    /// Its type; unknown to those who have but an id, or an identifier that no task of another type has.
+    pub task_type: Option<TaskType>,
+    /// Identifier or id.
+    pub id: String,
+}
+
+impl TaskName {
+    /// A task that the API has told of.
+    pub fn of(task: &Task) -> Self {
+        Self { task_type: Some(task.task_type.clone()), id: task.id.to_string() }
+    }
+
+    fn path(&self) -> [&str; 2] {
+        [self.task_type.as_ref().map_or("tasks", TaskType::as_str), &self.id]
+    }
 }
 
 /// What came of a submission.
@@ -521,7 +592,7 @@ pub struct Flaw {
     pub reason: String,
 }
 
-/// Whose certificates are believed.
+/// Whose certificates are trusted.
 #[derive(Debug, Clone, Default)]
 pub enum Trust {
     /// Those the system vouches for.
@@ -529,7 +600,7 @@ pub enum Trust {
     System,
     /// Those, and what these certificates in PEM vouch for.
     Bundle(Vec<u8>),
-    /// Whoever answers.
+    /// Any: whoever answers gets the token.
     Anybody,
 }
 
@@ -555,7 +626,7 @@ impl Client {
         Ok(Self { base, http: crate::https::build(http).map_err(|_| invalid())?, token: None })
     }
 
-    /// The same client, with others to believe.
+    /// The same client, with other certificates to trust.
     ///
     /// # Errors
     /// [`ClientError::Trust`].
@@ -601,30 +672,32 @@ impl Client {
         Ok(Submitted { task, repeated: status == StatusCode::OK })
     }
 
-    /// A task by identifier or id. With `wait` the API answers when the task ends, at the latest after that time or
-    /// a minute.
+    /// A task. With `wait` the API answers when the task ends, at the latest after that time or a minute.
     ///
     /// # Errors
     /// Any [`ClientError`].
-    pub async fn status(
-        &self,
-        task_type: &TaskType,
-        id: &str,
-        wait: Option<Duration>,
-        responses: Responses,
-    ) -> Result<Report, ClientError> {
-        let mut request = self.request(Method::GET, &[task_type.as_str(), id])?.query(&[("responses", responses.as_str())]);
+    pub async fn status(&self, name: &TaskName, wait: Option<Duration>, responses: Responses) -> Result<Report, ClientError> {
+        let mut request = self.request(Method::GET, &name.path())?.query(&[("responses", responses.as_str())]);
         if let Some(wait) = wait {
             request = request.query(&[("wait", format!("{}ms", wait.min(LONGEST_WAIT).as_millis()))]);
         }
         Ok(self.answer(request, ANSWER + LONGEST_WAIT).await?.1)
     }
 
-    /// A page of the tasks of a type.
+    /// A task with the response of one endpoint; none when that is not expected to answer.
     ///
     /// # Errors
     /// Any [`ClientError`].
-    pub async fn list(&self, task_type: &TaskType, query: &Query) -> Result<TaskPage, ClientError> {
+    pub async fn answer_of(&self, name: &TaskName, endpoint: &EndpointName) -> Result<Report, ClientError> {
+        let request = self.request(Method::GET, &name.path())?.query(&[("endpoint", endpoint.as_str())]);
+        Ok(self.answer(request, ANSWER).await?.1)
+    }
+
+    /// A page of the tasks of a type, or of all types.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn list(&self, task_type: Option<&TaskType>, query: &Query) -> Result<TaskPage, ClientError> {
         let status: Vec<_> = query.status.iter().map(|status| status.as_str()).collect();
         let parameters = [
             ("status", (!status.is_empty()).then(|| status.join(","))),
@@ -634,16 +707,16 @@ impl Client {
             ("limit", query.limit.map(|limit| limit.to_string())),
             ("cursor", query.cursor.clone()),
         ];
-        let request = self.request(Method::GET, &[task_type.as_str()])?.query(&given(parameters));
+        let request = self.request(Method::GET, &[task_type.map_or("tasks", TaskType::as_str)])?.query(&given(parameters));
         Ok(self.answer(request, ANSWER).await?.1)
     }
 
-    /// Cancels a task by identifier or id.
+    /// Cancels a task.
     ///
     /// # Errors
     /// Any [`ClientError`]; [`ClientError::Refused`] with 409 when it has ended otherwise.
-    pub async fn cancel(&self, task_type: &TaskType, id: &str) -> Result<Task, ClientError> {
-        Ok(self.answer(self.request(Method::DELETE, &[task_type.as_str(), id])?, ANSWER).await?.1)
+    pub async fn cancel(&self, name: &TaskName) -> Result<Task, ClientError> {
+        Ok(self.answer(self.request(Method::DELETE, &name.path())?, ANSWER).await?.1)
     }
 
     /// A page of the endpoints the API knows.
@@ -769,8 +842,14 @@ impl Client {
 
     fn failure(&self, error: &reqwest::Error) -> ClientError {
         let (url, reason) = (self.url(), root_cause(error));
-        if is_about_certificate(error) {
-            return ClientError::Untrusted { url, reason };
+        match tls_error(error) {
+            Some(rustls::Error::InvalidCertificate(_)) => return ClientError::Untrusted { url, reason },
+            Some(rustls::Error::InvalidMessage(_)) => return ClientError::Scheme { url, spoken: "https", other: "http" },
+            _ => {}
+        }
+        // The alert with which TLS refuses a plain request.
+        if self.base.scheme() == "http" && reason.contains("invalid http version") {
+            return ClientError::Scheme { url, spoken: "http", other: "https" };
         }
         // Somebody is there, who does not speak TLS.
         let answered = matches!(tls_error(error), Some(rustls::Error::InvalidMessage(_)));
@@ -835,11 +914,6 @@ fn problem(status: StatusCode, body: &[u8]) -> Problem {
     })
 }
 
-/// Whether a certificate was the reason.
-fn is_about_certificate(error: &reqwest::Error) -> bool {
-    matches!(tls_error(error), Some(rustls::Error::InvalidCertificate(_)))
-}
-
 /// What went wrong with TLS, if that was the reason.
 fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
     let mut chain: Option<&(dyn std::error::Error + 'static)> = Some(error);
@@ -862,9 +936,6 @@ fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
         cause = source;
-    }
-    if let Some(rustls::Error::InvalidMessage(_)) = tls_error(error) {
-        return "its answer is not TLS: does it speak plain HTTP? then write http://".to_owned();
     }
     let text = cause.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_lowercase()
@@ -920,9 +991,35 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_person_is_told_of_flags() {
+        let error = |pointer: &str, message: &str| MemberError { pointer: pointer.to_owned(), message: message.to_owned() };
+        let errors = vec![
+            error("/endpoints/1", "repeats /endpoints/0"),
+            error("/payload/seconds", "is not a number"),
+            error("/run_at", "is no time"),
+            error("?since", "must be a time"),
+            error("", "is missing"),
+        ];
+        let problem = Problem { code: "x".to_owned(), detail: "5 problems".to_owned(), errors, existing_id: None, request_id: None };
+        let endpoints = ["a", "b"].map(|name| name.parse().expect("a name")).to_vec();
+        let identifier = "i".parse().expect("an identifier");
+        let submission = Submission { identifier, payload: None, endpoints, priority: None, ttl: None, run_at: None };
+        let told = problem.with_flags(Some(&submission)).to_string();
+        let lines = [
+            "5 problems",
+            "--endpoints b: repeats --endpoints a",
+            "--payload /seconds: is not a number",
+            "--run-at: is no time",
+            "--since: must be a time",
+            ": is missing",
+        ];
+        assert_eq!(told.lines().map(str::trim).collect::<Vec<_>>(), lines);
+    }
+
+    #[test]
     fn reads_problems_of_others() {
         let ours = br#"{"type":"about:blank","code":"invalid_body","detail":"the body is not valid","errors":[{"pointer":"/identifier","message":"is missing"}]}"#;
-        assert_eq!(problem(StatusCode::UNPROCESSABLE_ENTITY, ours).to_string(), "the body is not valid\n  /identifier: is missing");
+        assert_eq!(problem(StatusCode::UNPROCESSABLE_ENTITY, ours).to_string(), "/identifier: is missing");
         let proxy = problem(StatusCode::BAD_GATEWAY, b"<html>");
         assert_eq!((proxy.code.as_str(), proxy.detail.as_str()), ("http_502", "the answer was HTTP 502 Bad Gateway"));
     }

@@ -20,8 +20,12 @@ pub enum Code {
     NobodyAnswered = 4,
     /// The task was canceled.
     Canceled = 5,
-    /// The wait was over before the task was.
+    /// The wait timed out; the task goes on.
     TimedOut = 124,
+    /// SIGINT (Ctrl-C) ended a wait; the task goes on.
+    Interrupted = 130,
+    /// SIGTERM ended a wait; the task goes on.
+    Terminated = 143,
 }
 
 impl From<Code> for std::process::ExitCode {
@@ -33,10 +37,11 @@ impl From<Code> for std::process::ExitCode {
 /// What came of a task; nothing while it is worth waiting.
 ///
 /// An `INCOMPLETE` task may go on for hours, until a server that is down comes back. Nobody at a terminal means to wait for
-/// that: it counts as settled once all who have received it are through.
+/// that: it counts as settled once all who have received it are through. A task that was sent while nobody subscribed stays without an
+/// endpoint, so there is nothing to wait for until its deadline.
 pub fn verdict(task: &Task) -> Option<Code> {
     let through = task.finished + task.canceled + task.expired;
-    let settled = task.status.is_final() || (task.status == TaskStatus::Incomplete && through >= task.received);
+    let settled = task.status.is_final() || task.status == TaskStatus::Incomplete && through >= task.received || nobody_subscribes(task);
     settled.then_some(match task.status {
         TaskStatus::Canceled => Code::Canceled,
         _ if task.finished == 0 => Code::NobodyAnswered,
@@ -44,6 +49,11 @@ pub fn verdict(task: &Task) -> Option<Code> {
         _ if task.failed > 0 || task.finished < task.expected => Code::SomeFailed,
         _ => Code::Ok,
     })
+}
+
+/// Whether a task was sent when no endpoint subscribed to its type.
+pub(super) fn nobody_subscribes(task: &Task) -> bool {
+    task.queue.is_none() && task.expected == 0 && matches!(task.status, TaskStatus::Sent | TaskStatus::Incomplete)
 }
 
 #[cfg(test)]
@@ -57,6 +67,7 @@ mod tests {
         let table = [
             // status, expected, received, finished, failed, canceled, expired
             (S::Created, [2, 0, 0, 0, 0, 0], None),
+            (S::Sent, [0, 0, 0, 0, 0, 0], Some(Code::NobodyAnswered)),
             (S::Sent, [2, 1, 0, 0, 0, 0], None),
             (S::Sent, [2, 2, 1, 1, 0, 0], None),
             (S::Incomplete, [3, 2, 1, 0, 0, 0], None),

@@ -1,41 +1,72 @@
 //! The command line: what may be asked (`args`), and every command.
 //!
 //! `client` speaks HTTP with an API and knows nothing of terminals; `tasks`, `queues` and `schedules` ask it, `verify` adds up, `wait` waits, `render` turns answers
-//! into text, `exit` into exit codes. `access` says where, with which token and whom to believe, `listen` where to listen. `configuration` and `initialize` work on the configuration, `tokens` on the database. `servers` starts what
-//! `app` puts together, and the bench.
+//! into text and `table` into tables, `exit` into exit codes. `access` says where, with which token and whose certificates to trust, `listen` where to listen, `complete` completes names in shells. `configuration` and `initialize` work on the configuration, `tokens` on the database. `servers` starts what
+//! `app` puts together, and the bench; `stopping` says what a stop waits for.
 //!
 //! Promise: data on standard output, everything else on standard error; every failure is one clear text and exit code 1.
 
 mod access;
 pub mod args;
 pub mod client;
+mod complete;
 mod configuration;
 mod exit;
 mod initialize;
 mod input;
 mod listen;
+mod manual;
 mod output;
 mod queues;
 mod render;
 mod schedules;
 mod servers;
 mod signals;
+mod stopping;
+mod table;
 mod tasks;
 mod tokens;
 mod verify;
+mod version;
 mod wait;
 
 use std::ffi::OsString;
 
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches};
 
 pub use args::{Cli, Command, Global};
 pub use exit::Code;
 pub use output::Failure;
+use render::natural;
+
+/// Global options with the commands that have no use for them, so that their help does not show them there.
+const NO_API: [&str; 9] = ["up", "api", "endpoint", "http-worker", "bench", "initialize", "token", "config", "man"];
+const NO_JSON: [&str; 9] = ["up", "api", "endpoint", "worker", "http-worker", "bench", "completions", "man", "__complete"];
+const NO_FILE: [&str; 4] = ["completions", "version", "man", "__complete"];
 
 /// The whole tree of commands.
 pub fn command() -> clap::Command {
-    Cli::command()
+    let mut command = Cli::command();
+    // Only now each command has the global options.
+    command.build();
+    let hidden: [(&[&str], &[&str]); 4] = [
+        (&NO_API, &["api", "token_file", "ca_file", "insecure"]),
+        (&["completions", "version", "__complete"], &["api", "token_file", "ca_file", "insecure"]),
+        (&NO_JSON, &["json"]),
+        (&NO_FILE, &["mode", "config"]),
+    ];
+    for (names, options) in hidden {
+        for name in names {
+            command = command.mut_subcommand(name, |inner| hide(inner, options));
+        }
+    }
+    command
+}
+
+/// Hides options of a command and of those below it.
+fn hide(command: clap::Command, options: &[&str]) -> clap::Command {
+    let command = command.mut_args(|option| if options.contains(&option.get_id().as_str()) { option.hide(true) } else { option });
+    command.mut_subcommands(|inner| hide(inner, options))
 }
 
 /// Reads the command line. Help, version and usage errors have been printed when this answers a code.
@@ -44,7 +75,8 @@ pub fn command() -> clap::Command {
 /// The exit code: [`Code::Ok`] after help and version, [`Code::Failure`] after wrong usage (2 means something else here).
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, Code> {
     let words: Vec<OsString> = words.into_iter().collect();
-    Cli::try_parse_from(&words).map_err(|error| {
+    let read = command().try_get_matches_from(&words).and_then(|matches| Cli::from_arg_matches(&matches));
+    let told = read.map_err(|error| {
         if !error.use_stderr() {
             // Nobody is left to tell when this fails.
             _ = error.print();
@@ -56,7 +88,10 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, Code> {
             _ = error.print();
         }
         Code::Failure
-    })
+    });
+    let mut cli = told?;
+    cli.global.take_environment();
+    Ok(cli)
 }
 
 /// Runs a command. Whatever went wrong has been told.
@@ -80,13 +115,10 @@ pub async fn run(cli: Cli) -> Code {
         Command::Verify(args) => verify::run(&global, args).await,
         Command::Token(command) => tokens::run(&global, command).await,
         Command::Config(command) => configuration::run(&global, command).await,
-        Command::Completions { shell } => completions(shell),
+        Command::Completions { shell } => complete::script(shell),
+        Command::Complete { shell, line } => complete::answer(shell, &line).await,
+        Command::Man { directory } => manual::write(&directory),
+        Command::Version => version::show(global.json),
     };
     done.unwrap_or_else(|failure| failure.report(global.json))
-}
-
-fn completions(shell: clap_complete::Shell) -> Result<Code, Failure> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut command(), "tasker", &mut script);
-    output::print(&String::from_utf8_lossy(&script)).map(|()| Code::Ok)
 }

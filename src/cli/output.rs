@@ -98,6 +98,11 @@ fn as_json(code: &str, failure: &Failure) -> String {
     serde_json::to_string(&Outer { error }).unwrap_or_default()
 }
 
+/// What a wait ended with, in the form of an error.
+pub(super) fn error_as_json(code: &str, detail: &str) -> String {
+    as_json(code, &Failure::Usage(detail.to_owned()))
+}
+
 /// An error of the command line as JSON.
 pub(super) fn usage_as_json(text: &str) -> String {
     let end = ["\n\nUsage:", "\n\nFor more"].iter().filter_map(|end| text.find(end)).min().unwrap_or(text.len());
@@ -120,6 +125,11 @@ pub(super) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
 /// Writes a line to standard error. Where that fails there is nobody left to tell.
 pub(super) fn note(line: &str) {
     _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Writes a value as a line of JSON to standard error.
+pub(super) fn note_json(value: &impl Serialize) {
+    note(&serde_json::to_string(value).unwrap_or_default());
 }
 
 /// Whether somebody watches standard error.

@@ -1,8 +1,11 @@
 //! `tasker queue`: how work queues stand.
 
+use crate::clock::Clock;
+
 use super::args::{Global, Queue};
 use super::exit::Code;
 use super::output::{Failure, print, print_json};
+use super::table::Screen;
 use super::{access, render};
 
 pub(super) async fn run(global: &Global, command: Queue) -> Result<Code, Failure> {
@@ -13,7 +16,7 @@ pub(super) async fn run(global: &Global, command: Queue) -> Result<Code, Failure
             if global.json {
                 print_json(&list)?;
             } else {
-                print(&render::queues(&list.queues))?;
+                print(&render::queues(&list.queues, Clock::system().now(), Screen::of_output()))?;
             }
             return Ok(Code::Ok);
         }
@@ -24,7 +27,7 @@ pub(super) async fn run(global: &Global, command: Queue) -> Result<Code, Failure
     if global.json {
         print_json(&queue)?;
     } else {
-        print(&render::queues(&[queue]))?;
+        print(&render::queues(&[queue], Clock::system().now(), Screen::of_output()))?;
     }
     Ok(Code::Ok)
 }

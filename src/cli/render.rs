@@ -3,34 +3,63 @@
 //! Whatever came from elsewhere (error texts, names) has its control characters made visible, so that no endpoint can
 //! write to an operator's terminal.
 
+use std::cmp::Ordering;
 use std::fmt::Write;
 use std::iter;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::domain::{ResponseStatus, TaskStatus, Timestamp, Token};
+use crate::domain::{EndpointName, ResponseStatus, TaskStatus, Timestamp, Token};
 
 use super::client::{Census, Endpoint, Queue, Response, Schedule, Submitted, Task};
+use super::exit::{Code, verdict};
+use super::table::{Cell, Colour, Narrow, Screen, Table};
 use super::verify::Verified;
 
-/// Longest text in a column of a table.
-const WIDEST: usize = 100;
-
 /// What a submission answers: one line.
-pub(super) fn submitted(submitted: &Submitted) -> String {
+pub(super) fn submitted(submitted: &Submitted, screen: Screen) -> String {
     let there = if submitted.repeated { ", was there already" } else { "" };
-    format!("{}{there}\n", heading(&submitted.task))
+    format!("{}{there}\n", heading(&submitted.task, screen))
 }
 
-/// Type, identifier, status and id of a task.
-fn heading(task: &Task) -> String {
-    format!("{} {} {} (task {})", task.status.as_str(), task.task_type, visible(task.identifier.as_str()), task.id)
+/// What is waited for: one line.
+pub(super) fn begun(submitted: &Submitted) -> String {
+    let Task { task_type, identifier, id, .. } = &submitted.task;
+    let what = if submitted.repeated { "was there already:" } else { "submitted" };
+    format!("{what} {task_type} {} (task {id})", visible(identifier.as_str()))
+}
+
+/// Type and name of a task as they can be typed at any shell.
+pub(super) fn typed(task: &Task) -> String {
+    let identifier = task.identifier.as_str();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._:/@+-".contains(&byte);
+    let safe = !identifier.starts_with('-') && !matches!(identifier, "." | "..") && identifier.bytes().all(plain);
+    match safe {
+        true => format!("{} {identifier}", task.task_type),
+        false => format!("{} {}", task.task_type, task.id),
+    }
+}
+
+/// Status, type, identifier and id of a task.
+fn heading(task: &Task, screen: Screen) -> String {
+    let status = screen.paint(task.status.as_str(), colour(task));
+    format!("{status} {} {} (task {})", task.task_type, visible(task.identifier.as_str()), task.id)
+}
+
+/// How good it is how a task stands.
+fn colour(task: &Task) -> Colour {
+    match (task.status, verdict(task)) {
+        (_, Some(Code::Ok)) => Colour::Good,
+        (TaskStatus::Canceled, _) => Colour::Open,
+        (TaskStatus::Incomplete, _) | (_, Some(_)) => Colour::Bad,
+        (_, None) if task.failed > 0 => Colour::Bad,
+        (_, None) => Colour::Plain,
+    }
 }
 
 /// How a task stands, in a line: `2 of 2 endpoints finished, 1 failed, in 5.0 s`.
 pub(super) fn summary(task: &Task, now: Timestamp) -> String {
-    let many = |count: u32, what: &str| if count > 0 { format!(", {count} {what}") } else { String::new() };
     let head = match (task.expected, task.status) {
         (0, TaskStatus::Created) if task.queue.is_some() => "waits for a worker".to_owned(),
         (0, _) if task.queue.is_some() => "no worker had it".to_owned(),
@@ -39,98 +68,187 @@ pub(super) fn summary(task: &Task, now: Timestamp) -> String {
         (0, _) => format!("no endpoint subscribes to {}", task.task_type),
         (expected, _) => format!("{} of {expected} {} finished", task.finished, if expected == 1 { "endpoint" } else { "endpoints" }),
     };
-    let missing = task.expected.saturating_sub(task.received);
-    let unreceived = if task.status.is_final() { "did not receive it" } else { "not received yet" };
-    let (failed, missing) = (many(task.failed, "failed"), many(missing, unreceived));
-    let (canceled, expired) = (many(task.canceled, "canceled"), many(task.expired, "gave up"));
     let (time, word) = task.finished_at.map_or((now, "after"), |end| (end, "in"));
-    format!("{head}{failed}{missing}{canceled}{expired}, {word} {}", seconds(time.since(task.start_time)))
+    iter::once(head).chain(others(task)).chain([format!("{word} {}", seconds(time.since(task.start_time)))]).collect::<Vec<_>>().join(", ")
+}
+
+/// What became of endpoints besides finishing: `1 failed`, `2 canceled (1 never received it)`. Each endpoint is counted once.
+fn others(task: &Task) -> impl Iterator<Item = String> {
+    let unreceived = task.expected.saturating_sub(task.received);
+    let ended = task.canceled + task.expired;
+    // Rows that a cancel or the end of the task has closed may never have been received.
+    let (apart, within) = if ended > 0 { (0, unreceived) } else { (unreceived, 0) };
+    let never = move |count: u32| match within {
+        0 => String::new(),
+        within if within >= count && count == ended => " without having received it".to_owned(),
+        within if count == ended => format!(" ({within} never received it)"),
+        _ => String::new(),
+    };
+    let waited = if task.status.is_final() { "did not receive it" } else { "not received yet" };
+    let counts = [
+        (task.failed, "failed", String::new()),
+        (apart, waited, String::new()),
+        (task.canceled, "canceled", never(task.canceled)),
+        (task.expired, "gave up", never(task.expired)),
+    ];
+    counts.into_iter().filter(|(count, ..)| *count > 0).map(|(count, what, never)| format!("{count} {what}{never}"))
 }
 
 /// A task with what endpoints did with it, and how it stands in the last line.
-pub(super) fn report(task: &Task, responses: &[Response], now: Timestamp) -> String {
-    let heard = responses.iter().filter(|response| response.status != ResponseStatus::Expected);
-    let mut rows: Vec<[String; 4]> = heard.flat_map(|response| iter::once(row(response)).chain(late(response))).collect();
-    let missing = task.missing.iter().flatten();
-    let word = if task.status.is_final() { "not received" } else { "not received yet" };
-    rows.extend(missing.map(|endpoint| [endpoint.to_string(), word.to_owned(), String::new(), String::new()]));
-    let mut text = heading(task) + "\n";
-    if !rows.is_empty() {
-        text += &table(["ENDPOINT", "STATUS", "ERRNR", "MESSAGE"], &rows);
+pub(super) fn report(task: &Task, responses: &[Response], now: Timestamp, screen: Screen) -> String {
+    let mut heard: Vec<&Response> = responses.iter().filter(|response| response.status != ResponseStatus::Expected).collect();
+    heard.sort_by(|one, other| natural(one.endpoint.as_str(), other.endpoint.as_str()));
+    let mut missing: Vec<&EndpointName> = task.missing.iter().flatten().collect();
+    missing.sort_by(|one, other| natural(one.as_str(), other.as_str()));
+    let mut table = Table::new([("ENDPOINT", Narrow::Keep), ("STATUS", Narrow::Keep), ("ERRNR", Narrow::Keep), ("MESSAGE", Narrow::Cut)]);
+    heard.into_iter().flat_map(|response| iter::once(row(response)).chain(late(response))).for_each(|row| table.push(row));
+    let (word, colour) = match task.status {
+        TaskStatus::Incomplete => ("not received yet", Colour::Bad),
+        status if status.is_final() => ("not received", Colour::Bad),
+        _ => ("not received yet", Colour::Open),
+    };
+    for endpoint in missing {
+        table.push([endpoint.as_str().into(), Cell::new(word, colour), "".into(), "".into()]);
+    }
+    let mut text = heading(task, screen) + "\n";
+    if !table.is_empty() {
+        text += &table.text(screen);
     }
     _ = writeln!(text, "{}", summary(task, now));
     text
 }
 
-fn row(response: &Response) -> [String; 4] {
-    let status = match (response.status, response.progress) {
-        (ResponseStatus::Created, _) if response.vanished => "vanished".to_owned(),
-        (ResponseStatus::Created, Some(percent)) => format!("running, {percent}%"),
-        (ResponseStatus::Created, None) => "running".to_owned(),
-        (ResponseStatus::Finished, _) if response.attempt > 1 => format!("finished at attempt {}", response.attempt),
-        (status, _) => status.as_str().to_lowercase(),
-    };
+fn row(response: &Response) -> [Cell; 4] {
+    let (status, colour) = standing(response);
     let message = match response.errmsg.as_deref().unwrap_or_default() {
-        "" => response.payload.as_ref().map(|payload| payload.get()).unwrap_or_default(),
-        errmsg => errmsg,
+        "" => response.payload.as_ref().map(|payload| payload.get().to_owned()).unwrap_or_default(),
+        errmsg => last_line_first(errmsg),
     };
-    [response.endpoint.to_string(), status, response.errnr.map(|errnr| errnr.to_string()).unwrap_or_default(), visible(message)]
+    let errnr = response.errnr.map(|errnr| errnr.to_string()).unwrap_or_default();
+    [response.endpoint.as_str().into(), Cell::new(status, colour), Cell::new(errnr, colour), visible(&message).into()]
+}
+
+/// What an endpoint does with a task, and how good that is.
+fn standing(response: &Response) -> (String, Colour) {
+    let (status, good) = (response.status, response.errnr == Some(0));
+    match (status, response.progress) {
+        (ResponseStatus::Created, _) if response.vanished => ("vanished".to_owned(), Colour::Bad),
+        (ResponseStatus::Created, Some(percent)) => (format!("running, {percent}%"), Colour::Plain),
+        (ResponseStatus::Created, None) => ("running".to_owned(), Colour::Plain),
+        (ResponseStatus::Finished, _) => {
+            let colour = if good { Colour::Good } else { Colour::Bad };
+            let again = if response.attempt > 1 { format!(" at attempt {}", response.attempt) } else { String::new() };
+            (format!("finished{again}"), colour)
+        }
+        (ResponseStatus::Expired, _) => (status.as_str().to_lowercase(), Colour::Bad),
+        (ResponseStatus::Canceled | ResponseStatus::Expected, _) => (status.as_str().to_lowercase(), Colour::Open),
+    }
+}
+
+/// The last line says what went wrong, those before it what came before.
+fn last_line_first(text: &str) -> String {
+    text.lines().rev().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" | ")
 }
 
 /// The answer of an endpoint that came after the end.
-fn late(response: &Response) -> Option<[String; 4]> {
+fn late(response: &Response) -> Option<[Cell; 4]> {
     let late = response.late.as_ref()?;
     let what = if late.contradicts { "contradicted later" } else { "answered too late" };
-    Some([response.endpoint.to_string(), what.to_owned(), late.errnr.to_string(), visible(&late.errmsg)])
+    let message = visible(&last_line_first(&late.errmsg));
+    Some([response.endpoint.as_str().into(), Cell::new(what, Colour::Bad), late.errnr.to_string().into(), message.into()])
+}
+
+/// All that is known of one endpoint's answer.
+pub(super) fn answer(task: &Task, response: &Response, now: Timestamp, screen: Screen) -> String {
+    let (status, colour) = standing(response);
+    let time = |time: Timestamp| format!("{} ({} ago)", clock(time), age(now.since(time)));
+    let never = || "never".to_owned();
+    let mut facts = vec![
+        ("endpoint", response.endpoint.to_string()),
+        ("status", screen.paint(&status, colour)),
+        ("errnr", response.errnr.map_or_else(|| "-".to_owned(), |errnr| screen.paint(&errnr.to_string(), colour))),
+        ("received", response.start_time.map_or_else(never, time)),
+        ("changed", time(response.last_modified_time)),
+    ];
+    if let Some(late) = &response.late {
+        let what = if late.contradicts { "contradicts the answer" } else { "came after the end" };
+        facts.push(("late", format!("{} {what}, {}: {}", late.errnr, time(late.time), visible(&late.errmsg))));
+    }
+    let mut text = heading(task, screen) + "\n";
+    for (name, fact) in facts {
+        _ = writeln!(text, "{name:<10}{fact}");
+    }
+    let attempts = response.attempts.iter().map(|one| format!("attempt {}: {} {}", one.attempt, one.errnr, one.errmsg));
+    let parts = [
+        ("earlier attempts", attempts.collect::<Vec<_>>().join("\n")),
+        ("message", response.errmsg.clone().unwrap_or_default()),
+        ("answer", response.payload.as_ref().map(|payload| payload.get().to_owned()).unwrap_or_default()),
+        ("log", response.log.clone().unwrap_or_default()),
+    ];
+    for (name, part) in parts.into_iter().filter(|(_, part)| !part.trim().is_empty()) {
+        _ = writeln!(text, "\n{name}:");
+        part.lines().for_each(|line| _ = writeln!(text, "  {}", visible(line)));
+    }
+    text
 }
 
 /// Tokens, one a line.
-pub(super) fn tokens(tokens: &[Token], now: Timestamp) -> String {
+pub(super) fn tokens(tokens: &[Token], now: Timestamp, screen: Screen) -> String {
     fn words<T>(items: impl IntoIterator<Item = T>, word: impl Fn(T) -> String) -> String {
         items.into_iter().map(word).collect::<Vec<_>>().join(",")
     }
-    let rows: Vec<_> = tokens
-        .iter()
-        .map(|token| {
-            let expires = match token.expires_at {
-                None => "never".to_owned(),
-                Some(end) if token.is_expired(now) => format!("{} (is over)", clock(end)),
-                Some(end) => clock(end),
-            };
-            let types = if token.is_unlimited() { "all".to_owned() } else { words(&token.task_types, ToString::to_string) };
-            let worker = token.worker.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
-            [token.name.to_string(), words(&token.scopes, ToString::to_string), types, worker, clock(token.created_at), expires]
-        })
-        .collect();
-    table(["NAME", "SCOPES", "TYPES", "WORKER", "CREATED", "EXPIRES"], &rows)
+    use Narrow::{Cut, Drop, Keep};
+    let mut table = Table::new([("NAME", Keep), ("SCOPES", Keep), ("TYPES", Cut), ("WORKER", Keep), ("CREATED", Drop), ("EXPIRES", Keep)]);
+    for token in tokens {
+        let expires = match token.expires_at {
+            None => Cell::from("never"),
+            Some(end) if token.is_expired(now) => Cell::new(format!("{} (is over)", clock(end)), Colour::Bad),
+            Some(end) => clock(end).into(),
+        };
+        let types = if token.is_unlimited() { "all".to_owned() } else { words(&token.task_types, ToString::to_string) };
+        let worker = token.worker.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
+        let scopes = words(&token.scopes, ToString::to_string);
+        table.push([token.name.to_string().into(), scopes.into(), types.into(), worker.into(), clock(token.created_at).into(), expires]);
+    }
+    table.text(screen)
 }
 
-/// Tasks, one a line.
-pub(super) fn tasks(tasks: &[Task]) -> String {
-    let rows: Vec<_> = tasks
-        .iter()
-        .map(|task| {
-            let missing = task.expected.saturating_sub(task.received);
-            [
-                task.status.as_str().to_owned(),
-                visible(task.identifier.as_str()),
-                clock(task.start_time),
-                format!("{}/{}", task.finished, task.expected),
-                task.failed.to_string(),
-                missing.to_string(),
-                task.id.to_string(),
-            ]
-        })
-        .collect();
-    table(["STATUS", "IDENTIFIER", "SUBMITTED", "FINISHED", "FAILED", "MISSING", "TASK"], &rows)
+/// Tasks, one a line; with their ids if it may be `wide`.
+pub(super) fn tasks(tasks: &[Task], now: Timestamp, wide: bool, screen: Screen) -> String {
+    use Narrow::{Drop, Keep};
+    let last = if wide { "TASK" } else { "" };
+    let columns =
+        [("STATUS", Keep), ("TYPE", Keep), ("SUBMITTED", Drop), ("AGE", Keep), ("FINISHED", Keep), ("IDENTIFIER", Keep), (last, Keep)];
+    let mut table = Table::new(columns);
+    for task in tasks {
+        let counts = iter::once(format!("{}/{}", task.finished, task.expected)).chain(others(task)).collect::<Vec<_>>().join(", ");
+        let id = if wide { task.id.to_string() } else { String::new() };
+        table.push([
+            Cell::new(task.status.as_str(), colour(task)),
+            task.task_type.as_str().into(),
+            clock(task.start_time).into(),
+            age(now.since(task.start_time)).into(),
+            Cell::new(counts, if task.failed > 0 { Colour::Bad } else { Colour::Plain }),
+            visible(task.identifier.as_str()).into(),
+            id.into(),
+        ]);
+    }
+    table.text(screen)
+}
+
+/// Whether an endpoint is there, as far as can be told: one that has no subscription may say why.
+pub(super) fn is_present(endpoint: &Endpoint) -> bool {
+    endpoint.types.iter().any(|one| one.subscribed || one.trouble.is_some())
 }
 
 /// Endpoints, one a line.
-pub(super) fn endpoints(endpoints: &[Endpoint]) -> String {
+pub(super) fn endpoints(endpoints: &[Endpoint], now: Timestamp, screen: Screen) -> String {
     let types = |endpoint: &Endpoint| {
+        // Of one that is gone as a whole its state says so.
+        let present = is_present(endpoint);
         let types = endpoint.types.iter().map(|one| match (&one.trouble, one.slots) {
             (Some(trouble), _) if !one.subscribed => format!("{} (not subscribed: {})", one.task_type, visible(trouble)),
-            _ if !one.subscribed => format!("{} (gone)", one.task_type),
+            _ if !one.subscribed && present => format!("{} (gone)", one.task_type),
             (Some(trouble), _) => format!("{} ({})", one.task_type, visible(trouble)),
             (None, Some(0)) => format!("{} (takes no more)", one.task_type),
             (None, Some(slots)) => format!("{} ({slots} at a time)", one.task_type),
@@ -142,66 +260,119 @@ pub(super) fn endpoints(endpoints: &[Endpoint]) -> String {
         });
         types.collect::<Vec<_>>().join(", ")
     };
-    let rows: Vec<_> = endpoints
-        .iter()
-        .map(|endpoint| {
-            let offset = endpoint.clock_offset_ms.map_or_else(|| "-".to_owned(), ahead);
-            [endpoint.name.to_string(), clock(endpoint.last_seen), visible(&endpoint.version), offset, types(endpoint)]
-        })
-        .collect();
-    table(["ENDPOINT", "LAST SEEN", "VERSION", "CLOCK", "TYPES"], &rows)
+    let state = |endpoint: &Endpoint| match is_present(endpoint) {
+        false => Cell::new("gone", Colour::Bad),
+        true if endpoint.types.iter().any(|one| one.trouble.is_some()) => Cell::new("trouble", Colour::Open),
+        true => Cell::new("present", Colour::Good),
+    };
+    use Narrow::{Cut, Drop, Keep};
+    let columns =
+        [("ENDPOINT", Keep), ("STATE", Keep), ("LAST SEEN", Drop), ("AGE", Keep), ("VERSION", Drop), ("CLOCK", Drop), ("TYPES", Cut)];
+    let mut table = Table::new(columns);
+    let mut sorted: Vec<&Endpoint> = endpoints.iter().collect();
+    sorted.sort_by(|one, other| natural(one.name.as_str(), other.name.as_str()));
+    for endpoint in sorted {
+        let (seen, heard) = (clock(endpoint.last_seen), age(now.since(endpoint.last_seen)));
+        let (version, offset) = (visible(&endpoint.version), endpoint.clock_offset_ms.map_or_else(|| "-".to_owned(), ahead));
+        let name = endpoint.name.as_str();
+        table.push([name.into(), state(endpoint), seen.into(), heard.into(), version.into(), offset.into(), types(endpoint).into()]);
+    }
+    table.text(screen)
 }
 
 /// Work queues, one a line.
-pub(super) fn queues(queues: &[Queue]) -> String {
-    let row = |queue: &Queue| {
-        let state = if queue.paused_at.is_some() { "paused" } else { "open" };
-        let oldest = queue.oldest.map_or_else(|| "-".to_owned(), clock);
-        let [waiting, held, delayed, running] = [queue.waiting, queue.held, queue.delayed, queue.running].map(|count| count.to_string());
-        [queue.task_type.to_string(), state.to_owned(), waiting, held, delayed, running, oldest]
-    };
-    table(["TYPE", "QUEUE", "WAITING", "HELD", "DELAYED", "RUNNING", "WAITING SINCE"], &queues.iter().map(row).collect::<Vec<_>>())
+pub(super) fn queues(queues: &[Queue], now: Timestamp, screen: Screen) -> String {
+    use Narrow::{Drop, Keep};
+    let columns = [
+        ("TYPE", Keep),
+        ("QUEUE", Keep),
+        ("WAITING", Keep),
+        ("HELD", Keep),
+        ("DELAYED", Keep),
+        ("RUNNING", Keep),
+        ("WAITING SINCE", Drop),
+        ("AGE", Keep),
+    ];
+    let mut table = Table::new(columns);
+    for queue in queues {
+        let state = if queue.paused_at.is_some() { Cell::new("paused", Colour::Open) } else { Cell::new("open", Colour::Good) };
+        let (oldest, waits) = queue.oldest.map_or(("-".to_owned(), "-".to_owned()), |oldest| (clock(oldest), age(now.since(oldest))));
+        let [waiting, held, delayed, running] =
+            [queue.waiting, queue.held, queue.delayed, queue.running].map(|count| Cell::from(count.to_string()));
+        table.push([queue.task_type.as_str().into(), state, waiting, held, delayed, running, oldest.into(), waits.into()]);
+    }
+    table.text(screen)
 }
 
 /// Schedules, one a line; below, the last error of each that has one.
-pub(super) fn schedules(schedules: &[Schedule]) -> String {
-    let row = |schedule: &Schedule| {
+pub(super) fn schedules(schedules: &[Schedule], screen: Screen) -> String {
+    use Narrow::{Drop, Keep};
+    let mut table =
+        Table::new([("SCHEDULE", Keep), ("TYPE", Keep), ("TIMES", Keep), ("MISSED", Drop), ("NEXT", Keep), ("NEXT (UTC)", Drop)]);
+    for schedule in schedules {
         let times = format!("{} {}", schedule.cron, schedule.time_zone);
         let local = schedule.next_local.as_deref().map(|time| visible(&time.replacen('T', " ", 1)));
         let local = match schedule.paused_at {
-            Some(_) => "paused".to_owned(),
-            None => local.unwrap_or_else(|| "-".to_owned()),
+            Some(_) => Cell::new("paused", Colour::Open),
+            None => local.unwrap_or_else(|| "-".to_owned()).into(),
         };
         let next = schedule.next.map_or_else(|| "-".to_owned(), clock);
-        [visible(&schedule.name), schedule.task_type.to_string(), visible(&times), visible(&schedule.missed), local, next]
-    };
-    let head = ["SCHEDULE", "TYPE", "TIMES", "MISSED", "NEXT", "NEXT (UTC)"];
-    let mut text = table(head, &schedules.iter().map(row).collect::<Vec<_>>());
+        let missed = visible(&schedule.missed);
+        table.push([
+            visible(&schedule.name).into(),
+            schedule.task_type.as_str().into(),
+            visible(&times).into(),
+            missed.into(),
+            local,
+            next.into(),
+        ]);
+    }
+    let mut text = table.text(screen);
     for schedule in schedules {
         if let Some(at) = schedule.paused_at {
             let name = visible(&schedule.name);
             _ = writeln!(text, "{name}: paused since {}; `tasker schedules resume {name}` goes on with the times to come", clock(at));
         }
         if let (Some(error), Some(at)) = (&schedule.last_error, schedule.last_error_at) {
-            _ = writeln!(text, "{}: last error, at {}: {}", visible(&schedule.name), clock(at), visible(error));
+            let name = screen.paint(&visible(&schedule.name), Colour::Bad);
+            _ = writeln!(text, "{name}: last error, at {}: {}", clock(at), visible(error));
         }
     }
     text
 }
 
 /// Sums by type, what is wrong, and a verdict.
-pub(super) fn verified(verified: &[Verified]) -> String {
-    let rows: Vec<_> = verified
-        .iter()
-        .map(|Verified { task_type, census }| {
-            let Census { accepted, accounted, missing, expected, open, executions, interrupted, double, .. } = census;
-            let numbers = [accepted, accounted, missing, expected, open, executions, interrupted, double].map(ToString::to_string);
-            let [accepted, accounted, missing, expected, open, executions, interrupted, double] = numbers;
-            [task_type.to_string(), accepted, accounted, missing, expected, open, executions, interrupted, double]
-        })
-        .collect();
-    let head = ["TYPE", "ACCEPTED", "ACCOUNTED", "MISSING", "RESPONSES", "OPEN", "EXECUTIONS", "INTERRUPTED", "DOUBLE"];
-    let mut text = table(head, &rows);
+pub(super) fn verified(verified: &[Verified], screen: Screen) -> String {
+    use Narrow::{Drop, Keep};
+    let columns = [
+        ("TYPE", Keep),
+        ("ACCEPTED", Keep),
+        ("ACCOUNTED", Keep),
+        ("MISSING", Keep),
+        ("RESPONSES", Drop),
+        ("OPEN", Keep),
+        ("EXECUTIONS", Drop),
+        ("INTERRUPTED", Keep),
+        ("DOUBLE", Keep),
+    ];
+    let mut table = Table::new(columns);
+    for Verified { task_type, census } in verified {
+        let Census { accepted, accounted, missing, expected, open, executions, interrupted, double, .. } = census;
+        let number = |count: &u64| Cell::from(count.to_string());
+        let wrong = |count: &u64| Cell::new(count.to_string(), if *count > 0 { Colour::Bad } else { Colour::Plain });
+        table.push([
+            task_type.as_str().into(),
+            number(accepted),
+            number(accounted),
+            wrong(missing),
+            number(expected),
+            number(open),
+            number(executions),
+            number(interrupted),
+            wrong(double),
+        ]);
+    }
+    let mut text = table.text(screen);
     for Verified { task_type, census } in verified {
         for flaw in &census.flaws {
             _ = writeln!(text, "{task_type} {} (task {}): {}", visible(flaw.identifier.as_str()), flaw.id, visible(&flaw.reason));
@@ -209,16 +380,17 @@ pub(super) fn verified(verified: &[Verified]) -> String {
     }
     let sum = |of: fn(&Census) -> u64| verified.iter().map(|one| of(&one.census)).sum::<u64>();
     let (missing, double, excess) = (sum(|census| census.missing), sum(|census| census.double), sum(|census| census.excess));
-    text += &match (missing, double, excess) {
-        (0, 0, 0) => "all that was accepted is accounted for, nothing was run twice\n".to_owned(),
-        (missing, double, 0) => format!("{missing} tasks do not add up, {double} responses were run twice\n"),
+    let (said, colour) = match (missing, double, excess) {
+        (0, 0, 0) => ("all that was accepted is accounted for, nothing was run twice".to_owned(), Colour::Good),
+        (missing, double, 0) => (format!("{missing} tasks do not add up, {double} responses were run twice"), Colour::Bad),
         (missing, double, excess) => {
-            format!(
-                "{missing} tasks do not add up, {double} responses were run twice, {excess} had more attempts than their policy allows\n"
-            )
+            let what = format!(
+                "{missing} tasks do not add up, {double} responses were run twice, {excess} had more attempts than their policy allows"
+            );
+            (what, Colour::Bad)
         }
     };
-    text
+    text + &screen.paint(&said, colour) + "\n"
 }
 
 /// Milliseconds ahead or behind, in seconds with a sign.
@@ -228,31 +400,38 @@ fn ahead(offset_ms: i64) -> String {
     format!("{sign}{}.{}s", tenths / 10, tenths % 10)
 }
 
-/// Columns as wide as their longest text, no blanks at the end of lines.
-fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
-    let head = head.map(str::to_owned);
-    let width = |column: usize| std::iter::once(&head).chain(rows).map(|row| row[column].chars().count()).max().unwrap_or_default();
-    let widths: [usize; N] = std::array::from_fn(width);
-    let mut text = String::new();
-    for row in std::iter::once(&head).chain(rows) {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(widths) {
-            _ = write!(line, "{cell:width$}  ");
+/// The order that a person expects of names with numbers in them: `web2` before `web12`.
+pub(super) fn natural(one: &str, other: &str) -> Ordering {
+    let (mut one, mut other) = (one, other);
+    loop {
+        let ((a, rest_of_one), (b, rest_of_other)) = (part(one), part(other));
+        let digits = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());
+        let order = match digits(a) && digits(b) {
+            true => {
+                let (a, b) = (a.trim_start_matches('0'), b.trim_start_matches('0'));
+                a.len().cmp(&b.len()).then(a.cmp(b))
+            }
+            false => a.cmp(b),
+        };
+        match order {
+            // `web1` and `web01` are two names all the same.
+            Ordering::Equal if rest_of_one.is_empty() && rest_of_other.is_empty() => return a.cmp(b),
+            Ordering::Equal => (one, other) = (rest_of_one, rest_of_other),
+            order => return order,
         }
-        text.push_str(line.trim_end());
-        text.push('\n');
     }
-    text
 }
 
-/// A text of others on one line: control characters visible, bounded.
+/// The digits that a text begins with, or all before the next digit; and the rest.
+fn part(text: &str) -> (&str, &str) {
+    let digits = text.starts_with(|c: char| c.is_ascii_digit());
+    text.split_at(text.find(|c: char| c.is_ascii_digit() != digits).unwrap_or(text.len()))
+}
+
+/// A text of others on one line, control characters visible.
 fn visible(text: &str) -> String {
     let mut shown = String::new();
-    for (count, c) in text.chars().enumerate() {
-        if count == WIDEST {
-            shown.push('…');
-            break;
-        }
+    for c in text.chars() {
         // Direction marks reorder what stands around them; separators break the line for some terminals and editors; and what takes no
         // room makes two texts look the same.
         let unseen = matches!(c,
@@ -274,6 +453,19 @@ fn clock(time: Timestamp) -> String {
 
 fn seconds(span: Duration) -> String {
     format!("{:.1} s", span.as_secs_f64())
+}
+
+/// A span in its two largest units: `45s`, `5m12s`, `3h20m`, `2d4h`.
+fn age(span: Duration) -> String {
+    let seconds = span.as_secs();
+    let (large, small) = match seconds {
+        0..60 => return format!("{seconds}s"),
+        60..3_600 => ((seconds / 60, "m"), (seconds % 60, "s")),
+        3_600..86_400 => ((seconds / 3_600, "h"), (seconds % 3_600 / 60, "m")),
+        _ => ((seconds / 86_400, "d"), (seconds % 86_400 / 3_600, "h")),
+    };
+    let rest = if small.0 > 0 { format!("{}{}", small.0, small.1) } else { String::new() };
+    format!("{}{}{rest}", large.0, large.1)
 }
 
 #[cfg(test)]
@@ -302,9 +494,13 @@ mod tests {
             (Task { expected: 1, received: 1, finished: 1, ..done.clone() }, "1 of 1 endpoint finished, in 5.0 s"),
             (
                 Task { status: TaskStatus::Expired, expected: 3, received: 1, finished: 1, failed: 1, expired: 2, ..done.clone() },
-                "1 of 3 endpoints finished, 1 failed, 2 did not receive it, 2 gave up, in 5.0 s",
+                "1 of 3 endpoints finished, 1 failed, 2 gave up without having received it, in 5.0 s",
             ),
             (Task { finished: 1, canceled: 1, ..done.clone() }, "1 of 2 endpoints finished, 1 canceled, in 5.0 s"),
+            (
+                Task { finished: 0, received: 1, canceled: 2, status: TaskStatus::Canceled, ..done.clone() },
+                "0 of 2 endpoints finished, 2 canceled (1 never received it), in 5.0 s",
+            ),
             (Task { finished: 1, expired: 1, ..done }, "1 of 2 endpoints finished, 1 gave up, in 5.0 s"),
         ];
         for (task, line) in table {
@@ -323,12 +519,12 @@ console1  finished          32     could not backup!
 console3  not received yet
 2 of 3 endpoints finished, 1 failed, 1 not received yet, after 30.0 s
 ";
-        assert_eq!(report(&task, &[response()], after(30)), text);
+        assert_eq!(report(&task, &[response()], after(30), Screen::PLAIN), text);
         let late = |contradicts| Some(LateAnswer { contradicts, errnr: 3, errmsg: "full".into(), run: None, time: after(9) });
         for (contradicts, line) in
             [(false, "console1  answered too late  3      full"), (true, "console1  contradicted later  3      full")]
         {
-            let shown = report(&task, &[Response { late: late(contradicts), ..response() }], after(30));
+            let shown = report(&task, &[Response { late: late(contradicts), ..response() }], after(30), Screen::PLAIN);
             assert!(shown.lines().any(|shown| shown == line), "no {line:?} in {shown}");
         }
     }
@@ -336,10 +532,12 @@ console3  not received yet
     #[test]
     fn shows_progress_attempts_and_answers() {
         let running = Response { status: ResponseStatus::Created, errnr: None, errmsg: None, progress: Some(40), ..response() };
-        assert_eq!(row(&running), ["console1", "running, 40%", "", ""]);
+        assert_eq!(row(&running).map(|cell| cell.text), ["console1", "running, 40%", "", ""]);
         let payload = Some(crate::domain::json(&serde_json::json!({"took": 1.0})));
         let second = Response { errnr: Some(0), errmsg: Some(String::new()), attempt: 2, payload, ..response() };
-        assert_eq!(row(&second), ["console1", "finished at attempt 2", "0", "{\"took\":1.0}"]);
+        assert_eq!(row(&second).map(|cell| cell.text), ["console1", "finished at attempt 2", "0", "{\"took\":1.0}"]);
+        let apt = Response { errmsg: Some("Reading package lists...\n\nE: Could not get lock\n".to_owned()), ..response() };
+        assert_eq!(row(&apt).map(|cell| cell.text)[3], "E: Could not get lock | Reading package lists...");
     }
 
     #[test]
@@ -350,19 +548,20 @@ console3  not received yet
             assert_eq!(visible(&format!("a{unseen}b")), format!("a{}b", unseen.escape_default()));
         }
         assert_eq!(visible("ä — 日本 ❤\u{fe0f}"), "ä — 日本 ❤\u{fe0f}");
-        assert_eq!(visible(&"x".repeat(200)).chars().count(), WIDEST + 1);
     }
 
     #[test]
     fn lists_tasks_and_endpoints() {
-        let lines = tasks(&[Task { expected: 2, received: 1, finished: 1, ..task() }]);
+        let one = [Task { expected: 2, received: 1, finished: 1, ..task() }];
+        let lines = tasks(&one, after(125), true, Screen::PLAIN);
         assert_eq!(
             lines,
             "\
-STATUS   IDENTIFIER                            SUBMITTED             FINISHED  FAILED  MISSING  TASK
-CREATED  e7bd91d0-16ad-11e2-892e-0800200c9a66  2024-07-12 10:00:00Z  1/2       0       1        0190a6c8-5f5e-7c3a-8000-000000000001
+STATUS   TYPE    SUBMITTED             AGE   FINISHED                 IDENTIFIER                            TASK
+CREATED  backup  2024-07-12 10:00:00Z  2m5s  1/2, 1 not received yet  e7bd91d0-16ad-11e2-892e-0800200c9a66  0190a6c8-5f5e-7c3a-8000-000000000001
 "
         );
+        assert!(!tasks(&one, after(125), false, Screen::PLAIN).contains("0190a6c8"));
         let subscription = |name: &str, subscribed| Subscription {
             task_type: name.parse().expect("a name"),
             subscribed,
@@ -377,16 +576,58 @@ CREATED  e7bd91d0-16ad-11e2-892e-0800200c9a66  2024-07-12 10:00:00Z  1/2       0
             clock_offset_ms: Some(-312_049),
             types: vec![subscription("worker", true), subscription("backup", false)],
         };
-        let old = Endpoint { clock_offset_ms: None, types: vec![subscription("worker", true)], ..endpoint.clone() };
-        let well = Endpoint { clock_offset_ms: Some(-3), ..old.clone() };
+        let (name, types) = ("console12".parse().expect("a name"), vec![subscription("worker", false)]);
+        let gone = Endpoint { name, types, clock_offset_ms: None, ..endpoint.clone() };
+        let (name, types) = ("console2".parse().expect("a name"), vec![subscription("worker", true)]);
+        let well = Endpoint { name, types, clock_offset_ms: Some(-3), ..endpoint.clone() };
         assert_eq!(
-            endpoints(&[endpoint, old, well]),
+            endpoints(&[gone, well, endpoint], after(3600), Screen::PLAIN),
             "\
-ENDPOINT  LAST SEEN             VERSION  CLOCK    TYPES
-console1  2024-07-12 10:00:00Z  0.1.0    -312.0s  worker, backup (gone)
-console1  2024-07-12 10:00:00Z  0.1.0    -        worker
-console1  2024-07-12 10:00:00Z  0.1.0    +0.0s    worker
+ENDPOINT   STATE    LAST SEEN             AGE  VERSION  CLOCK    TYPES
+console1   present  2024-07-12 10:00:00Z  1h   0.1.0    -312.0s  worker, backup (gone)
+console2   present  2024-07-12 10:00:00Z  1h   0.1.0    +0.0s    worker
+console12  gone     2024-07-12 10:00:00Z  1h   0.1.0    -        worker
 "
         );
+    }
+
+    #[test]
+    fn names_with_numbers_come_in_their_order() {
+        let mut names = ["web12", "web3", "db", "web1a", "web1", "web003", "web", "10", "9", "web3.b"];
+        names.sort_by(|one, other| natural(one, other));
+        assert_eq!(names, ["9", "10", "db", "web", "web1", "web1a", "web003", "web3", "web3.b", "web12"]);
+    }
+
+    #[test]
+    fn ages_have_two_units() {
+        let table =
+            [(0, "0s"), (59, "59s"), (60, "1m"), (312, "5m12s"), (3600, "1h"), (12_000, "3h20m"), (187_200, "2d4h"), (864_000, "10d")];
+        for (seconds, text) in table {
+            assert_eq!(age(Duration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn one_answer_is_shown_whole() {
+        let log = Some("line 1\n\u{1b}[2Jline 2".to_owned());
+        let whole = Response { log, errmsg: Some("first\nlast".to_owned()), ..response() };
+        let text = answer(&task(), &whole, after(65), Screen::PLAIN);
+        for wanted in [
+            "status    finished\n",
+            "received  2024-07-12 10:00:00Z (1m5s ago)\n",
+            "\nmessage:\n  first\n  last\n",
+            "\nlog:\n  line 1\n  \\u{1b}[2Jline 2\n",
+        ] {
+            assert!(text.contains(wanted), "no {wanted:?} in {text}");
+        }
+    }
+
+    #[test]
+    fn colours_say_how_it_went() {
+        let done = Task { expected: 1, received: 1, finished: 1, status: TaskStatus::Done, ..task() };
+        assert_eq!(colour(&done), Colour::Good);
+        assert_eq!(colour(&Task { failed: 1, ..done.clone() }), Colour::Bad);
+        assert_eq!(colour(&Task { status: TaskStatus::Incomplete, ..task() }), Colour::Bad);
+        assert_eq!((colour(&task()), colour(&Task { status: TaskStatus::Canceled, ..done })), (Colour::Plain, Colour::Open));
     }
 }

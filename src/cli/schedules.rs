@@ -4,6 +4,7 @@ use super::args::{Global, Schedules, SchedulesAction};
 use super::client::{Schedule, Submitted};
 use super::exit::Code;
 use super::output::{Failure, print, print_json};
+use super::table::Screen;
 use super::{access, render};
 
 pub(super) async fn run(global: &Global, args: Schedules) -> Result<Code, Failure> {
@@ -14,7 +15,7 @@ pub(super) async fn run(global: &Global, args: Schedules) -> Result<Code, Failur
             if global.json {
                 print_json(&list)?;
             } else {
-                print(&render::schedules(&list.schedules))?;
+                print(&render::schedules(&list.schedules, Screen::of_output()))?;
             }
         }
         Some(SchedulesAction::Run { name }) => {
@@ -22,7 +23,7 @@ pub(super) async fn run(global: &Global, args: Schedules) -> Result<Code, Failur
             if global.json {
                 print_json(&task)?;
             } else {
-                print(&render::submitted(&Submitted { task, repeated: false }))?;
+                print(&render::submitted(&Submitted { task, repeated: false }, Screen::of_output()))?;
             }
         }
         Some(SchedulesAction::Pause { name }) => show(global, client.pause_schedule(&name, true).await?)?,
@@ -32,5 +33,5 @@ pub(super) async fn run(global: &Global, args: Schedules) -> Result<Code, Failur
 }
 
 fn show(global: &Global, schedule: Schedule) -> Result<(), Failure> {
-    if global.json { print_json(&schedule) } else { print(&render::schedules(&[schedule])) }
+    if global.json { print_json(&schedule) } else { print(&render::schedules(&[schedule], Screen::of_output())) }
 }

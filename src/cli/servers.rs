@@ -13,6 +13,7 @@ use super::exit::Code;
 use super::listen::Listen;
 use super::output::{Failure, print};
 use super::signals::Signals;
+use super::stopping::Stopping;
 use super::tokens::command_to_create;
 use crate::api::{DoorError, check_guarded};
 use crate::app::{self, ApiProcess, Embedded, EndpointProcess, HttpWorkerProcess, Workers};
@@ -51,13 +52,16 @@ pub(super) async fn up(global: &Global, args: Up) -> Result<Code, Failure> {
         return Err(Failure::Usage(format!("--endpoints names `{twice}` twice: each endpoint needs a name of its own")));
     }
     let workers = Workers { number: args.workers, concurrency: args.concurrency };
+    let stop_timeout = config.endpoint.stop_timeout;
     let start = Embedded::start(config, &args.data_dir, listener, &endpoints, workers, &token_command);
     let Some(embedded) = signals.unless_told(start).await else { return Ok(Code::Ok) };
     let embedded = embedded?;
     // It serves as well when nobody reads this.
     _ = print(&format!("{}\n", embedded.greeting()));
     let asked = signals.told_to_stop(embedded.died()).await;
+    let stopping = Stopping::begin(embedded.agents(), stop_timeout);
     embedded.stop().await;
+    stopping.end();
     ended(asked)
 }
 
@@ -114,10 +118,12 @@ pub(super) async fn endpoint(global: &Global, args: Endpoint) -> Result<Code, Fa
     let flags = [data_dir, flag("endpoint.handlers_dir", "--handlers-dir", args.handlers_dir.map(shown))];
     let config = load(global.file(), flags.into_iter().flatten().collect())?;
     let broker = AmqpBroker::start(AmqpOptions::new(config.for_endpoint()?.clone(), Role::Endpoint));
-    let builtin = handlers::builtin(&config.endpoint);
+    let (builtin, stop_timeout) = (handlers::builtin(&config.endpoint), config.endpoint.stop_timeout);
     let endpoint = EndpointProcess::start(Arc::new(config), args.endpoint, &args.tasktypes, None, broker, builtin)?;
     let asked = signals.told_to_stop(endpoint.died()).await;
+    let stopping = Stopping::begin(vec![endpoint.handle.clone()], stop_timeout);
     endpoint.stop().await;
+    stopping.end();
     ended(asked)
 }
 
@@ -149,11 +155,13 @@ pub(super) async fn worker(global: &Global, args: Worker) -> Result<Code, Failur
             (config, broker)
         }
     };
-    let builtin = handlers::builtin(&config.endpoint);
+    let (builtin, stop_timeout) = (handlers::builtin(&config.endpoint), config.endpoint.stop_timeout);
     let slots = Some(args.concurrency);
     let worker = EndpointProcess::start(Arc::new(config), args.endpoint, &args.tasktypes, slots, broker, builtin)?;
     let asked = signals.told_to_stop(worker.died()).await;
+    let stopping = Stopping::begin(vec![worker.handle.clone()], stop_timeout);
     worker.stop().await;
+    stopping.end();
     ended(asked)
 }
 

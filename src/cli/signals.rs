@@ -124,7 +124,7 @@ impl Signals {
                     }
                     Reaction::StopAtOnce => {
                         end_all_executables();
-                        tracing::warn!(signal = name, "stopped at once; handlers that ran were ended, and start again with the next start");
+                        tracing::warn!(signal = name, "stopped at once; handlers that ran were ended, which is a failed attempt of each");
                         std::process::exit(130);
                     }
                     Reaction::Nothing => tracing::info!(signal = name, "a signal changes nothing"),

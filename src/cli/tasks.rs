@@ -2,39 +2,77 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::config::span;
-use crate::domain::{Identifier, Json, TaskId, TaskType};
+use crate::domain::{EndpointName, Identifier, Json, TaskId, TaskType};
 
 use super::args::{Cancel, Endpoints, EndpointsAction, Global, List, Status, Submit, Waiting};
-use super::client::{Client, Query, Report, Responses, Submission};
+use super::client::{Client, ClientError, Endpoint, EndpointPage, Query, Report, Responses, Submission, Task, TaskName};
 use super::exit::{Code, verdict};
-use super::output::{self, Failure, note, print, print_json};
-use super::{access, input, render, wait};
+use super::output::{self, Failure, note, note_json, print, print_json};
+use super::table::Screen;
+use super::wait::{self, Audience, Interrupts};
+use super::{access, input, render};
 
 pub(super) async fn submit(global: &Global, args: Submit) -> Result<Code, Failure> {
     let payload = payload(&args)?;
     let identifier = args.identifier.map_or_else(fresh_identifier, Ok)?;
     let client = access::client(global)?;
+    let interrupts = args.waiting.wait.is_some().then(Interrupts::install).transpose()?;
     let (priority, ttl, run_at) = (args.priority, args.ttl.map(span::format), args.run_at);
     let submission = Submission { identifier, payload, endpoints: args.endpoints, priority, ttl, run_at };
-    let submitted = client.submit(&args.task_type, &submission).await?;
+    let submitted = client.submit(&args.task_type, &submission).await.map_err(|error| typed(global, error, Some(&submission)))?;
     for warning in &submitted.task.warnings {
         note(&format!("tasker: warning: {warning}"));
     }
-    if args.waiting.wait.is_none() {
+    let Some(interrupts) = interrupts else {
         if global.json {
             print_json(&submitted.task)?;
         } else {
-            print(&render::submitted(&submitted))?;
+            print(&render::submitted(&submitted, Screen::of_output()))?;
         }
         return Ok(Code::Ok);
+    };
+    // At once: whoever loses patience must know what was started.
+    match global.json {
+        true => note_json(&Begun { submitted: Name::of(&submitted.task) }),
+        false => note(&render::begun(&submitted)),
     }
-    let shown = args.waiting.all.then_some(Responses::All);
-    settle(global, &client, &args.task_type, submitted.task.id, &args.waiting, shown).await
+    settle(global, &client, &submitted.task, &args.waiting, None, interrupts).await
+}
+
+/// A refusal in the words of the command line, unless a program reads it.
+fn typed(global: &Global, error: ClientError, submission: Option<&Submission>) -> ClientError {
+    match error {
+        ClientError::Refused { status, problem } if !global.json => {
+            ClientError::Refused { status, problem: Box::new(problem.with_flags(submission)) }
+        }
+        other => other,
+    }
+}
+
+/// A task that is waited for, as programs are told of it.
+#[derive(Serialize)]
+struct Begun<'a> {
+    submitted: Name<'a>,
+}
+
+#[derive(Serialize)]
+struct Name<'a> {
+    #[serde(rename = "type")]
+    task_type: &'a TaskType,
+    identifier: &'a Identifier,
+    id: TaskId,
+}
+
+impl<'a> Name<'a> {
+    fn of(task: &'a Task) -> Self {
+        Self { task_type: &task.task_type, identifier: &task.identifier, id: task.id }
+    }
 }
 
 fn fresh_identifier() -> Result<Identifier, Failure> {
@@ -57,33 +95,65 @@ fn payload(args: &Submit) -> Result<Option<Json>, Failure> {
 
 pub(super) async fn status(global: &Global, args: Status) -> Result<Code, Failure> {
     let client = access::client(global)?;
-    let shown = args.responses.or(args.waiting.all.then_some(Responses::All));
-    if args.waiting.wait.is_some() {
-        // Waiting goes by our id: an identifier may be forgotten and given again meanwhile.
-        let task = client.status(&args.task_type, &args.id, None, Responses::None).await?.task;
-        return settle(global, &client, &args.task_type, task.id, &args.waiting, shown).await;
+    let interrupts = args.waiting.wait.is_some().then(Interrupts::install).transpose()?;
+    let (name, shown) = (TaskName { task_type: args.task_type, id: args.id }, args.waiting.shown(global.json));
+    match (interrupts, &args.of_endpoint) {
+        (Some(interrupts), of_endpoint) => {
+            // Waiting goes by our id: an identifier may be forgotten and given again meanwhile.
+            let task = client.status(&name, None, Responses::None).await?.task;
+            settle(global, &client, &task, &args.waiting, of_endpoint.as_ref(), interrupts).await
+        }
+        (None, Some(endpoint)) => show_answer(global, &client.answer_of(&name, endpoint).await?, endpoint),
+        (None, None) => show(global, client.status(&name, None, asked(shown)).await?, shown),
     }
-    let report = client.status(&args.task_type, &args.id, None, asked(shown)).await?;
-    show(global, report, shown)
 }
 
 /// Waits and shows what there is then.
 async fn settle(
     global: &Global,
     client: &Client,
-    task_type: &TaskType,
-    id: TaskId,
+    task: &Task,
     waiting: &Waiting,
-    shown: Option<Responses>,
+    of_endpoint: Option<&EndpointName>,
+    interrupts: Interrupts,
 ) -> Result<Code, Failure> {
-    let watched = !global.json && output::is_watched();
-    let code = wait::until_settled(client, task_type, id, waiting.wait.flatten(), watched).await?;
-    let report = client.status(task_type, &id.to_string(), None, asked(shown)).await?;
-    show(global, report, shown)?;
-    if code == Code::TimedOut && !global.json {
-        note("tasker: the wait was over first; the task goes on");
+    let audience = match (global.json, output::is_watched()) {
+        (true, _) => Audience::Program,
+        (false, true) => Audience::Terminal,
+        (false, false) => Audience::Log,
+    };
+    let (name, shown) = (TaskName::of(task), waiting.shown(global.json));
+    let outcome = async {
+        let code = wait::until_settled(client, &name, waiting.wait.flatten(), audience).await?;
+        let report = match of_endpoint {
+            Some(endpoint) => client.answer_of(&name, endpoint).await?,
+            None => client.status(&name, None, asked(shown)).await?,
+        };
+        Ok((code, report))
+    };
+    match interrupts.unless_one(outcome).await? {
+        Ok((code, report)) => {
+            match of_endpoint {
+                Some(endpoint) => show_answer(global, &report, endpoint)?,
+                None => show(global, report, shown)?,
+            };
+            if code == Code::TimedOut {
+                goes_on(global, task, "timed_out", "timed out waiting");
+            }
+            Ok(code)
+        }
+        Err(code) => {
+            goes_on(global, task, "interrupted", "stopped waiting");
+            Ok(code)
+        }
     }
-    Ok(code)
+}
+
+/// Says that a task goes on although nobody waits for it any more.
+fn goes_on(global: &Global, task: &Task, code: &'static str, why: &str) {
+    let (name, api) = (render::typed(task), access::flags(global));
+    let text = format!("{why}; the task goes on\n  watch it:   tasker status {name}{api} --wait\n  cancel it:  tasker cancel {name}{api}");
+    note(&if global.json { output::error_as_json(code, &text.replace("\n ", ",")) } else { format!("tasker: {text}") });
 }
 
 /// What to ask for: the names of missing endpoints come with the task.
@@ -102,36 +172,99 @@ fn show(global: &Global, mut report: Report, shown: Option<Responses>) -> Result
         Some(Responses::Missing) => report.responses.clear(),
         Some(Responses::All) | None => {}
     }
-    print(&render::report(&report.task, &report.responses, Clock::system().now()))?;
+    print(&render::report(&report.task, &report.responses, Clock::system().now(), Screen::of_output()))?;
     Ok(code)
 }
 
+fn show_answer(global: &Global, report: &Report, endpoint: &EndpointName) -> Result<Code, Failure> {
+    let Some(response) = report.responses.first() else {
+        return Err(Failure::Usage(format!(
+            "this task is not for the endpoint `{endpoint}`: `tasker status ... --all` lists those that it is for"
+        )));
+    };
+    if global.json {
+        print_json(report)?;
+    } else {
+        print(&render::answer(&report.task, response, Clock::system().now(), Screen::of_output()))?;
+    }
+    Ok(verdict(&report.task).unwrap_or(Code::Ok))
+}
+
 pub(super) async fn list(global: &Global, args: List) -> Result<Code, Failure> {
-    let List { task_type, status, identifier, since, until, page } = args;
+    let List { task_type, status, identifier, since, until, wide, page } = args;
     let query = Query { status, identifier, since, until, limit: Some(page.limit), cursor: page.cursor };
-    let page = access::client(global)?.list(&task_type, &query).await?;
+    let page = access::client(global)?.list(task_type.as_ref(), &query).await.map_err(|error| typed(global, error, None))?;
     if global.json {
         print_json(&page)?;
     } else {
-        print(&render::tasks(&page.tasks))?;
+        print(&render::tasks(&page.tasks, Clock::system().now(), wide, Screen::of_output()))?;
         more(page.next_cursor.as_deref());
     }
     Ok(Code::Ok)
 }
 
 pub(super) async fn cancel(global: &Global, args: Cancel) -> Result<Code, Failure> {
-    let task = access::client(global)?.cancel(&args.task_type, &args.id).await?;
-    if global.json {
-        print_json(&task)?;
-    } else {
-        print(&render::report(&task, &[], Clock::system().now()))?;
+    let client = access::client(global)?;
+    let (task_type, ids) = type_and_ids(&args.names);
+    let Some(task_type) = task_type else { return cancel_each(global, &client, None, ids, None).await };
+    match cancel_each(global, &client, Some(&task_type), ids, Some("unknown_task_type")).await {
+        // Then it was not a type and all of the words are ids, unless there is no such task either: it was meant to be a type.
+        Err(Failure::Client(not_a_type)) if not_a_type.code() == "unknown_task_type" => {
+            match cancel_each(global, &client, None, &args.names, Some("unknown_task")).await {
+                Err(Failure::Client(error)) if error.code() == "unknown_task" => Err(not_a_type.into()),
+                done => done,
+            }
+        }
+        done => done,
     }
-    Ok(Code::Ok)
 }
 
+/// The task type that several words begin with, if it can be one, and the ids.
+fn type_and_ids(names: &[String]) -> (Option<TaskType>, &[String]) {
+    match names {
+        [first, rest @ ..] if !rest.is_empty() && first.parse::<TaskId>().is_err() => match first.parse() {
+            Ok(task_type) => (Some(task_type), rest),
+            Err(_) => (None, names),
+        },
+        _ => (None, names),
+    }
+}
+
+/// Cancels these tasks, each whatever comes of the others.
+///
+/// # Errors
+/// When the first one is refused with the code `give_up`.
+async fn cancel_each(
+    global: &Global,
+    client: &Client,
+    task_type: Option<&TaskType>,
+    ids: &[String],
+    give_up: Option<&str>,
+) -> Result<Code, Failure> {
+    let mut code = Code::Ok;
+    for (place, id) in ids.iter().enumerate() {
+        let name = TaskName { task_type: task_type.cloned(), id: id.clone() };
+        match client.cancel(&name).await {
+            Ok(task) if global.json => print_json(&task)?,
+            Ok(task) => print(&render::report(&task, &[], Clock::system().now(), Screen::of_output()))?,
+            Err(error) if place == 0 && give_up == Some(error.code()) => return Err(error.into()),
+            Err(error) if ids.len() > 1 && !global.json => {
+                note(&format!("tasker: {id}: {error}"));
+                code = Code::Failure;
+            }
+            Err(error) => code = Failure::from(error).report(global.json),
+        }
+    }
+    Ok(code)
+}
+
+/// Endpoints that are asked for at once where some of them are left out.
+const PAGE: u32 = 1000;
+
 pub(super) async fn endpoints(global: &Global, args: Endpoints) -> Result<Code, Failure> {
+    let client = access::client(global)?;
     if let Some(EndpointsAction::Forget { name, force }) = args.action {
-        let forgotten = access::client(global)?.forget_endpoint(&name, force).await?;
+        let forgotten = client.forget_endpoint(&name, force).await?;
         if global.json {
             print_json(&forgotten)?;
         } else {
@@ -142,11 +275,27 @@ pub(super) async fn endpoints(global: &Global, args: Endpoints) -> Result<Code, 
         }
         return Ok(Code::Ok);
     }
-    let page = access::client(global)?.endpoints(Some(args.page.limit), args.page.cursor.as_deref()).await?;
+    let wanted = |endpoint: &Endpoint| {
+        let of_type = args.of_type.as_ref().is_none_or(|of_type| endpoint.types.iter().any(|one| one.task_type == *of_type));
+        of_type && !(args.gone && render::is_present(endpoint))
+    };
+    let selective = args.of_type.is_some() || args.gone;
+    let (limit, mut cursor) = (args.page.limit as usize, args.page.cursor);
+    let mut page = EndpointPage { endpoints: Vec::new(), next_cursor: None };
+    loop {
+        let size = if selective { PAGE } else { args.page.limit };
+        let next = client.endpoints(Some(size), cursor.as_deref()).await.map_err(|error| typed(global, error, None))?;
+        page.endpoints.extend(next.endpoints.into_iter().filter(wanted));
+        page.next_cursor = next.next_cursor.clone();
+        cursor = next.next_cursor;
+        if cursor.is_none() || !selective || page.endpoints.len() >= limit {
+            break;
+        }
+    }
     if global.json {
         print_json(&page)?;
     } else {
-        print(&render::endpoints(&page.endpoints))?;
+        print(&render::endpoints(&page.endpoints, Clock::system().now(), Screen::of_output()))?;
         more(page.next_cursor.as_deref());
     }
     Ok(Code::Ok)
@@ -155,5 +304,28 @@ pub(super) async fn endpoints(global: &Global, args: Endpoints) -> Result<Code, 
 fn more(cursor: Option<&str>) {
     if let Some(cursor) = cursor {
         note(&format!("there are more: --cursor {cursor}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_several_words_may_be_a_type() {
+        let id = "0190a6c8-5f5e-7c3a-8000-000000000001";
+        let a_id = "a190a6c8-5f5e-7c3a-8000-000000000001";
+        for (words, task_type, ids) in [
+            (&["worker", "x"][..], Some("worker"), 1),
+            (&["worker", "x", "y"], Some("worker"), 2),
+            (&["worker"], None, 1),
+            (&[id, id], None, 2),
+            (&[a_id, id], None, 2),
+            (&["a.b", id], None, 2),
+        ] {
+            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            let (found, rest) = type_and_ids(&words);
+            assert_eq!((found.as_ref().map(TaskType::as_str), rest.len()), (task_type, ids), "{words:?}");
+        }
     }
 }

@@ -15,6 +15,7 @@ use super::args::{Global, ListTokens, NewToken, RevokeToken, TokenCommand};
 use super::configuration;
 use super::exit::Code;
 use super::output::{Failure, note, print, print_json};
+use super::table::Screen;
 use super::{input, render};
 use crate::app;
 use crate::config::{ConfigFile, Environment, Secret, Sources};
@@ -138,7 +139,7 @@ async fn list(global: &Global, args: ListTokens) -> Result<Code, Failure> {
     if global.json {
         print_json(&tokens.iter().map(|token| Shown::of(token, None)).collect::<Vec<_>>())?;
     } else {
-        print(&render::tokens(&tokens, now))?;
+        print(&render::tokens(&tokens, now, Screen::of_output()))?;
     }
     Ok(Code::Ok)
 }

@@ -8,6 +8,7 @@ use super::args::{Global, Verify};
 use super::client::{Census, Client};
 use super::exit::Code;
 use super::output::{Failure, print, print_json};
+use super::table::Screen;
 use super::{access, render};
 
 /// What is wrong, told in full.
@@ -33,7 +34,7 @@ pub(super) async fn run(global: &Global, args: Verify) -> Result<Code, Failure> 
     if global.json {
         print_json(&verified)?;
     } else {
-        print(&render::verified(&verified))?;
+        print(&render::verified(&verified, Screen::of_output()))?;
     }
     let good = |Verified { census, .. }: &Verified| {
         census.missing == 0 && census.double == 0 && census.excess == 0 && (!args.ended || census.open == 0)

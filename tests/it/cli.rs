@@ -33,7 +33,8 @@ fn every_command_is_explained_with_an_example() {
         for argument in command.get_arguments() {
             assert!(argument.get_help().is_some(), "`{path}` does not explain {}", argument.get_id());
         }
-        command.get_subcommands().for_each(|inner| check(inner, &path));
+        // clap's own `help` needs no example.
+        command.get_subcommands().filter(|inner| inner.get_name() != "help").for_each(|inner| check(inner, &path));
     }
     check(&tasker::cli::command(), "");
 }
@@ -97,7 +98,7 @@ fn submissions_take_endpoints_and_waits_in_several_ways() {
         assert_eq!(submit.waiting.wait, wait, "{line}");
     }
     let Command::Status(status) = command("status worker x --responses missing --wait") else { panic!("another command") };
-    assert_eq!((status.id.as_str(), status.responses, status.waiting.wait), ("x", Some(Responses::Missing), Some(None)));
+    assert_eq!((status.id.as_str(), status.waiting.responses, status.waiting.wait), ("x", Some(Responses::Missing), Some(None)));
     let Command::List(list) = command("list worker --status done,SENT --since 2024-07-12T12:00:00+02:00 --limit 5") else {
         panic!("another command")
     };
@@ -112,6 +113,35 @@ fn submissions_take_endpoints_and_waits_in_several_ways() {
         panic!("another command")
     };
     assert_eq!(roles, [Role::Api, Role::Endpoint]);
+}
+
+#[test]
+fn a_type_may_be_left_out() {
+    let Command::Status(status) = command("status x") else { panic!("another command") };
+    assert_eq!((status.task_type, status.id.as_str()), (None, "x"));
+    let Command::Status(status) = command("status worker x -e web3") else { panic!("another command") };
+    assert_eq!((status.task_type.is_some(), status.of_endpoint.as_ref().map(|name| name.as_str())), (true, Some("web3")));
+    let Command::List(list) = command("list --wide") else { panic!("another command") };
+    assert!(list.task_type.is_none() && list.wide);
+    let Command::Cancel(cancel) = command("cancel worker x y") else { panic!("another command") };
+    assert_eq!(cancel.names, ["worker", "x", "y"]);
+    for line in ["worker -e w", "worker --name w", "worker --endpoint w --type worker"] {
+        let Command::Worker(worker) = command(line) else { panic!("another command") };
+        assert_eq!(worker.endpoint.as_str(), "w", "{line}");
+    }
+}
+
+#[test]
+fn help_shows_the_global_options_that_matter() {
+    let tree = tasker::cli::command();
+    let shows = |name: &str, option: &str| {
+        let inner = tree.find_subcommand(name).unwrap_or_else(|| panic!("no command {name}"));
+        inner.get_arguments().any(|argument| argument.get_id() == option && !argument.is_hide_set())
+    };
+    assert!(shows("submit", "api") && shows("worker", "api") && shows("up", "mode") && shows("submit", "json"));
+    assert!(!shows("up", "api") && !shows("endpoint", "json") && !shows("completions", "config") && !shows("bench", "insecure"));
+    // What is not shown is taken all the same.
+    assert!(read("up --api http://h:1").is_ok());
 }
 
 #[test]
@@ -133,7 +163,10 @@ fn wrong_usage_is_code_1_and_help_0() {
         "submit worker --wait 30",
         "submit worker --payload 1 --payload-file x",
         "submit worker --endpoints a,,b",
-        "status worker",
+        "status",
+        "status a.b x",
+        "status x -e web1 --all",
+        "cancel",
         "status worker x --all --responses none",
         "list worker --status FINE",
         "list worker --since yesterday",

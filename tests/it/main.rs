@@ -24,6 +24,7 @@ mod broker_dead;
 mod broker_provision;
 mod broker_standby;
 mod cli;
+mod cli_client;
 mod cli_errors;
 mod cli_tokens;
 mod config;
