@@ -41,7 +41,7 @@ Exit codes:
   130  interrupted (Ctrl-C) while waiting; the task goes on
 
 Environment:
-  TASKER_API_URL     address of the API, as --api
+  TASKER_API_URL     address of the API for commands that ask one, as --api
   TASKER_TOKEN       token to show to the API
   TASKER_TOKEN_FILE  file that holds the token, as --token-file
   TASKER_CA_FILE     file with CA certificates, as --ca-file
