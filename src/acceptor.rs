@@ -149,7 +149,7 @@ impl Recorder {
         match accept(tasks).await {
             Ok(accepted) => accepted.into_iter().map(Ok).collect(),
             Err(error) if !error.is_row_fault() || tasks.len() == 1 => {
-                tracing::warn!(submissions = tasks.len(), %error, "could not record submissions");
+                tracing::warn!(submissions = tasks.len(), %error, "cannot record submissions");
                 let error = Arc::new(error);
                 tasks.iter().map(|_| Err(AcceptError::Store(error.clone()))).collect()
             }

@@ -97,14 +97,10 @@ impl Collector {
             self.bell.ring();
         }
         if unsubscribed + foreign > 0 {
-            tracing::warn!(
-                unsubscribed,
-                foreign,
-                "reports were refused: they come of endpoints that are not subscribed, or of others than those that have the task"
-            );
+            tracing::warn!(unsubscribed, foreign, "reports were refused: their endpoint is not subscribed, or another one has the task");
         }
         if doubled > 0 {
-            tracing::error!(responses = doubled, "tasks were run twice: second executions have reported their end");
+            tracing::error!(responses = doubled, "tasks were run twice: a second execution reported its end");
         }
         if !to_stop.is_empty() {
             self.publisher.stop(by_task(to_stop)).await;
@@ -279,7 +275,7 @@ impl Batches {
     /// well. `None` when the store takes nothing now.
     async fn write_less<S: Sink>(&self, sink: &S, item: &S::Item, delivery: &Delivery, error: StoreError) -> Option<Option<DeadLetter>> {
         if let Some(less) = sink.reduced(item, &error) {
-            tracing::warn!(source = self.dead.source(), bytes = delivery.body.len(), %error, "a message was written in part: the database does not take all of it");
+            tracing::warn!(source = self.dead.source(), bytes = delivery.body.len(), %error, "a report was written without its answer: the database refused it");
             match sink.write(&[less]).await {
                 Ok(()) => return Some(None),
                 Err(error) if !error.is_row_fault() => return None,

@@ -46,7 +46,7 @@ impl Observer {
                     EVERY
                 }
                 Err(error) if error.needs_setup() => {
-                    tracing::error!(%error, "this process cannot work on this database");
+                    tracing::error!(%error, "this program cannot use this database");
                     return;
                 }
                 Err(error) => {

@@ -120,9 +120,9 @@ impl PresenceWatch {
             match stop.run_until_cancelled(looked).await {
                 None => return,
                 Some(Ok(0)) => {}
-                Some(Ok(gone)) => tracing::info!(subscriptions = gone, "endpoints have not been heard of for three intervals"),
+                Some(Ok(gone)) => tracing::info!(subscriptions = gone, "endpoints missed three presence intervals"),
                 Some(Err(error)) => {
-                    tracing::debug!(%error, "could not look for overdue endpoints");
+                    tracing::debug!(%error, "cannot look for overdue endpoints");
                     (since, silence) = (Instant::now(), None);
                 }
             }
@@ -185,7 +185,7 @@ impl PresenceWatch {
                 self.publisher.stop(stops).await;
             }
             if !lost.is_empty() {
-                tracing::warn!(%endpoint, tasks = lost.len(), "an endpoint has returned without the memory of what it had received");
+                tracing::warn!(%endpoint, tasks = lost.len(), "an endpoint returned without its journal: what it had received is unknown");
                 let applied = self.store.apply(&lost, self.clock.now(), self.config.tasks.retention).await?;
                 self.metrics.count_moves(&applied.moved);
                 self.watch.moved(&applied.moved);
@@ -233,7 +233,7 @@ impl Sink for PresenceWatch {
         let Seen { newcomers, fenced } = self.store.see(presences, self.clock.now()).await?;
         for Presence { endpoint, instance, .. } in fenced {
             self.metrics.fenced.inc();
-            tracing::warn!(%endpoint, %instance, "a second process of this name is not let in while the first may hold tasks");
+            tracing::warn!(%endpoint, %instance, "refused a second process of this name while the first may hold tasks");
         }
         if newcomers.is_empty() {
             return Ok(());

@@ -251,7 +251,7 @@ impl Publisher {
             match told {
                 Ok(()) => tracing::info!(%task_id, endpoints = endpoints.len(), "told endpoints to stop a cancelled task"),
                 Err(error) => {
-                    tracing::warn!(%task_id, endpoints = endpoints.len(), %error, "could not tell endpoints to stop a task");
+                    tracing::warn!(%task_id, endpoints = endpoints.len(), %error, "cannot tell endpoints to stop a task");
                     failed.insert(*task_id);
                 }
             }

@@ -35,7 +35,7 @@ enum ScheduleError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Accept(#[from] AcceptError),
-    #[error("the task that had the identifier of the time {0} is gone meanwhile")]
+    #[error("the task with the identifier of the time {0} no longer exists")]
     Gone(Timestamp),
 }
 
@@ -80,11 +80,7 @@ impl Scheduler {
                     Ok(0) => _ = next.insert(&schedule.name, schedule.next(now)),
                     Ok(left) => {
                         let left = if left < COUNTED { left.to_string() } else { format!("at least {COUNTED}") };
-                        tracing::warn!(
-                            schedule = schedule.name,
-                            left,
-                            "more times were missed than one pass submits: going on with the rest"
-                        );
+                        tracing::warn!(schedule = schedule.name, left, "more missed times than one pass submits: continuing with the rest");
                     }
                     Err(error) => tracing::warn!(schedule = schedule.name, %error, "a scheduled task could not be submitted yet"),
                 }
@@ -105,7 +101,7 @@ impl Scheduler {
                 Ok(()) => tracing::info!(schedule = schedule.name, %time, "submitted a scheduled task"),
                 Err(why) => {
                     self.metrics.unsubmitted.with_label_values(&["schedule", schedule.task_type.as_str(), why.reason()]).inc();
-                    tracing::error!(schedule = schedule.name, %time, %why, "a scheduled task is not submitted");
+                    tracing::error!(schedule = schedule.name, %time, %why, "a scheduled task was not submitted");
                     self.store.set_schedule_error(&schedule.name, &format!("no task for {time}: {why}"), now).await?;
                 }
             }

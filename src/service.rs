@@ -29,7 +29,7 @@ impl Service {
             if token.is_cancelled() {
                 guard.disarm();
             } else {
-                tracing::error!(service = name, "a part of the process ended on its own");
+                tracing::error!(service = name, "a component of the process ended unexpectedly");
             }
         });
         Self { name, stop, task }

@@ -20,7 +20,7 @@ pub enum Unsubmitted {
         since: Timestamp,
     },
     /// Its type does not admit its payload.
-    #[error("its type does not admit its payload: {}", list(.0))]
+    #[error("its payload is not valid for its type: {}", list(.0))]
     Payload(Vec<Fault>),
 }
 

@@ -1,6 +1,6 @@
 //! The certificate shown to clients, read again when its files have changed.
 //!
-//! Promise: what does not fit together, or cannot be read any more, changes nothing; the certificate before stays in force until its files
+//! Promise: what does not fit together, or cannot be read any more, changes nothing; the previous certificate stays in use until its files
 //! are whole again.
 
 use std::fs;
@@ -114,10 +114,10 @@ impl Certificate {
                 match key_of(&self.files, &self.provider) {
                     Ok(key) => {
                         (held.key, held.stamps) = (Arc::new(key), stamps);
-                        tracing::info!(certificate = %self.files.certificate.display(), "the certificate was read again");
+                        tracing::info!(certificate = %self.files.certificate.display(), "the certificate was reloaded");
                     }
                     // The one file is often written before the other: the next look may find both.
-                    Err(error) => tracing::warn!(%error, "the certificate before stays in force"),
+                    Err(error) => tracing::warn!(%error, "the previous certificate stays in use"),
                 }
             }
         }

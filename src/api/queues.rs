@@ -62,7 +62,7 @@ async fn set(api: &Api, request: &HttpRequest, paused: bool) -> Answer {
     let task_type = policy.ok_or_else(|| unknown::queue(api, request, &name))?.name.clone();
     let (store, now, of) = (Arc::clone(&api.state.store), api.now()?, task_type.clone());
     if api.run(async move { store.pause(&of, paused, now).await }).await? {
-        tracing::info!(%task_type, paused, "a queue was paused or goes on");
+        tracing::info!(%task_type, paused, "a queue was paused or resumed");
     }
     api.state.bell.ring();
     let records = look(api, vec![task_type]).await?;

@@ -172,8 +172,8 @@ fn keep_private(data_dir: &Path) {
     };
     let (path, mode) = (data_dir.display(), format!("{:04o}", mode & 0o7777));
     match narrowed {
-        Ok(()) => tracing::warn!(%path, mode, "the data directory was open to others: it has mode 0700 now"),
-        Err(error) => tracing::warn!(%path, mode, %error, "the data directory is open to others"),
+        Ok(()) => tracing::warn!(%path, mode, "the data directory was readable by others; its mode is now 0700"),
+        Err(error) => tracing::warn!(%path, mode, %error, "the data directory is readable by others"),
     }
 }
 

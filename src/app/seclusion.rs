@@ -18,7 +18,7 @@ pub fn keep_files_from_children() {
 /// Secludes this process. To be done before it knows anything.
 pub fn seclude() {
     if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
-        tracing::warn!(%error, "other processes of this user may look into this one");
+        tracing::warn!(%error, "other processes of this user can read the memory of this process");
     }
     // The soft limit alone: handlers have it too, and may raise it.
     let none = Rlimit { current: Some(0), ..getrlimit(Resource::Core) };

@@ -153,7 +153,7 @@ impl DeadLetters {
         }
         if dropped > 0 {
             let why = why.unwrap_or_else(|| "it has refused others a moment ago".to_owned());
-            tracing::error!(source, messages = dropped, bytes, %reason, "messages are lost: the dead exchange does not take them: {why}");
+            tracing::error!(source, messages = dropped, bytes, %reason, "messages are lost: the dead-letter exchange refuses them: {why}");
         }
     }
 }

@@ -261,7 +261,7 @@ impl Shared {
             }
             Ok(Command::Welcome { .. }) => (types.iter().map(|task_type| Origin::Named(task_type.clone(), worker())).collect(), true),
             Err(error) => {
-                tracing::error!(%error, "the API has sent what is no command");
+                tracing::error!(%error, "the API sent something that is not a command");
                 (Vec::new(), false)
             }
         }
@@ -299,7 +299,7 @@ impl Broker for ApiBroker {
                 }
                 Address::Presence => results.push(shared.post_presence(&message.body).await),
                 Address::Dead { reason } => {
-                    tracing::error!(%reason, bytes = message.body.len(), "the API has sent what this worker cannot use");
+                    tracing::error!(%reason, bytes = message.body.len(), "the API sent something that this worker cannot use");
                     results.push(Ok(()));
                 }
                 other => results.push(Err(BrokerError::Refused { reason: format!("a worker does not publish to {other:?}") })),

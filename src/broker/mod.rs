@@ -154,7 +154,7 @@ pub enum BrokerError {
     },
     /// The broker said no, and may say yes later: a queue is full, has no leader yet or could not store it. It gives no reason, so that one
     /// cannot be told from the other. The message was not taken.
-    #[error("the broker does not take the message now: {reason}")]
+    #[error("the broker cannot accept the message now: {reason}")]
     NotNow {
         /// What it may be.
         reason: String,

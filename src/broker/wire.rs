@@ -26,13 +26,13 @@ pub enum WireError {
     #[error("not a message: {0}")]
     Form(#[from] serde_json::Error),
     /// Made by another version of the program.
-    #[error("message version {found}, this program reads version {VERSION}")]
+    #[error("unsupported message version {found}; this program reads version {VERSION}")]
     Version {
         /// What the message says.
         found: u32,
     },
     /// Presence for no type, or for more than anybody performs.
-    #[error("presence for {found} task types, 1 to {} are possible", Presence::TYPES)]
+    #[error("presence names {found} task types; expected 1 to {}", Presence::TYPES)]
     Types {
         /// How many it names.
         found: usize,

@@ -98,7 +98,7 @@ pub(super) async fn api(global: &Global, args: Api) -> Result<Code, Failure> {
         Ok(Ok(())) => {}
         // The observer goes on looking, and /ready says so.
         Ok(Err(error)) => tracing::warn!(%error, "starting without the database"),
-        Err(_) => tracing::warn!("starting without the database: it does not answer"),
+        Err(_) => tracing::warn!("starting without the database: no answer"),
     }
     let listener = listen(address)?;
     let types = config.task_types.iter().map(|policy| policy.name.clone()).collect();
@@ -298,5 +298,5 @@ fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
 }
 
 fn ended(asked: bool) -> Result<Code, Failure> {
-    if asked { Ok(Code::Ok) } else { Err(Failure::Setup("a part of the process ended on its own; the log says which".to_owned())) }
+    if asked { Ok(Code::Ok) } else { Err(Failure::Setup("a component of the process ended unexpectedly; the log says which".to_owned())) }
 }

@@ -127,13 +127,13 @@ impl Signals {
                         tracing::warn!(signal = name, "stopped at once; handlers that ran were ended, which is a failed attempt of each");
                         std::process::exit(130);
                     }
-                    Reaction::Nothing => tracing::info!(signal = name, "a signal changes nothing"),
+                    Reaction::Nothing => tracing::info!(signal = name, "ignored a signal"),
                 }
             }
         };
         let reap = async {
             if let Err(error) = reap_orphans().await {
-                tracing::warn!(%error, "orphans are not waited for");
+                tracing::warn!(%error, "orphaned processes are not reaped");
             }
         };
         Ok(Self { asked, _parts: [AbortOnDropHandle::new(tokio::spawn(listen)), AbortOnDropHandle::new(tokio::spawn(reap))] })

@@ -184,7 +184,7 @@ impl Agent {
         for damage in damages {
             let (path, offset, lost, places) = (damage.path.display(), damage.offset, damage.lost, damage.places);
             match damage.torn {
-                true => tracing::info!(%path, offset, lost, "cut off what the last process did not finish writing"),
+                true => tracing::info!(%path, offset, lost, "truncated an unfinished record at the end of the journal"),
                 false => {
                     tracing::error!(%path, offset, lost, places, "the journal is damaged: what lay at these places of the file is lost, the rest was read")
                 }
@@ -193,7 +193,7 @@ impl Agent {
         let groups = dir.join(directory::RUNNING);
         let (leftovers, ended) = Leftovers::sweep(groups.clone()).map_err(|source| AgentError::Directory { path: groups, source })?;
         if ended > 0 {
-            tracing::warn!(ended, "ended executables that the last process left running");
+            tracing::warn!(ended, "killed handlers that the last process left running");
         }
         let executables = settings.handlers_dir.clone().map(|dir| Executables::new(dir, &settings, &task_types, leftovers).map(Arc::new));
         let executables = executables.transpose().map_err(AgentError::RunAs)?;
@@ -278,7 +278,7 @@ impl Agent {
             };
             let ((), heard) = tokio::join!(until_finished, intake.run(&mut consumer, &finished));
             if let Err(error) = heard {
-                tracing::warn!(%error, "cancels were not heard any more while running tasks were finished");
+                tracing::warn!(%error, "cancels were not received while running tasks finished");
             }
         }
         present.cancel();
@@ -288,7 +288,7 @@ impl Agent {
             // Not those that another process of this name consumes.
             let own = last.types.iter().map(|task_type| (task_type.clone(), core.endpoint.clone()));
             if let Err(error) = broker.unsubscribe(own.collect()).await {
-                tracing::warn!(%error, "the subscriptions could not be ended: tasks without a list may wait for this endpoint");
+                tracing::warn!(%error, "cannot end the subscriptions: tasks to everybody may wait for this endpoint");
             }
             presence::say_goodbye(&core, &broker, &last).await;
         }

@@ -100,7 +100,7 @@ impl Intake {
         self.session.send_if_modified(|session| {
             if !link.up {
                 if session.up {
-                    tracing::warn!("the connection that brings tasks is gone");
+                    tracing::warn!("the connection that delivers tasks is lost");
                     session.up = false;
                     session.welcomed.clear();
                     return true;
@@ -115,7 +115,7 @@ impl Intake {
             if fresh || changed {
                 let types: Vec<_> = session.types.iter().map(TaskType::as_str).collect();
                 tracing::debug!(
-                    endpoint = %self.core.endpoint, session = %session.id, ?types, refused = session.refused.len(), "consuming, waiting for the welcome"
+                    endpoint = %self.core.endpoint, session = %session.id, ?types, refused = session.refused.len(), "consuming; waiting to be welcomed"
                 );
             }
             !std::mem::replace(&mut session.up, true) || fresh || changed
@@ -213,7 +213,7 @@ impl Intake {
     }
 
     fn lose(&self, id: TaskId, task_type: TaskType, wanted: &mut Wanted) {
-        tracing::warn!(task_id = %id, "asked for a task that was received, and nobody knows what came of it: it is not run again");
+        tracing::warn!(task_id = %id, "asked for a task whose outcome is unknown: it is not run again");
         let event = ReportEvent::lost("the endpoint has received it and does not remember what came of it");
         wanted.tombstones.push(Record::Outcome { id, report: self.core.report(id, task_type, event) });
         wanted.ended.push(id);
@@ -245,7 +245,7 @@ impl Intake {
         for (attempts, (task, message, lane)) in read {
             match attempts {
                 Ok(Some(attempts)) => {
-                    tracing::info!(task_id = %task.id, "a parked task was asked for: it goes on");
+                    tracing::info!(task_id = %task.id, "a parked task was asked for and resumes");
                     // A work queue counts attempts that this worker does not know to have failed.
                     let attempts = if task.attempts.len() > attempts.len() { task.attempts.clone() } else { attempts };
                     tasks.push(self.to_start(task, message, attempts, lane));

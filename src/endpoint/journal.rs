@@ -560,7 +560,7 @@ impl Writer {
             if changed {
                 match &health {
                     Health::Room => tracing::info!("the journal has room again"),
-                    Health::Failing { reason } => tracing::error!(reason, "the journal cannot be written: no tasks are taken"),
+                    Health::Failing { reason } => tracing::error!(reason, "the journal cannot be written: no tasks are accepted"),
                     other => tracing::warn!("{}", other.trouble().unwrap_or_default()),
                 }
                 *current = health;

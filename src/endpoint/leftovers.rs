@@ -48,7 +48,7 @@ impl Leftovers {
         let mut file = OpenOptions::new();
         let file = file.write(true).create(true).truncate(true).mode(0o600).open(&path);
         if let Err(error) = file.and_then(|mut file| file.write_all(note(task, group).as_bytes())) {
-            tracing::warn!(%error, path = %path.display(), "a running handler cannot be noted");
+            tracing::warn!(%error, path = %path.display(), "cannot note a running handler on disk");
         }
         Recorded(path)
     }

@@ -457,7 +457,7 @@ impl AttemptSink for Sink {
                 let _ = earlier.await;
             }
             if let Err(error) = note_restart(&core, id, bytes).await {
-                tracing::error!(task_id = %id, %error, "that a handler restarts this endpoint is not noted");
+                tracing::error!(task_id = %id, %error, "cannot note in the journal that a handler restarts this endpoint");
             }
             let _ = on_disk.send(());
         });

@@ -146,8 +146,8 @@ pub(super) async fn say_so(core: Arc<Core>, broker: SharedBroker, shared: watch:
                 consumed.clear();
                 match core.let_go().await {
                     Ok(false) => {}
-                    Ok(true) => tracing::warn!("not heard of for so long that another worker may have been given what this one has: it lets go"),
-                    Err(error) => tracing::error!(%error, "what this worker had received could not be parked"),
+                    Ok(true) => tracing::warn!("the lease is over: another worker may have been given these tasks, so they are parked here"),
+                    Err(error) => tracing::error!(%error, "cannot park the tasks of this worker"),
                 }
             }
             changed = worth_saying(&mut sessions, &session) => if changed.is_err() { return },

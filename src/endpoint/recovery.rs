@@ -25,7 +25,7 @@ const READ: usize = 256;
 pub(super) async fn recover(core: &Arc<Core>) -> Result<(), JournalError> {
     let (pending, unreported) = (core.journal.pending(), core.journal.unreported());
     if !pending.is_empty() || !unreported.is_empty() {
-        tracing::info!(pending = pending.len(), unreported = unreported.len(), "taking up what the journal holds");
+        tracing::info!(pending = pending.len(), unreported = unreported.len(), "resuming the tasks in the journal");
     }
     for id in unreported {
         core.outbox.ended(id, None);
@@ -53,7 +53,7 @@ pub(super) async fn recover(core: &Arc<Core>) -> Result<(), JournalError> {
         }
     }
     if parked > 0 {
-        tracing::info!(parked, "tasks that have expired, or may have while the machine was down, wait until they are asked for");
+        tracing::info!(parked, "tasks that may have expired while the machine was down wait until the API asks for them");
     }
     Ok(())
 }
@@ -62,7 +62,7 @@ fn take_up(core: &Arc<Core>, stored: StoredTask, records: &mut Vec<Record>) {
     let id = stored.id;
     let known = job_of(&stored).and_then(|job| core.lanes.get(&job.task.task_type).map(|lane| (job, lane)));
     let Some((job, lane)) = known else {
-        tracing::error!(task_id = %id, "a task in the journal is none that this version knows: it is parked");
+        tracing::error!(task_id = %id, "parked a journal entry of a kind that this version does not know");
         return records.push(Record::Parked { id });
     };
     let now = core.clock.now();

@@ -57,7 +57,7 @@ pub(super) async fn send_reports(core: Arc<Core>, broker: SharedBroker, stop: Ca
         if !confirmed.is_empty() {
             crate::failpoint::reach("reporter.confirmed");
             if let Err(error) = core.journal.note(confirmed).await {
-                tracing::warn!(%error, "that reports were confirmed is not noted: they will be sent once more after a restart");
+                tracing::warn!(%error, "cannot note in the journal that reports were confirmed: they are sent again after a restart");
             }
         }
         let Some(error) = reason else {
@@ -65,7 +65,7 @@ pub(super) async fn send_reports(core: Arc<Core>, broker: SharedBroker, stop: Ca
             continue;
         };
         failures = failures.saturating_add(1);
-        tracing::warn!(%error, reports = again.len(), "reports did not go out, trying again");
+        tracing::warn!(%error, reports = again.len(), "reports could not be sent; retrying");
         core.outbox.put_back(again);
         tokio::time::sleep(Backoff::CONNECTION.jittered(failures)).await;
         if matches!(error, BrokerError::Disconnected { .. }) && link.wait_for(|link| link.up).await.is_ok() {

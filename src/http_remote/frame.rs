@@ -19,7 +19,7 @@ const LENGTH: usize = 4;
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
     /// Shorter than they say.
-    #[error("the message is cut off")]
+    #[error("the message is truncated")]
     Cut,
     /// The head is none that this version knows.
     #[error(transparent)]

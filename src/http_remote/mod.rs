@@ -72,13 +72,13 @@ pub enum RemoteSetupError {
         host: String,
     },
     /// The name of the pool cannot be part of a queue's name.
-    #[error("`{pool}` is no name of a pool: 1 to 64 letters, digits, `-` and `_`")]
+    #[error("`{pool}` is not a pool name: expected 1 to 64 letters, digits, `-` and `_`")]
     Pool {
         /// The name.
         pool: String,
     },
     /// It is to be used from async code.
-    #[error("there is no tokio runtime here")]
+    #[error("not called from within a tokio runtime")]
     NoRuntime,
     /// A queue cannot be named so.
     #[error(transparent)]

@@ -389,7 +389,7 @@ impl Course<'_> {
     fn fall_back(&mut self, url: &Url, failure: &AttemptFailure) {
         let host = url.host_str().unwrap_or_default();
         let cause = std::error::Error::source(failure).map(ToString::to_string).unwrap_or_default();
-        tracing::warn!(task = %self.task.id, host, cause, "going on without looking at the certificate");
+        tracing::warn!(task = %self.task.id, host, cause, "the API's certificate is not verified");
         self.engine.count_fallback();
         self.engine.tell(&Event::Fallback { id: self.task.id, host });
         self.fell_back = Some(host.to_owned());

@@ -127,7 +127,7 @@ pub enum AttemptFailure {
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
     /// The server has answered, and the answer is more than is taken in. Not repeated: it has done what it was asked for.
-    #[error("the answer of {target} is not taken in: {why}")]
+    #[error("the answer of {target} is refused: {why}")]
     Head {
         /// Host and port.
         target: String,
@@ -135,7 +135,7 @@ pub enum AttemptFailure {
         why: String,
     },
     /// The body says that it is compressed, and is not.
-    #[error("the body of {target} cannot be inflated")]
+    #[error("the body of {target} cannot be decompressed")]
     Inflate {
         /// Host and port.
         target: String,
@@ -144,7 +144,7 @@ pub enum AttemptFailure {
         source: Arc<io::Error>,
     },
     /// A part of the exchange took longer than it may, see [`super::TransportPolicy`] and `attempt_timeout`.
-    #[error("{target} took longer than {limit:?} in phase {phase}")]
+    #[error("{target} timed out after {limit:?} in phase {phase}")]
     Slow {
         /// Host and port.
         target: String,
@@ -154,7 +154,7 @@ pub enum AttemptFailure {
         limit: Duration,
     },
     /// A redirect that is not followed.
-    #[error("a redirect is not followed: {why}")]
+    #[error("redirect not followed: {why}")]
     Redirect {
         /// The reason.
         why: String,
@@ -240,13 +240,13 @@ pub enum CancelledBy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RemoteError {
     /// The broker had no queue for it in all of its time.
-    #[error("no queue takes the task")]
+    #[error("no queue accepts the task (is a worker of this pool connected?)")]
     Unroutable,
     /// The broker will never take it, or took it out of its queue for a reason that does not pass.
     #[error("the task was rejected")]
     Rejected,
     /// The task, or the response to it, is more than one message may be.
-    #[error("the message would be longer than {limit} bytes")]
+    #[error("the message is longer than the limit of {limit} bytes")]
     TooLarge {
         /// How long a message may be.
         limit: usize,
@@ -255,16 +255,16 @@ pub enum RemoteError {
     #[error("no worker answered in time")]
     Expired,
     /// The worker that had it is gone. Whether the call was made is not known.
-    #[error("the worker was lost, after {deliveries} deliveries")]
+    #[error("the worker was lost ({deliveries} deliveries)")]
     WorkerLost {
         /// How many workers had got it.
         deliveries: u32,
     },
     /// One side does not understand the other: different versions.
-    #[error("the message cannot be read by the other side")]
+    #[error("the other side cannot read the message")]
     BadFrame,
     /// The broker could not be reached, or did not say that it took the task.
-    #[error("the broker did not take the task in time")]
+    #[error("the broker did not accept the task in time")]
     BrokerDown,
 }
 
@@ -272,7 +272,7 @@ pub enum RemoteError {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TaskError {
     /// The task cannot be sent as it is.
-    #[error("the task has no valid {field}: {why}")]
+    #[error("invalid {field}: {why}")]
     Invalid {
         /// Which part of it.
         field: &'static str,
@@ -297,7 +297,7 @@ pub enum TaskError {
         by: CancelledBy,
     },
     /// The last attempt would have been followed by another if there were one left.
-    #[error("gave up after {attempts} attempts")]
+    #[error("failed after {attempts} attempts")]
     RetriesExhausted {
         /// Attempts made.
         attempts: u32,
@@ -317,7 +317,7 @@ pub enum TaskError {
         partial: Box<Response>,
     },
     /// Something between the runner and a worker elsewhere.
-    #[error("not performed by a worker")]
+    #[error("a worker did not perform the task")]
     Remote(#[source] RemoteError),
     /// An observer panicked, or the engine did.
     #[error("the task panicked")]
@@ -378,10 +378,10 @@ impl TaskError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LaunchError {
     /// The list has no task.
-    #[error("there is no task in the list")]
+    #[error("the list of tasks is empty")]
     Empty,
     /// There would be more unfinished tasks than the runner was built for.
-    #[error("the queue is full: {unfinished} tasks have not ended, and {most} may wait at most")]
+    #[error("the queue is full: {unfinished} unfinished tasks, limit {most}")]
     QueueFull {
         /// Those that have not ended, without the list.
         unfinished: usize,
@@ -397,7 +397,7 @@ pub enum LaunchError {
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The files this process may still open do not leave a single socket.
-    #[error("no socket is left: this process may have {limit} files open and has {open}")]
+    #[error("no socket left: {open} of {limit} open files are in use (raise the limit with ulimit -n or LimitNOFILE)")]
     NoSockets {
         /// The soft limit.
         limit: usize,

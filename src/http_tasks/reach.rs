@@ -152,7 +152,7 @@ fn inside_v6(address: Ipv6Addr) -> Option<&'static str> {
 
 /// What an entry of the list should have been.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no host, `*.domain`, address or network, each with `:port` if need be")]
+#[error("`{0}` is not a host, `*.domain`, address or network (each may end in `:port`)")]
 pub struct InvalidAllowed(String);
 
 impl FromStr for Allowed {

@@ -62,7 +62,7 @@ struct Identity {
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// No certificate to trust was found.
-    #[error("the bundle has no certificate")]
+    #[error("the bundle contains no certificate")]
     EmptyBundle,
     /// A certificate to trust is none.
     #[error("certificate {number} of the bundle cannot be read")]
@@ -80,7 +80,7 @@ pub enum TlsError {
     #[error("no system certificate could be read")]
     SystemRoots,
     /// TLS itself does not accept it.
-    #[error("TLS does not accept the configuration")]
+    #[error("invalid TLS configuration")]
     Refused(#[source] rustls::Error),
 }
 

@@ -111,7 +111,7 @@ impl Dispatcher {
         let chained = match self.successors.queue(self.clock.now()).await {
             Err(error) if !error.is_transient() => {
                 // What can be given is given all the same.
-                tracing::error!(%error, "successors could not be queued");
+                tracing::error!(%error, "cannot queue successors");
                 false
             }
             result => result?,
@@ -136,7 +136,7 @@ impl Dispatcher {
         let TakenBack { returned, moved } = self.store.take_back(&self.rules, self.clock.now(), self.retention).await?;
         if returned > 0 {
             self.metrics.taken_back.inc_by(returned);
-            tracing::warn!(tasks = returned, "workers are gone: what they had waits again");
+            tracing::warn!(tasks = returned, "workers are gone: their tasks wait again");
         }
         self.metrics.count_moves(&moved);
         self.watch.moved(&moved);

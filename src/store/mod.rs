@@ -82,13 +82,13 @@ pub enum StoreError {
         reason: String,
     },
     /// The database can be written, and does not take these rows, now or later.
-    #[error("the database does not take these rows: {reason}")]
+    #[error("the database refused these rows: {reason}")]
     Rows {
         /// What the database said.
         reason: String,
     },
     /// The database can be written, and no statement may be as long as one with these rows.
-    #[error("{bytes} bytes are too many for the database, which takes {most} at once (max_allowed_packet)")]
+    #[error("{bytes} bytes are more than the database accepts in one statement ({most}, max_allowed_packet)")]
     TooLarge {
         /// About how many they are.
         bytes: usize,

@@ -32,7 +32,10 @@ fn a_full_disk_stops_the_taking_of_tasks_and_nothing_else() -> anyhow::Result<()
     let output = alone.env(INSIDE, "1").output().context("starting this program again")?;
     let said = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success() && said.contains("1 passed"), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-    ensure!(said.contains("the journal cannot be written: no tasks are taken reason=\"File too large"), "the log does not say so:\n{said}");
+    ensure!(
+        said.contains("the journal cannot be written: no tasks are accepted reason=\"File too large"),
+        "the log does not say so:\n{said}"
+    );
     ensure!(said.contains("the journal has room again"), "the log does not say so:\n{said}");
     ensure!(!said.contains("damaged"), "something is damaged:\n{said}");
     Ok(())

@@ -287,7 +287,7 @@ fn data_is_for_its_owner_alone() -> anyhow::Result<()> {
     fs::write(data.join("theirs"), "")?;
     fs::set_permissions(&data, fs::Permissions::from_mode(0o755))?;
     let up = site.start(&by)?;
-    ensure!(up.log().contains("the data directory is open to others"), "{}", up.log());
+    ensure!(up.log().contains("the data directory is readable by others"), "{}", up.log());
     assert_eq!(fs::metadata(&data)?.permissions().mode() & 0o777, 0o755);
     Ok(())
 }

@@ -50,15 +50,15 @@ const ENDPOINT_FRAME: u32 = 16 * 1024;
 /// Why something on a link failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LinkError {
-    #[error("no answer to {what} within {} s", limit.as_secs())]
+    #[error("{what} timed out after {} s", limit.as_secs())]
     Silent { what: &'static str, limit: Duration },
     #[error("{what}: {source}")]
     Amqp { what: &'static str, source: lapin::Error },
-    #[error("`{name}` is too long for a name in AMQP")]
+    #[error("`{name}` is too long for an AMQP name (255 bytes at most)")]
     Name { name: String },
-    #[error("the broker ended a consumer; its queue may have been deleted, or its node is away")]
+    #[error("the broker cancelled a consumer: its queue was deleted, or its node is down")]
     ConsumerEnded,
-    #[error("the queue is missing, or its node is away")]
+    #[error("the queue does not exist, or its node is down")]
     Returned,
     #[error("{0}")]
     Ended(&'static str),

@@ -89,7 +89,7 @@ impl Heir<'_> {
         segments.sync()?;
         if ids.len() + ended > 0 {
             let (from, remembered) = (sibling.display(), ids.len() - live);
-            tracing::info!(%from, live, remembered, ended, "took over what was left under another set of types");
+            tracing::info!(%from, live, remembered, ended, "took over tasks left under another set of types");
         }
         if !left {
             segments.clear(&theirs)?;

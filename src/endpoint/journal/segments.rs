@@ -381,7 +381,7 @@ impl Segments {
             let lost = locked(index).lie_in(number);
             if !lost.is_empty() {
                 damaged = true;
-                tracing::error!(path = %path.display(), lost = lost.len(), "the journal is damaged: nobody knows what became of these tasks");
+                tracing::error!(path = %path.display(), lost = lost.len(), "the journal is damaged: the outcome of these tasks is unknown");
                 let (age, end) = (seconds(since), DigestEnd::Unknown);
                 let unknown = |id| Record::Digest(Digest { id, task_type: None, age, end, attempts: Vec::new() });
                 self.append(&lost.into_iter().map(unknown).collect::<Vec<_>>(), index)?;

@@ -314,7 +314,7 @@ fn keep_private(file: &Path) {
         let mode = fs::metadata(&path).map_or(0, |meta| meta.permissions().mode());
         if mode & 0o077 != 0 && fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).is_ok() {
             let mode = format!("{:04o}", mode & 0o7777);
-            tracing::warn!(path = %Path::new(&path).display(), mode, "the database was open to others: it has mode 0600 now");
+            tracing::warn!(path = %Path::new(&path).display(), mode, "the database file was readable by others; its mode is now 0600");
         }
     }
 }
