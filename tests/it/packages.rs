@@ -41,6 +41,8 @@ fn the_debian_package(deb: &Path, folder: &Path) -> anyhow::Result<()> {
         ("./usr/lib/systemd/system/tasker-api.service", "-rw-r--r-- root/root"),
         ("./usr/lib/systemd/system/tasker-endpoint@.service", "-rw-r--r-- root/root"),
         ("./usr/share/bash-completion/completions/tasker", "-rw-r--r-- root/root"),
+        ("./usr/share/man/man1/tasker.1.gz", "-rw-r--r-- root/root"),
+        ("./usr/share/man/man1/tasker-submit.1.gz", "-rw-r--r-- root/root"),
         ("./usr/share/doc/tasker/copyright", "-rw-r--r-- root/root"),
     ] {
         let line = contents.lines().find(|line| line.ends_with(&format!(" {path}"))).with_context(|| format!("{path} is not in it"))?;
@@ -69,7 +71,7 @@ fn the_archive(archive: &Path, folder: &Path) -> anyhow::Result<()> {
     let note = fs::read_to_string(root.join("INSTALL.md"))?;
     ensure!(note.contains("C library 2.") && !note.contains('{'), "{note}");
     let named = note.split(|c: char| c.is_whitespace() || c == '`').filter(|word| {
-        let folders = ["bin/", "config/", "systemd/", "completions/", "docs/"];
+        let folders = ["bin/", "config/", "systemd/", "completions/", "man/", "docs/"];
         folders.iter().any(|folder| word.starts_with(folder)) && !word.contains('*')
     });
     let named: Vec<&str> = named.map(|word| word.trim_end_matches(['.', ','])).collect();

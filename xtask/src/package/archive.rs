@@ -24,6 +24,7 @@ pub(super) fn make(source: &Source) -> anyhow::Result<PathBuf> {
     for (shell, file) in SHELLS {
         source.completions(shell, &root.join("completions").join(file))?;
     }
+    source.manual(&root.join("man"))?;
     source.documents(&root)?;
 
     let archive = source.out.join(format!("{name}.tar.gz"));

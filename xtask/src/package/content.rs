@@ -44,6 +44,20 @@ impl Source {
         write(to, script.as_bytes(), 0o644)
     }
 
+    /// The manual pages, one a command, packed as `man` reads them.
+    pub(super) fn manual(&self, to: &Path) -> anyhow::Result<()> {
+        let pages = self.out.join("man");
+        directory(&pages)?;
+        output(Command::new(&self.binary).arg("man").arg(&pages))?;
+        for entry in fs::read_dir(&pages)? {
+            let page = entry?.path();
+            // Without the time at which it was packed.
+            output(Command::new("gzip").args(["--best", "--no-name"]).arg(&page))?;
+        }
+        self.copy_all(pages.to_str().context("a directory that is a text")?, to, 0o644)?;
+        fs::remove_dir_all(&pages).context("removing the manual pages")
+    }
+
     /// What is read and not run: licences, pages, examples.
     pub(super) fn documents(&self, to: &Path) -> anyhow::Result<()> {
         for name in ["README.md", "CHANGELOG.md", "SECURITY.md", "LICENSE-MIT", "LICENSE-APACHE"] {

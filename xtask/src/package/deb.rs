@@ -35,6 +35,7 @@ pub(super) fn make(source: &Source) -> anyhow::Result<PathBuf> {
         };
         source.completions(shell, &root.join(folder).join(file))?;
     }
+    source.manual(&root.join("usr/share/man/man1"))?;
     let documents = root.join("usr/share/doc/tasker");
     source.documents(&documents)?;
     write(&documents.join("copyright"), copyright(source)?.as_bytes(), 0o644)?;
