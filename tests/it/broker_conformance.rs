@@ -622,7 +622,7 @@ mod broken_links {
         publish(&endpoint, message(Address::Responses, "before")).await;
         management::delete(&["queues", "/", &format!("{exchange}.responses")]).await;
         let results = endpoint.publish(vec![message(Address::Responses, "lost")]).await;
-        assert!(matches!(&results[0], Err(BrokerError::Unconfirmed { reason }) if reason.contains("missing")), "{results:?}");
+        assert!(matches!(&results[0], Err(BrokerError::Unconfirmed { reason }) if reason.contains("does not exist")), "{results:?}");
         publish_again(&endpoint, message(Address::Responses, "after")).await;
         let mut responses = consume(&api, Source::Responses, 10).await;
         assert_eq!(text(&next(&mut responses).await), "after");
