@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use jsonschema::Validator;
+use jsonschema::error::ValidationErrorKind;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -74,9 +75,21 @@ impl Schemas {
         let Ok(value) = serde_json::from_str(payload.get()) else { return vec![Fault::whole("cannot be read")] };
         let fault = |error: jsonschema::ValidationError<'_>| {
             let (message, masked) = (shown(error.to_string()), shown(error.masked().to_string()));
-            Fault { pointer: error.instance_path().to_string(), message, masked }
+            Fault { pointer: place(&error), message, masked }
         };
         validator.iter_errors(&value).map(fault).collect()
+    }
+}
+
+/// Where a fault is. A member that is missing has a place too: the one where it should be.
+fn place(error: &jsonschema::ValidationError<'_>) -> String {
+    let place = error.instance_path();
+    match error.kind() {
+        ValidationErrorKind::Required { property } => match property.as_str() {
+            Some(property) => place.join(property).to_string(),
+            None => place.to_string(),
+        },
+        _ => place.to_string(),
     }
 }
 
@@ -122,8 +135,8 @@ mod tests {
         let told = problems(r#"{"branchTag": "", "more": 1}"#);
         let places: Vec<&str> = told.iter().map(|(pointer, _)| pointer.as_str()).collect();
         assert_eq!(told.len(), 3, "{told:?}");
-        assert!(places.contains(&"/branchTag") && places.contains(&""), "{told:?}");
-        assert!(told.iter().any(|(_, message)| message.contains("imageTag")), "{told:?}");
+        assert!(["/branchTag", "/imageTag", ""].iter().all(|place| places.contains(place)), "{told:?}");
+        assert!(told.iter().any(|(place, message)| place == "/imageTag" && message.contains("required")), "{told:?}");
     }
 
     #[test]

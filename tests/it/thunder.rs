@@ -148,6 +148,8 @@ fn a_branch_is_warmed_up_and_then_run_for_ever() -> anyhow::Result<()> {
     let (status, problem) = site.post("/warmers", &json!({"branchTag": " ", "composeType": "other", "more": 1}))?;
     let faults = problem["errors"].as_array().map_or(0, Vec::len);
     ensure!(status == 422 && faults >= 4, "all faults are told: {status} {problem}");
+    let missing = problem["errors"].as_array().is_some_and(|errors| errors.iter().any(|error| error["pointer"] == "/imageTag"));
+    ensure!(missing, "what is missing has its place: {problem}");
 
     // White space around values is no part of them.
     site.warm_up(" b1\t", "i1 ")?;
