@@ -39,6 +39,7 @@ mod tasks;
 mod unknown;
 mod view;
 mod waits;
+mod worker_message;
 
 pub use certificate::CertificateError;
 pub use door::{Door, DoorError, check_guarded};

@@ -5,8 +5,11 @@ use std::sync::LazyLock;
 
 use actix_web::HttpResponse;
 use bytes::Bytes;
+use utoipa::openapi::path::{Parameter, ParameterIn};
+use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
+use utoipa::openapi::schema::{KnownFormat, SchemaFormat, SchemaType};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::openapi::{Content, Object, Ref, RefOr, Required, Response, ResponseBuilder, Schema};
 use utoipa::{Modify, OpenApi};
 
 use super::Answer;
@@ -53,32 +56,91 @@ use super::{
         (name = "workers", description = "For workers that reach nothing but this interface"),
         (name = "operation", description = "For those who look after the process"),
     ),
-    modifiers(&Bearer)
+    modifiers(&Rules)
 )]
 struct Description;
 
-/// Says of every path but the open ones that it takes a token: here, so that no path is forgotten.
-struct Bearer;
+/// Says of every path what holds by its kind, so that no path is forgotten: who may use it, what may stand in it, how it is refused.
+struct Rules;
 
-impl Modify for Bearer {
+impl Modify for Rules {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        const NAME: &str = "token";
         let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
         let scheme = scheme.description(Some("Made by `tasker token create`. None is needed on a loopback address before there is one."));
-        document.components.get_or_insert_default().add_security_scheme(NAME, SecurityScheme::Http(scheme.build()));
+        document.components.get_or_insert_default().add_security_scheme(TOKEN, SecurityScheme::Http(scheme.build()));
         for (path, item) in &mut document.paths.paths {
-            if Route::at(path).is_some_and(|route| route.read == Some(For::Everybody)) {
-                continue;
-            }
-            let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch, &mut item.head];
-            for operation in operations.into_iter().flatten() {
-                operation.security = Some(vec![SecurityRequirement::new::<_, [&str; 0], &str>(NAME, [])]);
+            let open = Route::at(path).is_some_and(|route| route.read == Some(For::Everybody));
+            let operations = [
+                (&mut item.get, None),
+                (&mut item.post, Some(("POST", "`unsupported_media_type`: also without a body"))),
+                (&mut item.delete, Some(("DELETE", "`unsupported_media_type`: a body that is not JSON"))),
+            ];
+            for (operation, form) in operations {
+                let Some(operation) = operation else { continue };
+                operation.parameters.iter_mut().flatten().for_each(|parameter| give_form(path, parameter));
+                if form.is_some_and(|(method, _)| method == "POST") {
+                    operation.request_body.get_or_insert_with(any_body);
+                }
                 let responses = &mut operation.responses.responses;
-                responses.insert("401".to_owned(), refusal("`token_needed`, `invalid_token`"));
-                responses.insert("403".to_owned(), refusal("`insufficient_scope`"));
+                let mut may_be = |status: &str, codes: &str| {
+                    responses.entry(status.to_owned()).or_insert_with(|| refusal(codes));
+                };
+                if path.contains('{') {
+                    may_be("400", "`bad_path`");
+                }
+                if let Some((_, codes)) = form {
+                    may_be("415", codes);
+                }
+                may_be("421", "`misdirected`");
+                if open {
+                    may_be("403", "`cross_site`");
+                    continue;
+                }
+                may_be("401", "`token_needed`, `invalid_token`");
+                may_be("403", "`insufficient_scope`, `cross_site`");
+                may_be("503", "`database_unavailable`: the tokens have not been read yet");
+                operation.security = Some(vec![SecurityRequirement::default(), SecurityRequirement::new::<_, [&str; 0], &str>(TOKEN, [])]);
             }
         }
     }
+}
+
+/// The name of the scheme.
+const TOKEN: &str = "token";
+
+/// Gives a parameter the form of what it names: the same name means the same thing on every path.
+fn give_form(path: &str, parameter: &mut RefOr<Parameter>) {
+    let RefOr::T(parameter) = parameter else { return };
+    let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema else { return };
+    if matches!(parameter.name.as_str(), "since" | "until") {
+        schema.format = Some(SchemaFormat::KnownFormat(KnownFormat::DateTime));
+    }
+    schema.pattern = form(path, &parameter.parameter_in, &parameter.name).map(str::to_owned);
+}
+
+/// The pattern of a parameter, where it has one.
+fn form(path: &str, place: &ParameterIn, name: &str) -> Option<&'static str> {
+    let in_path = matches!(place, ParameterIn::Path);
+    Some(match name {
+        "type" => "^[A-Za-z][A-Za-z0-9_-]{0,63}$",
+        "name" if path.starts_with("/schedules/") => "^[A-Za-z0-9._-]{1,64}$",
+        "name" | "endpoint" => "^[A-Za-z0-9._-]{1,128}$",
+        "id" if in_path => r"^[^\u0000-\u001f\u007f-\u009f]{1,191}$",
+        "wait" => "^0*([0-5]?[0-9]s|60s|[01]m|[0-5]?[0-9]{1,4}ms|60000ms)$",
+        "responses" => "^(all|failed|missing|none)$",
+        "status" => "^(CREATED|SENT|INCOMPLETE|DONE|CANCELED|EXPIRED)(,(CREATED|SENT|INCOMPLETE|DONE|CANCELED|EXPIRED))*$",
+        "cursor" if path == "/endpoints" => "^e(2[DEde]|3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa]|5[Ff]){1,128}$",
+        "cursor" => "^t[0-9A-Fa-f]{32}$",
+        _ => return None,
+    })
+}
+
+/// The body of a `POST` that needs none.
+fn any_body() -> RefOr<RequestBody> {
+    let body =
+        RequestBodyBuilder::new().content("application/json", Content::new(Some(Schema::Object(Object::with_type(SchemaType::AnyValue)))));
+    let description = "Not looked at, and may be empty. It brings the `Content-Type: application/json` that every `POST` needs";
+    body.description(Some(description)).required(Some(Required::True)).build().into()
 }
 
 fn refusal(codes: &str) -> RefOr<Response> {

@@ -16,11 +16,11 @@ use uuid::Uuid;
 
 use super::body::Limit;
 use super::problem::{Code, Item, Problem, ProblemBody};
+use super::worker_message::{GivenBody, PresenceBody, ReportsBody, WantedBody};
 use super::{Answer, Api, ApiState, access, answer, segment};
 use crate::broker::fetch::{ReportsMade, TasksGiven, TasksWanted};
 use crate::broker::{Address, Message, wire};
-use crate::domain::likeness;
-use crate::domain::{Command, EndpointName, Presence, TaskId, TaskType};
+use crate::domain::{Command, EndpointName, Presence, TaskId, TaskType, json_check, likeness};
 use crate::publisher::Outgoing;
 use crate::store::{Owed, StoreError};
 
@@ -45,11 +45,13 @@ const PRESENCE_LIVES: u32 = 3;
 #[utoipa::path(
     post, path = "/workers/{name}/reports", operation_id = "reportTasks", tag = "workers",
     params(("name" = String, Path, description = "The worker")),
-    request_body(content = serde_json::Value, content_type = "application/json", description = "`reports`: messages as `docs/queues.md` describes them"),
+    request_body(content = ReportsBody, content_type = "application/json"),
     responses(
         (status = 204, description = "They are with the broker"),
         (status = 400, description = "`invalid_json`, `incomplete_body`, `bad_path`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 408, description = "`body_timeout`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 409, description = "`name_taken`: by an endpoint that gets its tasks through the broker", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 413, description = "`body_too_large`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_message`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "`broker_unavailable`, `overloaded`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
     )
@@ -79,11 +81,13 @@ pub async fn reports(api: web::Data<Api>, request: HttpRequest, payload: web::Pa
 #[utoipa::path(
     post, path = "/workers/{name}/presence", operation_id = "sayPresence", tag = "workers",
     params(("name" = String, Path, description = "The worker")),
-    request_body(content = serde_json::Value, content_type = "application/json", description = "A message as `docs/queues.md` describes it"),
+    request_body(content = PresenceBody, content_type = "application/json"),
     responses(
         (status = 204, description = "It is with the broker"),
         (status = 400, description = "`invalid_json`, `incomplete_body`, `bad_path`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 408, description = "`body_timeout`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 409, description = "`name_taken`: by an endpoint that gets its tasks through the broker", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 413, description = "`body_too_large`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_message`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "`broker_unavailable`, `overloaded`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
     )
@@ -107,11 +111,13 @@ pub async fn presence(api: web::Data<Api>, request: HttpRequest, payload: web::P
 #[utoipa::path(
     post, path = "/workers/{name}/tasks", operation_id = "fetchTasks", tag = "workers",
     params(("name" = String, Path, description = "The worker")),
-    request_body(content = serde_json::Value, content_type = "application/json", description = "What it has; `docs/queues.md` describes it"),
+    request_body(content = WantedBody, content_type = "application/json"),
     responses(
-        (status = 200, description = "`commands`: messages as `docs/queues.md` describes them; none when the wait was over first", body = serde_json::Value),
+        (status = 200, description = "What there is for the worker", body = GivenBody),
         (status = 400, description = "`invalid_json`, `incomplete_body`, `bad_path`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 408, description = "`body_timeout`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 409, description = "`name_taken`: by an endpoint that gets its tasks through the broker", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 413, description = "`body_too_large`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_message`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 429, description = "`too_many_waits`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
         (status = 503, description = "`database_unavailable`, `overloaded`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
@@ -227,7 +233,7 @@ fn worker(request: &HttpRequest) -> Result<EndpointName, Problem> {
 
 async fn read<T: DeserializeOwned>(api: &Api, request: &HttpRequest, payload: web::Payload) -> Result<T, Problem> {
     let body = api.body(request, payload, LIMIT).await?;
-    serde_json::from_str(body.json()?).map_err(|error| invalid("", error.to_string()))
+    serde_json::from_str(body.json()?).map_err(|error| invalid("", json_check::in_words(&error)))
 }
 
 fn invalid(pointer: impl Into<String>, message: String) -> Problem {

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::problem::Item;
+use super::worker_message::EndpointText;
 use crate::admission::Asked;
 use crate::config::{TypePolicy, span};
 use crate::domain::{EndpointName, Identifier, Json, MAX_PRIORITY, Timestamp, json};
@@ -49,21 +50,31 @@ impl Submission {
 pub struct SubmissionBody {
     /// Your name for the task: unique within the type, 1 to 191 characters of any script, no control characters. The same
     /// submission may be sent again under it.
-    #[schema(min_length = 1, max_length = 191, example = "e7bd91d0-16ad-11e2-892e-0800200c9a66")]
+    #[schema(
+        min_length = 1,
+        max_length = 191,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$",
+        example = "e7bd91d0-16ad-11e2-892e-0800200c9a66"
+    )]
     identifier: String,
     /// Any JSON value, handed to the handler byte for byte; `""` when absent.
     #[schema(value_type = serde_json::Value, required = false)]
     payload: serde_json::Value,
-    /// The names of the endpoints that must perform it, and no others: each `[A-Za-z0-9._-]{1,128}`, none twice. Absent or
-    /// empty: all that are subscribed to the type.
-    #[schema(required = false, max_items = 50_000)]
+    /// The names of the endpoints that must perform it, and no others; none twice. Absent or empty: all that are subscribed to the type.
+    /// Not for types with a work queue.
+    #[schema(required = false, max_items = 50_000, value_type = HashSet<EndpointText>)]
     endpoints: Vec<String>,
     /// For types with a work queue: the lower, the sooner. The type's own unless said.
     #[schema(required = false, minimum = -1_000_000, maximum = 1_000_000, example = 10)]
     priority: i32,
     /// For types with a work queue: how long the task is worth starting, such as `3d`; at most the longer of the type's `ttl` and
     /// `expires_after`.
-    #[schema(required = false, example = "3d")]
+    #[schema(
+        required = false,
+        pattern = "^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?([0-9]+us)?$",
+        min_length = 2,
+        example = "3d"
+    )]
     ttl: String,
     /// For types with a work queue: the task is not to begin before this time; its life begins then.
     #[schema(required = false, format = DateTime)]

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::domain::{
     AttemptError, Command, EndpointName, Identifier, Json, Presence, PresenceState, RefusedType, Report, ReportEvent, TaskId, TaskMessage,
-    TaskType, Timestamp, errnr,
+    TaskType, Timestamp, errnr, json_check::in_words,
 };
 
 /// The version this program writes, and the only one it reads.
@@ -23,7 +23,7 @@ pub const VERSION: u32 = 1;
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
     /// Not JSON, or not of the form.
-    #[error("not a message: {0}")]
+    #[error("not a message: {}", in_words(.0))]
     Form(#[from] serde_json::Error),
     /// Made by another version of the program.
     #[error("unsupported message version {found}; this program reads version {VERSION}")]
@@ -260,7 +260,7 @@ pub fn decode_report(body: &[u8]) -> Result<Report, WireError> {
     let Ok(ReportBody { task_id, task_type, endpoint, home }) = serde_json::from_slice(body) else { return Err(error.into()) };
     let event = ReportEvent::Finished {
         errnr: errnr::BAD_ANSWER,
-        errmsg: format!("the report of its end cannot be read: {error}"),
+        errmsg: format!("the report of its end cannot be read: {}", in_words(&error)),
         payload: None,
         attempt: 1,
         attempts: Vec::new(),

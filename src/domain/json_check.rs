@@ -51,6 +51,29 @@ impl fmt::Display for Fault {
     }
 }
 
+/// Why JSON is not what was expected, in words of JSON: serde names the types of this program, which tell a customer nothing.
+pub fn in_words(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let Some((found, expected)) = text.split_once(", expected ") else { return text };
+    let (expected, place) = expected.split_at(expected.rfind(" at line ").unwrap_or(expected.len()));
+    let found = match found {
+        "invalid type: map" => "invalid type: an object",
+        "invalid type: sequence" => "invalid type: an array",
+        other => other,
+    };
+    let expected = match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number from 0 that is not too large",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number that is not too large",
+        "f32" | "f64" => "a number",
+        "a borrowed string" => "a string",
+        "a sequence" => "an array",
+        "a map" => "an object",
+        other if other.starts_with("struct ") => "an object",
+        other => other,
+    };
+    format!("{found}, expected {expected}{place}")
+}
+
 /// The text, if it is exactly one acceptable JSON value.
 ///
 /// # Errors
@@ -287,6 +310,26 @@ mod tests {
 
     fn kind(bytes: &[u8]) -> Option<FaultKind> {
         check(bytes).err().map(|fault| fault.kind)
+    }
+
+    #[test]
+    fn no_type_of_this_program_is_named() {
+        #[derive(Debug, serde::Deserialize)]
+        #[expect(dead_code, reason = "only read")]
+        struct Head {
+            number: u32,
+            names: Vec<String>,
+        }
+        for (text, words) in [
+            ("null", "invalid type: null, expected an object at line 1 column 4"),
+            ("7", "invalid type: integer `7`, expected an object at line 1 column 1"),
+            (r#"{"number": -1}"#, "invalid value: integer `-1`, expected a whole number from 0 that is not too large at line 1 column 13"),
+            (r#"{"number": {}}"#, "invalid type: an object, expected a whole number from 0 that is not too large at line 1 column 11"),
+            (r#"{"number": 1, "names": "a"}"#, "invalid type: string \"a\", expected an array at line 1 column 26"),
+            ("{}", "missing field `number` at line 1 column 2"),
+        ] {
+            assert_eq!(in_words(&serde_json::from_str::<Head>(text).expect_err("is not a head")), words);
+        }
     }
 
     #[test]

@@ -137,6 +137,24 @@ async fn what_a_worker_says_it_has_is_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn refusals_name_no_types_of_the_program() {
+    let rig = rig().await;
+    let mut number = presence("w", &["builds"]);
+    number["interval_ms"] = json!(-1);
+    for (path, body, words) in [
+        ("/workers/w/presence", json!(null), "expected an object"),
+        ("/workers/w/presence", number, "expected a whole number"),
+        ("/workers/w/tasks", json!(null), "expected an object"),
+        ("/workers/w/reports", json!({"reports": {}}), "expected an array"),
+    ] {
+        let answer = post(&rig, WORK, path, body.clone()).await;
+        let message = answer.json()["errors"][0]["message"].as_str().expect("a message").to_owned();
+        assert!(answer.status == 422 && message.contains(words), "{path} {body}: {message}");
+    }
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_ends_while_its_request_waits_gets_nothing_more() {
     let rig = rig().await;
     rig.see("w", &["builds"], PresenceState::Alive).await;

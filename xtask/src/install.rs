@@ -37,6 +37,9 @@ pub(crate) const FOR_RELEASES: &[Needed] = &[
     Needed { program: "mount", directory: "/usr/bin", package: "mount" },
 ];
 
+/// What checks the description of the interface, besides `python3-venv`.
+pub(crate) const FOR_OPENAPI: &[Needed] = &[Needed { program: "python3", directory: "/usr/bin", package: "python3" }];
+
 /// What makes packages.
 pub(crate) const FOR_PACKAGES: &[Needed] = &[
     Needed { program: "dpkg-deb", directory: "/usr/bin", package: "dpkg" },
@@ -66,25 +69,13 @@ apt-get install -q -y --no-install-recommends "$@"
 
 /// Installs what is missing, or says what to install.
 pub fn what_is_missing(needed: &[Needed]) -> anyhow::Result<()> {
-    let missing = packages(needed);
+    let missing = missing(needed);
     if missing.is_empty() {
         return Ok(());
     }
-    let by_hand = format!(
-        "install {} and try again, on Debian:\n  sudo apt-get install --no-install-recommends {}",
-        missing.join(", "),
-        missing.join(" ")
-    );
-    ensure!(find("apt-get", &[]).is_ok(), "programs are missing and there is no apt-get: {by_hand}");
-    let mut install = match administrator()? {
-        Some(install) => install,
-        None => bail!("programs are missing, and this user is not root and sudo asks for a password: {by_hand}"),
-    };
-    eprintln!("Installing {}", missing.join(", "));
-    let status = install.arg("-c").arg(INSTALL).arg("install").args(&missing).status().context("running apt-get")?;
-    ensure!(status.success(), "apt-get ended with {status}: {by_hand}");
-    let missing = packages(needed);
-    ensure!(missing.is_empty(), "apt-get installed {}, yet what it should bring is not there", missing.join(", "));
+    packages(&missing)?;
+    let still = self::missing(needed);
+    ensure!(still.is_empty(), "apt-get installed {}, yet what it should bring is not there", still.join(", "));
     if std::path::Path::new("/run/systemd/system").exists() {
         eprintln!(
             "Debian enables services it installs; `systemctl disable rabbitmq-server supervisor` if they shall not start with the machine"
@@ -93,7 +84,25 @@ pub fn what_is_missing(needed: &[Needed]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn packages(needed: &[Needed]) -> Vec<&'static str> {
+/// Installs packages, or says how.
+pub fn packages(packages: &[&str]) -> anyhow::Result<()> {
+    let by_hand = format!(
+        "install {} and try again, on Debian:\n  sudo apt-get install --no-install-recommends {}",
+        packages.join(", "),
+        packages.join(" ")
+    );
+    ensure!(find("apt-get", &[]).is_ok(), "programs are missing and there is no apt-get: {by_hand}");
+    let mut install = match administrator()? {
+        Some(install) => install,
+        None => bail!("programs are missing, and this user is not root and sudo asks for a password: {by_hand}"),
+    };
+    eprintln!("Installing {}", packages.join(", "));
+    let status = install.arg("-c").arg(INSTALL).arg("install").args(packages).status().context("running apt-get")?;
+    ensure!(status.success(), "apt-get ended with {status}: {by_hand}");
+    Ok(())
+}
+
+fn missing(needed: &[Needed]) -> Vec<&'static str> {
     let mut packages: Vec<_> =
         needed.iter().filter(|needed| find(needed.program, &[needed.directory]).is_err()).map(|needed| needed.package).collect();
     packages.dedup();

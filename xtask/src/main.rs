@@ -6,6 +6,7 @@
 mod fuzz;
 mod install;
 mod matrix;
+mod openapi;
 mod package;
 mod tree;
 
@@ -31,6 +32,9 @@ cargo xtask matrix [--pair oldest|middle|newest] [--only conformance|journeys|fa
 cargo xtask package [--binary FILE] [--out DIR] [--try]
                           a Debian package, an archive and their checksums in target/package (or DIR), of a fresh build with the profile
                           `dist` (or FILE); --try installs, upgrades and purges the package in a fresh Debian, and needs root
+cargo xtask openapi [--max-examples N]
+                          schemathesis (installed with pip into target/schemathesis) against the interface and its description, without
+                          a token and with one, with N examples (100) for each operation
 cargo xtask services      starts the two servers and prints their URLs; they run until Ctrl-C
 cargo xtask fuzz [--seconds N]
                           every fuzz target for N seconds (30); installs cargo-fuzz with cargo if it is missing
@@ -45,6 +49,7 @@ fn main() -> ExitCode {
         Some("test") => test(&rest),
         Some("soak") => soak(&rest),
         Some("matrix") => matrix::run_all(&rest),
+        Some("openapi") => openapi::check(&rest),
         Some("package") => package::make(&rest),
         Some("services") if rest.is_empty() => services(),
         Some("fuzz") => fuzz::run_all(&rest),

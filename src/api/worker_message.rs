@@ -1,0 +1,396 @@
+//! What workers send and get, for the description of the interface. [`crate::broker::wire`] and [`crate::broker::fetch`] read and write the
+//! real messages; a test here holds the schemas against what these write.
+
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::domain::AttemptError;
+
+/// The name of a task type.
+#[derive(ToSchema)]
+#[schema(as = TaskTypeName, pattern = "^[A-Za-z][A-Za-z0-9_-]{0,63}$", example = "builds")]
+#[expect(dead_code, reason = "describes; never made")]
+pub struct TypeText(String);
+
+/// The name of an endpoint or a worker.
+#[derive(ToSchema)]
+#[schema(as = EndpointName, pattern = "^[A-Za-z0-9._-]{1,128}$", example = "site7")]
+#[expect(dead_code, reason = "describes; never made")]
+pub struct EndpointText(String);
+
+/// A worker is there, or leaves. Other members are ignored.
+#[derive(ToSchema)]
+#[schema(as = WorkerPresence)]
+#[expect(dead_code, reason = "describes; never made")]
+pub struct PresenceBody {
+    /// The version of the message.
+    #[schema(minimum = 1, maximum = 1)]
+    v: u32,
+    /// What has happened.
+    kind: PresenceKind,
+    /// The worker, as in the path.
+    #[schema(value_type = EndpointText)]
+    endpoint: String,
+    /// Names this process; another one of the same worker has another.
+    instance: Uuid,
+    /// Names the journal of the worker.
+    home: Uuid,
+    /// Names this subscription; `POST /workers/{name}/tasks` repeats it.
+    session: Uuid,
+    /// The types it performs, with those in `refused` 1 to 1000.
+    #[schema(value_type = Vec<TypeText>, max_items = 1000)]
+    types: Vec<String>,
+    /// Types that it cannot perform now.
+    #[schema(required = false)]
+    refused: Vec<RefusedBody>,
+    /// How long until it says again that it is there, in milliseconds; 1 s to 1 h.
+    interval_ms: u64,
+    /// When it sent this, by its own clock: milliseconds since 1970. Absent from a version that does not tell.
+    sent_at_ms: Option<i64>,
+    /// Its version of the program.
+    #[schema(required = false)]
+    version: String,
+    /// Why it takes no tasks although it is there; null when all is well.
+    trouble: Option<String>,
+    /// How many tasks it performs at the same time, at most 10,000: 0 when it takes no more.
+    slots: Option<u32>,
+}
+
+/// What a message of presence says.
+#[derive(serde::Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[expect(dead_code, reason = "describes; never made")]
+pub enum PresenceKind {
+    /// It is new.
+    Joined,
+    /// It is still there.
+    Alive,
+    /// It takes no more tasks.
+    Leaving,
+}
+
+/// A type that a worker cannot perform now.
+#[derive(ToSchema)]
+#[schema(as = RefusedType)]
+#[expect(dead_code, reason = "describes; never made")]
+pub struct RefusedBody {
+    /// The type.
+    #[serde(rename = "type")]
+    #[schema(value_type = TypeText)]
+    task_type: String,
+    /// Whether another process of the same name has it.
+    #[schema(required = false)]
+    held: bool,
+    /// Why.
+    #[schema(required = false)]
+    reason: String,
+}
+
+/// What a worker reports.
+#[derive(ToSchema)]
+#[schema(as = WorkerReports)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "describes; never made")]
+pub struct ReportsBody {
+    /// In the order in which it happened.
+    reports: Vec<ReportBody>,
+}
+
+/// What became of a task. Other members are ignored. A `finished` of which the members beyond `home` cannot be read is taken: the task fails with 65.
+#[derive(serde::Serialize, ToSchema)]
+#[schema(as = WorkerReport)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+#[expect(dead_code, reason = "describes; never made")]
+pub enum ReportBody {
+    /// The worker has the task.
+    Received {
+        /// The version of the message.
+        #[schema(minimum = 1, maximum = 1)]
+        v: u32,
+        /// The task.
+        task_id: Uuid,
+        /// Its type.
+        #[serde(rename = "type")]
+        #[schema(value_type = TypeText)]
+        task_type: String,
+        /// The worker, as in the path.
+        #[schema(value_type = EndpointText)]
+        endpoint: String,
+        /// Names the journal of the worker.
+        home: Uuid,
+    },
+    /// The worker has stopped the task, or has not begun it.
+    Canceled {
+        /// The version of the message.
+        #[schema(minimum = 1, maximum = 1)]
+        v: u32,
+        /// The task.
+        task_id: Uuid,
+        /// Its type.
+        #[serde(rename = "type")]
+        #[schema(value_type = TypeText)]
+        task_type: String,
+        /// The worker, as in the path.
+        #[schema(value_type = EndpointText)]
+        endpoint: String,
+        /// Names the journal of the worker.
+        home: Uuid,
+    },
+    /// The handler said how far it is.
+    Progress {
+        /// The version of the message.
+        #[schema(minimum = 1, maximum = 1)]
+        v: u32,
+        /// The task.
+        task_id: Uuid,
+        /// Its type.
+        #[serde(rename = "type")]
+        #[schema(value_type = TypeText)]
+        task_type: String,
+        /// The worker, as in the path.
+        #[schema(value_type = EndpointText)]
+        endpoint: String,
+        /// Names the journal of the worker.
+        home: Uuid,
+        /// Percent done; what is outside of 0 to 100 is taken for the nearer end.
+        percent: f64,
+    },
+    /// The task has ended.
+    Finished {
+        /// The version of the message.
+        #[schema(minimum = 1, maximum = 1)]
+        v: u32,
+        /// The task.
+        task_id: Uuid,
+        /// Its type.
+        #[serde(rename = "type")]
+        #[schema(value_type = TypeText)]
+        task_type: String,
+        /// The worker, as in the path.
+        #[schema(value_type = EndpointText)]
+        endpoint: String,
+        /// Names the journal of the worker.
+        home: Uuid,
+        /// 0 for success.
+        errnr: i32,
+        /// What went wrong.
+        #[schema(required = false)]
+        errmsg: String,
+        /// What the handler answered.
+        #[schema(required = false)]
+        payload: serde_json::Value,
+        /// The attempt that decided, from 1.
+        attempt: u32,
+        /// What earlier attempts died of.
+        #[schema(required = false)]
+        attempts: Vec<AttemptError>,
+        /// The last lines the handler logged.
+        log: Option<String>,
+        /// Names the execution.
+        run: Option<Uuid>,
+    },
+}
+
+/// What a worker asks for.
+#[derive(ToSchema)]
+#[schema(as = TasksWanted)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "describes; never made")]
+pub struct WantedBody {
+    /// The session of its last presence.
+    session: Uuid,
+    /// The types it performs.
+    #[schema(value_type = Vec<TypeText>, min_items = 1, max_items = 1000)]
+    types: Vec<String>,
+    /// Whether it asks for everything that it owes, received or not, and for its `welcome`.
+    all: bool,
+    /// Tasks that it has and has not reported the end of.
+    #[schema(max_items = 20_000)]
+    known: Vec<Uuid>,
+    /// Tasks that it was told to stop.
+    #[schema(max_items = 20_000)]
+    stopped: Vec<Uuid>,
+    /// How long the answer may wait for a task, in milliseconds; at most 60 s count.
+    wait_ms: u64,
+}
+
+/// What a worker gets.
+#[derive(ToSchema)]
+#[schema(as = TasksGiven)]
+#[expect(dead_code, reason = "describes; never made")]
+pub struct GivenBody {
+    /// In the order in which they are to be followed; none when the wait timed out.
+    commands: Vec<CommandBody>,
+}
+
+/// A message to a worker.
+#[derive(serde::Serialize, ToSchema)]
+#[schema(as = WorkerCommand)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+#[expect(dead_code, reason = "describes; never made")]
+pub enum CommandBody {
+    /// A task to perform.
+    Task {
+        /// The version of the message.
+        #[schema(minimum = 1, maximum = 1)]
+        v: u32,
+        /// The task.
+        id: Uuid,
+        /// Its type.
+        #[serde(rename = "type")]
+        #[schema(value_type = TypeText)]
+        task_type: String,
+        /// The customer's name for it.
+        identifier: String,
+        /// The customer's data.
+        payload: serde_json::Value,
+        /// How long it is worth starting, in milliseconds.
+        expires_in_ms: u64,
+        /// Whether the worker has said that it received it.
+        #[schema(required = false)]
+        received: bool,
+        /// What attempts with other workers died of.
+        #[schema(required = false)]
+        attempts: Vec<AttemptError>,
+    },
+    /// A task to stop, or not to begin.
+    Cancel {
+        /// The version of the message.
+        #[schema(minimum = 1, maximum = 1)]
+        v: u32,
+        /// The task.
+        task_id: Uuid,
+    },
+    /// All that the worker owes follows.
+    Welcome {
+        /// The version of the message.
+        #[schema(minimum = 1, maximum = 1)]
+        v: u32,
+        /// The session that is welcomed.
+        session: Uuid,
+        /// How often the worker is to say that it is there, in milliseconds.
+        presence_interval_ms: u64,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::{Value, json};
+
+    use super::super::document;
+    use crate::broker::fetch::TasksWanted;
+    use crate::broker::wire;
+    use crate::domain::{
+        AttemptError, Command, Presence, PresenceState, RefusedType, Report, ReportEvent, TaskId, TaskMessage, TaskType, Timestamp,
+        json as raw,
+    };
+    use uuid::Uuid;
+
+    /// What a schema of the description has against a value.
+    fn faults(schema: &str, value: &Value) -> Vec<String> {
+        let mut document: Value = serde_json::from_str(&document()).expect("JSON");
+        document["$ref"] = json!(format!("#/components/schemas/{schema}"));
+        let validator = jsonschema::options().should_validate_formats(true).build(&document).expect("a schema");
+        validator.iter_errors(value).map(|error| error.to_string()).collect()
+    }
+
+    fn value(body: &[u8]) -> Value {
+        serde_json::from_slice(body).expect("JSON")
+    }
+
+    fn builds() -> TaskType {
+        "builds".parse().expect("a type")
+    }
+
+    fn attempt() -> AttemptError {
+        AttemptError { attempt: 1, errnr: 69, errmsg: "lost".to_owned() }
+    }
+
+    #[test]
+    fn what_is_written_satisfies_the_description() {
+        let presence = Presence {
+            endpoint: "site7".parse().expect("a name"),
+            instance: Uuid::new_v4(),
+            home: Uuid::new_v4(),
+            session: Uuid::new_v4(),
+            task_types: vec![builds()],
+            refused: vec![RefusedType { task_type: builds(), held: true, reason: "held".to_owned() }],
+            state: PresenceState::Joined,
+            interval: Duration::from_secs(10),
+            sent_at: Some(Timestamp::from_micros(1_700_000_000_123_000)),
+            version: "0.1.0".to_owned(),
+            trouble: Some("disk full".to_owned()),
+            slots: Some(4),
+        };
+        let bare = Presence { refused: vec![], sent_at: None, trouble: None, slots: None, state: PresenceState::Alive, ..presence.clone() };
+        let leaving = Presence { state: PresenceState::Leaving, ..bare.clone() };
+        for presence in [presence, bare, leaving] {
+            assert_eq!(faults("WorkerPresence", &value(&wire::encode_presence(&presence))), [""; 0], "{presence:?}");
+        }
+
+        let finished =
+            |payload, attempts, log, run| ReportEvent::Finished { errnr: 1, errmsg: "x".into(), payload, attempt: 2, attempts, log, run };
+        for event in [
+            ReportEvent::Received,
+            ReportEvent::Canceled,
+            ReportEvent::Progress { percent: 7 },
+            finished(None, vec![], None, None),
+            finished(Some(raw(&json!({"a": [1]}))), vec![attempt()], Some("line".to_owned()), Some(Uuid::new_v4())),
+        ] {
+            let report = Report {
+                task_id: TaskId::new(),
+                task_type: builds(),
+                endpoint: "site7".parse().expect("a name"),
+                home: Uuid::new_v4(),
+                event,
+            };
+            let reports = json!({"reports": [value(&wire::encode_report(&report))]});
+            assert_eq!(faults("WorkerReports", &reports), [""; 0], "{report:?}");
+        }
+
+        let task = TaskMessage {
+            id: TaskId::new(),
+            task_type: builds(),
+            identifier: "a".parse().expect("an identifier"),
+            payload: raw(&json!({"branch": "main"})),
+            expires_in: Duration::from_secs(90),
+            received: true,
+            attempts: vec![attempt()],
+        };
+        let new = TaskMessage { received: false, attempts: vec![], ..task.clone() };
+        for command in [
+            Command::Task(task),
+            Command::Task(new),
+            Command::Cancel { task_id: TaskId::new() },
+            Command::Welcome { session: Uuid::new_v4(), presence_interval: Duration::from_secs(10) },
+        ] {
+            let given = json!({"commands": [value(&wire::encode_command(&command))]});
+            assert_eq!(faults("TasksGiven", &given), [""; 0], "{command:?}");
+        }
+
+        let wanted = TasksWanted {
+            session: Uuid::new_v4(),
+            types: vec![builds()],
+            all: true,
+            known: vec![TaskId::new()],
+            stopped: vec![],
+            wait_ms: 5,
+        };
+        assert_eq!(faults("TasksWanted", &serde_json::to_value(wanted).expect("JSON")), [""; 0]);
+    }
+
+    #[test]
+    fn the_description_refuses_what_is_refused() {
+        for (schema, wrong) in [
+            ("WorkerPresence", json!(null)),
+            ("WorkerPresence", json!({"v": 1, "kind": "joined"})),
+            ("WorkerReports", json!({"reports": [{"v": 1, "kind": "lost"}]})),
+            ("WorkerReports", json!({"reports": [], "more": 1})),
+            ("TasksWanted", json!({"types": []})),
+        ] {
+            assert_ne!(faults(schema, &wrong), [""; 0], "{schema} {wrong}");
+        }
+    }
+}
