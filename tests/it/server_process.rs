@@ -281,7 +281,7 @@ fn data_is_for_its_owner_alone() -> anyhow::Result<()> {
     let up = site.start(&by)?;
     assert_eq!(open_to_others(&data)?, [""; 0]);
     let log = up.log();
-    ensure!(log.contains("the data directory was open to others") && log.contains("the database was open to others"), "{log}");
+    ensure!(log.contains("the data directory was readable by others") && log.contains("the database file was readable by others"), "{log}");
     drop(up);
     // A directory that holds more than ours is not closed.
     fs::write(data.join("theirs"), "")?;
