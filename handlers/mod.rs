@@ -20,7 +20,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::config;
-use crate::domain::{Outcome, TaskType, errnr};
+use crate::domain::{Outcome, TaskType, errnr, json_check};
 use crate::endpoint::{Context, Registry, Work};
 
 /// All of them, as the settings of an endpoint let them work.
@@ -63,7 +63,7 @@ fn takes(work: &Work, usual: f64) -> Result<Duration, Outcome> {
     }
     let refused =
         |reason: String| Outcome::failed(errnr::BAD_PAYLOAD, format!("the payload is not of the form {{\"seconds\": 2.5}}: {reason}"));
-    let asked = work.payload::<Takes>().map_err(|error| refused(error.to_string()))?.seconds.unwrap_or(usual);
+    let asked = work.payload::<Takes>().map_err(|error| refused(json_check::in_words(&error)))?.seconds.unwrap_or(usual);
     Duration::try_from_secs_f64(asked).map_err(|error| refused(format!("{asked} seconds: {error}")))
 }
 

@@ -192,7 +192,7 @@ fn tasks_are_found_without_their_type() -> anyhow::Result<()> {
     let nobody = site.typed(&["status", "backup", "both", "--endpoint", "web2"])?;
     ensure!(nobody.status.code() == Some(1) && said(&nobody).contains("`web2`"), "{}", said(&nobody));
 
-    let listed = String::from_utf8(site.typed(&["list", "--identifier", "b"])?.stdout)?;
+    let listed = String::from_utf8(site.typed(&["list", "--identifier", "both"])?.stdout)?;
     ensure!(listed.lines().count() == 3 && listed.contains("worker") && listed.contains("backup"), "{listed}");
     let ids: Vec<String> = (0..2)
         .map(|_| {
