@@ -23,11 +23,8 @@ use crate::store::{CancelOutcome, StoreError};
     ),
     responses(
         (status = 200, description = "The canceled task", body = TaskView),
-        (status = 400, description = "`bad_path`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "`unknown_task_type`, `unknown_task`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 409, description = "`already_ended`: DONE or EXPIRED", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 500, description = "`internal`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "`database_unavailable`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
     )
 )]
 pub async fn cancel_task(api: web::Data<Api>, request: HttpRequest) -> Answer {

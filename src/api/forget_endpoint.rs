@@ -24,12 +24,9 @@ use crate::store::EndpointForgotten;
     ),
     responses(
         (status = 200, description = "It is forgotten", body = ForgottenView),
-        (status = 400, description = "`bad_path`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "`unknown_endpoint`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 409, description = "`endpoint_present`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_query`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 500, description = "`internal`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "`database_unavailable`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
     )
 )]
 pub async fn forget_endpoint(api: web::Data<Api>, request: HttpRequest) -> Answer {

@@ -23,8 +23,6 @@ const DEFAULT_LIMIT: u32 = 100;
     responses(
         (status = 200, description = "A page of endpoints", body = EndpointPage),
         (status = 422, description = "`invalid_query`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 500, description = "`internal`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "`database_unavailable`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
     )
 )]
 pub async fn list_endpoints(api: web::Data<Api>, request: HttpRequest) -> Answer {

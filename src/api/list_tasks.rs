@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, web};
+use utoipa::IntoParams;
 
 use super::problem::ProblemBody;
 use super::query::{self, Query};
@@ -22,6 +23,27 @@ const PAGE_BYTES: usize = 4 * 1024 * 1024;
 /// What a page may take while it is made: its tasks, and the same as JSON.
 pub(super) const ROOM: usize = 2 * PAGE_BYTES;
 
+/// What a list of tasks may be asked for, as [`Filters`] takes it.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes; never made")]
+pub(super) struct ListQuery {
+    /// Only these states, separated by commas
+    #[param(example = "SENT,INCOMPLETE")]
+    status: Option<String>,
+    /// Only identifiers that begin so
+    identifier: Option<String>,
+    /// Only tasks accepted at or after this time (RFC 3339)
+    since: Option<String>,
+    /// Only tasks accepted before this time (RFC 3339)
+    until: Option<String>,
+    /// Tasks on a page, 1 to 1000, by default 100
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before
+    cursor: Option<String>,
+}
+
 /// Lists tasks, newest first.
 ///
 /// A page may be shorter than `limit`; the list has ended only when `next_cursor` is null.
@@ -29,20 +51,12 @@ pub(super) const ROOM: usize = 2 * PAGE_BYTES;
     get, path = "/{type}", operation_id = "listTasks", tag = "tasks",
     params(
         ("type" = String, Path, description = "A configured task type"),
-        ("status" = Option<String>, Query, description = "Only these states, separated by commas", example = "SENT,INCOMPLETE"),
-        ("identifier" = Option<String>, Query, description = "Only identifiers that begin so"),
-        ("since" = Option<String>, Query, description = "Only tasks accepted at or after this time (RFC 3339)"),
-        ("until" = Option<String>, Query, description = "Only tasks accepted before this time (RFC 3339)"),
-        ("limit" = Option<u32>, Query, description = "Tasks on a page, 1 to 1000, by default 100", minimum = 1, maximum = 1000),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ListQuery,
     ),
     responses(
         (status = 200, description = "A page of tasks", body = TaskPage),
-        (status = 400, description = "`bad_path`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "`unknown_task_type`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_query`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 500, description = "`internal`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "`database_unavailable`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
     )
 )]
 pub async fn list_tasks(api: web::Data<Api>, request: HttpRequest) -> Answer {

@@ -9,8 +9,8 @@ use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
 use utoipa::openapi::schema::{KnownFormat, SchemaFormat, SchemaType};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{Content, Object, Ref, RefOr, Required, Response, ResponseBuilder, Schema};
-use utoipa::{Modify, OpenApi};
+use utoipa::openapi::{Content, Header, Object, Ref, RefOr, Required, ResponseBuilder, Schema};
+use utoipa::{Modify, OpenApi, PartialSchema};
 
 use super::Answer;
 use super::route::{For, Route};
@@ -81,9 +81,11 @@ impl Modify for Rules {
                 if form.is_some_and(|(method, _)| method == "POST") {
                     operation.request_body.get_or_insert_with(any_body);
                 }
+                // What is about the process alone asks no ledger.
+                let of_ledger = operation.tags.iter().flatten().all(|tag| tag != "operation");
                 let responses = &mut operation.responses.responses;
                 let mut may_be = |status: &str, codes: &str| {
-                    responses.entry(status.to_owned()).or_insert_with(|| refusal(codes));
+                    responses.entry(status.to_owned()).or_insert_with(|| refusal(codes).build().into());
                 };
                 if path.contains('{') {
                     may_be("400", "`bad_path`");
@@ -98,7 +100,13 @@ impl Modify for Rules {
                 }
                 may_be("401", "`token_needed`, `invalid_token`");
                 may_be("403", "`insufficient_scope`, `cross_site`");
-                may_be("503", "`database_unavailable`: the tokens have not been read yet");
+                if of_ledger {
+                    may_be("500", "`internal`");
+                    let again = refusal("`database_unavailable`").header("Retry-After", Header::new(u32::schema()));
+                    responses.entry("503".to_owned()).or_insert_with(|| again.build().into());
+                } else {
+                    may_be("503", "`database_unavailable`: the tokens have not been read yet");
+                }
                 operation.security = Some(vec![SecurityRequirement::default(), SecurityRequirement::new::<_, [&str; 0], &str>(TOKEN, [])]);
             }
         }
@@ -143,9 +151,9 @@ fn any_body() -> RefOr<RequestBody> {
     body.description(Some(description)).required(Some(Required::True)).build().into()
 }
 
-fn refusal(codes: &str) -> RefOr<Response> {
+fn refusal(codes: &str) -> ResponseBuilder {
     let problem = Content::new(Some(Ref::from_schema_name("Problem")));
-    ResponseBuilder::new().description(codes).content("application/problem+json", problem).build().into()
+    ResponseBuilder::new().description(codes).content("application/problem+json", problem)
 }
 
 static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| document().into());

@@ -16,8 +16,6 @@ use crate::store::QueueRecord;
     get, path = "/queues", operation_id = "listQueues", tag = "queues",
     responses(
         (status = 200, description = "All task types with a work queue", body = QueueList),
-        (status = 500, description = "`internal`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "`database_unavailable`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
     )
 )]
 pub async fn list(api: web::Data<Api>) -> Answer {
@@ -33,8 +31,6 @@ pub async fn list(api: web::Data<Api>) -> Answer {
     responses(
         (status = 200, description = "The queue, paused now or before", body = QueueView),
         (status = 404, description = "`unknown_task_type`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 500, description = "`internal`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "`database_unavailable`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
     )
 )]
 pub async fn pause(api: web::Data<Api>, request: HttpRequest) -> Answer {
@@ -48,8 +44,6 @@ pub async fn pause(api: web::Data<Api>, request: HttpRequest) -> Answer {
     responses(
         (status = 200, description = "The queue, going on now or before", body = QueueView),
         (status = 404, description = "`unknown_task_type`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 500, description = "`internal`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "`database_unavailable`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
     )
 )]
 pub async fn resume(api: web::Data<Api>, request: HttpRequest) -> Answer {

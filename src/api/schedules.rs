@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use actix_web::http::{StatusCode, header};
+use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, web};
 
 use super::problem::{Code, Item, Problem, ProblemBody};
+use super::submit_task::locate;
 use super::view::{ScheduleList, ScheduleView, TaskView};
-use super::{Answer, Api, access, answer, percent, segment, unknown};
+use super::{Answer, Api, access, answer, segment, unknown};
 use crate::admission::{Asked, of_run};
 use crate::config::Schedule;
 use crate::domain::NewTask;
@@ -18,8 +19,6 @@ use crate::store::Accepted;
     get, path = "/schedules", operation_id = "listSchedules", tag = "queues",
     responses(
         (status = 200, description = "All that are configured", body = ScheduleList),
-        (status = 500, description = "`internal`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "`database_unavailable`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
     )
 )]
 pub async fn list(api: web::Data<Api>) -> Answer {
@@ -39,14 +38,11 @@ pub async fn list(api: web::Data<Api>) -> Answer {
     params(("name" = String, Path, description = "A configured schedule")),
     responses(
         (status = 201, description = "Recorded", body = TaskView, headers(("Location" = String, description = "Where to read the task"))),
-        (status = 400, description = "`bad_path`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "`unknown_schedule`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 409, description = "`identifier_conflict`: another request of the same microsecond", body = ProblemBody, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported_media_type`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_submission`: the type does not admit the payload", body = ProblemBody, content_type = "application/problem+json"),
         (status = 429, description = "`too_many_submissions`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
-        (status = 500, description = "`internal`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "`database_unavailable`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
     )
 )]
 pub async fn run(api: web::Data<Api>, request: HttpRequest) -> Answer {
@@ -67,8 +63,7 @@ pub async fn run(api: web::Data<Api>, request: HttpRequest) -> Answer {
     }
     tracing::info!(schedule = schedule.name, task = %task.id, "submitted the task of a schedule on request");
     let mut answer = answer(StatusCode::CREATED, &TaskView::accepted(&task), task.payload.get().len() + 1024)?;
-    let location = format!("/{}/{}", task.task_type, percent::encode(task.identifier.as_str()));
-    answer.headers_mut().insert(header::LOCATION, location.parse().map_err(Problem::internal)?);
+    locate(&mut answer, &task)?;
     Ok(answer)
 }
 
@@ -78,11 +73,8 @@ pub async fn run(api: web::Data<Api>, request: HttpRequest) -> Answer {
     params(("name" = String, Path, description = "A configured schedule")),
     responses(
         (status = 200, description = "The schedule, paused now or before", body = ScheduleView),
-        (status = 400, description = "`bad_path`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "`unknown_schedule`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported_media_type`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 500, description = "`internal`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "`database_unavailable`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
     )
 )]
 pub async fn pause(api: web::Data<Api>, request: HttpRequest) -> Answer {
@@ -95,11 +87,8 @@ pub async fn pause(api: web::Data<Api>, request: HttpRequest) -> Answer {
     params(("name" = String, Path, description = "A configured schedule")),
     responses(
         (status = 200, description = "The schedule, going on now or before", body = ScheduleView),
-        (status = 400, description = "`bad_path`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "`unknown_schedule`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported_media_type`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 500, description = "`internal`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "`database_unavailable`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
     )
 )]
 pub async fn resume(api: web::Data<Api>, request: HttpRequest) -> Answer {

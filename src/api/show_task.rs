@@ -10,6 +10,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use futures::stream::{self, Stream, StreamExt};
 use tokio::time::{Instant, sleep};
+use utoipa::IntoParams;
 
 use super::problem::{Problem, ProblemBody};
 use super::query::{self, Query};
@@ -40,6 +41,20 @@ enum Include {
     These(ResponseFilter),
     Of(EndpointName),
     None,
+}
+
+/// What a task may be asked for, as [`Wanted`] takes it.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes; never made")]
+pub(super) struct ShowQuery {
+    /// How long to wait for the end, at most 60s
+    #[param(example = "20s")]
+    wait: Option<String>,
+    /// `all` (default), `failed`, `missing` or `none`
+    responses: Option<String>,
+    /// Only the response of this endpoint, instead of `responses`
+    endpoint: Option<String>,
 }
 
 /// What a request wants to know of a task.
@@ -73,18 +88,13 @@ impl Wanted {
     params(
         ("type" = String, Path, description = "A configured task type"),
         ("id" = String, Path, description = "The identifier, percent-encoded; or our id"),
-        ("wait" = Option<String>, Query, description = "How long to wait for the end, at most 60s", example = "20s"),
-        ("responses" = Option<String>, Query, description = "`all` (default), `failed`, `missing` or `none`"),
-        ("endpoint" = Option<String>, Query, description = "Only the response of this endpoint, instead of `responses`"),
+        ShowQuery,
     ),
     responses(
         (status = 200, description = "The task", body = TaskWithResponses),
-        (status = 400, description = "`bad_path`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "`unknown_task_type`, `unknown_task`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_query`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 429, description = "`too_many_waits`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
-        (status = 500, description = "`internal`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "`database_unavailable`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
     )
 )]
 pub async fn show_task(api: web::Data<Api>, request: HttpRequest) -> Answer {

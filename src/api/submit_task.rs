@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actix_web::http::{StatusCode, header};
-use actix_web::{HttpRequest, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
 use super::body::Limit;
@@ -35,7 +35,6 @@ use crate::store::Accepted;
         (status = 415, description = "`unsupported_media_type`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_submission`, with every problem", body = ProblemBody, content_type = "application/problem+json"),
         (status = 429, description = "`too_many_submissions`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
-        (status = 500, description = "`internal`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "`database_unavailable`, `overloaded`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
     )
 )]
@@ -113,6 +112,12 @@ fn created(policy: &TypePolicy, task: &NewTask, warnings: Vec<String>) -> Answer
         // As the clients of such interfaces expect it.
         Body::Payload => answer(StatusCode::OK, &Taken { success: true, task: TaskView::accepted(task) }, capacity)?,
     };
+    locate(&mut answer, task)?;
+    Ok(answer)
+}
+
+/// Says where to read a task that was recorded.
+pub(super) fn locate(answer: &mut HttpResponse, task: &NewTask) -> Result<(), Problem> {
     // A dot segment would not survive a client that resolves the address.
     let name = match task.identifier.as_str() {
         "." | ".." => task.id.to_string(),
@@ -120,7 +125,7 @@ fn created(policy: &TypePolicy, task: &NewTask, warnings: Vec<String>) -> Answer
     };
     let location = format!("/{}/{name}", task.task_type);
     answer.headers_mut().insert(header::LOCATION, location.parse().map_err(Problem::internal)?);
-    Ok(answer)
+    Ok(())
 }
 
 /// The answer to a body that is nothing but the payload.

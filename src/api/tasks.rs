@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use actix_web::{HttpRequest, web};
 
-use super::list_tasks::{self, Filters};
+use super::list_tasks::{self, Filters, ListQuery};
 use super::problem::{Code, Problem, ProblemBody};
 use super::query::Query;
-use super::show_task::{self, Wanted};
+use super::show_task::{self, ShowQuery, Wanted};
 use super::view::{TaskPage, TaskView, TaskWithResponses};
 use super::{Answer, Api, TaskName, access, cancel_task, segment};
 use crate::domain::likeness::quoted;
@@ -25,19 +25,10 @@ const NAMED: usize = 5;
 /// Of all types that the token covers. A page may be shorter than `limit`; the list has ended only when `next_cursor` is null.
 #[utoipa::path(
     get, path = "/tasks", operation_id = "listAllTasks", tag = "tasks",
-    params(
-        ("status" = Option<String>, Query, description = "Only these states, separated by commas", example = "SENT,INCOMPLETE"),
-        ("identifier" = Option<String>, Query, description = "Only identifiers that begin so"),
-        ("since" = Option<String>, Query, description = "Only tasks accepted at or after this time (RFC 3339)"),
-        ("until" = Option<String>, Query, description = "Only tasks accepted before this time (RFC 3339)"),
-        ("limit" = Option<u32>, Query, description = "Tasks on a page, 1 to 1000, by default 100", minimum = 1, maximum = 1000),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-    ),
+    params(ListQuery),
     responses(
         (status = 200, description = "A page of tasks", body = TaskPage),
         (status = 422, description = "`invalid_query`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 500, description = "`internal`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "`database_unavailable`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
     )
 )]
 pub async fn list(api: web::Data<Api>, request: HttpRequest) -> Answer {
@@ -56,18 +47,13 @@ pub async fn list(api: web::Data<Api>, request: HttpRequest) -> Answer {
     get, path = "/tasks/{id}", operation_id = "showAnyTask", tag = "tasks",
     params(
         ("id" = String, Path, description = "Our id; or the identifier, percent-encoded"),
-        ("wait" = Option<String>, Query, description = "How long to wait for the end, at most 60s", example = "20s"),
-        ("responses" = Option<String>, Query, description = "`all` (default), `failed`, `missing` or `none`"),
-        ("endpoint" = Option<String>, Query, description = "Only the response of this endpoint, instead of `responses`"),
+        ShowQuery,
     ),
     responses(
         (status = 200, description = "The task", body = TaskWithResponses),
-        (status = 400, description = "`bad_path`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "`unknown_task`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 409, description = "`ambiguous_task`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_query`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 500, description = "`internal`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "`database_unavailable`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
     )
 )]
 pub async fn show(api: web::Data<Api>, request: HttpRequest) -> Answer {
@@ -82,11 +68,8 @@ pub async fn show(api: web::Data<Api>, request: HttpRequest) -> Answer {
     params(("id" = String, Path, description = "Our id; or the identifier, percent-encoded")),
     responses(
         (status = 200, description = "The canceled task", body = TaskView),
-        (status = 400, description = "`bad_path`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "`unknown_task`", body = ProblemBody, content_type = "application/problem+json"),
         (status = 409, description = "`ambiguous_task`; `already_ended`: DONE or EXPIRED", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 500, description = "`internal`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "`database_unavailable`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
     )
 )]
 pub async fn cancel(api: web::Data<Api>, request: HttpRequest) -> Answer {
@@ -97,7 +80,7 @@ pub async fn cancel(api: web::Data<Api>, request: HttpRequest) -> Answer {
 /// The configured types that the token covers.
 fn covered(api: &Api, request: &HttpRequest) -> Vec<TaskType> {
     let types = api.state.config.task_types.iter().map(|policy| &policy.name);
-    types.filter(|name| access::check_types(request, [*name]).is_ok()).cloned().collect()
+    types.filter(|name| access::covers(request, name.as_str())).cloned().collect()
 }
 
 /// The one task that the path names. A token that may not read finds those alone that were submitted with it.

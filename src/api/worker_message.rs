@@ -96,6 +96,26 @@ pub struct ReportsBody {
     reports: Vec<ReportBody>,
 }
 
+/// What every report begins with.
+#[derive(serde::Serialize, ToSchema)]
+#[schema(as = WorkerReportHead)]
+pub struct HeadBody {
+    /// The version of the message.
+    #[schema(minimum = 1, maximum = 1)]
+    v: u32,
+    /// The task.
+    task_id: Uuid,
+    /// Its type.
+    #[serde(rename = "type")]
+    #[schema(value_type = TypeText)]
+    task_type: String,
+    /// The worker, as in the path.
+    #[schema(value_type = EndpointText)]
+    endpoint: String,
+    /// Names the journal of the worker.
+    home: Uuid,
+}
+
 /// What became of a task. Other members are ignored. A `finished` of which the members beyond `home` cannot be read is taken: the task fails with 65.
 #[derive(serde::Serialize, ToSchema)]
 #[schema(as = WorkerReport)]
@@ -103,74 +123,20 @@ pub struct ReportsBody {
 #[expect(dead_code, reason = "describes; never made")]
 pub enum ReportBody {
     /// The worker has the task.
-    Received {
-        /// The version of the message.
-        #[schema(minimum = 1, maximum = 1)]
-        v: u32,
-        /// The task.
-        task_id: Uuid,
-        /// Its type.
-        #[serde(rename = "type")]
-        #[schema(value_type = TypeText)]
-        task_type: String,
-        /// The worker, as in the path.
-        #[schema(value_type = EndpointText)]
-        endpoint: String,
-        /// Names the journal of the worker.
-        home: Uuid,
-    },
+    Received(HeadBody),
     /// The worker has stopped the task, or has not begun it.
-    Canceled {
-        /// The version of the message.
-        #[schema(minimum = 1, maximum = 1)]
-        v: u32,
-        /// The task.
-        task_id: Uuid,
-        /// Its type.
-        #[serde(rename = "type")]
-        #[schema(value_type = TypeText)]
-        task_type: String,
-        /// The worker, as in the path.
-        #[schema(value_type = EndpointText)]
-        endpoint: String,
-        /// Names the journal of the worker.
-        home: Uuid,
-    },
+    Canceled(HeadBody),
     /// The handler said how far it is.
     Progress {
-        /// The version of the message.
-        #[schema(minimum = 1, maximum = 1)]
-        v: u32,
-        /// The task.
-        task_id: Uuid,
-        /// Its type.
-        #[serde(rename = "type")]
-        #[schema(value_type = TypeText)]
-        task_type: String,
-        /// The worker, as in the path.
-        #[schema(value_type = EndpointText)]
-        endpoint: String,
-        /// Names the journal of the worker.
-        home: Uuid,
+        #[serde(flatten)]
+        head: HeadBody,
         /// Percent done; what is outside of 0 to 100 is taken for the nearer end.
         percent: f64,
     },
     /// The task has ended.
     Finished {
-        /// The version of the message.
-        #[schema(minimum = 1, maximum = 1)]
-        v: u32,
-        /// The task.
-        task_id: Uuid,
-        /// Its type.
-        #[serde(rename = "type")]
-        #[schema(value_type = TypeText)]
-        task_type: String,
-        /// The worker, as in the path.
-        #[schema(value_type = EndpointText)]
-        endpoint: String,
-        /// Names the journal of the worker.
-        home: Uuid,
+        #[serde(flatten)]
+        head: HeadBody,
         /// 0 for success.
         errnr: i32,
         /// What went wrong.
