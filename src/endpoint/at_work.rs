@@ -47,6 +47,11 @@ impl AtWork {
         self.lock().get(&id).map(|(_, canceled)| canceled.clone())
     }
 
+    /// The ids of the tasks that run now.
+    pub(super) fn ids(&self) -> Vec<TaskId> {
+        self.lock().keys().copied().collect()
+    }
+
     /// The tasks that run now.
     pub(super) fn running(&self) -> Vec<RunningTask> {
         self.lock().values().map(|(task, _)| task.clone()).collect()

@@ -126,7 +126,7 @@ impl Core {
     /// Whether another worker may have what this one is given or has. Asked where a task is taken and where it is started: a process that was
     /// stopped for a while goes on there before anything tells it of the time that has passed.
     pub(super) fn lease_is_over(&self) -> bool {
-        self.lease_until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|end| end <= Instant::now())
+        self.leases() && self.lease_until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|end| end <= Instant::now())
     }
 
     /// Stops what runs and parks what this worker has: nobody knows whether it is still its own. It goes on when the API asks
@@ -136,7 +136,7 @@ impl Core {
         // Those that run park themselves once they have been stopped.
         let (waiting, any): (Vec<TaskId>, bool) = {
             // In this order: one that ends in between has its outcome in the journal, and must not be parked on top of it.
-            let running: HashSet<TaskId> = self.at_work.running().into_iter().map(|task| task.id).collect();
+            let running: HashSet<TaskId> = self.at_work.ids().into_iter().collect();
             let pending = self.journal.pending();
             let any = !pending.is_empty();
             (pending.into_iter().filter(|id| !running.contains(id)).collect(), any)
@@ -153,8 +153,10 @@ impl Core {
         let core = self.clone();
         let look = move || {
             // What is not asked for is told as such, with its reason.
-            let unperformed = core.unperformed.borrow().clone();
-            let mut types: Vec<_> = core.lanes.keys().filter(|task_type| !unperformed.contains_key(*task_type)).collect();
+            let mut types: Vec<_> = {
+                let unperformed = core.unperformed.borrow();
+                core.lanes.keys().filter(|task_type| !unperformed.contains_key(*task_type)).collect()
+            };
             types.sort_unstable();
             types.into_iter().filter_map(|task_type| core.registry.trouble(task_type, core.executables.as_deref())).collect::<Vec<_>>()
         };
@@ -171,7 +173,7 @@ impl Core {
 
     /// Some of the tasks that run, for people.
     pub(super) fn some_running(&self) -> Vec<TaskId> {
-        self.at_work.running().into_iter().take(10).map(|task| task.id).collect()
+        self.at_work.ids().into_iter().take(10).collect()
     }
 
     /// Stops a task that runs. One that does not has ended with its tombstone in the journal.
@@ -237,7 +239,8 @@ async fn perform(core: Arc<Core>, lane: Arc<Lane>, turn: Turn, slot: OwnedSemaph
     let canceled = core.at_work.begin(RunningTask { id, task_type: lane.policy.name.clone(), waited_for });
     let mut stopped = false;
     let done = attempt(&core, &lane, turn, slot, canceled.clone(), &mut stopped).await;
-    core.at_work.end(id, stopped);
+    // What ends with a lease goes on elsewhere, and no stop has to tell of it.
+    core.at_work.end(id, stopped && core.stopping.is_cancelled());
     match done {
         Ok(After::Ended(report)) => core.outbox.ended(id, report),
         // A cancel that found us leaves the report to us; one that did not has seen to it.
@@ -280,12 +283,11 @@ async fn attempt(
             job
         }
     };
-    if core.time_left(&job).is_zero() {
+    let expired = core.time_left(&job).is_zero();
+    if expired {
         tracing::info!(task_id = %id, "the task expired before it was its turn");
-        core.journal.keep(vec![Record::Parked { id }]).await?;
-        return Ok(After::Nothing);
     }
-    if core.lease_is_over() {
+    if expired || core.lease_is_over() {
         core.journal.keep(vec![Record::Parked { id }]).await?;
         return Ok(After::Nothing);
     }

@@ -67,23 +67,26 @@ impl Registry {
     /// Why there is nothing that performs a type until somebody changes that. What passes by itself is no reason. Asks the system about files:
     /// not for an async worker.
     pub(super) fn lacks(&self, task_type: &TaskType, executables: Option<&Executables>) -> Option<String> {
-        match executables.map(|executables| executables.dir.find(task_type)) {
-            Some(Err(Unfit::ForNow(_))) => None,
-            _ => self.trouble(task_type, executables),
+        match self.unfit(task_type, executables)? {
+            Unfit::ForNow(_) => None,
+            Unfit::UntilMended(reason) => Some(reason),
         }
     }
 
     /// Why the tasks of a type cannot be performed as things are. Asks the system about files: not for an async worker.
     pub(super) fn trouble(&self, task_type: &TaskType, executables: Option<&Executables>) -> Option<String> {
-        let compiled_in = self.builtin.contains_key(task_type);
+        self.unfit(task_type, executables).map(|unfit| unfit.reason().to_owned())
+    }
+
+    fn unfit(&self, task_type: &TaskType, executables: Option<&Executables>) -> Option<Unfit> {
         match executables.map_or(Ok(None), |executables| executables.dir.find(task_type)) {
-            Err(unfit) => Some(unfit.reason().to_owned()),
-            Ok(None) if !compiled_in => {
+            Err(unfit) => Some(unfit),
+            Ok(None) if !self.builtin.contains_key(task_type) => {
                 let more = match executables {
                     Some(executables) => executables.dir.why_none(task_type),
                     None => "endpoint.handlers_dir is not set".to_owned(),
                 };
-                Some(format!("{}, and {more}", none(task_type)))
+                Some(Unfit::UntilMended(format!("{}, and {more}", none(task_type))))
             }
             Ok(_) => None,
         }
