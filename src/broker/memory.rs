@@ -76,15 +76,11 @@ impl MemoryBroker {
         }
     }
 
-    /// Waits until all that endpoints have said - reports and presence - has been taken in and acknowledged.
+    /// Waits until all that endpoints have said - reports and presence - has been taken in and acknowledged. Polled: only a stop waits for
+    /// it, and every acknowledgement would have to tell.
     pub async fn until_taken_in(&self) {
-        loop {
-            let settled = self.shared.settled.notified();
-            if self.shared.state().is_taken_in() {
-                return;
-            }
-            // Polled besides: what expires in its queue is acknowledged by nobody.
-            let _ = tokio::time::timeout(Duration::from_millis(50), settled).await;
+        while !self.shared.state().is_taken_in() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
@@ -105,8 +101,6 @@ struct Shared {
     state: Mutex<State>,
     /// Told whenever the response queue shrinks.
     room: Notify,
-    /// Told whenever a consumer has acknowledged all that it was given.
-    settled: Notify,
 }
 
 impl Shared {
@@ -588,9 +582,6 @@ impl Acker for MemoryAcker {
             if queues.get(&reader.queues[place].name).is_some_and(|queue| !queue.messages.is_empty()) {
                 reader.mark_ready(place);
             }
-        }
-        if reader.unacked.is_empty() {
-            self.shared.settled.notify_waiters();
         }
     }
 }

@@ -23,6 +23,8 @@ use crate::store::{Refusal, Result, Retry, StoreError, Tally};
 const READERS: u32 = 4;
 /// How long to wait for another process that writes.
 const BUSY: Duration = Duration::from_secs(5);
+/// Connections to a file that is read-only are made anew so often at most: everybody waits for it.
+const RENEW_EVERY: Duration = Duration::from_secs(1);
 
 /// The ledger in a file.
 #[derive(Debug)]
@@ -147,8 +149,13 @@ impl SqliteStore {
         if !matches!(done, Err(StoreError::Unavailable { cause: Refusal::ReadOnly, .. })) {
             return;
         }
+        let spared = |renewed: Instant| renewed > since || renewed.elapsed() < RENEW_EVERY;
+        // A look first: whoever wants to write holds up all others.
+        if spared(*self.renewed.read().await) {
+            return;
+        }
         let mut renewed = self.renewed.write().await;
-        if *renewed > since {
+        if spared(*renewed) {
             return;
         }
         // Waited for: one that has spoiled its connection has it closed in the background.
