@@ -34,6 +34,8 @@ const HAND_OVER: usize = 8192;
 pub struct ApiProcess {
     /// Where it listens.
     pub address: SocketAddr,
+    /// What submissions must be.
+    pub(super) admission: Arc<Admission>,
     died: CancellationToken,
     http: Service,
     schedule: Service,
@@ -101,7 +103,7 @@ impl ApiProcess {
             Reconciler::new(store.clone(), publisher.clone(), clock.clone(), metrics.clone(), watch.clone(), bell.clone(), retention);
         let dispatcher = Dispatcher::new(
             &config,
-            admission,
+            admission.clone(),
             store.clone(),
             publisher.clone(),
             clock.clone(),
@@ -118,6 +120,7 @@ impl ApiProcess {
         ];
         Ok(Self {
             address,
+            admission,
             http: Service::start("http", &died, |stop| log_end("http", api::serve(state, door, stop))),
             schedule: Service::start("scheduler", &died, |stop| in_time(clock.clone(), stop.clone(), scheduler.run(stop))),
             died,

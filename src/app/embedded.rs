@@ -13,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::greeting::{Greeting, Trial};
 use super::{ApiProcess, EndpointProcess};
-use crate::admission::Admission;
 use crate::api::check_guarded;
 use crate::broker::memory::MemoryBroker;
 use crate::config::{Config, Database, Secret};
@@ -68,6 +67,15 @@ impl Embedded {
         workers: Workers,
         token_command: &str,
     ) -> anyhow::Result<Self> {
+        // What a configuration has no types for has no processes.
+        let endpoints = if config.of_delivery(false).next().is_some() { endpoints.to_vec() } else { Vec::new() };
+        let number = if config.of_delivery(true).next().is_some() { workers.number } else { 0 };
+        let named = (1..=number).map(|number| format!("worker{number}").parse::<EndpointName>());
+        let named = named.collect::<Result<Vec<_>, _>>()?;
+        // Before any file is made, and anything is accepted.
+        if let Some(twice) = endpoints.iter().find(|name| named.contains(name)) {
+            bail!("`{twice}` is the name of a worker: choose another name for the endpoint, or start no workers (--workers 0)");
+        }
         let (data_dir, db) = database(data_dir)?;
         let store = store::open(&db)?;
         let unusable = || format!("cannot use the directory {}; name another with --data-dir", data_dir.display());
@@ -77,17 +85,9 @@ impl Embedded {
         config.endpoint.data_dir = data_dir.join("endpoints");
         let types: Vec<TaskType> = config.task_types.iter().map(|policy| policy.name.clone()).collect();
         let scheme = if config.api.tls.is_some() { "https" } else { "http" };
-        let trial = Trial::of(&config, &Admission::read(&config)?);
         let (config, broker) = (Arc::new(config), MemoryBroker::new());
         let api = ApiProcess::start(config.clone(), store, broker.connect(), listener)?;
-        // What a configuration has no types for has no processes.
-        let endpoints = if config.of_delivery(false).next().is_some() { endpoints.to_vec() } else { Vec::new() };
-        let number = if config.of_delivery(true).next().is_some() { workers.number } else { 0 };
-        let named = (1..=number).map(|number| format!("worker{number}").parse::<EndpointName>());
-        let named = named.collect::<Result<Vec<_>, _>>()?;
-        if let Some(twice) = endpoints.iter().find(|name| named.contains(name)) {
-            bail!("`{twice}` is the name of a worker: choose another name for the endpoint, or start no workers (--workers 0)");
-        }
+        let trial = Trial::of(&config, &api.admission);
         let processes = endpoints.iter().map(|name| (name, None)).chain(named.iter().map(|name| (name, Some(workers.concurrency))));
         let started = processes
             .map(|(name, slots)| {

@@ -23,7 +23,7 @@ pub(super) struct Trial {
 
 impl Trial {
     /// One of the type that is most likely to show something: one with an executable rather than a sample, and a sample that works rather than
-    /// one that fails. Asks the system about files: not for an async worker.
+    /// one that fails.
     pub(super) fn of(config: &Config, admission: &Admission) -> Option<Self> {
         let dir = config.endpoint.handlers_dir.as_deref().map(HandlersDir::new);
         let trial = |policy: &TypePolicy| {

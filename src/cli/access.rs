@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::config::{self, ConfigFile, Environment, Secret, Sources};
+use crate::config::{self, Environment, Secret, Sources};
 
 use super::args::Global;
 use super::client::{Client, Trust};
@@ -49,7 +49,7 @@ pub(super) fn quiet_client(global: &Global) -> Result<Client, Failure> {
 pub(super) fn flags(global: &Global) -> String {
     let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
     let given = [
-        ("--api", "TASKER_API_URL", global.api.clone()),
+        ("--api", API_URL, global.api.clone()),
         ("--token-file", "TASKER_TOKEN_FILE", path(&global.token_file)),
         ("--ca-file", "TASKER_CA_FILE", path(&global.ca_file)),
     ];
@@ -57,7 +57,8 @@ pub(super) fn flags(global: &Global) -> String {
         let value = value.filter(|value| std::env::var(variable).ok().as_ref() != Some(value))?;
         Some(format!(" {flag} {value}"))
     });
-    flags.chain(global.insecure.then(|| " --insecure".to_owned())).collect()
+    let file = global.file_flag().map(|flag| format!(" {flag}"));
+    flags.chain(global.insecure.then(|| " --insecure".to_owned())).chain(file).collect()
 }
 
 /// Where the API is: as the flag says, or the variable, or the configuration on which an API on this machine would start.
@@ -67,8 +68,7 @@ fn url(global: &Global) -> Result<String, Failure> {
         return Ok(url);
     }
     let named = global.named_file();
-    let usual = Some(global.file()).filter(ConfigFile::is_there);
-    let file = named.clone().or(usual).unwrap_or(ConfigFile::Embedded);
+    let file = Some(global.file()).filter(|file| named.is_some() || file.is_there()).unwrap_or_default();
     let loaded = config::load(&Sources { file, environment: Environment::of_process(), flags: Vec::new() });
     match (loaded, named) {
         (Ok(loaded), None) => Ok(loaded.config.api.url().unwrap_or_else(|| USUAL.to_owned())),

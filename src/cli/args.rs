@@ -98,6 +98,12 @@ impl Global {
         path.or_else(|| self.mode.clone().map(ConfigFile::Mode))
     }
 
+    /// The flag that names the same file again, if one was named.
+    pub fn file_flag(&self) -> Option<String> {
+        let path = self.config.as_ref().map(|path| format!("--config {}", path.display()));
+        path.or_else(|| self.mode.as_ref().map(|mode| format!("-m {mode}")))
+    }
+
     /// The file that was named, or the one for development: for commands that cannot do without.
     pub fn file(&self) -> ConfigFile {
         self.named_file().unwrap_or_else(|| ConfigFile::Mode("development".to_owned()))

@@ -851,9 +851,7 @@ impl Client {
         if self.base.scheme() == "http" && reason.contains("invalid http version") {
             return ClientError::Scheme { url, spoken: "http", other: "https" };
         }
-        // Somebody is there, who does not speak TLS.
-        let answered = matches!(tls_error(error), Some(rustls::Error::InvalidMessage(_)));
-        if error.is_connect() && !answered { ClientError::Unreachable { url, reason } } else { ClientError::Lost { url, reason } }
+        if error.is_connect() { ClientError::Unreachable { url, reason } } else { ClientError::Lost { url, reason } }
     }
 
     fn url(&self) -> String {

@@ -242,7 +242,8 @@ fn global(words: &[String]) -> Global {
     };
     let (token_file, ca_file) = (value("--token-file").map(Into::into), value("--ca-file").map(Into::into));
     let insecure = words.iter().any(|word| word == "--insecure");
-    let mut global = Global { api: value("--api"), token_file, ca_file, insecure, ..Global::default() };
+    let (config, mode) = (value("--config").map(Into::into), value("--mode").or_else(|| value("-m")));
+    let mut global = Global { api: value("--api"), token_file, ca_file, insecure, config, mode, ..Global::default() };
     global.take_environment();
     global
 }
@@ -324,5 +325,8 @@ mod tests {
         let read = global(&words("tasker --api=http://h:1 submit --token-file t wor"));
         assert_eq!((read.api.as_deref(), read.token_file.as_deref()), (Some("http://h:1"), Some(std::path::Path::new("t"))));
         assert_eq!(global(&words("tasker --api http://h:2")).api.as_deref(), Some("http://h:2"));
+        let flag = |line: &str| global(&words(line)).file_flag();
+        assert_eq!(flag("tasker -m production submit w").as_deref(), Some("-m production"));
+        assert_eq!(flag("tasker submit w --config=f.yaml").as_deref(), Some("--config f.yaml"));
     }
 }

@@ -52,8 +52,8 @@ pub fn verdict(task: &Task) -> Option<Code> {
 }
 
 /// Whether a task was sent when no endpoint subscribed to its type.
-pub(super) fn nobody_subscribes(task: &Task) -> bool {
-    task.queue.is_none() && task.expected == 0 && matches!(task.status, TaskStatus::Sent | TaskStatus::Incomplete)
+fn nobody_subscribes(task: &Task) -> bool {
+    task.queue.is_none() && task.expected == 0 && task.status == TaskStatus::Sent
 }
 
 #[cfg(test)]

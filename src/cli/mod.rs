@@ -40,7 +40,8 @@ pub use output::Failure;
 use render::natural;
 
 /// Global options with the commands that have no use for them, so that their help does not show them there.
-const NO_API: [&str; 9] = ["up", "api", "endpoint", "http-worker", "bench", "initialize", "token", "config", "man"];
+const NO_API: [&str; 12] =
+    ["up", "api", "endpoint", "http-worker", "bench", "initialize", "token", "config", "completions", "version", "man", "__complete"];
 const NO_JSON: [&str; 9] = ["up", "api", "endpoint", "worker", "http-worker", "bench", "completions", "man", "__complete"];
 const NO_FILE: [&str; 4] = ["completions", "version", "man", "__complete"];
 
@@ -49,12 +50,8 @@ pub fn command() -> clap::Command {
     let mut command = Cli::command();
     // Only now each command has the global options.
     command.build();
-    let hidden: [(&[&str], &[&str]); 4] = [
-        (&NO_API, &["api", "token_file", "ca_file", "insecure"]),
-        (&["completions", "version", "__complete"], &["api", "token_file", "ca_file", "insecure"]),
-        (&NO_JSON, &["json"]),
-        (&NO_FILE, &["mode", "config"]),
-    ];
+    let hidden: [(&[&str], &[&str]); 3] =
+        [(&NO_API, &["api", "token_file", "ca_file", "insecure"]), (&NO_JSON, &["json"]), (&NO_FILE, &["mode", "config"])];
     for (names, options) in hidden {
         for name in names {
             command = command.mut_subcommand(name, |inner| hide(inner, options));

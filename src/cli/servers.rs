@@ -120,9 +120,14 @@ pub(super) async fn endpoint(global: &Global, args: Endpoint) -> Result<Code, Fa
     let broker = AmqpBroker::start(AmqpOptions::new(config.for_endpoint()?.clone(), Role::Endpoint));
     let (builtin, stop_timeout) = (handlers::builtin(&config.endpoint), config.endpoint.stop_timeout);
     let endpoint = EndpointProcess::start(Arc::new(config), args.endpoint, &args.tasktypes, None, broker, builtin)?;
-    let asked = signals.told_to_stop(endpoint.died()).await;
-    let stopping = Stopping::begin(vec![endpoint.handle.clone()], stop_timeout);
-    endpoint.stop().await;
+    until_told(&signals, endpoint, stop_timeout).await
+}
+
+/// Lets an endpoint or a worker run until it is told to stop, which it may take so long for.
+async fn until_told(signals: &Signals, process: EndpointProcess, stop_timeout: Duration) -> Result<Code, Failure> {
+    let asked = signals.told_to_stop(process.died()).await;
+    let stopping = Stopping::begin(vec![process.handle.clone()], stop_timeout);
+    process.stop().await;
     stopping.end();
     ended(asked)
 }
@@ -158,11 +163,7 @@ pub(super) async fn worker(global: &Global, args: Worker) -> Result<Code, Failur
     let (builtin, stop_timeout) = (handlers::builtin(&config.endpoint), config.endpoint.stop_timeout);
     let slots = Some(args.concurrency);
     let worker = EndpointProcess::start(Arc::new(config), args.endpoint, &args.tasktypes, slots, broker, builtin)?;
-    let asked = signals.told_to_stop(worker.died()).await;
-    let stopping = Stopping::begin(vec![worker.handle.clone()], stop_timeout);
-    worker.stop().await;
-    stopping.end();
-    ended(asked)
+    until_told(&signals, worker, stop_timeout).await
 }
 
 /// `tasker http-worker`.

@@ -95,16 +95,16 @@ fn payload(args: &Submit) -> Result<Option<Json>, Failure> {
 
 pub(super) async fn status(global: &Global, args: Status) -> Result<Code, Failure> {
     let client = access::client(global)?;
-    let interrupts = args.waiting.wait.is_some().then(Interrupts::install).transpose()?;
     let (name, shown) = (TaskName { task_type: args.task_type, id: args.id }, args.waiting.shown(global.json));
-    match (interrupts, &args.of_endpoint) {
-        (Some(interrupts), of_endpoint) => {
-            // Waiting goes by our id: an identifier may be forgotten and given again meanwhile.
-            let task = client.status(&name, None, Responses::None).await?.task;
-            settle(global, &client, &task, &args.waiting, of_endpoint.as_ref(), interrupts).await
-        }
-        (None, Some(endpoint)) => show_answer(global, &client.answer_of(&name, endpoint).await?, endpoint),
-        (None, None) => show(global, client.status(&name, None, asked(shown)).await?, shown),
+    if args.waiting.wait.is_some() {
+        // Waiting goes by our id: an identifier may be forgotten and given again meanwhile.
+        let task = client.status(&name, None, Responses::None).await?.task;
+        // Only now: an interruption of the question ends the command at once.
+        return settle(global, &client, &task, &args.waiting, args.of_endpoint.as_ref(), Interrupts::install()?).await;
+    }
+    match &args.of_endpoint {
+        Some(endpoint) => show_answer(global, &client.answer_of(&name, endpoint).await?, endpoint),
+        None => show(global, client.status(&name, None, asked(shown)).await?, shown),
     }
 }
 
@@ -258,9 +258,6 @@ async fn cancel_each(
     Ok(code)
 }
 
-/// Endpoints that are asked for at once where some of them are left out.
-const PAGE: u32 = 1000;
-
 pub(super) async fn endpoints(global: &Global, args: Endpoints) -> Result<Code, Failure> {
     let client = access::client(global)?;
     if let Some(EndpointsAction::Forget { name, force }) = args.action {
@@ -279,16 +276,19 @@ pub(super) async fn endpoints(global: &Global, args: Endpoints) -> Result<Code, 
         let of_type = args.of_type.as_ref().is_none_or(|of_type| endpoint.types.iter().any(|one| one.task_type == *of_type));
         of_type && !(args.gone && render::is_present(endpoint))
     };
-    let selective = args.of_type.is_some() || args.gone;
-    let (limit, mut cursor) = (args.page.limit as usize, args.page.cursor);
-    let mut page = EndpointPage { endpoints: Vec::new(), next_cursor: None };
+    let limit = args.page.limit as usize;
+    let mut page = EndpointPage { endpoints: Vec::new(), next_cursor: args.page.cursor };
     loop {
-        let size = if selective { PAGE } else { args.page.limit };
-        let next = client.endpoints(Some(size), cursor.as_deref()).await.map_err(|error| typed(global, error, None))?;
-        page.endpoints.extend(next.endpoints.into_iter().filter(wanted));
-        page.next_cursor = next.next_cursor.clone();
-        cursor = next.next_cursor;
-        if cursor.is_none() || !selective || page.endpoints.len() >= limit {
+        let next =
+            client.endpoints(Some(args.page.limit), page.next_cursor.as_deref()).await.map_err(|error| typed(global, error, None))?;
+        let found: Vec<_> = next.endpoints.into_iter().filter(wanted).collect();
+        if page.endpoints.len() + found.len() > limit {
+            // The next page begins with these.
+            break;
+        }
+        page.endpoints.extend(found);
+        page.next_cursor = next.next_cursor;
+        if page.next_cursor.is_none() || page.endpoints.len() == limit {
             break;
         }
     }

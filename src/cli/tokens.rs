@@ -258,10 +258,9 @@ fn shown(file: &ConfigFile) -> String {
 
 /// What is good for creating a token that lets everything be done.
 pub(super) fn command_to_create(global: &Global, data_dir: Option<&Path>) -> String {
-    let place = match (data_dir, &global.mode, &global.config) {
-        (Some(directory), _, _) => format!("--data-dir {}", directory.display()),
-        (None, _, Some(file)) => format!("--config {}", file.display()),
-        (None, mode, None) => format!("-m {}", mode.as_deref().unwrap_or("development")),
+    let place = match data_dir {
+        Some(directory) => format!("--data-dir {}", directory.display()),
+        None => global.file_flag().unwrap_or_else(|| "-m development".to_owned()),
     };
     format!("tasker token create --name NAME --scope {} {place}", Scope::Admin)
 }

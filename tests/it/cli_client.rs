@@ -2,10 +2,12 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tasker_services::until;
 use tempfile::TempDir;
 
 /// A `tasker up` on a free port, and a place to type commands at it. Ends when it is dropped.
@@ -156,11 +158,11 @@ fn a_stop_says_what_it_waits_for() -> anyhow::Result<()> {
     site.subscribed("web1")?;
     let submitted = site.json(&["submit", "backup", "--endpoints", "web1", "--payload", r#"{"seconds": 600}"#, "--json"])?;
     let id = submitted["id"].as_str().context("an id")?;
-    let runs = || -> anyhow::Result<bool> {
+    until("the task runs", Duration::from_secs(60), || {
         let report = site.json(&["status", id, "--json"])?;
-        Ok(report["taskResponseList"][0]["status"] == "CREATED")
-    };
-    while !runs()? {}
+        ensure!(report["taskResponseList"][0]["status"] == "CREATED", "{report}");
+        Ok(())
+    })?;
     signal(&site.up, Signal::INT)?;
     let mut log = String::new();
     errors.read_to_string(&mut log)?;
@@ -228,6 +230,8 @@ fn endpoints_are_chosen_by_type_and_state() -> anyhow::Result<()> {
     ensure!(names(&[])? == ["web1 present", "web12 present"], "{:?}", names(&[])?);
     ensure!(names(&["--type", "worker"])?.len() == 2 && names(&["--type", "other"])?.is_empty());
     ensure!(names(&["--gone"])?.is_empty());
+    // Of a page that is filtered no more are shown than were asked for, and the rest is on the next.
+    ensure!(names(&["--type", "worker", "--limit", "1"])? == ["web1 present"]);
     Ok(())
 }
 
