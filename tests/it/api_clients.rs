@@ -109,23 +109,14 @@ async fn reads_that_wait_are_few_enough_and_end_with_their_clients() {
         let request = format!("GET /worker/t{number}?wait=60s HTTP/1.1\r\nHost: {}\r\n\r\n", rig.address);
         stream.write_all(request.as_bytes()).await.expect("the server reads");
         waiting.push(stream);
-        until_waiting(&rig, number).await;
+        rig.until_waiting(number).await;
     }
     let answer = rig.get("/worker/t1?wait=60s").await;
     assert_eq!((answer.status, answer.code().as_str(), answer.header("retry-after")), (503, "overloaded", "1"));
     assert_eq!(rig.get("/worker/t1").await.status, 200);
     drop(waiting);
-    until_waiting(&rig, 0).await;
+    rig.until_waiting(0).await;
     rig.stop().await;
-}
-
-async fn until_waiting(rig: &Rig, number: usize) {
-    let look = async {
-        while rig.state.watch.len() != number {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, look).await.expect("it comes to that");
 }
 
 /// Asks once on a connection that stays open.

@@ -89,6 +89,16 @@ impl Answer {
 }
 
 impl Rig {
+    /// Waits until so many requests wait for tasks.
+    pub async fn until_waiting(&self, number: usize) {
+        let look = async {
+            while self.state.watch.len() != number {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, look).await.expect("it comes to that");
+    }
+
     pub async fn start() -> Self {
         Self::start_with(Limits::default()).await
     }

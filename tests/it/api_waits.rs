@@ -30,9 +30,7 @@ async fn reads_that_wait_leave_room_for_those_of_other_tokens() {
     let ask = |secret: &str, wait: &str| rig.send(rig.request("GET", &format!("/worker/t?responses=none{wait}")).bearer_auth(secret));
     let refuse = async {
         // As soon as the first waits, a second one of the same token finds no place.
-        while rig.state.watch.is_empty() {
-            tokio::task::yield_now().await;
-        }
+        rig.until_waiting(1).await;
         full(&ask(ONE, "&wait=60s").await, 429, "too_many_waits");
         assert_eq!(ask(ONE, "").await.status, 200, "what does not wait needs no place");
         assert_eq!(ask(OTHER, "&wait=10ms").await.status, 200, "another token has a place of its own");

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, ensure};
+use tasker_services::Port;
 use tempfile::TempDir;
 
 #[test]
@@ -93,7 +94,9 @@ fn run(command: &mut Command) -> anyhow::Result<String> {
 #[test]
 fn a_system_without_certificates_is_enough() -> anyhow::Result<()> {
     let empty = TempDir::new()?;
-    let closed = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    // Held, and nothing listens there.
+    let port = Port::free()?;
+    let closed = format!("127.0.0.1:{}", port.number());
     let mut command = Command::new(env!("CARGO_BIN_EXE_tasker"));
     command.args(["endpoints", "--api", &format!("http://{closed}")]);
     let output = command.env("SSL_CERT_FILE", "/dev/null").env("SSL_CERT_DIR", empty.path()).current_dir(empty.path()).output()?;
