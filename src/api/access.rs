@@ -79,7 +79,7 @@ async fn check(request: &ServiceRequest) -> Result<(), Problem> {
         check_meant(meant)?;
     }
     if need == Need::Nothing {
-        // A token that is shown where there is none opens nothing to other hosts.
+        // As long as no token exists, a request with a token is no more trusted than one without: its host is checked too.
         return if matches!(api.keyring.look(None), Found::NoneNeeded) { check_meant(meant) } else { Ok(()) };
     }
     let Some(token) = token(api, request.headers()).await? else { return check_meant(meant) };

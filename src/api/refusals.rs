@@ -1,7 +1,7 @@
-//! Requests that were refused for who sends them: each is counted, and so many are logged.
+//! Requests that were refused because of their sender: each is counted, and some are logged.
 //!
-//! A wrong secret is a mistake of somebody who should know, or a guess; an operator wants to see either. Whoever guesses must not fill the log, so a process
-//! writes a bounded number of lines in a span of time, and the count goes on.
+//! A wrong secret is a mistake or a guess, and an operator wants to see both. Guesses must not fill the log, so a process writes a bounded number of lines per
+//! time span. The metric counts every refusal.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
