@@ -126,7 +126,7 @@ impl Recorder {
             let (tasks, answers): (Vec<_>, Vec<_>) = batch.drain(..).map(|s| (s.task, (s.answer, s._budget))).unzip();
             let started = Instant::now();
             let results = self.record(&tasks).await;
-            crate::failpoint::reach("acceptor.recorded");
+            crate::failpoint::ACCEPTOR_RECORDED.reach();
             self.metrics.accept_batch.observe(tasks.len() as f64);
             self.metrics.accept_seconds.observe(started.elapsed().as_secs_f64());
             for ((task, (answer, _budget)), result) in tasks.into_iter().zip(answers).zip(results) {

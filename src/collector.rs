@@ -74,7 +74,7 @@ impl Collector {
         let started = Instant::now();
         let applied = self.store.apply(reports, self.clock.now(), self.retention).await?;
         let Applied { moved, changed, repeated, adopted, unknown, unsubscribed, foreign, late, contradicting, doubled, to_stop } = applied;
-        crate::failpoint::reach("collector.written");
+        crate::failpoint::COLLECTOR_WRITTEN.reach();
         self.metrics.collect_seconds.observe(started.elapsed().as_secs_f64());
         self.metrics.collect_batch.observe(reports.len() as f64);
         for (label, count) in [

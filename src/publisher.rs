@@ -171,7 +171,7 @@ impl Publisher {
         let sets = self.expected(tasks).await?;
         // Locks are taken in the order of ids, see `store`.
         let frozen = self.store.freeze(&sets, self.clock.now()).await?;
-        crate::failpoint::reach("publisher.frozen");
+        crate::failpoint::PUBLISHER_FROZEN.reach();
         let frozen: HashSet<TaskId> = frozen.into_iter().collect();
         let expected: HashMap<TaskId, &[EndpointName]> = sets.iter().map(|set| (set.id, set.expected.as_slice())).collect();
         let (mut confirmed, mut sending, mut messages) = (Vec::new(), Vec::new(), Vec::new());
@@ -191,7 +191,7 @@ impl Publisher {
             }
         }
         let results = self.broker.publish(messages).await;
-        crate::failpoint::reach("publisher.confirmed");
+        crate::failpoint::PUBLISHER_CONFIRMED.reach();
         let sent = self.confirmed(&sending, &results);
         confirmed.extend(sending.iter().zip(sent).filter(|(_, sent)| *sent).map(|(task, _)| task.id));
         self.store.mark_published(&confirmed, self.clock.now()).await?;

@@ -122,7 +122,7 @@ impl Scheduler {
             Err(faults) => return Ok(Err(Unsubmitted::Payload(faults))),
         };
         let accepted = self.acceptor.submit(task).await?;
-        crate::failpoint::reach("scheduler.submitted");
+        crate::failpoint::SCHEDULER_SUBMITTED.reach();
         let Accepted::Existing { id, same } = accepted else { return Ok(Ok(())) };
         let existing = self.store.find(id).await?.ok_or(ScheduleError::Gone(time))?;
         // Another process, or this one before it ended, has submitted the same, and never before its time.

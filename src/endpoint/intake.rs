@@ -322,10 +322,10 @@ impl Intake {
             // One by one where there is no room for all.
             let now = if failures == 0 { tasks.len() } else { 1 };
             let records = tasks[..now].iter().map(|(record, ..)| record.clone()).collect();
-            crate::failpoint::reach("intake.taken");
+            crate::failpoint::INTAKE_TAKEN.reach();
             match self.core.journal.take(records).await {
                 Ok(()) => {
-                    crate::failpoint::reach("intake.journalled");
+                    crate::failpoint::INTAKE_JOURNALED.reach();
                     // At once, not with the last of the batch: only what ends makes room for that one.
                     for (_, lane, job) in tasks.drain(..now) {
                         self.core.outbox.received(job.task.id, job.task.task_type.clone());

@@ -294,7 +294,7 @@ async fn attempt(
     let number = u32::try_from(job.attempts.len()).unwrap_or(u32::MAX).saturating_add(1);
     // In the file before the handler begins: one that brings the process down must not do so for ever.
     note_start(core, Record::Started { id, attempt: number }).await?;
-    crate::failpoint::reach("performer.started");
+    crate::failpoint::PERFORMER_STARTED.reach();
     let run = Uuid::new_v4();
     let log = Arc::new(LogTail::default());
     // What is to be waited for has a token of its own: nothing fires it but a handler that waits for us in turn.
@@ -340,7 +340,7 @@ async fn attempt(
         Step::Final(event) => {
             let report = core.report(id, job.task.task_type, event);
             core.journal.keep(vec![Record::Outcome { id, report: report.clone() }]).await?;
-            crate::failpoint::reach("performer.journalled");
+            crate::failpoint::PERFORMER_JOURNALED.reach();
             Ok(After::Ended(Some(report)))
         }
         Step::Again { after, attempts } => {

@@ -55,7 +55,7 @@ pub(super) async fn send_reports(core: Arc<Core>, broker: SharedBroker, stop: Ca
             }
         }
         if !confirmed.is_empty() {
-            crate::failpoint::reach("reporter.confirmed");
+            crate::failpoint::REPORTER_CONFIRMED.reach();
             if let Err(error) = core.journal.note(confirmed).await {
                 tracing::warn!(%error, "cannot note in the journal that reports were confirmed: they are sent again after a restart");
             }

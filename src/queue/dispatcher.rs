@@ -118,7 +118,6 @@ impl Dispatcher {
         };
         let now = self.clock.now();
         let Turns { given, expired, more } = self.store.give(&self.rules, now, now.after(ASK)).await?;
-        crate::failpoint::reach("dispatcher.given");
         if !expired.is_empty() {
             let settlement = |id| Settlement { id, event: Some(TaskEvent::Expire), asks: 0, due_at: now.after(self.retention) };
             let moved = self.store.settle(&expired.into_iter().map(settlement).collect::<Vec<_>>(), now, self.retention).await?;
@@ -127,6 +126,7 @@ impl Dispatcher {
         }
         let gave = !given.is_empty();
         if gave {
+            crate::failpoint::DISPATCHER_GIVEN.reach();
             self.publisher.give(given.into_iter().map(|Given { task, worker }| (Outgoing::from(task), worker)).collect()).await;
         }
         Ok(Pass { more: more || chained, gave })

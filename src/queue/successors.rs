@@ -62,7 +62,7 @@ impl Successors {
             }
         }
         let accepted = self.store.accept(&successors, now, self.config.tasks.retention).await?;
-        crate::failpoint::reach("successors.queued");
+        crate::failpoint::SUCCESSORS_QUEUED.reach();
         for (task, accepted) in before.into_iter().zip(accepted) {
             if let Accepted::Existing { id, .. } = accepted {
                 match self.store.find(id).await? {

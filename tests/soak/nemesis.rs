@@ -288,7 +288,7 @@ impl Nemesis {
             _ => (&ENDPOINTS[..], &ENDPOINT_FAILPOINTS[..]),
         };
         let (name, point) = (names[self.random.usize(..names.len())], points[self.random.usize(..points.len())]);
-        fleet.arm(name, [format!("{point}:kill:{}", self.random.u32(1..10))])?;
+        fleet.arm(name, [(point, self.random.u32(1..10))])?;
         fleet.until_lives_are_spent()
     }
 }

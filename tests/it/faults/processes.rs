@@ -1,21 +1,45 @@
 //! Processes are killed: between every two steps, and at random.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
+use chrono::DateTime;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tasker::failpoint::{self, Failpoint};
 
 use super::{all_is_accounted_for, load_for};
-use crate::support::fleet::{API_FAILPOINTS, ENDPOINT_FAILPOINTS, Fleet};
-use crate::support::loader::Loader;
+use crate::support::fleet::{API_FAILPOINTS, ENDPOINT_FAILPOINTS, Fleet, QUEUE};
+use crate::support::loader::{Loader, Taken, marks};
 use crate::support::platform::Platform;
 
-/// Gives a process a life for each of the failpoints, at the tenth time and again at the second.
-fn dies_at_each_of(name: &str, failpoints: &[&str]) -> anyhow::Result<()> {
+/// Between which steps an API process can be killed that has work queues and schedules.
+const QUEUE_FAILPOINTS: [Failpoint; 3] = [failpoint::DISPATCHER_GIVEN, failpoint::SUCCESSORS_QUEUED, failpoint::SCHEDULER_SUBMITTED];
+
+/// The type of the tasks that follow those of [`QUEUE`].
+const AFTER: &str = "after";
+
+#[test]
+fn every_failpoint_ends_a_process_in_a_test() {
+    let killed = API_FAILPOINTS.iter().chain(&ENDPOINT_FAILPOINTS).chain(&QUEUE_FAILPOINTS);
+    let killed: BTreeSet<&str> = killed.map(|point| point.name()).collect();
+    let missed: Vec<_> = failpoint::ALL.iter().filter(|point| !killed.contains(point.name())).collect();
+    assert!(missed.is_empty(), "no test kills a process at these: {missed:#?}");
+}
+
+/// Gives a process a life for each of the failpoints, and again, so that it dies at one of these times.
+fn dies_at_each_of(fleet: &mut Fleet, name: &str, failpoints: &[Failpoint], times: [u32; 2]) -> anyhow::Result<()> {
+    let deaths = times.into_iter().flat_map(|time| failpoints.iter().map(move |point| (*point, time)));
+    fleet.arm(name, deaths)?;
+    fleet.until_lives_are_spent()
+}
+
+/// The same under load, and what became of the tasks.
+fn dies_under_load(name: &str, failpoints: &[Failpoint]) -> anyhow::Result<()> {
     let mut fleet = Fleet::usual(Platform::idle()?)?;
     let loader = Loader::start(&fleet, 40);
-    let lives = [10, 2].into_iter().flat_map(|time| failpoints.iter().map(move |point| format!("{point}:kill:{time}")));
-    fleet.arm(name, lives)?;
-    fleet.until_lives_are_spent()?;
+    dies_at_each_of(&mut fleet, name, failpoints, [10, 2])?;
     load_for(&mut fleet, &loader, 60)?;
     let taken = loader.finish(&mut fleet)?;
     all_is_accounted_for(fleet, &taken)
@@ -23,12 +47,75 @@ fn dies_at_each_of(name: &str, failpoints: &[&str]) -> anyhow::Result<()> {
 
 #[test]
 fn an_api_process_dies_between_every_two_steps() -> anyhow::Result<()> {
-    dies_at_each_of("api1", &API_FAILPOINTS)
+    dies_under_load("api1", &API_FAILPOINTS)
 }
 
 #[test]
 fn an_endpoint_dies_between_every_two_steps() -> anyhow::Result<()> {
-    dies_at_each_of("console1", &ENDPOINT_FAILPOINTS)
+    dies_under_load("console1", &ENDPOINT_FAILPOINTS)
+}
+
+/// Tasks come from clients and, each second, from a schedule; a limit makes all of them wait for the dispatcher, and each has a
+/// successor. There must be one task for each second, and one successor for each task.
+#[test]
+fn an_api_process_dies_between_every_two_steps_of_a_queue() -> anyhow::Result<()> {
+    let limited = json!({"name": QUEUE, "delivery": "queue", "attempts": 100, "max_running": 4, "then": AFTER});
+    let after = json!({"name": AFTER, "delivery": "queue", "attempts": 100});
+    let fleet = Fleet::with_queues(Platform::idle()?, vec![limited, after])?;
+    let payload = json!({"seconds": 0, "mark": marks(&fleet)}).to_string();
+    let tick = json!({"name": "tick", "type": QUEUE, "cron": "* * * * * *", "missed": "all", "payload": payload});
+    let schedule = |fleet: &Fleet, schedules: Value| {
+        fleet.configure(|config| {
+            config["schedules"] = schedules;
+            Ok(())
+        })
+    };
+    schedule(&fleet, json!([tick]))?;
+    let mut fleet = fleet.with_processes()?;
+    let loader = Loader::start(&fleet, 20);
+    dies_at_each_of(&mut fleet, "api1", &QUEUE_FAILPOINTS, [3, 1])?;
+    load_for(&mut fleet, &loader, 60)?;
+    let mut taken = loader.finish(&mut fleet)?;
+    // A schedule that goes on would never let the ledger come to rest.
+    schedule(&fleet, json!([]))?;
+    for name in ["api1", "api2"] {
+        fleet.ask(name, Signal::TERM)?;
+        fleet.until_left(name)?;
+    }
+    fleet.ready()?;
+    taken.extend(scheduled(&fleet)?);
+    let queued: Vec<String> = taken.values().filter(|task| task.queued).map(|task| task.id.clone()).collect();
+    for before in queued {
+        let identifier = format!("after-{before}");
+        let successor = fleet.until("the task has a successor", |fleet| {
+            let (status, body) = fleet.get(&format!("/{AFTER}/{identifier}"))?;
+            ensure!(status == 200, "{before} has none: {status}: {body}");
+            performed_by_worker(&body["task"])
+        })?;
+        taken.insert(identifier, successor);
+    }
+    all_is_accounted_for(fleet, &taken)
+}
+
+/// The tasks that the schedule submitted: one for each second from the first to the last.
+fn scheduled(fleet: &Fleet) -> anyhow::Result<BTreeMap<String, Taken>> {
+    let (_, page) = fleet.get(&format!("/{QUEUE}?limit=1000&identifier=tick-"))?;
+    let (mut seconds, mut taken) = (BTreeSet::new(), BTreeMap::new());
+    for task in page["tasks"].as_array().with_context(|| page.to_string())? {
+        let identifier = task["identifier"].as_str().context("a name")?;
+        let time = DateTime::parse_from_rfc3339(identifier.trim_start_matches("tick-"))?;
+        ensure!(seconds.insert(time.timestamp()), "two tasks for {time}");
+        taken.insert(identifier.to_owned(), performed_by_worker(task)?);
+    }
+    let (first, last) = (seconds.first().context("the schedule submitted nothing")?, seconds.last().context("no last")?);
+    ensure!(i64::try_from(seconds.len())? == last - first + 1, "a second from {first} to {last} has no task: {seconds:?}");
+    Ok(taken)
+}
+
+/// A task of a work queue that succeeds.
+fn performed_by_worker(task: &Value) -> anyhow::Result<Taken> {
+    let id = task["id"].as_str().with_context(|| task.to_string())?.to_owned();
+    Ok(Taken { id, endpoints: Vec::new(), errnr: 0, queued: true })
 }
 
 /// Kills one of these again and again, after a random time each.

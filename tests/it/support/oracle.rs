@@ -7,7 +7,7 @@ use anyhow::{Context, bail, ensure};
 use futures::StreamExt;
 use serde_json::{Value, json};
 
-use super::fleet::{Fleet, QUEUE, TYPE};
+use super::fleet::{Fleet, TYPE};
 use super::loader::{Taken, marks, prefix_of};
 use super::queues::Queues;
 
@@ -61,17 +61,16 @@ pub fn judge_one(fleet: &mut Fleet, taken: &BTreeMap<String, Taken>) -> anyhow::
 }
 
 fn judge_those(fleet: &mut Fleet, taken: &BTreeMap<String, Taken>, prefix: &str) -> anyhow::Result<Verdict> {
-    let types = if fleet.workers().is_empty() { &[TYPE][..] } else { &[TYPE, QUEUE] };
     fleet.until("every task has ended", |fleet| {
-        for task_type in types {
+        for task_type in fleet.queues().iter().map(String::as_str).chain([TYPE]) {
             let (status, page) = fleet.get(&format!("/{task_type}?status=CREATED,SENT,INCOMPLETE&limit=5"))?;
             ensure!(status == 200 && page["tasks"] == json!([]), "{status}: {page}");
         }
         Ok(())
     })?;
     let mut ledger = ledger(fleet, prefix)?;
-    if types.contains(&QUEUE) {
-        ledger.extend(ledger_of(fleet, QUEUE, prefix)?);
+    for queue in fleet.queues() {
+        ledger.extend(ledger_of(fleet, queue, prefix)?);
     }
     let mut marks = Marks::read(&marks(fleet))?;
     let mut wrong = Vec::new();
@@ -114,7 +113,8 @@ fn judge_those(fleet: &mut Fleet, taken: &BTreeMap<String, Taken>, prefix: &str)
 /// When a process does not stop, or a message is left over.
 pub fn nothing_is_left(fleet: &mut Fleet) -> anyhow::Result<()> {
     let mut names: Vec<String> = fleet.endpoints().iter().map(|name| format!("it.{TYPE}.{name}")).collect();
-    names.extend(fleet.workers().iter().map(|name| format!("it.{QUEUE}.{name}")));
+    let workers = fleet.workers();
+    names.extend(fleet.queues().iter().flat_map(|queue| workers.iter().map(move |name| format!("it.{queue}.{name}"))));
     names.extend(["it.responses".to_owned(), "it.dead".to_owned()]);
     fleet.stop()?;
     let platform = &fleet.platform;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::fleet::{Fleet, QUEUE, TYPE};
+use super::fleet::{Fleet, TYPE};
 use super::queues::Queues;
 
 /// Copies of all that went through the broker: by queue, every body that came to it.
@@ -17,7 +17,8 @@ impl Tap {
     pub async fn of(fleet: &Fleet, seed: u64) -> anyhow::Result<Self> {
         let queues = Queues::of(&fleet.platform).await?;
         let mut seen = BTreeMap::new();
-        for (task_type, names) in [(TYPE, fleet.endpoints()), (QUEUE, fleet.workers())] {
+        let queued = fleet.queues().iter().map(|queue| (queue.as_str(), fleet.workers()));
+        for (task_type, names) in queued.chain([(TYPE, fleet.endpoints())]) {
             let (all, named) = (format!("it.{task_type}"), format!("it.{task_type}.to"));
             for name in names {
                 let queue = format!("it.{task_type}.{name}");
