@@ -42,6 +42,11 @@ impl ClockOffset {
             _ => Self { ms: Some(lower), ..Self::default() },
         }
     }
+
+    /// A time of the endpoint by the ledger's clock, while the offset is known.
+    pub fn ledger_time(self, sent_at: Option<Timestamp>) -> Option<Timestamp> {
+        Some(Timestamp::from_micros(sent_at?.as_micros().saturating_sub(self.ms?.saturating_mul(1000))))
+    }
 }
 
 /// How the clocks of the endpoints that are there differ from the ledger's.

@@ -81,11 +81,13 @@ impl Subscription {
         self.state == SubscriptionState::Online && self.home.is_some_and(|home| home != other.home)
     }
 
-    /// Whether a sign of life of the process that has said goodbye was only overtaken by that. One that comes an interval later was
-    /// not: it lives, and somebody else said goodbye.
-    fn has_gone(&self, sign: &Presence, now: Timestamp) -> bool {
-        let overtaken = self.last_seen <= now && now.since(self.last_seen) < sign.interval;
-        self.state == SubscriptionState::Left && self.instance == sign.instance && overtaken
+    /// Whether a sign of life of the process that has said goodbye was only overtaken by the goodbye: sent before it, however late it
+    /// comes, or come within an interval. A later one was not: the process lives, and somebody else said goodbye.
+    fn has_gone(&self, sign: &Presence, clock: ClockOffset, now: Timestamp) -> bool {
+        let sent_before = clock.ledger_time(sign.sent_at).is_some_and(|sent| sent <= self.last_seen);
+        let soon = sign.state == PresenceState::Alive && now.since(self.last_seen) < sign.interval;
+        let left = self.state == SubscriptionState::Left && self.instance == sign.instance;
+        left && self.last_seen <= now && (sent_before || soon)
     }
 
     /// Of a process that the ledger has not known as subscribed.
@@ -191,23 +193,24 @@ pub(super) fn see(
             let after = refuse(before(&changes, &refused.task_type), presence, refused, now);
             changes.subscriptions.insert(key(&refused.task_type), after);
         }
+        let heard = changes.endpoints.get(&presence.endpoint).map(|heard| heard.clock);
+        let clock = heard.or_else(|| clocks.get(&presence.endpoint).copied()).unwrap_or_default();
         // One that only stands by says nothing about the endpoint, unless nobody else does.
         let stands_by = presence.task_types.is_empty() && presence.refused.iter().all(|refused| refused.held);
         if !stands_by || !known.keys().any(|(endpoint, _)| *endpoint == presence.endpoint) {
-            let heard = changes.endpoints.get(&presence.endpoint).map(|heard| heard.clock);
-            let clock = heard.or_else(|| clocks.get(&presence.endpoint).copied()).unwrap_or_default();
             let heard = Heard { version: presence.version.clone(), clock: clock.read(presence.sent_at, now) };
             changes.endpoints.insert(presence.endpoint.clone(), heard);
         }
-        // Whoever still says `Joined` has not been welcomed, whatever the ledger knows: a welcome can be lost.
-        let mut new = presence.state == PresenceState::Joined;
+        let mut new = false;
         for task_type in &presence.task_types {
             let before = before(&changes, task_type);
             let same_process = before.as_ref().is_some_and(|before| before.instance == presence.instance);
             let (state, seen_until) = match presence.state {
                 // The farewell of a process that has been replaced, or a sign of life that its own farewell overtook.
                 PresenceState::Leaving if !same_process => continue,
-                PresenceState::Alive if before.as_ref().is_some_and(|before| before.has_gone(presence, now)) => continue,
+                PresenceState::Alive | PresenceState::Joined if before.as_ref().is_some_and(|it| it.has_gone(presence, clock, now)) => {
+                    continue;
+                }
                 PresenceState::Leaving => (SubscriptionState::Left, now),
                 PresenceState::Joined | PresenceState::Alive => {
                     (SubscriptionState::Online, now.after(presence.interval.saturating_mul(INTERVALS)))
@@ -215,6 +218,8 @@ pub(super) fn see(
             };
             let others = |standby: &Standby| standby.instance != presence.instance && standby.seen_until > now;
             let standby = before.as_ref().and_then(|before| before.standby).filter(others);
+            // A process that still says `Joined` has not been welcomed, whatever the ledger knows: a welcome can be lost.
+            new |= presence.state == PresenceState::Joined;
             new |= state == SubscriptionState::Online
                 && before.as_ref().is_none_or(|before| before.state != SubscriptionState::Online || before.session != presence.session);
             let (previous_home, first_seen) = match &before {

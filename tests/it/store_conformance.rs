@@ -93,6 +93,7 @@ conformance! {
         tells_a_farewell_from_a_silence,
         forgets_endpoints,
         lets_in_again_who_has_not_gone,
+        lets_nobody_in_by_what_was_said_before_a_goodbye,
         thinks_nobody_there_for_ever,
         fences_a_second_memory_of_a_name,
         hands_a_name_over_to_who_stands_by,

@@ -94,6 +94,24 @@ pub async fn lets_in_again_who_has_not_gone(ledger: &Ledger) -> Result<()> {
     Ok(())
 }
 
+/// An API process may hold presence for as long as it likes before the ledger hears of it.
+pub async fn lets_nobody_in_by_what_was_said_before_a_goodbye(ledger: &Ledger) -> Result<()> {
+    use PresenceState::{Alive, Joined, Leaving};
+    // The endpoint's clock is half an hour ahead.
+    let says = |state, secs: u64| Presence { sent_at: Some(at(1800 + secs)), ..presence("a", &["worker"], state) };
+    let there = async || anyhow::Ok(!ledger.store.subscribed(&[worker()]).await?[&worker()].is_empty());
+    ledger.store.see(&[says(Joined, 0)], at(0)).await?;
+    ledger.store.see(&[says(Leaving, 19)], at(20)).await?;
+    for late in [says(Alive, 10), says(Joined, 5), says(Alive, 18)] {
+        assert!(ledger.store.see(std::slice::from_ref(&late), at(50)).await?.newcomers.is_empty(), "{late:?}");
+        assert!(!there().await?, "{late:?}");
+    }
+    let alive = says(Alive, 51);
+    assert_eq!(ledger.store.see(std::slice::from_ref(&alive), at(51)).await?.newcomers, [alive], "somebody else said goodbye");
+    assert!(there().await?);
+    Ok(())
+}
+
 pub async fn thinks_nobody_there_for_ever(ledger: &Ledger) -> Result<()> {
     let there = async || anyhow::Ok(ledger.store.subscribed(&[worker()]).await?[&worker()].len());
     let longest = Presence { interval: Presence::LONGEST_INTERVAL, ..presence("a", &["worker"], PresenceState::Alive) };

@@ -121,8 +121,9 @@ pub fn nothing_is_left(fleet: &mut Fleet) -> anyhow::Result<()> {
     platform.block_on(async {
         let queues = Queues::of(platform).await?;
         for name in names {
-            let ready = queues.ready(&name).await?;
-            ensure!(ready == 0, "{ready} messages are left in {name}");
+            let left = queues.drain(&name).await?;
+            let texts: Vec<_> = left.iter().take(5).map(|body| String::from_utf8_lossy(body)).collect();
+            ensure!(left.is_empty(), "{} messages are left in {name}, the first of them: {texts:#?}", left.len());
         }
         Ok(())
     })
