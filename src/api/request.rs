@@ -1,6 +1,7 @@
 //! What happens to every request, whatever it asks for: its id, its log span, its time in the metrics, the headers of its
 //! answer, and the rendering of a [`Problem`].
 
+use std::borrow::Cow;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -18,6 +19,7 @@ use super::Api;
 use super::connections::Connection;
 use super::outgoing::Share;
 use super::problem::Problem;
+use super::route::Route;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -27,13 +29,13 @@ pub async fn observe(request: ServiceRequest, next: Next<impl MessageBody + 'sta
     let id = request_id(request.headers());
     let method = method_label(request.method());
     let waits = request.query_string().split('&').any(|pair| pair.starts_with("wait="));
-    let route = match request.match_pattern() {
+    let route = match Route::of(request.match_info().as_str()).map(|route| route.pattern) {
         // Waiting is not slowness: long polls would drown the latency of plain reads.
-        Some(pattern) if waits => format!("{pattern}?wait"),
-        Some(pattern) => pattern,
-        None => "unmatched".to_owned(),
+        Some(pattern) if waits => Cow::Owned(format!("{pattern}?wait")),
+        Some(pattern) => Cow::Borrowed(pattern),
+        None => Cow::Borrowed("unmatched"),
     };
-    let span = tracing::info_span!("request", request_id = %id, method, route, token = tracing::field::Empty);
+    let span = tracing::info_span!("request", request_id = %id, method, route = &*route, token = tracing::field::Empty);
 
     let (request, answer) = next.call(request).instrument(span.clone()).await?.into_parts();
     let _entered = span.enter();

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 use uuid::Uuid;
 
@@ -12,7 +11,7 @@ use super::rows::{Query, lock, optional_time, time, write_responses, write_tasks
 use crate::domain::{EndpointName, LateAnswer, Report, TaskId, TaskType, Timestamp};
 use crate::store::batch;
 use crate::store::fault::Fault;
-use crate::store::ledger::{RowState, Subscriber, Subscribers, fold, in_question};
+use crate::store::ledger::{RowState, Subscriber, Subscribers, TaskState, fold, in_question};
 use crate::store::{Applied, columns};
 
 pub(super) async fn apply(
@@ -29,7 +28,7 @@ pub(super) async fn apply(
         reports.iter().filter(|report| tasks.contains_key(&report.task_id)).map(|report| (report.task_id, &report.endpoint)).collect();
     keys.sort_unstable();
     keys.dedup();
-    let (rows, mut known) = rows(conn, &keys).await?;
+    let (rows, mut known) = rows(conn, &tasks, &keys).await?;
     let asked = in_question(&tasks, &rows, &known, &reports).into_iter().collect();
     known.extend(subscribers(conn, asked).await?);
     let folded = fold(&tasks, &rows, &known, &reports, now, retention);
@@ -41,44 +40,92 @@ pub(super) async fn apply(
     Ok(folded.applied)
 }
 
-/// Reads responses, and with each that nobody has yet what is known of its endpoint: nearly every report is the first or of whom the row
-/// names, so nothing else has to be read.
+/// Reads responses, and with each that nobody has answered what is known of its endpoint: nearly every report is of such a one, or of
+/// whom the row names, so nothing else has to be read.
 async fn rows(
     conn: &mut SqliteConnection,
+    tasks: &HashMap<TaskId, TaskState>,
     keys: &[(TaskId, &EndpointName)],
 ) -> Result<(HashMap<(TaskId, EndpointName), RowState>, Subscribers), Fault> {
     let (mut rows, mut known) = (HashMap::with_capacity(keys.len()), Subscribers::new());
     for keys in keys.chunks(batch::KEYS) {
-        let mut query = Query::new(
-            "SELECT r.task_id, r.endpoint, r.status, r.progress, r.start_time, r.home, r.run, r.doubled, r.errnr, r.late IS NOT NULL, \
-             s.endpoint, s.task_type, s.home, s.previous_home, s.first_seen, s.last_seen FROM response AS r \
-             LEFT JOIN task AS t ON r.home IS NULL AND t.id = r.task_id \
-             LEFT JOIN subscription AS s ON s.endpoint = r.endpoint AND s.task_type = t.task_type \
-             WHERE (r.task_id, r.endpoint) IN (VALUES ",
-        );
-        for (at, (id, endpoint)) in batch::padded(keys).enumerate() {
-            query.push(if at == 0 { "(" } else { ", (" });
-            query.separated(", ").push_bind(id.0).push_bind(endpoint.as_str());
-            query.push(")");
-        }
-        query.push(")");
-        for row in query.build().fetch_all(&mut *conn).await? {
-            let (id, endpoint): (Uuid, &str) = (row.try_get(0)?, row.try_get(1)?);
-            let state = RowState {
-                status: columns::response_status(row.try_get(2)?, || format!("response of {endpoint} to task {id}, column status"))?,
-                progress: row.try_get(3)?,
-                start_time: optional_time(&row, 4)?,
-                home: row.try_get(5)?,
-                run: row.try_get(6)?,
-                doubled: row.try_get(7)?,
-                errnr: row.try_get(8)?,
-                late: row.try_get::<i64, _>(9)? != 0,
-            };
-            rows.insert((TaskId(id), columns::endpoint(endpoint)?), state);
-            learn(&mut known, &row, 10)?;
+        let open = unanswered(conn, tasks, keys, &mut known).await?;
+        let (open, other): (Vec<_>, Vec<_>) = keys.iter().zip(open).partition(|(_, open)| *open);
+        rows.extend(open.into_iter().map(|(&(id, endpoint), _)| ((id, endpoint.clone()), RowState::EXPECTED)));
+        let other: Vec<_> = other.into_iter().map(|(key, _)| *key).collect();
+        if !other.is_empty() {
+            answered(conn, &other, &mut rows).await?;
         }
     }
     Ok((rows, known))
+}
+
+/// Tells which of these responses nobody has answered, and learns about their endpoints. Each value that is read costs an allocation and
+/// goes from thread to thread, so what all of these rows have in common is not read, and their keys are known by their place.
+async fn unanswered(
+    conn: &mut SqliteConnection,
+    tasks: &HashMap<TaskId, TaskState>,
+    keys: &[(TaskId, &EndpointName)],
+    known: &mut Subscribers,
+) -> Result<Vec<bool>, Fault> {
+    let mut query = Query::new("WITH key(place, task_id, endpoint) AS (VALUES ");
+    for place in 0..keys.len().next_power_of_two() {
+        let key = keys.get(place);
+        query.push(if place == 0 { "(" } else { ", (" }).push(place);
+        query.push(", ").push_bind(key.map(|(id, _)| id.0)).push(", ").push_bind(key.map(|(_, endpoint)| endpoint.as_str()));
+        query.push(")");
+    }
+    query.push(
+        ") SELECT key.place, s.last_seen, s.home, s.previous_home, s.first_seen FROM key \
+         CROSS JOIN response AS r ON r.task_id = key.task_id AND r.endpoint = key.endpoint CROSS JOIN task AS t ON t.id = r.task_id \
+         LEFT JOIN subscription AS s ON s.endpoint = r.endpoint AND s.task_type = t.task_type WHERE r.status = 0 AND r.home IS NULL",
+    );
+    let mut open = vec![false; keys.len()];
+    for row in query.build().fetch_all(&mut *conn).await? {
+        let place: u32 = row.try_get(0)?;
+        let place = batch::rows(place);
+        open[place] = true;
+        let (id, endpoint) = keys[place];
+        if let (Some(last_seen), Some(task)) = (optional_time(&row, 1)?, tasks.get(&id)) {
+            let subscriber =
+                Subscriber { home: row.try_get(2)?, previous_home: row.try_get(3)?, first_seen: optional_time(&row, 4)?, last_seen };
+            known.insert((endpoint.clone(), task.task_type.clone()), subscriber);
+        }
+    }
+    Ok(open)
+}
+
+/// Reads whole rows.
+async fn answered(
+    conn: &mut SqliteConnection,
+    keys: &[(TaskId, &EndpointName)],
+    rows: &mut HashMap<(TaskId, EndpointName), RowState>,
+) -> Result<(), Fault> {
+    let mut query = Query::new(
+        "SELECT task_id, endpoint, status, progress, start_time, home, run, doubled, errnr, late IS NOT NULL FROM response \
+         WHERE (task_id, endpoint) IN (VALUES ",
+    );
+    for (at, (id, endpoint)) in batch::padded(keys).enumerate() {
+        query.push(if at == 0 { "(" } else { ", (" });
+        query.separated(", ").push_bind(id.0).push_bind(endpoint.as_str());
+        query.push(")");
+    }
+    query.push(")");
+    for row in query.build().fetch_all(&mut *conn).await? {
+        let (id, endpoint): (Uuid, &str) = (row.try_get(0)?, row.try_get(1)?);
+        let state = RowState {
+            status: columns::response_status(row.try_get(2)?, || format!("response of {endpoint} to task {id}, column status"))?,
+            progress: row.try_get(3)?,
+            start_time: optional_time(&row, 4)?,
+            home: row.try_get(5)?,
+            run: row.try_get(6)?,
+            doubled: row.try_get(7)?,
+            errnr: row.try_get(8)?,
+            late: row.try_get::<i64, _>(9)? != 0,
+        };
+        rows.insert((TaskId(id), columns::endpoint(endpoint)?), state);
+    }
+    Ok(())
 }
 
 /// Reads what is known of endpoints, by name and type.
@@ -95,23 +142,16 @@ async fn subscribers(conn: &mut SqliteConnection, keys: Vec<(&EndpointName, &Tas
         }
         query.push(")");
         for row in query.build().fetch_all(&mut *conn).await? {
-            learn(&mut subscribers, &row, 0)?;
+            let subscriber = Subscriber {
+                home: row.try_get(2)?,
+                previous_home: row.try_get(3)?,
+                first_seen: optional_time(&row, 4)?,
+                last_seen: time(&row, 5)?,
+            };
+            subscribers.insert((columns::endpoint(row.try_get(0)?)?, columns::task_type(row.try_get(1)?)?), subscriber);
         }
     }
     Ok(subscribers)
-}
-
-/// Adds what a row says of an endpoint and type, from a column on; nothing where it says nothing.
-fn learn(subscribers: &mut Subscribers, row: &SqliteRow, from: usize) -> Result<(), Fault> {
-    let Some(endpoint) = row.try_get::<Option<&str>, _>(from)? else { return Ok(()) };
-    let subscriber = Subscriber {
-        home: row.try_get(from + 2)?,
-        previous_home: row.try_get(from + 3)?,
-        first_seen: optional_time(row, from + 4)?,
-        last_seen: time(row, from + 5)?,
-    };
-    subscribers.insert((columns::endpoint(endpoint)?, columns::task_type(row.try_get(from + 1)?)?), subscriber);
-    Ok(())
 }
 
 /// Keeps answers that came after the end beside what decided.
