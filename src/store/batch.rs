@@ -3,7 +3,9 @@
 //! A prepared statement is cached by its text, so a list has one of a few lengths: it is filled up to the next power of two
 //! with repeats, which neither an `IN` list nor an idempotent insert minds.
 
-use crate::domain::ReportEvent;
+use std::sync::Arc;
+
+use crate::domain::{ReportEvent, TaskId};
 
 /// Rows with many columns in one statement at most.
 pub(super) const WIDE_ROWS: usize = 256;
@@ -18,6 +20,14 @@ pub(super) const BYTES: usize = 4 << 20;
 
 /// Bytes of payload that one question reads at most: the rest is asked for next.
 pub(super) const READ_BYTES: usize = 16 << 20;
+
+/// Ids once each, in the order of locks.
+pub(super) fn sorted(ids: &[TaskId]) -> Arc<[TaskId]> {
+    let mut ids = ids.to_vec();
+    ids.sort_unstable();
+    ids.dedup();
+    ids.into()
+}
 
 /// A count of rows as a number to add up.
 pub(super) fn rows(count: u32) -> usize {

@@ -1,12 +1,80 @@
-//! Whether the tasks of a span add up: each accepted, with a response for every endpoint that must answer. No I/O.
+//! Whether the tasks of a span add up: each accepted, with a response for every endpoint that must answer.
 //!
-//! Both databases read task and responses in one statement, so that what changes meanwhile is seen as a whole, and ask here.
+//! Task and responses are read in one statement, so that what changes meanwhile is seen as a whole.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+
+use super::fault::Fault;
 use super::ledger::TaskState;
-use super::{Census, Flaw};
-use crate::domain::{Counts, Identifier, TaskId, TaskStatus, Timestamp};
+use super::sql::{Cells, Conn, Row};
+use super::tasks::{STATE, identifier, task_state};
+use super::window::{ids_from, ids_until};
+use super::{Result, Store};
+use crate::domain::{Counts, Identifier, ResponseStatus, TaskId, TaskStatus, TaskType, Timestamp, errnr};
+
+/// Whether tasks add up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Tasks that were accepted.
+    pub accepted: u64,
+    /// Of these, those whose responses add up and that have ended, or are in time and looked after.
+    pub accounted: u64,
+    /// The others.
+    pub missing: u64,
+    /// Responses of all of them.
+    pub expected: u64,
+    /// Responses that are not final yet.
+    pub open: u64,
+    /// Responses of which a second execution is known, or whose attempts are not numbered without a gap.
+    pub double: u64,
+    /// Runs of handlers that began, of responses that have finished: the interrupted ones included.
+    pub executions: u64,
+    /// Of these, those that a stop or the end of a process interrupted.
+    pub interrupted: u64,
+    /// Responses with more attempts than the type's policy allows.
+    pub excess: u64,
+    /// What is wrong, some of it.
+    pub flaws: Vec<Flaw>,
+    /// Where to go on; none at the end.
+    pub next: Option<TaskId>,
+}
+
+/// What is wrong with a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flaw {
+    /// Which task.
+    pub id: TaskId,
+    /// The customer's name for it.
+    pub identifier: Identifier,
+    /// For people.
+    pub reason: String,
+}
+
+/// Which tasks to add up, oldest first.
+#[derive(Debug, Clone, Default)]
+pub struct CensusQuery {
+    /// Only tasks accepted at or after this.
+    pub since: Option<Timestamp>,
+    /// Only tasks accepted before this.
+    pub until: Option<Timestamp>,
+    /// Only tasks after this one: the cursor.
+    pub after: Option<TaskId>,
+    /// Tasks at most.
+    pub limit: u32,
+    /// Attempts that the type allows; whatever it is when absent.
+    pub attempts: Option<u32>,
+}
+
+impl Store {
+    /// Adds up tasks of a type, each with its responses as they are at one moment. Reads all of their rows.
+    pub async fn census(&self, task_type: &TaskType, query: &CensusQuery, now: Timestamp) -> Result<Census> {
+        let (task_type, query) = (task_type.clone(), Arc::new(query.clone()));
+        self.run(move |conn| census(conn, task_type.clone(), query.clone(), now).boxed()).await
+    }
+}
 
 /// How late a task may be looked after: processes restart, and clocks are set.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -16,7 +84,7 @@ const FLAWS: usize = 20;
 
 /// A task with what its responses say.
 #[derive(Debug, Clone)]
-pub(super) struct Audit {
+struct Audit {
     pub id: TaskId,
     pub identifier: Identifier,
     pub task: TaskState,
@@ -63,7 +131,7 @@ fn shown(counts: &Counts) -> String {
 }
 
 /// Adds up a page of tasks.
-pub(super) fn census(audits: Vec<Audit>, more: bool, now: Timestamp) -> Census {
+fn sum_up(audits: Vec<Audit>, more: bool, now: Timestamp) -> Census {
     let mut census = Census { next: audits.last().filter(|_| more).map(|last| last.id), ..Census::default() };
     for audit in audits {
         census.accepted += 1;
@@ -88,6 +156,73 @@ pub(super) fn census(audits: Vec<Audit>, more: bool, now: Timestamp) -> Census {
         }
     }
     census
+}
+
+async fn census(conn: &mut Conn<'_>, task_type: TaskType, wanted: Arc<CensusQuery>, now: Timestamp) -> Result<Census, Fault> {
+    let (index, length) = (conn.dialect().index("task_list"), conn.dialect().json_length());
+    let runs = format!("1 + COALESCE({length}(r.attempts), 0)");
+    let interrupted = format!("\"errnr\":{},", errnr::INTERRUPTED);
+    // The attempts that are kept as text are counted by what is gone without them.
+    let mut select = conn.sql(format!(
+        "SELECT {STATE}, t.identifier, t.receive_by, t.due_at, COUNT(r.endpoint), \
+         CAST(COALESCE(SUM(r.start_time IS NOT NULL), 0) AS SIGNED), \
+         CAST(COALESCE(SUM(r.status = ?), 0) AS SIGNED), \
+         CAST(COALESCE(SUM(r.status = ? AND r.errnr <> 0), 0) AS SIGNED), \
+         CAST(COALESCE(SUM(r.status = ?), 0) AS SIGNED), \
+         CAST(COALESCE(SUM(r.status = ?), 0) AS SIGNED), \
+         CAST(COALESCE(SUM(r.doubled OR (r.status = ? AND r.attempt > 0 AND r.attempt <> {runs})), 0) AS SIGNED), \
+         CAST(COALESCE(SUM(CASE WHEN r.status = ? AND r.attempt > 0 THEN {runs} ELSE 0 END + COALESCE(r.doubled, 0)), 0) AS SIGNED), \
+         CAST(COALESCE(SUM((LENGTH(COALESCE(r.attempts, '')) - LENGTH(REPLACE(COALESCE(r.attempts, ''), ?, ''))) / ? \
+           + (r.status = ? AND r.errnr = ?)), 0) AS SIGNED), \
+         CAST(COALESCE(SUM(r.status = ? AND r.attempt > ?), 0) AS SIGNED) \
+         FROM (SELECT * FROM task {index} WHERE task_type = ?"
+    ));
+    let (finished, canceled, expired) = (ResponseStatus::Finished, ResponseStatus::Canceled, ResponseStatus::Expired);
+    select.bind(finished).bind(finished).bind(canceled).bind(expired).bind(finished).bind(finished);
+    select.bind(interrupted.as_str()).bind(u32::try_from(interrupted.len()).unwrap_or(u32::MAX));
+    select.bind(finished).bind(errnr::INTERRUPTED);
+    // A task that was interrupted by each of its attempts is in order; one that ran more often than its policy allows is not.
+    select.bind(finished).bind(wanted.attempts.unwrap_or(u32::MAX)).bind(&task_type);
+    if let Some(after) = wanted.after {
+        select.push(" AND id > ?").bind(after);
+    }
+    if let Some(since) = wanted.since {
+        select.push(" AND start_time >= ? AND id >= ?").bind(since).bind(ids_from(since));
+    }
+    if let Some(until) = wanted.until {
+        select.push(" AND start_time < ? AND id < ?").bind(until).bind(ids_until(until));
+    }
+    select.push(" ORDER BY id LIMIT ?").bind(wanted.limit);
+    select.push(") AS t LEFT JOIN response AS r ON r.task_id = t.id GROUP BY t.id ORDER BY t.id");
+    let rows = select.fetch_all().await?;
+    let more = u32::try_from(rows.len()).is_ok_and(|read| read >= wanted.limit);
+    let audits = rows.iter().map(audit).collect::<Result<Vec<_>, Fault>>()?;
+    Ok(sum_up(audits, more, now))
+}
+
+fn audit(row: &Row) -> Result<Audit, Fault> {
+    let mut cells = row.cells();
+    let (id, task) = task_state(&mut cells)?;
+    let number = |cells: &mut Cells<'_>| Ok::<_, Fault>(u32::try_from(cells.take::<i64>()?).unwrap_or(u32::MAX));
+    Ok(Audit {
+        id,
+        task,
+        identifier: identifier(cells.take()?, id)?,
+        receive_by: cells.take()?,
+        due_at: cells.take()?,
+        counted: Counts {
+            expected: number(&mut cells)?,
+            received: number(&mut cells)?,
+            finished: number(&mut cells)?,
+            failed: number(&mut cells)?,
+            canceled: number(&mut cells)?,
+            expired: number(&mut cells)?,
+        },
+        doubled: number(&mut cells)?,
+        executions: number(&mut cells)?,
+        interrupted: number(&mut cells)?,
+        excess: number(&mut cells)?,
+    })
 }
 
 #[cfg(test)]
@@ -180,7 +315,7 @@ mod tests {
         (twice.executions, twice.interrupted, twice.excess) = (5, 2, 1);
         let audits = vec![audit(TaskStatus::Sent, counts(2, 1)), twice, audit(TaskStatus::Done, counts(2, 1))];
         let last = audits[2].id;
-        let census = census(audits, true, at(50));
+        let census = sum_up(audits, true, at(50));
         let Census { accepted, accounted, missing, expected, open, double, executions, interrupted, excess, flaws, next } = census;
         assert_eq!((accepted, accounted, missing, expected, open, double, next), (3, 2, 1, 6, 2, 1, Some(last)));
         assert_eq!((executions, interrupted, excess), (5, 2, 1));

@@ -1,17 +1,15 @@
 //! Values in columns: what both databases keep alike, and how a row that cannot be read is reported.
 
-use std::collections::HashMap;
 use std::str::FromStr;
 
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::ledger::counts_of;
-use super::presence::SubscriptionState;
-use super::{EndpointRecord, Result, StoreError, SubscriptionRecord};
+use super::subscription::SubscriptionState;
+use super::{Result, StoreError};
 use crate::domain::{
-    AttemptError, EndpointName, Identifier, Json, LateAnswer, Queued, Response, ResponseStatus, Task, TaskId, TaskStatus, TaskType,
-    Timestamp,
+    AttemptError, EndpointName, Identifier, Json, LateAnswer, Queued, ResponseStatus, Task, TaskId, TaskStatus, TaskType, Timestamp,
 };
 
 /// The columns that a [`TaskColumns`] is read from come first in a row; what else is asked for follows from here on.
@@ -77,46 +75,6 @@ impl TaskColumns {
     }
 }
 
-/// A response as its columns are, with times already read.
-#[derive(Debug)]
-pub(super) struct ResponseColumns {
-    pub endpoint: String,
-    pub status: u8,
-    pub errnr: Option<i32>,
-    pub errmsg: Option<String>,
-    pub payload: Option<String>,
-    pub attempt: u32,
-    pub attempts: Option<String>,
-    pub progress: Option<u8>,
-    pub log: Option<String>,
-    pub start_time: Option<Timestamp>,
-    pub last_modified_time: Timestamp,
-    pub vanished: bool,
-    pub late: Option<String>,
-}
-
-impl ResponseColumns {
-    pub fn decode(self, task_id: TaskId) -> Result<Response> {
-        let at = |column| format!("response of {} to task {task_id}, column {column}", self.endpoint);
-        Ok(Response {
-            task_id,
-            endpoint: name(&self.endpoint, || at("endpoint"))?,
-            status: response_status(self.status, || at("status"))?,
-            errnr: self.errnr,
-            errmsg: self.errmsg.unwrap_or_default(),
-            payload: self.payload.map(|text| json(text, || format!("response to task {task_id}, column payload"))).transpose()?,
-            attempt: self.attempt,
-            attempts: attempts(self.attempts.as_deref(), || at("attempts"))?,
-            progress: self.progress,
-            log: self.log,
-            start_time: self.start_time,
-            last_modified_time: self.last_modified_time,
-            vanished: self.vanished,
-            late: self.late.map(|text| serde_json::from_str(&text).map_err(|error| corrupt(at("late"), error))).transpose()?,
-        })
-    }
-}
-
 /// An answer after the end as JSON text.
 pub(super) fn late(answer: &LateAnswer) -> Result<String> {
     serde_json::to_string(answer).map_err(|error| StoreError::Statement { reason: format!("an answer cannot be written: {error}") })
@@ -170,20 +128,8 @@ pub(super) fn subscription_state(code: u8) -> Result<SubscriptionState> {
     SubscriptionState::from_code(code).ok_or_else(|| corrupt("subscription, column state".into(), format!("{code} is no state")))
 }
 
-/// Puts endpoints and their subscriptions together, in the order of the endpoints.
-pub(super) fn endpoint_records(
-    endpoints: Vec<EndpointRecord>,
-    subscriptions: Vec<(EndpointName, SubscriptionRecord)>,
-) -> Vec<EndpointRecord> {
-    let mut by_name: HashMap<EndpointName, Vec<SubscriptionRecord>> = HashMap::new();
-    for (name, subscription) in subscriptions {
-        by_name.entry(name).or_default().push(subscription);
-    }
-    let record = |record: EndpointRecord| EndpointRecord { subscriptions: by_name.remove(&record.name).unwrap_or_default(), ..record };
-    endpoints.into_iter().map(record).collect()
-}
-
-fn json(text: String, at: impl FnOnce() -> String) -> Result<Json> {
+/// A JSON value out of its column.
+pub(super) fn json(text: String, at: impl FnOnce() -> String) -> Result<Json> {
     RawValue::from_string(text).map(Json::from).map_err(|error| corrupt(at(), error))
 }
 

@@ -17,6 +17,17 @@ pub(super) const TABLES: [&str; 9] = ["schedule", "queue", "queued_task", "respo
 /// The table that remembers which migrations ran.
 pub(super) const HISTORY: &str = "_sqlx_migrations";
 
+/// What to do with the schema while no other process does.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Change {
+    /// Bring it up to date.
+    Migrate,
+    /// Drop everything, then the same.
+    Reset,
+    /// Go back to a version.
+    Revert(i64),
+}
+
 /// The locking of sqlx asks MariaDB to wait for -1 seconds, which it answers at once without the lock; both dialects hold
 /// a lock of their own around the run.
 const fn unlocked(mut migrator: Migrator) -> Migrator {

@@ -1,269 +1,375 @@
-//! Who is there, worked out from what was read under the lock. No I/O.
+//! Who is there.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use uuid::Uuid;
 
-use super::Seen;
+use super::batch::{self, padded_rows};
 use super::clock_offset::ClockOffset;
-use crate::domain::{EndpointName, Presence, PresenceState, RefusedType, TaskType, Timestamp};
+use super::fault::Fault;
+use super::sql::{Conn, selected};
+use super::subscription::{self, Heard, Standby, Subscription, SubscriptionState};
+use super::{ClockOffsets, Result, Store, columns};
+use crate::domain::{EndpointName, Presence, TaskType, Timestamp};
 
-/// Presence messages an endpoint may miss before it is thought gone.
-const INTERVALS: u32 = 3;
-/// How far ahead the end of a silence may lie: what lies further was said to a version that believed everything. A little more
-/// than the longest, since the clocks of two API processes differ a little.
-const LONGEST_SILENCE: Duration = Duration::from_secs(INTERVALS as u64 * Presence::LONGEST_INTERVAL.as_secs() + 60);
-
-/// The ends of a silence between which an endpoint is there; outside of them it is gone.
-pub(super) fn in_time(now: Timestamp) -> (Timestamp, Timestamp) {
-    (now, now.after(LONGEST_SILENCE))
+/// What presence messages did.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// Endpoints that must be welcomed and asked for what they owe: they were not subscribed before, have a new session, or
+    /// still say `Joined` since no welcome has reached them.
+    pub newcomers: Vec<Presence>,
+    /// Processes that were not let in: another one with the same name and another memory was heard of a moment ago.
+    pub fenced: Vec<Presence>,
 }
 
-/// Whether an endpoint is subscribed.
+/// What became of an endpoint that was to be forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SubscriptionState {
-    /// Its presence was overdue.
-    Missed,
-    /// It is there.
-    Online,
-    /// It said that it goes. Unlike one that was missed, the same process does not come back.
-    Left,
+pub enum EndpointForgotten {
+    /// It was never seen, or is forgotten already.
+    Unknown,
+    /// It is there; nothing was done.
+    Present,
+    /// It is not known any more.
+    Gone {
+        /// Responses that it still owes: they stay open until it is back, or until their tasks end.
+        open: u64,
+    },
 }
 
-impl SubscriptionState {
-    /// The number kept in the store.
-    pub const fn code(self) -> u8 {
-        self as u8
-    }
-
-    /// The state with this number.
-    pub fn from_code(code: u8) -> Option<Self> {
-        [Self::Missed, Self::Online, Self::Left].get(usize::from(code)).copied()
-    }
-}
-
-/// A subscription as it was last seen.
+/// An endpoint as presence has shown it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Subscription {
-    pub state: SubscriptionState,
-    pub instance: Uuid,
-    pub session: Uuid,
-    /// None only for one that was seen by a version that did not ask.
-    pub home: Option<Uuid>,
-    /// The memory that had the name before this one.
-    pub previous_home: Option<Uuid>,
-    /// None only for one that was first seen by a version that did not note it.
-    pub first_seen: Option<Timestamp>,
+pub struct EndpointRecord {
+    /// Its name.
+    pub name: EndpointName,
+    /// The types it is known for.
+    pub subscriptions: Vec<SubscriptionRecord>,
+    /// Its version of the program.
+    pub version: String,
     /// When it was last heard of.
     pub last_seen: Timestamp,
-    /// Until when it may be silent.
-    pub seen_until: Timestamp,
+    /// Milliseconds that its clock is ahead of the ledger's; none while that is not known.
+    pub clock_offset_ms: Option<i64>,
+}
+
+/// Whether an endpoint takes tasks of a type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubscriptionRecord {
+    /// The type.
+    pub task_type: TaskType,
+    /// Whether it is there now.
+    pub subscribed: bool,
+    /// Why it takes none although it is there.
     pub trouble: Option<String>,
+    /// How many tasks a worker performs at the same time, of all its types together.
     pub slots: Option<u32>,
-    /// The process that takes over when this one is gone.
-    pub standby: Option<Standby>,
+    /// The process of the same name that takes over when this one is gone.
+    pub standby: Option<StandbyRecord>,
 }
 
-/// A second process of an endpoint's name, which consumes nothing while the first does.
+/// A second process of an endpoint's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Standby {
+pub struct StandbyRecord {
+    /// Which process.
     pub instance: Uuid,
-    pub home: Uuid,
+    /// Since when it stands by.
     pub since: Timestamp,
+    /// Until when it stands by if nothing more is heard of it.
     pub seen_until: Timestamp,
 }
 
-impl Subscription {
-    /// Whether it keeps a process with another memory from taking its place: until it has said goodbye or is missed. When it may be
-    /// missed is not for a look at the clock to say, which may just have been set, but for who has listened all the time.
-    fn fences(&self, other: &Presence) -> bool {
-        self.state == SubscriptionState::Online && self.home.is_some_and(|home| home != other.home)
+impl SubscriptionRecord {
+    fn of(task_type: TaskType, subscription: Subscription) -> Self {
+        let Subscription { state, trouble, slots, standby, .. } = subscription;
+        let standby = standby.map(|Standby { instance, since, seen_until, .. }| StandbyRecord { instance, since, seen_until });
+        Self { task_type, subscribed: state == SubscriptionState::Online, trouble, slots, standby }
     }
+}
 
-    /// Whether a sign of life of the process that has said goodbye was only overtaken by the goodbye: sent before it, however late it
-    /// comes, or come within an interval. A later one was not: the process lives, and somebody else said goodbye.
-    fn has_gone(&self, sign: &Presence, clock: ClockOffset, now: Timestamp) -> bool {
-        let sent_before = clock.ledger_time(sign.sent_at).is_some_and(|sent| sent <= self.last_seen);
-        let soon = sign.state == PresenceState::Alive && now.since(self.last_seen) < sign.interval;
-        let left = self.state == SubscriptionState::Left && self.instance == sign.instance;
-        left && self.last_seen <= now && (sent_before || soon)
-    }
-
-    /// Of a process that the ledger has not known as subscribed.
-    fn absent(presence: &Presence, now: Timestamp) -> Self {
-        Self {
-            state: SubscriptionState::Missed,
-            instance: presence.instance,
-            session: presence.session,
-            home: Some(presence.home),
-            previous_home: None,
-            first_seen: Some(now),
-            last_seen: now,
-            seen_until: now,
-            trouble: None,
-            slots: presence.slots.map(|_| 0),
-            standby: None,
+impl Store {
+    /// Notes who is there. A process whose name is taken by one with another memory is fenced off until that one has left,
+    /// or has been silent for three of its intervals: both could hold the same task. It stands by meanwhile, and so does a process
+    /// that says that its queue is held; when the first leaves, tasks are expected of the one that stands by, without a gap.
+    pub async fn see(&self, presences: &[Presence], now: Timestamp) -> Result<Seen> {
+        if presences.is_empty() {
+            return Ok(Seen::default());
         }
+        let presences: Arc<[Presence]> = presences.into();
+        self.transact(move |conn| see(conn, presences.clone(), now).boxed()).await
     }
 
-    /// The same with a process beside it that would take its place; the process that has the place stands by for nobody.
-    fn with_standby(mut self, presence: &Presence, now: Timestamp) -> Self {
-        if self.instance == presence.instance && self.state == SubscriptionState::Online {
-            return self;
-        }
-        let before = self.standby.filter(|before| before.instance == presence.instance);
-        self.standby = match presence.state {
-            PresenceState::Leaving if before.is_some() => None,
-            PresenceState::Leaving => self.standby,
-            PresenceState::Joined | PresenceState::Alive => Some(Standby {
-                instance: presence.instance,
-                home: presence.home,
-                since: before.map_or(now, |before| before.since),
-                seen_until: now.after(presence.interval.saturating_mul(INTERVALS)),
-            }),
+    /// Marks subscriptions as gone whose presence is overdue, and hands those over to a process that stands by. Called only by a process that has itself been collecting
+    /// presence for longer than the longest interval: silence after our own outage proves nothing. Returns how many.
+    pub async fn miss(&self, now: Timestamp) -> Result<u64> {
+        self.transact(move |conn| miss(conn, now).boxed()).await
+    }
+
+    /// Subscriptions with a process that stands by, see [`StandbyRecord`].
+    pub async fn standbys(&self, now: Timestamp) -> Result<u64> {
+        self.run(move |conn| standbys(conn, now).boxed()).await
+    }
+
+    /// How far the clocks of the endpoints that are there are off.
+    pub async fn clock_offsets(&self) -> Result<ClockOffsets> {
+        self.run(|conn| clock_offsets(conn).boxed()).await
+    }
+
+    /// The endpoints subscribed now, by type and name.
+    pub async fn subscribed(&self, task_types: &[TaskType]) -> Result<HashMap<TaskType, Vec<EndpointName>>> {
+        let task_types: Arc<[TaskType]> = task_types.into();
+        self.run(move |conn| subscribed(conn, task_types.clone()).boxed()).await
+    }
+
+    /// The types that an endpoint is subscribed to at present, each with the session that has said so.
+    pub async fn sessions(&self, endpoint: &EndpointName) -> Result<HashMap<TaskType, Uuid>> {
+        let endpoint = endpoint.clone();
+        self.run(move |conn| sessions(conn, endpoint.clone()).boxed()).await
+    }
+
+    /// All endpoints ever seen and not forgotten, by name, after a cursor.
+    pub async fn endpoints(&self, after: Option<&EndpointName>, limit: u32) -> Result<Vec<EndpointRecord>> {
+        let after = after.cloned();
+        self.run(move |conn| endpoints(conn, after.clone(), limit).boxed()).await
+    }
+
+    /// Their names alone, all of them.
+    pub async fn endpoint_names(&self) -> Result<Vec<EndpointName>> {
+        self.run(|conn| endpoint_names(conn).boxed()).await
+    }
+
+    /// Forgets an endpoint and what it is subscribed to, unless it is there and `even_present` is false. It is expected no more by
+    /// tasks to come. What it owes stays open: should it come back, it is asked for that.
+    pub async fn forget_endpoint(&self, endpoint: &EndpointName, even_present: bool) -> Result<EndpointForgotten> {
+        let endpoint = endpoint.clone();
+        self.transact(move |conn| forget(conn, endpoint.clone(), even_present).boxed()).await
+    }
+}
+
+selected! {
+    /// A subscription with its key.
+    SubscriptionColumns<'r> {
+        endpoint: EndpointName = "endpoint",
+        task_type: TaskType = "task_type",
+        state: u8 = "state",
+        instance: Uuid = "instance",
+        session: Uuid = "session",
+        home: Option<Uuid> = "home",
+        previous_home: Option<Uuid> = "previous_home",
+        first_seen: Option<Timestamp> = "first_seen",
+        last_seen: Timestamp = "last_seen",
+        seen_until: Timestamp = "seen_until",
+        trouble: Option<&'r str> = "trouble",
+        slots: Option<u32> = "slots",
+        standby: Option<Uuid> = "standby",
+        standby_home: Option<Uuid> = "standby_home",
+        standby_since: Option<Timestamp> = "standby_since",
+        standby_until: Option<Timestamp> = "standby_until",
+    }
+}
+
+impl SubscriptionColumns<'_> {
+    fn decode(self) -> Result<((EndpointName, TaskType), Subscription)> {
+        let standby = || {
+            let (instance, home) = (self.standby?, self.standby_home?);
+            Some(Standby { instance, home, since: self.standby_since?, seen_until: self.standby_until? })
         };
-        self
-    }
-
-    /// Goes to the process that stands by, if one does: from now on tasks are expected of that one, and it alone is let in. It gets
-    /// them when it says that it consumes. The store does the same in SQL when the presence of the first is overdue.
-    fn handed_over(self, now: Timestamp) -> Self {
-        match self.standby.filter(|standby| standby.seen_until > now) {
-            Some(Standby { instance, home, seen_until, .. }) => Self {
-                state: SubscriptionState::Online,
-                instance,
-                // Of no connection of its own yet: whatever it says first makes it a newcomer.
-                session: instance,
-                home: Some(home),
-                previous_home: if self.home == Some(home) { self.previous_home } else { self.home.or(self.previous_home) },
-                seen_until,
-                trouble: None,
-                slots: self.slots.map(|_| 0),
-                standby: None,
-                ..self
-            },
-            None => self,
-        }
-    }
-}
-
-/// What a batch of presence messages does.
-#[derive(Debug, Default)]
-pub(super) struct Changes {
-    /// Rows to write, by key, which is the order of locks.
-    pub subscriptions: BTreeMap<(EndpointName, TaskType), Subscription>,
-    /// Endpoints heard of.
-    pub endpoints: BTreeMap<EndpointName, Heard>,
-    /// For the caller.
-    pub seen: Seen,
-}
-
-/// What an endpoint says of itself, whatever its types.
-#[derive(Debug)]
-pub(super) struct Heard {
-    pub version: String,
-    pub clock: ClockOffset,
-}
-
-/// What presence messages do to the subscriptions and clocks as they were read.
-pub(super) fn see(
-    known: &HashMap<(EndpointName, TaskType), Subscription>,
-    clocks: &HashMap<EndpointName, ClockOffset>,
-    presences: &[Presence],
-    now: Timestamp,
-) -> Changes {
-    let mut changes = Changes::default();
-    for presence in presences {
-        let key = |task_type: &TaskType| (presence.endpoint.clone(), task_type.clone());
-        let before = |changes: &Changes, task_type: &TaskType| {
-            let key = key(task_type);
-            changes.subscriptions.get(&key).or_else(|| known.get(&key)).cloned()
+        let subscription = Subscription {
+            state: columns::subscription_state(self.state)?,
+            instance: self.instance,
+            session: self.session,
+            home: self.home,
+            previous_home: self.previous_home,
+            first_seen: self.first_seen,
+            last_seen: self.last_seen,
+            seen_until: self.seen_until,
+            trouble: self.trouble.map(str::to_owned),
+            slots: self.slots,
+            standby: standby(),
         };
-        if presence.task_types.iter().any(|task_type| before(&changes, task_type).is_some_and(|it| it.fences(presence))) {
-            changes.seen.fenced.push(presence.clone());
-            for task_type in &presence.task_types {
-                if let Some(fence) = before(&changes, task_type).filter(|before| before.fences(presence)) {
-                    changes.subscriptions.insert(key(task_type), fence.with_standby(presence, now));
-                }
-            }
-            continue;
-        }
-        for refused in &presence.refused {
-            let after = refuse(before(&changes, &refused.task_type), presence, refused, now);
-            changes.subscriptions.insert(key(&refused.task_type), after);
-        }
-        let heard = changes.endpoints.get(&presence.endpoint).map(|heard| heard.clock);
-        let clock = heard.or_else(|| clocks.get(&presence.endpoint).copied()).unwrap_or_default();
-        // One that only stands by says nothing about the endpoint, unless nobody else does.
-        let stands_by = presence.task_types.is_empty() && presence.refused.iter().all(|refused| refused.held);
-        if !stands_by || !known.keys().any(|(endpoint, _)| *endpoint == presence.endpoint) {
-            let heard = Heard { version: presence.version.clone(), clock: clock.read(presence.sent_at, now) };
-            changes.endpoints.insert(presence.endpoint.clone(), heard);
-        }
-        let mut new = false;
-        for task_type in &presence.task_types {
-            let before = before(&changes, task_type);
-            let same_process = before.as_ref().is_some_and(|before| before.instance == presence.instance);
-            let (state, seen_until) = match presence.state {
-                // The farewell of a process that has been replaced, or a sign of life that its own farewell overtook.
-                PresenceState::Leaving if !same_process => continue,
-                PresenceState::Alive | PresenceState::Joined if before.as_ref().is_some_and(|it| it.has_gone(presence, clock, now)) => {
-                    continue;
-                }
-                PresenceState::Leaving => (SubscriptionState::Left, now),
-                PresenceState::Joined | PresenceState::Alive => {
-                    (SubscriptionState::Online, now.after(presence.interval.saturating_mul(INTERVALS)))
-                }
-            };
-            let others = |standby: &Standby| standby.instance != presence.instance && standby.seen_until > now;
-            let standby = before.as_ref().and_then(|before| before.standby).filter(others);
-            // A process that still says `Joined` has not been welcomed, whatever the ledger knows: a welcome can be lost.
-            new |= presence.state == PresenceState::Joined;
-            new |= state == SubscriptionState::Online
-                && before.as_ref().is_none_or(|before| before.state != SubscriptionState::Online || before.session != presence.session);
-            let (previous_home, first_seen) = match &before {
-                Some(before) if before.home == Some(presence.home) => (before.previous_home, before.first_seen),
-                Some(before) => (before.home.or(before.previous_home), before.first_seen),
-                None => (None, Some(now)),
-            };
-            let after = Subscription {
-                state,
-                instance: presence.instance,
-                session: presence.session,
-                home: Some(presence.home),
-                previous_home,
-                first_seen,
-                last_seen: now,
-                seen_until,
-                trouble: presence.trouble.clone(),
-                slots: presence.slots,
-                standby,
-            };
-            let after = if state == SubscriptionState::Left { after.handed_over(now) } else { after };
-            changes.subscriptions.insert(key(task_type), after);
-        }
-        let welcomed = |other: &Presence| {
-            (&other.endpoint, other.session) == (&presence.endpoint, presence.session)
-                && presence.task_types.iter().all(|task_type| other.task_types.contains(task_type))
-        };
-        if new && !presence.task_types.is_empty() && !changes.seen.newcomers.iter().any(welcomed) {
-            changes.seen.newcomers.push(presence.clone());
-        }
+        Ok(((self.endpoint, self.task_type), subscription))
     }
-    changes
 }
 
-/// A type that a process cannot consume. Nobody is expected for that reason, and nobody gone: what was subscribed stays so for as long
-/// as silence is allowed.
-fn refuse(before: Option<Subscription>, presence: &Presence, refused: &RefusedType, now: Timestamp) -> Subscription {
-    let others = before.as_ref().is_some_and(|before| before.state == SubscriptionState::Online && before.instance != presence.instance);
-    let mut after = before.unwrap_or_else(|| Subscription::absent(presence, now));
-    if refused.held {
-        return after.with_standby(presence, now);
+/// The subscriptions of these endpoints, by name and type; locked where asked for.
+async fn subscriptions(
+    conn: &mut Conn<'_>,
+    names: &[&EndpointName],
+    lock: &str,
+) -> Result<Vec<((EndpointName, TaskType), Subscription)>, Fault> {
+    let mut select = conn.sql(format!("SELECT {} FROM subscription WHERE endpoint IN ", SubscriptionColumns::LIST));
+    select.keys(names).push(" ORDER BY endpoint, task_type ").push(lock);
+    let rows = select.fetch_all().await?;
+    rows.iter().map(|row| Ok(SubscriptionColumns::read(&mut row.cells())?.decode()?)).collect()
+}
+
+async fn see(conn: &mut Conn<'_>, presences: Arc<[Presence]>, now: Timestamp) -> Result<Seen, Fault> {
+    let names: BTreeSet<&EndpointName> = presences.iter().map(|presence| &presence.endpoint).collect();
+    let names: Vec<&EndpointName> = names.into_iter().collect();
+    let lock = conn.dialect().locked();
+    let (mut known, mut clocks) = (HashMap::new(), HashMap::new());
+    for names in names.chunks(batch::KEYS) {
+        known.extend(subscriptions(conn, names, lock).await?);
+        let mut select = conn.sql("SELECT name, clock_offset_ms, clock_lower_ms, clock_readings FROM endpoint WHERE name IN ");
+        select.keys(names).push(" ORDER BY name ").push(lock);
+        for row in select.fetch_all().await? {
+            let clock = ClockOffset { ms: row.get(1)?, lower_ms: row.get(2)?, readings: row.get(3)? };
+            clocks.insert(row.get(0)?, clock);
+        }
     }
-    if !others && presence.state != PresenceState::Leaving {
-        after.trouble = Some(refused.reason.clone());
+    let changes = subscription::see(&known, &clocks, &presences, now);
+    let subscriptions: Vec<_> = changes.subscriptions.iter().collect();
+    for run in subscriptions.chunks(batch::WIDE_ROWS) {
+        let mut insert = conn.insert("subscription");
+        for ((endpoint, task_type), subscription) in padded_rows(run, |_| 0) {
+            insert
+                .row()
+                .set("endpoint", endpoint)
+                .set("task_type", task_type)
+                .set("state", subscription.state)
+                .set("instance", subscription.instance)
+                .set("session", subscription.session)
+                .set("home", subscription.home)
+                .set("previous_home", subscription.previous_home)
+                .set("first_seen", subscription.first_seen)
+                .set("last_seen", subscription.last_seen)
+                .set("seen_until", subscription.seen_until)
+                .set("trouble", subscription.trouble.as_deref())
+                .set("slots", subscription.slots)
+                .set("standby", subscription.standby.map(|it| it.instance))
+                .set("standby_home", subscription.standby.map(|it| it.home))
+                .set("standby_since", subscription.standby.map(|it| it.since))
+                .set("standby_until", subscription.standby.map(|it| it.seen_until));
+        }
+        insert.or_update(&["endpoint", "task_type"]).await?;
     }
-    after
+    let endpoints: Vec<_> = changes.endpoints.iter().collect();
+    for run in endpoints.chunks(batch::WIDE_ROWS) {
+        let mut insert = conn.insert("endpoint");
+        for (name, Heard { version, clock }) in padded_rows(run, |_| 0) {
+            insert
+                .row()
+                .set("name", *name)
+                .set("version", version.as_str())
+                .set("last_seen", now)
+                .set("clock_offset_ms", clock.ms)
+                .set("clock_lower_ms", clock.lower_ms)
+                .set("clock_readings", clock.readings);
+        }
+        insert.or_update(&["name"]).await?;
+    }
+    Ok(changes.seen)
+}
+
+async fn miss(conn: &mut Conn<'_>, now: Timestamp) -> Result<u64, Fault> {
+    let (from, until) = subscription::in_time(now);
+    let online = SubscriptionState::Online;
+    // Looked for without locks: an update without a key would lock and release every row of a fleet that is well.
+    let mut overdue =
+        conn.sql("SELECT DISTINCT endpoint FROM subscription WHERE state = ? AND (seen_until < ? OR seen_until > ?) ORDER BY endpoint");
+    let overdue = overdue.bind(online).bind(from).bind(until).fetch_all().await?;
+    let names: Vec<&str> = overdue.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?;
+    let (by_key, same) = (conn.dialect().by_primary_key(), conn.dialect().same());
+    let mut missed = 0;
+    for names in names.chunks(batch::KEYS) {
+        // As `Subscription::handed_over` does it. In this order, since MySQL assigns one after the other.
+        let mut hand_over = conn.sql(format!(
+            "UPDATE subscription {by_key} SET instance = standby, session = standby, \
+             previous_home = CASE WHEN home {same} standby_home THEN previous_home ELSE COALESCE(home, previous_home) END, \
+             home = standby_home, seen_until = standby_until, trouble = NULL, \
+             slots = CASE WHEN slots IS NULL THEN NULL ELSE 0 END, \
+             standby = NULL, standby_home = NULL, standby_since = NULL, standby_until = NULL \
+             WHERE state = ? AND seen_until < ? AND standby_until > ? AND endpoint IN "
+        ));
+        hand_over.bind(online).bind(from).bind(now).keys(names).execute().await?;
+        let mut miss = conn.sql(format!(
+            "UPDATE subscription {by_key} SET state = ? WHERE state = ? AND (seen_until < ? OR seen_until > ?) AND endpoint IN "
+        ));
+        missed += miss.bind(SubscriptionState::Missed).bind(online).bind(from).bind(until).keys(names).execute().await?;
+    }
+    Ok(missed)
+}
+
+async fn standbys(conn: &mut Conn<'_>, now: Timestamp) -> Result<u64, Fault> {
+    conn.sql("SELECT COUNT(*) FROM subscription WHERE standby_until > ?").bind(now).fetch_one().await?.count(0)
+}
+
+async fn clock_offsets(conn: &mut Conn<'_>) -> Result<ClockOffsets, Fault> {
+    let mut select = conn.sql(
+        "SELECT COUNT(CASE WHEN ABS(clock_offset_ms) > ? THEN 1 END), MAX(ABS(clock_offset_ms)) FROM endpoint \
+         WHERE EXISTS (SELECT 1 FROM subscription WHERE endpoint = name AND state = ?)",
+    );
+    let tolerated = i64::try_from(Presence::CLOCK_TOLERANCE.as_millis()).unwrap_or(i64::MAX);
+    let offsets = select.bind(tolerated).bind(SubscriptionState::Online).fetch_one().await?;
+    let largest: Option<i64> = offsets.get(1)?;
+    Ok(ClockOffsets { beyond: offsets.count(0)?, largest: Duration::from_millis(largest.unwrap_or_default().unsigned_abs()) })
+}
+
+async fn forget(conn: &mut Conn<'_>, endpoint: EndpointName, even_present: bool) -> Result<EndpointForgotten, Fault> {
+    let (lock, owed_by) = (conn.dialect().locked(), conn.dialect().owed_by());
+    let mut states = conn.sql(format!("SELECT state FROM subscription WHERE endpoint = ? {lock}"));
+    let states = states.bind(&endpoint).fetch_all().await?;
+    for state in &states {
+        if !even_present && columns::subscription_state(state.get(0)?)? == SubscriptionState::Online {
+            return Ok(EndpointForgotten::Present);
+        }
+    }
+    conn.sql("DELETE FROM subscription WHERE endpoint = ?").bind(&endpoint).execute().await?;
+    let gone = conn.sql("DELETE FROM endpoint WHERE name = ?").bind(&endpoint).execute().await?;
+    if states.is_empty() && gone == 0 {
+        return Ok(EndpointForgotten::Unknown);
+    }
+    let mut open = conn.sql(format!("SELECT COUNT(*) FROM response AS r WHERE {owed_by} = ?"));
+    Ok(EndpointForgotten::Gone { open: open.bind(&endpoint).fetch_one().await?.count(0)? })
+}
+
+async fn sessions(conn: &mut Conn<'_>, endpoint: EndpointName) -> Result<HashMap<TaskType, Uuid>, Fault> {
+    let mut select = conn.sql("SELECT task_type, session FROM subscription WHERE endpoint = ? AND state = ?");
+    let rows = select.bind(&endpoint).bind(SubscriptionState::Online).fetch_all().await?;
+    rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
+}
+
+async fn subscribed(conn: &mut Conn<'_>, task_types: Arc<[TaskType]>) -> Result<HashMap<TaskType, Vec<EndpointName>>, Fault> {
+    let index = conn.dialect().index("subscription_type");
+    let mut subscribed: HashMap<TaskType, Vec<EndpointName>> = HashMap::new();
+    for task_type in task_types.iter().collect::<BTreeSet<_>>() {
+        let mut select = conn.sql(format!("SELECT endpoint FROM subscription {index} WHERE task_type = ? AND state = ? ORDER BY endpoint"));
+        let names = select.bind(task_type).bind(SubscriptionState::Online).fetch_all().await?;
+        let names = names.iter().map(|row| row.get(0)).collect::<Result<_, Fault>>()?;
+        subscribed.insert(task_type.clone(), names);
+    }
+    Ok(subscribed)
+}
+
+async fn endpoints(conn: &mut Conn<'_>, after: Option<EndpointName>, limit: u32) -> Result<Vec<EndpointRecord>, Fault> {
+    let mut select = conn.sql("SELECT name, version, last_seen, clock_offset_ms FROM endpoint WHERE name > ? ORDER BY name LIMIT ?");
+    let rows = select.bind(after.as_ref().map_or("", EndpointName::as_str)).bind(limit).fetch_all().await?;
+    let mut endpoints = Vec::with_capacity(rows.len());
+    for row in &rows {
+        endpoints.push(EndpointRecord {
+            name: row.get(0)?,
+            subscriptions: Vec::new(),
+            version: row.get(1)?,
+            last_seen: row.get(2)?,
+            clock_offset_ms: row.get(3)?,
+        });
+    }
+    let names: Vec<EndpointName> = endpoints.iter().map(|record| record.name.clone()).collect();
+    let names: Vec<&EndpointName> = names.iter().collect();
+    let mut by_name: HashMap<EndpointName, Vec<SubscriptionRecord>> = HashMap::new();
+    for names in names.chunks(batch::KEYS) {
+        for ((endpoint, task_type), subscription) in subscriptions(conn, names, "").await? {
+            by_name.entry(endpoint).or_default().push(SubscriptionRecord::of(task_type, subscription));
+        }
+    }
+    for record in &mut endpoints {
+        record.subscriptions = by_name.remove(&record.name).unwrap_or_default();
+    }
+    Ok(endpoints)
+}
+
+async fn endpoint_names(conn: &mut Conn<'_>) -> Result<Vec<EndpointName>, Fault> {
+    let rows = conn.sql("SELECT name FROM endpoint ORDER BY name").fetch_all().await?;
+    rows.iter().map(|row| row.get(0)).collect()
 }

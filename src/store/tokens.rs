@@ -1,58 +1,122 @@
-//! Tokens in columns, and what became of a new one: the same for both databases.
+//! Who may use the API.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use futures::FutureExt;
 use uuid::Uuid;
 
-use super::columns::{corrupt, name, sha256};
-use super::{Result, TokenCreated};
-use crate::domain::{Scope, SecretHash, Timestamp, Token};
+use super::columns::{self, corrupt, name, sha256};
+use super::fault::Fault;
+use super::sql::{Conn, selected};
+use super::{Result, Store};
+use crate::domain::{EndpointName, Scope, SecretHash, Timestamp, Token, TokenName};
 
-/// A token as its columns are, with times already read. Without Debug, for the sake of the hash.
-pub(super) struct TokenColumns {
-    pub id: Uuid,
-    pub name: String,
-    pub hash: Vec<u8>,
-    pub scopes: String,
-    pub task_types: Option<String>,
-    pub created_at: Timestamp,
-    pub expires_at: Option<Timestamp>,
-    pub worker: Option<String>,
+/// What became of a new token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenCreated {
+    /// It is there.
+    New,
+    /// Another one has its name.
+    NameTaken,
+    /// Another one has its secret.
+    SecretTaken,
 }
 
-impl TokenColumns {
-    pub fn decode(self) -> Result<Token> {
+impl Store {
+    /// Keeps a token, unless there is one of its name or its secret.
+    pub async fn create_token(&self, token: &Token) -> Result<TokenCreated> {
+        let token = Arc::new(token.clone());
+        self.transact(move |conn| create(conn, token.clone()).boxed()).await
+    }
+
+    /// All tokens by name, those whose time is over included.
+    pub async fn tokens(&self) -> Result<Vec<Token>> {
+        self.run(|conn| all(conn).boxed()).await
+    }
+
+    /// Removes a token; whether there was one.
+    pub async fn delete_token(&self, name: &TokenName) -> Result<bool> {
+        let name = name.clone();
+        self.transact(move |conn| delete(conn, name.clone()).boxed()).await
+    }
+}
+
+selected! {
+    /// A token as its row has it. Without Debug, for the sake of the hash.
+    TokenColumns<'r> {
+        id: Uuid = "id",
+        name: &'r str = "name",
+        hash: &'r [u8] = "hash",
+        scopes: &'r str = "scopes",
+        task_types: Option<&'r str> = "task_types",
+        created_at: Timestamp = "created_at",
+        expires_at: Option<Timestamp> = "expires_at",
+        worker: Option<&'r str> = "worker",
+    }
+}
+
+impl TokenColumns<'_> {
+    fn decode(self) -> Result<Token> {
         let at = |column| format!("token {}, column {column}", self.id);
         let scopes = self.scopes.split(',').map(|word| name::<Scope>(word, || at("scopes"))).collect::<Result<_>>()?;
-        let hash = sha256(&self.hash, || at("hash"))?;
         Ok(Token {
             id: self.id,
-            name: name(&self.name, || at("name"))?,
-            hash: SecretHash::from_bytes(hash),
+            name: name(self.name, || at("name"))?,
+            hash: SecretHash::from_bytes(sha256(self.hash, || at("hash"))?),
             scopes,
-            task_types: match &self.task_types {
+            task_types: match self.task_types {
                 Some(list) => serde_json::from_str(list).map_err(|error| corrupt(at("task_types"), error))?,
                 None => Vec::new(),
             },
             created_at: self.created_at,
             expires_at: self.expires_at,
-            worker: self.worker.map(|worker| name(&worker, || at("worker"))).transpose()?,
+            worker: self.worker.map(|worker| name(worker, || at("worker"))).transpose()?,
         })
     }
 }
 
+async fn create(conn: &mut Conn<'_>, token: Arc<Token>) -> Result<TokenCreated, Fault> {
+    let mut insert = conn.insert("token");
+    insert
+        .row()
+        .set("id", token.id)
+        .set("name", token.name.as_str())
+        .set("hash", token.hash.as_bytes().as_slice())
+        .set("scopes", scopes(&token.scopes))
+        .set("task_types", columns::list(&token.task_types)?)
+        .set("created_at", token.created_at)
+        .set("expires_at", token.expires_at)
+        .set("worker", token.worker.as_ref().map(EndpointName::as_str));
+    insert.or_keep("id").await?;
+    // Not by the number of rows: what it counts for a row that was there depends on the server and the driver.
+    let mut holders = conn.sql("SELECT id, name FROM token WHERE name = ? OR hash = ?");
+    let rows = holders.bind(token.name.as_str()).bind(token.hash.as_bytes().as_slice()).fetch_all().await?;
+    let holders = rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect::<Result<Vec<(Uuid, &str)>, Fault>>()?;
+    Ok(created(&token, &holders))
+}
+
 /// Scopes as their column has them.
-pub(super) fn scopes(scopes: &BTreeSet<Scope>) -> String {
+fn scopes(scopes: &BTreeSet<Scope>) -> String {
     scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(",")
 }
 
 /// What became of a token, by who has its name or its secret afterwards.
-pub(super) fn created(token: &Token, holders: &[(Uuid, String)]) -> TokenCreated {
+fn created(token: &Token, holders: &[(Uuid, &str)]) -> TokenCreated {
     if holders.iter().any(|(id, _)| *id == token.id) {
         TokenCreated::New
-    } else if holders.iter().any(|(_, name)| name == token.name.as_str()) {
+    } else if holders.iter().any(|(_, name)| *name == token.name.as_str()) {
         TokenCreated::NameTaken
     } else {
         TokenCreated::SecretTaken
     }
+}
+
+async fn all(conn: &mut Conn<'_>) -> Result<Vec<Token>, Fault> {
+    let rows = conn.sql(format!("SELECT {} FROM token ORDER BY name", TokenColumns::LIST)).fetch_all().await?;
+    rows.iter().map(|row| Ok(TokenColumns::read(&mut row.cells())?.decode()?)).collect()
+}
+
+async fn delete(conn: &mut Conn<'_>, name: TokenName) -> Result<bool, Fault> {
+    Ok(conn.sql("DELETE FROM token WHERE name = ?").bind(name.as_str()).execute().await? > 0)
 }

@@ -16,7 +16,7 @@ use tasker::config::{Config, Database, Secret};
 use tasker::domain::{EndpointName, Presence, PresenceState, Report, ReportEvent, TaskId, TaskType, Timestamp, json};
 use tasker::publisher::{self, Publisher};
 use tasker::queue::{Bell, Desk};
-use tasker::store::{Freeze, SharedStore, SqliteStore, Store};
+use tasker::store::{Freeze, SharedStore};
 use tasker::telemetry::Metrics;
 use tasker::watch::Watch;
 use tempfile::TempDir;
@@ -110,9 +110,8 @@ impl Rig {
     pub async fn start_as(config: &str, limits: Limits) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let uri = Secret::new(format!("sqlite://{}", directory.path().join("ledger.db").display()));
-        let store = SqliteStore::new(&Database { verbose: false, uri, max_connections: 4 }).expect("an address");
+        let store = tasker::store::open(&Database { verbose: false, uri, max_connections: 4 }).expect("an address");
         store.migrate().await.expect("the schema");
-        let store: SharedStore = Arc::new(store);
         let broker = MemoryBroker::new();
         let (metrics, clock) = (Metrics::new(), Clock::system());
         let (outgoing, accepted) = mpsc::channel(1000);

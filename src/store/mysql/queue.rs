@@ -28,7 +28,7 @@ const READY: &str = "SELECT 1 FROM queued_task FORCE INDEX (queued_turn) WHERE s
 
 /// Gives new tasks that are not recorded yet to workers that have room, if nobody waits before them: they are recorded as given, which
 /// spares them the way through the queue. All others wait until it is their turn, see [`give`].
-pub(super) async fn give_at_once(
+pub(in crate::store) async fn give_at_once(
     conn: &mut MySqlConnection,
     rules: Arc<[QueueRule]>,
     tasks: &[&NewTask],
@@ -43,7 +43,7 @@ pub(super) async fn give_at_once(
 }
 
 /// Whether a task of these queues could be given to a worker that has room.
-pub(super) async fn anybody_waits(conn: &mut MySqlConnection, rules: Arc<[QueueRule]>) -> Result<bool, Fault> {
+pub(in crate::store) async fn anybody_waits(conn: &mut MySqlConnection, rules: Arc<[QueueRule]>) -> Result<bool, Fault> {
     if rules.is_empty() {
         return Ok(false);
     }
@@ -56,7 +56,7 @@ pub(super) async fn anybody_waits(conn: &mut MySqlConnection, rules: Arc<[QueueR
 /// Puts tasks that are recorded into their queues, and answers which of them a worker has. `all_new` says that this transaction has
 /// recorded all of them; otherwise some may have been recorded, and queued, by an attempt whose commit was thought lost: for those the
 /// workers that this attempt has found do not count.
-pub(super) async fn enter(
+pub(in crate::store) async fn enter(
     conn: &mut MySqlConnection,
     tasks: Vec<&NewTask>,
     mut given: HashMap<TaskId, EndpointName>,
@@ -167,7 +167,7 @@ async fn waiting(conn: &mut MySqlConnection, unique: &UniqueKey) -> Result<Optio
 }
 
 /// Takes ended tasks out of their queues, each with whether it has succeeded; lets others of their keys go on.
-pub(super) async fn leave(conn: &mut MySqlConnection, left: Vec<(TaskId, bool)>) -> Result<(), Fault> {
+pub(in crate::store) async fn leave(conn: &mut MySqlConnection, left: Vec<(TaskId, bool)>) -> Result<(), Fault> {
     let succeeded: HashSet<TaskId> = left.iter().filter(|(_, succeeded)| *succeeded).map(|(id, _)| *id).collect();
     let mut ids: Vec<TaskId> = left.into_iter().map(|(id, _)| id).collect();
     ids.sort_unstable();
@@ -200,7 +200,12 @@ pub(super) async fn leave(conn: &mut MySqlConnection, left: Vec<(TaskId, bool)>)
     Ok(())
 }
 
-pub(super) async fn give(conn: &mut MySqlConnection, rules: Arc<[QueueRule]>, now: Timestamp, ask_at: Timestamp) -> Result<Turns, Fault> {
+pub(in crate::store) async fn give(
+    conn: &mut MySqlConnection,
+    rules: Arc<[QueueRule]>,
+    now: Timestamp,
+    ask_at: Timestamp,
+) -> Result<Turns, Fault> {
     let workers = workers(conn, &rules, Turn::Waiting).await?;
     let (mut candidates, mut tasks, mut allowances, mut full) = (Vec::new(), HashMap::new(), HashMap::new(), false);
     for (rule, room) in demand(&rules, &workers, TURNS) {
@@ -349,7 +354,7 @@ async fn hold(conn: &mut MySqlConnection, ids: &[TaskId]) -> Result<(), Fault> {
 }
 
 /// Lets all held tasks of these types be looked at again.
-pub(super) async fn release_held(conn: &mut MySqlConnection, task_types: Arc<[TaskType]>) -> Result<(), Fault> {
+pub(in crate::store) async fn release_held(conn: &mut MySqlConnection, task_types: Arc<[TaskType]>) -> Result<(), Fault> {
     for task_type in task_types.iter() {
         let free = "UPDATE queued_task SET state = 0, held_key = NULL WHERE task_type = ? AND state = 1";
         sqlx::query(free).bind(task_type.as_str()).execute(&mut *conn).await?;
@@ -392,7 +397,7 @@ async fn orphans(conn: &mut MySqlConnection, rules: &[QueueRule], of: Option<&[T
         .collect()
 }
 
-pub(super) async fn take_back(
+pub(in crate::store) async fn take_back(
     conn: &mut MySqlConnection,
     rules: Arc<[QueueRule]>,
     now: Timestamp,
@@ -463,7 +468,7 @@ async fn wait_again(conn: &mut MySqlConnection, orphan: &Orphan) -> Result<(), F
     Ok(())
 }
 
-pub(super) async fn make_ready(conn: &mut MySqlConnection, ids: Arc<[TaskId]>) -> Result<(), Fault> {
+pub(in crate::store) async fn make_ready(conn: &mut MySqlConnection, ids: Arc<[TaskId]>) -> Result<(), Fault> {
     lock(conn, &ids).await?;
     for ids in ids.chunks(batch::KEYS) {
         let mut query = Query::new("UPDATE queued_task SET state = 0 WHERE state = 2 AND task_id IN ");
@@ -476,7 +481,7 @@ pub(super) async fn make_ready(conn: &mut MySqlConnection, ids: Arc<[TaskId]>) -
     Ok(())
 }
 
-pub(super) async fn to_succeed(conn: &mut MySqlConnection, task_types: Arc<[TaskType]>) -> Result<Vec<Task>, Fault> {
+pub(in crate::store) async fn to_succeed(conn: &mut MySqlConnection, task_types: Arc<[TaskType]>) -> Result<Vec<Task>, Fault> {
     if task_types.is_empty() {
         return Ok(Vec::new());
     }
@@ -489,7 +494,11 @@ pub(super) async fn to_succeed(conn: &mut MySqlConnection, task_types: Arc<[Task
     within_budget(&mut query, conn).await?.iter().map(task).collect()
 }
 
-pub(super) async fn succeeded(conn: &mut MySqlConnection, ids: Arc<[TaskId]>, failed: Arc<[(TaskId, String)]>) -> Result<(), Fault> {
+pub(in crate::store) async fn succeeded(
+    conn: &mut MySqlConnection,
+    ids: Arc<[TaskId]>,
+    failed: Arc<[(TaskId, String)]>,
+) -> Result<(), Fault> {
     for (id, error) in failed.iter() {
         sqlx::query("UPDATE task SET successor_error = ? WHERE id = ?").bind(error.as_str()).bind(id.0).execute(&mut *conn).await?;
     }
@@ -501,7 +510,7 @@ pub(super) async fn succeeded(conn: &mut MySqlConnection, ids: Arc<[TaskId]>, fa
     Ok(())
 }
 
-pub(super) async fn queues(conn: &mut MySqlConnection, task_types: Arc<[TaskType]>) -> Result<Vec<QueueRecord>, Fault> {
+pub(in crate::store) async fn queues(conn: &mut MySqlConnection, task_types: Arc<[TaskType]>) -> Result<Vec<QueueRecord>, Fault> {
     let mut records: Vec<QueueRecord> = task_types.iter().map(QueueRecord::empty).collect();
     for row in sqlx::query("SELECT task_type, paused_at FROM queue").fetch_all(&mut *conn).await? {
         let name: &str = row.try_get(0)?;
@@ -521,7 +530,7 @@ pub(super) async fn queues(conn: &mut MySqlConnection, task_types: Arc<[TaskType
     Ok(records)
 }
 
-pub(super) async fn pause(conn: &mut MySqlConnection, task_type: TaskType, paused: bool, now: Timestamp) -> Result<bool, Fault> {
+pub(in crate::store) async fn pause(conn: &mut MySqlConnection, task_type: TaskType, paused: bool, now: Timestamp) -> Result<bool, Fault> {
     let name = task_type.as_str();
     sqlx::query("INSERT IGNORE INTO queue (task_type) VALUES (?)").bind(name).execute(&mut *conn).await?;
     let changed = match paused {

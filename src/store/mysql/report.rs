@@ -15,7 +15,7 @@ use crate::store::fault::Fault;
 use crate::store::ledger::{RowState, Subscriber, Subscribers, fold, in_question};
 use crate::store::{Applied, columns};
 
-pub(super) async fn apply(
+pub(in crate::store) async fn apply(
     conn: &mut MySqlConnection,
     reports: Arc<[Report]>,
     now: Timestamp,

@@ -4,7 +4,7 @@ use sqlx::migrate::Migrate;
 use sqlx::{AssertSqlSafe, Executor, MySqlConnection};
 
 use crate::store::fault::Fault;
-use crate::store::migrations::{self, HISTORY, MYSQL, TABLES};
+use crate::store::migrations::{self, Change, HISTORY, MYSQL, TABLES};
 use crate::store::{Result, StoreError};
 
 /// Seconds to wait for another process that migrates.
@@ -12,36 +12,25 @@ const WAIT: u32 = 600;
 /// Seconds that statements otherwise wait for the lock of a table.
 const PATIENCE: u32 = 5;
 
-/// What to do with the schema while no other process does.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Work {
-    /// Bring it up to date.
-    Migrate,
-    /// Drop everything, then the same.
-    Reset,
-    /// Go back to a version.
-    Revert(i64),
-}
-
-pub(super) async fn change(conn: &mut MySqlConnection, work: Work) -> Result<(), Fault> {
+pub(super) async fn change(conn: &mut MySqlConnection, change: Change) -> Result<(), Fault> {
     // Whoever works on the tables is waited for: a statement that gives up leaves half a migration.
     set_patience(conn, WAIT).await?;
     lock(conn).await?;
-    let done = locked(conn, work).await;
+    let done = locked(conn, change).await;
     unlock(conn).await?;
     set_patience(conn, PATIENCE).await?;
     done
 }
 
-async fn locked(conn: &mut MySqlConnection, work: Work) -> Result<(), Fault> {
-    match work {
-        Work::Migrate => (),
-        Work::Reset => {
+async fn locked(conn: &mut MySqlConnection, change: Change) -> Result<(), Fault> {
+    match change {
+        Change::Migrate => (),
+        Change::Reset => {
             for table in TABLES {
                 conn.execute(AssertSqlSafe(format!("DROP TABLE IF EXISTS {table}"))).await?;
             }
         }
-        Work::Revert(to) => {
+        Change::Revert(to) => {
             let applied = conn.list_applied_migrations(HISTORY).await.map_err(fault)?;
             for migration in migrations::way_back(&MYSQL, &applied, to) {
                 conn.revert(HISTORY, migration).await.map_err(fault)?;

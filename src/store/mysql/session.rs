@@ -14,7 +14,10 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, MySql, MySqlConn
 use super::schema;
 use super::trouble::{self, Lookout};
 use crate::config;
+use crate::domain::Timestamp;
 use crate::store::fault::{ACQUIRE, Fault, MIGRATION_PATIENCE, PATIENCE, Site, Verdict, Way, retried};
+use crate::store::migrations::Change;
+use crate::store::sql::{Conn, Work};
 use crate::store::{Refusal, Result, Retry, StoreError, Tally, batch};
 
 /// Said to every new connection. sqlx itself sets UTC and utf8mb4. Strict: a value that does not fit is an error and not a shorter value;
@@ -29,9 +32,9 @@ const TRUSTED: Duration = Duration::from_secs(1);
 /// Statements remembered on each connection: more than there are shapes, see `batch`.
 const STATEMENTS: usize = 256;
 
-/// The ledger on MySQL or MariaDB.
+/// How a server is reached.
 #[derive(Debug)]
-pub struct MySqlStore {
+pub(in crate::store) struct Session {
     pool: MySqlPool,
     options: MySqlConnectOptions,
     site: Arc<Site>,
@@ -40,7 +43,7 @@ pub struct MySqlStore {
     packet: Arc<AtomicUsize>,
 }
 
-impl MySqlStore {
+impl Session {
     /// Prepares to connect; nothing is sent before the first operation.
     ///
     /// # Errors
@@ -91,39 +94,43 @@ impl MySqlStore {
     }
 
     /// What went wrong so far.
-    pub(super) fn counts(&self) -> &Tally {
+    pub fn tally(&self) -> &Tally {
         &self.site.tally
     }
 
     /// Bytes that a row may have.
-    pub(super) fn most(&self) -> usize {
+    pub fn largest_row(&self) -> usize {
         let packet = self.packet.load(Ordering::Relaxed);
         packet - PACKET_REST.min(packet / 4)
     }
 
     /// Refuses rows of these sizes when they do not fit into statements that the server takes. It would close the connection over them,
     /// at times before it has said why.
-    pub(super) fn fits(&self, sizes: impl Iterator<Item = usize>) -> Result<()> {
-        let most = self.most();
+    pub fn fits(&self, sizes: impl Iterator<Item = usize>) -> Result<()> {
+        let most = self.largest_row();
         // Short rows go together into statements of so many bytes.
         let bytes = if most < batch::BYTES { sizes.sum() } else { sizes.max().unwrap_or_default() };
         if bytes <= most { Ok(()) } else { Err(StoreError::TooLarge { bytes, most }) }
     }
 
     /// Runs statements that need no transaction around them.
-    pub(super) async fn run<T, Work>(&self, work: Work) -> Result<T>
-    where
-        T: Send + 'static,
-        Work: for<'c> Fn(&'c mut MySqlConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static,
-    {
-        self.run_within(PATIENCE, work).await
+    pub async fn run<T: Send + 'static>(&self, work: impl Work<T>) -> Result<T> {
+        let work = Arc::new(work);
+        self.run_within(PATIENCE, move |conn| alone(conn, work.clone()).boxed()).await
     }
 
-    /// Runs statements that may take longer than any of ours, as migrations do.
-    pub(super) async fn run_within<T, Work>(&self, patience: Duration, work: Work) -> Result<T>
+    /// Runs statements in a transaction. After any error it is rolled back and never used again: after a deadlock the
+    /// server has rolled back already, and a further statement would commit on its own.
+    pub async fn transact<T: Send + 'static>(&self, work: impl Work<T>) -> Result<T> {
+        let work = Arc::new(work);
+        self.run_within(PATIENCE, move |conn| enclosed(conn, work.clone()).boxed()).await
+    }
+
+    /// Runs statements, which may take longer than any of ours, as migrations do.
+    async fn run_within<T, F>(&self, patience: Duration, work: F) -> Result<T>
     where
         T: Send + 'static,
-        Work: for<'c> Fn(&'c mut MySqlConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static,
+        F: for<'c> Fn(&'c mut MySqlConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static,
     {
         let (pool, work) = (self.pool.clone(), Arc::new(work));
         let (site, lookout) = (self.site.clone(), self.lookout.clone());
@@ -140,20 +147,14 @@ impl MySqlStore {
         retried(self.site.clone(), again).await
     }
 
-    /// Runs statements in a transaction. After any error it is rolled back and never used again: after a deadlock the
-    /// server has rolled back already, and a further statement would commit on its own.
-    pub(super) async fn transact<T, Work>(&self, work: Work) -> Result<T>
-    where
-        T: Send + 'static,
-        Work: for<'c> Fn(&'c mut MySqlConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static,
-    {
-        let work = Arc::new(work);
-        self.run(move |conn| enclosed(conn, work.clone()).boxed()).await
+    /// The server's time of day.
+    pub async fn now(&self) -> Result<Timestamp> {
+        self.run(|conn| async { conn.sql("SELECT UTC_TIMESTAMP(6)").fetch_one().await?.get(0) }.boxed()).await
     }
 
     /// Creates the database if the server has none of this name and the user may.
-    pub(super) async fn create_database(&self) -> Result<()> {
-        let error = match self.run(|_| async { Ok(()) }.boxed()).await {
+    async fn create_database(&self) -> Result<()> {
+        let error = match self.run_within(PATIENCE, |_| async { Ok(()) }.boxed()).await {
             Err(error @ StoreError::NoDatabase { .. }) => error,
             other => return other,
         };
@@ -173,31 +174,31 @@ impl MySqlStore {
         created.await.map_err(|_| error)
     }
 
-    /// Changes the schema, however long that takes.
-    pub(super) async fn change_schema(&self, work: schema::Work) -> Result<()> {
-        self.run_within(MIGRATION_PATIENCE, move |conn| schema::change(conn, work).boxed()).await
+    /// Changes the schema, however long that takes. A database that is not there yet is made.
+    pub async fn change_schema(&self, change: Change) -> Result<()> {
+        self.create_database().await?;
+        self.run_within(MIGRATION_PATIENCE, move |conn| schema::change(conn, change).boxed()).await
+    }
+
+    /// Whether the schema is this program's.
+    pub async fn check_schema(&self) -> Result<()> {
+        self.run_within(PATIENCE, |conn| schema::check(conn).boxed()).await
     }
 
     /// Ends the connections.
-    pub(super) async fn disconnect(&self) {
+    pub async fn close(&self) {
         self.pool.close().await;
-    }
-
-    /// Goes back to an older schema. For tests of the way back.
-    ///
-    /// # Errors
-    /// As [`crate::store::Store::migrate`].
-    pub async fn revert(&self, to: i64) -> Result<()> {
-        self.change_schema(schema::Work::Revert(to)).await
     }
 }
 
-async fn enclosed<T, Work>(conn: &mut MySqlConnection, work: Arc<Work>) -> Result<T, Fault>
-where
-    Work: for<'c> Fn(&'c mut MySqlConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync,
-{
+async fn alone<T>(conn: &mut MySqlConnection, work: Arc<impl Work<T>>) -> Result<T, Fault> {
+    work(&mut Conn::MySql(conn)).await
+}
+
+async fn enclosed<T>(conn: &mut MySqlConnection, work: Arc<impl Work<T>>) -> Result<T, Fault> {
     let mut transaction = conn.begin().await?;
-    match work(&mut transaction).await {
+    let done = work(&mut Conn::MySql(&mut transaction)).await;
+    match done {
         Ok(value) => {
             transaction.commit().await?;
             Ok(value)
@@ -210,9 +211,9 @@ where
     }
 }
 
-async fn attempt<T, Work>(mut conn: PoolConnection<MySql>, patience: Duration, work: Arc<Work>) -> Result<T, Fault>
+async fn attempt<T, F>(mut conn: PoolConnection<MySql>, patience: Duration, work: Arc<F>) -> Result<T, Fault>
 where
-    Work: for<'c> Fn(&'c mut MySqlConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync,
+    F: for<'c> Fn(&'c mut MySqlConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync,
 {
     match tokio::time::timeout(patience, work(&mut conn)).await {
         Ok(done) => {
@@ -326,7 +327,7 @@ mod tests {
     #[tokio::test]
     async fn rows_have_to_fit_into_a_packet() {
         let database = config::Database { verbose: false, uri: config::Secret::new("mysql://u:p@127.0.0.1:1/tasker"), max_connections: 1 };
-        let store = MySqlStore::new(&database).expect("an address");
+        let store = Session::new(&database).expect("an address");
         assert!(store.fits([usize::MAX - (1 << 20)].into_iter()).is_ok(), "nothing is known yet");
         store.packet.store(16 << 20, Ordering::Relaxed);
         assert!(store.fits(std::iter::repeat_n(1 << 20, 64)).is_ok(), "they go into several statements");

@@ -12,7 +12,7 @@ use crate::store::fault::Fault;
 use crate::store::ledger::VANISHED;
 use crate::store::{CancelOutcome, DueTask, Settlement, batch, columns};
 
-pub(super) async fn claim_due(
+pub(in crate::store) async fn claim_due(
     conn: &mut MySqlConnection,
     now: Timestamp,
     lease_until: Timestamp,
@@ -36,7 +36,7 @@ pub(super) async fn claim_due(
 }
 
 /// Settles as many as one transaction should; says which moved, and how many are done.
-pub(super) async fn settle(
+pub(in crate::store) async fn settle(
     conn: &mut MySqlConnection,
     settlements: Arc<[Settlement]>,
     now: Timestamp,
@@ -98,7 +98,7 @@ async fn lose(conn: &mut MySqlConnection, id: TaskId, now: Timestamp) -> Result<
     Ok(u32::try_from(names.len()).unwrap_or(u32::MAX))
 }
 
-pub(super) async fn cancel(
+pub(in crate::store) async fn cancel(
     conn: &mut MySqlConnection,
     id: TaskId,
     now: Timestamp,
@@ -132,7 +132,7 @@ pub(super) async fn cancel(
 }
 
 /// Forgets as many as one transaction should; says how many went, and how many ids are done.
-pub(super) async fn forget(conn: &mut MySqlConnection, ids: Arc<[TaskId]>) -> Result<(u64, usize), Fault> {
+pub(in crate::store) async fn forget(conn: &mut MySqlConnection, ids: Arc<[TaskId]>) -> Result<(u64, usize), Fault> {
     let ids = &ids[..ids.len().min(batch::KEYS)];
     let tasks = lock(conn, ids).await?;
     let (mut finals, mut rows, mut done) = (Vec::new(), 0, 0);

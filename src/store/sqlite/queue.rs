@@ -25,7 +25,7 @@ const READY: &str = "SELECT 1 FROM queued_task INDEXED BY queued_turn WHERE stat
 
 /// Gives new tasks that are not recorded yet to workers that have room, if nobody waits before them: they are recorded as given, which
 /// spares them the way through the queue. All others wait until it is their turn, see [`give`].
-pub(super) async fn give_at_once(
+pub(in crate::store) async fn give_at_once(
     conn: &mut SqliteConnection,
     rules: Arc<[QueueRule]>,
     tasks: &[&NewTask],
@@ -40,7 +40,7 @@ pub(super) async fn give_at_once(
 }
 
 /// Whether a task of these queues could be given to a worker that has room.
-pub(super) async fn anybody_waits(conn: &mut SqliteConnection, rules: Arc<[QueueRule]>) -> Result<bool, Fault> {
+pub(in crate::store) async fn anybody_waits(conn: &mut SqliteConnection, rules: Arc<[QueueRule]>) -> Result<bool, Fault> {
     if rules.is_empty() {
         return Ok(false);
     }
@@ -53,7 +53,7 @@ pub(super) async fn anybody_waits(conn: &mut SqliteConnection, rules: Arc<[Queue
 /// Puts tasks that are recorded into their queues, and answers which of them a worker has. `all_new` says that this transaction has
 /// recorded all of them; otherwise some may have been recorded, and queued, by an attempt whose commit was thought lost: for those the
 /// workers that this attempt has found do not count.
-pub(super) async fn enter(
+pub(in crate::store) async fn enter(
     conn: &mut SqliteConnection,
     tasks: Vec<&NewTask>,
     mut given: HashMap<TaskId, EndpointName>,
@@ -165,7 +165,7 @@ async fn waiting(conn: &mut SqliteConnection, unique: &UniqueKey) -> Result<Opti
 }
 
 /// Takes ended tasks out of their queues, each with whether it has succeeded; lets others of their keys go on.
-pub(super) async fn leave(conn: &mut SqliteConnection, left: Vec<(TaskId, bool)>) -> Result<(), Fault> {
+pub(in crate::store) async fn leave(conn: &mut SqliteConnection, left: Vec<(TaskId, bool)>) -> Result<(), Fault> {
     let succeeded: HashSet<TaskId> = left.iter().filter(|(_, succeeded)| *succeeded).map(|(id, _)| *id).collect();
     let mut ids: Vec<TaskId> = left.into_iter().map(|(id, _)| id).collect();
     ids.sort_unstable();
@@ -198,7 +198,12 @@ pub(super) async fn leave(conn: &mut SqliteConnection, left: Vec<(TaskId, bool)>
     Ok(())
 }
 
-pub(super) async fn give(conn: &mut SqliteConnection, rules: Arc<[QueueRule]>, now: Timestamp, ask_at: Timestamp) -> Result<Turns, Fault> {
+pub(in crate::store) async fn give(
+    conn: &mut SqliteConnection,
+    rules: Arc<[QueueRule]>,
+    now: Timestamp,
+    ask_at: Timestamp,
+) -> Result<Turns, Fault> {
     let workers = workers(conn, &rules, Turn::Waiting).await?;
     let (mut candidates, mut tasks, mut allowances, mut full) = (Vec::new(), HashMap::new(), HashMap::new(), false);
     for (rule, room) in demand(&rules, &workers, TURNS) {
@@ -327,7 +332,7 @@ async fn hold(conn: &mut SqliteConnection, ids: &[TaskId]) -> Result<(), Fault> 
 }
 
 /// Lets all held tasks of these types be looked at again.
-pub(super) async fn release_held(conn: &mut SqliteConnection, task_types: Arc<[TaskType]>) -> Result<(), Fault> {
+pub(in crate::store) async fn release_held(conn: &mut SqliteConnection, task_types: Arc<[TaskType]>) -> Result<(), Fault> {
     for task_type in task_types.iter() {
         let free = "UPDATE queued_task SET state = 0, held_key = NULL WHERE task_type = ? AND state = 1";
         sqlx::query(free).bind(task_type.as_str()).execute(&mut *conn).await?;
@@ -370,7 +375,7 @@ async fn orphans(conn: &mut SqliteConnection, rules: &[QueueRule], of: Option<&[
         .collect()
 }
 
-pub(super) async fn take_back(
+pub(in crate::store) async fn take_back(
     conn: &mut SqliteConnection,
     rules: Arc<[QueueRule]>,
     now: Timestamp,
@@ -440,7 +445,7 @@ async fn wait_again(conn: &mut SqliteConnection, orphan: &Orphan) -> Result<(), 
     Ok(())
 }
 
-pub(super) async fn make_ready(conn: &mut SqliteConnection, ids: Arc<[TaskId]>) -> Result<(), Fault> {
+pub(in crate::store) async fn make_ready(conn: &mut SqliteConnection, ids: Arc<[TaskId]>) -> Result<(), Fault> {
     lock(conn, &ids).await?;
     for ids in ids.chunks(batch::KEYS) {
         let mut query = Query::new("UPDATE queued_task SET state = 0 WHERE state = 2 AND task_id IN ");
@@ -453,7 +458,7 @@ pub(super) async fn make_ready(conn: &mut SqliteConnection, ids: Arc<[TaskId]>) 
     Ok(())
 }
 
-pub(super) async fn to_succeed(conn: &mut SqliteConnection, task_types: Arc<[TaskType]>) -> Result<Vec<Task>, Fault> {
+pub(in crate::store) async fn to_succeed(conn: &mut SqliteConnection, task_types: Arc<[TaskType]>) -> Result<Vec<Task>, Fault> {
     if task_types.is_empty() {
         return Ok(Vec::new());
     }
@@ -466,7 +471,11 @@ pub(super) async fn to_succeed(conn: &mut SqliteConnection, task_types: Arc<[Tas
     within_budget(&mut query, conn).await?.iter().map(task).collect()
 }
 
-pub(super) async fn succeeded(conn: &mut SqliteConnection, ids: Arc<[TaskId]>, failed: Arc<[(TaskId, String)]>) -> Result<(), Fault> {
+pub(in crate::store) async fn succeeded(
+    conn: &mut SqliteConnection,
+    ids: Arc<[TaskId]>,
+    failed: Arc<[(TaskId, String)]>,
+) -> Result<(), Fault> {
     for (id, error) in failed.iter() {
         sqlx::query("UPDATE task SET successor_error = ? WHERE id = ?").bind(error.as_str()).bind(id.0).execute(&mut *conn).await?;
     }
@@ -478,7 +487,7 @@ pub(super) async fn succeeded(conn: &mut SqliteConnection, ids: Arc<[TaskId]>, f
     Ok(())
 }
 
-pub(super) async fn queues(conn: &mut SqliteConnection, task_types: Arc<[TaskType]>) -> Result<Vec<QueueRecord>, Fault> {
+pub(in crate::store) async fn queues(conn: &mut SqliteConnection, task_types: Arc<[TaskType]>) -> Result<Vec<QueueRecord>, Fault> {
     let mut records: Vec<QueueRecord> = task_types.iter().map(QueueRecord::empty).collect();
     for row in sqlx::query("SELECT task_type, paused_at FROM queue").fetch_all(&mut *conn).await? {
         let name: &str = row.try_get(0)?;
@@ -497,7 +506,7 @@ pub(super) async fn queues(conn: &mut SqliteConnection, task_types: Arc<[TaskTyp
     Ok(records)
 }
 
-pub(super) async fn pause(conn: &mut SqliteConnection, task_type: TaskType, paused: bool, now: Timestamp) -> Result<bool, Fault> {
+pub(in crate::store) async fn pause(conn: &mut SqliteConnection, task_type: TaskType, paused: bool, now: Timestamp) -> Result<bool, Fault> {
     let name = task_type.as_str();
     sqlx::query("INSERT INTO queue (task_type) VALUES (?) ON CONFLICT DO NOTHING").bind(name).execute(&mut *conn).await?;
     let changed = match paused {

@@ -5,29 +5,18 @@ use sqlx::{AssertSqlSafe, Executor, SqliteConnection};
 
 use crate::store::Result;
 use crate::store::fault::Fault;
-use crate::store::migrations::{self, HISTORY, SQLITE, TABLES};
-
-/// What to do with the schema while no other process does.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Work {
-    /// Bring it up to date.
-    Migrate,
-    /// Drop everything, then the same.
-    Reset,
-    /// Go back to a version.
-    Revert(i64),
-}
+use crate::store::migrations::{self, Change, HISTORY, SQLITE, TABLES};
 
 /// Runs in a transaction of the caller's.
-pub(super) async fn change(conn: &mut SqliteConnection, work: Work) -> Result<(), Fault> {
-    match work {
-        Work::Migrate => (),
-        Work::Reset => {
+pub(super) async fn change(conn: &mut SqliteConnection, change: Change) -> Result<(), Fault> {
+    match change {
+        Change::Migrate => (),
+        Change::Reset => {
             for table in TABLES {
                 conn.execute(AssertSqlSafe(format!("DROP TABLE IF EXISTS {table}"))).await?;
             }
         }
-        Work::Revert(to) => {
+        Change::Revert(to) => {
             let applied = conn.list_applied_migrations(HISTORY).await.map_err(fault)?;
             for migration in migrations::way_back(&SQLITE, &applied, to) {
                 conn.revert(HISTORY, migration).await.map_err(fault)?;

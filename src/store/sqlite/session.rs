@@ -15,8 +15,12 @@ use tokio::sync::RwLock;
 
 use super::schema;
 use super::writer::Writer;
+use crate::clock::Clock;
 use crate::config;
+use crate::domain::Timestamp;
 use crate::store::fault::{ACQUIRE, Fault, MIGRATION_PATIENCE, PATIENCE, Site, Verdict, Way, retried};
+use crate::store::migrations::Change;
+use crate::store::sql::{Conn, Work};
 use crate::store::{Refusal, Result, Retry, StoreError, Tally};
 
 /// Connections that read. They never wait for the one that writes, nor it for them.
@@ -26,9 +30,9 @@ const BUSY: Duration = Duration::from_secs(5);
 /// Connections to a file that is read-only are made anew so often at most: everybody waits for it.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 
-/// The ledger in a file.
+/// How a file is reached.
 #[derive(Debug)]
-pub struct SqliteStore {
+pub(in crate::store) struct Session {
     /// One connection: SQLite has one writer, and a queue in front of it is fairer than its lock.
     writing: SqlitePool,
     writer: Writer,
@@ -41,7 +45,7 @@ pub struct SqliteStore {
 /// The longest text that SQLite takes, with room for the rest of its row.
 const LARGEST_ROW: usize = 900_000_000;
 
-impl SqliteStore {
+impl Session {
     /// Prepares to open the file; nothing is touched before the first operation.
     ///
     /// # Errors
@@ -86,29 +90,32 @@ impl SqliteStore {
     }
 
     /// What went wrong so far.
-    pub(super) fn counts(&self) -> &Tally {
+    pub fn tally(&self) -> &Tally {
         &self.site.tally
     }
 
     /// Bytes that a row may have.
-    #[expect(clippy::unused_self, reason = "the other dialect has to ask")]
-    pub(super) const fn most(&self) -> usize {
+    #[expect(clippy::unused_self, reason = "a server has to be asked")]
+    pub const fn largest_row(&self) -> usize {
         LARGEST_ROW
     }
 
-    /// Runs statements that only read.
-    pub(super) async fn run<T, Work>(&self, work: Work) -> Result<T>
-    where
-        T: Send + 'static,
-        Work: for<'c> Fn(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static,
-    {
-        self.run_on(&self.readers, PATIENCE, work).await
+    /// The time of day. The file is on this machine, and so is its clock.
+    pub async fn now(&self) -> Result<Timestamp> {
+        self.run(|conn| async { conn.sql("SELECT 1").fetch_one().await }.boxed()).await?;
+        Ok(Clock::system().now())
     }
 
-    async fn run_on<T, Work>(&self, pool: &SqlitePool, patience: Duration, work: Work) -> Result<T>
+    /// Runs statements that only read.
+    pub async fn run<T: Send + 'static>(&self, work: impl Work<T>) -> Result<T> {
+        let work = Arc::new(work);
+        self.run_on(&self.readers, PATIENCE, move |conn| alone(conn, work.clone()).boxed()).await
+    }
+
+    async fn run_on<T, F>(&self, pool: &SqlitePool, patience: Duration, work: F) -> Result<T>
     where
         T: Send + 'static,
-        Work: for<'c> Fn(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static,
+        F: for<'c> Fn(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static,
     {
         let (pool, renewed, work, since) = (pool.clone(), self.renewed.clone(), Arc::new(work), Instant::now());
         let again = move || {
@@ -124,11 +131,7 @@ impl SqliteStore {
     }
 
     /// Runs statements in a transaction, one operation after the other.
-    pub(super) async fn transact<T, Work>(&self, work: Work) -> Result<T>
-    where
-        T: Send + 'static,
-        Work: for<'c> Fn(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static,
-    {
+    pub async fn transact<T: Send + 'static>(&self, work: impl Work<T>) -> Result<T> {
         let (writer, renewed, work, since) = (self.writer.clone(), self.renewed.clone(), Arc::new(work), Instant::now());
         let again = move || {
             let (writer, renewed, work) = (writer.clone(), renewed.clone(), work.clone());
@@ -169,31 +172,32 @@ impl SqliteStore {
     }
 
     /// Changes the schema, however long that takes.
-    pub(super) async fn change_schema(&self, work: schema::Work) -> Result<()> {
+    pub async fn change_schema(&self, change: Change) -> Result<()> {
         let patience = MIGRATION_PATIENCE;
-        self.run_on(&self.writing, patience, move |conn| enclosed(conn, move |conn| schema::change(conn, work).boxed()).boxed()).await
+        self.run_on(&self.writing, patience, move |conn| enclosed(conn, move |conn| schema::change(conn, change).boxed()).boxed()).await
     }
 
-    /// Goes back to an older schema. For tests of the way back.
-    ///
-    /// # Errors
-    /// As [`crate::store::Store::migrate`].
-    pub async fn revert(&self, to: i64) -> Result<()> {
-        self.change_schema(schema::Work::Revert(to)).await
+    /// Whether the schema is this program's.
+    pub async fn check_schema(&self) -> Result<()> {
+        self.run_on(&self.readers, PATIENCE, |conn| schema::check(conn).boxed()).await
     }
 
     /// Ends the connections.
-    pub(super) async fn disconnect(&self) {
+    pub async fn close(&self) {
         self.readers.close().await;
         self.writing.close().await;
     }
 }
 
+async fn alone<T>(conn: &mut SqliteConnection, work: Arc<impl Work<T>>) -> Result<T, Fault> {
+    work(&mut Conn::Sqlite(conn)).await
+}
+
 /// Runs it in a transaction. `IMMEDIATE`, because one that begins by reading is refused at its first write, without any wait, when
 /// another process has written meanwhile.
-pub(super) async fn enclosed<T, Work>(conn: &mut SqliteConnection, work: Work) -> Result<T, Fault>
+pub(super) async fn enclosed<T, F>(conn: &mut SqliteConnection, work: F) -> Result<T, Fault>
 where
-    Work: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync,
+    F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync,
 {
     let mut transaction = conn.begin_with("BEGIN IMMEDIATE").await?;
     match work(&mut transaction).await {
@@ -210,9 +214,9 @@ where
 }
 
 /// Runs it on a connection of a pool, which is given up when it breaks, or nothing comes of it within this time.
-pub(super) async fn attempt<T, Work>(pool: SqlitePool, patience: Duration, work: Work) -> Result<T, Fault>
+pub(super) async fn attempt<T, F>(pool: SqlitePool, patience: Duration, work: F) -> Result<T, Fault>
 where
-    Work: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync,
+    F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync,
 {
     let mut conn = pool.acquire().await?;
     match tokio::time::timeout(patience, work(&mut conn)).await {

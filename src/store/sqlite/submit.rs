@@ -13,9 +13,10 @@ use crate::domain::{EndpointName, Identifier, NewTask, TaskId, Timestamp, TokenN
 use crate::store::batch::{self, padded_rows};
 use crate::store::fault::Fault;
 use crate::store::submissions::{Entry, Key, answers, distinct, key};
+use crate::store::submit::weight;
 use crate::store::{Accepted, Freeze, QueueRule, Retry, columns};
 
-pub(super) async fn accept(
+pub(in crate::store) async fn accept(
     conn: &mut SqliteConnection,
     tasks: Arc<[NewTask]>,
     rules: Arc<[QueueRule]>,
@@ -87,13 +88,12 @@ async fn recorded(conn: &mut SqliteConnection, tasks: &[&NewTask]) -> Result<Has
     Ok(recorded)
 }
 
-fn weight(task: &&NewTask) -> usize {
-    let endpoints: usize = task.endpoints.iter().map(|endpoint| endpoint.as_str().len() + 3).sum();
-    256 + task.identifier.as_str().len() + task.payload.get().len() + endpoints
-}
-
 /// Freezes as many as one transaction should; says which, and how many are done.
-pub(super) async fn freeze(conn: &mut SqliteConnection, sets: Arc<[Freeze]>, now: Timestamp) -> Result<(Vec<TaskId>, usize), Fault> {
+pub(in crate::store) async fn freeze(
+    conn: &mut SqliteConnection,
+    sets: Arc<[Freeze]>,
+    now: Timestamp,
+) -> Result<(Vec<TaskId>, usize), Fault> {
     let sets = &sets[..sets.len().min(batch::KEYS)];
     let mut ids: Vec<TaskId> = sets.iter().map(|set| set.id).collect();
     ids.dedup();
@@ -120,7 +120,7 @@ pub(super) async fn freeze(conn: &mut SqliteConnection, sets: Arc<[Freeze]>, now
     Ok((frozen, done))
 }
 
-pub(super) async fn mark_published(conn: &mut SqliteConnection, ids: Arc<[TaskId]>, now: Timestamp) -> Result<u64, Fault> {
+pub(in crate::store) async fn mark_published(conn: &mut SqliteConnection, ids: Arc<[TaskId]>, now: Timestamp) -> Result<u64, Fault> {
     let mut sent = 0;
     for ids in ids.chunks(batch::KEYS) {
         // The guard is exact: whatever row it finds, it changes, and this transaction is the one that did.

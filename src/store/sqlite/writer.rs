@@ -19,15 +19,16 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::session::{attempt, enclosed};
 use crate::store::fault::{Fault, PATIENCE, panicked};
+use crate::store::sql::{Conn, Work};
 
 /// Operations in one transaction at most: each may be as long as a transaction should be.
 const TOGETHER: usize = 16;
 
-/// What an operation does, as often as it takes.
-type Work = Arc<dyn for<'c> Fn(&'c mut SqliteConnection) -> BoxFuture<'c, Result<(), Fault>> + Send + Sync>;
+/// What an operation does; what comes of it is kept by its caller.
+type Deed = Arc<dyn Work<()>>;
 
 struct Operation {
-    work: Work,
+    deed: Deed,
     since: Instant,
     answer: oneshot::Sender<Result<(), Fault>>,
 }
@@ -49,14 +50,10 @@ impl Writer {
     }
 
     /// Does something in a transaction.
-    pub async fn write<T, F>(self, work: F) -> Result<T, Fault>
-    where
-        T: Send + 'static,
-        F: for<'c> Fn(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static,
-    {
+    pub async fn write<T: Send + 'static>(self, work: impl Work<T>) -> Result<T, Fault> {
         let (work, done) = (Arc::new(work), Arc::new(Mutex::new(None)));
         let place = done.clone();
-        let work: Work = Arc::new(move |conn| {
+        let deed: Deed = Arc::new(move |conn: &mut Conn<'_>| {
             let (work, place) = (work.clone(), place.clone());
             async move {
                 let value = work(conn).await?;
@@ -66,7 +63,7 @@ impl Writer {
             .boxed()
         });
         let (answer, answered) = oneshot::channel();
-        let _ = self.0.send(Operation { work, since: Instant::now(), answer });
+        let _ = self.0.send(Operation { deed, since: Instant::now(), answer });
         answered.await.unwrap_or(Err(Fault::Sql(sqlx::Error::WorkerCrashed)))?;
         let value = done.lock().unwrap_or_else(PoisonError::into_inner).take();
         value.ok_or(Fault::Sql(sqlx::Error::WorkerCrashed))
@@ -76,13 +73,13 @@ impl Writer {
 async fn serve(mut operations: mpsc::UnboundedReceiver<Operation>, pool: SqlitePool, longest_wait: Duration) {
     let mut waiting = Vec::with_capacity(TOGETHER);
     while operations.recv_many(&mut waiting, TOGETHER).await > 0 {
-        let all: Arc<[Work]> = waiting.iter().map(|operation| operation.work.clone()).collect();
+        let all: Arc<[Deed]> = waiting.iter().map(|operation| operation.deed.clone()).collect();
         let written = all.len() > 1 && transaction(&pool, all).await.is_ok();
-        for Operation { work, since, answer } in waiting.drain(..) {
+        for Operation { deed, since, answer } in waiting.drain(..) {
             let done = match written {
                 true => Ok(()),
                 false if since.elapsed() > longest_wait => Err(Fault::Sql(sqlx::Error::PoolTimedOut)),
-                false => transaction(&pool, Arc::new([work])).await,
+                false => transaction(&pool, Arc::new([deed])).await,
             };
             // Whoever asked may be gone.
             let _ = answer.send(done);
@@ -91,16 +88,16 @@ async fn serve(mut operations: mpsc::UnboundedReceiver<Operation>, pool: SqliteP
 }
 
 /// One after the other, all or nothing.
-async fn transaction(pool: &SqlitePool, works: Arc<[Work]>) -> Result<(), Fault> {
-    let done = attempt(pool.clone(), PATIENCE, move |conn| enclosed(conn, move |conn| in_order(conn, works)).boxed());
+async fn transaction(pool: &SqlitePool, deeds: Arc<[Deed]>) -> Result<(), Fault> {
+    let done = attempt(pool.clone(), PATIENCE, move |conn| enclosed(conn, move |conn| in_order(conn, deeds)).boxed());
     // A panic is a mistake in one operation, and this thread is everybody's.
     AssertUnwindSafe(done).catch_unwind().await.unwrap_or_else(|_| Err(panicked().into()))
 }
 
-fn in_order(conn: &mut SqliteConnection, works: Arc<[Work]>) -> BoxFuture<'_, Result<(), Fault>> {
+fn in_order(conn: &mut SqliteConnection, deeds: Arc<[Deed]>) -> BoxFuture<'_, Result<(), Fault>> {
     async move {
-        for work in works.iter() {
-            work(&mut *conn).await?;
+        for deed in deeds.iter() {
+            deed(&mut Conn::Sqlite(&mut *conn)).await?;
         }
         Ok(())
     }
@@ -123,8 +120,8 @@ mod tests {
         (pool, writer)
     }
 
-    async fn insert(conn: &mut SqliteConnection, number: i64) -> Result<i64, Fault> {
-        sqlx::query("INSERT INTO done VALUES (?)").bind(number).execute(conn).await?;
+    async fn insert(conn: &mut Conn<'_>, number: i64) -> Result<i64, Fault> {
+        conn.sql("INSERT INTO done VALUES (?)").bind(number).execute().await?;
         match number {
             7 => Err(Fault::Again(Retry::Conflict, "seven".into())),
             13 => panic!("thirteen"),

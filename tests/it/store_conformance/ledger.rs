@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection, SqliteConnection};
 use tasker::config::{Database, Secret};
 use tasker::domain::{EndpointName, NewTask, Presence, PresenceState, Report, ReportEvent, TaskId, TaskType, Timestamp, json};
-use tasker::store::{Freeze, MySqlStore, SharedStore, SqliteStore, StoreError};
+use tasker::store::{Freeze, SharedStore, StoreError};
 use uuid::Uuid;
 
 use super::presence::presence;
@@ -81,14 +81,10 @@ impl Ledger {
 
     /// Goes back to an older schema.
     pub async fn revert(&self, to: i64) -> Result<(), StoreError> {
-        if self.is_mysql() {
-            MySqlStore::new(&config(&self.uri))?.revert(to).await
-        } else {
-            SqliteStore::new(&config(&self.uri))?.revert(to).await
-        }
+        tasker::store::open(&config(&self.uri))?.revert(to).await
     }
 
-    /// Says something to the database that the trait cannot.
+    /// Says something to the database that the store cannot.
     pub async fn execute(&self, statement: &str) -> Result<()> {
         if self.is_mysql() {
             let mut conn = MySqlConnection::connect(&self.uri).await?;

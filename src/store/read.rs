@@ -1,0 +1,340 @@
+//! Questions that change nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use uuid::Uuid;
+
+use super::batch::{self, sorted};
+use super::columns;
+use super::fault::Fault;
+use super::responses::{OPEN_ROW, RESPONSE, open_row, response};
+use super::sql::{Conn, Row, Statement};
+use super::subscription::SubscriptionState;
+use super::tasks::{TASK, only_task, within_budget};
+use super::window::{ids_from, ids_until, newest, prefix_end};
+use super::{Result, Store};
+use crate::domain::{EndpointName, Identifier, Response, ResponseStatus, Task, TaskId, TaskStatus, TaskType, Timestamp};
+
+/// A task that an endpoint has to answer.
+#[derive(Debug, Clone)]
+pub struct Owed {
+    /// The task.
+    pub task: Task,
+    /// How far the endpoint's response is, as the ledger knows.
+    pub row: OpenRow,
+}
+
+/// A response that is not final.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenRow {
+    /// Who must answer.
+    pub endpoint: EndpointName,
+    /// The endpoint's memory that has received the task; none until it has.
+    pub home: Option<Uuid>,
+    /// When the row last changed.
+    pub last_modified_time: Timestamp,
+}
+
+/// Which responses of a task to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ResponseFilter {
+    /// Every one.
+    #[default]
+    All,
+    /// Those finished with an error.
+    Failed,
+    /// Those of endpoints that have not received it.
+    Missing,
+}
+
+/// Which tasks to list, newest first.
+#[derive(Debug, Clone, Default)]
+pub struct TaskQuery {
+    /// Only these states; empty means all.
+    pub status: Vec<TaskStatus>,
+    /// Only identifiers that begin so.
+    pub identifier_prefix: Option<String>,
+    /// Only tasks accepted at or after this.
+    pub since: Option<Timestamp>,
+    /// Only tasks accepted before this.
+    pub until: Option<Timestamp>,
+    /// Only tasks older than this one: the cursor.
+    pub before: Option<TaskId>,
+    /// At most this many, 1 to 1000.
+    pub limit: u32,
+}
+
+/// A number of tasks and the age of the oldest, for metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenTasks {
+    /// Their type.
+    pub task_type: TaskType,
+    /// Their status, one of the open ones.
+    pub status: TaskStatus,
+    /// How many.
+    pub count: u64,
+    /// When the oldest was accepted.
+    pub oldest: Timestamp,
+}
+
+/// Bytes of payload that one list has, beyond those of its last task.
+pub const LIST_BYTES: usize = 1 << 20;
+
+/// Which open responses of an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OwedRows {
+    All,
+    /// Those that it has not received, and those of tasks that have ended meanwhile.
+    Anew,
+}
+
+impl Store {
+    /// Endpoints that must answer a task and have not received it, by name; of an ended task those that never did.
+    pub async fn missing(&self, id: TaskId) -> Result<Vec<EndpointName>> {
+        self.run(move |conn| missing(conn, id).boxed()).await
+    }
+
+    /// Responses of these tasks that are not final, by name of the endpoint.
+    pub async fn open_rows(&self, ids: &[TaskId]) -> Result<HashMap<TaskId, Vec<OpenRow>>> {
+        let ids = sorted(ids);
+        self.run(move |conn| open_rows(conn, ids.clone()).boxed()).await
+    }
+
+    /// Tasks of these types that an endpoint must answer and has not finished, oldest first, after a cursor. Also those that
+    /// were cancelled after the endpoint had received them. At most `limit`, fewer where payloads are large, none at the end.
+    pub async fn owed_by(&self, endpoint: &EndpointName, task_types: &[TaskType], after: Option<TaskId>, limit: u32) -> Result<Vec<Owed>> {
+        let (endpoint, task_types): (_, Arc<[TaskType]>) = (endpoint.clone(), task_types.into());
+        self.run(move |conn| owed_by(conn, endpoint.clone(), task_types.clone(), OwedRows::All, after, limit).boxed()).await
+    }
+
+    /// What a worker that fetches its tasks is to be told: of these types, tasks that are its own and that it has not received, and
+    /// those that were cancelled meanwhile; with `all`, also those it has received. Oldest first, after a cursor. At most `limit`, fewer
+    /// where payloads are large, none at the end.
+    pub async fn owed_anew(
+        &self,
+        worker: &EndpointName,
+        task_types: &[TaskType],
+        all: bool,
+        after: Option<TaskId>,
+        limit: u32,
+    ) -> Result<Vec<Owed>> {
+        let (worker, task_types): (_, Arc<[TaskType]>) = (worker.clone(), task_types.into());
+        let of = if all { OwedRows::All } else { OwedRows::Anew };
+        self.run(move |conn| owed_by(conn, worker.clone(), task_types.clone(), of, after, limit).boxed()).await
+    }
+
+    /// The task of this type with this identifier, by unique key.
+    pub async fn find_by_identifier(&self, task_type: &TaskType, identifier: &Identifier) -> Result<Option<Task>> {
+        let (task_type, identifier) = (task_type.clone(), identifier.clone());
+        self.run(move |conn| find_by_identifier(conn, task_type.clone(), identifier.clone()).boxed()).await
+    }
+
+    /// The name of the token that a task was submitted with, if it was one.
+    pub async fn submitter(&self, id: TaskId) -> Result<Option<String>> {
+        self.run(move |conn| submitter(conn, id).boxed()).await
+    }
+
+    /// The task with this id, by primary key.
+    pub async fn find(&self, id: TaskId) -> Result<Option<Task>> {
+        self.run(move |conn| find(conn, id).boxed()).await
+    }
+
+    /// Responses of a task by endpoint name, from the first one after `after` on, so many at most: they can be large, and thousands.
+    pub async fn responses(&self, id: TaskId, filter: ResponseFilter, after: Option<EndpointName>, limit: u32) -> Result<Vec<Response>> {
+        self.run(move |conn| responses(conn, id, filter, after.clone(), limit).boxed()).await
+    }
+
+    /// The response that an endpoint owes or has given to a task.
+    pub async fn response_of(&self, id: TaskId, endpoint: &EndpointName) -> Result<Option<Response>> {
+        let endpoint = endpoint.clone();
+        self.run(move |conn| response_of(conn, id, endpoint.clone()).boxed()).await
+    }
+
+    /// Tasks of a type, newest first. Fewer than asked for where their payloads together are [`LIST_BYTES`] or more.
+    pub async fn list(&self, task_type: &TaskType, query: &TaskQuery) -> Result<Vec<Task>> {
+        let (task_type, query) = (task_type.clone(), Arc::new(query.clone()));
+        self.run(move |conn| list(conn, task_type.clone(), query.clone()).boxed()).await
+    }
+
+    /// Open tasks by type and status; bounded cost however much history there is.
+    pub async fn open_tasks(&self) -> Result<Vec<OpenTasks>> {
+        self.run(|conn| open_tasks(conn).boxed()).await
+    }
+}
+
+pub(super) async fn find(conn: &mut Conn<'_>, id: TaskId) -> Result<Option<Task>, Fault> {
+    let found = conn.sql(format!("SELECT {TASK} FROM task AS t WHERE t.id = ?")).bind(id).fetch_optional().await?;
+    found.as_ref().map(only_task).transpose()
+}
+
+async fn submitter(conn: &mut Conn<'_>, id: TaskId) -> Result<Option<String>, Fault> {
+    let found = conn.sql("SELECT submitted_by FROM task WHERE id = ?").bind(id).fetch_optional().await?;
+    Ok(found.map(|row| row.get::<Option<String>>(0)).transpose()?.flatten())
+}
+
+async fn find_by_identifier(conn: &mut Conn<'_>, task_type: TaskType, identifier: Identifier) -> Result<Option<Task>, Fault> {
+    let mut select = conn.sql(format!("SELECT {TASK} FROM task AS t WHERE t.task_type = ? AND t.identifier = ?"));
+    let found = select.bind(&task_type).bind(identifier.as_str().as_bytes()).fetch_optional().await?;
+    found.as_ref().map(only_task).transpose()
+}
+
+async fn missing(conn: &mut Conn<'_>, id: TaskId) -> Result<Vec<EndpointName>, Fault> {
+    let by_key = conn.dialect().by_primary_key();
+    let select = format!("SELECT endpoint FROM response {by_key} WHERE start_time IS NULL AND task_id = ? ORDER BY endpoint");
+    conn.sql(select).bind(id).fetch_all().await?.iter().map(|row| row.get(0)).collect()
+}
+
+async fn open_rows(conn: &mut Conn<'_>, ids: Arc<[TaskId]>) -> Result<HashMap<TaskId, Vec<OpenRow>>, Fault> {
+    let by_key = conn.dialect().by_primary_key();
+    let mut rows: HashMap<TaskId, Vec<OpenRow>> = HashMap::new();
+    for ids in ids.chunks(batch::KEYS) {
+        let mut select =
+            conn.sql(format!("SELECT r.task_id, {OPEN_ROW} FROM response AS r {by_key} WHERE +r.status < 2 AND r.task_id IN "));
+        for row in select.keys(ids).push(" ORDER BY r.task_id, r.endpoint").fetch_all().await? {
+            let mut cells = row.cells();
+            rows.entry(cells.take()?).or_default().push(open_row(&mut cells)?);
+        }
+    }
+    Ok(rows)
+}
+
+async fn owed_by(
+    conn: &mut Conn<'_>,
+    endpoint: EndpointName,
+    task_types: Arc<[TaskType]>,
+    of: OwedRows,
+    after: Option<TaskId>,
+    limit: u32,
+) -> Result<Vec<Owed>, Fault> {
+    if task_types.is_empty() {
+        return Ok(Vec::new());
+    }
+    let dialect = conn.dialect();
+    let (in_order, then, index, owed_by) = (dialect.in_order(), dialect.then(), dialect.index("response_owed"), dialect.owed_by());
+    let mut select = conn.sql(format!(
+        "SELECT {in_order} {TASK}, {OPEN_ROW} FROM response AS r {index} {then} task AS t ON t.id = r.task_id \
+         WHERE {owed_by} = ? AND r.task_id > ? AND t.task_type IN "
+    ));
+    select.bind(&endpoint).bind(after.map_or(Uuid::nil(), |id| id.0)).keys(&task_types.iter().collect::<Vec<_>>());
+    if of == OwedRows::Anew {
+        let ended = TaskStatus::ALL.into_iter().filter(|status| status.is_final()).collect::<Vec<_>>();
+        select.push(" AND (r.home IS NULL OR t.status IN ").keys(&ended).push(")");
+    }
+    select.push(" ORDER BY r.task_id LIMIT ?").bind(limit);
+    within_budget(&mut select, batch::READ_BYTES, |task, cells| Ok(Owed { task, row: open_row(cells)? })).await
+}
+
+async fn responses(
+    conn: &mut Conn<'_>,
+    id: TaskId,
+    filter: ResponseFilter,
+    after: Option<EndpointName>,
+    limit: u32,
+) -> Result<Vec<Response>, Fault> {
+    let mut select = responses_of(conn, id);
+    if let Some(after) = &after {
+        select.push(" AND r.endpoint > ?").bind(after);
+    }
+    match filter {
+        ResponseFilter::All => {}
+        ResponseFilter::Failed => _ = select.push(" AND r.status = ? AND r.errnr <> 0").bind(ResponseStatus::Finished),
+        ResponseFilter::Missing => _ = select.push(" AND r.start_time IS NULL"),
+    }
+    let rows = select.push(" ORDER BY r.endpoint LIMIT ?").bind(limit).fetch_all().await?;
+    rows.iter().map(|row| response(&mut row.cells(), id)).collect()
+}
+
+async fn response_of(conn: &mut Conn<'_>, id: TaskId, endpoint: EndpointName) -> Result<Option<Response>, Fault> {
+    let found = responses_of(conn, id).push(" AND r.endpoint = ?").bind(&endpoint).fetch_optional().await?;
+    found.map(|row| response(&mut row.cells(), id)).transpose()
+}
+
+/// The responses of a task, for more conditions to follow.
+fn responses_of<'c>(conn: &'c mut Conn<'_>, id: TaskId) -> Statement<'c> {
+    let (by_key, same) = (conn.dialect().by_primary_key(), conn.dialect().same());
+    let mut select = conn.sql(format!(
+        "SELECT {RESPONSE}, r.status = ? AND NOT EXISTS (SELECT 1 FROM subscription AS s WHERE s.endpoint = r.endpoint AND s.state = ? \
+         AND s.home {same} r.home AND s.task_type = (SELECT t.task_type FROM task AS t WHERE t.id = r.task_id)) \
+         FROM response AS r {by_key} WHERE r.task_id = ?"
+    ));
+    select.bind(ResponseStatus::Created).bind(SubscriptionState::Online).bind(id);
+    select
+}
+
+async fn list(conn: &mut Conn<'_>, task_type: TaskType, query: Arc<TaskQuery>) -> Result<Vec<Task>, Fault> {
+    if query.status.is_empty() {
+        return Ok(list_one(conn, &task_type, &query, None).await?.0);
+    }
+    // One read for each status: each is a walk along a key that stops at the limit.
+    let (mut tasks, mut complete_from) = (Vec::new(), None);
+    for status in TaskStatus::ALL.into_iter().filter(|status| query.status.contains(status)) {
+        let (those, cut) = list_one(conn, &task_type, &query, Some(status)).await?;
+        // Where one read has ended early, older tasks of the others do not follow yet.
+        complete_from = complete_from.max(those.last().filter(|_| cut).map(|task| task.id));
+        tasks.extend(those);
+    }
+    tasks.retain(|task| complete_from.is_none_or(|from| task.id >= from));
+    Ok(newest(tasks, query.limit))
+}
+
+/// The tasks of one status, or of all, and whether they were cut off by their length.
+async fn list_one(
+    conn: &mut Conn<'_>,
+    task_type: &TaskType,
+    wanted: &TaskQuery,
+    status: Option<TaskStatus>,
+) -> Result<(Vec<Task>, bool), Fault> {
+    let dialect = conn.dialect();
+    let index = match (&wanted.identifier_prefix, status) {
+        (Some(_), _) => String::new(),
+        (None, Some(_)) => dialect.index("task_state").to_string(),
+        (None, None) => dialect.index("task_list").to_string(),
+    };
+    let mut select = conn.sql(format!("SELECT {TASK} FROM task AS t {index} WHERE t.task_type = ?"));
+    select.bind(task_type);
+    if let Some(status) = status {
+        select.push(" AND t.status = ?").bind(status);
+    }
+    if let Some(before) = wanted.before {
+        select.push(" AND t.id < ?").bind(before);
+    }
+    if let Some(since) = wanted.since {
+        select.push(" AND t.start_time >= ? AND t.id >= ?").bind(since).bind(ids_from(since));
+    }
+    if let Some(until) = wanted.until {
+        select.push(" AND t.start_time < ? AND t.id < ?").bind(until).bind(ids_until(until));
+    }
+    if let Some(prefix) = &wanted.identifier_prefix {
+        select.push(" AND t.identifier >= ?").bind(prefix.as_bytes());
+        if let Some(end) = prefix_end(prefix.as_bytes()) {
+            select.push(" AND t.identifier < ?").bind(end);
+        }
+    }
+    select.push(" ORDER BY t.id DESC LIMIT ?").bind(wanted.limit);
+    let tasks = within_budget(&mut select, LIST_BYTES, |task, _| Ok(task)).await?;
+    let bytes: usize = tasks.iter().map(|task| task.payload.get().len()).sum();
+    Ok((tasks, bytes >= LIST_BYTES))
+}
+
+async fn open_tasks(conn: &mut Conn<'_>) -> Result<Vec<OpenTasks>, Fault> {
+    let index = conn.dialect().index("task_state");
+    let open: Vec<TaskStatus> = TaskStatus::ALL.into_iter().filter(|status| !status.is_final()).collect();
+    // From the key alone; ids sort by time, so the least is the oldest.
+    let mut select = conn.sql(format!(
+        "SELECT g.task_type, g.status, g.number, t.start_time FROM (SELECT task_type, status, COUNT(*) AS number, MIN(id) AS oldest \
+         FROM task {index} WHERE status IN "
+    ));
+    select.keys(&open).push(" GROUP BY status, task_type) AS g JOIN task AS t ON t.id = g.oldest ORDER BY g.task_type, g.status");
+    let rows = select.fetch_all().await?;
+    let read = |row: &Row| {
+        Ok(OpenTasks {
+            task_type: row.get(0)?,
+            status: columns::task_status(row.get(1)?, || "task, column status".into())?,
+            count: row.count(2)?,
+            oldest: row.get(3)?,
+        })
+    };
+    rows.iter().map(read).collect()
+}
