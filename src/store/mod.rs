@@ -69,7 +69,7 @@ pub type SharedStore = Arc<Store>;
 /// How the database is reached.
 #[derive(Debug)]
 enum Session {
-    MySql(mysql::Session),
+    MySql(Box<mysql::Session>),
     Sqlite(sqlite::Session),
 }
 
@@ -80,7 +80,7 @@ enum Session {
 /// [`StoreError::Address`] when the address cannot be used.
 pub fn open(database: &crate::config::Database) -> Result<SharedStore> {
     let session = match database.uri.reveal().split_once("://").map(|(scheme, _)| scheme) {
-        Some("mysql" | "mariadb") => Session::MySql(mysql::Session::new(database)?),
+        Some("mysql" | "mariadb") => Session::MySql(Box::new(mysql::Session::new(database)?)),
         Some("sqlite") => Session::Sqlite(sqlite::Session::new(database)?),
         _ => return Err(StoreError::Address { reason: "it begins neither with `mysql://` nor with `sqlite://`".into() }),
     };
