@@ -82,12 +82,13 @@ impl Subscription {
     }
 
     /// Whether a sign of life of the process that has said goodbye was only overtaken by the goodbye: sent before it, however late it
-    /// comes, or come within an interval. A later one was not: the process lives, and somebody else said goodbye.
+    /// comes, or come within an interval. A later one was not: the process lives, and somebody else said goodbye. A goodbye may lie
+    /// ahead a little, since another API process has noted it by its own reading of the clock.
     fn has_gone(&self, sign: &Presence, clock: ClockOffset, now: Timestamp) -> bool {
         let sent_before = clock.ledger_time(sign.sent_at).is_some_and(|sent| sent <= self.last_seen);
         let soon = sign.state == PresenceState::Alive && now.since(self.last_seen) < sign.interval;
         let left = self.state == SubscriptionState::Left && self.instance == sign.instance;
-        left && self.last_seen <= now && (sent_before || soon)
+        left && self.last_seen.since(now) < sign.interval && (sent_before || soon)
     }
 
     /// Of a process that the ledger has not known as subscribed.

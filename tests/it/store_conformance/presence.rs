@@ -87,8 +87,11 @@ pub async fn lets_in_again_who_has_not_gone(ledger: &Ledger) -> Result<()> {
     ledger.store.see(std::slice::from_ref(&alive), at(0)).await?;
     // Somebody else says goodbye for it. It does not know, and says in its turn that it is alive.
     ledger.store.see(std::slice::from_ref(&leaving), at(7)).await?;
-    assert!(ledger.store.see(std::slice::from_ref(&alive), at(10)).await?.newcomers.is_empty());
-    assert!(!there().await?, "that may have been sent before");
+    // The clock of another API process is behind that of the one that noted the goodbye.
+    for secs in [6, 10] {
+        assert!(ledger.store.see(std::slice::from_ref(&alive), at(secs)).await?.newcomers.is_empty());
+        assert!(!there().await?, "that may have been sent before, at {secs}");
+    }
     assert_eq!(ledger.store.see(std::slice::from_ref(&alive), at(20)).await?.newcomers, [alive], "it is welcomed anew");
     assert!(there().await?);
     Ok(())
