@@ -7,21 +7,24 @@ use std::time::Duration;
 
 use ::config::{Value, ValueKind};
 
-use super::kinds::{Choice, DatabaseUri, Given, Hidden, HttpUrl, Ip, Kind, Size, Span, Text, Texts, Truth, Whole, split_list};
-use super::layers::{self, DEFAULT_ORIGIN, Merged};
+use super::kinds::{
+    Choice, DatabaseUri, Given, Hidden, HttpUrl, Ip, Size, Span, Text, Texts, Truth, TypeName, Whole, YEAR, named, split_list,
+};
+use super::layers::{self, Merged};
 use super::problem::Problem;
 use super::reader::{Findings, Table};
-use super::{
+use super::settings::{
     Api, Body, Config, Database, Endpoint, Http, HttpWorker, Log, LogFormat, Management, Manager, MessageQueue, OnStop, Output, Part,
-    Tasks, TlsFiles, TypePolicy, queue, rules, schedule,
+    Tasks, TlsFiles, TypePolicy,
 };
+use super::yaml::DEFAULT_ORIGIN;
+use super::{queue, rules, schedules};
 use crate::backoff::Backoff;
-use crate::domain::{Authority, TaskType};
+use crate::domain::Authority;
 use crate::http_tasks::Allowed;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
-pub(super) const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A message of RabbitMQ 4 and a `MEDIUMTEXT` hold 16 MiB; what wraps a body needs room too.
 const LARGEST_BODY: u64 = 8 << 20;
@@ -39,7 +42,7 @@ pub(super) fn decode(merged: Merged) -> (Config, Findings) {
     let tasks = tasks(root.table("tasks"));
     let task_types = task_types(&findings, types, &api, &tasks);
     let scheduled = root.take("schedules");
-    let schedules = schedule::schedules(&findings, scheduled, &task_types);
+    let schedules = schedules::read(&findings, scheduled, &task_types);
     let mut manager = root.table("manager");
     let db = database(manager.table("db"));
     let message_queue = message_queue(manager.table("message_queue"));
@@ -127,17 +130,6 @@ fn task_types(findings: &RefCell<Findings>, given: Option<Value>, api: &Api, tas
     policies
 }
 
-/// What is given as a mere name is a map with just that, under the key for names.
-pub(super) fn named(item: Value, key: &str) -> Value {
-    match item.kind {
-        ValueKind::Table(_) => item,
-        _ => {
-            let origin = item.origin().map(str::to_owned);
-            Value::new(origin.as_ref(), ::config::Map::from_iter([(key.to_owned(), item)]))
-        }
-    }
-}
-
 fn policy(mut table: Table<'_>, api: &Api, tasks: &Tasks) -> Option<TypePolicy> {
     let name = table.required("name", &TypeName);
     let attempts = table.or("attempts", &Whole(1, 100), (3, DEFAULT_ORIGIN));
@@ -185,22 +177,6 @@ fn policy(mut table: Table<'_>, api: &Api, tasks: &Tasks) -> Option<TypePolicy> 
 const ACCOUNT: Text = Text("a user, or a user and a group such as `builder:docker`", |text| {
     text.split(':').count() <= 2 && text.split(':').all(|name| !name.is_empty() && !name.contains(char::is_whitespace))
 });
-
-/// The name of a task type.
-pub(super) struct TypeName;
-
-impl Kind for TypeName {
-    type Value = TaskType;
-    fn expected(&self) -> String {
-        "the name of a task type: a letter followed by at most 63 letters, digits, `_` or `-`, and none of the reserved names".to_owned()
-    }
-    fn parse(&self, given: &Given<'_>) -> Option<TaskType> {
-        given.text()?.parse().ok()
-    }
-    fn show(&self, value: &TaskType) -> serde_json::Value {
-        value.as_str().into()
-    }
-}
 
 fn part<T>(value: Option<T>, table: Table<'_>) -> Part<T> {
     let begun = table.begun;

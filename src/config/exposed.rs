@@ -4,7 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::{Loaded, Problem};
+use super::problem::Problem;
+use super::settings::Loaded;
 
 const OTHERS_MAY_READ: u32 = 0o004;
 

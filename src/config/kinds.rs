@@ -6,6 +6,10 @@ use std::time::Duration;
 use ::config::{Value, ValueKind};
 
 use super::{Secret, layers, size, span};
+use crate::domain::TaskType;
+
+/// The longest of most spans.
+pub(super) const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A value as a layer gave it.
 pub(super) struct Given<'a> {
@@ -315,6 +319,33 @@ impl Kind for HttpUrl {
     }
     fn show(&self, value: &String) -> serde_json::Value {
         value.as_str().into()
+    }
+}
+
+/// The name of a task type.
+pub(super) struct TypeName;
+
+impl Kind for TypeName {
+    type Value = TaskType;
+    fn expected(&self) -> String {
+        "the name of a task type: a letter followed by at most 63 letters, digits, `_` or `-`, and none of the reserved names".to_owned()
+    }
+    fn parse(&self, given: &Given<'_>) -> Option<TaskType> {
+        given.text()?.parse().ok()
+    }
+    fn show(&self, value: &TaskType) -> serde_json::Value {
+        value.as_str().into()
+    }
+}
+
+/// What is given as a mere name is a map with just that, under the key for names.
+pub(super) fn named(item: Value, key: &str) -> Value {
+    match item.kind {
+        ValueKind::Table(_) => item,
+        _ => {
+            let origin = item.origin().map(str::to_owned);
+            Value::new(origin.as_ref(), ::config::Map::from_iter([(key.to_owned(), item)]))
+        }
     }
 }
 

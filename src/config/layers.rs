@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use ::config::{Map, Source, Value, ValueKind};
 
 use super::problem::{ConfigError, Problem};
-use super::yaml;
+use super::yaml::{self, DEFAULT_ORIGIN};
 
 /// The reference of every key with its default.
 pub const DEFAULT: &str = include_str!("../../config/default.config.yaml");
@@ -18,8 +18,6 @@ pub const DEFAULT: &str = include_str!("../../config/default.config.yaml");
 /// The types of the platform that starts with one command and no file.
 const EMBEDDED: &str = "task_types: [worker, backup]";
 
-/// Lines of the compiled-in default mean nothing to whoever has only the program.
-pub(super) const DEFAULT_ORIGIN: &str = "the default";
 const VARIABLE: &str = "the environment variable ";
 const FLAG: &str = "the flag ";
 

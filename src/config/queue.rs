@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::decode::{TypeName, named};
-use super::kinds::{Choice, Span, Text, Texts, Whole};
-use super::layers::{self, DEFAULT_ORIGIN};
+use super::kinds::{Choice, Span, Text, Texts, TypeName, Whole, YEAR, named};
+use super::layers;
 use super::reader::Table;
+use super::yaml::DEFAULT_ORIGIN;
 use crate::domain::{MAX_PRIORITY, TaskType};
 
 /// The usual priority; the lower, the sooner.
@@ -98,7 +98,7 @@ pub(super) fn queue(table: &mut Table<'_>, name: Option<&TaskType>) -> Option<Qu
         return None;
     }
     let priority = table.or("priority", &Whole(-MAX_PRIORITY, MAX_PRIORITY), (PRIORITY, DEFAULT_ORIGIN));
-    let ttl = table.optional("ttl", &Span::up_to(super::decode::YEAR));
+    let ttl = table.optional("ttl", &Span::up_to(YEAR));
     let unique_key = table.optional("unique_key", &pointer).and_then(|text| Pointer::parse(&text));
     let scope = Text("a name of 1 to 64 letters, digits, `_` or `-`", |text| {
         (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')

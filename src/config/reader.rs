@@ -8,7 +8,7 @@ use ::config::{Value, ValueKind};
 use super::kinds::{Given, Kind};
 use super::layers;
 use super::problem::Problem;
-use super::yaml::printable;
+use super::yaml::{DEFAULT_ORIGIN, printable};
 use crate::domain::likeness::nearest;
 
 /// A value in effect, for `config show`.
@@ -25,7 +25,7 @@ pub struct Entry {
 impl Entry {
     /// Whether somebody said so, rather than the default or another value.
     pub(super) fn is_given(&self) -> bool {
-        self.origin != layers::DEFAULT_ORIGIN && !self.origin.starts_with("follows from ")
+        self.origin != DEFAULT_ORIGIN && !self.origin.starts_with("follows from ")
     }
 }
 

@@ -1,15 +1,12 @@
 //! What must hold between keys, and what is allowed but rarely meant.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use super::problem::Problem;
 use super::reader::Findings;
-use super::{Config, TypePolicy, layers, span};
+use super::settings::{Config, MARGIN, TypePolicy};
+use super::{layers, span};
 use crate::domain::likeness;
-
-/// Clocks, queues and repeats may make a task outlive its span a little; an outcome must be remembered longer still.
-pub(super) const MARGIN: Duration = Duration::from_secs(3600);
 
 pub(super) fn check(config: &Config, findings: &mut Findings) {
     for policy in &config.task_types {

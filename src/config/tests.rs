@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 
 use super::*;
+use crate::backoff::Backoff;
 
 /// The sample of the original, key for key.
 const SAMPLE: &str = r#"

@@ -8,6 +8,9 @@ use serde_saphyr::{Error, Spanned};
 
 use super::problem::Problem;
 
+/// Where the compiled-in default comes from. Its lines mean nothing to a person who has only the program.
+pub(super) const DEFAULT_ORIGIN: &str = "the default";
+
 /// Far more than any configuration needs; a file over it is some other file.
 const LONGEST: usize = 1024 * 1024;
 
@@ -47,7 +50,7 @@ fn syntax(name: &str, error: &Error) -> Problem {
 }
 
 fn origin(name: &str, line: u64) -> String {
-    if line == 0 || name == super::layers::DEFAULT_ORIGIN { name.to_owned() } else { format!("{name}:{line}") }
+    if line == 0 || name == DEFAULT_ORIGIN { name.to_owned() } else { format!("{name}:{line}") }
 }
 
 /// A key as it may be shown: `password:secret` without a blank is a key in YAML, and must not be.
