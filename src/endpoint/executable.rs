@@ -18,7 +18,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rustix::io::Errno;
 use rustix::process::Signal;
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -27,8 +26,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::account::Account;
 use super::groups::{self, Group};
-use super::handlers_dir::{HandlersDir, Unfit};
+use super::handlers_dir::HandlersDir;
 use super::leftovers::Leftovers;
+use super::unfit::{Unfit, passes};
 use super::{Context, Handler, Work};
 use crate::config::{self, Output, TypePolicy};
 use crate::domain::{EndpointName, Identifier, Json, Outcome, TaskId, TaskType, errnr, json};
@@ -92,23 +92,6 @@ impl Executables {
             self.dir.find(&task_type)?.ok_or_else(none)
         });
         looked.await.unwrap_or_else(|error| Err(Unfit::ForNow(error.to_string())))
-    }
-}
-
-/// Whether the error of a start may be gone a moment later. `there` says whether the program is still where it was.
-pub(super) fn passes(error: &io::Error, there: bool) -> bool {
-    // Told by the process itself when it ends.
-    if error.kind() == io::ErrorKind::Interrupted {
-        return true;
-    }
-    match Errno::from_io_error(error) {
-        // It is being written: somebody deploys it. Or it was, on a server of files.
-        Some(Errno::TXTBSY | Errno::STALE | Errno::BUSY) => true,
-        // The system, or our share of it, has no room for another process just now.
-        Some(Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE | Errno::NOBUFS) => true,
-        // Replaced this moment. A program that is there lacks its interpreter.
-        Some(Errno::NOENT) => !there,
-        _ => false,
     }
 }
 
@@ -406,40 +389,6 @@ fn outcome(status: ExitStatus, answer: Result<Option<Json>, String>, errmsg: Str
                 errmsg: or(format!("ended by signal {signal}")),
                 payload: answer.ok().flatten(),
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_passes_is_told_from_what_does_not() {
-        let passing =
-            [Errno::TXTBSY, Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::INTR, Errno::STALE, Errno::BUSY];
-        let lasting = [
-            Errno::ACCESS,
-            Errno::NOEXEC,
-            Errno::PERM,
-            Errno::NOTDIR,
-            Errno::ISDIR,
-            Errno::LOOP,
-            Errno::TOOBIG,
-            Errno::INVAL,
-            Errno::NAMETOOLONG,
-            Errno::LIBBAD,
-            Errno::IO,
-            Errno::NODEV,
-        ];
-        for there in [true, false] {
-            for errno in passing {
-                assert!(passes(&errno.into(), there), "{errno:?}");
-            }
-            for errno in lasting {
-                assert!(!passes(&errno.into(), there), "{errno:?}");
-            }
-            assert_eq!(passes(&Errno::NOENT.into(), there), !there, "replaced, or without its interpreter");
         }
     }
 }

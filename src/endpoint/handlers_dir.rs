@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::custody;
-use super::executable::passes;
+use super::unfit::{Unfit, passes};
 use crate::domain::TaskType;
 
 /// A directory of executables.
@@ -158,22 +158,6 @@ impl HandlersDir {
         near.truncate(NEAR);
         let near = if near.is_empty() { String::new() } else { format!(" ({})", near.join(", ")) };
         format!("no executable of this name in {}{near}", self.path.display())
-    }
-}
-
-/// Why what is there for a type is not run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Unfit {
-    /// It passes by itself, as when somebody is just deploying.
-    ForNow(String),
-    /// Somebody has to mend it.
-    UntilMended(String),
-}
-
-impl Unfit {
-    pub(super) fn reason(&self) -> &str {
-        let (Self::ForNow(reason) | Self::UntilMended(reason)) = self;
-        reason
     }
 }
 

@@ -9,22 +9,25 @@
 //! answered together by the next one.
 
 mod adopt;
+mod error;
 mod index;
+mod lock;
 mod record;
 mod segments;
 #[cfg(test)]
 mod tests;
 
+pub use error::JournalError;
 pub use index::State;
 #[cfg(fuzzing)]
 pub use record::read_segment;
 pub use record::{Deadline, Digest, Record, StoredTask};
 pub use segments::{Damage, Options};
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as blocking};
 use std::thread;
@@ -36,11 +39,9 @@ use uuid::Uuid;
 
 use crate::backoff::Backoff;
 use crate::domain::{AttemptError, TaskId, TaskType};
-use index::Index;
+use index::{Index, locked};
+use lock::{lock, sign};
 use segments::{Active, Segments};
-
-/// Held by the process that uses the directory.
-const LOCK: &str = "lock";
 
 /// Orders that wait for the writer; more wait with whoever sends them.
 const ORDERS: usize = 1024;
@@ -61,45 +62,6 @@ const SYNC_SLACK: Duration = Duration::from_millis(8);
 
 /// The wait after a write error.
 const RETRY: Backoff = Backoff { first: Duration::from_millis(200), max: Duration::from_secs(5) };
-
-/// Why the journal did not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum JournalError {
-    /// Another process, or another agent of this one, uses the directory.
-    #[error("the journal {dir} is in use by another process ({holder})")]
-    InUse {
-        /// The directory.
-        dir: PathBuf,
-        /// What the lock file says.
-        holder: String,
-    },
-    /// The directory cannot be used.
-    #[error("the journal {dir} cannot be opened: {source}")]
-    Open {
-        /// The directory.
-        dir: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// No more tasks are taken until reports have gone out.
-    #[error("the journal is full")]
-    Full,
-    /// The disk did not take it.
-    #[error("the journal cannot be written: {0}")]
-    Write(Arc<io::Error>),
-    /// What was asked for cannot be read back.
-    #[error("the journal cannot be read: {0}")]
-    Read(#[source] io::Error),
-    /// The journal has been closed.
-    #[error("the journal is closed")]
-    Closed,
-}
-
-impl JournalError {
-    fn open(dir: &Path) -> impl Fn(io::Error) -> Self {
-        |source| Self::Open { dir: dir.to_owned(), source }
-    }
-}
 
 /// Whether there is room.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -357,30 +319,6 @@ impl Journal {
     fn index(&self) -> MutexGuard<'_, Index> {
         locked(&self.index)
     }
-}
-
-fn lock(dir: &Path) -> Result<File, JournalError> {
-    let path = dir.join(LOCK);
-    let failed = JournalError::open(dir);
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(&failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            let holder = fs::read_to_string(&path).unwrap_or_default();
-            Err(JournalError::InUse { dir: dir.to_owned(), holder: holder.trim().to_owned() })
-        }
-        Err(TryLockError::Error(source)) => Err(failed(source)),
-    }
-}
-
-/// Says who holds a lock and for what. The lock is what counts, and a full disk must not keep us from starting.
-fn sign(mut lock: &File, types: &[&TaskType]) {
-    let types: Vec<&str> = types.iter().map(|task_type| task_type.as_str()).collect();
-    let _ = lock.set_len(0).and_then(|()| writeln!(lock, "pid {}: {}", std::process::id(), types.join(" ")));
-}
-
-fn locked(index: &Mutex<Index>) -> MutexGuard<'_, Index> {
-    index.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The writing thread.

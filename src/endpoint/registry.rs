@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Handler;
 use super::executable::{Executable, Executables};
-use super::handlers_dir::Unfit;
+use super::unfit::Unfit;
 use crate::config::Output;
 use crate::domain::TaskType;
 

@@ -15,10 +15,11 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
+use super::answer;
 use super::frame::{self, LIMIT};
 use super::notice::{Notice, RUNS};
 use super::order::{self, Class, LONGEST_HELD};
-use super::{HEARTBEAT, REFUSED, RemoteConfig, RemoteSetupError, SILENCE, answer};
+use super::setup::{HEARTBEAT, REFUSED, RemoteConfig, RemoteSetupError, SILENCE};
 use crate::broker::amqp::{AmqpOptions, Arrival, HTTP_REDELIVERIES, Inbox, Incoming, Letter, Post, Role, To};
 use crate::broker::{BrokerError, Link};
 use crate::http_tasks::{Carried, Carrier, CarrierHealth, Parcel, RemoteError, TaskError};

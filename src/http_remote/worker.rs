@@ -14,10 +14,11 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
+use super::answer;
 use super::frame::{self, FrameError, LIMIT};
 use super::notice::{Notice, RUNS};
 use super::order::{self, Class, Order};
-use super::{HEARTBEAT, POOL, REFUSED, RemoteSetupError, answer, check};
+use super::setup::{HEARTBEAT, POOL, REFUSED, RemoteSetupError, check};
 use crate::broker::BrokerError;
 use crate::broker::amqp::{AmqpOptions, Arrival, Inbox, Incoming, Letter, Post, Receipt, Role, To};
 use crate::config::MessageQueue;

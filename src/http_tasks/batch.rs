@@ -1,293 +1,20 @@
 //! A launched list: its completions as a stream, its progress, and the ways to end it.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::stream::{FusedStream, Stream};
 use tokio::sync::{mpsc, watch};
-use tokio::task::AbortHandle;
-use tokio::time::Instant;
 
-use super::completion::{AttemptSummary, Completion, Response, Timings, Trust};
-use super::engine::Engine;
-use super::error::{CancelledBy, TaskError};
-use super::task::{Task, TaskId};
+use super::completion::Completion;
+use super::error::CancelledBy;
+use super::job::{BatchCore, End, Finish, Job, Record, body_of};
+use super::progress::Progress;
+use super::scheduler::Scheduler;
+use super::task::TaskId;
 use super::task_list::TaskList;
-
-/// How far a batch is. `total` is the sum of all the others but `bytes`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Progress {
-    /// Tasks of the list.
-    pub total: usize,
-    /// Left out.
-    pub skipped: usize,
-    /// Waiting for a slot for the first time; also waiting for a worker, when the calls are made elsewhere.
-    pub queued: usize,
-    /// Holding a slot, or being performed elsewhere.
-    pub running: usize,
-    /// Waiting before another attempt, or for a slot for it.
-    pub waiting: usize,
-    /// Ended with a response.
-    pub ok: usize,
-    /// Ended without.
-    pub failed: usize,
-    /// Ended by somebody.
-    pub cancelled: usize,
-    /// Bytes of all bodies so far.
-    pub bytes: u64,
-}
-
-impl Progress {
-    /// Whether something is still to come.
-    pub const fn is_running(&self) -> bool {
-        self.queued + self.running + self.waiting > 0
-    }
-}
-
-/// What a task has become, before it gets its tag back.
-pub(super) struct Finish {
-    index: u32,
-    result: Result<Response, TaskError>,
-    record: Record,
-}
-
-/// What is known of a task on its way.
-pub(super) struct Record {
-    pub(super) attempts: u32,
-    pub(super) history: Vec<AttemptSummary>,
-    pub(super) timings: Timings,
-    pub(super) trust: Trust,
-    pub(super) worker: Option<Arc<str>>,
-}
-
-impl Record {
-    const fn new(created: std::time::SystemTime) -> Self {
-        Self { attempts: 0, history: Vec::new(), timings: Timings::new(created), trust: Trust::Plain, worker: None }
-    }
-}
-
-/// What the tasks of a batch share.
-pub(super) struct BatchCore {
-    pub(super) engine: Arc<Engine>,
-    pub(super) tasks: Vec<Task>,
-    pub(super) launched: Instant,
-    progress: watch::Sender<Progress>,
-    finishes: mpsc::UnboundedSender<Finish>,
-    live: Mutex<Live>,
-}
-
-struct Live {
-    states: Vec<State>,
-    /// Set once: whoever ends it first has ended it.
-    ended: Option<End>,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(super) enum End {
-    Cancelled(CancelledBy),
-    ShutDown,
-}
-
-enum State {
-    /// Not started, or left out.
-    Queued,
-    Running(AbortHandle),
-    /// Asked to end while it was being started.
-    Cancelled,
-    Done,
-}
-
-/// Where a task is counted.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
-    Queued,
-    Running,
-    Waiting,
-}
-
-impl Stage {
-    fn of(self, progress: &mut Progress) -> &mut usize {
-        match self {
-            Self::Queued => &mut progress.queued,
-            Self::Running => &mut progress.running,
-            Self::Waiting => &mut progress.waiting,
-        }
-    }
-}
-
-/// A task on its way. Whatever happens to it, dropping it completes it: exactly one completion comes of every job.
-pub(super) struct Job {
-    batch: Arc<BatchCore>,
-    index: u32,
-    stage: Stage,
-    done: bool,
-    pub(super) record: Record,
-}
-
-impl Job {
-    pub(super) fn new(batch: Arc<BatchCore>, index: u32) -> Self {
-        let record = Record::new(batch.tasks[index as usize].created);
-        batch.engine.begin_job();
-        Self { batch, index, stage: Stage::Queued, done: false, record }
-    }
-
-    pub(super) const fn batch(&self) -> &Arc<BatchCore> {
-        &self.batch
-    }
-
-    pub(super) const fn index(&self) -> u32 {
-        self.index
-    }
-
-    pub(super) fn is_of(&self, batch: &Arc<BatchCore>) -> bool {
-        Arc::ptr_eq(&self.batch, batch)
-    }
-
-    pub(super) fn task(&self) -> &Task {
-        &self.batch.tasks[self.index as usize]
-    }
-
-    /// Counts it elsewhere.
-    pub(super) fn move_to(&mut self, stage: Stage) {
-        let before = std::mem::replace(&mut self.stage, stage);
-        if before != stage {
-            self.batch.progress.send_modify(|progress| {
-                *before.of(progress) -= 1;
-                *stage.of(progress) += 1;
-            });
-        }
-    }
-
-    /// Completes it.
-    pub(super) fn finish(mut self, result: Result<Response, TaskError>) {
-        self.deliver(result);
-    }
-
-    fn deliver(&mut self, result: Result<Response, TaskError>) {
-        if std::mem::replace(&mut self.done, true) {
-            return;
-        }
-        if let Some(state) = self.batch.live().states.get_mut(self.index as usize) {
-            *state = State::Done;
-        }
-        let bytes = body_of(&result);
-        let stage = self.stage;
-        self.batch.progress.send_modify(|progress| {
-            *stage.of(progress) -= 1;
-            match &result {
-                Ok(_) => progress.ok += 1,
-                Err(error) if error.is_cancelled() => progress.cancelled += 1,
-                Err(_) => progress.failed += 1,
-            }
-            progress.bytes += bytes as u64;
-        });
-        let none = Record::new(self.record.timings.created);
-        let record = std::mem::replace(&mut self.record, none);
-        // Counted first, since it could be taken at once.
-        self.batch.engine.buffered(bytes);
-        if self.batch.finishes.send(Finish { index: self.index, result, record }).is_err() {
-            self.batch.engine.taken(bytes);
-        }
-        self.batch.engine.end_job();
-    }
-}
-
-impl Drop for Job {
-    fn drop(&mut self) {
-        if self.done {
-            return;
-        }
-        let error = if std::thread::panicking() { TaskError::Panicked } else { self.batch.reason(self.index) };
-        self.deliver(Err(error));
-    }
-}
-
-/// What a completion keeps in memory until it is taken.
-fn body_of(result: &Result<Response, TaskError>) -> usize {
-    match result {
-        Ok(response) => response.body.len(),
-        Err(error) => error.last_response().map_or(0, |response| response.body.len()),
-    }
-}
-
-impl BatchCore {
-    fn live(&self) -> MutexGuard<'_, Live> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Remembers how to end a task that was just started.
-    pub(super) fn started(&self, index: u32, handle: AbortHandle) {
-        let mut live = self.live();
-        let ended = live.ended.is_some();
-        match live.states.get_mut(index as usize) {
-            Some(State::Done) | None => {}
-            Some(State::Cancelled) => handle.abort(),
-            Some(_) if ended => handle.abort(),
-            Some(state) => *state = State::Running(handle),
-        }
-    }
-
-    fn reason(&self, index: u32) -> TaskError {
-        let live = self.live();
-        match live.ended {
-            Some(End::ShutDown) => TaskError::ShutDown,
-            Some(End::Cancelled(by)) => TaskError::Cancelled { by },
-            None if self.engine.is_shut_down() => TaskError::ShutDown,
-            None if matches!(live.states.get(index as usize), Some(State::Cancelled)) => TaskError::Cancelled { by: CancelledBy::Caller },
-            // Nobody asked for it: the runtime ended under the task.
-            None => TaskError::Cancelled { by: CancelledBy::Runtime },
-        }
-    }
-
-    /// Ends all that has not ended.
-    pub(super) fn end(self: &Arc<Self>, end: End) {
-        let handles: Vec<AbortHandle> = {
-            let mut live = self.live();
-            if live.ended.is_none() {
-                live.ended = Some(end);
-            }
-            live.states
-                .iter_mut()
-                .filter_map(|state| match state {
-                    State::Running(handle) => Some(handle.clone()),
-                    _ => None,
-                })
-                .collect()
-        };
-        drop(self.engine.remove_queued(self, |_| true));
-        for handle in handles {
-            handle.abort();
-        }
-    }
-
-    fn cancel_task(self: &Arc<Self>, id: TaskId) -> bool {
-        let Some(index) = self.tasks.iter().position(|task| task.id == id && !task.skip) else { return false };
-        let handle = {
-            let mut live = self.live();
-            let Some(state) = live.states.get_mut(index) else { return false };
-            match std::mem::replace(state, State::Cancelled) {
-                State::Done => {
-                    *state = State::Done;
-                    return false;
-                }
-                State::Running(handle) => Some(handle),
-                State::Queued | State::Cancelled => None,
-            }
-        };
-        match handle {
-            Some(handle) => handle.abort(),
-            // One that is being started just now is ended by `started`.
-            None => drop(self.engine.remove_queued(self, |queued| queued as usize == index)),
-        }
-        true
-    }
-
-    pub(super) fn is_running(&self) -> bool {
-        self.progress.borrow().is_running()
-    }
-}
 
 /// Ends a batch from anywhere; clones end the same one.
 #[derive(Clone)]
@@ -320,20 +47,15 @@ pub struct Batch<T> {
 
 impl<T> Batch<T> {
     /// Makes the batch and its jobs.
-    pub(super) fn new(engine: Arc<Engine>, list: TaskList<T>) -> (Self, Vec<Job>) {
+    pub(super) fn new(scheduler: Arc<Scheduler<Job>>, list: TaskList<T>) -> (Self, Vec<Job>) {
         let (mut tasks, mut tags) = (Vec::with_capacity(list.len()), Vec::with_capacity(list.len()));
         for entry in list.into_entries() {
             tasks.push(entry.task);
             tags.push(Some(entry.tag));
         }
-        let (total, skipped) = (tasks.len(), tasks.iter().filter(|task| task.skip).count());
-        let left = total - skipped;
-        let (finishes, receiver) = mpsc::unbounded_channel();
-        let live = Mutex::new(Live { states: tasks.iter().map(|_| State::Queued).collect(), ended: None });
-        let progress = watch::Sender::new(Progress { total, skipped, queued: left, ..Progress::default() });
-        let core = Arc::new(BatchCore { engine, tasks, launched: Instant::now(), progress, finishes, live });
-        let jobs = (0_u32..).zip(&core.tasks).filter(|(_, task)| !task.skip).map(|(index, _)| Job::new(core.clone(), index)).collect();
-        (Self { core, finishes: receiver, tags, left, detached: false }, jobs)
+        let (core, jobs, finishes) = BatchCore::new(scheduler, tasks);
+        let left = jobs.len();
+        (Self { core, finishes, tags, left, detached: false }, jobs)
     }
 
     pub(super) const fn core(&self) -> &Arc<BatchCore> {
@@ -403,7 +125,7 @@ impl<T> Batch<T> {
             let Poll::Ready(received) = self.finishes.poll_recv(context) else { return Poll::Pending };
             let Some(Finish { index, result, record }) = received else { break };
             self.left -= 1;
-            self.core.engine.taken(body_of(&result));
+            self.core.scheduler.taken(body_of(&result));
             let index = index as usize;
             // Each index comes once.
             let Some(tag) = self.tags.get_mut(index).and_then(Option::take) else { continue };
@@ -441,7 +163,7 @@ impl<T> Drop for Batch<T> {
         // What is not taken is no burden any more.
         self.finishes.close();
         while let Ok(finish) = self.finishes.try_recv() {
-            self.core.engine.taken(body_of(&finish.result));
+            self.core.scheduler.taken(body_of(&finish.result));
         }
     }
 }

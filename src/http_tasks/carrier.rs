@@ -13,10 +13,11 @@ use hyper::{HeaderMap, Method};
 use tokio::sync::oneshot;
 use url::Url;
 
-use super::completion::{AttemptSummary, Response, Timings, Trust};
-use super::engine::Engine;
+use super::completion::{AttemptSummary, Timings, Trust};
 use super::error::TaskError;
+use super::response::Response;
 use super::retry::RetryPolicy;
+use super::settings::Settings;
 use super::task::{InvalidTask, Task, TaskId};
 use super::tls::TlsMode;
 
@@ -78,8 +79,7 @@ pub struct Parcel {
 
 impl Parcel {
     /// A task as it is to be performed.
-    pub(super) fn of(engine: &Engine, task: &Task, timeout: Duration) -> Result<Self, InvalidTask> {
-        let settings = &engine.settings;
+    pub(super) fn of(settings: &Settings, task: &Task, timeout: Duration) -> Result<Self, InvalidTask> {
         Ok(Self {
             id: task.id,
             created: task.created,
@@ -90,7 +90,7 @@ impl Parcel {
             service: task.service.as_ref().unwrap_or(&settings.service).clone(),
             timeout,
             attempt_timeout: task.attempt_timeout.or(settings.attempt_timeout),
-            retry: engine.policy_of(task),
+            retry: settings.policy_of(task),
             repeatable: task.repeatable,
             tls_mode: task.tls_mode,
             body_limit: task.body_limit.unwrap_or(settings.body_limit),

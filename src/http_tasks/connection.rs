@@ -15,13 +15,12 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::AbortHandle;
 
-use super::pool::Key;
+use super::key::Key;
 use super::sockets::Permit;
+use super::task::HEADERS_LIMIT;
 
 /// The head of a response may be this long. Bounds what a server can make us keep.
 pub(super) const HEAD_LIMIT: usize = 64 << 10;
-/// A request and the head of a response may have so many headers.
-pub(super) const HEADERS_LIMIT: usize = 1000;
 
 /// A stream of bytes to a server.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}

@@ -10,36 +10,37 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
-use super::TlsMode;
 use super::ask::Ask;
-use super::batch::{Job, Record, Stage};
 use super::body::{self, Unread};
 use super::carrier::{Carried, Carrier, Parcel};
-use super::completion::{AttemptOutcome, AttemptSummary, Response, Timings, Trust};
-use super::connection::{Connection, HEAD_LIMIT, HEADERS_LIMIT, Traffic};
+use super::completion::{AttemptOutcome, AttemptSummary, Timings, Trust};
+use super::connection::{Connection, HEAD_LIMIT, Traffic};
 use super::dial::dial;
-use super::engine::Engine;
 use super::error::{AttemptFailure, Last, Phase, TaskError};
+use super::job::{Job, Record};
+use super::key::Key;
+use super::network::Network;
 use super::observer::Event;
-use super::pool::Key;
+use super::progress::Stage;
+use super::response::Response;
 use super::retry::{RetryPolicy, did_nothing, is_transient, retry_after};
 use super::room::Place;
-use super::slot::Slot;
-use super::task::{Task, is_credential};
-use super::tls::{InsecureFallback, TlsContext};
+use super::scheduler::Slot;
+use super::task::{HEADERS_LIMIT, Task, is_credential};
+use super::tls::{InsecureFallback, TlsContext, TlsMode};
 
 /// Runs a task to its completion.
-pub(super) async fn run(engine: Arc<Engine>, mut job: Job, slot: Slot) {
+pub(super) async fn run(network: Arc<Network>, mut job: Job, slot: Slot<Job>) {
     let began = Instant::now();
     let batch = job.batch().clone();
     job.record.timings.queued = began - batch.launched;
     job.move_to(Stage::Running);
     let task = &batch.tasks[job.index() as usize];
-    engine.tell(&Event::Started { id: task.id });
-    let deadline = engine.deadline_of(task, &batch, began);
-    let tls = engine.tls();
+    network.settings.tell(&Event::Started { id: task.id });
+    let deadline = network.settings.deadline_of(task, batch.launched, began);
+    let tls = network.tls();
     let mut course = Course {
-        engine: &engine,
+        network: &network,
         task,
         job: &mut job,
         slot: Some(slot),
@@ -65,12 +66,12 @@ pub(super) async fn run(engine: Arc<Engine>, mut job: Job, slot: Slot) {
 }
 
 /// Has a task performed elsewhere. It counts as queued until somebody there has begun.
-pub(super) async fn run_elsewhere(engine: Arc<Engine>, carrier: Arc<dyn Carrier>, mut job: Job, slot: Slot) {
+pub(super) async fn run_elsewhere(network: Arc<Network>, carrier: Arc<dyn Carrier>, mut job: Job, slot: Slot<Job>) {
     let began = Instant::now();
     let batch = job.batch().clone();
     let task = &batch.tasks[job.index() as usize];
-    let timeout = engine.deadline_of(task, &batch, began).saturating_duration_since(began);
-    let result = match Parcel::of(&engine, task, timeout) {
+    let timeout = network.settings.deadline_of(task, batch.launched, began).saturating_duration_since(began);
+    let result = match Parcel::of(&network.settings, task, timeout) {
         Err(error) => Err(TaskError::Invalid { field: error.field, why: error.why }),
         Ok(parcel) => {
             let (started, has_started) = oneshot::channel();
@@ -81,17 +82,17 @@ pub(super) async fn run_elsewhere(engine: Arc<Engine>, carrier: Arc<dyn Carrier>
                 Ok(()) = has_started => {
                     job.record.timings.queued = batch.launched.elapsed();
                     job.move_to(Stage::Running);
-                    engine.tell(&Event::Started { id: task.id });
+                    network.settings.tell(&Event::Started { id: task.id });
                     carrying.await
                 }
             };
             let Carried { result, attempts, history, timings, trust, worker } = carried;
             let host = task.url.as_ref().and_then(Url::host_str).unwrap_or_default();
             for (attempt, summary) in (1..).zip(&history) {
-                engine.tell(&Event::Attempt { id: task.id, attempt, host, outcome: summary.outcome });
+                network.settings.tell(&Event::Attempt { id: task.id, attempt, host, outcome: summary.outcome });
             }
             if trust == Trust::InsecureFallback {
-                engine.count_fallback();
+                network.count_fallback();
             }
             let timings = Timings { queued: job.record.timings.queued, total: began.elapsed(), ..timings };
             job.record = Record { attempts, history, timings, trust, worker };
@@ -103,11 +104,11 @@ pub(super) async fn run_elsewhere(engine: Arc<Engine>, carrier: Arc<dyn Carrier>
 }
 
 struct Course<'a> {
-    engine: &'a Arc<Engine>,
+    network: &'a Network,
     task: &'a Task,
     job: &'a mut Job,
     /// Given back in waits.
-    slot: Option<Slot>,
+    slot: Option<Slot<Job>>,
     tls: Arc<TlsContext>,
     deadline: Instant,
     phase: Phase,
@@ -160,8 +161,8 @@ enum End {
 
 impl Course<'_> {
     async fn run(&mut self) -> Result<Response, TaskError> {
-        let policy = self.engine.policy_of(self.task);
-        let limit = self.task.attempt_timeout.or(self.engine.settings.attempt_timeout);
+        let policy = self.network.settings.policy_of(self.task);
+        let limit = self.task.attempt_timeout.or(self.network.settings.attempt_timeout);
         loop {
             self.job.record.attempts += 1;
             self.wire = None;
@@ -218,7 +219,7 @@ impl Course<'_> {
         if let Some(summary) = self.job.record.history.last_mut() {
             summary.wait = Some(wait);
         }
-        self.engine.tell(&Event::Waiting { id: self.task.id, wait });
+        self.network.settings.tell(&Event::Waiting { id: self.task.id, wait });
         self.phase = Phase::Backoff;
         self.wire = None;
         self.job.move_to(Stage::Waiting);
@@ -229,7 +230,7 @@ impl Course<'_> {
         Box::pin(tokio::time::sleep(wait)).await;
         self.job.record.timings.waited += began.elapsed();
         self.phase = Phase::Queue;
-        self.slot = Some(Box::pin(self.engine.slot_again(lane)).await.ok_or(TaskError::ShutDown)?);
+        self.slot = Some(Box::pin(self.job.batch().scheduler.slot_again(lane)).await.ok_or(TaskError::ShutDown)?);
         self.job.move_to(Stage::Running);
         Ok(())
     }
@@ -249,7 +250,7 @@ impl Course<'_> {
             }
             _ => tracing::trace!(task = %self.task.id, attempt, host, ?outcome, "an HTTP attempt ended"),
         }
-        self.engine.tell(&Event::Attempt { id: self.task.id, attempt, host, outcome });
+        self.network.settings.tell(&Event::Attempt { id: self.task.id, attempt, host, outcome });
         self.job.record.history.push(AttemptSummary { outcome, took, reused: self.reused, wait: None });
     }
 
@@ -282,7 +283,7 @@ impl Course<'_> {
             Ok(ask) => ask,
             Err(error) => return End::Invalid(error),
         };
-        let most = self.engine.settings.transport.max_redirects;
+        let most = self.network.settings.transport.max_redirects;
         let mut followed = 0;
         let mut replayed = false;
         loop {
@@ -316,7 +317,7 @@ impl Course<'_> {
             self.job.record.timings.headers = sending.elapsed();
             self.phase = Phase::Body;
             let (head, body) = head.into_parts();
-            let reusable = self.engine.settings.transport.keep_alive && keeps_alive(&head);
+            let reusable = self.network.settings.transport.keep_alive && keeps_alive(&head);
             if most > 0
                 && let Some(location) = Ask::redirect(&head)
             {
@@ -355,14 +356,14 @@ impl Course<'_> {
             if !fresh && kept.is_open() && kept.key.fits(url, verify, self.tls.generation) {
                 return Ok(*kept);
             }
-            self.engine.rest(*kept);
+            self.network.rest(*kept);
         }
         let key = Key::of(url, verify, self.tls.generation);
-        if !fresh && let Some(connection) = self.engine.pool.take(&key) {
+        if !fresh && let Some(connection) = self.network.pool.take(&key) {
             return Ok(connection);
         }
         // Boxed, so that its memory is free while the request waits for its answer.
-        Box::pin(dial(self.engine, Arc::new(key), &self.tls, &mut self.phase)).await
+        Box::pin(dial(self.network, Arc::new(key), &self.tls, &mut self.phase)).await
     }
 
     fn keep(&mut self, mut connection: Connection) {
@@ -377,7 +378,7 @@ impl Course<'_> {
     }
 
     fn may_fall_back(&self, url: &Url) -> bool {
-        let allowed = match &self.engine.settings.fallback {
+        let allowed = match &self.network.settings.fallback {
             InsecureFallback::Never => false,
             InsecureFallback::OnCertificateError { hosts, .. } => {
                 url.host_str().is_some_and(|host| hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(host)))
@@ -390,14 +391,14 @@ impl Course<'_> {
         let host = url.host_str().unwrap_or_default();
         let cause = std::error::Error::source(failure).map(ToString::to_string).unwrap_or_default();
         tracing::warn!(task = %self.task.id, host, cause, "the API's certificate is not verified");
-        self.engine.count_fallback();
-        self.engine.tell(&Event::Fallback { id: self.task.id, host });
+        self.network.count_fallback();
+        self.network.settings.tell(&Event::Fallback { id: self.task.id, host });
         self.fell_back = Some(host.to_owned());
     }
 
     /// Sends the request and waits for the head of the response.
     async fn head(&mut self, ask: &Ask, connection: &mut Connection) -> Result<hyper::Response<hyper::body::Incoming>, Lost> {
-        let settings = &self.engine.settings;
+        let settings = &self.network.settings;
         let keeps_secrets = !matches!(settings.fallback, InsecureFallback::OnCertificateError { send_credentials: true, .. });
         let bare = self.has_fallen_back(&ask.url) && keeps_secrets;
         let via = if connection.key.https { None } else { settings.proxy.way_to(false, &connection.key.host) };
@@ -444,8 +445,8 @@ impl Course<'_> {
     ) -> End {
         let reading = Instant::now();
         head.headers = compact(&head.headers);
-        let limit = self.task.body_limit.unwrap_or(self.engine.settings.body_limit);
-        let gzip = ask.inflates(self.engine.settings.transport.gzip, &head.headers);
+        let limit = self.task.body_limit.unwrap_or(self.network.settings.body_limit);
+        let gzip = ask.inflates(self.network.settings.transport.gzip, &head.headers);
         let read = body::read(body, limit, gzip, Place::in_room(self.task.room.clone())).await;
         self.job.record.timings.body = reading.elapsed();
         let content = match read {

@@ -12,9 +12,9 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::connection::{Connection, Stream};
-use super::engine::Engine;
 use super::error::{AttemptFailure, Phase};
-use super::pool::Key;
+use super::key::Key;
+use super::network::Network;
 use super::proxy::Via;
 use super::sockets::{Permit, is_out_of_files};
 use super::tls::TlsContext;
@@ -25,15 +25,15 @@ const PROXY_HEAD: usize = 8 << 10;
 const OUT_OF_FILES: Duration = Duration::from_millis(20);
 
 /// Makes a connection. `phase` says where it is, for whoever runs out of time.
-pub(super) async fn dial(engine: &Engine, key: Arc<Key>, tls: &TlsContext, phase: &mut Phase) -> Result<Connection, AttemptFailure> {
+pub(super) async fn dial(network: &Network, key: Arc<Key>, tls: &TlsContext, phase: &mut Phase) -> Result<Connection, AttemptFailure> {
     *phase = Phase::Queue;
-    let permit = permit(engine).await;
-    let settings = &engine.settings.transport;
-    let via = engine.settings.proxy.way_to(key.https, &key.host);
+    let permit = permit(network).await;
+    let settings = &network.settings.transport;
+    let via = network.settings.proxy.way_to(key.https, &key.host);
     let limit = settings.connect_timeout;
-    let connected = timeout(limit, connect(engine, &key, via, permit, phase)).await;
+    let connected = timeout(limit, connect(network, &key, via, permit, phase)).await;
     let (stream, permit) = connected.unwrap_or_else(|_| Err(AttemptFailure::Slow { target: key.target(), phase: *phase, limit }))?;
-    engine.count_dial();
+    network.count_dial();
     let begun = |source| AttemptFailure::Exchange { target: key.target(), phase: Phase::Connect, source: Arc::new(source) };
     if !key.https {
         return Connection::begin(key.clone(), stream, permit).await.map_err(begun);
@@ -46,16 +46,16 @@ pub(super) async fn dial(engine: &Engine, key: Arc<Key>, tls: &TlsContext, phase
 }
 
 /// A permit; the oldest idle connection gives way when there is none.
-async fn permit(engine: &Engine) -> Option<Permit> {
-    if let Some(permit) = engine.sockets.try_take() {
+async fn permit(network: &Network) -> Option<Permit> {
+    if let Some(permit) = network.sockets.try_take() {
         return Some(permit);
     }
-    engine.pool.evict();
-    engine.sockets.take().await
+    network.pool.evict();
+    network.sockets.take().await
 }
 
 async fn connect(
-    engine: &Engine,
+    network: &Network,
     key: &Key,
     via: Option<&Via>,
     mut permit: Option<Permit>,
@@ -63,18 +63,18 @@ async fn connect(
 ) -> Result<(Box<dyn Stream>, Permit), AttemptFailure> {
     let began = Instant::now();
     let (host, port) = via.map_or((key.host.as_str(), key.port), |via| (via.host.as_str(), via.port));
-    let addresses = addresses(engine, host, port, key.https && !key.verify, phase).await?;
+    let addresses = addresses(network, host, port, key.https && !key.verify, phase).await?;
     *phase = Phase::Connect;
     let mut failure = None;
     let mut rest = addresses.len();
     for address in addresses {
         // Each address gets its share, so that one that does not answer leaves time for the next.
-        let left = engine.settings.transport.connect_timeout.saturating_sub(began.elapsed());
+        let left = network.settings.transport.connect_timeout.saturating_sub(began.elapsed());
         let share = left / u32::try_from(rest).unwrap_or(u32::MAX);
         rest -= 1;
         loop {
             let Some(held) = permit.take() else { return Err(no_permit(key)) };
-            match timeout(share, engine.settings.connector.connect(SocketAddr::new(address, port))).await {
+            match timeout(share, network.settings.connector.connect(SocketAddr::new(address, port))).await {
                 Ok(Ok(mut stream)) => {
                     if let Some(via) = via.filter(|_| key.https) {
                         ask_proxy(&mut stream, key, via).await?;
@@ -83,11 +83,11 @@ async fn connect(
                 }
                 Ok(Err(error)) if is_out_of_files(&error) => {
                     // Somebody else opens files: not the task's fault, so no attempt is spent.
-                    engine.sockets.shrink();
+                    network.sockets.shrink();
                     drop(held);
-                    engine.pool.evict();
+                    network.pool.evict();
                     tokio::time::sleep(OUT_OF_FILES).await;
-                    permit = engine.sockets.take().await;
+                    permit = network.sockets.take().await;
                 }
                 Ok(Err(error)) => {
                     failure = Some(error);
@@ -111,16 +111,16 @@ fn no_permit(key: &Key) -> AttemptFailure {
 }
 
 /// The addresses of a host that may be reached. What is checked here is what is connected to.
-async fn addresses(engine: &Engine, host: &str, port: u16, insecure: bool, phase: &mut Phase) -> Result<Vec<IpAddr>, AttemptFailure> {
+async fn addresses(network: &Network, host: &str, port: u16, insecure: bool, phase: &mut Phase) -> Result<Vec<IpAddr>, AttemptFailure> {
     let found: Arc<[IpAddr]> = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
         Ok(address) => Arc::new([address]),
         Err(_) => {
             *phase = Phase::Dns;
-            let looked = engine.resolver.look_up(host).await;
+            let looked = network.resolver.look_up(host).await;
             looked.map_err(|error| AttemptFailure::Dns { host: host.to_owned(), source: Arc::new(error) })?
         }
     };
-    let Some(guard) = &engine.settings.guard else { return Ok(found.to_vec()) };
+    let Some(guard) = &network.settings.guard else { return Ok(found.to_vec()) };
     let mut allowed = Vec::new();
     let mut refused = None;
     for address in found.iter().copied() {

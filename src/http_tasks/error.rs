@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Response;
+use super::response::Response;
 
 /// Where a task was when its time was over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

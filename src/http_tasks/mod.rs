@@ -47,10 +47,11 @@
 //! # }
 //! ```
 //!
-//! Where to look: `runner` is the way in and has the settings, `task` and `task_list` what is to be done, `batch` and `completion` what
-//! comes of it. Inside, `engine` joins `schedule` (who is next), `slot`, `sockets` (the budget) and `pool` (idle connections);
-//! `course` is the way of one task, `ask` its request, `dial` and `connection` its connection, `body` what it reads and `room` how much of that. A [`Carrier`] takes tasks to
-//! other processes instead.
+//! Where to look: `runner` is the way in and takes the `settings`, `task` and `task_list` are what is to be done, `batch` and `completion`
+//! what comes of it, with the `response`. Inside, a task becomes a `job`. `engine` joins the `scheduler`, which gives out slots (`schedule` says
+//! who is next), and the `network`: `sockets` (the budget), `pool` (idle connections), names and TLS. `course` is the way of one task, `ask` its
+//! request, `dial` and `connection` its connection and `key` what that is good for, `body` what it reads and `room` how much of that. A [`Carrier`]
+//! takes tasks to other processes instead.
 //!
 //! Promises: every task completes once, whatever happens to it; bodies are complete and owned, and bounded; no text and no log shows a
 //! body, or a header or part of a URL that carries credentials; a server has to prove who it is unless the task says otherwise.
@@ -65,16 +66,23 @@ mod course;
 mod dial;
 mod engine;
 mod error;
+mod job;
+mod key;
+mod network;
 mod observer;
 mod pool;
+mod progress;
 mod proxy;
 mod reach;
 mod resolver;
+mod response;
 mod retry;
 mod room;
 mod runner;
+mod runtime;
 mod schedule;
-mod slot;
+mod scheduler;
+mod settings;
 mod sockets;
 mod task;
 mod task_list;
@@ -82,19 +90,22 @@ mod text;
 mod tls;
 mod transport;
 
-pub use batch::{Batch, Blocking, CancelToken, Finished, Progress, Relaunch};
+pub use batch::{Batch, Blocking, CancelToken, Finished, Relaunch};
 pub use carrier::{Carried, Carrier, CarrierHealth, Parcel};
-pub use completion::{AttemptOutcome, AttemptSummary, Completion, Response, Timings, Trust};
+pub use completion::{AttemptOutcome, AttemptSummary, Completion, Timings, Trust};
 pub use connection::{Connect, Stream, Tcp};
 pub use engine::Stats;
 pub use error::{AttemptFailure, BuildError, CancelledBy, Last, LaunchError, Phase, RemoteError, TaskError};
 pub use observer::{Event, Observer};
+pub use progress::Progress;
 pub use proxy::Proxy;
 pub use reach::{Allowed, Guard, InvalidAllowed, Reach};
 pub use resolver::{Resolve, SystemResolver};
+pub use response::Response;
 pub use retry::{Jitter, LONGEST_WAIT, RETRIES, RetryMethods, RetryPolicy};
 pub use room::Room;
-pub use runner::{DeadlineFrom, Health, Limit, RunnerBuilder, TaskRunner};
+pub use runner::{Health, Limit, RunnerBuilder, TaskRunner};
+pub use settings::DeadlineFrom;
 pub use task::{InvalidTask, Priority, Task, TaskId};
 pub use task_list::{Entry, TaskList};
 pub use text::base64;

@@ -9,15 +9,18 @@ use tokio::runtime::{Builder, Handle};
 use super::batch::{Batch, Blocking};
 use super::carrier::{Carrier, CarrierHealth};
 use super::connection::{Connect, Tcp};
-use super::engine::{Engine, FOREVER, Parts, Settings, Stats};
+use super::engine::{Engine, Stats};
 use super::error::{BuildError, LaunchError};
+use super::network::Network;
 use super::observer::Observer;
 use super::pool::{Limits, Pool};
 use super::proxy::Proxy;
 use super::reach::Guard;
 use super::resolver::{Resolve, Resolver, SystemResolver};
 use super::retry::RetryPolicy;
+use super::runtime::TaskRuntime;
 use super::schedule::Schedule;
+use super::settings::{DeadlineFrom, FOREVER, Settings};
 use super::sockets::{Sockets, budget};
 use super::task::Task;
 use super::task_list::TaskList;
@@ -32,16 +35,6 @@ pub enum Limit {
     Auto,
     /// So many.
     Of(usize),
-}
-
-/// When the time of a task begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum DeadlineFrom {
-    /// When it gets its slot: a long queue does not eat it.
-    #[default]
-    Start,
-    /// When its list is launched.
-    Launch,
 }
 
 /// Whether work can be given to a runner.
@@ -153,15 +146,13 @@ impl TaskRunner {
         if self.engine.is_shut_down() {
             return Err(LaunchError::ShutDown);
         }
-        if let Some(most) = self.engine.settings.max_unfinished {
+        if let Some(most) = self.engine.settings().max_unfinished {
             let unfinished = self.engine.stats().unfinished;
             if unfinished.saturating_add(list.launchable()) > most {
                 return Err(LaunchError::QueueFull { unfinished, most });
             }
         }
-        let (batch, jobs) = Batch::new(self.engine.clone(), list);
-        self.engine.add(batch.core(), jobs);
-        Ok(batch)
+        Ok(self.engine.launch(list))
     }
 
     /// As [`Self::launch`], for code that is not async. In async code the iterator panics instead of blocking it.
@@ -204,7 +195,7 @@ impl TaskRunner {
 
 impl std::fmt::Debug for TaskRunner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TaskRunner").field("service", &self.engine.settings.service).field("stats", &self.stats()).finish()
+        f.debug_struct("TaskRunner").field("service", &self.engine.settings().service).field("stats", &self.stats()).finish()
     }
 }
 
@@ -407,25 +398,17 @@ impl RunnerBuilder {
             (None, Limit::Auto) => most,
             (None, Limit::Of(tasks)) => tasks.min(most),
         };
-        let (handle, own_runtime) = match Handle::try_current() {
-            Ok(handle) => (handle, None),
+        let runtime = match Handle::try_current() {
+            Ok(handle) => TaskRuntime::of_caller(handle),
             Err(_) => {
-                let runtime = Builder::new_multi_thread().enable_all().thread_name("http-tasks").build().map_err(BuildError::Runtime)?;
-                (runtime.handle().clone(), Some(runtime))
+                let runtime = Builder::new_multi_thread().enable_all().thread_name("http-tasks").build();
+                TaskRuntime::own(runtime.map_err(BuildError::Runtime)?)
             }
         };
         let transport = self.transport;
         let (total, per_key) = if transport.keep_alive { (transport.max_idle, transport.max_idle_per_host) } else { (0, 0) };
-        let parts = Parts {
-            carrier: self.carrier,
-            sockets: Sockets::new(most),
-            pool: Pool::new(Limits { total, per_key, age: transport.idle_timeout }),
-            resolver: Resolver::new(self.resolver),
-            tls: TlsContext::new(self.tls, 1),
-            schedule: Schedule::new(slots, self.max_per_host, pace),
-            handle,
-            own_runtime,
-        };
+        let schedule = Schedule::new(slots, self.max_per_host, pace);
+        let pool = Pool::new(Limits { total, per_key, age: transport.idle_timeout });
         let settings = Settings {
             service: self.service.into(),
             max_unfinished: self.max_unfinished,
@@ -442,6 +425,7 @@ impl RunnerBuilder {
             observer: self.observer,
             connector: self.connector,
         };
-        Ok(TaskRunner { engine: Engine::new(settings, parts) })
+        let network = Network::new(settings, Sockets::new(most), pool, Resolver::new(self.resolver), TlsContext::new(self.tls, 1));
+        Ok(TaskRunner { engine: Arc::new(Engine::new(network, schedule, self.carrier, runtime)) })
     }
 }

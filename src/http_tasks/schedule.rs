@@ -5,21 +5,19 @@
 //! starts at least, first tries and further ones alike.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::batch::{BatchCore, Job};
-use super::slot::Slot;
 use super::task::Priority;
 
 /// One of so many slots is kept from a lane that would have them all.
 const RESERVE: usize = 16;
 
-pub(super) struct Schedule {
-    lanes: HashMap<usize, Lane>,
+/// Of jobs `J`; one that waited gets its slot `S` through a channel.
+pub(super) struct Schedule<J, S> {
+    lanes: HashMap<usize, HostLane<J, S>>,
     by_name: HashMap<Box<str>, usize>,
     /// Lanes that could start something, by running tasks and then by how long ago they were served.
     ready: BTreeSet<(usize, u64, usize)>,
@@ -37,10 +35,10 @@ pub(super) struct Schedule {
     pub(super) queued: usize,
 }
 
-struct Lane {
+struct HostLane<J, S> {
     name: Box<str>,
-    returning: VecDeque<oneshot::Sender<Slot>>,
-    new: [VecDeque<Job>; 3],
+    returning: VecDeque<oneshot::Sender<S>>,
+    new: [VecDeque<J>; 3],
     running: usize,
     /// Its entry in `ready`.
     listed: Option<(usize, u64)>,
@@ -50,12 +48,12 @@ struct Lane {
 }
 
 /// What may start.
-pub(super) enum Grant {
-    New(Job),
-    Return(oneshot::Sender<Slot>),
+pub(super) enum Grant<J, S> {
+    New(J),
+    Return(oneshot::Sender<S>),
 }
 
-impl Schedule {
+impl<J, S> Schedule<J, S> {
     pub(super) fn new(slots: usize, per_host: Option<usize>, pace: Option<Duration>) -> Self {
         let share = slots - slots / RESERVE;
         Self {
@@ -75,14 +73,14 @@ impl Schedule {
     }
 
     /// Adds a job to the lane of its host.
-    pub(super) fn add(&mut self, host: &str, priority: Priority, job: Job) {
+    pub(super) fn add(&mut self, host: &str, priority: Priority, job: J) {
         let lane = match self.by_name.get(host) {
             Some(lane) => *lane,
             None => {
                 let lane = self.next_lane;
                 self.next_lane += 1;
                 self.by_name.insert(host.into(), lane);
-                let made = Lane {
+                let made = HostLane {
                     name: host.into(),
                     returning: VecDeque::new(),
                     new: Default::default(),
@@ -103,7 +101,7 @@ impl Schedule {
     }
 
     /// Somebody who waited wants a slot again.
-    pub(super) fn add_returning(&mut self, lane: usize, waiter: oneshot::Sender<Slot>) {
+    pub(super) fn add_returning(&mut self, lane: usize, waiter: oneshot::Sender<S>) {
         if let Some(found) = self.lanes.get_mut(&lane) {
             found.returning.push_back(waiter);
         }
@@ -111,7 +109,7 @@ impl Schedule {
     }
 
     /// The next to start, if there is a slot; `start_new` tells whether anything that has not begun may.
-    pub(super) fn next(&mut self, start_new: bool) -> Option<(usize, Grant)> {
+    pub(super) fn next(&mut self, start_new: bool) -> Option<(usize, Grant<J, S>)> {
         if self.running >= self.slots {
             return None;
         }
@@ -181,18 +179,17 @@ impl Schedule {
         self.list(id);
     }
 
-    /// Takes those out of a batch that have not started and are meant. Dropping the jobs completes them.
-    pub(super) fn remove(&mut self, batch: &Arc<BatchCore>, meant: impl Fn(u32) -> bool) -> Vec<Job> {
+    /// Takes those out that have not started and are meant. Dropping the jobs completes them.
+    pub(super) fn remove(&mut self, meant: impl Fn(&J) -> bool) -> Vec<J> {
         let mut removed = Vec::new();
         let ids: Vec<usize> = self.lanes.keys().copied().collect();
         for id in ids {
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
             for queue in &mut lane.new {
-                let gone = |job: &Job| job.is_of(batch) && meant(job.index());
-                if queue.iter().any(gone) {
+                if queue.iter().any(&meant) {
                     let (out, kept): (Vec<_>, VecDeque<_>) =
                         std::mem::take(queue).into_iter().fold((Vec::new(), VecDeque::new()), |(mut out, mut kept), job| {
-                            if gone(&job) {
+                            if meant(&job) {
                                 out.push(job)
                             } else {
                                 kept.push_back(job)

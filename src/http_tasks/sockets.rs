@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::BuildError;
+use super::error::BuildError;
 
 /// Files that are left to everything else in the process.
 const SPARE: usize = 64;

@@ -10,9 +10,11 @@ use hyper::{HeaderMap, Method};
 use url::Url;
 use uuid::Uuid;
 
-use super::connection::HEADERS_LIMIT;
 use super::text::base64;
 use super::{RetryPolicy, Room, TlsMode};
+
+/// A request and the head of a response may have so many headers.
+pub(super) const HEADERS_LIMIT: usize = 1000;
 
 /// A task's name for its whole life; a version 4 UUID, kept when it is launched again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

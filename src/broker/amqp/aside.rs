@@ -10,11 +10,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::consumer::Subscription;
 use crate::backoff::Backoff;
+use crate::domain::{EndpointName, TaskType};
 
 /// When a queue that has cost a connection is asked for again.
 const RETRY: Backoff = Backoff { first: std::time::Duration::from_secs(2), max: std::time::Duration::from_secs(600) };
+
+/// A task queue: whose, and for which type.
+pub(super) type Subscription = (TaskType, EndpointName);
 
 /// What one consumer knows of them, from one connection to the next.
 #[derive(Debug, Default)]

@@ -24,9 +24,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::aside::{Aside, Blamed};
-use super::connection::{LinkError, Scope, Session, Sessions, next_session, within};
+use super::aside::{Aside, Blamed, Subscription};
+use super::connection::{Session, Sessions, next_session};
 use super::lane::{self, Item, Lane, Opened, QUEUES, Refused};
+use super::link_error::{LinkError, Scope, within};
 use super::parts::control_keys;
 use super::topology::{self, Names, control_key};
 use crate::backoff::Backoff;
@@ -37,9 +38,6 @@ use crate::domain::{EndpointName, TaskType};
 const LANES_AT_ONCE: usize = 4;
 /// When a queue is tried again that another process consumes: soon, since who stands by is to take over soon.
 const STANDBY: Backoff = Backoff { first: Duration::from_millis(200), max: Duration::from_secs(2) };
-
-/// A task queue: whose, and for which type.
-pub(super) type Subscription = (TaskType, EndpointName);
 
 /// Subscriptions that have left the fanout; shared by all consumers of a broker.
 pub(super) type NamedOnly = Arc<Mutex<HashSet<Subscription>>>;

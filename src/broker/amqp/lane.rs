@@ -13,7 +13,8 @@ use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer, message};
 
-use super::connection::{LinkError, Scope, Session, within};
+use super::connection::Session;
+use super::link_error::{LinkError, Scope, within};
 use super::topology::{self, Names};
 use crate::domain::{EndpointName, TaskType};
 

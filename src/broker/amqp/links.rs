@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use super::AmqpOptions;
 use super::connection::{Purpose, Session, Sessions, supervise};
+use super::options::AmqpOptions;
 
 /// For everything on its way at the end.
 const CLOSE_TIME: Duration = Duration::from_secs(10);

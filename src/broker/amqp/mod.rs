@@ -8,7 +8,9 @@ mod aside;
 mod connection;
 mod consumer;
 mod lane;
+mod link_error;
 mod links;
+mod options;
 mod parts;
 mod post;
 mod publisher;
@@ -18,87 +20,26 @@ mod trouble;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot, watch};
-use uuid::Uuid;
 
 use self::aside::Aside;
 pub use self::connection::try_connection;
-use self::connection::{LinkError, Purpose, Sessions};
+use self::connection::{Purpose, Sessions};
 use self::consumer::{NamedOnly, RefusedQueues, Subscriber};
+use self::link_error::{LinkError, within};
 use self::links::Links;
+pub use self::options::{AmqpOptions, Role};
 pub use self::post::{Arrival, Inbox, Incoming, Letter, Post, Receipt, To};
 use self::publisher::{Job, Publisher, disconnected};
 pub use self::topology::HTTP_REDELIVERIES;
 use self::topology::Names;
 use super::{Address, Broker, BrokerError, Consumer, Link, Message, Refusals, SharedBroker, Source};
-use crate::config::MessageQueue;
 use crate::domain::{EndpointName, TaskType};
 
-/// How often a side that has nothing to say shows that it lives. Twice this in silence ends the connection: early enough
-/// to notice a dead link within the time a person waits, late enough not to take a busy machine for one.
-const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Calls to publish that wait for the publisher.
 const JOBS: usize = 64;
-
-/// Who connects, which decides what is declared and over how many connections.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Role {
-    /// An API process: publishes tasks, consumes responses and presence, over a connection each.
-    Api {
-        /// The configured types; their exchanges are declared before anybody publishes.
-        types: Vec<TaskType>,
-    },
-    /// An endpoint process: one connection, because there are thousands of them.
-    Endpoint,
-    /// A process whose HTTP tasks are performed by workers, see [`Post`].
-    HttpCaller {
-        /// Whose workers.
-        pool: String,
-        /// Its name.
-        caller: Uuid,
-    },
-    /// A process that performs HTTP tasks of others, see [`Post`].
-    HttpWorker {
-        /// Which tasks.
-        pool: String,
-    },
-}
-
-/// How to connect.
-#[derive(Debug, Clone)]
-pub struct AmqpOptions {
-    /// Where to, and as whom.
-    pub message_queue: MessageQueue,
-    /// As what.
-    pub role: Role,
-    /// What the broker's own tools show for this connection.
-    pub name: String,
-    /// See `HEARTBEAT`; in seconds on the wire, and the broker may ask for less.
-    pub heartbeat: Duration,
-}
-
-impl AmqpOptions {
-    /// The usual options.
-    pub fn new(message_queue: MessageQueue, role: Role) -> Self {
-        let name = match role {
-            Role::Api { .. } => "tasker api",
-            Role::Endpoint => "tasker endpoint",
-            Role::HttpCaller { .. } => "tasker http",
-            Role::HttpWorker { .. } => "tasker http-worker",
-        };
-        Self { message_queue, role, name: name.to_owned(), heartbeat: HEARTBEAT }
-    }
-
-    /// The address without password, for logs and errors.
-    pub fn safe_url(&self) -> String {
-        let MessageQueue { host, port, username, virtual_host, tls, .. } = &self.message_queue;
-        let scheme = if *tls { "amqps" } else { "amqp" };
-        format!("{scheme}://{username}@{host}:{port}/{}", virtual_host.replace('/', "%2F"))
-    }
-}
 
 /// The broker behind RabbitMQ.
 pub struct AmqpBroker {
@@ -183,7 +124,7 @@ impl AmqpBroker {
             // A channel of its own: an error here must not end a channel that consumes.
             let channel = session.channel().await?;
             topology::leave_fanout(&channel, &self.names, subscriptions).await?;
-            connection::within("closing a channel", channel.close(200, "left".into())).await
+            within("closing a channel", channel.close(200, "left".into())).await
         }
         .await;
         left.map_err(|error| BrokerError::Unconfirmed { reason: error.to_string() })

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldArray, FieldTable, LongString, ShortString};
 
-use super::connection::LinkError;
+use super::link_error::LinkError;
 use super::topology::{Names, control_key, short};
 use crate::broker::{Address, Message};
 use crate::domain::TaskType;

@@ -21,11 +21,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use uuid::Uuid;
 
-use super::connection::{LinkError, Purpose, Session, Sessions, next_session, within};
+use super::connection::{Purpose, Session, Sessions, next_session};
+use super::link_error::{LinkError, within};
 use super::links::Links;
+use super::options::{AmqpOptions, Role};
 use super::publisher::disconnected;
 use super::topology::{self, Names, short};
-use super::{AmqpOptions, Role};
 use crate::broker::{BrokerError, Link};
 
 /// Publishes that wait for their confirms. The library's own buffers have no bound.

@@ -19,7 +19,8 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::connection::{LinkError, Scope, Session, Sessions, next_session, within};
+use super::connection::{Session, Sessions, next_session};
+use super::link_error::{LinkError, Scope, within};
 use super::parts::{Part, needed_type, parts};
 use super::topology::{Names, Unit, short};
 use crate::backoff::Backoff;

@@ -13,8 +13,8 @@ use lapin::{Channel, ExchangeKind};
 
 use uuid::Uuid;
 
-use super::Role;
-use super::connection::{LinkError, within};
+use super::link_error::{LinkError, within};
+use super::options::Role;
 use crate::domain::{EndpointName, TaskType};
 
 /// An endpoint's queue that nobody consumed for so long is deleted: servers that are gone clean up after themselves.

@@ -9,8 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::AmqpOptions;
-use super::connection::LinkError;
+use super::link_error::LinkError;
+use super::options::AmqpOptions;
 use crate::config::MessageQueue;
 
 /// How long a look at a port may take.

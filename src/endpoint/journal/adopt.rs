@@ -9,10 +9,11 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use super::index::{Index, State};
+use super::error::JournalError;
+use super::index::{Index, State, locked};
+use super::lock::{LOCK, lock};
 use super::record::Record;
 use super::segments::{BATCH, Damage, Options, Segments};
-use super::{JournalError, LOCK, lock};
 use crate::broker::wire;
 use crate::domain::{Command, TaskId, TaskType};
 use crate::endpoint::directory;
@@ -112,7 +113,7 @@ impl Heir<'_> {
             let id = record.id();
             taken.ids.push(id);
             taken.live += usize::from(state.is_live());
-            let news = match super::locked(self.index).state(id) {
+            let news = match locked(self.index).state(id) {
                 None => true,
                 // It ended there; or it is what an earlier start copied.
                 Some(State::Pending { .. }) => !matches!(state, State::Pending { .. }),
@@ -260,7 +261,7 @@ mod tests {
     }
 
     fn states(index: &Mutex<Index>, ids: [TaskId; 7]) -> [Option<State>; 7] {
-        ids.map(|id| super::super::locked(index).state(id))
+        ids.map(|id| locked(index).state(id))
     }
 
     fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
@@ -291,7 +292,7 @@ mod tests {
         }
         // What moved is not found again by those who come back to the old set.
         let index = Mutex::default();
-        Segments::open(&old, OPTIONS, &mut super::super::locked(&index)).expect("opens");
+        Segments::open(&old, OPTIONS, &mut locked(&index)).expect("opens");
         assert_eq!(states(&index, strangers), expected);
         assert_eq!(states(&index, ours), [None; 7]);
         // The last of it goes, and the directory with it; and all the way back.

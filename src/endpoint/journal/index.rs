@@ -5,6 +5,7 @@
 //! stay on disk.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::domain::TaskId;
 
@@ -237,6 +238,11 @@ impl Index {
             count(&mut self.unreported);
         }
     }
+}
+
+/// The index that several threads share.
+pub(super) fn locked(index: &Mutex<Index>) -> MutexGuard<'_, Index> {
+    index.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

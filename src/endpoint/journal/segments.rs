@@ -11,8 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::index::{Index, Location, State};
-use super::locked;
+use super::index::{Index, Location, State, locked};
 use super::record::{self, Digest, DigestEnd, Ending, Frame, HEADER, Record, Scan, StoredTask, Unreadable};
 
 /// Bytes of records that are copied forward or answered for in one write.

@@ -1,0 +1,230 @@
+//! The slots of a runner: who has one, and who gets one that is free.
+//!
+//! Promise: a job starts as soon as there is a slot for it, and a finished job's connection is there for the next one before that
+//! one starts.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+
+use super::connection::Connection;
+use super::network::Network;
+use super::runtime::TaskRuntime;
+use super::schedule::{Grant, Schedule};
+use super::task::Priority;
+
+/// Starts jobs that got a slot.
+pub(super) trait Start<J: Send + 'static>: Send + Sync {
+    /// Starts a job. The connection is for it if it fits, and goes to the pool otherwise.
+    fn start(&self, job: J, slot: Slot<J>, kept: Option<Box<Connection>>);
+}
+
+/// Gives slots to jobs `J`.
+pub(super) struct Scheduler<J: Send + 'static> {
+    schedule: Mutex<Schedule<J, Slot<J>>>,
+    starter: Box<dyn Start<J>>,
+    network: Arc<Network>,
+    /// Jobs that have not completed.
+    unfinished: AtomicUsize,
+    idle: Notify,
+    /// Bytes of bodies that nobody has taken.
+    buffered: AtomicUsize,
+    shut_down: AtomicBool,
+    runtime: TaskRuntime,
+}
+
+impl<J: Send + 'static> Scheduler<J> {
+    pub(super) fn new(
+        schedule: Schedule<J, Slot<J>>,
+        starter: Box<dyn Start<J>>,
+        network: Arc<Network>,
+        runtime: TaskRuntime,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            schedule: Mutex::new(schedule),
+            starter,
+            network,
+            unfinished: AtomicUsize::new(0),
+            idle: Notify::new(),
+            buffered: AtomicUsize::new(0),
+            shut_down: AtomicBool::new(false),
+            runtime,
+        })
+    }
+
+    fn schedule(&self) -> MutexGuard<'_, Schedule<J, Slot<J>>> {
+        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) const fn handle(&self) -> &Handle {
+        self.runtime.handle()
+    }
+
+    /// Adds jobs with their hosts, without starting them.
+    pub(super) fn add(&self, jobs: impl IntoIterator<Item = (String, Priority, J)>) {
+        let mut schedule = self.schedule();
+        for (host, priority, job) in jobs {
+            schedule.add(&host, priority, job);
+        }
+    }
+
+    /// Takes those out that have not started and are meant. Dropping the jobs completes them.
+    pub(super) fn remove(&self, meant: impl Fn(&J) -> bool) -> Vec<J> {
+        self.schedule().remove(meant)
+    }
+
+    /// Starts what can be started. The connection is for the first of them if it fits, and goes to the pool otherwise.
+    pub(super) fn dispatch(self: &Arc<Self>, mut connection: Option<Box<Connection>>) {
+        loop {
+            let start_new = self.buffered.load(Relaxed) < self.network.settings.max_buffered_bytes;
+            // Its own statement: the guard must be gone before anything else happens.
+            let granted = self.schedule().next(start_new);
+            let Some((lane, grant)) = granted else { break };
+            let slot = Slot { scheduler: Some(self.clone()), lane, connection: None };
+            match grant {
+                Grant::New(job) => self.starter.start(job, slot, connection.take()),
+                Grant::Return(waiter) => {
+                    if let Some(kept) = connection.take() {
+                        self.network.rest(*kept);
+                    }
+                    if let Err(slot) = waiter.send(slot) {
+                        // Canceled meanwhile. Not by dropping it, which would come back here, once more for each such waiter.
+                        slot.disarm();
+                        self.schedule().release(lane);
+                    }
+                }
+            }
+        }
+        if let Some(kept) = connection {
+            self.network.rest(*kept);
+        }
+        // Its own statement: the guard must be gone before the task is spawned.
+        let alarm = self.schedule().set_alarm();
+        if let Some(at) = alarm {
+            self.handle().spawn(come_back(Arc::downgrade(self), at));
+        }
+    }
+
+    /// A slot for somebody who gave his back.
+    pub(super) async fn slot_again(self: &Arc<Self>, lane: usize) -> Option<Slot<J>> {
+        let (waiter, granted) = oneshot::channel();
+        self.schedule().add_returning(lane, waiter);
+        self.dispatch(None);
+        granted.await.ok()
+    }
+
+    pub(super) fn begin_job(&self) {
+        self.unfinished.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn end_job(&self) {
+        if self.unfinished.fetch_sub(1, Relaxed) == 1 {
+            self.idle.notify_waiters();
+            let mut schedule = self.schedule();
+            // Read under the lock: whoever comes now has to add to the schedule first.
+            schedule.prune(self.unfinished.load(Relaxed));
+        }
+    }
+
+    /// Jobs that have not completed.
+    pub(super) fn unfinished(&self) -> usize {
+        self.unfinished.load(Relaxed)
+    }
+
+    pub(super) async fn all_done(&self) {
+        loop {
+            // Registered first, so that the last one cannot end unseen in between.
+            let mut idle = std::pin::pin!(self.idle.notified());
+            idle.as_mut().enable();
+            if self.unfinished() == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    pub(super) fn buffer(&self, bytes: usize) {
+        self.buffered.fetch_add(bytes, Relaxed);
+    }
+
+    /// Bytes of a body have been taken, or nobody will.
+    pub(super) fn taken(self: &Arc<Self>, bytes: usize) {
+        let before = self.buffered.fetch_sub(bytes, Relaxed);
+        let most = self.network.settings.max_buffered_bytes;
+        if before >= most && before - bytes < most {
+            self.dispatch(None);
+        }
+    }
+
+    /// Bytes of bodies that nobody has taken.
+    pub(super) fn buffered(&self) -> usize {
+        self.buffered.load(Relaxed)
+    }
+
+    /// From now on no list is launched.
+    pub(super) fn shut_down(&self) {
+        self.shut_down.store(true, Relaxed);
+    }
+
+    pub(super) fn is_shut_down(&self) -> bool {
+        self.shut_down.load(Relaxed)
+    }
+
+    /// Jobs that have a slot, and jobs that wait for their first.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let schedule = self.schedule();
+        (schedule.running, schedule.queued)
+    }
+}
+
+/// Starts what the pace of its host lets start then.
+async fn come_back<J: Send + 'static>(scheduler: Weak<Scheduler<J>>, at: Instant) {
+    tokio::time::sleep_until(at).await;
+    if let Some(scheduler) = scheduler.upgrade() {
+        scheduler.schedule().alarm_rang(at);
+        scheduler.dispatch(None);
+    }
+}
+
+/// The right of a job to run. Dropping it, also in a panic, hands it on together with the connection that was put in.
+pub(super) struct Slot<J: Send + 'static> {
+    scheduler: Option<Arc<Scheduler<J>>>,
+    lane: usize,
+    /// A connection that the next job may use; goes to the pool before the slot is free, so that the next job finds it.
+    connection: Option<Box<Connection>>,
+}
+
+impl<J: Send + 'static> Slot<J> {
+    pub(super) const fn lane(&self) -> usize {
+        self.lane
+    }
+
+    pub(super) fn keep(&mut self, connection: Connection) {
+        if let Some(before) = self.connection.replace(Box::new(connection))
+            && let Some(scheduler) = &self.scheduler
+        {
+            scheduler.network.rest(*before);
+        }
+    }
+
+    pub(super) const fn connection(&mut self) -> &mut Option<Box<Connection>> {
+        &mut self.connection
+    }
+
+    /// Ends it without handing it on; whoever does so has to.
+    fn disarm(mut self) {
+        self.scheduler = None;
+    }
+}
+
+impl<J: Send + 'static> Drop for Slot<J> {
+    fn drop(&mut self) {
+        if let Some(scheduler) = self.scheduler.take() {
+            scheduler.schedule().release(self.lane);
+            scheduler.dispatch(self.connection.take());
+        }
+    }
+}
