@@ -67,7 +67,7 @@ fn takes(work: &Work, usual: f64) -> Result<Duration, Outcome> {
     Duration::try_from_secs_f64(asked).map_err(|error| refused(format!("{asked} seconds: {error}")))
 }
 
-/// Takes its time, and says so on the way. Returns early when cancelled.
+/// Takes its time, and says so on the way. Returns early when canceled.
 async fn pass(time: Duration, context: &Context) {
     /// Steps of progress.
     const STEPS: u32 = 20;

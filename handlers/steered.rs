@@ -6,7 +6,7 @@
 //! | `{"do": "fail", "errnr": 7, "errmsg": "no"}` | fails |
 //! | `{"do": "retry", "times": 2, "after_ms": 10}` | asks for another try in the first `times` attempts, then answers the number of the attempt |
 //! | `{"do": "panic"}` | panics |
-//! | `{"do": "hang"}` | does nothing until it is cancelled or its time is over; with `"deaf": true` not even then |
+//! | `{"do": "hang"}` | does nothing until it is canceled or its time is over; with `"deaf": true` not even then |
 //! | `{"do": "exit", "code": 3}` | ends the whole process in the first `times` attempts (1 unless said), then answers |
 //!
 //! All of them first append a line `task endpoint attempt` to the file `mark` and see it on disk, if the payload names one: so a

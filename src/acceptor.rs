@@ -64,7 +64,7 @@ impl Acceptor {
         store: SharedStore,
         clock: Clock,
         metrics: SharedMetrics,
-        publish: mpsc::Sender<publisher::Accepted>,
+        publish: mpsc::Sender<publisher::Handover>,
         bell: Bell,
         rules: Vec<QueueRule>,
         retention: Duration,
@@ -111,7 +111,7 @@ struct Recorder {
     store: SharedStore,
     clock: Clock,
     metrics: SharedMetrics,
-    publish: mpsc::Sender<publisher::Accepted>,
+    publish: mpsc::Sender<publisher::Handover>,
     /// Memory for what is to be published.
     room: Arc<Semaphore>,
     bell: Bell,
@@ -170,7 +170,7 @@ impl Recorder {
     fn hand_over(&self, task: NewTask, worker: Option<EndpointName>) {
         let id: TaskId = task.id;
         let handed = self.room.clone().try_acquire_many_owned(weight(&task)).is_ok_and(|room| {
-            let accepted = publisher::Accepted { task: Outgoing::from(task), worker, room };
+            let accepted = publisher::Handover { task: Outgoing::from(task), worker, room };
             self.publish.try_send(accepted).is_ok()
         });
         if !handed {

@@ -1,7 +1,7 @@
 //! Takes in what endpoints report and writes it to the ledger, in batches.
 //!
 //! Promise: a report is acknowledged only after its transaction has committed; repeats, stragglers and any order give the
-//! same ledger; whoever reports that it has a task which was cancelled is told to stop; one report that cannot be read or
+//! same ledger; whoever reports that it has a task which was canceled is told to stop; one report that cannot be read or
 //! written goes alone to the dead exchange. While the database is away the broker keeps them, for a process that reaches
 //! it: at most `PREFETCH` reports lie here.
 

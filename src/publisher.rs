@@ -45,7 +45,7 @@ pub struct Outgoing {
 
 /// A task on its way from the acceptor to the publisher.
 #[derive(Debug)]
-pub struct Accepted {
+pub struct Handover {
     /// The task.
     pub task: Outgoing,
     /// The worker that has been given it.
@@ -140,11 +140,11 @@ impl Publisher {
     }
 
     /// Publishes what the acceptor hands over, until it closes the channel.
-    pub async fn run(self: Arc<Self>, mut accepted: mpsc::Receiver<Accepted>) {
+    pub async fn run(self: Arc<Self>, mut accepted: mpsc::Receiver<Handover>) {
         let mut batch = Vec::with_capacity(BATCH);
         while accepted.recv_many(&mut batch, BATCH).await > 0 {
             let (mut tasks, mut given, mut rooms) = (Vec::new(), Vec::new(), Vec::with_capacity(batch.len()));
-            for Accepted { task, worker, room } in batch.drain(..) {
+            for Handover { task, worker, room } in batch.drain(..) {
                 match worker {
                     Some(worker) => given.push((task, worker)),
                     None => tasks.push(task),
@@ -236,7 +236,7 @@ impl Publisher {
         self.broker.link().borrow().up
     }
 
-    /// Tells endpoints to stop a task that was cancelled, past all that waits in their queues. Lost for those that are not
+    /// Tells endpoints to stop a task that was canceled, past all that waits in their queues. Lost for those that are not
     /// connected: they are told when they return, or when they report. Answers the tasks whose message the broker did not confirm.
     pub async fn stop(&self, stops: Vec<Stop>) -> HashSet<TaskId> {
         let message = |stop: &Stop| Message {
@@ -249,9 +249,9 @@ impl Publisher {
         let mut failed = HashSet::new();
         for (Stop { task_id, endpoints, .. }, told) in stops.iter().zip(results) {
             match told {
-                Ok(()) => tracing::info!(%task_id, endpoints = endpoints.len(), "told endpoints to stop a cancelled task"),
+                Ok(()) => tracing::info!(task = %task_id, endpoints = endpoints.len(), "told endpoints to stop a canceled task"),
                 Err(error) => {
-                    tracing::warn!(%task_id, endpoints = endpoints.len(), %error, "cannot tell endpoints to stop a task");
+                    tracing::warn!(task = %task_id, endpoints = endpoints.len(), %error, "cannot tell endpoints to stop a task");
                     failed.insert(*task_id);
                 }
             }

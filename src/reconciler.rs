@@ -49,7 +49,7 @@ enum Step {
         /// Whether the receive deadline has passed.
         overdue: bool,
     },
-    /// It was cancelled and some endpoint has not confirmed it: tell those again.
+    /// It was canceled and some endpoint has not confirmed it: tell those again.
     Stop,
 }
 
@@ -215,7 +215,7 @@ impl Reconciler {
         Ok(due.into_iter().map(settle).collect())
     }
 
-    /// Tells endpoints again to stop what was cancelled.
+    /// Tells endpoints again to stop what was canceled.
     async fn stop(&self, due: Vec<DueTask>, now: Timestamp) -> Result<Vec<Settlement>, StoreError> {
         let ids: Vec<TaskId> = due.iter().map(|due| due.task.id).collect();
         let mut open = self.store.open_rows(&ids).await?;

@@ -14,7 +14,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts a part that ends when its token is cancelled. If it ends on its own before, `died` is cancelled: a process
+    /// Starts a part that ends when its token is canceled. If it ends on its own before, `died` is canceled: a process
     /// that has lost a part must end and be restarted rather than look healthy.
     pub fn start<F>(name: &'static str, died: &CancellationToken, run: impl FnOnce(CancellationToken) -> F) -> Self
     where

@@ -133,7 +133,7 @@ impl ApiProcess {
         })
     }
 
-    /// Cancelled when a part has ended on its own: the process should end too.
+    /// Canceled when a part has ended on its own: the process should end too.
     pub const fn died(&self) -> &CancellationToken {
         &self.died
     }

@@ -106,7 +106,7 @@ impl Embedded {
         self.api.address
     }
 
-    /// Cancelled when a part has ended on its own.
+    /// Canceled when a part has ended on its own.
     pub const fn died(&self) -> &CancellationToken {
         &self.died
     }
@@ -177,7 +177,7 @@ fn keep_private(data_dir: &Path) {
     }
 }
 
-/// Cancelled when any of these is.
+/// Canceled when any of these is.
 fn any_of(tokens: &[CancellationToken]) -> CancellationToken {
     let any = CancellationToken::new();
     for token in tokens {

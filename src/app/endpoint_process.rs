@@ -72,7 +72,7 @@ impl EndpointProcess {
         Ok(Self { handle, agent: Service::start("endpoint", &died, run), broker, died, within })
     }
 
-    /// Cancelled when the agent has ended on its own: the process should end too.
+    /// Canceled when the agent has ended on its own: the process should end too.
     pub const fn died(&self) -> &CancellationToken {
         &self.died
     }

@@ -41,7 +41,7 @@ impl HttpWorkerProcess {
         Ok(Self { worker, died, within: stop_timeout + Duration::from_secs(30) })
     }
 
-    /// Cancelled when the worker has ended on its own: the process should end too.
+    /// Canceled when the worker has ended on its own: the process should end too.
     pub const fn died(&self) -> &CancellationToken {
         &self.died
     }

@@ -42,7 +42,7 @@ pub struct Limits {
 /// What can end an attempt from outside.
 #[derive(Debug, Clone)]
 pub struct Signals {
-    /// The customer has cancelled the task.
+    /// The customer has canceled the task.
     pub canceled: CancellationToken,
     /// The process does not wait for it any longer.
     pub stopping: CancellationToken,
@@ -138,7 +138,7 @@ fn outcome_of_panic(error: JoinError) -> Outcome {
     Outcome::failed(errnr::PANIC, format!("the handler panicked: {}", text.unwrap_or_else(|| "it was aborted".to_owned())))
 }
 
-/// Cuts an outcome down to what can be journalled, sent and shown. An answer has to be what a submission has to be: it becomes part of a
+/// Cuts an outcome down to what can be journaled, sent and shown. An answer has to be what a submission has to be: it becomes part of a
 /// document with the answers of others, which one bad text would make unreadable.
 pub fn normalise(outcome: Outcome, output_limit: usize) -> Outcome {
     match outcome {

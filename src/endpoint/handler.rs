@@ -10,7 +10,7 @@ use crate::domain::{EndpointName, Identifier, Json, Outcome, TaskId, TaskType};
 
 /// Performs the tasks of one type. One value serves all attempts of all tasks, several at a time.
 ///
-/// A panic is caught and becomes a failed response. An attempt whose time limit passes, or that is cancelled, has its
+/// A panic is caught and becomes a failed response. An attempt whose time limit passes, or that is canceled, has its
 /// future dropped a short grace after [`Context::canceled`] fires: hold nothing across an `.await` that a drop would spoil.
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
@@ -98,7 +98,7 @@ impl Context {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
-    /// Completes when the attempt should stop: cancelled, over its time limit, or the process is stopping.
+    /// Completes when the attempt should stop: canceled, over its time limit, or the process is stopping.
     pub async fn canceled(&self) {
         self.cancel.cancelled().await;
     }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::journal::{JournalError, Record, State, StoredTask};
-use super::lane::{Job, Lane};
+use super::lane::{Assignment, Lane};
 use super::performer::Core;
 use super::presence::Session;
 use crate::backoff::Backoff;
@@ -32,16 +32,16 @@ pub(super) struct Intake {
 }
 
 /// The record that says all about a task, and where it waits once that is on disk.
-type ToStart = (Record, Arc<Lane>, Job);
+type ToStart = (Record, Arc<Lane>, Assignment);
 
 /// What a batch of deliveries asks for.
 #[derive(Default)]
 struct Wanted {
-    /// To be journalled if there is room, and started once they are.
+    /// To be journaled if there is room, and started once they are.
     tasks: Vec<ToStart>,
     /// Known and parked: asked for again, they are worth starting after all.
     parked: Vec<(TaskMessage, Bytes, Arc<Lane>)>,
-    /// To be journalled in any case.
+    /// To be journaled in any case.
     tombstones: Vec<Record>,
     /// Stopped once they are: tasks that nobody here has heard of, by the type through whose queue the cancel came.
     cancels: Vec<(TaskId, TaskType)>,
@@ -213,7 +213,7 @@ impl Intake {
     }
 
     fn lose(&self, id: TaskId, task_type: TaskType, wanted: &mut Wanted) {
-        tracing::warn!(task_id = %id, "asked for a task whose outcome is unknown: it is not run again");
+        tracing::warn!(task = %id, "asked for a task whose outcome is unknown: it is not run again");
         let event = ReportEvent::lost("the endpoint has received it and does not remember what came of it");
         wanted.tombstones.push(Record::Outcome { id, report: self.core.report(id, task_type, event) });
         wanted.ended.push(id);
@@ -233,7 +233,7 @@ impl Intake {
             restarting: None,
             message,
         };
-        (Record::Task(stored), lane, Job { task, expires_at, attempts, deadline })
+        (Record::Task(stored), lane, Assignment { task, expires_at, attempts, deadline })
     }
 
     /// Parked tasks go on where they were, at once: whatever they waited for, they have been away for longer.
@@ -245,14 +245,14 @@ impl Intake {
         for (attempts, (task, message, lane)) in read {
             match attempts {
                 Ok(Some(attempts)) => {
-                    tracing::info!(task_id = %task.id, "a parked task was asked for and resumes");
+                    tracing::info!(task = %task.id, "a parked task was asked for and resumes");
                     // A work queue counts attempts that this worker does not know to have failed.
                     let attempts = if task.attempts.len() > attempts.len() { task.attempts.clone() } else { attempts };
                     tasks.push(self.to_start(task, message, attempts, lane));
                 }
-                // Cancelled in the same breath, or forgotten for want of room: the next ask finds it so.
+                // Canceled in the same breath, or forgotten for want of room: the next ask finds it so.
                 Ok(None) => {}
-                Err(error) => tracing::error!(task_id = %task.id, %error, "a task in the journal cannot be read"),
+                Err(error) => tracing::error!(task = %task.id, %error, "a task in the journal cannot be read"),
             }
         }
         Ok(tasks)
@@ -289,7 +289,7 @@ impl Intake {
                 _ => through.clone(),
             };
             if task_type != through {
-                tracing::warn!(task_id = %id, %task_type, %through, "ignored a cancel that came through the queue of another type");
+                tracing::warn!(task = %id, %task_type, %through, "ignored a cancel that came through the queue of another type");
             }
             (task_type == through).then_some((id, through))
         });
@@ -327,9 +327,9 @@ impl Intake {
                 Ok(()) => {
                     crate::failpoint::INTAKE_JOURNALED.reach();
                     // At once, not with the last of the batch: only what ends makes room for that one.
-                    for (_, lane, job) in tasks.drain(..now) {
-                        self.core.outbox.received(job.task.id, job.task.task_type.clone());
-                        lane.push(job);
+                    for (_, lane, assignment) in tasks.drain(..now) {
+                        self.core.outbox.received(assignment.task.id, assignment.task.task_type.clone());
+                        lane.push(assignment);
                     }
                     continue;
                 }

@@ -20,7 +20,7 @@ const KEPT_BYTES: usize = 64 << 10;
 
 /// A task ready to be run.
 #[derive(Debug, Clone)]
-pub(super) struct Job {
+pub(super) struct Assignment {
     pub(super) task: TaskMessage,
     pub(super) expires_at: Timestamp,
     pub(super) attempts: Vec<AttemptError>,
@@ -32,7 +32,7 @@ pub(super) struct Job {
 #[derive(Debug)]
 pub(super) struct Turn {
     pub(super) id: TaskId,
-    pub(super) job: Option<Job>,
+    pub(super) assignment: Option<Assignment>,
 }
 
 #[derive(Debug, Default)]
@@ -60,10 +60,10 @@ impl Lane {
     }
 
     /// Adds a task at the end.
-    pub(super) fn push(&self, job: Job) {
+    pub(super) fn push(&self, assignment: Assignment) {
         let mut queue = self.lock();
-        let keep = queue.ready.len() < KEPT && job.task.payload.get().len() <= KEPT_BYTES;
-        queue.ready.push_back(Turn { id: job.task.id, job: keep.then_some(job) });
+        let keep = queue.ready.len() < KEPT && assignment.task.payload.get().len() <= KEPT_BYTES;
+        queue.ready.push_back(Turn { id: assignment.task.id, assignment: keep.then_some(assignment) });
         drop(queue);
         self.wake.notify_one();
     }
@@ -81,7 +81,7 @@ impl Lane {
         match queue.later.peek().copied() {
             Some(Reverse((when, id))) if when <= Instant::now() => {
                 queue.later.pop();
-                Some(Turn { id, job: None })
+                Some(Turn { id, assignment: None })
             }
             _ => queue.ready.pop_front(),
         }

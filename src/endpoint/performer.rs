@@ -1,4 +1,4 @@
-//! From a journalled task to its journalled outcome.
+//! From a journaled task to its journaled outcome.
 //!
 //! Owns what all parts of an agent share, and the way of one task: wait for a slot -> note the start -> attempt -> journal
 //! what came of it -> leave a note in the outbox. Whatever ends this process on the way, the journal tells the next one
@@ -22,7 +22,7 @@ use super::boot::Boot;
 use super::executable::Executables;
 use super::executor::{self, End, Limits, LogTail, Retries, Signals, Step};
 use super::journal::{Health, Journal, JournalError, Record, State, StoredTask};
-use super::lane::{Job, Lane, Turn};
+use super::lane::{Assignment, Lane, Turn};
 use super::outbox::Outbox;
 use super::{AttemptSink, Registry, RunningTask, Work};
 use crate::backoff::Backoff;
@@ -167,8 +167,8 @@ impl Core {
     }
 
     /// How long a task is still worth starting.
-    fn time_left(&self, job: &Job) -> Duration {
-        self.boot.left(job.deadline).unwrap_or_else(|| job.expires_at.since(self.clock.now()))
+    fn time_left(&self, assignment: &Assignment) -> Duration {
+        self.boot.left(assignment.deadline).unwrap_or_else(|| assignment.expires_at.since(self.clock.now()))
     }
 
     /// Some of the tasks that run, for people.
@@ -191,10 +191,10 @@ impl std::fmt::Debug for Core {
     }
 }
 
-pub(super) fn job_of(stored: &StoredTask) -> Option<Job> {
+pub(super) fn job_of(stored: &StoredTask) -> Option<Assignment> {
     match wire::decode_command(&stored.message) {
         Ok(Command::Task(task)) => {
-            Some(Job { task, expires_at: stored.expires_at, attempts: stored.attempts.clone(), deadline: stored.deadline })
+            Some(Assignment { task, expires_at: stored.expires_at, attempts: stored.attempts.clone(), deadline: stored.deadline })
         }
         _ => None,
     }
@@ -217,9 +217,9 @@ pub(super) async fn start_in_turn(
         let next = async {
             // Not the slot before there is a task: other lanes may share it.
             lane.ready().await;
-            // The slot before the task is taken out of the queue: until then it can be cancelled without having been started.
+            // The slot before the task is taken out of the queue: until then it can be canceled without having been started.
             let slot = lane.slots.clone().acquire_owned().await.ok()?;
-            // What ends now could not be journalled for long.
+            // What ends now could not be journaled for long.
             health.wait_for(|health| *health != Health::Over).await.ok()?;
             Some(lane.next().map(|turn| (slot, turn)))
         };
@@ -247,7 +247,7 @@ async fn perform(core: Arc<Core>, lane: Arc<Lane>, turn: Turn, slot: OwnedSemaph
         Ok(After::Again(_) | After::Nothing) if canceled.is_cancelled() => core.outbox.ended(id, None),
         Ok(After::Again(when)) => lane.push_at(when, id),
         Ok(After::Nothing) => {}
-        Err(error) => tracing::error!(task_id = %id, %error, "a task cannot be performed"),
+        Err(error) => tracing::error!(task = %id, %error, "a task cannot be performed"),
     }
 }
 
@@ -274,24 +274,24 @@ async fn attempt(
     if !matches!(core.journal.state(id), Some(State::Pending { .. })) {
         return Ok(After::Nothing);
     }
-    let job = match turn.job {
-        Some(job) => job,
+    let assignment = match turn.assignment {
+        Some(assignment) => assignment,
         None => {
             let journal = core.journal.clone();
             let read = tokio::task::spawn_blocking(move || journal.read_task(id)).await.map_err(|_| JournalError::Closed)??;
-            let Some(job) = read.as_ref().and_then(job_of) else { return Ok(After::Nothing) };
-            job
+            let Some(assignment) = read.as_ref().and_then(job_of) else { return Ok(After::Nothing) };
+            assignment
         }
     };
-    let expired = core.time_left(&job).is_zero();
+    let expired = core.time_left(&assignment).is_zero();
     if expired {
-        tracing::info!(task_id = %id, "the task expired before it was its turn");
+        tracing::info!(task = %id, "the task expired before it was its turn");
     }
     if expired || core.lease_is_over() {
         core.journal.keep(vec![Record::Parked { id }]).await?;
         return Ok(After::Nothing);
     }
-    let number = u32::try_from(job.attempts.len()).unwrap_or(u32::MAX).saturating_add(1);
+    let number = u32::try_from(assignment.attempts.len()).unwrap_or(u32::MAX).saturating_add(1);
     // In the file before the handler begins: one that brings the process down must not do so for ever.
     note_start(core, Record::Started { id, attempt: number }).await?;
     crate::failpoint::PERFORMER_STARTED.reach();
@@ -302,21 +302,21 @@ async fn attempt(
     let sink = Arc::new(Sink {
         core: core.clone(),
         id,
-        task_type: job.task.task_type.clone(),
+        task_type: assignment.task.task_type.clone(),
         log: log.clone(),
         said: Mutex::default(),
         waited_for: (lane.policy.on_stop == OnStop::Wait).then(|| stopping.clone()),
         restart: Mutex::default(),
     });
-    let end = match core.registry.find(&job.task.task_type, core.executables.as_ref(), lane.policy.output).await {
+    let end = match core.registry.find(&assignment.task.task_type, core.executables.as_ref(), lane.policy.output).await {
         Ok(handler) => {
             let work = Work {
                 id,
-                task_type: job.task.task_type.clone(),
-                identifier: job.task.identifier.clone(),
+                task_type: assignment.task.task_type.clone(),
+                identifier: assignment.task.identifier.clone(),
                 endpoint: core.endpoint.clone(),
                 attempt: number,
-                payload: job.task.payload.clone(),
+                payload: assignment.task.payload.clone(),
             };
             let limits = Limits { time: lane.policy.time_limit, grace: core.grace };
             let signals = Signals { canceled, stopping, lost };
@@ -336,17 +336,25 @@ async fn attempt(
         End::Stopped => (executor::interrupted(lane.policy.on_stop, STOPPED), None),
     };
     let now = core.clock.now();
-    match executor::decide(outcome, number, run, job.attempts.clone(), log.take(), &retries(lane, core.time_left(&job)), fastrand::f64()) {
+    match executor::decide(
+        outcome,
+        number,
+        run,
+        assignment.attempts.clone(),
+        log.take(),
+        &retries(lane, core.time_left(&assignment)),
+        fastrand::f64(),
+    ) {
         Step::Final(event) => {
-            let report = core.report(id, job.task.task_type, event);
+            let report = core.report(id, assignment.task.task_type, event);
             core.journal.keep(vec![Record::Outcome { id, report: report.clone() }]).await?;
             crate::failpoint::PERFORMER_JOURNALED.reach();
             Ok(After::Ended(Some(report)))
         }
         Step::Again { after, attempts } => {
             let not_before = now.after(after);
-            let message = wire::encode_command(&Command::Task(job.task));
-            let (expires_at, deadline) = (job.expires_at, job.deadline);
+            let message = wire::encode_command(&Command::Task(assignment.task));
+            let (expires_at, deadline) = (assignment.expires_at, assignment.deadline);
             let task = StoredTask { id, expires_at, not_before, started: 0, attempts, deadline, restarting: None, message };
             let mut records = vec![Record::Task(task)];
             // Another worker may have it by the time this one is back.
@@ -403,8 +411,8 @@ impl Sink {
             restart.over = true;
             restart.said.take()
         };
-        let (answer, journalled) = said?;
-        let _ = journalled.await;
+        let (answer, journaled) = said?;
+        let _ = journaled.await;
         self.waited_for.as_ref().inspect(|stop| stop.cancel());
         Some(answer)
     }
@@ -454,16 +462,16 @@ impl AttemptSink for Sink {
         let (core, id) = (self.core.clone(), self.id);
         let (bytes, earlier) = (Bytes::from(answer.get().to_owned()), restart.said.take());
         let (on_disk, done) = oneshot::channel();
-        let journalled = tokio::spawn(async move {
+        let journaled = tokio::spawn(async move {
             if let Some((_, earlier)) = earlier {
                 let _ = earlier.await;
             }
             if let Err(error) = note_restart(&core, id, bytes).await {
-                tracing::error!(task_id = %id, %error, "cannot note in the journal that a handler restarts this endpoint");
+                tracing::error!(task = %id, %error, "cannot note in the journal that a handler restarts this endpoint");
             }
             let _ = on_disk.send(());
         });
-        restart.said = Some((answer, journalled));
+        restart.said = Some((answer, journaled));
         Box::pin(async move {
             let _ = done.await;
         })

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::executor::{self, Retries, Step};
 use super::journal::{JournalError, Record, StoredTask};
-use super::lane::Job;
+use super::lane::Assignment;
 use super::performer::{Core, job_of};
 use crate::config::TypePolicy;
 use crate::domain::{Outcome, TaskId, Timestamp, json};
@@ -40,7 +40,7 @@ pub(super) async fn recover(core: &Arc<Core>) -> Result<(), JournalError> {
             match task {
                 Ok(Some(task)) => take_up(core, task, &mut records),
                 Ok(None) => {}
-                Err(error) => tracing::error!(task_id = %id, %error, "a task in the journal cannot be read"),
+                Err(error) => tracing::error!(task = %id, %error, "a task in the journal cannot be read"),
             }
         }
         let ended: Vec<TaskId> = records.iter().filter(|record| matches!(record, Record::Outcome { .. })).map(Record::id).collect();
@@ -60,19 +60,19 @@ pub(super) async fn recover(core: &Arc<Core>) -> Result<(), JournalError> {
 
 fn take_up(core: &Arc<Core>, stored: StoredTask, records: &mut Vec<Record>) {
     let id = stored.id;
-    let known = job_of(&stored).and_then(|job| core.lanes.get(&job.task.task_type).map(|lane| (job, lane)));
-    let Some((job, lane)) = known else {
-        tracing::error!(task_id = %id, "parked a journal entry of a kind that this version does not know");
+    let known = job_of(&stored).and_then(|assignment| core.lanes.get(&assignment.task.task_type).map(|lane| (assignment, lane)));
+    let Some((assignment, lane)) = known else {
+        tracing::error!(task = %id, "parked a journal entry of a kind that this version does not know");
         return records.push(Record::Parked { id });
     };
     let now = core.clock.now();
-    let (job, stored) = match interrupted(&stored, &lane.policy, fastrand::f64()) {
-        None => (job, stored),
-        Some(Step::Final(event)) => return records.push(Record::Outcome { id, report: core.report(id, job.task.task_type, event) }),
+    let (assignment, stored) = match interrupted(&stored, &lane.policy, fastrand::f64()) {
+        None => (assignment, stored),
+        Some(Step::Final(event)) => return records.push(Record::Outcome { id, report: core.report(id, assignment.task.task_type, event) }),
         Some(Step::Again { after, attempts }) => {
             let stored = StoredTask { started: 0, not_before: now.after(after), attempts: attempts.clone(), ..stored };
             records.push(Record::Task(stored.clone()));
-            (Job { attempts, ..job }, stored)
+            (Assignment { attempts, ..assignment }, stored)
         }
     };
     // Another worker may have been given it meanwhile.
@@ -81,7 +81,7 @@ fn take_up(core: &Arc<Core>, stored: StoredTask, records: &mut Vec<Record>) {
     }
     match wait(&stored, core.boot.left(stored.deadline), &lane.policy, now) {
         None => records.push(Record::Parked { id }),
-        Some(Duration::ZERO) => lane.push(job),
+        Some(Duration::ZERO) => lane.push(assignment),
         Some(wait) => lane.push_at(Instant::now() + wait, id),
     }
 }

@@ -107,7 +107,7 @@ fn read(core: &Core, taken: Vec<(TaskId, Note)>) -> (Vec<Ready>, Vec<(TaskId, No
                 },
                 Ok(None) => continue,
                 Err(error) => {
-                    tracing::error!(task_id = %id, %error, "a report in the journal cannot be read");
+                    tracing::error!(task = %id, %error, "a report in the journal cannot be read");
                     continue;
                 }
             },

@@ -16,7 +16,7 @@ use url::Url;
 use super::frame::{self, Frame, FrameError, headers};
 use crate::broker::wire::millis;
 use crate::http_tasks::{
-    AttemptFailure, AttemptOutcome, AttemptSummary, CancelledBy, Carried, Completion, Last, Phase, RemoteError, Response, StatusCode,
+    AttemptFailure, AttemptOutcome, AttemptSummary, CanceledBy, Carried, Completion, Last, Phase, RemoteError, Response, StatusCode,
     TaskError, Timings, Trust, Version,
 };
 
@@ -67,12 +67,27 @@ enum Known {
 #[serde(rename_all = "snake_case")]
 enum Outcome {
     Ok(Answered),
-    Invalid { field: String, why: String },
-    Timeout { phase: String, attempts: u32, last: Option<LastOne> },
-    Cancelled,
-    RetriesExhausted { attempts: u32, last: LastOne },
+    Invalid {
+        field: String,
+        why: String,
+    },
+    Timeout {
+        phase: String,
+        attempts: u32,
+        last: Option<LastOne>,
+    },
+    /// Workers and callers of earlier versions spell it so.
+    #[serde(rename = "cancelled")]
+    Canceled,
+    RetriesExhausted {
+        attempts: u32,
+        last: LastOne,
+    },
     Failed(Failure),
-    BodyTooLarge { limit: u64, partial: Answered },
+    BodyTooLarge {
+        limit: u64,
+        partial: Answered,
+    },
     Panicked,
     ShutDown,
     Remote(Trouble),
@@ -257,7 +272,7 @@ impl Outcome {
                 let last = last.as_ref().map(|last| LastOne::of(last, cut));
                 Self::Timeout { phase: phase.as_str().to_owned(), attempts: *attempts, last }
             }
-            Err(TaskError::Cancelled { .. }) => Self::Cancelled,
+            Err(TaskError::Canceled { .. }) => Self::Canceled,
             Err(TaskError::RetriesExhausted { attempts, last }) => {
                 Self::RetriesExhausted { attempts: *attempts, last: LastOne::of(last, cut) }
             }
@@ -283,7 +298,7 @@ impl Outcome {
                 TaskError::Timeout { phase: phase_of(&phase)?, attempts, last }
             }
             // Not by the caller, who would not have waited for this.
-            Self::Cancelled => TaskError::Cancelled { by: CancelledBy::Runtime },
+            Self::Canceled => TaskError::Canceled { by: CanceledBy::Runtime },
             Self::RetriesExhausted { attempts, last } => TaskError::RetriesExhausted { attempts, last: last.into_last(body)? },
             Self::Failed(failure) => TaskError::Failed(failure.into_failure()?),
             Self::BodyTooLarge { limit, partial } => {

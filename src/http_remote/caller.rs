@@ -50,7 +50,7 @@ pub(super) struct Caller {
 struct Table {
     runs: Mutex<HashMap<Uuid, Run>>,
     workers: Mutex<HashMap<Arc<str>, Instant>>,
-    cancels: mpsc::UnboundedSender<Cancelled>,
+    cancels: mpsc::UnboundedSender<Canceled>,
     /// When it was last said that the broker does not take tasks.
     warned: Mutex<Option<Instant>>,
 }
@@ -66,7 +66,7 @@ struct Run {
     returned: Arc<Notify>,
 }
 
-struct Cancelled {
+struct Canceled {
     run: Uuid,
     until: Instant,
 }
@@ -87,7 +87,7 @@ impl Caller {
         let options = AmqpOptions::new(message_queue, Role::HttpCaller { pool: pool.clone(), caller: name });
         let (post, mut returned) = Post::start(options)?;
         let post = Arc::new(post);
-        let (cancels, cancelled) = mpsc::unbounded_channel();
+        let (cancels, canceled) = mpsc::unbounded_channel();
         let table = Arc::new(Table { runs: Mutex::default(), workers: Mutex::default(), cancels, warned: Mutex::default() });
         let (closing, farewell, tasks) = (CancellationToken::new(), TaskTracker::new(), TaskTracker::new());
 
@@ -95,7 +95,7 @@ impl Caller {
         let listening = answers.link.clone();
         tasks.spawn(read_answers(table.clone(), answers));
         tasks.spawn(watch_workers(table.clone(), post.consume(Inbox::Control, PREFETCH)));
-        farewell.spawn(send_cancels(post.clone(), cancelled, closing.clone()));
+        farewell.spawn(send_cancels(post.clone(), canceled, closing.clone()));
         let returns = table.clone();
         tasks.spawn(async move {
             while let Some(run) = returned.recv().await {
@@ -139,7 +139,7 @@ impl Carrier for Caller {
             self.closing.cancel();
             self.farewell.close();
             if timeout(CLOSE_TIME, self.farewell.wait()).await.is_err() {
-                debug!(broker = self.post.safe_url(), "ended without telling the workers what was cancelled");
+                debug!(broker = self.post.safe_url(), "ended without telling the workers what was canceled");
             }
             self.post.close().await;
             self.tasks.close();
@@ -175,7 +175,7 @@ impl Shipment {
         let (class, started, returned) = (self.class, Some(started), Arc::new(Notify::new()));
         let run = Run { created, class, answer, started, worker: None, sent: Sent::No, returned: returned.clone() };
         self.table.runs().insert(self.run, run);
-        // From here on, however this ends, it is forgotten, and cancelled unless it was answered.
+        // From here on, however this ends, it is forgotten, and canceled unless it was answered.
         let _entry = Entry { table: &self.table, run: self.run, until: self.until };
         let carried = timeout_at(self.until, async {
             tokio::select! {
@@ -265,7 +265,7 @@ impl Drop for Entry<'_> {
         let forgotten = self.table.runs().remove(&self.run);
         if forgotten.is_some_and(|run| run.sent != Sent::No) {
             // Nobody is left to tell when the caller ends.
-            _ = self.table.cancels.send(Cancelled { run: self.run, until: self.until });
+            _ = self.table.cancels.send(Canceled { run: self.run, until: self.until });
         }
     }
 }
@@ -305,7 +305,7 @@ impl Table {
         // Gone when it has ended already: the first word counts.
         let Some(run) = self.runs().remove(&run) else { return };
         let carried = carried(&run);
-        // Cancelled just now.
+        // Canceled just now.
         _ = run.answer.send(carried);
     }
 
@@ -436,20 +436,20 @@ async fn watch_workers(table: Arc<Table>, mut control: Incoming) {
 }
 
 /// Tells the workers what nobody waits for any more, many at once.
-async fn send_cancels(post: Arc<Post>, mut cancelled: mpsc::UnboundedReceiver<Cancelled>, closing: CancellationToken) {
+async fn send_cancels(post: Arc<Post>, mut canceled: mpsc::UnboundedReceiver<Canceled>, closing: CancellationToken) {
     let mut gathered = Vec::new();
     loop {
         let last = tokio::select! {
             biased;
-            count = cancelled.recv_many(&mut gathered, RUNS) => count == 0,
+            count = canceled.recv_many(&mut gathered, RUNS) => count == 0,
             () = closing.cancelled() => true,
         };
-        if let Some(until) = gathered.iter().map(|cancelled| cancelled.until).max() {
+        if let Some(until) = gathered.iter().map(|canceled| canceled.until).max() {
             let remember = until.saturating_duration_since(Instant::now());
-            let runs = gathered.drain(..).map(|cancelled| cancelled.run).collect();
+            let runs = gathered.drain(..).map(|canceled| canceled.run).collect();
             if let Err(error) = post.publish(Notice::Cancel { runs, remember }.to(To::Workers)).await {
                 // They end by their own time.
-                debug!("could not tell the workers what was cancelled: {error}");
+                debug!("could not tell the workers what was canceled: {error}");
             }
         }
         if last {

@@ -19,7 +19,7 @@
 //! Promises: a caller's task ends by its time-out and [`RemoteConfig::grace`], whatever the broker and the workers do. A task that may be performed
 //! twice is performed again when its worker is lost, at most three times; one that may not (POST and PATCH, see
 //! [`crate::http_tasks::RetryMethods`]) is performed at most once, and ends as [`RemoteError::WorkerLost`] when it is not known whether it was. What is
-//! given up: a worker that starts after a task was cancelled, and takes it before its time is over, performs it all the same.
+//! given up: a worker that starts after a task was canceled, and takes it before its time is over, performs it all the same.
 //!
 //! [`RemoteError::WorkerLost`]: crate::http_tasks::RemoteError::WorkerLost
 

@@ -1,6 +1,6 @@
 //! The side that performs tasks of others.
 //!
-//! Owns which runs it has and which were cancelled before they came. Takes no more than it has room for; answers to the caller's queue,
+//! Owns which runs it has and which were canceled before they came. Takes no more than it has room for; answers to the caller's queue,
 //! and gives a delivery up only when the broker has the answer.
 
 use std::collections::HashMap;
@@ -24,7 +24,7 @@ use crate::broker::amqp::{AmqpOptions, Arrival, Inbox, Incoming, Letter, Post, R
 use crate::config::MessageQueue;
 use crate::http_tasks::{CancelToken, Completion, RemoteError, TaskError, TaskList, TaskRunner};
 
-/// Cancelled runs that are remembered, for each of which a task may still come.
+/// Canceled runs that are remembered, for each of which a task may still come.
 const REMEMBERED: usize = 100_000;
 /// How long after a task's time an answer to it may be of use: the longest grace that makes sense.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
@@ -85,8 +85,8 @@ struct Shared {
 #[derive(Default)]
 struct Desk {
     running: HashMap<Uuid, Running>,
-    /// Until when a run that was cancelled could still come.
-    cancelled: HashMap<Uuid, Instant>,
+    /// Until when a run that was canceled could still come.
+    canceled: HashMap<Uuid, Instant>,
 }
 
 struct Running {
@@ -203,7 +203,7 @@ impl Shared {
             }
         };
         let Some(receipt) = self.unless_it_runs(run, receipt).await else { return };
-        if self.desk().cancelled.contains_key(&run) {
+        if self.desk().canceled.contains_key(&run) {
             receipt.ack().await;
             return;
         }
@@ -259,7 +259,7 @@ impl Shared {
         {
             let mut desk = self.desk();
             let cancel = batch.cancel_token();
-            let unwanted = desk.cancelled.contains_key(&run);
+            let unwanted = desk.canceled.contains_key(&run);
             if unwanted {
                 cancel.cancel();
             }
@@ -362,7 +362,7 @@ impl Shared {
         }
     }
 
-    /// Hears what was cancelled.
+    /// Hears what was canceled.
     async fn listen(self: Arc<Self>, mut control: Incoming) {
         while let Some(arrival) = control.arrivals.recv().await {
             match frame::decode(&arrival.body).and_then(|frame| Notice::decode(&frame)) {
@@ -420,14 +420,14 @@ impl Desk {
                     running.unwanted = true;
                     running.cancel.cancel();
                 }
-                None if self.cancelled.len() < REMEMBERED => drop(self.cancelled.insert(*run, until)),
+                None if self.canceled.len() < REMEMBERED => drop(self.canceled.insert(*run, until)),
                 None => {}
             }
         }
     }
 
     fn forget(&mut self, now: Instant) {
-        self.cancelled.retain(|_, until| *until > now);
+        self.canceled.retain(|_, until| *until > now);
     }
 }
 

@@ -9,12 +9,12 @@ use futures::stream::{FusedStream, Stream};
 use tokio::sync::{mpsc, watch};
 
 use super::completion::Completion;
-use super::error::CancelledBy;
-use super::job::{BatchCore, End, Finish, Job, Record, body_of};
+use super::error::CanceledBy;
 use super::progress::Progress;
 use super::scheduler::Scheduler;
 use super::task::TaskId;
 use super::task_list::TaskList;
+use super::ticket::{BatchCore, End, Finish, Record, Ticket, body_of};
 
 /// Ends a batch from anywhere; clones end the same one.
 #[derive(Clone)]
@@ -23,7 +23,7 @@ pub struct CancelToken(Arc<BatchCore>);
 impl CancelToken {
     /// Ends all tasks that have not ended; each still completes. Harmless at any time, and twice.
     pub fn cancel(&self) {
-        self.0.end(End::Cancelled(CancelledBy::Caller));
+        self.0.end(End::Canceled(CanceledBy::Caller));
     }
 }
 
@@ -46,16 +46,16 @@ pub struct Batch<T> {
 }
 
 impl<T> Batch<T> {
-    /// Makes the batch and its jobs.
-    pub(super) fn new(scheduler: Arc<Scheduler<Job>>, list: TaskList<T>) -> (Self, Vec<Job>) {
+    /// Makes the batch and its tickets.
+    pub(super) fn new(scheduler: Arc<Scheduler<Ticket>>, list: TaskList<T>) -> (Self, Vec<Ticket>) {
         let (mut tasks, mut tags) = (Vec::with_capacity(list.len()), Vec::with_capacity(list.len()));
         for entry in list.into_entries() {
             tasks.push(entry.task);
             tags.push(Some(entry.tag));
         }
-        let (core, jobs, finishes) = BatchCore::new(scheduler, tasks);
-        let left = jobs.len();
-        (Self { core, finishes, tags, left, detached: false }, jobs)
+        let (core, tickets, finishes) = BatchCore::new(scheduler, tasks);
+        let left = tickets.len();
+        (Self { core, finishes, tags, left, detached: false }, tickets)
     }
 
     pub(super) const fn core(&self) -> &Arc<BatchCore> {
@@ -84,7 +84,7 @@ impl<T> Batch<T> {
 
     /// Ends all tasks that have not ended; each still completes.
     pub fn cancel(&self) {
-        self.core.end(End::Cancelled(CancelledBy::Caller));
+        self.core.end(End::Canceled(CanceledBy::Caller));
     }
 
     /// Ends one task, which still completes. False when it had ended, or was left out.
@@ -158,7 +158,7 @@ impl<T: Unpin> FusedStream for Batch<T> {
 impl<T> Drop for Batch<T> {
     fn drop(&mut self) {
         if !self.detached && self.is_running() {
-            self.core.end(End::Cancelled(CancelledBy::Drop));
+            self.core.end(End::Canceled(CanceledBy::Drop));
         }
         // What is not taken is no burden any more.
         self.finishes.close();

@@ -17,7 +17,6 @@ use super::completion::{AttemptOutcome, AttemptSummary, Timings, Trust};
 use super::connection::{Connection, HEAD_LIMIT, Traffic};
 use super::dial::dial;
 use super::error::{AttemptFailure, Last, Phase, TaskError};
-use super::job::{Job, Record};
 use super::key::Key;
 use super::network::Network;
 use super::observer::Event;
@@ -27,22 +26,23 @@ use super::retry::{RetryPolicy, did_nothing, is_transient, retry_after};
 use super::room::Place;
 use super::scheduler::Slot;
 use super::task::{HEADERS_LIMIT, Task, is_credential};
+use super::ticket::{Record, Ticket};
 use super::tls::{InsecureFallback, TlsContext, TlsMode};
 
 /// Runs a task to its completion.
-pub(super) async fn run(network: Arc<Network>, mut job: Job, slot: Slot<Job>) {
+pub(super) async fn run(network: Arc<Network>, mut ticket: Ticket, slot: Slot<Ticket>) {
     let began = Instant::now();
-    let batch = job.batch().clone();
-    job.record.timings.queued = began - batch.launched;
-    job.move_to(Stage::Running);
-    let task = &batch.tasks[job.index() as usize];
+    let batch = ticket.batch().clone();
+    ticket.record.timings.queued = began - batch.launched;
+    ticket.move_to(Stage::Running);
+    let task = &batch.tasks[ticket.index() as usize];
     network.settings.tell(&Event::Started { id: task.id });
     let deadline = network.settings.deadline_of(task, batch.launched, began);
     let tls = network.tls();
     let mut course = Course {
         network: &network,
         task,
-        job: &mut job,
+        ticket: &mut ticket,
         slot: Some(slot),
         tls,
         deadline,
@@ -59,17 +59,17 @@ pub(super) async fn run(network: Arc<Network>, mut job: Job, slot: Slot<Job>) {
     };
     let slot = course.slot.take();
     drop(course);
-    job.record.timings.total = began.elapsed();
+    ticket.record.timings.total = began.elapsed();
     // Before the completion: whoever launches the next list when this one has ended finds its connections and slots.
     drop(slot);
-    job.finish(result);
+    ticket.finish(result);
 }
 
 /// Has a task performed elsewhere. It counts as queued until somebody there has begun.
-pub(super) async fn run_elsewhere(network: Arc<Network>, carrier: Arc<dyn Carrier>, mut job: Job, slot: Slot<Job>) {
+pub(super) async fn run_elsewhere(network: Arc<Network>, carrier: Arc<dyn Carrier>, mut ticket: Ticket, slot: Slot<Ticket>) {
     let began = Instant::now();
-    let batch = job.batch().clone();
-    let task = &batch.tasks[job.index() as usize];
+    let batch = ticket.batch().clone();
+    let task = &batch.tasks[ticket.index() as usize];
     let timeout = network.settings.deadline_of(task, batch.launched, began).saturating_duration_since(began);
     let result = match Parcel::of(&network.settings, task, timeout) {
         Err(error) => Err(TaskError::Invalid { field: error.field, why: error.why }),
@@ -80,8 +80,8 @@ pub(super) async fn run_elsewhere(network: Arc<Network>, carrier: Arc<dyn Carrie
                 biased;
                 carried = &mut carrying => carried,
                 Ok(()) = has_started => {
-                    job.record.timings.queued = batch.launched.elapsed();
-                    job.move_to(Stage::Running);
+                    ticket.record.timings.queued = batch.launched.elapsed();
+                    ticket.move_to(Stage::Running);
                     network.settings.tell(&Event::Started { id: task.id });
                     carrying.await
                 }
@@ -94,21 +94,21 @@ pub(super) async fn run_elsewhere(network: Arc<Network>, carrier: Arc<dyn Carrie
             if trust == Trust::InsecureFallback {
                 network.count_fallback();
             }
-            let timings = Timings { queued: job.record.timings.queued, total: began.elapsed(), ..timings };
-            job.record = Record { attempts, history, timings, trust, worker };
+            let timings = Timings { queued: ticket.record.timings.queued, total: began.elapsed(), ..timings };
+            ticket.record = Record { attempts, history, timings, trust, worker };
             result
         }
     };
     drop(slot);
-    job.finish(result);
+    ticket.finish(result);
 }
 
 struct Course<'a> {
     network: &'a Network,
     task: &'a Task,
-    job: &'a mut Job,
+    ticket: &'a mut Ticket,
     /// Given back in waits.
-    slot: Option<Slot<Job>>,
+    slot: Option<Slot<Ticket>>,
     tls: Arc<TlsContext>,
     deadline: Instant,
     phase: Phase,
@@ -164,7 +164,7 @@ impl Course<'_> {
         let policy = self.network.settings.policy_of(self.task);
         let limit = self.task.attempt_timeout.or(self.network.settings.attempt_timeout);
         loop {
-            self.job.record.attempts += 1;
+            self.ticket.record.attempts += 1;
             self.wire = None;
             self.acted = false;
             let began = Instant::now();
@@ -178,7 +178,7 @@ impl Course<'_> {
                     Err(_) => self.slow(limit),
                 },
             };
-            let attempts = self.job.record.attempts;
+            let attempts = self.ticket.record.attempts;
             self.note(&end, began.elapsed());
             let left = attempts < policy.attempts();
             let (method, headers) = (&self.task.method, &self.task.headers);
@@ -216,22 +216,22 @@ impl Course<'_> {
 
     /// Waits without a slot, and comes back ahead of those that have not begun.
     async fn wait(&mut self, wait: Duration) -> Result<(), TaskError> {
-        if let Some(summary) = self.job.record.history.last_mut() {
+        if let Some(summary) = self.ticket.record.history.last_mut() {
             summary.wait = Some(wait);
         }
         self.network.settings.tell(&Event::Waiting { id: self.task.id, wait });
         self.phase = Phase::Backoff;
         self.wire = None;
-        self.job.move_to(Stage::Waiting);
+        self.ticket.move_to(Stage::Waiting);
         let lane = self.slot.as_ref().map(Slot::lane).unwrap_or_default();
         self.slot = None;
         let began = Instant::now();
         // Boxed: most tasks never wait, and all of them would carry it.
         Box::pin(tokio::time::sleep(wait)).await;
-        self.job.record.timings.waited += began.elapsed();
+        self.ticket.record.timings.waited += began.elapsed();
         self.phase = Phase::Queue;
-        self.slot = Some(Box::pin(self.job.batch().scheduler.slot_again(lane)).await.ok_or(TaskError::ShutDown)?);
-        self.job.move_to(Stage::Running);
+        self.slot = Some(Box::pin(self.ticket.batch().scheduler.slot_again(lane)).await.ok_or(TaskError::ShutDown)?);
+        self.ticket.move_to(Stage::Running);
         Ok(())
     }
 
@@ -241,17 +241,17 @@ impl Course<'_> {
             End::Invalid(_) => AttemptOutcome::Failed("invalid"),
             End::Failure { failure, .. } => AttemptOutcome::Failed(failure.kind()),
         };
-        let attempt = self.job.record.attempts;
+        let attempt = self.ticket.record.attempts;
         let host = self.host();
         match end {
             End::Failure { failure, .. } => {
                 let cause = std::error::Error::source(failure).map(ToString::to_string).unwrap_or_default();
-                tracing::debug!(task = %self.task.id, attempt, host, kind = failure.kind(), cause, "an HTTP attempt failed");
+                tracing::debug!(http_task = %self.task.id, attempt, host, kind = failure.kind(), cause, "an HTTP attempt failed");
             }
-            _ => tracing::trace!(task = %self.task.id, attempt, host, ?outcome, "an HTTP attempt ended"),
+            _ => tracing::trace!(http_task = %self.task.id, attempt, host, ?outcome, "an HTTP attempt ended"),
         }
         self.network.settings.tell(&Event::Attempt { id: self.task.id, attempt, host, outcome });
-        self.job.record.history.push(AttemptSummary { outcome, took, reused: self.reused, wait: None });
+        self.ticket.record.history.push(AttemptSummary { outcome, took, reused: self.reused, wait: None });
     }
 
     fn host(&self) -> &str {
@@ -274,7 +274,7 @@ impl Course<'_> {
     }
 
     fn out_of_time(&mut self) -> TaskError {
-        TaskError::Timeout { phase: self.phase(), attempts: self.job.record.attempts, last: self.last.take() }
+        TaskError::Timeout { phase: self.phase(), attempts: self.ticket.record.attempts, last: self.last.take() }
     }
 
     /// One attempt, with the redirects it leads to.
@@ -296,7 +296,7 @@ impl Course<'_> {
                 }
                 Err(failure) => return End::Failure { failure, untouched: true, answered: false },
             };
-            self.job.record.timings.connect = if connection.used { Duration::ZERO } else { connecting.elapsed() };
+            self.ticket.record.timings.connect = if connection.used { Duration::ZERO } else { connecting.elapsed() };
             self.reused = connection.used;
             let sending = Instant::now();
             let head = match self.head(&ask, &mut connection).await {
@@ -314,7 +314,7 @@ impl Course<'_> {
                     return End::Failure { failure, untouched, answered: !unanswered };
                 }
             };
-            self.job.record.timings.headers = sending.elapsed();
+            self.ticket.record.timings.headers = sending.elapsed();
             self.phase = Phase::Body;
             let (head, body) = head.into_parts();
             let reusable = self.network.settings.transport.keep_alive && keeps_alive(&head);
@@ -345,7 +345,7 @@ impl Course<'_> {
     async fn connection(&mut self, url: &Url, fresh: bool) -> Result<Connection, AttemptFailure> {
         let fell_back = self.has_fallen_back(url);
         let verify = self.task.tls_mode == TlsMode::Verify && !fell_back;
-        self.job.record.trust = match (url.scheme() == "https", verify, fell_back) {
+        self.ticket.record.trust = match (url.scheme() == "https", verify, fell_back) {
             (false, ..) => Trust::Plain,
             (true, true, _) => Trust::Verified,
             (true, false, true) => Trust::InsecureFallback,
@@ -390,7 +390,7 @@ impl Course<'_> {
     fn fall_back(&mut self, url: &Url, failure: &AttemptFailure) {
         let host = url.host_str().unwrap_or_default();
         let cause = std::error::Error::source(failure).map(ToString::to_string).unwrap_or_default();
-        tracing::warn!(task = %self.task.id, host, cause, "the API's certificate is not verified");
+        tracing::warn!(http_task = %self.task.id, host, cause, "a server's certificate is not verified");
         self.network.count_fallback();
         self.network.settings.tell(&Event::Fallback { id: self.task.id, host });
         self.fell_back = Some(host.to_owned());
@@ -448,7 +448,7 @@ impl Course<'_> {
         let limit = self.task.body_limit.unwrap_or(self.network.settings.body_limit);
         let gzip = ask.inflates(self.network.settings.transport.gzip, &head.headers);
         let read = body::read(body, limit, gzip, Place::in_room(self.task.room.clone())).await;
-        self.job.record.timings.body = reading.elapsed();
+        self.ticket.record.timings.body = reading.elapsed();
         let content = match read {
             Ok(content) => content,
             Err(unread) => {

@@ -10,18 +10,18 @@ use super::carrier::{Carrier, CarrierHealth};
 use super::connection::Connection;
 use super::course;
 use super::error::{Phase, TaskError};
-use super::job::{BatchCore, End, Job};
 use super::network::Network;
 use super::runtime::TaskRuntime;
 use super::schedule::Schedule;
 use super::scheduler::{Scheduler, Slot, Start};
 use super::settings::{DeadlineFrom, Settings};
 use super::task_list::TaskList;
+use super::ticket::{BatchCore, End, Ticket};
 use super::tls::TlsConfig;
 
 pub(super) struct Engine {
     network: Arc<Network>,
-    scheduler: Arc<Scheduler<Job>>,
+    scheduler: Arc<Scheduler<Ticket>>,
     /// Who has the tasks performed elsewhere; the network is of no use then.
     carrier: Option<Arc<dyn Carrier>>,
     batches: Mutex<Vec<Weak<BatchCore>>>,
@@ -34,19 +34,19 @@ struct Starter {
     handle: Handle,
 }
 
-impl Start<Job> for Starter {
-    fn start(&self, job: Job, mut slot: Slot<Job>, kept: Option<Box<Connection>>) {
+impl Start<Ticket> for Starter {
+    fn start(&self, ticket: Ticket, mut slot: Slot<Ticket>, kept: Option<Box<Connection>>) {
         if let Some(kept) = kept {
-            if self.network.fits(&kept, job.task()) {
+            if self.network.fits(&kept, ticket.task()) {
                 *slot.connection() = Some(kept);
             } else {
                 self.network.rest(*kept);
             }
         }
-        let (batch, index) = (job.batch().clone(), job.index());
+        let (batch, index) = (ticket.batch().clone(), ticket.index());
         let running = match &self.carrier {
-            None => self.handle.spawn(course::run(self.network.clone(), job, slot)),
-            Some(carrier) => self.handle.spawn(course::run_elsewhere(self.network.clone(), carrier.clone(), job, slot)),
+            None => self.handle.spawn(course::run(self.network.clone(), ticket, slot)),
+            Some(carrier) => self.handle.spawn(course::run_elsewhere(self.network.clone(), carrier.clone(), ticket, slot)),
         };
         batch.started(index, running.abort_handle());
     }
@@ -55,7 +55,7 @@ impl Start<Job> for Starter {
 impl Engine {
     pub(super) fn new(
         network: Network,
-        schedule: Schedule<Job, Slot<Job>>,
+        schedule: Schedule<Ticket, Slot<Ticket>>,
         carrier: Option<Arc<dyn Carrier>>,
         runtime: TaskRuntime,
     ) -> Self {
@@ -88,7 +88,7 @@ impl Engine {
 
     /// Takes in a list and starts what can be started.
     pub(super) fn launch<T>(&self, list: TaskList<T>) -> Batch<T> {
-        let (launched, jobs) = Batch::new(self.scheduler.clone(), list);
+        let (launched, tickets) = Batch::new(self.scheduler.clone(), list);
         let batch = launched.core();
         {
             let mut batches = self.batches();
@@ -96,19 +96,19 @@ impl Engine {
             batches.push(Arc::downgrade(batch));
         }
         let mut invalid = Vec::new();
-        self.scheduler.add(jobs.into_iter().filter_map(|job| {
+        self.scheduler.add(tickets.into_iter().filter_map(|ticket| {
             // The lane of a host: what is behind another port is another server.
-            let (host, priority) = match job.task().validate() {
-                Ok(url) => (lane_of(url), job.task().priority),
+            let (host, priority) = match ticket.task().validate() {
+                Ok(url) => (lane_of(url), ticket.task().priority),
                 Err(error) => {
-                    invalid.push((job, error));
+                    invalid.push((ticket, error));
                     return None;
                 }
             };
-            Some((host, priority, job))
+            Some((host, priority, ticket))
         }));
-        for (job, error) in invalid {
-            job.finish(Err(TaskError::Invalid { field: error.field, why: error.why }));
+        for (ticket, error) in invalid {
+            ticket.finish(Err(TaskError::Invalid { field: error.field, why: error.why }));
         }
         if self.is_shut_down() {
             // It came between the runner's look and now.
@@ -174,8 +174,8 @@ async fn give_up_queued(settings: Arc<Settings>, batch: Weak<BatchCore>) {
         tokio::time::sleep_until(launched + span).await;
         let Some(batch) = batch.upgrade() else { return };
         let late = |index: u32| settings.span_of(&batch.tasks[index as usize]) <= span;
-        for job in batch.remove_queued(late) {
-            job.finish(Err(TaskError::Timeout { phase: Phase::Queue, attempts: 0, last: None }));
+        for ticket in batch.remove_queued(late) {
+            ticket.finish(Err(TaskError::Timeout { phase: Phase::Queue, attempts: 0, last: None }));
         }
         if !batch.is_running() {
             return;

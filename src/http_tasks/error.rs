@@ -227,7 +227,7 @@ impl std::error::Error for Last {
 
 /// Who ended a task before its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CancelledBy {
+pub enum CanceledBy {
     /// [`super::CancelToken::cancel`], [`super::Batch::cancel_task`] or [`super::Batch::close`].
     Caller,
     /// The batch was dropped.
@@ -290,11 +290,11 @@ pub enum TaskError {
         #[source]
         last: Option<Last>,
     },
-    /// It was cancelled.
-    #[error("cancelled")]
-    Cancelled {
+    /// It was canceled.
+    #[error("canceled")]
+    Canceled {
         /// By whom.
-        by: CancelledBy,
+        by: CanceledBy,
     },
     /// The last attempt would have been followed by another if there were one left.
     #[error("failed after {attempts} attempts")]
@@ -358,8 +358,8 @@ impl TaskError {
     }
 
     /// Whether somebody ended it.
-    pub const fn is_cancelled(&self) -> bool {
-        matches!(self, Self::Cancelled { .. } | Self::ShutDown)
+    pub const fn is_canceled(&self) -> bool {
+        matches!(self, Self::Canceled { .. } | Self::ShutDown)
     }
 
     /// The whole chain of reasons in one line.

@@ -48,7 +48,7 @@
 //! ```
 //!
 //! Where to look: `runner` is the way in and takes the `settings`, `task` and `task_list` are what is to be done, `batch` and `completion`
-//! what comes of it, with the `response`. Inside, a task becomes a `job`. `engine` joins the `scheduler`, which gives out slots (`schedule` says
+//! what comes of it, with the `response`. Inside, a launched task is a `ticket`. `engine` joins the `scheduler`, which gives out slots (`schedule` says
 //! who is next), and the `network`: `sockets` (the budget), `pool` (idle connections), names and TLS. `course` is the way of one task, `ask` its
 //! request, `dial` and `connection` its connection and `key` what that is good for, `body` what it reads and `room` how much of that. A [`Carrier`]
 //! takes tasks to other processes instead.
@@ -66,7 +66,6 @@ mod course;
 mod dial;
 mod engine;
 mod error;
-mod job;
 mod key;
 mod network;
 mod observer;
@@ -87,6 +86,7 @@ mod sockets;
 mod task;
 mod task_list;
 mod text;
+mod ticket;
 mod tls;
 mod transport;
 
@@ -95,7 +95,7 @@ pub use carrier::{Carried, Carrier, CarrierHealth, Parcel};
 pub use completion::{AttemptOutcome, AttemptSummary, Completion, Timings, Trust};
 pub use connection::{Connect, Stream, Tcp};
 pub use engine::Stats;
-pub use error::{AttemptFailure, BuildError, CancelledBy, Last, LaunchError, Phase, RemoteError, TaskError};
+pub use error::{AttemptFailure, BuildError, CanceledBy, Last, LaunchError, Phase, RemoteError, TaskError};
 pub use observer::{Event, Observer};
 pub use progress::Progress;
 pub use proxy::Proxy;

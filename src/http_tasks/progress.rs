@@ -18,7 +18,7 @@ pub struct Progress {
     /// Ended without.
     pub failed: usize,
     /// Ended by somebody.
-    pub cancelled: usize,
+    pub canceled: usize,
     /// Bytes of all bodies so far.
     pub bytes: u64,
 }

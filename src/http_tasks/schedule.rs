@@ -15,9 +15,9 @@ use super::task::Priority;
 /// One of so many slots is kept from a lane that would have them all.
 const RESERVE: usize = 16;
 
-/// Of jobs `J`; one that waited gets its slot `S` through a channel.
-pub(super) struct Schedule<J, S> {
-    lanes: HashMap<usize, HostLane<J, S>>,
+/// Of tickets `T`; one that waited gets its slot `S` through a channel.
+pub(super) struct Schedule<T, S> {
+    lanes: HashMap<usize, HostLane<T, S>>,
     by_name: HashMap<Box<str>, usize>,
     /// Lanes that could start something, by running tasks and then by how long ago they were served.
     ready: BTreeSet<(usize, u64, usize)>,
@@ -35,10 +35,10 @@ pub(super) struct Schedule<J, S> {
     pub(super) queued: usize,
 }
 
-struct HostLane<J, S> {
+struct HostLane<T, S> {
     name: Box<str>,
     returning: VecDeque<oneshot::Sender<S>>,
-    new: [VecDeque<J>; 3],
+    new: [VecDeque<T>; 3],
     running: usize,
     /// Its entry in `ready`.
     listed: Option<(usize, u64)>,
@@ -48,12 +48,12 @@ struct HostLane<J, S> {
 }
 
 /// What may start.
-pub(super) enum Grant<J, S> {
-    New(J),
+pub(super) enum Grant<T, S> {
+    New(T),
     Return(oneshot::Sender<S>),
 }
 
-impl<J, S> Schedule<J, S> {
+impl<T, S> Schedule<T, S> {
     pub(super) fn new(slots: usize, per_host: Option<usize>, pace: Option<Duration>) -> Self {
         let share = slots - slots / RESERVE;
         Self {
@@ -72,8 +72,8 @@ impl<J, S> Schedule<J, S> {
         }
     }
 
-    /// Adds a job to the lane of its host.
-    pub(super) fn add(&mut self, host: &str, priority: Priority, job: J) {
+    /// Adds a ticket to the lane of its host.
+    pub(super) fn add(&mut self, host: &str, priority: Priority, ticket: T) {
         let lane = match self.by_name.get(host) {
             Some(lane) => *lane,
             None => {
@@ -94,7 +94,7 @@ impl<J, S> Schedule<J, S> {
             }
         };
         if let Some(found) = self.lanes.get_mut(&lane) {
-            found.new[priority as usize].push_back(job);
+            found.new[priority as usize].push_back(ticket);
             self.queued += 1;
         }
         self.list(lane);
@@ -109,7 +109,7 @@ impl<J, S> Schedule<J, S> {
     }
 
     /// The next to start, if there is a slot; `start_new` tells whether anything that has not begun may.
-    pub(super) fn next(&mut self, start_new: bool) -> Option<(usize, Grant<J, S>)> {
+    pub(super) fn next(&mut self, start_new: bool) -> Option<(usize, Grant<T, S>)> {
         if self.running >= self.slots {
             return None;
         }
@@ -125,10 +125,10 @@ impl<J, S> Schedule<J, S> {
             }
             if passed.is_none()
                 && start_new
-                && let Some(job) = lane.new.iter_mut().find_map(VecDeque::pop_front)
+                && let Some(ticket) = lane.new.iter_mut().find_map(VecDeque::pop_front)
             {
                 self.queued -= 1;
-                passed = Some((*id, Grant::New(job)));
+                passed = Some((*id, Grant::New(ticket)));
             }
             if passed.is_some() {
                 break;
@@ -179,8 +179,8 @@ impl<J, S> Schedule<J, S> {
         self.list(id);
     }
 
-    /// Takes those out that have not started and are meant. Dropping the jobs completes them.
-    pub(super) fn remove(&mut self, meant: impl Fn(&J) -> bool) -> Vec<J> {
+    /// Takes those out that have not started and are meant. Dropping the tickets completes them.
+    pub(super) fn remove(&mut self, meant: impl Fn(&T) -> bool) -> Vec<T> {
         let mut removed = Vec::new();
         let ids: Vec<usize> = self.lanes.keys().copied().collect();
         for id in ids {
@@ -188,11 +188,11 @@ impl<J, S> Schedule<J, S> {
             for queue in &mut lane.new {
                 if queue.iter().any(&meant) {
                     let (out, kept): (Vec<_>, VecDeque<_>) =
-                        std::mem::take(queue).into_iter().fold((Vec::new(), VecDeque::new()), |(mut out, mut kept), job| {
-                            if meant(&job) {
-                                out.push(job)
+                        std::mem::take(queue).into_iter().fold((Vec::new(), VecDeque::new()), |(mut out, mut kept), ticket| {
+                            if meant(&ticket) {
+                                out.push(ticket)
                             } else {
-                                kept.push_back(job)
+                                kept.push_back(ticket)
                             }
                             (out, kept)
                         });

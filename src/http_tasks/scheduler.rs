@@ -1,6 +1,6 @@
 //! The slots of a runner: who has one, and who gets one that is free.
 //!
-//! Promise: a job starts as soon as there is a slot for it, and a finished job's connection is there for the next one before that
+//! Promise: a ticket starts as soon as there is a slot for it, and a finished ticket's connection is there for the next one before that
 //! one starts.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -16,18 +16,18 @@ use super::runtime::TaskRuntime;
 use super::schedule::{Grant, Schedule};
 use super::task::Priority;
 
-/// Starts jobs that got a slot.
-pub(super) trait Start<J: Send + 'static>: Send + Sync {
-    /// Starts a job. The connection is for it if it fits, and goes to the pool otherwise.
-    fn start(&self, job: J, slot: Slot<J>, kept: Option<Box<Connection>>);
+/// Starts tickets that got a slot.
+pub(super) trait Start<T: Send + 'static>: Send + Sync {
+    /// Starts a ticket. The connection is for it if it fits, and goes to the pool otherwise.
+    fn start(&self, ticket: T, slot: Slot<T>, kept: Option<Box<Connection>>);
 }
 
-/// Gives slots to jobs `J`.
-pub(super) struct Scheduler<J: Send + 'static> {
-    schedule: Mutex<Schedule<J, Slot<J>>>,
-    starter: Box<dyn Start<J>>,
+/// Gives slots to tickets `T`.
+pub(super) struct Scheduler<T: Send + 'static> {
+    schedule: Mutex<Schedule<T, Slot<T>>>,
+    starter: Box<dyn Start<T>>,
     network: Arc<Network>,
-    /// Jobs that have not completed.
+    /// Tickets that have not completed.
     unfinished: AtomicUsize,
     idle: Notify,
     /// Bytes of bodies that nobody has taken.
@@ -36,10 +36,10 @@ pub(super) struct Scheduler<J: Send + 'static> {
     runtime: TaskRuntime,
 }
 
-impl<J: Send + 'static> Scheduler<J> {
+impl<T: Send + 'static> Scheduler<T> {
     pub(super) fn new(
-        schedule: Schedule<J, Slot<J>>,
-        starter: Box<dyn Start<J>>,
+        schedule: Schedule<T, Slot<T>>,
+        starter: Box<dyn Start<T>>,
         network: Arc<Network>,
         runtime: TaskRuntime,
     ) -> Arc<Self> {
@@ -55,7 +55,7 @@ impl<J: Send + 'static> Scheduler<J> {
         })
     }
 
-    fn schedule(&self) -> MutexGuard<'_, Schedule<J, Slot<J>>> {
+    fn schedule(&self) -> MutexGuard<'_, Schedule<T, Slot<T>>> {
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -63,16 +63,16 @@ impl<J: Send + 'static> Scheduler<J> {
         self.runtime.handle()
     }
 
-    /// Adds jobs with their hosts, without starting them.
-    pub(super) fn add(&self, jobs: impl IntoIterator<Item = (String, Priority, J)>) {
+    /// Adds tickets with their hosts, without starting them.
+    pub(super) fn add(&self, tickets: impl IntoIterator<Item = (String, Priority, T)>) {
         let mut schedule = self.schedule();
-        for (host, priority, job) in jobs {
-            schedule.add(&host, priority, job);
+        for (host, priority, ticket) in tickets {
+            schedule.add(&host, priority, ticket);
         }
     }
 
-    /// Takes those out that have not started and are meant. Dropping the jobs completes them.
-    pub(super) fn remove(&self, meant: impl Fn(&J) -> bool) -> Vec<J> {
+    /// Takes those out that have not started and are meant. Dropping the tickets completes them.
+    pub(super) fn remove(&self, meant: impl Fn(&T) -> bool) -> Vec<T> {
         self.schedule().remove(meant)
     }
 
@@ -85,7 +85,7 @@ impl<J: Send + 'static> Scheduler<J> {
             let Some((lane, grant)) = granted else { break };
             let slot = Slot { scheduler: Some(self.clone()), lane, connection: None };
             match grant {
-                Grant::New(job) => self.starter.start(job, slot, connection.take()),
+                Grant::New(ticket) => self.starter.start(ticket, slot, connection.take()),
                 Grant::Return(waiter) => {
                     if let Some(kept) = connection.take() {
                         self.network.rest(*kept);
@@ -109,18 +109,18 @@ impl<J: Send + 'static> Scheduler<J> {
     }
 
     /// A slot for somebody who gave his back.
-    pub(super) async fn slot_again(self: &Arc<Self>, lane: usize) -> Option<Slot<J>> {
+    pub(super) async fn slot_again(self: &Arc<Self>, lane: usize) -> Option<Slot<T>> {
         let (waiter, granted) = oneshot::channel();
         self.schedule().add_returning(lane, waiter);
         self.dispatch(None);
         granted.await.ok()
     }
 
-    pub(super) fn begin_job(&self) {
+    pub(super) fn count_begun(&self) {
         self.unfinished.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn end_job(&self) {
+    pub(super) fn count_ended(&self) {
         if self.unfinished.fetch_sub(1, Relaxed) == 1 {
             self.idle.notify_waiters();
             let mut schedule = self.schedule();
@@ -129,7 +129,7 @@ impl<J: Send + 'static> Scheduler<J> {
         }
     }
 
-    /// Jobs that have not completed.
+    /// Tickets that have not completed.
     pub(super) fn unfinished(&self) -> usize {
         self.unfinished.load(Relaxed)
     }
@@ -173,7 +173,7 @@ impl<J: Send + 'static> Scheduler<J> {
         self.shut_down.load(Relaxed)
     }
 
-    /// Jobs that have a slot, and jobs that wait for their first.
+    /// Tickets that have a slot, and tickets that wait for their first.
     pub(super) fn counts(&self) -> (usize, usize) {
         let schedule = self.schedule();
         (schedule.running, schedule.queued)
@@ -181,7 +181,7 @@ impl<J: Send + 'static> Scheduler<J> {
 }
 
 /// Starts what the pace of its host lets start then.
-async fn come_back<J: Send + 'static>(scheduler: Weak<Scheduler<J>>, at: Instant) {
+async fn come_back<T: Send + 'static>(scheduler: Weak<Scheduler<T>>, at: Instant) {
     tokio::time::sleep_until(at).await;
     if let Some(scheduler) = scheduler.upgrade() {
         scheduler.schedule().alarm_rang(at);
@@ -189,15 +189,15 @@ async fn come_back<J: Send + 'static>(scheduler: Weak<Scheduler<J>>, at: Instant
     }
 }
 
-/// The right of a job to run. Dropping it, also in a panic, hands it on together with the connection that was put in.
-pub(super) struct Slot<J: Send + 'static> {
-    scheduler: Option<Arc<Scheduler<J>>>,
+/// The right of a ticket to run. Dropping it, also in a panic, hands it on together with the connection that was put in.
+pub(super) struct Slot<T: Send + 'static> {
+    scheduler: Option<Arc<Scheduler<T>>>,
     lane: usize,
-    /// A connection that the next job may use; goes to the pool before the slot is free, so that the next job finds it.
+    /// A connection that the next ticket may use; goes to the pool before the slot is free, so that the next ticket finds it.
     connection: Option<Box<Connection>>,
 }
 
-impl<J: Send + 'static> Slot<J> {
+impl<T: Send + 'static> Slot<T> {
     pub(super) const fn lane(&self) -> usize {
         self.lane
     }
@@ -220,7 +220,7 @@ impl<J: Send + 'static> Slot<J> {
     }
 }
 
-impl<J: Send + 'static> Drop for Slot<J> {
+impl<T: Send + 'static> Drop for Slot<T> {
     fn drop(&mut self) {
         if let Some(scheduler) = self.scheduler.take() {
             scheduler.schedule().release(self.lane);

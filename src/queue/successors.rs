@@ -85,7 +85,7 @@ impl Successors {
         let followed = then.and_then(|then| Some((then, self.config.policy(&then.task_type)?)));
         let (Some((then, policy)), Ok(identifier)) = (followed, of_successor(task.id)) else { return Ok(None) };
         if task.expires_at <= now {
-            tracing::info!(task_id = %task.id, "no successor is queued after an expired task");
+            tracing::info!(task = %task.id, "no successor is queued after an expired task");
             return Ok(None);
         }
         let asked = Asked { priority: then.priority, ..Asked::default() };
@@ -102,7 +102,7 @@ impl Successors {
     /// Tells that nothing is queued after a task, and answers the text.
     fn report(&self, task: &Task, why: &Unsubmitted) -> String {
         self.metrics.unsubmitted.with_label_values(&["successor", task.task_type.as_str(), why.reason()]).inc();
-        tracing::error!(task_id = %task.id, task_type = %task.task_type, %why, "the successor of a task was not queued");
+        tracing::error!(task = %task.id, task_type = %task.task_type, reason = %why, "the successor of a task was not queued");
         format!("the successor is not queued: {why}")
     }
 }

@@ -31,7 +31,7 @@ const HEARD_BEFORE_IT: Duration = Duration::from_secs(600);
 /// task would stay open without an open response.
 static STOPPED: LazyLock<ReportEvent> = LazyLock::new(|| ReportEvent::Finished {
     errnr: errnr::STOPPED,
-    errmsg: "stopped: the endpoint was told to cancel it, and the task was not cancelled".into(),
+    errmsg: "stopped: the endpoint was told to cancel it, and the task was not canceled".into(),
     payload: None,
     attempt: 1,
     attempts: Vec::new(),

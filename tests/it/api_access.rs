@@ -323,7 +323,7 @@ async fn a_token_that_may_only_submit_cancels_its_own_tasks_and_reads_none() {
         let detail = |answer: &Answer, name: &str| answer.json()["detail"].as_str().map(|text| text.replace(name, "NAME"));
         assert_eq!(detail(&answer, name), detail(&unknown, "unheard-of"), "{name}");
     }
-    assert_eq!(with(&rig, &reader, "GET", "/worker/mine").await.json()["task"]["status"], "CREATED", "nothing was cancelled");
+    assert_eq!(with(&rig, &reader, "GET", "/worker/mine").await.json()["task"]["status"], "CREATED", "nothing was canceled");
     let canceled = with(&rig, &one, "DELETE", "/worker/mine").await;
     assert_eq!((canceled.status, canceled.json()["status"].clone()), (200, "CANCELED".into()));
     assert!(!canceled.text.contains("canary"), "{canceled:?}");

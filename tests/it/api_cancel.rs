@@ -1,4 +1,4 @@
-//! Cancelling: the ledger first, then whoever runs it is told.
+//! Canceling: the ledger first, then whoever runs it is told.
 
 use tasker::broker::{Origin, Source, wire};
 use tasker::domain::{Command, ReportEvent};
@@ -6,7 +6,7 @@ use tasker::domain::{Command, ReportEvent};
 use crate::api_rig::{PATIENCE, Rig, endpoint, finished, task_type};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancelled_task_stays_so() {
+async fn a_canceled_task_stays_so() {
     let rig = Rig::start().await;
     let id = rig.submit("t", &["console1"]).await;
     let answer = rig.delete("/worker/t").await;

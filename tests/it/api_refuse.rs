@@ -356,7 +356,7 @@ async fn queries_that_cannot_be_used() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_has_ended_cannot_be_cancelled() {
+async fn what_has_ended_cannot_be_canceled() {
     let rig = Rig::start().await;
     let id = rig.submit("over", &["console1"]).await;
     rig.freeze(id, &["console1"]).await;

@@ -44,7 +44,7 @@ pub struct Rig {
     pub broker: MemoryBroker,
     pub state: ApiState,
     /// What a publisher would be given.
-    pub accepted: mpsc::Receiver<publisher::Accepted>,
+    pub accepted: mpsc::Receiver<publisher::Handover>,
     client: reqwest::Client,
     stop: CancellationToken,
     server: JoinHandle<io::Result<()>>,

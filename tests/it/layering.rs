@@ -139,8 +139,7 @@ fn arrows_run_with_the_table() -> anyhow::Result<()> {
     for File { shown, module, source } in files()? {
         // The root declares the modules; it is not one.
         let Some(top) = module.first() else { continue };
-        let depth = module.len() - usize::from(shown.ends_with("/mod.rs"));
-        breaches.extend(judge(top, &source, depth).into_iter().map(|(line, why)| format!("{shown}:{line}: {why}")));
+        breaches.extend(judge(top, &source, module.len()).into_iter().map(|(line, why)| format!("{shown}:{line}: {why}")));
     }
     ensure!(breaches.is_empty(), "the layers of tests/it/layering.rs are breached:\n{}", breaches.join("\n"));
     Ok(())

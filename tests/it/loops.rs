@@ -240,7 +240,7 @@ async fn what_cannot_be_read_goes_alone_to_the_dead_exchange() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_returns_is_asked_for_what_it_has_and_told_what_was_cancelled() {
+async fn who_returns_is_asked_for_what_it_has_and_told_what_was_canceled() {
     let site = Site::new().await;
     site.is_known("here").await;
     let ids = [site.orphan(&["here"]).await, site.orphan(&["here"]).await];

@@ -56,7 +56,7 @@ conformance! {
         adopts_nobody_who_can_have_got_no_copy,
         believes_only_who_has_it,
         ends_what_was_stopped_unasked,
-        leaves_a_cancelled_task_cancelled,
+        leaves_a_canceled_task_canceled,
         leaves_an_expired_task_expired,
         keeps_what_an_endpoint_says,
         keeps_the_first_answer_that_came_after_the_end,

@@ -1,6 +1,6 @@
 //! Consumes for one [`crate::broker::Consumer`], over as many connections as it takes.
 //!
-//! Owns the lanes of one source, the control queue beside them, the order in which deliveries are handed over and their
+//! Owns the feeds of one source, the control queue beside them, the order in which deliveries are handed over and their
 //! acknowledgement. An error that ends the connection gives it up; the next one is set up from the same description. An error
 //! that ends a channel costs the queues on that channel: they are tried again, each with a backoff of its own, and all others
 //! are served meanwhile. Queues that end the connection itself are set aside, see [`super::aside`].
@@ -26,7 +26,7 @@ use tracing::{info, warn};
 
 use super::aside::{Aside, Blamed, Subscription};
 use super::connection::{Session, Sessions, next_session};
-use super::lane::{self, Item, Lane, Opened, QUEUES, Refused};
+use super::feed::{self, Feed, Item, Opened, QUEUES, Refused};
 use super::link_error::{LinkError, Scope, within};
 use super::parts::control_keys;
 use super::topology::{self, Names, control_key};
@@ -35,7 +35,7 @@ use crate::broker::{Acker, Delivery, Link, Origin, Refusal, Refusals, Source};
 use crate::domain::{EndpointName, TaskType};
 
 /// Channels that are set up at the same time.
-const LANES_AT_ONCE: usize = 4;
+const FEEDS_AT_ONCE: usize = 4;
 /// When a queue is tried again that another process consumes: soon, since who stands by is to take over soon.
 const STANDBY: Backoff = Backoff { first: Duration::from_millis(200), max: Duration::from_secs(2) };
 
@@ -106,8 +106,8 @@ impl Subscriber {
         line.acknowledge(session).await?;
         if matches!(end, End::Dropped) {
             // The connection lives on; when the whole broker is closed, it takes its channels along.
-            for lane in line.lanes.into_iter().flatten() {
-                lane.close().await?;
+            for feed in line.feeds.into_iter().flatten() {
+                feed.close().await?;
             }
             if let Some(control) = line.control.queue {
                 control.close().await?;
@@ -133,7 +133,7 @@ impl Subscriber {
     /// Consumes a queue of the API. While the broker refuses it, the connection is left to those who share it.
     async fn shared(&self, session: &Session, queue: ShortString) -> Result<Opened, LinkError> {
         for failures in 1.. {
-            match Lane::shared(session, queue.clone(), self.prefetch).await {
+            match Feed::shared(session, queue.clone(), self.prefetch).await {
                 Err(error) if error.scope() != Scope::Connection && session.lives() => {
                     self.refused_queues.lock().unwrap_or_else(PoisonError::into_inner).insert(queue.to_string());
                     if failures == 1 {
@@ -191,14 +191,14 @@ impl Subscriber {
     async fn subscribe_together(&mut self, session: &Session, line: &mut Line, wanted: Vec<Subscription>) -> Result<(), LinkError> {
         self.aside.ask(&wanted);
         let (names, named_only, aside) = (&self.names, &self.named_only, &mut self.aside);
-        let lanes: Vec<_> = wanted.chunks(QUEUES).map(<[_]>::to_vec).collect();
-        let mut lanes = futures::stream::iter(lanes)
+        let feeds: Vec<_> = wanted.chunks(QUEUES).map(<[_]>::to_vec).collect();
+        let mut feeds = futures::stream::iter(feeds)
             .map(|wanted| {
                 let has_left = |subscription: &_| named_only.lock().unwrap_or_else(PoisonError::into_inner).contains(subscription);
-                Lane::tasks(session, names, wanted, self.prefetch, has_left)
+                Feed::tasks(session, names, wanted, self.prefetch, has_left)
             })
-            .buffer_unordered(LANES_AT_ONCE);
-        while let Some(made) = lanes.next().await {
+            .buffer_unordered(FEEDS_AT_ONCE);
+        while let Some(made) = feeds.next().await {
             let (opened, refused) = made?;
             for Refused { subscription, error } in refused {
                 aside.answered(&subscription);
@@ -263,12 +263,12 @@ impl Subscriber {
                         line.control.refused(&error);
                     }
                 }
-                Some((lane, item)) = items.next(), if hungry && !items.is_empty() => {
-                    if let Err(error) = line.arrived(lane, item) {
+                Some((feed, item)) = items.next(), if hungry && !items.is_empty() => {
+                    if let Err(error) = line.arrived(feed, item) {
                         if error.scope() == Scope::Connection || !session.lives() || !matches!(self.source, Source::Tasks(_)) {
                             return Err(error);
                         }
-                        line.lose(lane, &error).await;
+                        line.lose(feed, &error).await;
                         self.tell(line);
                     }
                 }
@@ -325,14 +325,14 @@ impl Whose {
 /// All that one consumer has on one connection.
 struct Line {
     /// None in place of one that was lost: the others keep their places.
-    lanes: Vec<Option<Lane>>,
-    /// By lane, then by place in it.
+    feeds: Vec<Option<Feed>>,
+    /// By feed, then by place in it.
     whose: Vec<Vec<Whose>>,
     items: SelectAll<BoxStream<'static, (usize, Item)>>,
     control: ControlState,
     refused: BTreeMap<Subscription, Waiting>,
     outbox: VecDeque<Delivery>,
-    /// The running number of the last delivery, over all lanes.
+    /// The running number of the last delivery, over all feeds.
     number: u64,
     mark: Arc<Mark>,
 }
@@ -380,7 +380,7 @@ struct Mark {
 impl Line {
     fn new() -> Self {
         Self {
-            lanes: Vec::new(),
+            feeds: Vec::new(),
             whose: Vec::new(),
             items: SelectAll::new(),
             control: ControlState::default(),
@@ -392,15 +392,15 @@ impl Line {
     }
 
     fn add(&mut self, opened: Opened, whose: Vec<Whose>) {
-        let lane = self.lanes.len();
-        self.items.push(opened.items.map(move |item| (lane, item)).boxed());
-        self.lanes.push(Some(opened.lane));
+        let feed = self.feeds.len();
+        self.items.push(opened.items.map(move |item| (feed, item)).boxed());
+        self.feeds.push(Some(opened.feed));
         self.whose.push(whose);
     }
 
     /// The task queues that are consumed now.
     fn subscriptions(&self) -> Vec<Subscription> {
-        let live = self.lanes.iter().zip(&self.whose).filter(|(lane, _)| lane.is_some());
+        let live = self.feeds.iter().zip(&self.whose).filter(|(feed, _)| feed.is_some());
         live.flat_map(|(_, whose)| whose.iter().filter_map(Whose::subscription)).collect()
     }
 
@@ -434,10 +434,10 @@ impl Line {
         }
     }
 
-    /// Gives a lane up: what of it was not acknowledged comes again, and its queues are tried again.
-    async fn lose(&mut self, lane: usize, error: &LinkError) {
-        let Some(lost) = self.lanes[lane].take() else { return };
-        for subscription in self.whose[lane].iter().filter_map(Whose::subscription).collect::<Vec<_>>() {
+    /// Gives a feed up: what of it was not acknowledged comes again, and its queues are tried again.
+    async fn lose(&mut self, feed: usize, error: &LinkError) {
+        let Some(lost) = self.feeds[feed].take() else { return };
+        for subscription in self.whose[feed].iter().filter_map(Whose::subscription).collect::<Vec<_>>() {
             self.refused(subscription, error);
         }
         // The broker may have closed it already; what else comes from its queues is not looked at any more.
@@ -455,13 +455,13 @@ impl Line {
         self.refused.iter().filter(|(_, waiting)| waiting.retry_at <= now).map(|(subscription, _)| subscription.clone()).collect()
     }
 
-    fn arrived(&mut self, lane: usize, (place, item): Item) -> Result<(), LinkError> {
-        let Some(open) = &mut self.lanes[lane] else { return Ok(()) };
+    fn arrived(&mut self, feed: usize, (place, item): Item) -> Result<(), LinkError> {
+        let Some(open) = &mut self.feeds[feed] else { return Ok(()) };
         let delivery = delivered(item)?;
         for (place, delivery) in open.arrived(place, delivery) {
             self.number += 1;
             open.pass(self.number, delivery.delivery_tag);
-            let origin = self.whose[lane][place].origin(&delivery.exchange);
+            let origin = self.whose[feed][place].origin(&delivery.exchange);
             let acker = Box::new(AmqpAcker { mark: Arc::clone(&self.mark), number: self.number });
             let (body, redelivered) = (delivery.data.into(), delivery.redelivered);
             self.outbox.push_back(Delivery { origin, body, redelivered, acker });
@@ -490,7 +490,7 @@ impl Line {
     async fn acknowledge(&mut self, session: &Session) -> Result<(), LinkError> {
         let through = self.mark.through.load(Ordering::Acquire);
         // At the same time: each waits until its frame is written.
-        for acknowledged in join_all(self.lanes.iter_mut().flatten().map(|lane| lane.acknowledge(through))).await {
+        for acknowledged in join_all(self.feeds.iter_mut().flatten().map(|feed| feed.acknowledge(through))).await {
             match tolerate(session, acknowledged) {
                 // The end of the channel comes through its deliveries, and what was not acknowledged comes again.
                 Err(error) if error.scope() != Scope::Connection && session.lives() => {}
@@ -528,9 +528,9 @@ struct Control {
 
 impl Control {
     async fn open(session: &Session, prefetch: u16) -> Result<Self, LinkError> {
-        let channel = lane::channel(session, prefetch).await?;
+        let channel = feed::channel(session, prefetch).await?;
         let queue = topology::declare_control_queue(&channel).await?;
-        let consumer = lane::consume(&channel, queue.clone(), true).await?;
+        let consumer = feed::consume(&channel, queue.clone(), true).await?;
         Ok(Self { channel, queue, consumer, listeners: HashMap::new() })
     }
 

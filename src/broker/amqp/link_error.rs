@@ -19,7 +19,7 @@ pub(super) enum LinkError {
     Amqp { what: &'static str, source: lapin::Error },
     #[error("`{name}` is too long for an AMQP name (255 bytes at most)")]
     Name { name: String },
-    #[error("the broker cancelled a consumer: its queue was deleted, or its node is down")]
+    #[error("the broker canceled a consumer: its queue was deleted, or its node is down")]
     ConsumerEnded,
     #[error("the queue does not exist, or its node is down")]
     Returned,

@@ -1,13 +1,14 @@
 //! The broker behind RabbitMQ.
 //!
-//! `connection` keeps a link, `links` all of one process · `topology` declares · `publisher` and `parts` send · `consumer` and `lane` receive · `post` does both for
-//! HTTP tasks that workers perform. Each task here owns its channels alone; they meet in the present session of a connection,
-//! which any of them may give up.
+//! `options` say how to connect · `connection` keeps a link, `links` all of one process · `link_error` is what can go
+//! wrong on one, `trouble` what to do about it · `topology` declares · `publisher` and `parts` send · `consumer` and `feed`
+//! receive, and `aside` knows the queues that cost their connection · `post` does both for HTTP tasks that workers perform.
+//! Each task here owns its channels alone; they meet in the present session of a connection, which any of them may give up.
 
 mod aside;
 mod connection;
 mod consumer;
-mod lane;
+mod feed;
 mod link_error;
 mod links;
 mod options;
@@ -32,23 +33,23 @@ use self::link_error::{LinkError, within};
 use self::links::Links;
 pub use self::options::{AmqpOptions, Role};
 pub use self::post::{Arrival, Inbox, Incoming, Letter, Post, Receipt, To};
-use self::publisher::{Job, Publisher, disconnected};
+use self::publisher::{PublishCall, Publisher, disconnected};
 pub use self::topology::HTTP_REDELIVERIES;
 use self::topology::Names;
 use super::{Address, Broker, BrokerError, Consumer, Link, Message, Refusals, SharedBroker, Source};
 use crate::domain::{EndpointName, TaskType};
 
 /// Calls to publish that wait for the publisher.
-const JOBS: usize = 64;
+const CALLS: usize = 64;
 
 /// The broker behind RabbitMQ.
 pub struct AmqpBroker {
     links: Links,
     names: Names,
     publishing: watch::Receiver<Link>,
-    jobs: mpsc::Sender<Job>,
+    calls: mpsc::Sender<PublishCall>,
     /// For dead letters, on a channel of their own: what the broker refuses of them ends no other message's channel.
-    dead_jobs: mpsc::Sender<Job>,
+    dead_calls: mpsc::Sender<PublishCall>,
     consuming: Sessions,
     named_only: NamedOnly,
     refused_queues: RefusedQueues,
@@ -68,20 +69,20 @@ impl AmqpBroker {
         };
         let publisher = |sessions| {
             let (link, publishing) = watch::channel(Link::default());
-            let (jobs, queue) = mpsc::channel(JOBS);
+            let (calls, queue) = mpsc::channel(CALLS);
             let (safe_url, closing, refused) = (links.safe_url.clone(), links.closing.clone(), HashMap::new());
-            let publisher = Publisher { names: names.clone(), safe_url, sessions, jobs: queue, link, closing, refused };
+            let publisher = Publisher { names: names.clone(), safe_url, sessions, calls: queue, link, closing, refused };
             links.workers.spawn(publisher.run());
-            (publishing, jobs)
+            (publishing, calls)
         };
-        let (publishing, jobs) = publisher(publish.clone());
-        let (_, dead_jobs) = publisher(publish);
+        let (publishing, calls) = publisher(publish.clone());
+        let (_, dead_calls) = publisher(publish);
         Arc::new(Self {
             links,
             names,
             publishing,
-            jobs,
-            dead_jobs,
+            calls,
+            dead_calls,
             consuming,
             named_only: NamedOnly::default(),
             refused_queues: RefusedQueues::default(),
@@ -143,9 +144,9 @@ impl Broker for AmqpBroker {
             return all(disconnected(&self.links.safe_url));
         }
         let dead = messages.iter().all(|message| matches!(message.to, Address::Dead { .. }));
-        let jobs = if dead { &self.dead_jobs } else { &self.jobs };
+        let calls = if dead { &self.dead_calls } else { &self.calls };
         let (reply, answer) = oneshot::channel();
-        if jobs.send(Job { messages, reply }).await.is_err() {
+        if calls.send(PublishCall { messages, reply }).await.is_err() {
             return all(BrokerError::Closed);
         }
         answer.await.unwrap_or_else(|_| all(BrokerError::Unconfirmed { reason: "the publisher ended".to_owned() }))

@@ -39,7 +39,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const BODY_BYTES: usize = 16 << 20;
 
 /// Messages to publish and where to say what became of them.
-pub(super) struct Job {
+pub(super) struct PublishCall {
     pub(super) messages: Vec<Message>,
     pub(super) reply: oneshot::Sender<Vec<Result<(), BrokerError>>>,
 }
@@ -49,7 +49,7 @@ pub(super) struct Publisher {
     pub(super) names: Names,
     pub(super) safe_url: String,
     pub(super) sessions: Sessions,
-    pub(super) jobs: mpsc::Receiver<Job>,
+    pub(super) calls: mpsc::Receiver<PublishCall>,
     pub(super) link: watch::Sender<Link>,
     pub(super) closing: CancellationToken,
     /// Exchanges that were refused, with the reason and until when nothing is published to them.
@@ -65,8 +65,8 @@ impl Publisher {
                 () = self.closing.cancelled() => return self.refuse_all(),
                 session = next_session(&mut self.sessions) => session,
                 // Those who asked just before the link went down.
-                Some(job) = self.jobs.recv() => {
-                    self.refuse(job);
+                Some(call) = self.calls.recv() => {
+                    self.refuse(call);
                     continue;
                 }
             };
@@ -144,13 +144,13 @@ impl Publisher {
                 biased;
                 () = session.broken() => return Err(LinkError::Ended("the connection ended")),
                 Some(confirmed) = flight.in_flight.next(), if !flight.in_flight.is_empty() => flight.settle(confirmed)?,
-                job = self.jobs.recv(), if flight.has_room() => match job {
-                    Some(job) => {
-                        if let Err(error) = self.declare_types(session, flight, &job.messages).await {
-                            self.refuse(job);
+                call = self.calls.recv(), if flight.has_room() => match call {
+                    Some(call) => {
+                        if let Err(error) = self.declare_types(session, flight, &call.messages).await {
+                            self.refuse(call);
                             return Err(error);
                         }
-                        flight.accept(job, &self.names, session.frame_max(), &self.refused);
+                        flight.accept(call, &self.names, session.frame_max(), &self.refused);
                     }
                     None => return Ok(()),
                 },
@@ -167,16 +167,16 @@ impl Publisher {
         }
     }
 
-    fn refuse(&self, job: Job) {
+    fn refuse(&self, call: PublishCall) {
         let error = if self.closing.is_cancelled() { BrokerError::Closed } else { disconnected(&self.safe_url) };
         // The caller may have gone.
-        let _ = job.reply.send(vec![Err(error); job.messages.len()]);
+        let _ = call.reply.send(vec![Err(error); call.messages.len()]);
     }
 
     fn refuse_all(mut self) {
-        self.jobs.close();
-        while let Ok(job) = self.jobs.try_recv() {
-            self.refuse(job);
+        self.calls.close();
+        while let Ok(call) = self.calls.try_recv() {
+            self.refuse(call);
         }
     }
 }
@@ -191,10 +191,10 @@ async fn confirming_channel(session: &Session) -> Result<Channel, LinkError> {
     Ok(channel)
 }
 
-/// Which message of which job a publish belongs to.
+/// Which message of which call a publish belongs to.
 #[derive(Clone, Copy)]
 struct Place {
-    job: u64,
+    call: u64,
     message: usize,
 }
 
@@ -211,12 +211,12 @@ struct Flight {
     /// Types whose exchanges were declared since this channel was opened.
     declared: BTreeSet<TaskType>,
     next_job: u64,
-    jobs: HashMap<u64, Pending>,
+    calls: HashMap<u64, Pending>,
     waiting: VecDeque<(Place, Part)>,
     in_flight: FuturesUnordered<Publishing>,
 }
 
-/// A job that is not answered yet.
+/// A call that is not answered yet.
 struct Pending {
     /// Taken when the caller was told that it took too long; what is in flight is still counted.
     reply: Option<oneshot::Sender<Vec<Result<(), BrokerError>>>>,
@@ -259,7 +259,7 @@ impl Flight {
             channel,
             declared: BTreeSet::new(),
             next_job: 0,
-            jobs: HashMap::new(),
+            calls: HashMap::new(),
             waiting: VecDeque::new(),
             in_flight: FuturesUnordered::new(),
         }
@@ -273,12 +273,12 @@ impl Flight {
         self.waiting.is_empty() && self.in_flight.is_empty()
     }
 
-    fn accept(&mut self, job: Job, names: &Names, frame_max: usize, refused: &HashMap<ShortString, (String, Instant)>) {
+    fn accept(&mut self, call: PublishCall, names: &Names, frame_max: usize, refused: &HashMap<ShortString, (String, Instant)>) {
         let id = self.next_job;
         self.next_job += 1;
         let mut pending =
-            Pending { reply: Some(job.reply), messages: Vec::with_capacity(job.messages.len()), open: 0, moved: Instant::now() };
-        for (index, message) in job.messages.iter().enumerate() {
+            Pending { reply: Some(call.reply), messages: Vec::with_capacity(call.messages.len()), open: 0, moved: Instant::now() };
+        for (index, message) in call.messages.iter().enumerate() {
             let mut progress = Progress::default();
             let made = match message.body.len() {
                 0..=BODY_BYTES => parts(names, message, frame_max).map_err(|error| error.to_string()),
@@ -292,7 +292,7 @@ impl Flight {
                 Ok(parts) => {
                     progress.unsent = parts.len();
                     pending.open += parts.len();
-                    self.waiting.extend(parts.into_iter().map(|part| (Place { job: id, message: index }, part)));
+                    self.waiting.extend(parts.into_iter().map(|part| (Place { call: id, message: index }, part)));
                 }
                 Err(reason) => progress.error = Some(BrokerError::Refused { reason }),
             }
@@ -300,7 +300,7 @@ impl Flight {
         }
         match pending.is_done() {
             true => pending.answer("", ""),
-            false => drop(self.jobs.insert(id, pending)),
+            false => drop(self.calls.insert(id, pending)),
         }
     }
 
@@ -308,7 +308,7 @@ impl Flight {
     fn fill(&mut self) -> Result<(), LinkError> {
         while self.in_flight.len() < IN_FLIGHT {
             let Some((place, part)) = self.waiting.pop_front() else { break };
-            if let Some(pending) = self.jobs.get_mut(&place.job) {
+            if let Some(pending) = self.calls.get_mut(&place.call) {
                 pending.moved = Instant::now();
                 pending.messages[place.message].unsent -= 1;
                 pending.messages[place.message].unconfirmed += 1;
@@ -330,7 +330,7 @@ impl Flight {
             // that is not confirmed yet is published again, and whoever comes back is asked for what got lost just before.
             return Err(LinkError::Returned);
         }
-        let Some(pending) = self.jobs.get_mut(&place.job) else { return Ok(()) };
+        let Some(pending) = self.calls.get_mut(&place.call) else { return Ok(()) };
         let progress = &mut pending.messages[place.message];
         progress.unconfirmed -= 1;
         pending.open -= 1;
@@ -340,7 +340,7 @@ impl Flight {
             progress.error = Some(BrokerError::NotNow { reason });
         }
         if pending.is_done()
-            && let Some(mut done) = self.jobs.remove(&place.job)
+            && let Some(mut done) = self.calls.remove(&place.call)
         {
             done.answer("", "");
         }
@@ -350,7 +350,7 @@ impl Flight {
     /// Answers those who wait too long; tells whether there were any.
     fn give_up_overdue(&mut self, safe_url: &str) -> bool {
         let overdue: Vec<u64> = self
-            .jobs
+            .calls
             .iter()
             .filter(|(_, pending)| pending.reply.is_some() && pending.moved.elapsed() > CONFIRM_TIME)
             .map(|(id, _)| *id)
@@ -358,13 +358,13 @@ impl Flight {
         for id in &overdue {
             // What was not sent never will be; what was sent may still be confirmed, and takes up room until then.
             let before = self.waiting.len();
-            self.waiting.retain(|(place, _)| place.job != *id);
+            self.waiting.retain(|(place, _)| place.call != *id);
             let dropped = before - self.waiting.len();
-            let Some(pending) = self.jobs.get_mut(id) else { continue };
+            let Some(pending) = self.calls.get_mut(id) else { continue };
             pending.answer(safe_url, &format!("no confirm within {} s", CONFIRM_TIME.as_secs()));
             pending.open -= dropped;
             if pending.is_done() {
-                self.jobs.remove(id);
+                self.calls.remove(id);
             }
         }
         !overdue.is_empty()
@@ -373,7 +373,7 @@ impl Flight {
     /// Answers everybody: the channel is gone.
     fn give_up(mut self, safe_url: &str, error: &LinkError) {
         let reason = error.to_string();
-        for pending in self.jobs.values_mut() {
+        for pending in self.calls.values_mut() {
             pending.answer(safe_url, &reason);
         }
     }

@@ -98,7 +98,7 @@ pub enum DigestEnd {
         /// The execution that decided.
         run: Option<Uuid>,
     },
-    /// It was cancelled, and the broker has the report.
+    /// It was canceled, and the broker has the report.
     Canceled,
     /// It has not ended; it goes on when it is asked for.
     Parked,

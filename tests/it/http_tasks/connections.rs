@@ -77,11 +77,11 @@ async fn c21_only_the_connection_of_a_bad_task_is_lost() {
         ("/stall", 9, |task| task.timeout(millis(100))),
         ("/busy", 10, |task| task.timeout(millis(100)).backoff_max(Duration::from_secs(60))),
         ("/busy", 10, |task| task.retries(1)),
-        ("/cancelled", 9, |task| task),
+        ("/canceled", 9, |task| task),
     ];
     for (path, left, how) in cases {
         let server = Server::start(|seen, _| match seen.path.as_str() {
-            "/stall" | "/cancelled" => Reply::Stall,
+            "/stall" | "/canceled" => Reply::Stall,
             "/busy" => Reply::status(503),
             _ => ok().after(millis(30)),
         })
@@ -93,7 +93,7 @@ async fn c21_only_the_connection_of_a_bad_task_is_lost() {
         let mut list = TaskList::new();
         list.push(how(get(&server.url(path))), ());
         let batch = runner.launch(list).expect("launched");
-        if path == "/cancelled" {
+        if path == "/canceled" {
             server.known.until_seen(11).await;
             batch.cancel();
         }

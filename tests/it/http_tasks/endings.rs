@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tasker::http_tasks::{CancelledBy, Event, LaunchError, Limit, RunnerBuilder, TaskError, TaskList};
+use tasker::http_tasks::{CanceledBy, Event, LaunchError, Limit, RunnerBuilder, TaskError, TaskList};
 use tokio::time::Instant;
 
 use super::server::{Reply, Server, ok};
 use super::{all, get, local, millis, runner};
 
-fn is_cancelled(result: &Result<tasker::http_tasks::Response, TaskError>) -> bool {
-    matches!(result, Err(TaskError::Cancelled { by: CancelledBy::Caller }))
+fn is_canceled(result: &Result<tasker::http_tasks::Response, TaskError>) -> bool {
+    matches!(result, Err(TaskError::Canceled { by: CanceledBy::Caller }))
 }
 
 #[tokio::test]
@@ -29,7 +29,7 @@ pub(super) async fn c24_at_once(builder: RunnerBuilder) {
     let began = Instant::now();
     let done = all(batch).await;
     assert!(began.elapsed() < millis(1000), "{:?}", began.elapsed());
-    assert!(done.len() == 200 && done.iter().all(|done| is_cancelled(&done.result)));
+    assert!(done.len() == 200 && done.iter().all(|done| is_canceled(&done.result)));
     token.cancel();
     server.known.until_open(0).await;
 }
@@ -46,13 +46,13 @@ pub(super) async fn c24_in_flight(builder: RunnerBuilder) {
     let batch = runner.launch(list).expect("launched");
     server.known.until_seen(30).await;
     batch.cancel();
-    assert!(all(batch).await.iter().all(|done| is_cancelled(&done.result)));
+    assert!(all(batch).await.iter().all(|done| is_canceled(&done.result)));
     server.known.until_open(0).await;
     assert!(server.known.seen().len() <= 32);
 }
 
 #[tokio::test]
-async fn one_task_of_a_batch_can_be_cancelled() {
+async fn one_task_of_a_batch_can_be_canceled() {
     let server = Server::start(|seen, _| if seen.path == "/stall" { Reply::Stall } else { ok() }).await;
     let runner = local().max_per_host(1).build().expect("a runner");
     let mut list: TaskList = runner.task_list(&get(&server.url("/")), 3);
@@ -65,8 +65,8 @@ async fn one_task_of_a_batch_can_be_cancelled() {
     let done = tokio::time::timeout(Duration::from_secs(5), batch.join()).await.expect("an end");
     let ok: Vec<_> = done.completions().iter().map(|done| done.result.is_ok()).collect();
     assert_eq!(ok, [false, false, true]);
-    assert!(done.completions()[..2].iter().all(|done| is_cancelled(&done.result)));
-    assert_eq!(done.progress().cancelled, 2);
+    assert!(done.completions()[..2].iter().all(|done| is_canceled(&done.result)));
+    assert_eq!(done.progress().canceled, 2);
 }
 
 #[tokio::test]
@@ -98,7 +98,7 @@ async fn closing_waits_for_the_last_completion() {
     let batch = runner.launch(list).expect("launched");
     let progress = batch.watch();
     batch.close().await;
-    assert_eq!((progress.borrow().cancelled, progress.borrow().is_running()), (20, false));
+    assert_eq!((progress.borrow().canceled, progress.borrow().is_running()), (20, false));
 }
 
 #[tokio::test]

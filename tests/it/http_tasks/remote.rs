@@ -607,7 +607,7 @@ async fn c35_a_cancel_overtakes_its_task() -> anyhow::Result<()> {
         assert!(began.elapsed() < PATIENCE, "it does not come to the broker");
     }
     behind.cancel();
-    assert!(all(behind).await[0].result.as_ref().is_err_and(TaskError::is_cancelled));
+    assert!(all(behind).await[0].result.as_ref().is_err_and(TaskError::is_canceled));
     stalled.cancel();
     all(stalled).await;
     server.known.until_open(0).await;

@@ -256,7 +256,7 @@ async fn a_host_gets_its_attempts_evenly_spread() {
     let seen = known.seen();
     assert!(seen[1].at - seen[0].at >= millis(495), "{:?}", seen[1].at - seen[0].at);
 
-    // What waits for its turn can be cancelled, and a runner that is shut down does not wait for it.
+    // What waits for its turn can be canceled, and a runner that is shut down does not wait for it.
     let slow = in_memory(&known).max_rate_per_host(0.001).build().expect("a runner");
     let batch = slow.launch(slow.task_list::<()>(&get(SOMEWHERE), 5)).expect("launched");
     batch.cancel();

@@ -383,7 +383,7 @@ pub async fn cancels_what_waits_and_what_runs(ledger: &Ledger) -> Result<()> {
     assert_eq!((outcome.to_stop.len(), outcome.task.status), (0, TaskStatus::Canceled));
     ledger.store.miss(at(100)).await?;
     let back = ledger.store.take_back(&[rule()], at(100), RETENTION).await?;
-    assert_eq!(back.returned, 0, "a cancelled task does not wait again");
+    assert_eq!(back.returned, 0, "a canceled task does not wait again");
     assert_eq!(ledger.task(runs.id).await?.counts.canceled, 1);
     assert_eq!(ledger.store.queues(&[worker()]).await?[0].running, 0);
     adds_up(ledger, at(101)).await

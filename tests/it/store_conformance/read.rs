@@ -129,7 +129,7 @@ pub async fn tells_what_is_owed(ledger: &Ledger) -> Result<()> {
     let owed = async |types: &[TaskType], after, limit| {
         anyhow::Ok(ledger.store.owed_by(&name("a"), types, after, limit).await?.iter().map(|owed| owed.task.id).collect::<Vec<_>>())
     };
-    // The fourth is cancelled, and the endpoint that has received it must be told.
+    // The fourth is canceled, and the endpoint that has received it must be told.
     assert_eq!(owed(&[worker()], None, 100).await?, [ids[0], ids[2], ids[3], ids[5], ids[6], ids[7]]);
     assert_eq!(owed(&[worker(), backup()], None, 100).await?, [ids[0], ids[2], ids[3], ids[5], ids[6], ids[7], other]);
     assert_eq!(owed(&[worker()], None, 2).await?, [ids[0], ids[2]]);

@@ -235,12 +235,12 @@ pub async fn ends_what_was_stopped_unasked(ledger: &Ledger) -> Result<()> {
     assert_eq!(ledger.task(id).await?.counts, Counts { expected: 2, received: 2, finished: 2, failed: 2, ..Counts::default() });
     for response in ledger.store.responses(id, ResponseFilter::All, None, ALL).await? {
         assert_eq!((response.status, response.errnr), (ResponseStatus::Finished, Some(errnr::STOPPED)));
-        assert!(response.errmsg.contains("was not cancelled"), "{}", response.errmsg);
+        assert!(response.errmsg.contains("was not canceled"), "{}", response.errmsg);
     }
     Ok(())
 }
 
-pub async fn leaves_a_cancelled_task_cancelled(ledger: &Ledger) -> Result<()> {
+pub async fn leaves_a_canceled_task_canceled(ledger: &Ledger) -> Result<()> {
     let id = ledger.one("a", &["a", "b", "c"]).await?;
     ledger.store.apply(&[received(id, "a"), received(id, "b")], at(1), RETENTION).await?;
     ledger.store.cancel(id, at(2), RETENTION).await?;

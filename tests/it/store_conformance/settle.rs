@@ -1,4 +1,4 @@
-//! Claiming, settling, cancelling, forgetting.
+//! Claiming, settling, canceling, forgetting.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -212,7 +212,7 @@ pub async fn gives_up_what_a_cancel_left_open(ledger: &Ledger) -> Result<()> {
     assert!(ledger.store.claim_due(at(39), at(4000), 10).await?.is_empty());
     assert_eq!(ids(&ledger.store.claim_due(at(40), at(4000), 10).await?), [id]);
     let expire = settlement(id, Some(TaskEvent::Expire), at(5000));
-    assert!(ledger.store.settle(&[expire], at(3600), RETENTION).await?.is_empty(), "it stays cancelled");
+    assert!(ledger.store.settle(&[expire], at(3600), RETENTION).await?.is_empty(), "it stays canceled");
     let task = ledger.task(id).await?;
     assert_eq!(task.status, TaskStatus::Canceled);
     assert_eq!(task.counts, Counts { expected: 2, received: 2, finished: 1, failed: 1, canceled: 1, expired: 0 }, "nobody is there");

@@ -157,13 +157,13 @@ pub async fn freezes_a_fleet(ledger: &Ledger) -> Result<()> {
 pub async fn publishes_what_has_not_moved_on(ledger: &Ledger) -> Result<()> {
     let plain = ledger.one("plain", &["a"]).await?;
     let answered = ledger.one("answered", &["a"]).await?;
-    let cancelled = ledger.one("cancelled", &["a"]).await?;
+    let canceled = ledger.one("canceled", &["a"]).await?;
     ledger.store.apply(&[received(answered, "a")], at(1), RETENTION).await?;
-    ledger.store.cancel(cancelled, at(1), RETENTION).await?;
-    let ids = [answered, plain, TaskId::new(), cancelled];
+    ledger.store.cancel(canceled, at(1), RETENTION).await?;
+    let ids = [answered, plain, TaskId::new(), canceled];
     assert_eq!(ledger.store.mark_published(&ids, at(2)).await?, 1);
     assert_eq!(ledger.store.mark_published(&ids, at(3)).await?, 0);
-    for (id, status) in [(plain, TaskStatus::Sent), (answered, TaskStatus::Sent), (cancelled, TaskStatus::Canceled)] {
+    for (id, status) in [(plain, TaskStatus::Sent), (answered, TaskStatus::Sent), (canceled, TaskStatus::Canceled)] {
         let task = ledger.task(id).await?;
         assert_eq!((task.status, task.published_at), (status, Some(at(2))));
     }

@@ -2,7 +2,7 @@
 //!
 //! Owns the order of its deliveries and what of them may be acknowledged. A broker numbers the deliveries of a channel,
 //! and one acknowledgement covers a number and all before it; the library hands them out by queue, each in a stream of
-//! its own. So a lane puts them back into the order of their numbers: what is passed on was preceded by all smaller ones,
+//! its own. So a feed puts them back into the order of their numbers: what is passed on was preceded by all smaller ones,
 //! and acknowledging it cannot take away what nobody has seen.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -22,19 +22,19 @@ use crate::domain::{EndpointName, TaskType};
 /// thousands of queues fit into the 2047 channels of a connection.
 pub(super) const QUEUES: usize = 64;
 
-/// An item of a lane: which of its queues, and what came; `None` when the broker ended the consumer.
+/// An item of a feed: which of its queues, and what came; `None` when the broker ended the consumer.
 pub(super) type Item = (usize, Option<lapin::Result<message::Delivery>>);
 
-pub(super) struct Lane {
+pub(super) struct Feed {
     channel: Channel,
     order: InOrder<(usize, message::Delivery)>,
     /// The running number of the consumer, and the broker's number, of what was passed on and not acknowledged.
     passed: VecDeque<(u64, u64)>,
 }
 
-/// A lane with its deliveries.
+/// A feed with its deliveries.
 pub(super) struct Opened {
-    pub(super) lane: Lane,
+    pub(super) feed: Feed,
     pub(super) items: BoxStream<'static, Item>,
     pub(super) subscriptions: Vec<(TaskType, EndpointName)>,
 }
@@ -45,7 +45,7 @@ pub(super) struct Refused {
     pub(super) error: LinkError,
 }
 
-impl Lane {
+impl Feed {
     fn new(channel: Channel) -> Self {
         Self { channel, order: InOrder::new(), passed: VecDeque::new() }
     }
@@ -54,7 +54,7 @@ impl Lane {
     pub(super) async fn shared(session: &Session, queue: ShortString, prefetch: u16) -> Result<Opened, LinkError> {
         let channel = channel(session, prefetch).await?;
         let consumer = consume(&channel, queue, false).await?;
-        Ok(Opened { items: items(0, consumer), lane: Self::new(channel), subscriptions: Vec::new() })
+        Ok(Opened { items: items(0, consumer), feed: Self::new(channel), subscriptions: Vec::new() })
     }
 
     /// Declares and consumes task queues. Those the broker refuses are set aside and the others tried again without them,
@@ -73,8 +73,8 @@ impl Lane {
                 continue;
             }
             let (place, error) = match Self::open(session, names, &some, prefetch, &named_only).await {
-                Ok(lane) => {
-                    opened.push(lane);
+                Ok(feed) => {
+                    opened.push(feed);
                     continue;
                 }
                 Err(stopped) => stopped,
@@ -111,7 +111,7 @@ impl Lane {
         topology::join_fanout(&channel, names, wanted, &leavers).await?;
         let streams = consumers.into_iter().enumerate().map(|(place, consumer)| items(place, consumer));
         let items = futures::stream::select_all(streams).boxed();
-        Ok(Opened { lane: Self::new(channel), items, subscriptions: wanted.to_vec() })
+        Ok(Opened { feed: Self::new(channel), items, subscriptions: wanted.to_vec() })
     }
 
     /// Takes what came and answers what may be passed on now.
@@ -196,8 +196,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_order_becomes_the_right_one(order in Just((1..50u64).collect::<Vec<_>>()).prop_shuffle()) {
-            let mut lane = InOrder::new();
-            let passed: Vec<u64> = order.iter().flat_map(|number| lane.arrived(*number, *number)).collect();
+            let mut feed = InOrder::new();
+            let passed: Vec<u64> = order.iter().flat_map(|number| feed.arrived(*number, *number)).collect();
             prop_assert_eq!(passed, (1..50).collect::<Vec<_>>());
         }
     }

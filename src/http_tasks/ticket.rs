@@ -1,6 +1,6 @@
 //! A task on its way, and what it shares with the others of its batch.
 //!
-//! Promise: every job completes exactly once.
+//! Promise: every ticket completes exactly once.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,7 +9,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::completion::{AttemptSummary, Timings, Trust};
-use super::error::{CancelledBy, TaskError};
+use super::error::{CanceledBy, TaskError};
 use super::progress::{Progress, Stage};
 use super::response::Response;
 use super::scheduler::Scheduler;
@@ -39,7 +39,7 @@ impl Record {
 
 /// What the tasks of a batch share.
 pub(super) struct BatchCore {
-    pub(super) scheduler: Arc<Scheduler<Job>>,
+    pub(super) scheduler: Arc<Scheduler<Ticket>>,
     pub(super) tasks: Vec<Task>,
     pub(super) launched: Instant,
     pub(super) progress: watch::Sender<Progress>,
@@ -55,7 +55,7 @@ struct Live {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum End {
-    Cancelled(CancelledBy),
+    Canceled(CanceledBy),
     ShutDown,
 }
 
@@ -64,12 +64,12 @@ enum State {
     Queued,
     Running(AbortHandle),
     /// Asked to end while it was being started.
-    Cancelled,
+    Canceled,
     Done,
 }
 
-/// A task on its way. Whatever happens to it, dropping it completes it: exactly one completion comes of every job.
-pub(super) struct Job {
+/// A task on its way. Whatever happens to it, dropping it completes it: exactly one completion comes of every ticket.
+pub(super) struct Ticket {
     batch: Arc<BatchCore>,
     index: u32,
     stage: Stage,
@@ -77,10 +77,10 @@ pub(super) struct Job {
     pub(super) record: Record,
 }
 
-impl Job {
+impl Ticket {
     fn new(batch: Arc<BatchCore>, index: u32) -> Self {
         let record = Record::new(batch.tasks[index as usize].created);
-        batch.scheduler.begin_job();
+        batch.scheduler.count_begun();
         Self { batch, index, stage: Stage::Queued, done: false, record }
     }
 
@@ -129,7 +129,7 @@ impl Job {
             *stage.of(progress) -= 1;
             match &result {
                 Ok(_) => progress.ok += 1,
-                Err(error) if error.is_cancelled() => progress.cancelled += 1,
+                Err(error) if error.is_canceled() => progress.canceled += 1,
                 Err(_) => progress.failed += 1,
             }
             progress.bytes += bytes as u64;
@@ -141,11 +141,11 @@ impl Job {
         if self.batch.finishes.send(Finish { index: self.index, result, record }).is_err() {
             self.batch.scheduler.taken(bytes);
         }
-        self.batch.scheduler.end_job();
+        self.batch.scheduler.count_ended();
     }
 }
 
-impl Drop for Job {
+impl Drop for Ticket {
     fn drop(&mut self) {
         if self.done {
             return;
@@ -164,15 +164,16 @@ pub(super) fn body_of(result: &Result<Response, TaskError>) -> usize {
 }
 
 impl BatchCore {
-    /// A batch of these tasks, its jobs, and where their ends come out.
-    pub(super) fn new(scheduler: Arc<Scheduler<Job>>, tasks: Vec<Task>) -> (Arc<Self>, Vec<Job>, mpsc::UnboundedReceiver<Finish>) {
+    /// A batch of these tasks, its tickets, and where their ends come out.
+    pub(super) fn new(scheduler: Arc<Scheduler<Ticket>>, tasks: Vec<Task>) -> (Arc<Self>, Vec<Ticket>, mpsc::UnboundedReceiver<Finish>) {
         let (total, skipped) = (tasks.len(), tasks.iter().filter(|task| task.skip).count());
         let (finishes, receiver) = mpsc::unbounded_channel();
         let live = Mutex::new(Live { states: tasks.iter().map(|_| State::Queued).collect(), ended: None });
         let progress = watch::Sender::new(Progress { total, skipped, queued: total - skipped, ..Progress::default() });
         let core = Arc::new(Self { scheduler, tasks, launched: Instant::now(), progress, finishes, live });
-        let jobs = (0_u32..).zip(&core.tasks).filter(|(_, task)| !task.skip).map(|(index, _)| Job::new(core.clone(), index)).collect();
-        (core, jobs, receiver)
+        let tickets =
+            (0_u32..).zip(&core.tasks).filter(|(_, task)| !task.skip).map(|(index, _)| Ticket::new(core.clone(), index)).collect();
+        (core, tickets, receiver)
     }
 
     fn live(&self) -> MutexGuard<'_, Live> {
@@ -185,7 +186,7 @@ impl BatchCore {
         let ended = live.ended.is_some();
         match live.states.get_mut(index as usize) {
             Some(State::Done) | None => {}
-            Some(State::Cancelled) => handle.abort(),
+            Some(State::Canceled) => handle.abort(),
             Some(_) if ended => handle.abort(),
             Some(state) => *state = State::Running(handle),
         }
@@ -195,17 +196,17 @@ impl BatchCore {
         let live = self.live();
         match live.ended {
             Some(End::ShutDown) => TaskError::ShutDown,
-            Some(End::Cancelled(by)) => TaskError::Cancelled { by },
+            Some(End::Canceled(by)) => TaskError::Canceled { by },
             None if self.scheduler.is_shut_down() => TaskError::ShutDown,
-            None if matches!(live.states.get(index as usize), Some(State::Cancelled)) => TaskError::Cancelled { by: CancelledBy::Caller },
+            None if matches!(live.states.get(index as usize), Some(State::Canceled)) => TaskError::Canceled { by: CanceledBy::Caller },
             // Nobody asked for it: the runtime ended under the task.
-            None => TaskError::Cancelled { by: CancelledBy::Runtime },
+            None => TaskError::Canceled { by: CanceledBy::Runtime },
         }
     }
 
-    /// Takes back those of its jobs that have not started and are meant.
-    pub(super) fn remove_queued(self: &Arc<Self>, meant: impl Fn(u32) -> bool) -> Vec<Job> {
-        self.scheduler.remove(|job| job.is_of(self) && meant(job.index()))
+    /// Takes back those of its tickets that have not started and are meant.
+    pub(super) fn remove_queued(self: &Arc<Self>, meant: impl Fn(u32) -> bool) -> Vec<Ticket> {
+        self.scheduler.remove(|ticket| ticket.is_of(self) && meant(ticket.index()))
     }
 
     /// Ends all that has not ended.
@@ -234,13 +235,13 @@ impl BatchCore {
         let handle = {
             let mut live = self.live();
             let Some(state) = live.states.get_mut(index) else { return false };
-            match std::mem::replace(state, State::Cancelled) {
+            match std::mem::replace(state, State::Canceled) {
                 State::Done => {
                     *state = State::Done;
                     return false;
                 }
                 State::Running(handle) => Some(handle),
-                State::Queued | State::Cancelled => None,
+                State::Queued | State::Canceled => None,
             }
         };
         match handle {
