@@ -3,77 +3,10 @@
 use std::str::FromStr;
 
 use serde_json::value::RawValue;
-use uuid::Uuid;
 
-use super::ledger::counts_of;
 use super::subscription::SubscriptionState;
 use super::{Result, StoreError};
-use crate::domain::{
-    AttemptError, EndpointName, Identifier, Json, LateAnswer, Queued, ResponseStatus, Task, TaskId, TaskStatus, TaskType, Timestamp,
-};
-
-/// The columns that a [`TaskColumns`] is read from come first in a row; what else is asked for follows from here on.
-pub(super) const AFTER_TASK: usize = 23;
-
-/// A task as its columns are, with times already read.
-#[derive(Debug)]
-pub(super) struct TaskColumns {
-    pub id: Uuid,
-    pub task_type: String,
-    pub identifier: Vec<u8>,
-    pub status: u8,
-    pub payload: String,
-    pub endpoints: Option<String>,
-    pub counts: [u32; 6],
-    pub start_time: Timestamp,
-    pub published_at: Option<Timestamp>,
-    pub finished_at: Option<Timestamp>,
-    pub receive_by: Timestamp,
-    pub expires_at: Timestamp,
-    pub priority: Option<i32>,
-    pub run_at: Option<Timestamp>,
-    pub attempts: Option<String>,
-    pub parent: Option<Uuid>,
-    pub replaced_by: Option<Uuid>,
-    pub successor_error: Option<String>,
-}
-
-impl TaskColumns {
-    pub fn decode(self) -> Result<Task> {
-        let at = |column| format!("task {}, column {column}", self.id);
-        Ok(Task {
-            id: TaskId(self.id),
-            identifier: String::from_utf8(self.identifier)
-                .map_err(|error| error.to_string())
-                .and_then(|text| text.parse::<Identifier>().map_err(|error| error.to_string()))
-                .map_err(|error| corrupt(at("identifier"), error))?,
-            task_type: name(&self.task_type, || at("task_type"))?,
-            status: task_status(self.status, || at("status"))?,
-            payload: json(self.payload, || at("payload"))?,
-            endpoints: match &self.endpoints {
-                Some(list) => serde_json::from_str(list).map_err(|error| corrupt(at("endpoints"), error))?,
-                None => Vec::new(),
-            },
-            queued: match self.priority {
-                Some(priority) => Some(Queued {
-                    priority,
-                    run_at: self.run_at,
-                    attempts: attempts(self.attempts.as_deref(), || at("attempts"))?,
-                    parent: self.parent.map(TaskId),
-                    replaced_by: self.replaced_by.map(TaskId),
-                    successor_error: self.successor_error,
-                }),
-                None => None,
-            },
-            counts: counts_of(self.counts),
-            start_time: self.start_time,
-            published_at: self.published_at,
-            finished_at: self.finished_at,
-            receive_by: self.receive_by,
-            expires_at: self.expires_at,
-        })
-    }
-}
+use crate::domain::{AttemptError, EndpointName, Json, LateAnswer, ResponseStatus, TaskStatus, TaskType};
 
 /// An answer after the end as JSON text.
 pub(super) fn late(answer: &LateAnswer) -> Result<String> {

@@ -3,8 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sqlx::migrate::{AppliedMigration, MigrateError, Migration, Migrator};
+use sqlx::migrate::{AppliedMigration, Migrate, MigrateError, Migration, Migrator};
 
+use super::fault::Fault;
+use super::sql::Conn;
 use super::{Result, StoreError};
 
 /// The schema on MySQL and MariaDB.
@@ -13,9 +15,9 @@ pub(super) static MYSQL: Migrator = unlocked(sqlx::migrate!("migrations/mysql"))
 pub(super) static SQLITE: Migrator = unlocked(sqlx::migrate!("migrations/sqlite"));
 
 /// The tables made by all versions so far, in the order in which they can be dropped, for [`super::Store::reset`].
-pub(super) const TABLES: [&str; 9] = ["schedule", "queue", "queued_task", "response", "task", "subscription", "endpoint", "token", HISTORY];
+const TABLES: [&str; 9] = ["schedule", "queue", "queued_task", "response", "task", "subscription", "endpoint", "token", HISTORY];
 /// The table that remembers which migrations ran.
-pub(super) const HISTORY: &str = "_sqlx_migrations";
+const HISTORY: &str = "_sqlx_migrations";
 
 /// What to do with the schema while no other process does.
 #[derive(Debug, Clone, Copy)]
@@ -35,8 +37,37 @@ const fn unlocked(mut migrator: Migrator) -> Migrator {
     migrator
 }
 
+/// Drops what all versions so far have made.
+pub(super) async fn drop_all(conn: &mut Conn<'_>) -> Result<(), Fault> {
+    for table in TABLES {
+        conn.sql(format!("DROP TABLE IF EXISTS {table}")).execute().await?;
+    }
+    Ok(())
+}
+
+/// Runs the migrations that lead to what is wanted, while no other process does. For [`Change::Reset`] everything has been dropped.
+pub(super) async fn run(migrator: &Migrator, conn: &mut impl Migrate, change: Change) -> Result<(), Fault> {
+    match change {
+        Change::Migrate | Change::Reset => migrator.run_direct(None, conn, false).await.map_err(explain),
+        Change::Revert(to) => {
+            let applied = conn.list_applied_migrations(HISTORY).await.map_err(explain)?;
+            for migration in way_back(migrator, &applied, to) {
+                conn.revert(HISTORY, migration).await.map_err(explain)?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Fails unless a schema is the one of this program.
+pub(super) async fn check_schema(migrator: &Migrator, conn: &mut impl Migrate) -> Result<(), Fault> {
+    let interrupted = conn.dirty_version(HISTORY).await.map_err(explain)?;
+    let applied = conn.list_applied_migrations(HISTORY).await.map_err(explain)?;
+    Ok(check(migrator, interrupted, &applied)?)
+}
+
 /// Fails unless exactly the migrations of this program have run. `interrupted` is one that began and did not end.
-pub(super) fn check(migrator: &Migrator, interrupted: Option<i64>, applied: &[AppliedMigration]) -> Result<()> {
+fn check(migrator: &Migrator, interrupted: Option<i64>, applied: &[AppliedMigration]) -> Result<()> {
     if let Some(version) = interrupted {
         return Err(dirty(version));
     }
@@ -57,23 +88,23 @@ pub(super) fn check(migrator: &Migrator, interrupted: Option<i64>, applied: &[Ap
 }
 
 /// The migrations that lead from what was applied back to a version, in their order.
-pub(super) fn way_back<'m>(migrator: &'m Migrator, applied: &[AppliedMigration], to: i64) -> impl Iterator<Item = &'m Migration> {
+fn way_back<'m>(migrator: &'m Migrator, applied: &[AppliedMigration], to: i64) -> impl Iterator<Item = &'m Migration> {
     let applied: BTreeSet<i64> = applied.iter().map(|migration| migration.version).collect();
     let down = migrator.migrations.iter().rev().filter(|migration| migration.migration_type.is_down_migration());
     down.filter(move |migration| migration.version > to && applied.contains(&migration.version))
 }
 
 /// The error of a run in the words of the contract.
-pub(super) fn explain(error: MigrateError) -> std::result::Result<StoreError, sqlx::Error> {
-    Ok(match error {
+fn explain(error: MigrateError) -> Fault {
+    Fault::Told(match error {
         MigrateError::Dirty(version) => dirty(version),
         MigrateError::VersionMissing(version) => newer(version),
         MigrateError::VersionMismatch(version) => altered(version),
-        MigrateError::Execute(error) => return Err(error),
+        MigrateError::Execute(error) => return Fault::Sql(error),
         MigrateError::ExecuteMigration(error @ sqlx::Error::Database(_), version) => {
             StoreError::Schema { reason: format!("migration {version} failed: {error}; {RESET}") }
         }
-        MigrateError::ExecuteMigration(error, _) => return Err(error),
+        MigrateError::ExecuteMigration(error, _) => return Fault::Sql(error),
         other => StoreError::Schema { reason: other.to_string() },
     })
 }

@@ -8,6 +8,7 @@
 //! task row's lock decides alone about that task, so counts and states are derived from what was read under the lock and never from
 //! affected rows.
 
+mod attempt;
 mod batch;
 mod census;
 mod clock_offset;
@@ -33,7 +34,6 @@ mod subscription;
 mod tally;
 mod tasks;
 mod tokens;
-mod turns;
 mod window;
 
 pub use census::{Census, CensusQuery, Flaw};
@@ -181,14 +181,3 @@ impl Store {
         }
     }
 }
-
-/// The operation of the database that is spoken to.
-macro_rules! each {
-    ($noun:ident::$operation:ident($($argument:expr),* $(,)?)) => {
-        move |conn| match conn {
-            $crate::store::sql::Conn::MySql(conn) => $crate::store::mysql::$noun::$operation(conn $(, $argument)*).boxed(),
-            $crate::store::sql::Conn::Sqlite(conn) => $crate::store::sqlite::$noun::$operation(conn $(, $argument)*).boxed(),
-        }
-    };
-}
-use each;

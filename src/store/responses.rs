@@ -2,11 +2,13 @@
 
 use uuid::Uuid;
 
+use super::batch::{self, padded_rows};
 use super::columns::{self, attempts, corrupt, json, response_status};
 use super::fault::Fault;
-use super::sql::{Cells, selected};
+use super::ledger::RowChange;
+use super::sql::{Cells, Conn, selected};
 use super::{OpenRow, Result};
-use crate::domain::{EndpointName, Response, TaskId, Timestamp};
+use crate::domain::{EndpointName, ReportEvent, Response, ResponseStatus, TaskId, Timestamp};
 
 selected! {
     /// What an [`OpenRow`] is read from, of a table called `r`.
@@ -69,4 +71,57 @@ pub(super) fn response(cells: &mut Cells<'_>, task_id: TaskId) -> Result<Respons
         vanished: cells.take()?,
         late: columns.late.map(late).transpose()?,
     })
+}
+
+/// Writes the rows of those who must answer. Their tasks are locked, and have none of these rows yet.
+pub(super) async fn expect(conn: &mut Conn<'_>, rows: &[(TaskId, &EndpointName)], now: Timestamp) -> Result<(), Fault> {
+    for run in rows.chunks(batch::NARROW_ROWS) {
+        let mut insert = conn.insert("response");
+        for (id, endpoint) in padded_rows(run, |_| 0) {
+            insert.row().set("task_id", *id).set("endpoint", *endpoint).set("status", ResponseStatus::Expected);
+            insert.set("last_modified_time", now);
+        }
+        // For the repeats that fill the statement up.
+        insert.or_keep("status").await?;
+    }
+    Ok(())
+}
+
+/// Writes responses whose tasks are locked, in the order of their keys.
+pub(super) async fn write(conn: &mut Conn<'_>, rows: &[((TaskId, &EndpointName), RowChange<'_>)], now: Timestamp) -> Result<(), Fault> {
+    for run in batch::runs(rows, batch::WIDE_ROWS, weight) {
+        let mut insert = conn.insert("response");
+        for ((task_id, endpoint), change) in padded_rows(run, weight) {
+            insert.row().set("task_id", *task_id).set("endpoint", *endpoint).set("status", change.row.status);
+            match change.answer {
+                Some(ReportEvent::Finished { errnr, errmsg, payload, attempt, attempts, log, .. }) => insert
+                    .set("errnr", Some(*errnr))
+                    .set("errmsg", Some(errmsg.as_str()))
+                    .set("payload", payload.as_ref().map(|json| json.get()))
+                    .set("attempt", *attempt)
+                    .set("attempts", columns::list(attempts)?)
+                    .set("log", log.as_deref()),
+                _ => insert
+                    .set("errnr", None::<i32>)
+                    .set("errmsg", None::<&str>)
+                    .set("payload", None::<&str>)
+                    .set("attempt", 0u32)
+                    .set("attempts", None::<String>)
+                    .set("log", None::<&str>),
+            };
+            insert
+                .set("progress", change.row.progress)
+                .set("start_time", change.row.start_time)
+                .set("last_modified_time", now)
+                .set("home", change.row.home)
+                .set("run", change.row.run);
+        }
+        insert.or_update(&["task_id", "endpoint"]).await?;
+    }
+    Ok(())
+}
+
+/// About how many bytes a response takes in a statement.
+fn weight(row: &((TaskId, &EndpointName), RowChange<'_>)) -> usize {
+    128 + row.0.1.as_str().len() + row.1.answer.map_or(0, batch::answer_bytes)
 }

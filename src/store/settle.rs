@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use futures::FutureExt;
 
-use super::batch::sorted;
-use super::each;
-use super::{Result, Store};
-use crate::domain::{EndpointName, Task, TaskEvent, TaskId, TaskStatus, Timestamp};
+use super::batch::{self, sorted};
+use super::fault::Fault;
+use super::ledger::VANISHED;
+use super::sql::{Cells, Conn};
+use super::subscription::SubscriptionState;
+use super::tasks::{self, TASK, lock, within_budget};
+use super::{Result, Store, read};
+use crate::domain::{EndpointName, ResponseStatus, Task, TaskEvent, TaskId, TaskStatus, Timestamp, errnr};
 
 /// A task that somebody has to look at, claimed until the lease runs out.
 #[derive(Debug, Clone)]
@@ -51,7 +55,7 @@ impl Store {
     /// Claims tasks that are due, oldest first, by moving their due time to `lease_until`; rows locked by others are
     /// skipped, so processes never wait for each other. Bounded and served by an index.
     pub async fn claim_due(&self, now: Timestamp, lease_until: Timestamp, limit: u32) -> Result<Vec<DueTask>> {
-        self.transact(each!(settle::claim_due(now, lease_until, limit))).await
+        self.transact(move |conn| claim_due(conn, now, lease_until, limit).boxed()).await
     }
 
     /// Writes what the reconciler decided, guarded by the states found under the lock. Returns the tasks whose status
@@ -63,7 +67,7 @@ impl Store {
         let mut moved = Vec::new();
         while !rest.is_empty() {
             let batch: Arc<[Settlement]> = rest.as_slice().into();
-            let (some, done) = self.transact(each!(settle::settle(batch.clone(), now, retention))).await?;
+            let (some, done) = self.transact(move |conn| settle(conn, batch.clone(), now, retention).boxed()).await?;
             moved.extend(some);
             rest.drain(..done);
         }
@@ -76,7 +80,7 @@ impl Store {
         let mut rest = sorted(ids).to_vec();
         while !rest.is_empty() {
             let batch: Arc<[TaskId]> = rest.as_slice().into();
-            let (some, done) = self.transact(each!(settle::forget(batch.clone()))).await?;
+            let (some, done) = self.transact(move |conn| forget(conn, batch.clone()).boxed()).await?;
             forgotten += some;
             rest.drain(..done);
         }
@@ -86,6 +90,135 @@ impl Store {
     /// Cancels a task: the row first, whoever runs it is told by the caller. Responses nobody has received are withdrawn at
     /// once; those that were received stay open until their endpoints report. `None` when there is no such task.
     pub async fn cancel(&self, id: TaskId, now: Timestamp, retention: Duration) -> Result<Option<CancelOutcome>> {
-        self.transact(each!(settle::cancel(id, now, retention))).await
+        self.transact(move |conn| cancel(conn, id, now, retention).boxed()).await
     }
+}
+
+async fn claim_due(conn: &mut Conn<'_>, now: Timestamp, lease_until: Timestamp, limit: u32) -> Result<Vec<DueTask>, Fault> {
+    let dialect = conn.dialect();
+    let (index, by_key, lock) = (dialect.index("task_due"), dialect.by_primary_key(), dialect.locked_unless_taken());
+    let mut select = conn.sql(format!(
+        "SELECT {TASK}, t.frozen_at IS NOT NULL, t.asks FROM task AS t {index} WHERE t.due_at <= ? ORDER BY t.due_at LIMIT ? {lock}"
+    ));
+    select.bind(now).bind(limit);
+    let due = |task, cells: &mut Cells<'_>| Ok(DueTask { task, frozen: cells.take()?, asks: cells.take()? });
+    let due = within_budget(&mut select, batch::READ_BYTES, due).await?;
+    let mut ids: Vec<TaskId> = due.iter().map(|due| due.task.id).collect();
+    ids.sort_unstable();
+    for ids in ids.chunks(batch::KEYS) {
+        let mut lease = conn.sql(format!("UPDATE task {by_key} SET due_at = ? WHERE id IN "));
+        lease.bind(lease_until).keys(ids).execute().await?;
+    }
+    Ok(due)
+}
+
+/// Settles as many as one transaction should; says which moved, and how many are done.
+async fn settle(
+    conn: &mut Conn<'_>,
+    settlements: Arc<[Settlement]>,
+    now: Timestamp,
+    retention: Duration,
+) -> Result<(Vec<(TaskId, TaskStatus)>, usize), Fault> {
+    let settlements = &settlements[..settlements.len().min(batch::KEYS)];
+    let mut ids: Vec<TaskId> = settlements.iter().map(|settlement| settlement.id).collect();
+    ids.dedup();
+    let tasks = lock(conn, &ids).await?;
+    let (mut changes, mut given_up, mut rows, mut done) = (Vec::new(), Vec::new(), 0, 0);
+    for same in settlements.chunk_by(|a, b| a.id == b.id) {
+        let Some(settlement) = same.last() else { continue };
+        let Some(task) = tasks.get(&settlement.id) else {
+            done += same.len();
+            continue;
+        };
+        let gives_up = task.gives_up(settlement);
+        let open = if gives_up { batch::rows(task.counts.open()) } else { 0 };
+        if rows > 0 && rows + open > batch::ROWS {
+            break;
+        }
+        rows += open;
+        done += same.len();
+        let lost = if gives_up { lose(conn, settlement.id, now).await? } else { 0 };
+        changes.push((settlement.id, task.settle(settlement, lost, now, retention)));
+        if gives_up {
+            given_up.push(settlement.id);
+        }
+    }
+    let by_key = conn.dialect().by_primary_key();
+    for ids in given_up.chunks(batch::KEYS) {
+        let mut give_up =
+            conn.sql(format!("UPDATE response {by_key} SET last_modified_time = ?, status = ? WHERE +status < 2 AND task_id IN "));
+        give_up.bind(now).bind(ResponseStatus::Expired).keys(ids).execute().await?;
+    }
+    let moved = changes.iter().filter(|(_, change)| change.from != change.to).map(|(id, change)| (*id, change.to)).collect();
+    tasks::write(conn, changes).await?;
+    Ok((moved, done))
+}
+
+/// Fails the responses of endpoints that have received a task and are not there any more, or not with the memory that has
+/// it. Answers how many.
+async fn lose(conn: &mut Conn<'_>, id: TaskId, now: Timestamp) -> Result<u32, Fault> {
+    let (by_key, same) = (conn.dialect().by_primary_key(), conn.dialect().same());
+    let mut absent = conn.sql(format!(
+        "SELECT r.endpoint FROM response AS r {by_key} JOIN task AS t ON t.id = r.task_id WHERE r.task_id = ? AND +r.status = ? \
+         AND NOT EXISTS (SELECT 1 FROM subscription AS s WHERE s.endpoint = r.endpoint AND s.task_type = t.task_type \
+         AND s.state = ? AND s.home {same} r.home) ORDER BY r.endpoint"
+    ));
+    let absent = absent.bind(id).bind(ResponseStatus::Created).bind(SubscriptionState::Online).fetch_all().await?;
+    let names: Vec<&str> = absent.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?;
+    for names in names.chunks(batch::KEYS) {
+        let mut lose = conn.sql(format!(
+            "UPDATE response {by_key} SET status = ?, errnr = ?, errmsg = ?, last_modified_time = ? \
+             WHERE +status = ? AND task_id = ? AND endpoint IN "
+        ));
+        lose.bind(ResponseStatus::Finished).bind(errnr::LOST).bind(VANISHED).bind(now).bind(ResponseStatus::Created).bind(id);
+        lose.keys(names).execute().await?;
+    }
+    Ok(u32::try_from(names.len()).unwrap_or(u32::MAX))
+}
+
+async fn cancel(conn: &mut Conn<'_>, id: TaskId, now: Timestamp, retention: Duration) -> Result<Option<CancelOutcome>, Fault> {
+    let Some(state) = lock(conn, &[id]).await?.remove(&id) else { return Ok(None) };
+    let mut open = conn.sql("SELECT endpoint, status FROM response WHERE task_id = ? AND +status < 2 ORDER BY endpoint");
+    let open = open.bind(id).fetch_all().await?;
+    let (mut to_stop, mut withdrawn) = (Vec::with_capacity(open.len()), 0);
+    for row in &open {
+        withdrawn += u32::from(row.get::<u8>(1)? == ResponseStatus::Expected.code());
+        to_stop.push(row.get(0)?);
+    }
+    let (changed, refused) = match state.cancel(withdrawn, now, retention) {
+        Err(_) => (false, true),
+        Ok(None) => (false, false),
+        Ok(Some(change)) => {
+            let mut withdraw = conn.sql("UPDATE response SET last_modified_time = ?, status = ? WHERE task_id = ? AND status = ?");
+            withdraw.bind(now).bind(ResponseStatus::Canceled).bind(id).bind(ResponseStatus::Expected).execute().await?;
+            tasks::write(conn, vec![(id, change)]).await?;
+            (true, false)
+        }
+    };
+    let task = read::find(conn, id).await?;
+    Ok(task.map(|task| CancelOutcome { task, changed, refused, to_stop: if refused { Vec::new() } else { to_stop } }))
+}
+
+/// Forgets as many as one transaction should; says how many went, and how many ids are done.
+async fn forget(conn: &mut Conn<'_>, ids: Arc<[TaskId]>) -> Result<(u64, usize), Fault> {
+    let ids = &ids[..ids.len().min(batch::KEYS)];
+    let tasks = lock(conn, ids).await?;
+    let (mut finals, mut rows, mut done) = (Vec::new(), 0, 0);
+    for id in ids {
+        if let Some(task) = tasks.get(id).filter(|task| task.status.is_final()) {
+            let expected = batch::rows(task.counts.expected);
+            if rows > 0 && rows + expected > batch::ROWS {
+                break;
+            }
+            rows += expected;
+            finals.push(*id);
+        }
+        done += 1;
+    }
+    if finals.is_empty() {
+        return Ok((0, done));
+    }
+    conn.sql("DELETE FROM response WHERE task_id IN ").keys(&finals).execute().await?;
+    let forgotten = conn.sql("DELETE FROM task WHERE id IN ").keys(&finals).execute().await?;
+    Ok((forgotten, done))
 }

@@ -52,15 +52,6 @@ impl Entry {
     }
 }
 
-/// The state in which a task enters its queue.
-pub(super) fn first_state(place: &Place, given: bool) -> u8 {
-    match place.run_at {
-        _ if given => 3,
-        Some(_) => 2,
-        None => 0,
-    }
-}
-
 /// Recorded tasks that are to go into their queues, in the order in which they came, so that of two with one key the later one stays:
 /// those with a unique key, and the others.
 pub(super) fn entering<'a>(tasks: &[&'a NewTask], entered: &HashSet<TaskId>) -> (Vec<Entering<'a>>, Vec<Entering<'a>>) {

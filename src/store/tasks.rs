@@ -1,10 +1,14 @@
 //! Rows of tasks: how they are read, locked and changed.
 
-use super::Result;
+use std::collections::HashMap;
+
+use super::batch;
 use super::columns::{self, attempts, corrupt, json, name, task_status};
 use super::fault::Fault;
-use super::ledger::TaskState;
-use super::sql::{Cells, Row, Statement, selected};
+use super::ledger::{TaskChange, TaskState, grouped};
+use super::queue::leave;
+use super::sql::{Cells, Conn, Row, Statement, selected};
+use super::{Result, Retry};
 use crate::domain::{Counts, Identifier, Queued, Task, TaskId, TaskType, Timestamp};
 
 selected! {
@@ -16,12 +20,7 @@ selected! {
         status: u8 = "t.status",
         payload: String = "t.payload",
         endpoints: Option<&'r str> = "t.endpoints",
-        expected: u32 = "t.expected",
-        received: u32 = "t.received",
-        finished: u32 = "t.finished",
-        failed: u32 = "t.failed",
-        canceled: u32 = "t.canceled",
-        expired: u32 = "t.expired",
+        counts: Counts = "t.expected, t.received, t.finished, t.failed, t.canceled, t.expired",
         start_time: Timestamp = "t.start_time",
         published_at: Option<Timestamp> = "t.published_at",
         finished_at: Option<Timestamp> = "t.finished_at",
@@ -60,14 +59,7 @@ impl TaskColumns<'_> {
                 }),
                 None => None,
             },
-            counts: Counts {
-                expected: self.expected,
-                received: self.received,
-                finished: self.finished,
-                failed: self.failed,
-                canceled: self.canceled,
-                expired: self.expired,
-            },
+            counts: self.counts,
             start_time: self.start_time,
             published_at: self.published_at,
             finished_at: self.finished_at,
@@ -117,12 +109,7 @@ selected! {
         id: TaskId = "t.id",
         task_type: &'r str = "t.task_type",
         status: u8 = "t.status",
-        expected: u32 = "t.expected",
-        received: u32 = "t.received",
-        finished: u32 = "t.finished",
-        failed: u32 = "t.failed",
-        canceled: u32 = "t.canceled",
-        expired: u32 = "t.expired",
+        counts: Counts = "t.expected, t.received, t.finished, t.failed, t.canceled, t.expired",
         frozen: bool = "t.frozen_at IS NOT NULL",
         listed: bool = "t.endpoints IS NOT NULL",
         queued: bool = "t.priority IS NOT NULL",
@@ -142,14 +129,7 @@ pub(super) fn task_state(cells: &mut Cells<'_>) -> Result<(TaskId, TaskState), F
     let state = TaskState {
         task_type: columns::task_type(columns.task_type)?,
         status: task_status(columns.status, || format!("task {}, column status", columns.id))?,
-        counts: Counts {
-            expected: columns.expected,
-            received: columns.received,
-            finished: columns.finished,
-            failed: columns.failed,
-            canceled: columns.canceled,
-            expired: columns.expired,
-        },
+        counts: columns.counts,
         frozen: columns.frozen,
         listed: columns.listed,
         queued: columns.queued,
@@ -159,4 +139,50 @@ pub(super) fn task_state(cells: &mut Cells<'_>) -> Result<(TaskId, TaskState), F
         finished_at: columns.finished_at,
     };
     Ok((columns.id, state))
+}
+
+/// Locks tasks by id, which must be sorted, and reads what decisions need.
+pub(super) async fn lock(conn: &mut Conn<'_>, ids: &[TaskId]) -> Result<HashMap<TaskId, TaskState>, Fault> {
+    let (by_key, lock) = (conn.dialect().by_primary_key(), conn.dialect().locked());
+    let mut tasks = HashMap::with_capacity(ids.len());
+    for ids in ids.chunks(batch::KEYS) {
+        let mut select = conn.sql(format!("SELECT {STATE} FROM task AS t {by_key} WHERE t.id IN "));
+        for row in select.keys(ids).push(" ORDER BY t.id ").push(lock).fetch_all().await? {
+            let (id, state) = task_state(&mut row.cells())?;
+            tasks.insert(id, state);
+        }
+    }
+    Ok(tasks)
+}
+
+/// Writes changes of tasks that are locked, one statement for each distinct change. Those that have ended leave their queues.
+pub(super) async fn write(conn: &mut Conn<'_>, changes: Vec<(TaskId, TaskChange)>) -> Result<(), Fault> {
+    let left: Vec<(TaskId, bool)> = changes.iter().filter_map(|(id, change)| Some((*id, change.leaves_queue()?))).collect();
+    let by_key = conn.dialect().by_primary_key();
+    for (change, ids) in grouped(changes) {
+        for ids in ids.chunks(batch::KEYS) {
+            let mut update = conn.sql(format!("UPDATE task {by_key} SET "));
+            let names = ["expected", "received", "finished", "failed", "canceled", "expired"];
+            for (name, count) in names.into_iter().zip(change.counts) {
+                update.push(name).push(" = ?, ").bind(count);
+            }
+            update.push("frozen_at = COALESCE(frozen_at, ?), ").bind(change.frozen_at);
+            update.push("published_at = COALESCE(published_at, ?), ").bind(change.published_at);
+            update.push("finished_at = COALESCE(finished_at, ?), ").bind(change.finished_at);
+            update.push("due_at = COALESCE(?, due_at), ").bind(change.due_at);
+            update.push("asks = COALESCE(?, asks), ").bind(change.asks);
+            update.push("status = ? WHERE +status = ? AND id IN ").bind(change.to).bind(change.from);
+            let changed = update.keys(ids).execute().await?;
+            all_of(changed, ids, "a task was moved by another although it was locked")?;
+        }
+    }
+    if left.is_empty() { Ok(()) } else { leave::leave(conn, left).await }
+}
+
+/// Fails unless a guarded statement has changed the rows of all these ids: what it was decided by does not hold any more.
+pub(super) fn all_of(changed: u64, ids: &[TaskId], otherwise: &str) -> Result<(), Fault> {
+    match usize::try_from(changed) == Ok(ids.len()) {
+        true => Ok(()),
+        false => Err(Fault::Again(Retry::Conflict, otherwise.to_owned())),
+    }
 }

@@ -1,4 +1,4 @@
-//! One suite over both databases: what the trait `Store` promises, case by case, each with a database of its own.
+//! One suite over both databases: what the `Store` promises, case by case, each with a database of its own.
 
 mod ledger;
 mod presence;
@@ -70,6 +70,7 @@ conformance! {
         takes_back_what_a_worker_leaves,
         takes_back_what_another_memory_had,
         one_of_a_key_waits,
+        one_of_a_key_waits_however_many_come,
         drops_what_is_too_late,
         keeps_limits,
         pauses,

@@ -4,14 +4,8 @@
 //! READ COMMITTED throughout: it locks rows and no gaps, so that claims do not hold up inserts. What is read without a lock
 //! of its own is read under the lock of its task row, and is therefore the latest there is.
 
-pub(super) mod queue;
-pub(super) mod read;
-pub(super) mod report;
-mod rows;
 mod schema;
 mod session;
-pub(super) mod settle;
-pub(super) mod submit;
 mod trouble;
 
 pub(super) use session::Session;

@@ -1,10 +1,10 @@
 //! Migrating, one process at a time.
 
-use sqlx::migrate::Migrate;
 use sqlx::{AssertSqlSafe, Executor, MySqlConnection};
 
 use crate::store::fault::Fault;
-use crate::store::migrations::{self, Change, HISTORY, MYSQL, TABLES};
+use crate::store::migrations::{self, Change, MYSQL};
+use crate::store::sql::Conn;
 use crate::store::{Result, StoreError};
 
 /// Seconds to wait for another process that migrates.
@@ -23,28 +23,14 @@ pub(super) async fn change(conn: &mut MySqlConnection, change: Change) -> Result
 }
 
 async fn locked(conn: &mut MySqlConnection, change: Change) -> Result<(), Fault> {
-    match change {
-        Change::Migrate => (),
-        Change::Reset => {
-            for table in TABLES {
-                conn.execute(AssertSqlSafe(format!("DROP TABLE IF EXISTS {table}"))).await?;
-            }
-        }
-        Change::Revert(to) => {
-            let applied = conn.list_applied_migrations(HISTORY).await.map_err(fault)?;
-            for migration in migrations::way_back(&MYSQL, &applied, to) {
-                conn.revert(HISTORY, migration).await.map_err(fault)?;
-            }
-            return Ok(());
-        }
+    if matches!(change, Change::Reset) {
+        migrations::drop_all(&mut Conn::MySql(conn)).await?;
     }
-    MYSQL.run_direct(None, conn, false).await.map_err(fault)
+    migrations::run(&MYSQL, conn, change).await
 }
 
 pub(super) async fn check(conn: &mut MySqlConnection) -> Result<(), Fault> {
-    let interrupted = conn.dirty_version(HISTORY).await.map_err(fault)?;
-    let applied = conn.list_applied_migrations(HISTORY).await.map_err(fault)?;
-    Ok(migrations::check(&MYSQL, interrupted, &applied)?)
+    migrations::check_schema(&MYSQL, conn).await
 }
 
 /// The name of the lock. The server's names have 64 characters, as many as the name of a database may have by itself.
@@ -67,8 +53,4 @@ async fn set_patience(conn: &mut MySqlConnection, seconds: u32) -> Result<(), Fa
 async fn unlock(conn: &mut MySqlConnection) -> Result<(), Fault> {
     sqlx::query(AssertSqlSafe(format!("SELECT RELEASE_LOCK({LOCK})"))).execute(conn).await?;
     Ok(())
-}
-
-fn fault(error: sqlx::migrate::MigrateError) -> Fault {
-    migrations::explain(error).map_or_else(Fault::Sql, Fault::Told)
 }

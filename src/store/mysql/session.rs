@@ -8,13 +8,13 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlPoolOptions};
-use sqlx::pool::PoolConnection;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, MySql, MySqlConnection, MySqlPool};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, MySqlConnection, MySqlPool};
 
 use super::schema;
 use super::trouble::{self, Lookout};
 use crate::config;
 use crate::domain::Timestamp;
+use crate::store::attempt::{attempt, ended};
 use crate::store::fault::{ACQUIRE, Fault, MIGRATION_PATIENCE, PATIENCE, Site, Verdict, Way, retried};
 use crate::store::migrations::Change;
 use crate::store::sql::{Conn, Work};
@@ -138,7 +138,7 @@ impl Session {
             let (pool, site, lookout, work) = (pool.clone(), site.clone(), lookout.clone(), work.clone());
             async move {
                 match pool.acquire().await {
-                    Ok(conn) => attempt(conn, patience, work).await,
+                    Ok(conn) => attempt(conn, patience, verdict, move |conn| work(conn)).await,
                     Err(sqlx::Error::PoolTimedOut) => Err(Fault::Told(lookout.why(&site.safe_url).await)),
                     Err(error) => Err(Fault::Sql(error)),
                 }
@@ -198,36 +198,7 @@ async fn alone<T>(conn: &mut MySqlConnection, work: Arc<impl Work<T>>) -> Result
 async fn enclosed<T>(conn: &mut MySqlConnection, work: Arc<impl Work<T>>) -> Result<T, Fault> {
     let mut transaction = conn.begin().await?;
     let done = work(&mut Conn::MySql(&mut transaction)).await;
-    match done {
-        Ok(value) => {
-            transaction.commit().await?;
-            Ok(value)
-        }
-        Err(fault) => {
-            // At once, since locks are held until then. Its own failure adds nothing: the pool checks the connection.
-            let _ = transaction.rollback().await;
-            Err(fault)
-        }
-    }
-}
-
-async fn attempt<T, F>(mut conn: PoolConnection<MySql>, patience: Duration, work: Arc<F>) -> Result<T, Fault>
-where
-    F: for<'c> Fn(&'c mut MySqlConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync,
-{
-    match tokio::time::timeout(patience, work(&mut conn)).await {
-        Ok(done) => {
-            // A transaction that could not be ended would swallow the next one, which would then be none of its own.
-            if conn.is_in_transaction() || matches!(&done, Err(Fault::Sql(error)) if verdict(error).spoils()) {
-                conn.close_on_drop();
-            }
-            done
-        }
-        Err(_) => {
-            conn.close_on_drop();
-            Err(Fault::Sql(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
-        }
-    }
+    ended(transaction, done).await
 }
 
 /// What an error means.

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::statement::Target;
 use crate::domain::{EndpointName, ResponseStatus, TaskId, TaskStatus, TaskType, Timestamp};
+use crate::store::queue::QueueState;
 use crate::store::subscription::SubscriptionState;
 
 /// A value that both databases take.
@@ -66,6 +67,7 @@ as_another! {
     TaskStatus: status => status.code(),
     ResponseStatus: status => status.code(),
     SubscriptionState: state => state.code(),
+    QueueState: state => state.code(),
 }
 
 /// `DATETIME(6)` on MySQL, microseconds on SQLite.

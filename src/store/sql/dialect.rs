@@ -45,6 +45,11 @@ impl Dialect {
         self.either("FOR UPDATE", "")
     }
 
+    /// After a SELECT: lock the rows, but leave out those that others have locked.
+    pub const fn locked_unless_taken(self) -> &'static str {
+        self.either("FOR UPDATE SKIP LOCKED", "")
+    }
+
     /// Between two values: whether they are the same, NULL included.
     pub const fn same(self) -> &'static str {
         self.either("<=>", "IS")
@@ -56,6 +61,11 @@ impl Dialect {
         self.either("r.owed_to", "r.status < 2 AND r.endpoint")
     }
 
+    /// The function for the least of several values.
+    pub const fn least(self) -> &'static str {
+        self.either("LEAST", "min")
+    }
+
     /// The function for the greatest of several values.
     pub const fn greatest(self) -> &'static str {
         self.either("GREATEST", "max")
@@ -64,6 +74,11 @@ impl Dialect {
     /// The function for the number of elements in a list that is kept as JSON text.
     pub const fn json_length(self) -> &'static str {
         self.either("JSON_LENGTH", "json_array_length")
+    }
+
+    /// After IN: what comes before a list of pairs, each in brackets. It ends with a bracket.
+    pub const fn pairs(self) -> &'static str {
+        self.either("(", "(VALUES ")
     }
 
     /// Begins an INSERT of rows of which some may be there. Belongs with [`Self::if_new`]. What MySQL ignores beside the keys has been ruled

@@ -7,9 +7,10 @@ use sqlx::mysql::MySqlRow;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
-use crate::domain::{EndpointName, TaskId, TaskType, Timestamp};
+use crate::domain::{Counts, EndpointName, TaskId, TaskType, Timestamp};
 use crate::store::columns;
 use crate::store::fault::Fault;
+use crate::store::ledger::counts_of;
 
 /// A row of one of the two databases.
 pub(in crate::store) enum Row {
@@ -44,7 +45,7 @@ impl<'r> Cells<'r> {
     /// The next value.
     pub fn take<T: Content<'r>>(&mut self) -> Result<T, Fault> {
         let at = self.at;
-        self.at += 1;
+        self.at += T::WIDTH;
         T::read(self.row, at)
     }
 }
@@ -55,8 +56,11 @@ pub(in crate::store) trait Cell<'r>: Sized {
     fn read(row: &'r Row, at: usize) -> Result<Option<Self>, Fault>;
 }
 
-/// What a column holds: a [`Cell`], or one that may be NULL.
+/// What a column holds: a [`Cell`], or one that may be NULL; or what some columns beside each other hold together.
 pub(in crate::store) trait Content<'r>: Sized {
+    /// How many columns it takes.
+    const WIDTH: usize = 1;
+
     fn read(row: &'r Row, at: usize) -> Result<Self, Fault>;
 }
 
@@ -113,6 +117,19 @@ impl Cell<'_> for EndpointName {
 impl Cell<'_> for TaskType {
     fn read(row: &Row, at: usize) -> Result<Option<Self>, Fault> {
         Ok(row.get::<Option<&str>>(at)?.map(columns::task_type).transpose()?)
+    }
+}
+
+/// In the order of [`count_columns`](crate::store::ledger::count_columns).
+impl Content<'_> for Counts {
+    const WIDTH: usize = 6;
+
+    fn read(row: &Row, at: usize) -> Result<Self, Fault> {
+        let mut counts = [0; Self::WIDTH];
+        for (place, count) in counts.iter_mut().enumerate() {
+            *count = row.get(at + place)?;
+        }
+        Ok(counts_of(counts))
     }
 }
 

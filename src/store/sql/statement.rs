@@ -68,6 +68,16 @@ impl<'s> Statement<'s> {
         self.push(")")
     }
 
+    /// `((?, ?), (?, ?), ...)` with these pairs, filled up to one of few lengths.
+    pub fn pairs<A: Argument + Copy, B: Argument + Copy>(&mut self, pairs: &[(A, B)]) -> &mut Self {
+        let mut before = self.dialect().pairs();
+        for (first, second) in padded(pairs) {
+            self.push(before).push("(?, ?)").bind(*first).bind(*second);
+            before = ", ";
+        }
+        self.push(")")
+    }
+
     /// Runs it; answers how many rows it has changed.
     pub async fn execute(&mut self) -> Result<u64, Fault> {
         let text = self.text()?;

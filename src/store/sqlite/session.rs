@@ -18,6 +18,7 @@ use super::writer::Writer;
 use crate::clock::Clock;
 use crate::config;
 use crate::domain::Timestamp;
+use crate::store::attempt::{attempt, ended};
 use crate::store::fault::{ACQUIRE, Fault, MIGRATION_PATIENCE, PATIENCE, Site, Verdict, Way, retried};
 use crate::store::migrations::Change;
 use crate::store::sql::{Conn, Work};
@@ -122,7 +123,7 @@ impl Session {
             let (pool, renewed, work) = (pool.clone(), renewed.clone(), work.clone());
             async move {
                 let _held = renewed.read().await;
-                attempt(pool, patience, move |conn| work(conn)).await
+                attempt(pool.acquire().await?, patience, verdict, move |conn| work(conn)).await
             }
         };
         let done = retried(self.site.clone(), again).await;
@@ -200,38 +201,8 @@ where
     F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync,
 {
     let mut transaction = conn.begin_with("BEGIN IMMEDIATE").await?;
-    match work(&mut transaction).await {
-        Ok(value) => {
-            transaction.commit().await?;
-            Ok(value)
-        }
-        Err(fault) => {
-            // Its own failure adds nothing: dropping the transaction rolls back once more.
-            let _ = transaction.rollback().await;
-            Err(fault)
-        }
-    }
-}
-
-/// Runs it on a connection of a pool, which is given up when it breaks, or nothing comes of it within this time.
-pub(super) async fn attempt<T, F>(pool: SqlitePool, patience: Duration, work: F) -> Result<T, Fault>
-where
-    F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync,
-{
-    let mut conn = pool.acquire().await?;
-    match tokio::time::timeout(patience, work(&mut conn)).await {
-        Ok(done) => {
-            // A full disk ends a transaction behind the driver's back: it then takes every later one for a part of that.
-            if conn.is_in_transaction() || matches!(&done, Err(Fault::Sql(error)) if verdict(error).spoils()) {
-                conn.close_on_drop();
-            }
-            done
-        }
-        Err(_) => {
-            conn.close_on_drop();
-            Err(Fault::Sql(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
-        }
-    }
+    let done = work(&mut transaction).await;
+    ended(transaction, done).await
 }
 
 /// Where the file is. One that is removed or replaced stays as it is for whoever has it open: what is written there is lost.
@@ -265,7 +236,7 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 }
 
 /// What an error means.
-fn verdict(error: &sqlx::Error) -> Verdict {
+pub(super) fn verdict(error: &sqlx::Error) -> Verdict {
     let sqlx::Error::Database(database) = error else { return Verdict::of_driver(error) };
     let code = database.code().and_then(|code| code.parse::<i32>().ok());
     of_code(code.unwrap_or_default(), database.message())

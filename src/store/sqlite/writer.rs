@@ -17,7 +17,8 @@ use futures::future::BoxFuture;
 use sqlx::{SqliteConnection, SqlitePool};
 use tokio::sync::{mpsc, oneshot};
 
-use super::session::{attempt, enclosed};
+use super::session::{enclosed, verdict};
+use crate::store::attempt::attempt;
 use crate::store::fault::{Fault, PATIENCE, panicked};
 use crate::store::sql::{Conn, Work};
 
@@ -89,7 +90,8 @@ async fn serve(mut operations: mpsc::UnboundedReceiver<Operation>, pool: SqliteP
 
 /// One after the other, all or nothing.
 async fn transaction(pool: &SqlitePool, deeds: Arc<[Deed]>) -> Result<(), Fault> {
-    let done = attempt(pool.clone(), PATIENCE, move |conn| enclosed(conn, move |conn| in_order(conn, deeds)).boxed());
+    let conn = pool.acquire().await?;
+    let done = attempt(conn, PATIENCE, verdict, move |conn| enclosed(conn, move |conn| in_order(conn, deeds)).boxed());
     // A panic is a mistake in one operation, and this thread is everybody's.
     AssertUnwindSafe(done).catch_unwind().await.unwrap_or_else(|_| Err(panicked().into()))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tasker::domain::{NewTask, Place, Presence, PresenceState, TaskEvent, TaskId, TaskStatus, Timestamp, UniqueKey, errnr, json};
 use tasker::store::{Accepted, CensusQuery, Given, QueueRule, ResponseFilter, ScheduleRecord, Settlement, Turns};
 use uuid::Uuid;
@@ -302,6 +302,35 @@ pub async fn one_of_a_key_waits(ledger: &Ledger) -> Result<()> {
     ledger.store.see(&[Presence { instance: Uuid::from_u128(9), ..with_slots("w", 1) }], at(100)).await?;
     assert_eq!(order(ledger, at(100)).await?, ["twin 2", "other again", "next"]);
     adds_up(ledger, at(100)).await
+}
+
+pub async fn one_of_a_key_waits_however_many_come(ledger: &Ledger) -> Result<()> {
+    let stores = [ledger.another()?, ledger.another()?, ledger.another()?];
+    for round in 0..10 {
+        let runs = stores.iter().cloned().enumerate().map(|(process, store)| async move {
+            let task = queued(&format!("{process} in round {round}"), unique(round));
+            let accepted = store.accept(std::slice::from_ref(&task), at(10), RETENTION).await?;
+            anyhow::ensure!(accepted == [Accepted::New], "{accepted:?}");
+            Ok(task.id)
+        });
+        let mut waiting = 0;
+        for id in together(runs.collect::<Vec<_>>()).await? {
+            let task = ledger.store.find(id).await?.context("the task is there")?;
+            let replaced_by = task.queued.and_then(|queued| queued.replaced_by);
+            match task.status {
+                TaskStatus::Created => waiting += 1,
+                TaskStatus::Canceled => assert!(replaced_by.is_some_and(|other| other != id), "{replaced_by:?}"),
+                other => anyhow::bail!("{id} is {other:?}"),
+            }
+        }
+        assert_eq!(waiting, 1, "of round {round}");
+        let queues = ledger.store.queues(&[worker()]).await?;
+        assert_eq!(queues[0].waiting, u64::from(round) + 1, "each that is not canceled has a place");
+    }
+    for store in stores {
+        store.close().await;
+    }
+    adds_up(ledger, noon()).await
 }
 
 pub async fn drops_what_is_too_late(ledger: &Ledger) -> Result<()> {

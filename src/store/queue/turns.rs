@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::{QueueRule, batch};
+use super::QueueRule;
 use crate::domain::{AttemptError, EndpointName, NewTask, PayloadKey, Task, TaskId, TaskType, Timestamp, UniqueKey};
+use crate::store::batch;
 
 /// Whose turn it is.
 #[derive(Clone, Copy, PartialEq, Eq)]

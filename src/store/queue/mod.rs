@@ -1,0 +1,249 @@
+//! Work queues: who waits, whose turn it is, what follows.
+//!
+//! `state` says how a task moves; `enter`, `give`, `take_back` and `leave` move it. `turns` decides at which worker it is whose turn.
+
+pub(super) mod enter;
+pub(super) mod give;
+pub(super) mod leave;
+mod state;
+mod take_back;
+mod turns;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+
+use super::batch::{self, sorted};
+use super::fault::Fault;
+use super::sql::Conn;
+use super::tasks::{TASK, lock, within_budget};
+use super::{Result, Store, columns};
+use crate::domain::{EndpointName, PayloadKey, Task, TaskId, TaskStatus, TaskType, Timestamp};
+use state::QueueEvent;
+pub(super) use state::QueueState;
+
+/// What holds for the queue of a type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueRule {
+    /// The type.
+    pub task_type: TaskType,
+    /// Attempts a task has, those included that are lost with their worker.
+    pub attempts: u32,
+    /// Tasks that may run at the same time.
+    pub max_running: Option<u32>,
+    /// Tasks with the same limit key that may run at the same time; none when the type has no such key.
+    pub max_per_key: Option<u32>,
+}
+
+/// A task that a worker was given.
+#[derive(Debug, Clone)]
+pub struct Given {
+    /// The task.
+    pub task: Task,
+    /// Who is to perform it.
+    pub worker: EndpointName,
+}
+
+/// What a look at the queues did.
+#[derive(Debug, Default)]
+pub struct Turns {
+    /// Tasks whose turn it was.
+    pub given: Vec<Given>,
+    /// Tasks whose time was over before their turn came: to be settled as expired.
+    pub expired: Vec<TaskId>,
+    /// Whether there may be more to do at once.
+    pub more: bool,
+}
+
+/// What became of tasks whose worker is gone.
+#[derive(Debug, Default)]
+pub struct TakenBack {
+    /// Tasks that wait again.
+    pub returned: u64,
+    /// Tasks whose status changed.
+    pub moved: Vec<(TaskId, TaskStatus)>,
+}
+
+/// How the queue of a type stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueRecord {
+    /// The type.
+    pub task_type: TaskType,
+    /// Since when no task of it is given to workers.
+    pub paused_at: Option<Timestamp>,
+    /// Tasks that wait for a worker.
+    pub waiting: u64,
+    /// Tasks that wait until fewer of their key run.
+    pub held: u64,
+    /// Tasks that are not to begin yet.
+    pub delayed: u64,
+    /// Tasks that workers have.
+    pub running: u64,
+    /// Since when the longest waiting one waits.
+    pub oldest: Option<Timestamp>,
+}
+
+impl QueueRecord {
+    fn empty(task_type: &TaskType) -> Self {
+        Self { task_type: task_type.clone(), paused_at: None, waiting: 0, held: 0, delayed: 0, running: 0, oldest: None }
+    }
+
+    /// Adds tasks of a state of the queue.
+    fn count(&mut self, state: QueueState, count: u64, oldest: Timestamp) {
+        match state {
+            QueueState::Ready => (self.waiting, self.oldest) = (count, Some(oldest)),
+            QueueState::Held => self.held = count,
+            QueueState::Delayed => self.delayed = count,
+            QueueState::Given => self.running = count,
+            // They have ended; only their successor is still to be queued.
+            QueueState::Succeeded => {}
+        }
+    }
+}
+
+/// Tasks given, or taken back, in one transaction at most.
+const TURNS: usize = 256;
+
+/// A key of a payload out of its column.
+fn payload_key(bytes: Option<&[u8]>, column: &str) -> Result<Option<PayloadKey>> {
+    bytes.map(|bytes| columns::sha256(bytes, || format!("queued_task, column {column}"))).transpose()
+}
+
+impl Store {
+    /// Gives the tasks whose turn it is to workers that have room: a response row for each, and the task is `SENT`, due at
+    /// `ask_at`. The best of all types goes first. Bounded; never waits for another process that does the same.
+    pub async fn give(&self, rules: &[QueueRule], now: Timestamp, ask_at: Timestamp) -> Result<Turns> {
+        let rules: Arc<[QueueRule]> = rules.into();
+        let queues = rules.clone();
+        if !self.run(move |conn| give::anybody_waits(conn, queues.clone()).boxed()).await? {
+            return Ok(Turns::default());
+        }
+        self.transact(move |conn| give::give(conn, rules.clone(), now, ask_at).boxed()).await
+    }
+
+    /// Takes tasks back from workers that are gone, or are there without the memory of what they had received: they wait
+    /// again in their old place, unless that was the last attempt. Bounded.
+    pub async fn take_back(&self, rules: &[QueueRule], now: Timestamp, retention: Duration) -> Result<TakenBack> {
+        let rules: Arc<[QueueRule]> = rules.into();
+        self.transact(move |conn| take_back::take_back(conn, rules.clone(), now, retention).boxed()).await
+    }
+
+    /// Puts delayed tasks whose time has come into line.
+    pub async fn make_ready(&self, ids: &[TaskId]) -> Result<()> {
+        let ids = sorted(ids);
+        self.transact(move |conn| make_ready(conn, ids.clone()).boxed()).await
+    }
+
+    /// Looks anew at tasks that wait until fewer of their key run: the limits may be others than when they were held.
+    pub async fn release_held(&self, task_types: &[TaskType]) -> Result<()> {
+        let task_types: Arc<[TaskType]> = task_types.into();
+        self.transact(move |conn| release_held(conn, task_types.clone()).boxed()).await
+    }
+
+    /// Tasks of these types that have succeeded and whose successor is to be queued, bounded.
+    pub async fn to_succeed(&self, task_types: &[TaskType]) -> Result<Vec<Task>> {
+        let task_types: Arc<[TaskType]> = task_types.into();
+        self.run(move |conn| to_succeed(conn, task_types.clone()).boxed()).await
+    }
+
+    /// Notes that the successors of these tasks have been seen to. Those of `failed`, which are among them, could not be queued for the
+    /// reason that stands beside each.
+    pub async fn succeeded(&self, ids: &[TaskId], failed: &[(TaskId, String)]) -> Result<()> {
+        let (ids, failed): (_, Arc<[(TaskId, String)]>) = (sorted(ids), failed.into());
+        self.transact(move |conn| succeeded(conn, ids.clone(), failed.clone()).boxed()).await
+    }
+
+    /// How the queues of these types stand, in their order. Counts every task that has not ended.
+    pub async fn queues(&self, task_types: &[TaskType]) -> Result<Vec<QueueRecord>> {
+        let task_types: Arc<[TaskType]> = task_types.into();
+        self.run(move |conn| queues(conn, task_types.clone()).boxed()).await
+    }
+
+    /// Stops giving tasks of a type to workers, or goes on. Running ones go on. Answers whether that changed anything.
+    pub async fn pause(&self, task_type: &TaskType, paused: bool, now: Timestamp) -> Result<bool> {
+        let task_type = task_type.clone();
+        self.transact(move |conn| pause(conn, task_type.clone(), paused, now).boxed()).await
+    }
+}
+
+async fn make_ready(conn: &mut Conn<'_>, ids: Arc<[TaskId]>) -> Result<(), Fault> {
+    lock(conn, &ids).await?;
+    let by_key = conn.dialect().by_primary_key();
+    for ids in ids.chunks(batch::KEYS) {
+        for (delayed, ready) in QueueEvent::Due.moves() {
+            let mut move_up = conn.sql("UPDATE queued_task SET state = ? WHERE state = ? AND task_id IN ");
+            move_up.bind(ready).bind(delayed).keys(ids).execute().await?;
+        }
+        let mut due = conn.sql(format!("UPDATE task {by_key} SET due_at = expires_at WHERE +status = ? AND id IN "));
+        due.bind(TaskStatus::Created).keys(ids).execute().await?;
+    }
+    Ok(())
+}
+
+async fn release_held(conn: &mut Conn<'_>, task_types: Arc<[TaskType]>) -> Result<(), Fault> {
+    for task_type in task_types.iter() {
+        for (held, ready) in QueueEvent::Release.moves() {
+            let mut release = conn.sql("UPDATE queued_task SET state = ?, held_key = NULL WHERE task_type = ? AND state = ?");
+            release.bind(ready).bind(task_type).bind(held).execute().await?;
+        }
+    }
+    Ok(())
+}
+
+async fn to_succeed(conn: &mut Conn<'_>, task_types: Arc<[TaskType]>) -> Result<Vec<Task>, Fault> {
+    if task_types.is_empty() {
+        return Ok(Vec::new());
+    }
+    let dialect = conn.dialect();
+    let (in_order, then, turn) = (dialect.in_order(), dialect.then(), dialect.index("queued_turn"));
+    let mut select = conn.sql(format!(
+        "SELECT {in_order} {TASK} FROM queued_task AS q {turn} {then} task AS t ON t.id = q.task_id WHERE q.state = ? AND q.task_type IN "
+    ));
+    select.bind(QueueState::Succeeded).keys(&task_types.iter().collect::<Vec<_>>());
+    select.push(" LIMIT ?").bind(u32::try_from(TURNS).unwrap_or(u32::MAX));
+    within_budget(&mut select, batch::READ_BYTES, |task, _| Ok(task)).await
+}
+
+async fn succeeded(conn: &mut Conn<'_>, ids: Arc<[TaskId]>, failed: Arc<[(TaskId, String)]>) -> Result<(), Fault> {
+    for (id, error) in failed.iter() {
+        conn.sql("UPDATE task SET successor_error = ? WHERE id = ?").bind(error.as_str()).bind(*id).execute().await?;
+    }
+    for ids in ids.chunks(batch::KEYS) {
+        for state in QueueEvent::Follow.removes() {
+            conn.sql("DELETE FROM queued_task WHERE state = ? AND task_id IN ").bind(state).keys(ids).execute().await?;
+        }
+    }
+    Ok(())
+}
+
+async fn queues(conn: &mut Conn<'_>, task_types: Arc<[TaskType]>) -> Result<Vec<QueueRecord>, Fault> {
+    let mut records: Vec<QueueRecord> = task_types.iter().map(QueueRecord::empty).collect();
+    for row in conn.sql("SELECT task_type, paused_at FROM queue").fetch_all().await? {
+        let name: &str = row.get(0)?;
+        if let Some(record) = records.iter_mut().find(|record| record.task_type.as_str() == name) {
+            record.paused_at = row.get(1)?;
+        }
+    }
+    let turn = conn.dialect().index("queued_turn");
+    let mut counts =
+        conn.sql(format!("SELECT task_type, state, COUNT(*), MIN(queued_at) FROM queued_task {turn} GROUP BY task_type, state"));
+    for row in counts.fetch_all().await? {
+        let name: &str = row.get(0)?;
+        if let Some(record) = records.iter_mut().find(|record| record.task_type.as_str() == name) {
+            record.count(QueueState::read(row.get(1)?, format!("of type {name}"))?, row.count(2)?, row.get(3)?);
+        }
+    }
+    Ok(records)
+}
+
+async fn pause(conn: &mut Conn<'_>, task_type: TaskType, paused: bool, now: Timestamp) -> Result<bool, Fault> {
+    let mut insert = conn.insert("queue");
+    insert.row().set("task_type", &task_type);
+    insert.if_new().await?;
+    let mut change = conn.sql(match paused {
+        true => "UPDATE queue SET paused_at = ? WHERE paused_at IS NULL AND task_type = ?",
+        false => "UPDATE queue SET paused_at = ? WHERE paused_at IS NOT NULL AND task_type = ?",
+    });
+    Ok(change.bind(paused.then_some(now)).bind(&task_type).execute().await? > 0)
+}
