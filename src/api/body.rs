@@ -9,8 +9,9 @@ use futures::StreamExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use super::problem::{Code, Problem};
+use super::problem::Problem;
 use crate::config::size;
+use crate::contract::ProblemCode;
 use crate::domain::json_check;
 
 /// A body earns a second for each of these many bytes it has delivered, on top of [`super::Limits::body_timeout`]: a slow
@@ -31,7 +32,7 @@ impl Body {
     /// # Errors
     /// What is wrong with it.
     pub fn json(&self) -> Result<&str, Problem> {
-        json_check::check(&self.bytes).map_err(|fault| Problem::new(Code::InvalidJson, fault.to_string()))
+        json_check::check(&self.bytes).map_err(|fault| Problem::new(ProblemCode::InvalidJson, fault.to_string()))
     }
 }
 
@@ -64,7 +65,7 @@ pub async fn read(headers: &HeaderMap, mut payload: web::Payload, rules: Rules<'
         let Limit { bytes, setting } = rules.limit;
         let length = announced.map_or_else(|| "more".to_owned(), |announced| size::spell(announced as u64));
         let setting = setting.map_or_else(String::new, |setting| format!(" ({setting})"));
-        Problem::new(Code::BodyTooLarge, format!("the body has {length}, the limit is {}{setting}", size::format(bytes as u64)))
+        Problem::new(ProblemCode::BodyTooLarge, format!("the body has {length}, the limit is {}{setting}", size::format(bytes as u64)))
     };
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()).and_then(|length| length.parse().ok());
     if announced.is_some_and(|length: usize| length > rules.limit.bytes) {
@@ -77,16 +78,16 @@ pub async fn read(headers: &HeaderMap, mut payload: web::Payload, rules: Rules<'
         let earned = Duration::from_secs_f64(body.bytes.len() as f64 / BYTES_PER_SECOND);
         let deadline = start + rules.timeout + earned;
         let Ok(chunk) = timeout_at(deadline, payload.next()).await else {
-            return Err(Problem::new(Code::BodyTimeout, "the body did not arrive in time"));
+            return Err(Problem::new(ProblemCode::BodyTimeout, "the body did not arrive in time"));
         };
         let Some(chunk) = chunk else { return Ok(body) };
-        let chunk = chunk.map_err(|error| Problem::new(Code::IncompleteBody, "the body ended early").because(error))?;
+        let chunk = chunk.map_err(|error| Problem::new(ProblemCode::IncompleteBody, "the body ended early").because(error))?;
         if body.bytes.len() + chunk.len() > rules.limit.bytes {
             return Err(too_large(announced));
         }
         let bytes = u32::try_from(chunk.len()).map_err(|_| too_large(announced))?;
         let Ok(share) = Arc::clone(rules.budget).try_acquire_many_owned(bytes) else {
-            return Err(Problem::new(Code::Overloaded, "too many request bodies are held; send this one again").retry_after(1));
+            return Err(Problem::new(ProblemCode::Overloaded, "too many request bodies are held; send this one again").retry_after(1));
         };
         match &mut body._share {
             Some(held) => held.merge(share),
@@ -98,7 +99,7 @@ pub async fn read(headers: &HeaderMap, mut payload: web::Payload, rules: Rules<'
 
 /// Only plain JSON, which [`super::access`] sees to before anything is read: another charset or a compressed body would have to be understood first.
 pub fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
-    let wrong = |detail: &str| Err(Problem::new(Code::UnsupportedMediaType, detail));
+    let wrong = |detail: &str| Err(Problem::new(ProblemCode::UnsupportedMediaType, detail));
     let Some(media) = headers.get(header::CONTENT_TYPE) else { return wrong("Content-Type is missing") };
     if !media.to_str().is_ok_and(is_json) {
         return wrong("Content-Type must be application/json, with no charset but utf-8");

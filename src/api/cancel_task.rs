@@ -3,9 +3,9 @@
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, web};
 
-use super::problem::{Code, Problem, ProblemBody};
-use super::view::TaskView;
+use super::problem::Problem;
 use super::{Answer, Api, ApiState, TaskName, access, answer, segment};
+use crate::contract::{self, ProblemCode};
 use crate::domain::{Task, Timestamp, json};
 use crate::publisher::Stop;
 use crate::store::{CancelOutcome, StoreError};
@@ -22,9 +22,9 @@ use crate::store::{CancelOutcome, StoreError};
         ("id" = String, Path, description = "The identifier, percent-encoded; or our id"),
     ),
     responses(
-        (status = 200, description = "The canceled task", body = TaskView),
-        (status = 404, description = "`unknown_task_type`, `unknown_task`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "`already_ended`: DONE or EXPIRED", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "The canceled task", body = contract::Task),
+        (status = 404, description = "`unknown_task_type`, `unknown_task`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`already_ended`: DONE or EXPIRED", body = contract::Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn cancel_task(api: web::Data<Api>, request: HttpRequest) -> Answer {
@@ -51,12 +51,13 @@ pub(super) async fn answer_with(api: &Api, request: &HttpRequest, task: Task) ->
         .await?;
     let CancelOutcome { mut task, refused, .. } = canceled.ok_or(unknown)?;
     if refused {
-        return Err(Problem::new(Code::AlreadyEnded, format!("the task is {} and cannot be canceled", task.status.as_str())));
+        return Err(Problem::new(ProblemCode::AlreadyEnded, format!("the task is {} and cannot be canceled", task.status.as_str())));
     }
     if blind.is_some() {
         task.payload = json(&"");
     }
-    answer(StatusCode::OK, &TaskView::of(&task), task.payload.get().len() + 1024)
+    let capacity = task.payload.get().len() + 1024;
+    answer(StatusCode::OK, &contract::Task::from(task), capacity)
 }
 
 /// The ledger first: it decides who has to be told.

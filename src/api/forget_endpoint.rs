@@ -5,10 +5,10 @@ use std::sync::Arc;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, web};
 
-use super::problem::{Code, Problem, ProblemBody};
+use super::problem::Problem;
 use super::query::Query;
-use super::view::ForgottenView;
 use super::{Answer, Api, answer, segment};
+use crate::contract::{self, ForgottenEndpoint, ProblemCode};
 use crate::domain::{EndpointName, likeness};
 use crate::store::EndpointForgotten;
 
@@ -23,10 +23,10 @@ use crate::store::EndpointForgotten;
         ("force" = Option<bool>, Query, description = "`true`: even if it is there; it is back with its next sign of life"),
     ),
     responses(
-        (status = 200, description = "It is forgotten", body = ForgottenView),
-        (status = 404, description = "`unknown_endpoint`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "`endpoint_present`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 422, description = "`invalid_query`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "It is forgotten", body = ForgottenEndpoint),
+        (status = 404, description = "`unknown_endpoint`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`endpoint_present`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_query`", body = contract::Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn forget_endpoint(api: web::Data<Api>, request: HttpRequest) -> Answer {
@@ -42,11 +42,11 @@ pub async fn forget_endpoint(api: web::Data<Api>, request: HttpRequest) -> Answe
         EndpointForgotten::Present => {
             let reason =
                 format!("{name} is there: stop it first, or force it with `force=true`, and it is back with its next sign of life");
-            Err(Problem::new(Code::EndpointPresent, reason))
+            Err(Problem::new(ProblemCode::EndpointPresent, reason))
         }
         EndpointForgotten::Gone { open } => {
             tracing::info!(endpoint = %name, open, "an endpoint was forgotten");
-            answer(StatusCode::OK, &ForgottenView { name: name.as_str(), open }, 256)
+            answer(StatusCode::OK, &ForgottenEndpoint { name, open }, 256)
         }
     }
 }
@@ -55,6 +55,6 @@ pub async fn forget_endpoint(api: web::Data<Api>, request: HttpRequest) -> Answe
 async fn unknown(api: &Api, name: &str) -> Problem {
     let names = api.heard.names(api, &[]).await.unwrap_or_default();
     let known = || names.iter().map(EndpointName::as_str);
-    let problem = Problem::new(Code::UnknownEndpoint, likeness::unknown("endpoint", name, "known", known()));
+    let problem = Problem::new(ProblemCode::UnknownEndpoint, likeness::unknown("endpoint", name, "known", known()));
     problem.about(name, likeness::nearest(name, known()).map(str::to_owned))
 }

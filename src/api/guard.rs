@@ -7,7 +7,8 @@
 use actix_web::dev::ServiceRequest;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use super::problem::{Code, Problem};
+use super::problem::Problem;
+use crate::contract::ProblemCode;
 use crate::domain::Authority;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -74,13 +75,14 @@ impl Hosts {
             [&b"cross-site"[..], b"same-site"].iter().any(|site| value.as_bytes().trim_ascii().eq_ignore_ascii_case(site))
         };
         if headers.get_all(SEC_FETCH_SITE).any(foreign) {
-            return Err(Problem::new(Code::CrossSite, "a web page of another site has sent this (Sec-Fetch-Site)"));
+            return Err(Problem::new(ProblemCode::CrossSite, "a web page of another site has sent this (Sec-Fetch-Site)"));
         }
         match headers.get_all(header::ORIGIN).all(|origin| self.is_our_origin(origin.as_bytes(), host)) {
             true => Ok(meant),
-            false => {
-                Err(Problem::new(Code::CrossSite, "a web page of another origin has sent this; `api.hosts` lists the names of this API"))
-            }
+            false => Err(Problem::new(
+                ProblemCode::CrossSite,
+                "a web page of another origin has sent this; `api.hosts` lists the names of this API",
+            )),
         }
     }
 

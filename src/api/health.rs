@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
-use serde::Serialize;
-use utoipa::ToSchema;
 
 use super::route::ROUTES;
 use super::{Answer, Api, answer};
+use crate::contract::{Heartbeat, Index, Readiness};
 use crate::store::{Refusal, StoreError};
 
 /// How long the database may take to show that it can be written.
@@ -53,19 +52,6 @@ fn in_short(error: &StoreError) -> &'static str {
     }
 }
 
-/// What there is.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Index<'a> {
-    /// Always `tasker`.
-    name: &'a str,
-    /// The version of the program.
-    version: &'a str,
-    /// The configured task types: each is a path.
-    task_types: Vec<&'a str>,
-    /// Every path. What stands in braces is to be replaced: `{type}` by a configured task type.
-    links: Vec<&'a str>,
-}
-
 /// Says what this process serves.
 #[utoipa::path(
     get, path = "/", operation_id = "index", tag = "operation",
@@ -73,19 +59,12 @@ pub struct Index<'a> {
 )]
 pub async fn index(api: web::Data<Api>) -> Answer {
     let index = Index {
-        name: env!("CARGO_PKG_NAME"),
-        version: env!("CARGO_PKG_VERSION"),
-        task_types: api.state.config.task_types.iter().map(|policy| policy.name.as_str()).collect(),
-        links: ROUTES.iter().map(|route| route.pattern).collect(),
+        name: env!("CARGO_PKG_NAME").to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        task_types: api.state.config.task_types.iter().map(|policy| policy.name.clone()).collect(),
+        links: ROUTES.iter().map(|route| route.pattern.to_owned()).collect(),
     };
     answer(StatusCode::OK, &index, 512)
-}
-
-/// The process answers.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Heartbeat {
-    /// Always `alive`.
-    status: &'static str,
 }
 
 /// Says that the process answers, whatever the state of what it depends on.
@@ -94,18 +73,7 @@ pub struct Heartbeat {
     responses((status = 200, description = "Alive", body = Heartbeat))
 )]
 pub async fn heartbeat() -> Answer {
-    answer(StatusCode::OK, &Heartbeat { status: "alive" }, 64)
-}
-
-/// Whether the process can do its work.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Readiness {
-    /// Whether all of the following is well.
-    ready: bool,
-    /// `ok`, or what is wrong.
-    database: &'static str,
-    /// `ok`, or what is wrong.
-    broker: &'static str,
+    answer(StatusCode::OK, &Heartbeat { status: "alive".to_owned() }, 64)
 }
 
 /// Says whether the database can be written and the broker be reached.
@@ -129,7 +97,7 @@ pub async fn ready(api: web::Data<Api>) -> Answer {
     };
     let ready = database == "ok" && broker == "ok" && !api.stop.is_cancelled();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    answer(status, &Readiness { ready, database, broker }, 128)
+    answer(status, &Readiness { ready, database: database.to_owned(), broker: broker.to_owned() }, 128)
 }
 
 async fn database(api: &web::Data<Api>) -> &'static str {

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, web};
 
-use super::problem::ProblemBody;
 use super::query::{self, Query};
-use super::view::{EndpointPage, EndpointView};
 use super::{Answer, Api, answer};
+use crate::contract::{self, Endpoint, EndpointPage};
 
 /// Endpoints on a page when nothing is said.
 const DEFAULT_LIMIT: u32 = 100;
@@ -22,7 +21,7 @@ const DEFAULT_LIMIT: u32 = 100;
     ),
     responses(
         (status = 200, description = "A page of endpoints", body = EndpointPage),
-        (status = 422, description = "`invalid_query`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_query`", body = contract::Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn list_endpoints(api: web::Data<Api>, request: HttpRequest) -> Answer {
@@ -35,6 +34,7 @@ pub async fn list_endpoints(api: web::Data<Api>, request: HttpRequest) -> Answer
     let records = api.run(async move { store.endpoints(after.as_ref(), limit).await }).await?;
     let full = records.len() >= limit as usize;
     let next_cursor = records.last().filter(|_| full).map(|last| query::endpoint_cursor(&last.name));
-    let page = EndpointPage { endpoints: records.iter().map(EndpointView::of).collect(), next_cursor };
-    answer(StatusCode::OK, &page, 256 + records.len() * 256)
+    let capacity = 256 + records.len() * 256;
+    let endpoints = records.into_iter().map(Endpoint::from).collect();
+    answer(StatusCode::OK, &EndpointPage { endpoints, next_cursor }, capacity)
 }

@@ -6,10 +6,9 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, web};
 use utoipa::IntoParams;
 
-use super::problem::ProblemBody;
 use super::query::{self, Query};
-use super::view::{TaskPage, TaskView};
 use super::{Answer, Api, answer};
+use crate::contract::{self, TaskPage};
 use crate::domain::{Task, TaskId, TaskStatus, TaskType};
 use crate::store::{self, SharedStore, StoreError, TaskQuery};
 
@@ -55,8 +54,8 @@ pub(super) struct ListQuery {
     ),
     responses(
         (status = 200, description = "A page of tasks", body = TaskPage),
-        (status = 404, description = "`unknown_task_type`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 422, description = "`invalid_query`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "`unknown_task_type`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_query`", body = contract::Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn list_tasks(api: web::Data<Api>, request: HttpRequest) -> Answer {
@@ -68,7 +67,7 @@ pub async fn list_tasks(api: web::Data<Api>, request: HttpRequest) -> Answer {
     api.room(&request, ROOM).await?;
     let (store, task_type) = (Arc::clone(&api.state.store), policy.name.clone());
     let (tasks, more) = api.run(async move { page(&store, &task_type, filters.0).await }).await?;
-    answer_page(&tasks, more)
+    answer_page(tasks, more)
 }
 
 /// Which tasks a list is to have.
@@ -90,10 +89,11 @@ impl Filters {
 }
 
 /// The answer with a page, after which more tasks may follow.
-pub(super) fn answer_page(tasks: &[Task], more: bool) -> Answer {
+pub(super) fn answer_page(tasks: Vec<Task>, more: bool) -> Answer {
     let next_cursor = tasks.last().filter(|_| more).map(|last| query::task_cursor(last.id));
     let capacity = 1024 + tasks.iter().map(|task| 512 + size(task)).sum::<usize>();
-    answer(StatusCode::OK, &TaskPage { tasks: tasks.iter().map(TaskView::of).collect(), next_cursor }, capacity)
+    let tasks = tasks.into_iter().map(contract::Task::from).collect();
+    answer(StatusCode::OK, &TaskPage { tasks, next_cursor }, capacity)
 }
 
 fn states(text: &str) -> Result<Vec<TaskStatus>, String> {

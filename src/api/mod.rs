@@ -39,7 +39,6 @@ mod tasks;
 mod unknown;
 mod view;
 mod waits;
-mod worker_message;
 
 pub use certificate::CertificateError;
 pub use door::{Door, DoorError, check_guarded};
@@ -77,6 +76,7 @@ use crate::admission::Admission;
 use crate::broker::SharedBroker;
 use crate::clock::Clock;
 use crate::config::{Config, Schedule, TypePolicy};
+use crate::contract::ProblemCode;
 use crate::domain::{Identifier, Task, TaskId, TaskType, Timestamp};
 use crate::keyring::Keyring;
 use crate::publisher::Publisher;
@@ -89,7 +89,7 @@ use connections::Connections;
 use guard::Hosts;
 use heard::Heard;
 use outgoing::{Room, Share};
-use problem::{Code, Problem};
+use problem::Problem;
 use refusals::Refusals;
 use waits::Waits;
 
@@ -354,7 +354,7 @@ impl TaskName {
 fn segment(request: &HttpRequest, index: usize) -> Result<String, Problem> {
     let raw = request.uri().path().split('/').nth(index + 1).unwrap_or_default();
     let text = percent::decode(raw).filter(|text| !text.chars().any(char::is_control));
-    text.ok_or_else(|| Problem::new(Code::BadPath, "the path must be percent-encoded UTF-8 without control characters"))
+    text.ok_or_else(|| Problem::new(ProblemCode::BadPath, "the path must be percent-encoded UTF-8 without control characters"))
 }
 
 /// A JSON answer. `capacity` is a guess at its length that saves copies of large ones.

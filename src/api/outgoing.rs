@@ -12,7 +12,8 @@ use actix_web::body::{BodySize, BoxBody, MessageBody};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::problem::{Code, Problem};
+use super::problem::Problem;
+use crate::contract::ProblemCode;
 
 /// Bytes handed to the server at once. It copies them, so a long answer given in one piece would be held twice. Shorter answers are not counted:
 /// the number of connections bounds them.
@@ -79,7 +80,7 @@ impl Room {
 
 /// What a client is told that has to wait for others to take their answers.
 pub fn no_room() -> Problem {
-    Problem::new(Code::Overloaded, "too many long answers are under way; ask again").retry_after(5)
+    Problem::new(ProblemCode::Overloaded, "too many long answers are under way; ask again").retry_after(5)
 }
 
 /// A body that gives out a piece at a time.

@@ -7,84 +7,14 @@ use std::fmt;
 
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpResponse, ResponseError};
-use serde::Serialize;
-use utoipa::ToSchema;
 
 use crate::acceptor::AcceptError;
+use crate::contract::{self, ProblemCode, ProblemItem};
 use crate::domain::likeness::quoted;
 use crate::domain::{TaskId, TaskType};
 use crate::store::StoreError;
 
-/// What went wrong, as a word that programs may branch on. `docs/api.md` lists them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-#[schema(as = ProblemCode)]
-#[serde(rename_all = "snake_case")]
-pub enum Code {
-    /// This needs a token, and none was shown.
-    TokenNeeded,
-    /// The token that was shown is none, or its time is over.
-    InvalidToken,
-    /// The token is for other things or other task types.
-    InsufficientScope,
-    /// The request is for another host than this one.
-    Misdirected,
-    /// A web page of another site has sent it.
-    CrossSite,
-    /// The path is not percent-encoded UTF-8, or holds control characters.
-    BadPath,
-    /// The body is not JSON that every reader agrees on.
-    InvalidJson,
-    /// The connection ended, or broke the framing, before the body was complete.
-    IncompleteBody,
-    /// No such task type is configured.
-    UnknownTaskType,
-    /// The type has no such task.
-    UnknownTask,
-    /// Several tasks have the identifier, and the path does not say of which type.
-    AmbiguousTask,
-    /// No endpoint of this name is known.
-    UnknownEndpoint,
-    /// No schedule of this name is configured.
-    UnknownSchedule,
-    /// The endpoint is there, so it is not forgotten.
-    EndpointPresent,
-    /// There is nothing at this path.
-    NotFound,
-    /// The path does not take this method; `Allow` says which it takes.
-    MethodNotAllowed,
-    /// The body did not arrive in time.
-    BodyTimeout,
-    /// The worker's name is that of an endpoint that gets its tasks through the broker.
-    NameTaken,
-    /// The identifier belongs to a task of other content.
-    IdentifierConflict,
-    /// The task has ended otherwise and cannot be canceled.
-    AlreadyEnded,
-    /// The body is longer than allowed.
-    BodyTooLarge,
-    /// The body is not plain `application/json`.
-    UnsupportedMediaType,
-    /// The body is JSON but not a submission.
-    InvalidSubmission,
-    /// The body is JSON but no message of a worker.
-    InvalidMessage,
-    /// A query parameter cannot be used.
-    InvalidQuery,
-    /// Too many submissions wait to be recorded.
-    TooManySubmissions,
-    /// Too many requests with this token, or of this worker, wait.
-    TooManyWaits,
-    /// A defect; the log has more under the request id.
-    Internal,
-    /// The database does not answer.
-    DatabaseUnavailable,
-    /// The broker does not take messages.
-    BrokerUnavailable,
-    /// This process holds as many request bodies as it may.
-    Overloaded,
-}
-
-impl Code {
+impl ProblemCode {
     const fn status(self) -> StatusCode {
         match self {
             Self::TokenNeeded | Self::InvalidToken => StatusCode::UNAUTHORIZED,
@@ -105,43 +35,6 @@ impl Code {
             Self::TooManySubmissions | Self::TooManyWaits => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::DatabaseUnavailable | Self::BrokerUnavailable | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
-        }
-    }
-
-    /// The word for it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::TokenNeeded => "token_needed",
-            Self::InvalidToken => "invalid_token",
-            Self::InsufficientScope => "insufficient_scope",
-            Self::Misdirected => "misdirected",
-            Self::CrossSite => "cross_site",
-            Self::BadPath => "bad_path",
-            Self::InvalidJson => "invalid_json",
-            Self::IncompleteBody => "incomplete_body",
-            Self::UnknownTaskType => "unknown_task_type",
-            Self::UnknownTask => "unknown_task",
-            Self::AmbiguousTask => "ambiguous_task",
-            Self::UnknownEndpoint => "unknown_endpoint",
-            Self::UnknownSchedule => "unknown_schedule",
-            Self::EndpointPresent => "endpoint_present",
-            Self::NotFound => "not_found",
-            Self::MethodNotAllowed => "method_not_allowed",
-            Self::BodyTimeout => "body_timeout",
-            Self::NameTaken => "name_taken",
-            Self::IdentifierConflict => "identifier_conflict",
-            Self::AlreadyEnded => "already_ended",
-            Self::BodyTooLarge => "body_too_large",
-            Self::UnsupportedMediaType => "unsupported_media_type",
-            Self::InvalidSubmission => "invalid_submission",
-            Self::InvalidMessage => "invalid_message",
-            Self::InvalidQuery => "invalid_query",
-            Self::TooManySubmissions => "too_many_submissions",
-            Self::TooManyWaits => "too_many_waits",
-            Self::Internal => "internal",
-            Self::DatabaseUnavailable => "database_unavailable",
-            Self::BrokerUnavailable => "broker_unavailable",
-            Self::Overloaded => "overloaded",
         }
     }
 
@@ -192,29 +85,12 @@ impl Code {
     }
 }
 
-/// One thing wrong with a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-#[schema(as = ProblemItem)]
-pub struct Item {
-    /// Where: a JSON pointer into the body (RFC 6901), or `?name` for a query parameter.
-    pub pointer: String,
-    /// What.
-    pub message: String,
-}
-
-impl Item {
-    /// A thing wrong at a place.
-    pub fn new(pointer: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { pointer: pointer.into(), message: message.into() }
-    }
-}
-
 /// An answer that is not what was asked for.
 #[derive(Debug)]
 pub struct Problem {
-    code: Code,
+    code: ProblemCode,
     detail: String,
-    errors: Vec<Item>,
+    errors: Vec<ProblemItem>,
     subject: Option<Box<Subject>>,
     allow: Option<String>,
     retry_after_secs: Option<u32>,
@@ -232,40 +108,6 @@ struct Subject {
     suggestion: Option<String>,
 }
 
-/// A problem as it is sent (RFC 9457).
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Problem)]
-pub struct ProblemBody<'a> {
-    /// `urn:tasker:problem:` and the code.
-    #[serde(rename = "type")]
-    kind: String,
-    /// The code in words; the same for every problem of this code.
-    title: &'a str,
-    /// The HTTP status.
-    status: u16,
-    /// What to branch on.
-    code: Code,
-    /// What happened this time.
-    detail: &'a str,
-    /// Every single thing that was wrong with the body or the query.
-    #[serde(skip_serializing_if = "<[Item]>::is_empty")]
-    errors: &'a [Item],
-    /// The task that has the identifier, with `identifier_conflict`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = uuid::Uuid, required = false)]
-    existing_id: Option<TaskId>,
-    /// The name or path that nothing has, with `unknown_...` and `not_found`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = false)]
-    value: Option<&'a str>,
-    /// What was likely meant by it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = false)]
-    suggestion: Option<&'a str>,
-    /// Names this request in the log.
-    request_id: &'a str,
-}
-
 /// Characters of a value that are sent back.
 const MAX_VALUE: usize = 200;
 
@@ -274,39 +116,39 @@ const MAX_ITEMS: usize = 1000;
 
 impl Problem {
     /// A problem of this code.
-    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+    pub fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
         Self { code, detail: detail.into(), errors: Vec::new(), subject: None, allow: None, retry_after_secs: None, cause: None }
     }
 
     /// No token was shown.
     pub fn token_needed() -> Self {
-        Self::new(Code::TokenNeeded, "this needs a token: send the header `Authorization: Bearer TOKEN`")
+        Self::new(ProblemCode::TokenNeeded, "this needs a token: send the header `Authorization: Bearer TOKEN`")
     }
 
     /// What was shown is no token, or not any more. Says not which, lest it be known that there was one.
     pub fn invalid_token() -> Self {
-        Self::new(Code::InvalidToken, "no valid token has this secret")
+        Self::new(ProblemCode::InvalidToken, "no valid token has this secret")
     }
 
     /// The token is not good for this.
     pub fn insufficient_scope(detail: impl Into<String>) -> Self {
-        Self::new(Code::InsufficientScope, detail)
+        Self::new(ProblemCode::InsufficientScope, detail)
     }
 
     /// The request is for another host.
     pub fn misdirected(detail: impl Into<String>) -> Self {
-        Self::new(Code::Misdirected, detail)
+        Self::new(ProblemCode::Misdirected, detail)
     }
 
     /// No such task.
     pub fn unknown_task(task_type: &TaskType, name: &str) -> Self {
-        Self::new(Code::UnknownTask, format!("task {} of type {task_type} not found", quoted(name))).about(name, None)
+        Self::new(ProblemCode::UnknownTask, format!("task {} of type {task_type} not found", quoted(name))).about(name, None)
     }
 
     /// A method the path does not take.
     pub fn method_not_allowed(method: &str, path: &str, allow: String) -> Self {
         let detail = format!("{path} does not take {method}, but {allow}");
-        Self { allow: Some(allow), ..Self::new(Code::MethodNotAllowed, detail) }
+        Self { allow: Some(allow), ..Self::new(ProblemCode::MethodNotAllowed, detail) }
     }
 
     /// Names the value that nothing is known by, and what was likely meant.
@@ -316,7 +158,7 @@ impl Problem {
     }
 
     /// Everything that is wrong with a body or a query.
-    pub fn invalid(code: Code, mut errors: Vec<Item>) -> Self {
+    pub fn invalid(code: ProblemCode, mut errors: Vec<ProblemItem>) -> Self {
         let count = errors.len();
         errors.truncate(MAX_ITEMS);
         let detail = match count {
@@ -330,30 +172,30 @@ impl Problem {
     /// The identifier belongs to this other task.
     pub fn identifier_conflict(existing_id: TaskId) -> Self {
         let detail = "a task of this type has the same identifier and other content";
-        Self::new(Code::IdentifierConflict, detail).with_existing(existing_id)
+        Self::new(ProblemCode::IdentifierConflict, detail).with_existing(existing_id)
     }
 
     /// The task with the identifier was submitted with other options.
     pub fn other_options(existing_id: TaskId, options: &str) -> Self {
         let detail =
             format!("a task of this type has the same identifier and content, and other options ({options}); leave them out to repeat it");
-        Self::new(Code::IdentifierConflict, detail).with_existing(existing_id)
+        Self::new(ProblemCode::IdentifierConflict, detail).with_existing(existing_id)
     }
 
     /// Something only the operator can mend.
     pub fn internal(cause: impl fmt::Display) -> Self {
-        Self::new(Code::Internal, "an unexpected error; the operator finds it in the log by the request id").because(cause)
+        Self::new(ProblemCode::Internal, "an unexpected error; the operator finds it in the log by the request id").because(cause)
     }
 
     /// What came cannot be handed on.
     pub fn broker_unavailable(cause: impl fmt::Display) -> Self {
-        let problem = Self::new(Code::BrokerUnavailable, "the broker takes no messages now; send the same request again later");
+        let problem = Self::new(ProblemCode::BrokerUnavailable, "the broker takes no messages now; send the same request again later");
         problem.retry_after(5).because(cause)
     }
 
     /// The database does not answer: nothing is known to have been recorded, and the same request may be sent again.
     pub fn database_unavailable(cause: impl fmt::Display) -> Self {
-        let problem = Self::new(Code::DatabaseUnavailable, "the ledger cannot be reached now; send the same request again later");
+        let problem = Self::new(ProblemCode::DatabaseUnavailable, "the ledger cannot be reached now; send the same request again later");
         problem.retry_after(5).because(cause)
     }
 
@@ -372,7 +214,7 @@ impl Problem {
     }
 
     /// What to branch on.
-    pub const fn code(&self) -> Code {
+    pub const fn code(&self) -> ProblemCode {
         self.code
     }
 
@@ -398,22 +240,23 @@ impl Problem {
         if let Some(seconds) = self.retry_after_secs {
             answer.insert_header((header::RETRY_AFTER, seconds));
         }
-        if matches!(self.code, Code::BodyTimeout | Code::BodyTooLarge | Code::IncompleteBody | Code::Overloaded) {
+        if matches!(self.code, ProblemCode::BodyTimeout | ProblemCode::BodyTooLarge | ProblemCode::IncompleteBody | ProblemCode::Overloaded)
+        {
             // The rest of the body is not worth waiting for, nor what else such a client has asked for.
             answer.force_close();
         }
         let subject = self.subject.as_deref();
-        let body = ProblemBody {
+        let body = contract::Problem {
             kind: format!("urn:tasker:problem:{}", self.code.as_str()),
-            title: self.code.title(),
+            title: self.code.title().to_owned(),
             status: self.code.status().as_u16(),
-            code: self.code,
-            detail: &self.detail,
-            errors: &self.errors,
+            code: self.code.as_str().to_owned(),
+            detail: self.detail.clone(),
+            errors: self.errors.clone(),
             existing_id: subject.and_then(|subject| subject.existing_id),
-            value: subject.and_then(|subject| subject.value.as_deref()),
-            suggestion: subject.and_then(|subject| subject.suggestion.as_deref()),
-            request_id,
+            value: subject.and_then(|subject| subject.value.clone()),
+            suggestion: subject.and_then(|subject| subject.suggestion.clone()),
+            request_id: request_id.to_owned(),
         };
         answer.content_type("application/problem+json").body(serde_json::to_vec(&body).unwrap_or_default())
     }
@@ -442,7 +285,7 @@ impl From<&StoreError> for Problem {
             StoreError::Unavailable { .. } | StoreError::Busy { .. } | StoreError::Schema { .. } | StoreError::NoDatabase { .. } => {
                 Self::database_unavailable(error)
             }
-            StoreError::TooLarge { .. } => Self::new(Code::BodyTooLarge, error.to_string()),
+            StoreError::TooLarge { .. } => Self::new(ProblemCode::BodyTooLarge, error.to_string()),
             StoreError::Rows { .. } | StoreError::Corrupt { .. } | StoreError::Statement { .. } | StoreError::Address { .. } => {
                 Self::internal(error)
             }
@@ -460,7 +303,7 @@ impl From<AcceptError> for Problem {
     fn from(error: AcceptError) -> Self {
         match error {
             AcceptError::Busy => {
-                Self::new(Code::TooManySubmissions, "too many submissions wait to be recorded; send this one again").retry_after(1)
+                Self::new(ProblemCode::TooManySubmissions, "too many submissions wait to be recorded; send this one again").retry_after(1)
             }
             AcceptError::Stopping => Self::database_unavailable("this process is stopping"),
             AcceptError::Store(error) => error.as_ref().into(),
@@ -488,8 +331,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_problem_says_it_all() {
-        let items = vec![Item::new("/identifier", "is missing"), Item::new("/x~1y", "is not a member of a submission")];
-        let answer = Problem::invalid(Code::InvalidSubmission, items).render("r-1");
+        let items = vec![ProblemItem::new("/identifier", "is missing"), ProblemItem::new("/x~1y", "is not a member of a submission")];
+        let answer = Problem::invalid(ProblemCode::InvalidSubmission, items).render("r-1");
         assert_eq!(answer.status(), 422);
         assert_eq!(header(&answer, "content-type"), "application/problem+json");
         assert_eq!(
@@ -534,8 +377,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_long_list_is_told_from_its_beginning() {
-        let items = (0..50_000).map(|index| Item::new(format!("/endpoints/{index}"), "is no name")).collect();
-        let answer = body(Problem::invalid(Code::InvalidSubmission, items).render("r-6")).await;
+        let items = (0..50_000).map(|index| ProblemItem::new(format!("/endpoints/{index}"), "is no name")).collect();
+        let answer = body(Problem::invalid(ProblemCode::InvalidSubmission, items).render("r-6")).await;
         assert_eq!(answer["errors"].as_array().map(Vec::len), Some(MAX_ITEMS));
         assert_eq!(answer["detail"], "50000 problems, of which the first 1000 are listed");
     }
@@ -543,14 +386,14 @@ mod tests {
     #[test]
     fn codes_are_spelt_the_same_everywhere() {
         for code in [
-            Code::TokenNeeded,
-            Code::InvalidToken,
-            Code::InsufficientScope,
-            Code::BadPath,
-            Code::IdentifierConflict,
-            Code::TooManySubmissions,
-            Code::DatabaseUnavailable,
-            Code::InvalidJson,
+            ProblemCode::TokenNeeded,
+            ProblemCode::InvalidToken,
+            ProblemCode::InsufficientScope,
+            ProblemCode::BadPath,
+            ProblemCode::IdentifierConflict,
+            ProblemCode::TooManySubmissions,
+            ProblemCode::DatabaseUnavailable,
+            ProblemCode::InvalidJson,
         ] {
             assert_eq!(serde_json::to_value(code).expect("serialises"), code.as_str());
         }

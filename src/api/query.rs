@@ -5,14 +5,15 @@
 use std::time::Duration;
 
 use super::percent;
-use super::problem::{Code, Item, Problem};
+use super::problem::Problem;
+use crate::contract::{ProblemCode, ProblemItem};
 use crate::domain::{EndpointName, TaskId, Timestamp};
 
 /// A query string on its way to be used up.
 #[derive(Debug)]
 pub struct Query {
     pairs: Vec<(String, String)>,
-    problems: Vec<Item>,
+    problems: Vec<ProblemItem>,
 }
 
 impl Query {
@@ -49,11 +50,11 @@ impl Query {
         for (name, _) in std::mem::take(&mut self.pairs) {
             self.problem(&shortened(&name), "is not a parameter of this path");
         }
-        if self.problems.is_empty() { Ok(()) } else { Err(Problem::invalid(Code::InvalidQuery, self.problems)) }
+        if self.problems.is_empty() { Ok(()) } else { Err(Problem::invalid(ProblemCode::InvalidQuery, self.problems)) }
     }
 
     fn problem(&mut self, name: &str, message: &str) {
-        self.problems.push(Item::new(format!("?{name}"), message));
+        self.problems.push(ProblemItem::new(format!("?{name}"), message));
     }
 }
 

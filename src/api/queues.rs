@@ -5,9 +5,9 @@ use std::sync::Arc;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, web};
 
-use super::problem::{Problem, ProblemBody};
-use super::view::{QueueList, QueueView};
+use super::problem::Problem;
 use super::{Answer, Api, answer, segment, unknown};
+use crate::contract::{self, Queue, QueueList};
 use crate::domain::TaskType;
 use crate::store::QueueRecord;
 
@@ -21,7 +21,8 @@ use crate::store::QueueRecord;
 pub async fn list(api: web::Data<Api>) -> Answer {
     let types: Vec<TaskType> = api.state.config.of_delivery(true).map(|policy| policy.name.clone()).collect();
     let records = look(&api, types).await?;
-    answer(StatusCode::OK, &QueueList { queues: records.iter().map(QueueView::of).collect() }, 256 * records.len())
+    let capacity = 256 * records.len();
+    answer(StatusCode::OK, &QueueList { queues: records.into_iter().map(Queue::from).collect() }, capacity)
 }
 
 /// Gives no more tasks of the type to workers. Those that run go on, new ones are taken in and wait.
@@ -29,8 +30,8 @@ pub async fn list(api: web::Data<Api>) -> Answer {
     post, path = "/queues/{type}/pause", operation_id = "pauseQueue", tag = "queues",
     params(("type" = String, Path, description = "A configured task type with a work queue")),
     responses(
-        (status = 200, description = "The queue, paused now or before", body = QueueView),
-        (status = 404, description = "`unknown_task_type`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "The queue, paused now or before", body = Queue),
+        (status = 404, description = "`unknown_task_type`", body = contract::Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn pause(api: web::Data<Api>, request: HttpRequest) -> Answer {
@@ -42,8 +43,8 @@ pub async fn pause(api: web::Data<Api>, request: HttpRequest) -> Answer {
     post, path = "/queues/{type}/resume", operation_id = "resumeQueue", tag = "queues",
     params(("type" = String, Path, description = "A configured task type with a work queue")),
     responses(
-        (status = 200, description = "The queue, going on now or before", body = QueueView),
-        (status = 404, description = "`unknown_task_type`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "The queue, going on now or before", body = Queue),
+        (status = 404, description = "`unknown_task_type`", body = contract::Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn resume(api: web::Data<Api>, request: HttpRequest) -> Answer {
@@ -59,9 +60,8 @@ async fn set(api: &Api, request: &HttpRequest, paused: bool) -> Answer {
         tracing::info!(%task_type, paused, "a queue was paused or resumed");
     }
     api.state.bell.ring();
-    let records = look(api, vec![task_type]).await?;
-    let record = records.first().ok_or_else(|| unknown::queue(api, request, &name))?;
-    answer(StatusCode::OK, &QueueView::of(record), 256)
+    let record = look(api, vec![task_type]).await?.pop().ok_or_else(|| unknown::queue(api, request, &name))?;
+    answer(StatusCode::OK, &Queue::from(record), 256)
 }
 
 async fn look(api: &Api, types: Vec<TaskType>) -> Result<Vec<QueueRecord>, Problem> {

@@ -7,7 +7,8 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::problem::{Code, Problem};
+use super::problem::Problem;
+use crate::contract::ProblemCode;
 use crate::telemetry::Metrics;
 
 /// Lines in [`SPAN`].
@@ -43,12 +44,19 @@ impl Refusals {
     /// Counts a problem if it is about who asks, and logs it if there is room. `peer` is who is connected; behind a proxy that is the proxy.
     pub fn note(&self, metrics: &Metrics, problem: &Problem, peer: Option<IpAddr>) {
         let code = problem.code();
-        if !matches!(code, Code::TokenNeeded | Code::InvalidToken | Code::InsufficientScope | Code::Misdirected | Code::CrossSite) {
+        if !matches!(
+            code,
+            ProblemCode::TokenNeeded
+                | ProblemCode::InvalidToken
+                | ProblemCode::InsufficientScope
+                | ProblemCode::Misdirected
+                | ProblemCode::CrossSite
+        ) {
             return;
         }
         metrics.refused.with_label_values(&[code.as_str()]).inc();
         // Whoever shows nothing learns nothing, and every browser that comes by does it.
-        if code == Code::TokenNeeded {
+        if code == ProblemCode::TokenNeeded {
             return;
         }
         let peer = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_canonical().to_string());

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, web};
 
-use super::problem::{Code, Item, Problem, ProblemBody};
+use super::problem::Problem;
 use super::submit_task::locate;
-use super::view::{ScheduleList, ScheduleView, TaskView};
+use super::view;
 use super::{Answer, Api, access, answer, segment, unknown};
 use crate::admission::{Asked, of_run};
 use crate::config::Schedule;
+use crate::contract::{self, ProblemCode, ProblemItem, ScheduleList};
 use crate::domain::NewTask;
 use crate::store::Accepted;
 
@@ -37,12 +38,12 @@ pub async fn list(api: web::Data<Api>) -> Answer {
     post, path = "/schedules/{name}/run", operation_id = "runSchedule", tag = "queues",
     params(("name" = String, Path, description = "A configured schedule")),
     responses(
-        (status = 201, description = "Recorded", body = TaskView, headers(("Location" = String, description = "Where to read the task"))),
-        (status = 404, description = "`unknown_schedule`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "`identifier_conflict`: another request of the same microsecond", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 415, description = "`unsupported_media_type`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 422, description = "`invalid_submission`: the type does not admit the payload", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 429, description = "`too_many_submissions`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
+        (status = 201, description = "Recorded", body = contract::Task, headers(("Location" = String, description = "Where to read the task"))),
+        (status = 404, description = "`unknown_schedule`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`identifier_conflict`: another request of the same microsecond", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 415, description = "`unsupported_media_type`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_submission`: the type does not admit the payload", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`too_many_submissions`", body = contract::Problem, content_type = "application/problem+json", headers(("Retry-After" = u32))),
     )
 )]
 pub async fn run(api: web::Data<Api>, request: HttpRequest) -> Answer {
@@ -52,8 +53,8 @@ pub async fn run(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let identifier = of_run(&schedule.name, now).map_err(Problem::internal)?;
     let asked = Asked { endpoints: schedule.endpoints.clone(), ..Asked::default() };
     let task = api.state.admission.task(policy, identifier, schedule.payload.clone(), asked, now).map_err(|faults| {
-        let items = faults.into_iter().map(|fault| Item::new(format!("/payload{}", fault.pointer), fault.message));
-        Problem::invalid(Code::InvalidSubmission, items.collect())
+        let items = faults.into_iter().map(|fault| ProblemItem::new(format!("/payload{}", fault.pointer), fault.message));
+        Problem::invalid(ProblemCode::InvalidSubmission, items.collect())
     })?;
     let task = NewTask { submitted_by: access::token_name(&request), ..task };
     let (acceptor, submitted) = (api.state.acceptor.clone(), task.clone());
@@ -62,7 +63,9 @@ pub async fn run(api: web::Data<Api>, request: HttpRequest) -> Answer {
         Accepted::Existing { id, .. } => return Err(Problem::identifier_conflict(id)),
     }
     tracing::info!(schedule = schedule.name, task = %task.id, "submitted the task of a schedule on request");
-    let mut answer = answer(StatusCode::CREATED, &TaskView::accepted(&task), task.payload.get().len() + 1024)?;
+    let capacity = task.payload.get().len() + 1024;
+    let task = contract::Task::from(task);
+    let mut answer = answer(StatusCode::CREATED, &task, capacity)?;
     locate(&mut answer, &task)?;
     Ok(answer)
 }
@@ -72,9 +75,9 @@ pub async fn run(api: web::Data<Api>, request: HttpRequest) -> Answer {
     post, path = "/schedules/{name}/pause", operation_id = "pauseSchedule", tag = "queues",
     params(("name" = String, Path, description = "A configured schedule")),
     responses(
-        (status = 200, description = "The schedule, paused now or before", body = ScheduleView),
-        (status = 404, description = "`unknown_schedule`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 415, description = "`unsupported_media_type`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "The schedule, paused now or before", body = contract::Schedule),
+        (status = 404, description = "`unknown_schedule`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 415, description = "`unsupported_media_type`", body = contract::Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn pause(api: web::Data<Api>, request: HttpRequest) -> Answer {
@@ -86,9 +89,9 @@ pub async fn pause(api: web::Data<Api>, request: HttpRequest) -> Answer {
     post, path = "/schedules/{name}/resume", operation_id = "resumeSchedule", tag = "queues",
     params(("name" = String, Path, description = "A configured schedule")),
     responses(
-        (status = 200, description = "The schedule, going on now or before", body = ScheduleView),
-        (status = 404, description = "`unknown_schedule`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 415, description = "`unsupported_media_type`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "The schedule, going on now or before", body = contract::Schedule),
+        (status = 404, description = "`unknown_schedule`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 415, description = "`unsupported_media_type`", body = contract::Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn resume(api: web::Data<Api>, request: HttpRequest) -> Answer {
@@ -110,8 +113,8 @@ fn find<'a>(api: &'a Api, request: &HttpRequest) -> Result<&'a Schedule, Problem
     api.schedule(&name).ok_or_else(|| unknown::schedule(api, request, &name))
 }
 
-async fn look<'a>(api: &Api, schedule: &'a Schedule) -> Result<ScheduleView<'a>, Problem> {
+async fn look(api: &Api, schedule: &Schedule) -> Result<contract::Schedule, Problem> {
     let (store, name) = (Arc::clone(&api.state.store), schedule.name.clone());
     let record = api.run(async move { store.schedule(&name).await }).await?;
-    Ok(ScheduleView::of(schedule, record, api.now()?))
+    Ok(view::schedule(schedule, record, api.now()?))
 }

@@ -15,11 +15,10 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::body::Limit;
-use super::problem::{Code, Item, Problem, ProblemBody};
-use super::worker_message::{GivenBody, PresenceBody, ReportsBody, WantedBody};
+use super::problem::Problem;
 use super::{Answer, Api, ApiState, access, answer, segment};
-use crate::broker::fetch::{ReportsMade, TasksGiven, TasksWanted};
 use crate::broker::{Address, Message, wire};
+use crate::contract::{self, ProblemCode, ProblemItem, TasksGiven, TasksWanted, WorkerReports};
 use crate::domain::{Command, EndpointName, Presence, TaskId, TaskType, json_check, likeness};
 use crate::publisher::Outgoing;
 use crate::store::{Owed, StoreError};
@@ -45,20 +44,20 @@ const PRESENCE_LIVES: u32 = 3;
 #[utoipa::path(
     post, path = "/workers/{name}/reports", operation_id = "reportTasks", tag = "workers",
     params(("name" = String, Path, description = "The worker")),
-    request_body(content = ReportsBody, content_type = "application/json"),
+    request_body(content = WorkerReports, content_type = "application/json"),
     responses(
         (status = 204, description = "They are with the broker"),
-        (status = 400, description = "`invalid_json`, `incomplete_body`, `bad_path`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 408, description = "`body_timeout`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "`name_taken`: by an endpoint that gets its tasks through the broker", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 413, description = "`body_too_large`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 422, description = "`invalid_message`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "`broker_unavailable`, `overloaded`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
+        (status = 400, description = "`invalid_json`, `incomplete_body`, `bad_path`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 408, description = "`body_timeout`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`name_taken`: by an endpoint that gets its tasks through the broker", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 413, description = "`body_too_large`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_message`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`broker_unavailable`, `overloaded`", body = contract::Problem, content_type = "application/problem+json", headers(("Retry-After" = u32))),
     )
 )]
 pub async fn reports(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
     let worker = worker(&request)?;
-    let ReportsMade { reports } = read(&api, &request, payload).await?;
+    let WorkerReports { reports } = read(&api, &request, payload).await?;
     sessions(&api, &worker).await?;
     let mut messages = Vec::with_capacity(reports.len());
     for (at, report) in reports.into_iter().enumerate() {
@@ -81,15 +80,15 @@ pub async fn reports(api: web::Data<Api>, request: HttpRequest, payload: web::Pa
 #[utoipa::path(
     post, path = "/workers/{name}/presence", operation_id = "sayPresence", tag = "workers",
     params(("name" = String, Path, description = "The worker")),
-    request_body(content = PresenceBody, content_type = "application/json"),
+    request_body(content = contract::WorkerPresence, content_type = "application/json"),
     responses(
         (status = 204, description = "It is with the broker"),
-        (status = 400, description = "`invalid_json`, `incomplete_body`, `bad_path`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 408, description = "`body_timeout`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "`name_taken`: by an endpoint that gets its tasks through the broker", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 413, description = "`body_too_large`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 422, description = "`invalid_message`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "`broker_unavailable`, `overloaded`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
+        (status = 400, description = "`invalid_json`, `incomplete_body`, `bad_path`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 408, description = "`body_timeout`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`name_taken`: by an endpoint that gets its tasks through the broker", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 413, description = "`body_too_large`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_message`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`broker_unavailable`, `overloaded`", body = contract::Problem, content_type = "application/problem+json", headers(("Retry-After" = u32))),
     )
 )]
 pub async fn presence(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
@@ -111,16 +110,16 @@ pub async fn presence(api: web::Data<Api>, request: HttpRequest, payload: web::P
 #[utoipa::path(
     post, path = "/workers/{name}/tasks", operation_id = "fetchTasks", tag = "workers",
     params(("name" = String, Path, description = "The worker")),
-    request_body(content = WantedBody, content_type = "application/json"),
+    request_body(content = TasksWanted, content_type = "application/json"),
     responses(
-        (status = 200, description = "What there is for the worker", body = GivenBody),
-        (status = 400, description = "`invalid_json`, `incomplete_body`, `bad_path`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 408, description = "`body_timeout`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "`name_taken`: by an endpoint that gets its tasks through the broker", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 413, description = "`body_too_large`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 422, description = "`invalid_message`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 429, description = "`too_many_waits`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
-        (status = 503, description = "`database_unavailable`, `overloaded`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
+        (status = 200, description = "What there is for the worker", body = TasksGiven),
+        (status = 400, description = "`invalid_json`, `incomplete_body`, `bad_path`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 408, description = "`body_timeout`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`name_taken`: by an endpoint that gets its tasks through the broker", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 413, description = "`body_too_large`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_message`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`too_many_waits`", body = contract::Problem, content_type = "application/problem+json", headers(("Retry-After" = u32))),
+        (status = 503, description = "`database_unavailable`, `overloaded`", body = contract::Problem, content_type = "application/problem+json", headers(("Retry-After" = u32))),
     )
 )]
 pub async fn tasks(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
@@ -210,7 +209,7 @@ async fn sessions(api: &Api, worker: &EndpointName) -> Result<HashMap<TaskType, 
         Some(other) => {
             let detail =
                 format!("`{worker}` is an endpoint that gets tasks of the type `{other}` through the broker: give the worker another name");
-            Err(Problem::new(Code::NameTaken, detail))
+            Err(Problem::new(ProblemCode::NameTaken, detail))
         }
     }
 }
@@ -228,7 +227,7 @@ fn check_queues<'a>(api: &Api, types: impl IntoIterator<Item = &'a TaskType>, po
 }
 
 fn worker(request: &HttpRequest) -> Result<EndpointName, Problem> {
-    segment(request, 1)?.parse().map_err(|error| Problem::new(Code::BadPath, format!("{error}")))
+    segment(request, 1)?.parse().map_err(|error| Problem::new(ProblemCode::BadPath, format!("{error}")))
 }
 
 async fn read<T: DeserializeOwned>(api: &Api, request: &HttpRequest, payload: web::Payload) -> Result<T, Problem> {
@@ -237,7 +236,7 @@ async fn read<T: DeserializeOwned>(api: &Api, request: &HttpRequest, payload: we
 }
 
 fn invalid(pointer: impl Into<String>, message: String) -> Problem {
-    Problem::invalid(Code::InvalidMessage, vec![Item::new(pointer, message)])
+    Problem::invalid(ProblemCode::InvalidMessage, vec![ProblemItem::new(pointer, message)])
 }
 
 async fn publish(api: &Api, messages: Vec<Message>) -> Answer {

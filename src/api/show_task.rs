@@ -12,10 +12,10 @@ use futures::stream::{self, Stream, StreamExt};
 use tokio::time::{Instant, sleep};
 use utoipa::IntoParams;
 
-use super::problem::{Problem, ProblemBody};
+use super::problem::Problem;
 use super::query::{self, Query};
-use super::view::{Names, ResponseView, Responses, TaskView, TaskWithResponses};
 use super::{Answer, Api, TaskName, access, answer, to_json};
+use crate::contract::{self, Responses, TaskResponse, TaskWithResponses};
 use crate::domain::{EndpointName, Response, ResponseStatus, Task, TaskId};
 use crate::store::{ResponseFilter, StoreError};
 
@@ -92,9 +92,9 @@ impl Wanted {
     ),
     responses(
         (status = 200, description = "The task", body = TaskWithResponses),
-        (status = 404, description = "`unknown_task_type`, `unknown_task`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 422, description = "`invalid_query`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 429, description = "`too_many_waits`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
+        (status = 404, description = "`unknown_task_type`, `unknown_task`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_query`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`too_many_waits`", body = contract::Problem, content_type = "application/problem+json", headers(("Retry-After" = u32))),
     )
 )]
 pub async fn show_task(api: web::Data<Api>, request: HttpRequest) -> Answer {
@@ -114,7 +114,7 @@ pub(super) async fn answer_with(api: web::Data<Api>, request: &HttpRequest, mut 
     // The wait has cost nothing yet; what follows is read for somebody who may still have it.
     access::check_again(&api, request)?;
     api.room(request, 2 * task.payload.get().len() + first_page(&task) * ROOM_EACH).await?;
-    show(api, &task, include).await
+    show(api, task, include).await
 }
 
 /// Responses that are read first, at most.
@@ -123,12 +123,12 @@ fn first_page(task: &Task) -> usize {
 }
 
 fn include(text: &str) -> Result<Include, String> {
-    match text {
-        "all" => Ok(Include::These(ResponseFilter::All)),
-        "failed" => Ok(Include::These(ResponseFilter::Failed)),
-        "missing" => Ok(Include::These(ResponseFilter::Missing)),
-        "none" => Ok(Include::None),
-        _ => Err("must be all, failed, missing or none".to_owned()),
+    match Responses::ALL.into_iter().find(|which| which.as_str() == text) {
+        Some(Responses::All) => Ok(Include::These(ResponseFilter::All)),
+        Some(Responses::Failed) => Ok(Include::These(ResponseFilter::Failed)),
+        Some(Responses::Missing) => Ok(Include::These(ResponseFilter::Missing)),
+        Some(Responses::None) => Ok(Include::None),
+        None => Err("must be all, failed, missing or none".to_owned()),
     }
 }
 
@@ -167,7 +167,7 @@ async fn look(api: &Api, task: &Task) -> Result<Task, Problem> {
     api.run(async move { store.find(id).await }).await?.ok_or_else(|| Problem::unknown_task(&task.task_type, task.identifier.as_str()))
 }
 
-async fn show(api: web::Data<Api>, task: &Task, include: Include) -> Answer {
+async fn show(api: web::Data<Api>, task: Task, include: Include) -> Answer {
     let (store, id) = (Arc::clone(&api.state.store), task.id);
     let nobody_missing = task.counts.open() == 0;
     let wanted = include.clone();
@@ -189,8 +189,8 @@ async fn show(api: web::Data<Api>, task: &Task, include: Include) -> Answer {
         })
         .await?;
     let capacity = 1024 + task.payload.get().len() + responses.iter().map(size).sum::<usize>() + missing.len() * 32;
-    let view = TaskView { missing: Some(Names(&missing)), ..TaskView::of(task) };
-    let body = TaskWithResponses { task: view, responses: Responses(&responses) };
+    let task = contract::Task { missing: Some(missing), ..task.into() };
+    let body = TaskWithResponses { task, responses: responses.into_iter().map(TaskResponse::from).collect() };
     let (Include::These(filter), Some(next)) = (wanted, next) else { return answer(StatusCode::OK, &body, capacity) };
     let mut begin = to_json(&body, capacity)?;
     // Responses are the last member: what follows is put in before its end.
@@ -229,11 +229,11 @@ fn rest(api: web::Data<Api>, id: TaskId, filter: ResponseFilter, next: Next) -> 
                 tracing::warn!(task_id = %id, "the responses of a task are truncated: {problem}");
             })?;
             let mut bytes = Vec::with_capacity(page.iter().map(size).sum::<usize>() + END.len());
-            for response in &page {
-                bytes.push(b',');
-                serde_json::to_writer(&mut bytes, &ResponseView::of(response)).map_err(Problem::internal)?;
-            }
             let next = following(&page, limit);
+            for response in page {
+                bytes.push(b',');
+                serde_json::to_writer(&mut bytes, &TaskResponse::from(response)).map_err(Problem::internal)?;
+            }
             if next.is_none() {
                 bytes.extend_from_slice(END);
             }

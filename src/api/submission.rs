@@ -10,12 +10,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use utoipa::ToSchema;
 
-use super::problem::Item;
-use super::worker_message::EndpointText;
 use crate::admission::Asked;
 use crate::config::{TypePolicy, span};
+use crate::contract::ProblemItem;
 use crate::domain::{EndpointName, Identifier, Json, MAX_PRIORITY, Timestamp, json};
 
 /// Endpoints one submission may list.
@@ -34,62 +32,22 @@ pub struct Submission {
 
 impl Submission {
     /// The submission whose body is nothing but the payload; its identifier is made.
-    pub fn bare(text: &str) -> Result<Self, Item> {
-        let payload = serde_json::from_str(text).map_err(|error| Item::new("", error.to_string()))?;
-        let identifier = uuid::Uuid::now_v7().to_string().parse().map_err(|error| Item::new("", format!("{error}")))?;
+    pub fn bare(text: &str) -> Result<Self, ProblemItem> {
+        let payload = serde_json::from_str(text).map_err(|error| ProblemItem::new("", error.to_string()))?;
+        let identifier = uuid::Uuid::now_v7().to_string().parse().map_err(|error| ProblemItem::new("", format!("{error}")))?;
         Ok(Self { identifier, payload, asked: Asked::default() })
     }
-}
-
-// For the description of the interface; `parse` reads the real one.
-/// What is to be done, and by whom.
-#[derive(Deserialize, ToSchema)]
-#[schema(as = Submission)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "describes; never made")]
-pub struct SubmissionBody {
-    /// Your name for the task: unique within the type, 1 to 191 characters of any script, no control characters. The same
-    /// submission may be sent again under it.
-    #[schema(
-        min_length = 1,
-        max_length = 191,
-        pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$",
-        example = "e7bd91d0-16ad-11e2-892e-0800200c9a66"
-    )]
-    identifier: String,
-    /// Any JSON value, handed to the handler byte for byte; `""` when absent.
-    #[schema(value_type = serde_json::Value, required = false)]
-    payload: serde_json::Value,
-    /// The names of the endpoints that must perform it, and no others; none twice. Absent or empty: all that are subscribed to the type.
-    /// Not for types with a work queue.
-    #[schema(required = false, max_items = 50_000, value_type = HashSet<EndpointText>)]
-    endpoints: Vec<String>,
-    /// For types with a work queue: the lower, the sooner. The type's own unless said.
-    #[schema(required = false, minimum = -1_000_000, maximum = 1_000_000, example = 10)]
-    priority: i32,
-    /// For types with a work queue: how long the task is worth starting, such as `3d`; at most the longer of the type's `ttl` and
-    /// `expires_after`.
-    #[schema(
-        required = false,
-        pattern = "^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?([0-9]+us)?$",
-        min_length = 2,
-        example = "3d"
-    )]
-    ttl: String,
-    /// For types with a work queue: the task is not to begin before this time; its life begins then.
-    #[schema(required = false, format = DateTime)]
-    run_at: String,
 }
 
 /// The submission in a text that has passed [`crate::domain::json_check::check`].
 ///
 /// # Errors
 /// Every problem there is.
-pub fn parse(text: &str, policy: &TypePolicy) -> Result<Submission, Vec<Item>> {
+pub fn parse(text: &str, policy: &TypePolicy) -> Result<Submission, Vec<ProblemItem>> {
     if !text.trim_start().starts_with('{') {
-        return Err(vec![Item::new("", "must be an object")]);
+        return Err(vec![ProblemItem::new("", "must be an object")]);
     }
-    let Members(members) = serde_json::from_str(text).map_err(|error| vec![Item::new("", error.to_string())])?;
+    let Members(members) = serde_json::from_str(text).map_err(|error| vec![ProblemItem::new("", error.to_string())])?;
 
     let mut problems = Vec::new();
     let mut seen: HashMap<&str, &RawValue> = HashMap::new();
@@ -97,13 +55,14 @@ pub fn parse(text: &str, policy: &TypePolicy) -> Result<Submission, Vec<Item>> {
         let queue = policy.queue.is_some();
         if !matches!(&**name, "identifier" | "payload" | "endpoints" | "priority" | "ttl" | "run_at") {
             let known = if queue { "priority, ttl, run_at" } else { "endpoints" };
-            problems.push(Item::new(pointer(name), format!("is not a member of a submission (identifier, payload, {known})")));
+            problems.push(ProblemItem::new(pointer(name), format!("is not a member of a submission (identifier, payload, {known})")));
         } else if queue && &**name == "endpoints" {
-            problems.push(Item::new(pointer(name), "is not for a task type with a work queue: the worker that has room performs it"));
+            problems
+                .push(ProblemItem::new(pointer(name), "is not for a task type with a work queue: the worker that has room performs it"));
         } else if !queue && matches!(&**name, "priority" | "ttl" | "run_at") {
-            problems.push(Item::new(pointer(name), "is for task types with a work queue"));
+            problems.push(ProblemItem::new(pointer(name), "is for task types with a work queue"));
         } else if seen.insert(name, value).is_some() {
-            problems.push(Item::new(pointer(name), "occurs twice"));
+            problems.push(ProblemItem::new(pointer(name), "occurs twice"));
         }
     }
     let identifier = identifier(seen.get("identifier").copied()).map_err(|problem| problems.push(problem)).ok();
@@ -127,8 +86,8 @@ pub fn parse(text: &str, policy: &TypePolicy) -> Result<Submission, Vec<Item>> {
     }
 }
 
-fn identifier(value: Option<&RawValue>) -> Result<Identifier, Item> {
-    let problem = |message: String| Item::new("/identifier", message);
+fn identifier(value: Option<&RawValue>) -> Result<Identifier, ProblemItem> {
+    let problem = |message: String| ProblemItem::new("/identifier", message);
     let value = value.ok_or_else(|| problem("is missing".to_owned()))?;
     let text: String = serde_json::from_str(value.get()).map_err(|_| problem(format!("must be a string, not {}", kind(value))))?;
     text.parse().map_err(|invalid| problem(format!("{invalid}")))
@@ -138,14 +97,14 @@ fn identifier(value: Option<&RawValue>) -> Result<Identifier, Item> {
 fn member<T>(
     seen: &HashMap<&str, &RawValue>,
     name: &str,
-    problems: &mut Vec<Item>,
+    problems: &mut Vec<ProblemItem>,
     read: impl FnOnce(&RawValue) -> Option<T>,
     expected: impl FnOnce() -> String,
 ) -> Option<T> {
     let value = seen.get(name)?;
     let read = read(value);
     if read.is_none() {
-        problems.push(Item::new(pointer(name), format!("must be {}", expected())));
+        problems.push(ProblemItem::new(pointer(name), format!("must be {}", expected())));
     }
     read
 }
@@ -163,19 +122,19 @@ fn run_at(value: &RawValue) -> Option<Timestamp> {
     serde_json::from_str(value.get()).ok()
 }
 
-fn endpoints(value: &RawValue, problems: &mut Vec<Item>) -> Vec<EndpointName> {
+fn endpoints(value: &RawValue, problems: &mut Vec<ProblemItem>) -> Vec<EndpointName> {
     let Ok(values) = serde_json::from_str::<Vec<&RawValue>>(value.get()) else {
-        problems.push(Item::new("/endpoints", format!("must be an array of endpoint names, not {}", kind(value))));
+        problems.push(ProblemItem::new("/endpoints", format!("must be an array of endpoint names, not {}", kind(value))));
         return Vec::new();
     };
     if values.len() > MAX_ENDPOINTS {
-        problems.push(Item::new("/endpoints", format!("lists {} endpoints, {MAX_ENDPOINTS} are allowed", values.len())));
+        problems.push(ProblemItem::new("/endpoints", format!("lists {} endpoints, {MAX_ENDPOINTS} are allowed", values.len())));
         return Vec::new();
     }
     let mut first = HashMap::with_capacity(values.len());
     let mut names = Vec::with_capacity(values.len());
     for (index, value) in values.into_iter().enumerate() {
-        let mut problem = |message: String| problems.push(Item::new(format!("/endpoints/{index}"), message));
+        let mut problem = |message: String| problems.push(ProblemItem::new(format!("/endpoints/{index}"), message));
         let Ok(text) = serde_json::from_str::<String>(value.get()) else {
             problem(format!("must be a string, not {}", kind(value)));
             continue;
@@ -250,7 +209,7 @@ mod tests {
     use proptest::prelude::*;
 
     /// As for a type that endpoints perform.
-    fn parse(text: &str) -> Result<Submission, Vec<Item>> {
+    fn parse(text: &str) -> Result<Submission, Vec<ProblemItem>> {
         let config = Config::from_yaml("task_types: [worker]").expect("valid");
         super::parse(text, &config.task_types[0])
     }

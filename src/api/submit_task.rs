@@ -7,12 +7,12 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
 use super::body::Limit;
-use super::problem::{Code, Item, Problem, ProblemBody};
-use super::submission::{self, Submission, SubmissionBody};
-use super::view::TaskView;
+use super::problem::Problem;
+use super::submission::{self, Submission};
 use super::{Answer, Api, access, answer, percent};
 use crate::admission::{Asked, Fault, reserved};
 use crate::config::{Body, TypePolicy};
+use crate::contract::{self, ProblemCode, ProblemItem};
 use crate::domain::{NewTask, Task};
 use crate::store::Accepted;
 
@@ -23,19 +23,19 @@ use crate::store::Accepted;
 #[utoipa::path(
     post, path = "/{type}", operation_id = "submitTask", tag = "tasks",
     params(("type" = String, Path, description = "A configured task type")),
-    request_body(content = SubmissionBody, content_type = "application/json"),
+    request_body(content = contract::Submission, content_type = "application/json"),
     responses(
-        (status = 201, description = "Recorded", body = TaskView, headers(("Location" = String, description = "Where to read the task"))),
-        (status = 200, description = "The same submission was made before: the task as it stands", body = TaskView),
-        (status = 400, description = "`invalid_json`, `incomplete_body`, `bad_path`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "`unknown_task_type`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 408, description = "`body_timeout`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "`identifier_conflict`: other content under the same identifier", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 413, description = "`body_too_large`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 415, description = "`unsupported_media_type`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 422, description = "`invalid_submission`, with every problem", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 429, description = "`too_many_submissions`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
-        (status = 503, description = "`database_unavailable`, `overloaded`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
+        (status = 201, description = "Recorded", body = contract::Task, headers(("Location" = String, description = "Where to read the task"))),
+        (status = 200, description = "The same submission was made before: the task as it stands", body = contract::Task),
+        (status = 400, description = "`invalid_json`, `incomplete_body`, `bad_path`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 404, description = "`unknown_task_type`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 408, description = "`body_timeout`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`identifier_conflict`: other content under the same identifier", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 413, description = "`body_too_large`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 415, description = "`unsupported_media_type`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_submission`, with every problem", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`too_many_submissions`", body = contract::Problem, content_type = "application/problem+json", headers(("Retry-After" = u32))),
+        (status = 503, description = "`database_unavailable`, `overloaded`", body = contract::Problem, content_type = "application/problem+json", headers(("Retry-After" = u32))),
     )
 )]
 pub async fn submit_task(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
@@ -44,21 +44,21 @@ pub async fn submit_task(api: web::Data<Api>, request: HttpRequest, payload: web
     let body = api.body(&request, payload, limit).await?;
     let text = body.json()?;
     let submission = match policy.body {
-        Body::Envelope => submission::parse(text, policy).map_err(|problems| Problem::invalid(Code::InvalidSubmission, problems))?,
-        Body::Payload => Submission::bare(text).map_err(|problem| Problem::invalid(Code::InvalidSubmission, vec![problem]))?,
+        Body::Envelope => submission::parse(text, policy).map_err(|problems| Problem::invalid(ProblemCode::InvalidSubmission, problems))?,
+        Body::Payload => Submission::bare(text).map_err(|problem| Problem::invalid(ProblemCode::InvalidSubmission, vec![problem]))?,
     };
     drop(body);
     let Submission { identifier, payload, asked } = submission;
     if let Some(reason) = reserved(&api.state.config, &policy.name, &identifier) {
-        return Err(Problem::invalid(Code::InvalidSubmission, vec![Item::new("/identifier", reason)]));
+        return Err(Problem::invalid(ProblemCode::InvalidSubmission, vec![ProblemItem::new("/identifier", reason)]));
     }
     let root = match policy.body {
         Body::Envelope => "/payload",
         Body::Payload => "",
     };
-    let item = |fault: Fault| Item::new(format!("{root}{}", fault.pointer), fault.message);
+    let item = |fault: Fault| ProblemItem::new(format!("{root}{}", fault.pointer), fault.message);
     let task = api.state.admission.task(policy, identifier, payload, asked.clone(), api.now()?);
-    let task = task.map_err(|faults| Problem::invalid(Code::InvalidSubmission, faults.into_iter().map(item).collect()))?;
+    let task = task.map_err(|faults| Problem::invalid(ProblemCode::InvalidSubmission, faults.into_iter().map(item).collect()))?;
     let task = NewTask { submitted_by: access::token_name(&request), ..task };
     record(&api, policy, task, &asked).await
 }
@@ -72,14 +72,14 @@ async fn record(api: &Api, policy: &TypePolicy, task: NewTask, asked: &Asked) ->
         match api.run(async move { acceptor.submit(submitted).await }).await? {
             Accepted::New | Accepted::Given(_) => {
                 let warnings = api.heard.warnings(api, &task.endpoints).await;
-                return created(policy, &task, warnings);
+                return created(policy, task, warnings);
             }
             Accepted::Existing { id, same: false } => return Err(Problem::identifier_conflict(id)),
             Accepted::Existing { id, same: true } => {
                 let store = Arc::clone(&api.state.store);
                 if let Some(existing) = api.run(async move { store.find(id).await }).await? {
                     return match differences(asked, &existing).as_slice() {
-                        [] => repeated(&existing),
+                        [] => repeated(existing),
                         differing => Err(Problem::other_options(id, &differing.join(", "))),
                     };
                 }
@@ -105,19 +105,20 @@ fn differences(asked: &Asked, existing: &Task) -> Vec<&'static str> {
     table.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
 }
 
-fn created(policy: &TypePolicy, task: &NewTask, warnings: Vec<String>) -> Answer {
+fn created(policy: &TypePolicy, task: NewTask, warnings: Vec<String>) -> Answer {
     let capacity = task.payload.get().len() + 1024;
+    let task = contract::Task { warnings, ..task.into() };
     let mut answer = match policy.body {
-        Body::Envelope => answer(StatusCode::CREATED, &TaskView { warnings, ..TaskView::accepted(task) }, capacity)?,
+        Body::Envelope => answer(StatusCode::CREATED, &task, capacity)?,
         // As the clients of such interfaces expect it.
-        Body::Payload => answer(StatusCode::OK, &Taken { success: true, task: TaskView::accepted(task) }, capacity)?,
+        Body::Payload => answer(StatusCode::OK, &Taken { success: true, task: &task }, capacity)?,
     };
-    locate(&mut answer, task)?;
+    locate(&mut answer, &task)?;
     Ok(answer)
 }
 
 /// Says where to read a task that was recorded.
-pub(super) fn locate(answer: &mut HttpResponse, task: &NewTask) -> Result<(), Problem> {
+pub(super) fn locate(answer: &mut HttpResponse, task: &contract::Task) -> Result<(), Problem> {
     // A dot segment would not survive a client that resolves the address.
     let name = match task.identifier.as_str() {
         "." | ".." => task.id.to_string(),
@@ -133,9 +134,10 @@ pub(super) fn locate(answer: &mut HttpResponse, task: &NewTask) -> Result<(), Pr
 struct Taken<'a> {
     success: bool,
     #[serde(flatten)]
-    task: TaskView<'a>,
+    task: &'a contract::Task,
 }
 
-fn repeated(task: &Task) -> Answer {
-    answer(StatusCode::OK, &TaskView::of(task), task.payload.get().len() + 1024)
+fn repeated(task: Task) -> Answer {
+    let capacity = task.payload.get().len() + 1024;
+    answer(StatusCode::OK, &contract::Task::from(task), capacity)
 }

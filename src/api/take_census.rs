@@ -5,10 +5,10 @@ use std::sync::Arc;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, web};
 
-use super::problem::{Code, Item, Problem, ProblemBody};
+use super::problem::Problem;
 use super::query::{self, Query};
-use super::view::CensusView;
 use super::{Answer, Api, answer, unknown};
+use crate::contract::{self, Census, ProblemCode, ProblemItem};
 use crate::store::CensusQuery;
 
 /// Tasks on a page when nothing is said. Each is read with all of its responses.
@@ -29,11 +29,11 @@ const DEFAULT_LIMIT: u32 = 100;
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
     responses(
-        (status = 200, description = "The sums of a page", body = CensusView),
-        (status = 404, description = "`unknown_task_type`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 422, description = "`invalid_query`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 500, description = "`internal`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "`database_unavailable`", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32))),
+        (status = 200, description = "The sums of a page", body = Census),
+        (status = 404, description = "`unknown_task_type`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_query`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 500, description = "`internal`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`database_unavailable`", body = contract::Problem, content_type = "application/problem+json", headers(("Retry-After" = u32))),
     )
 )]
 pub async fn take_census(api: web::Data<Api>, request: HttpRequest) -> Answer {
@@ -47,11 +47,11 @@ pub async fn take_census(api: web::Data<Api>, request: HttpRequest) -> Answer {
         attempts: None,
     };
     query.finish()?;
-    let name = name.ok_or_else(|| Problem::invalid(Code::InvalidQuery, vec![Item::new("?type", "is needed")]))?;
+    let name = name.ok_or_else(|| Problem::invalid(ProblemCode::InvalidQuery, vec![ProblemItem::new("?type", "is needed")]))?;
     let policy = api.policy(&name).ok_or_else(|| unknown::task_type(&api, &request, &name))?;
 
     wanted.attempts = Some(policy.attempts);
     let (store, task_type, now) = (Arc::clone(&api.state.store), policy.name.clone(), api.now()?);
     let census = api.run(async move { store.census(&task_type, &wanted, now).await }).await?;
-    answer(StatusCode::OK, &CensusView::of(&census), 512)
+    answer(StatusCode::OK, &Census::from(census), 512)
 }

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use actix_web::{HttpRequest, web};
 
 use super::list_tasks::{self, Filters, ListQuery};
-use super::problem::{Code, Problem, ProblemBody};
+use super::problem::Problem;
 use super::query::Query;
 use super::show_task::{self, ShowQuery, Wanted};
-use super::view::{TaskPage, TaskView, TaskWithResponses};
 use super::{Answer, Api, TaskName, access, cancel_task, segment};
+use crate::contract::{self, ProblemCode};
 use crate::domain::likeness::quoted;
 use crate::domain::{Task, TaskType};
 use crate::store::StoreError;
@@ -27,8 +27,8 @@ const NAMED: usize = 5;
     get, path = "/tasks", operation_id = "listAllTasks", tag = "tasks",
     params(ListQuery),
     responses(
-        (status = 200, description = "A page of tasks", body = TaskPage),
-        (status = 422, description = "`invalid_query`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "A page of tasks", body = contract::TaskPage),
+        (status = 422, description = "`invalid_query`", body = contract::Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn list(api: web::Data<Api>, request: HttpRequest) -> Answer {
@@ -39,7 +39,7 @@ pub async fn list(api: web::Data<Api>, request: HttpRequest) -> Answer {
     api.room(&request, list_tasks::ROOM).await?;
     let (store, types) = (Arc::clone(&api.state.store), covered(&api, &request));
     let (tasks, more) = api.run(async move { list_tasks::page_of_types(&store, &types, filters).await }).await?;
-    list_tasks::answer_page(&tasks, more)
+    list_tasks::answer_page(tasks, more)
 }
 
 /// Reads a task by its id, or by an identifier that no other task has.
@@ -50,10 +50,10 @@ pub async fn list(api: web::Data<Api>, request: HttpRequest) -> Answer {
         ShowQuery,
     ),
     responses(
-        (status = 200, description = "The task", body = TaskWithResponses),
-        (status = 404, description = "`unknown_task`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "`ambiguous_task`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 422, description = "`invalid_query`", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "The task", body = contract::TaskWithResponses),
+        (status = 404, description = "`unknown_task`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`ambiguous_task`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_query`", body = contract::Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn show(api: web::Data<Api>, request: HttpRequest) -> Answer {
@@ -67,9 +67,9 @@ pub async fn show(api: web::Data<Api>, request: HttpRequest) -> Answer {
     delete, path = "/tasks/{id}", operation_id = "cancelAnyTask", tag = "tasks",
     params(("id" = String, Path, description = "Our id; or the identifier, percent-encoded")),
     responses(
-        (status = 200, description = "The canceled task", body = TaskView),
-        (status = 404, description = "`unknown_task`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "`ambiguous_task`; `already_ended`: DONE or EXPIRED", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "The canceled task", body = contract::Task),
+        (status = 404, description = "`unknown_task`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`ambiguous_task`; `already_ended`: DONE or EXPIRED", body = contract::Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn cancel(api: web::Data<Api>, request: HttpRequest) -> Answer {
@@ -118,7 +118,7 @@ async fn find(api: &Api, request: &HttpRequest) -> Result<Task, Problem> {
         }
         (None, _) => {
             let name = segment(request, 1)?;
-            Err(Problem::new(Code::UnknownTask, format!("task {} not found: no task has this id or identifier", quoted(&name)))
+            Err(Problem::new(ProblemCode::UnknownTask, format!("task {} not found: no task has this id or identifier", quoted(&name)))
                 .about(&name, None))
         }
     }
@@ -129,7 +129,7 @@ fn ambiguous(name: &str, tasks: &[Task]) -> Problem {
     let more = if tasks.len() > NAMED { ", ..." } else { "" };
     let (count, name) = (tasks.len(), quoted(name));
     Problem::new(
-        Code::AmbiguousTask,
+        ProblemCode::AmbiguousTask,
         format!("{name} names {count} tasks ({}{more}): give the task type too, or the id of one", named.join(", ")),
     )
 }

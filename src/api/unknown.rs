@@ -3,10 +3,11 @@
 use actix_web::HttpRequest;
 
 use super::access;
-use super::problem::{Code, Problem};
+use super::problem::Problem;
 use super::route::ROUTES;
 use super::{Answer, Api};
 use crate::config::TypePolicy;
+use crate::contract::ProblemCode;
 use crate::domain::likeness::{self, nearest, quoted};
 
 /// No task type has the name. One path segment may also be a misspelt path, such as `/queus`.
@@ -16,7 +17,7 @@ pub fn task_type(api: &Api, request: &HttpRequest, name: &str) -> Problem {
     let path = likely.is_none().then(|| path_like(request.path())).flatten();
     let text = likeness::unknown("task type", name, "configured", types.iter().copied());
     let text = path.as_ref().map_or(text.clone(), |path| format!("{text}; did you mean {path}?"));
-    Problem::new(Code::UnknownTaskType, text).about(name, path.or_else(|| likely.map(str::to_owned)))
+    Problem::new(ProblemCode::UnknownTaskType, text).about(name, path.or_else(|| likely.map(str::to_owned)))
 }
 
 /// No work queue has the name; a task type that has none may have it.
@@ -27,7 +28,7 @@ pub fn queue(api: &Api, request: &HttpRequest, name: &str) -> Problem {
         true => format!("task type {} has no work queue (those that have one: {})", quoted(name), likeness::listed(&queues)),
         false => likeness::unknown("work queue", name, "configured", queues.iter().copied()),
     };
-    Problem::new(Code::UnknownTaskType, text).about(name, nearest(name, queues).map(str::to_owned))
+    Problem::new(ProblemCode::UnknownTaskType, text).about(name, nearest(name, queues).map(str::to_owned))
 }
 
 /// No schedule has the name.
@@ -35,7 +36,7 @@ pub fn schedule(api: &Api, request: &HttpRequest, name: &str) -> Problem {
     let schedules = api.state.config.schedules.iter().filter(|schedule| access::covers(request, schedule.task_type.as_str()));
     let names: Vec<&str> = schedules.map(|schedule| schedule.name.as_str()).collect();
     let text = likeness::unknown("schedule", name, "configured", names.iter().copied());
-    Problem::new(Code::UnknownSchedule, text).about(name, nearest(name, names).map(str::to_owned))
+    Problem::new(ProblemCode::UnknownSchedule, text).about(name, nearest(name, names).map(str::to_owned))
 }
 
 /// The task types that may be told to whoever asks.
@@ -53,7 +54,7 @@ pub fn path(request: &HttpRequest) -> Answer {
         Some(likely) => format!("{text}; did you mean {likely}?"),
         None => format!("{text}: /openapi.json describes every path"),
     };
-    Err(Problem::new(Code::NotFound, text).about(path, likely))
+    Err(Problem::new(ProblemCode::NotFound, text).about(path, likely))
 }
 
 /// The path that a misspelt one is likely to mean; what a path has of its own, such as a name, is taken as it is.

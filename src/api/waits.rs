@@ -10,7 +10,8 @@ use std::sync::{Mutex, PoisonError};
 use uuid::Uuid;
 
 use super::Limits;
-use super::problem::{Code, Problem};
+use super::problem::Problem;
+use crate::contract::ProblemCode;
 use crate::domain::EndpointName;
 
 /// How soon to come again.
@@ -81,19 +82,20 @@ impl Waits {
 fn full(of: &Of, most: usize) -> Problem {
     let (code, detail) = match of {
         Of::Reads => (
-            Code::Overloaded,
+            ProblemCode::Overloaded,
             format!("{most} requests wait for the end of a task, which is all that this process takes; ask again, or without `wait`"),
         ),
         Of::ReadsWith(_) => (
-            Code::TooManyWaits,
+            ProblemCode::TooManyWaits,
             format!("{most} requests with this token wait for the end of a task, which is all it may have; ask again, or without `wait`"),
         ),
         Of::WorkersWith(_) => {
-            (Code::TooManyWaits, format!("{most} workers with this token wait for tasks, which is all it may have; ask again"))
+            (ProblemCode::TooManyWaits, format!("{most} workers with this token wait for tasks, which is all it may have; ask again"))
         }
-        Of::Worker(worker) => {
-            (Code::TooManyWaits, format!("{most} requests of the worker `{worker}` wait for tasks, which is all it may have; ask again"))
-        }
+        Of::Worker(worker) => (
+            ProblemCode::TooManyWaits,
+            format!("{most} requests of the worker `{worker}` wait for tasks, which is all it may have; ask again"),
+        ),
     };
     Problem::new(code, detail).retry_after(AGAIN_SECS)
 }

@@ -47,7 +47,7 @@ pub struct Embedded {
     workers: Vec<EndpointName>,
     types: Vec<TaskType>,
     data_dir: String,
-    scheme: &'static str,
+    config: Arc<Config>,
     /// Whether there is a token.
     guarded: bool,
     trial: Option<Trial>,
@@ -84,7 +84,6 @@ impl Embedded {
         let guarded = !store.tokens().await?.is_empty();
         config.endpoint.data_dir = data_dir.join("endpoints");
         let types: Vec<TaskType> = config.task_types.iter().map(|policy| policy.name.clone()).collect();
-        let scheme = if config.api.tls.is_some() { "https" } else { "http" };
         let (config, broker) = (Arc::new(config), MemoryBroker::new());
         let api = ApiProcess::start(config.clone(), store, broker.connect(), listener)?;
         let trial = Trial::of(&config, &api.admission);
@@ -98,7 +97,7 @@ impl Embedded {
         let tokens: Vec<_> = std::iter::once(api.died()).chain(started.iter().map(EndpointProcess::died)).cloned().collect();
         let died = any_of(&tokens);
         let data_dir = data_dir.display().to_string();
-        Ok(Self { api, broker, endpoints: started, died, names: endpoints, workers: named, types, data_dir, scheme, guarded, trial })
+        Ok(Self { api, broker, endpoints: started, died, names: endpoints, workers: named, types, data_dir, config, guarded, trial })
     }
 
     /// Where the API listens.
@@ -119,7 +118,7 @@ impl Embedded {
     /// What it serves, and commands to try it with.
     pub fn greeting(&self) -> String {
         Greeting {
-            scheme: self.scheme,
+            api: &self.config.api,
             address: self.api.address,
             types: &self.types,
             endpoints: &self.names,

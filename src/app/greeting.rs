@@ -4,13 +4,12 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 
 use crate::admission::Admission;
-use crate::config::{Body, Config, TypePolicy};
+use crate::client::USUAL_URL;
+use crate::config::{Api, Body, Config, TypePolicy};
 use crate::domain::{EndpointName, TaskType};
 use crate::endpoint::HandlersDir;
 use crate::handlers;
-
-/// Where the command line looks for the API unless it is told.
-const USUAL: &str = "http://127.0.0.1:8888";
+use crate::shell;
 
 /// A submission to try the platform with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +55,8 @@ fn allowed_call(config: &Config) -> Option<String> {
 /// What is told of a platform.
 #[derive(Debug)]
 pub(super) struct Greeting<'a> {
-    pub(super) scheme: &'a str,
+    pub(super) api: &'a Api,
+    /// Where it listens.
     pub(super) address: SocketAddr,
     pub(super) types: &'a [TaskType],
     pub(super) endpoints: &'a [EndpointName],
@@ -71,10 +71,11 @@ impl Greeting<'_> {
     /// The text, without a line's end.
     pub(super) fn text(&self) -> String {
         let list = |names: &mut dyn Iterator<Item = &str>| names.collect::<Vec<_>>().join(", ");
-        let url = format!("{}://{}", self.scheme, self.address);
         let mut text = format!(
-            "tasker {version} is up\n  API         {url}\n  task types  {types}\n  endpoints   {endpoints}\n",
+            "tasker {version} is up\n  API         {scheme}://{address}\n  task types  {types}\n  endpoints   {endpoints}\n",
             version = env!("CARGO_PKG_VERSION"),
+            scheme = self.api.scheme(),
+            address = self.address,
             types = list(&mut self.types.iter().map(TaskType::as_str)),
             endpoints = list(&mut self.endpoints.iter().map(EndpointName::as_str)),
         );
@@ -83,13 +84,14 @@ impl Greeting<'_> {
         }
         _ = writeln!(text, "  data        {}\n", self.data_dir);
         if let Some(trial) = self.trial {
-            text += &self.commands(trial, &url);
+            text += &self.commands(trial);
         }
         text + "Ctrl-C stops it; the data stays. `tasker --help` lists the commands."
     }
 
-    fn commands(&self, Trial { task_type, payload, body }: &Trial, url: &str) -> String {
-        let secure = self.scheme == "https";
+    fn commands(&self, Trial { task_type, payload, body }: &Trial) -> String {
+        let url = self.api.url_at(self.address);
+        let secure = self.api.tls.is_some();
         // A secret on a command line is seen by everybody on the machine.
         let mut text = match self.guarded {
             true => "Try it, with the secret of a token in the file `token`, and `Authorization: Bearer SECRET` in the file `header`:\n",
@@ -100,7 +102,7 @@ impl Greeting<'_> {
         if *body == Body::Envelope {
             text += "  tasker";
             for (wanted, option) in [
-                (url != USUAL, format!(" --api {url}")),
+                (url != USUAL_URL, format!(" --api {url}")),
                 (self.guarded, " --token-file token".to_owned()),
                 (secure, " --insecure".to_owned()),
             ] {
@@ -108,7 +110,7 @@ impl Greeting<'_> {
             }
             _ = write!(text, " submit {task_type}");
             if let Some(payload) = payload {
-                _ = write!(text, " --payload {}", quoted(payload));
+                _ = write!(text, " --payload {}", shell::word(payload));
             }
             text += " --wait\n";
         }
@@ -121,15 +123,10 @@ impl Greeting<'_> {
         _ = write!(
             text,
             "  {curl} -H 'Content-Type: application/json' {url}/{task_type} \\\n       -d {}\n  {curl} '{url}/{task_type}{then}'\n\n",
-            quoted(&sent)
+            shell::word(&sent)
         );
         text
     }
-}
-
-/// A word for a shell.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]
@@ -178,8 +175,10 @@ mod tests {
         let types: [TaskType; 1] = ["builds".parse().expect("a type")];
         let trial = |body| Trial { task_type: types[0].clone(), payload: Some(r#"{"it": "isn't"}"#.to_owned()), body };
         let greeting = |trial: &Trial, address: &str, scheme, guarded| {
+            let tls = if scheme == "https" { "api: {tls: {certificate: c.pem, key: k.pem}}" } else { "" };
+            let config = Config::from_yaml(&format!("task_types: [builds]\n{tls}")).expect("valid");
             Greeting {
-                scheme,
+                api: &config.api,
                 address: address.parse().expect("an address"),
                 types: &types,
                 endpoints: &[],
@@ -196,6 +195,9 @@ mod tests {
         let text = greeting(&trial(Body::Envelope), "127.0.0.1:9000", "https", true);
         assert!(text.contains("  tasker --api https://127.0.0.1:9000 --token-file token --insecure submit builds "), "{text}");
         assert!(text.contains("  curl -sk -H @header 'https://127.0.0.1:9000/builds/first?wait=20s'"), "{text}");
+        let text = greeting(&trial(Body::Envelope), "0.0.0.0:9000", "http", true);
+        assert!(text.contains("  API         http://0.0.0.0:9000\n"), "{text}");
+        assert!(text.contains("--api http://127.0.0.1:9000 ") && text.contains(" 'http://127.0.0.1:9000/builds/"), "{text}");
         let text = greeting(&trial(Body::Payload), "127.0.0.1:8888", "http", false);
         assert!(
             !text.contains("tasker submit") && text.contains("-d '{\"it\": \"isn'\\''t\"}'\n") && text.contains("/builds?limit=1'"),

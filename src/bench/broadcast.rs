@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 
 use super::figures::Spans;
 use super::fleet::{Fleet, names};
+use super::load::is_done_by;
 use super::stack::Stack;
 use crate::domain::EndpointName;
 
@@ -37,8 +38,7 @@ async fn measure(stack: &Stack, names: &[EndpointName], tasks: usize) -> anyhow:
         let identifier = format!("fleet-{number}");
         stack.customer.post(task_type, &identifier, "").await?;
         let task = stack.customer.wait(task_type, &identifier, PATIENCE).await?;
-        let all = endpoints as u64;
-        if (task.status.as_str(), task.expected, task.finished, task.failed) != ("DONE", all, all, 0) {
+        if !is_done_by(&task, endpoints) {
             bail!("not every endpoint answered: {task:?}");
         }
         spans.push(task.finished_at.map(|end| end.since(task.start_time)).unwrap_or_default());

@@ -6,50 +6,23 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use hyper::StatusCode;
-use serde::Deserialize;
-use serde_json::json;
 
 use super::figures::Spans;
 use super::line::Line;
+use crate::client::{Client, Query, TaskName};
+use crate::contract::{Endpoint, Responses, Submission, Task};
+use crate::domain::{Counts, TaskStatus, json};
 
 /// How often the API is asked how far it is.
 pub(super) const LOOK: Duration = Duration::from_millis(50);
 
+/// How long the API may hold a question for the end of a task.
+const WAIT: Duration = Duration::from_secs(30);
+
 /// A customer of one API.
 #[derive(Debug, Clone)]
 pub struct Customer {
-    http: reqwest::Client,
-    url: String,
-}
-
-/// The part of a task that the bench looks at.
-#[derive(Debug, Clone, Deserialize)]
-pub struct SeenTask {
-    /// The customer's name.
-    pub identifier: String,
-    /// Where it stands.
-    pub status: String,
-    /// Endpoints that must answer.
-    pub expected: u64,
-    /// Endpoints that have.
-    pub finished: u64,
-    /// Of these with an error.
-    pub failed: u64,
-    /// When it was accepted.
-    pub start_time: crate::domain::Timestamp,
-    /// When it ended.
-    pub finished_at: Option<crate::domain::Timestamp>,
-}
-
-#[derive(Deserialize)]
-struct Page {
-    tasks: Vec<SeenTask>,
-    next_cursor: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Status {
-    task: SeenTask,
+    client: Client,
 }
 
 impl Customer {
@@ -57,9 +30,8 @@ impl Customer {
     ///
     /// # Errors
     /// When no HTTP client can be made.
-    pub fn new(url: String) -> anyhow::Result<Self> {
-        let http = crate::https::client().timeout(Duration::from_secs(120)).build()?;
-        Ok(Self { http, url })
+    pub fn new(url: &str) -> anyhow::Result<Self> {
+        Ok(Self { client: Client::new(url)? })
     }
 
     /// Posts one task; answers how long that took.
@@ -67,7 +39,7 @@ impl Customer {
     /// # Errors
     /// When the answer is not 201.
     pub async fn post(&self, task_type: &str, identifier: &str, payload: &str) -> anyhow::Result<Duration> {
-        post(&mut Line::open(&self.url, task_type).await?, identifier, payload).await
+        post(&mut Line::open(&self.client.url(), task_type).await?, identifier, payload).await
     }
 
     /// Posts so many tasks named `<prefix>-<number>`, so many at a time. With a `rate` a second they are spread evenly, and
@@ -83,7 +55,7 @@ impl Customer {
             let (me, next, payload) = (self.clone(), next.clone(), payload.clone());
             let (task_type, prefix) = (task_type.to_owned(), prefix.to_owned());
             tokio::spawn(async move {
-                let mut line = Line::open(&me.url, &task_type).await?;
+                let mut line = Line::open(&me.client.url(), &task_type).await?;
                 let mut spans = Spans::default();
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
@@ -110,16 +82,16 @@ impl Customer {
     ///
     /// # Errors
     /// When it cannot be read, or does not end in time.
-    pub async fn wait(&self, task_type: &str, identifier: &str, patience: Duration) -> anyhow::Result<SeenTask> {
+    pub async fn wait(&self, task_type: &str, identifier: &str, patience: Duration) -> anyhow::Result<Task> {
         let deadline = Instant::now() + patience;
+        let name = TaskName { task_type: Some(task_type.parse()?), id: identifier.to_owned() };
         loop {
-            let url = format!("{}/{task_type}/{identifier}?wait=30s&responses=none", self.url);
-            let status: Status = self.http.get(url).send().await?.error_for_status()?.json().await?;
-            if matches!(status.task.status.as_str(), "DONE" | "CANCELED" | "EXPIRED") {
-                return Ok(status.task);
+            let task = self.client.status(&name, Some(WAIT), Responses::None).await?.task;
+            if task.status.is_final() {
+                return Ok(task);
             }
             if Instant::now() > deadline {
-                bail!("task {identifier} is {} after {patience:?}: {:?}", status.task.status, status.task);
+                bail!("task {identifier} is {} after {patience:?}: {task:?}", task.status.as_str());
             }
         }
     }
@@ -128,19 +100,16 @@ impl Customer {
     ///
     /// # Errors
     /// When they cannot be read.
-    pub async fn list(&self, task_type: &str, prefix: &str) -> anyhow::Result<Vec<SeenTask>> {
-        let (mut tasks, mut cursor) = (Vec::new(), None::<String>);
+    pub async fn list(&self, task_type: &str, prefix: &str) -> anyhow::Result<Vec<Task>> {
+        let (mut tasks, task_type) = (Vec::new(), task_type.parse()?);
+        let mut query = Query { identifier: Some(prefix.to_owned()), limit: Some(1000), ..Query::default() };
         loop {
-            let mut url = format!("{}/{task_type}?limit=1000&identifier={prefix}", self.url);
-            if let Some(cursor) = cursor {
-                url = format!("{url}&cursor={cursor}");
-            }
-            let page: Page = self.http.get(url).send().await?.error_for_status()?.json().await.context("a page of tasks")?;
+            let page = self.client.list(Some(&task_type), &query).await.context("a page of tasks")?;
             tasks.extend(page.tasks);
-            match page.next_cursor {
-                Some(next) => cursor = Some(next),
-                None => return Ok(tasks),
+            if page.next_cursor.is_none() {
+                return Ok(tasks);
             }
+            query.cursor = page.next_cursor;
         }
     }
 
@@ -149,7 +118,7 @@ impl Customer {
     /// # Errors
     /// When they cannot be read.
     pub async fn moved_to(&self, status: &str) -> anyhow::Result<u64> {
-        let text = self.http.get(format!("{}/metrics", self.url)).send().await?.error_for_status()?.text().await?;
+        let text = self.client.metrics().await?;
         let name = format!("tasker_task_moves_total{{status=\"{status}\"}} ");
         Ok(text.lines().find_map(|line| line.strip_prefix(&name)).and_then(|value| value.parse().ok()).unwrap_or(0))
     }
@@ -174,24 +143,16 @@ impl Customer {
     /// # Errors
     /// When they cannot be counted, or do not add up.
     pub async fn double(&self, task_type: &str) -> anyhow::Result<u64> {
-        #[derive(Deserialize)]
-        struct Census {
-            missing: u64,
-            double: u64,
-            next_cursor: Option<String>,
-        }
-        let (mut double, mut cursor) = (0, None::<String>);
+        let (mut double, mut cursor, task_type) = (0, None, task_type.parse()?);
         loop {
-            let from = cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
-            let url = format!("{}/census?type={task_type}{from}", self.url);
-            let census: Census = self.http.get(url).send().await?.error_for_status()?.json().await.context("a census")?;
+            let census = self.client.census(&task_type, None, None, cursor).await.context("a census")?;
             if census.missing > 0 {
                 bail!("{} tasks do not add up", census.missing);
             }
             double += census.double;
-            match census.next_cursor {
-                Some(next) => cursor = Some(next),
-                None => return Ok(double),
+            cursor = census.next_cursor;
+            if cursor.is_none() {
+                return Ok(double);
             }
         }
     }
@@ -203,10 +164,9 @@ impl Customer {
     pub async fn subscribed(&self, endpoint: &str, patience: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + patience;
         while Instant::now() < deadline {
-            let text = self.http.get(format!("{}/endpoints?limit=1000", self.url)).send().await?.error_for_status()?.text().await?;
-            let seen: serde_json::Value = serde_json::from_str(&text)?;
-            let there = |row: &serde_json::Value| row["name"] == endpoint && row["types"][0]["subscribed"] == true;
-            if seen["endpoints"].as_array().is_some_and(|rows| rows.iter().any(there)) {
+            let seen = self.client.endpoints(Some(1000), None).await?.endpoints;
+            let there = |row: &Endpoint| row.name.as_str() == endpoint && row.types.iter().any(|one| one.subscribed);
+            if seen.iter().any(there) {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -221,19 +181,17 @@ impl Customer {
     pub async fn ready(&self, patience: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + patience;
         while Instant::now() < deadline {
-            if let Ok(answer) = self.http.get(format!("{}/ready", self.url)).send().await
-                && answer.status().is_success()
-            {
+            if self.client.ready().await.is_ok() {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        bail!("the API at {} was not ready within {patience:?}", self.url)
+        bail!("the API at {} was not ready within {patience:?}", self.client.url())
     }
 }
 
 async fn post(line: &mut Line, identifier: &str, payload: &str) -> anyhow::Result<Duration> {
-    let submission = json!({"identifier": identifier, "payload": payload}).to_string();
+    let submission = serde_json::to_string(&Submission::new(identifier.parse()?, Some(json(&payload))))?;
     let started = Instant::now();
     let (status, answer) = line.post(submission).await?;
     if status != StatusCode::CREATED {
@@ -242,22 +200,28 @@ async fn post(line: &mut Line, identifier: &str, payload: &str) -> anyhow::Resul
     Ok(started.elapsed())
 }
 
+/// Whether so many endpoints were to perform a task, and each did it without an error.
+pub fn is_done_by(task: &Task, endpoints: usize) -> bool {
+    let Counts { expected, finished, failed, .. } = task.counts;
+    task.status == TaskStatus::Done && failed == 0 && [expected, finished].iter().all(|count| *count as usize == endpoints)
+}
+
 /// Checks that so many tasks are in the ledger, each done by one.
 ///
 /// # Errors
 /// The first that is not.
-pub fn each_is_done(tasks: &[SeenTask], count: usize) -> anyhow::Result<()> {
+pub fn each_is_done(tasks: &[Task], count: usize) -> anyhow::Result<()> {
     if tasks.len() != count {
         bail!("{count} tasks were accepted, the ledger has {}", tasks.len());
     }
-    if let Some(task) = tasks.iter().find(|task| (task.status.as_str(), task.expected, task.finished, task.failed) != ("DONE", 1, 1, 0)) {
+    if let Some(task) = tasks.iter().find(|task| !is_done_by(task, 1)) {
         bail!("not every task was done by one, without an error: {task:?}");
     }
     Ok(())
 }
 
 /// What to say of tasks that were posted within `posted`, with `posts` a span each, and were done within `done`.
-pub fn rates(tasks: &[SeenTask], posted: Duration, posts: &Spans, done: Duration) -> String {
+pub fn rates(tasks: &[Task], posted: Duration, posts: &Spans, done: Duration) -> String {
     let rate = |span: Duration| tasks.len() as f64 / span.as_secs_f64();
     let mut latencies = Spans::default();
     for task in tasks {

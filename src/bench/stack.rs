@@ -94,7 +94,7 @@ impl Stack {
         let broker = MemoryBroker::new();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let api = ApiProcess::start(config.clone(), store, broker.connect(), listener)?;
-        let customer = Customer::new(format!("http://{}", api.address))?;
+        let customer = Customer::new(&format!("http://{}", api.address))?;
         customer.ready(START).await?;
         Ok(Self { customer, config, task_type, backend: Backend::Embedded { api: Box::new(api), broker }, files })
     }
@@ -126,7 +126,7 @@ impl Stack {
             .kill_on_drop(true)
             .spawn()
             .context("the API process of the bench")?;
-        let customer = Customer::new(format!("http://127.0.0.1:{port}"))?;
+        let customer = Customer::new(&format!("http://127.0.0.1:{port}"))?;
         let stack =
             Self { customer, config: Arc::new(config), task_type, backend: Backend::Real(Box::new(Real { api, db, queue })), files };
         stack.customer.ready(START).await?;

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use async_trait::async_trait;
 
-use super::load::{Load, SeenTask, each_is_done, rates};
+use super::load::{Load, each_is_done, rates};
 use super::stack::{IDLE, Stack};
 use crate::app::EndpointProcess;
+use crate::contract::Task;
 use crate::domain::{EndpointName, Outcome, TaskId};
 use crate::endpoint::{Context, Handler, Registry, Work};
 
@@ -74,7 +75,7 @@ async fn measure(stack: &Stack, load: Load) -> anyhow::Result<String> {
     Ok(report)
 }
 
-fn verify(tasks: &[SeenTask], count: usize, runs: &HashMap<TaskId, u32>) -> anyhow::Result<()> {
+fn verify(tasks: &[Task], count: usize, runs: &HashMap<TaskId, u32>) -> anyhow::Result<()> {
     each_is_done(tasks, count)?;
     let (served, total) = (runs.len(), runs.values().sum::<u32>() as usize);
     if (served, total) != (count, count) {

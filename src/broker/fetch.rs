@@ -10,69 +10,22 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{Acker, Address, Broker, BrokerError, Consumer, Delivery, Link, Message, Origin, Refusals, Source, wire};
 use crate::backoff::Backoff;
-use crate::config::Secret;
+use crate::client::{Client, ClientError};
+use crate::contract::{TasksWanted, WorkerReports};
 use crate::domain::{Command, EndpointName, PresenceState, ReportEvent, TaskId, TaskType};
 
 /// How long the API may hold a request for tasks.
 const WAIT: Duration = Duration::from_secs(25);
-/// How long any request may take beyond what it waits for.
-const PATIENCE: Duration = Duration::from_secs(15);
 /// Bytes of reports in one request at most, unless a single one is larger.
 const REPORT_BYTES: usize = 1 << 20;
 /// How often to ask for everything that is owed, received or not: finds reports that were taken and lost.
 const ALL_EVERY: Duration = Duration::from_secs(300);
-
-/// What a worker asks for. `POST /workers/{name}/tasks`
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TasksWanted {
-    /// The session that it has said it is there with.
-    pub session: Uuid,
-    /// The types it performs.
-    pub types: Vec<TaskType>,
-    /// Whether it asks for all that it owes, and for its welcome; otherwise for what it has not received.
-    pub all: bool,
-    /// Tasks that it was sent and has not reported the end of.
-    pub known: Vec<TaskId>,
-    /// Tasks that it was told to stop.
-    pub stopped: Vec<TaskId>,
-    /// How long the answer may wait for a task, in milliseconds.
-    pub wait_ms: u64,
-}
-
-/// What a worker gets: commands as they travel through a broker.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct TasksGiven {
-    /// See [`wire`].
-    pub commands: Vec<Box<RawValue>>,
-}
-
-/// What a worker reports. `POST /workers/{name}/reports`
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ReportsMade {
-    /// See [`wire`].
-    pub reports: Vec<Box<RawValue>>,
-}
-
-/// How to reach the API.
-#[derive(Debug, Clone)]
-pub struct ApiAccess {
-    /// Which believes whom it should.
-    pub client: reqwest::Client,
-    /// Its address, without a slash at the end.
-    pub url: String,
-    /// What lets the worker in.
-    pub token: Option<Secret>,
-}
 
 /// The link of one worker to the API.
 #[derive(Debug)]
@@ -82,7 +35,7 @@ pub struct ApiBroker {
 
 #[derive(Debug)]
 struct Shared {
-    access: ApiAccess,
+    client: Client,
     worker: EndpointName,
     link: watch::Sender<Link>,
     /// The session that the last presence told, of the present link, and the types that it is there for.
@@ -107,9 +60,9 @@ struct Held {
 
 impl ApiBroker {
     /// A link for this worker; it is made once somebody consumes.
-    pub fn start(access: ApiAccess, worker: EndpointName) -> Arc<Self> {
+    pub fn start(client: Client, worker: EndpointName) -> Arc<Self> {
         let shared = Shared {
-            access,
+            client,
             worker,
             link: watch::Sender::new(Link::default()),
             session: watch::Sender::new(None),
@@ -125,33 +78,10 @@ impl Shared {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn post(&self, what: &str, body: Vec<u8>, patience: Duration) -> Result<Bytes, BrokerError> {
-        let url = format!("{}/workers/{}/{what}", self.access.url, self.worker);
-        let lost = |error: reqwest::Error| BrokerError::Unconfirmed { reason: error.without_url().to_string() };
-        let request = self.access.client.post(url).header("Content-Type", "application/json").timeout(patience).body(body);
-        let request = match &self.access.token {
-            Some(token) => request.bearer_auth(token.reveal()),
-            None => request,
-        };
-        let answer = request.send().await.map_err(|error| match error.is_connect() {
-            true => BrokerError::Disconnected { safe_url: self.access.url.clone() },
-            false => lost(error),
-        })?;
-        let status = answer.status();
-        let body = answer.bytes().await.map_err(lost)?;
-        match status.as_u16() {
-            200..=299 => Ok(body),
-            // What is wrong with the request does not get better; everything else may.
-            400 | 413 | 422 => Err(BrokerError::Refused { reason: said(&body, status) }),
-            _ => Err(BrokerError::Unconfirmed { reason: said(&body, status) }),
-        }
-    }
-
     async fn post_reports(&self, bodies: &[Bytes]) -> Result<(), BrokerError> {
         let unreadable = |error: serde_json::Error| BrokerError::Refused { reason: error.to_string() };
         let reports = bodies.iter().map(|body| serde_json::from_slice(body)).collect::<Result<_, _>>().map_err(unreadable)?;
-        let body = serde_json::to_vec(&ReportsMade { reports }).map_err(unreadable)?;
-        self.post("reports", body, PATIENCE).await?;
+        self.client.report_tasks(&self.worker, &WorkerReports { reports }).await.map_err(undone)?;
         let mut held = self.held();
         for report in bodies.iter().filter_map(|body| wire::decode_report(body).ok()) {
             if matches!(report.event, ReportEvent::Finished { .. } | ReportEvent::Canceled) {
@@ -163,7 +93,7 @@ impl Shared {
     }
 
     async fn post_presence(&self, body: &Bytes) -> Result<(), BrokerError> {
-        self.post("presence", body.to_vec(), PATIENCE).await?;
+        self.client.say_presence(&self.worker, body.clone()).await.map_err(undone)?;
         if let Ok(presence) = wire::decode_presence(body) {
             self.session.send_if_modified(|told| {
                 let mut types: BTreeSet<_> = presence.task_types.into_iter().collect();
@@ -190,7 +120,7 @@ impl Shared {
                     failures = failures.saturating_add(1);
                     let was_up = self.link.send_if_modified(|link| std::mem::take(&mut link.up));
                     if was_up || failures == 1 {
-                        tracing::warn!(api = %self.access.url, %error, "the API gives no tasks");
+                        tracing::warn!(api = self.client.url(), %error, "the API gives no tasks");
                     }
                     tokio::time::sleep(Backoff::CONNECTION.jittered(failures)).await;
                 }
@@ -202,12 +132,12 @@ impl Shared {
     async fn on_one_link(&self, types: &[TaskType], deliveries: &mpsc::Sender<Delivery>, failures: &mut u32) -> Result<(), BrokerError> {
         // An answer to whatever it is: there is no session to ask with yet.
         let nothing = TasksWanted { session: Uuid::nil(), types: types.to_vec(), all: false, known: vec![], stopped: vec![], wait_ms: 0 };
-        self.ask(&nothing).await?;
+        self.client.fetch_tasks(&self.worker, &nothing).await.map_err(undone)?;
         *self.held() = Held::default();
         let mut sessions = self.session.subscribe();
         self.session.send_replace(None);
         self.link.send_modify(|link| *link = Link { up: true, epoch: link.epoch + 1 });
-        tracing::info!(api = %self.access.url, "connected to the API");
+        tracing::info!(api = self.client.url(), "connected to the API");
         let mut asked_for_all: Option<(Told, tokio::time::Instant)> = None;
         loop {
             // A worker that is there for nothing yet has nothing to ask for.
@@ -220,7 +150,8 @@ impl Shared {
                 (held.known.keys().copied().collect(), held.stopped.iter().copied().collect())
             };
             let wait_ms = wire::millis(WAIT);
-            let given = self.ask(&TasksWanted { session, types: types.clone(), all, known, stopped, wait_ms }).await?;
+            let wanted = TasksWanted { session, types: types.clone(), all, known, stopped, wait_ms };
+            let given = self.client.fetch_tasks(&self.worker, &wanted).await.map_err(undone)?;
             *failures = 0;
             for command in given.commands {
                 let body = Bytes::from(Box::<str>::from(command).into_string());
@@ -236,13 +167,6 @@ impl Shared {
                 }
             }
         }
-    }
-
-    async fn ask(&self, wanted: &TasksWanted) -> Result<TasksGiven, BrokerError> {
-        let unreadable = |error: serde_json::Error| BrokerError::Unconfirmed { reason: format!("what answers is not our API: {error}") };
-        let body = serde_json::to_vec(wanted).map_err(unreadable)?;
-        let answer = self.post("tasks", body, PATIENCE + Duration::from_millis(wanted.wait_ms)).await?;
-        serde_json::from_slice(&answer).map_err(unreadable)
     }
 
     /// How a command came, as if a broker had brought it, and whether it is a welcome. A welcome is for all types.
@@ -268,14 +192,14 @@ impl Shared {
     }
 }
 
-/// What an answer says is wrong.
-fn said(body: &[u8], status: reqwest::StatusCode) -> String {
-    #[derive(Deserialize)]
-    struct Problem {
-        detail: String,
+/// What became of messages that the API did not take, in the terms of a broker.
+fn undone(error: ClientError) -> BrokerError {
+    match error {
+        ClientError::Unreachable { url, .. } => BrokerError::Disconnected { safe_url: url },
+        // What is wrong with the request does not get better; everything else may.
+        ClientError::Refused { status: 400 | 413 | 422, problem } => BrokerError::Refused { reason: problem.to_string() },
+        error => BrokerError::Unconfirmed { reason: error.to_string() },
     }
-    serde_json::from_slice(body)
-        .map_or_else(|_| format!("the API answered {status}"), |problem: Problem| format!("{status}: {}", problem.detail))
 }
 
 #[async_trait]

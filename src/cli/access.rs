@@ -3,18 +3,16 @@
 use std::fs;
 use std::path::Path;
 
+use crate::client::{Client, Trust, USUAL_URL};
 use crate::config::{self, Environment, Secret, Sources};
+use crate::shell;
 
 use super::args::Global;
-use super::client::{Client, Trust};
 use super::output::{Failure, note};
 
 /// Names the API. Not the variable of a flag: a worker that was given the flag speaks with nothing but the API, and a variable
 /// that stands in everybody's profile must not decide that.
 const API_URL: &str = "TASKER_API_URL";
-
-/// Where the API is when nothing says so.
-const USUAL: &str = "http://127.0.0.1:8888";
 
 /// Holds a token itself. Not a flag: what stands on a command line is seen by everybody on the machine.
 const TOKEN: &str = "TASKER_TOKEN";
@@ -55,7 +53,7 @@ pub(super) fn flags(global: &Global) -> String {
     ];
     let flags = given.into_iter().filter_map(|(flag, variable, value)| {
         let value = value.filter(|value| std::env::var(variable).ok().as_ref() != Some(value))?;
-        Some(format!(" {flag} {value}"))
+        Some(format!(" {flag} {}", shell::word(&value)))
     });
     let file = global.file_flag().map(|flag| format!(" {flag}"));
     flags.chain(global.insecure.then(|| " --insecure".to_owned())).chain(file).collect()
@@ -71,7 +69,7 @@ fn url(global: &Global) -> Result<String, Failure> {
     let file = Some(global.file()).filter(|file| named.is_some() || file.is_there()).unwrap_or_default();
     let loaded = config::load(&Sources { file, environment: Environment::of_process(), flags: Vec::new() });
     match (loaded, named) {
-        (Ok(loaded), None) => Ok(loaded.config.api.url().unwrap_or_else(|| USUAL.to_owned())),
+        (Ok(loaded), None) => Ok(loaded.config.api.url().unwrap_or_else(|| USUAL_URL.to_owned())),
         (Ok(loaded), Some(_)) => {
             let unknown = || Failure::Usage("api.port is 0, which stands for any free port: name the API with --api URL".to_owned());
             loaded.config.api.url().ok_or_else(unknown)
@@ -79,8 +77,8 @@ fn url(global: &Global) -> Result<String, Failure> {
         (Err(error), Some(_)) => Err(error.into()),
         // Nobody has asked for this configuration, and the command needs hardly anything of it.
         (Err(error), None) => {
-            note(&format!("tasker: warning: taking {USUAL} for the API, since {error}"));
-            Ok(USUAL.to_owned())
+            note(&format!("tasker: warning: taking {USUAL_URL} for the API, since {error}"));
+            Ok(USUAL_URL.to_owned())
         }
     }
 }

@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgGroup, Args, Parser, Subcommand};
+use clap::builder::PossibleValue;
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use crate::clock::Clock;
 use crate::config::{ConfigFile, span};
+use crate::contract::Responses;
 use crate::domain::{EndpointName, Identifier, Scope, TaskStatus, TaskType, Timestamp, TokenName};
+use crate::shell;
 
-use super::client::Responses;
 use super::listen::Listen;
 
 const GLOBAL: &str = "Global options";
@@ -100,8 +102,8 @@ impl Global {
 
     /// The flag that names the same file again, if one was named.
     pub fn file_flag(&self) -> Option<String> {
-        let path = self.config.as_ref().map(|path| format!("--config {}", path.display()));
-        path.or_else(|| self.mode.as_ref().map(|mode| format!("-m {mode}")))
+        let path = self.config.as_ref().map(|path| format!("--config {}", shell::word(&path.display().to_string())));
+        path.or_else(|| self.mode.as_ref().map(|mode| format!("-m {}", shell::word(mode))))
     }
 
     /// The file that was named, or the one for development: for commands that cannot do without.
@@ -605,6 +607,22 @@ pub struct Waiting {
     /// Which responses to show [default: failed and missing ones; with --json all]
     #[arg(long, value_name = "WHICH", conflicts_with = "all")]
     pub responses: Option<Responses>,
+}
+
+impl ValueEnum for Responses {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let help = match self {
+            Self::All => "Every one",
+            Self::Failed => "Those finished with an error",
+            Self::Missing => "Those of endpoints that have not received it",
+            Self::None => "None at all",
+        };
+        Some(PossibleValue::new(self.as_str()).help(help))
+    }
 }
 
 impl Waiting {

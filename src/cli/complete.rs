@@ -9,8 +9,9 @@ use std::time::Duration;
 use clap::{Arg, Command};
 use clap_complete::Shell;
 
+use crate::client::{Client, ClientError};
+
 use super::args::Global;
-use super::client::{Client, ClientError};
 use super::exit::Code;
 use super::output::{Failure, print};
 use super::{access, natural};
@@ -220,7 +221,7 @@ async fn ask(known: Known, global: &Global) -> Option<Vec<String>> {
 
 async fn names(known: Known, client: &Client) -> Result<Vec<String>, ClientError> {
     Ok(match known {
-        Known::TaskTypes => client.task_types().await?.iter().map(ToString::to_string).collect(),
+        Known::TaskTypes => client.index().await?.task_types.iter().map(ToString::to_string).collect(),
         Known::Endpoints => {
             client.endpoints(Some(ENDPOINTS), None).await?.endpoints.iter().map(|endpoint| endpoint.name.to_string()).collect()
         }

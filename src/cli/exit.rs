@@ -1,8 +1,7 @@
 //! What a command tells the shell.
 
-use crate::domain::TaskStatus;
-
-use super::client::Task;
+use crate::contract::Task;
+use crate::domain::{Counts, TaskStatus};
 
 /// The exit code of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,26 +39,27 @@ impl From<Code> for std::process::ExitCode {
 /// that: it counts as settled once all who have received it are through. A task that was sent while nobody subscribed stays without an
 /// endpoint, so there is nothing to wait for until its deadline.
 pub fn verdict(task: &Task) -> Option<Code> {
-    let through = task.finished + task.canceled + task.expired;
-    let settled = task.status.is_final() || task.status == TaskStatus::Incomplete && through >= task.received || nobody_subscribes(task);
+    let Counts { expected, received, finished, failed, canceled, expired } = task.counts;
+    let through = finished + canceled + expired;
+    let settled = task.status.is_final() || task.status == TaskStatus::Incomplete && through >= received || nobody_subscribes(task);
     settled.then_some(match task.status {
         TaskStatus::Canceled => Code::Canceled,
-        _ if task.finished == 0 => Code::NobodyAnswered,
-        _ if task.received < task.expected => Code::SomeMissing,
-        _ if task.failed > 0 || task.finished < task.expected => Code::SomeFailed,
+        _ if finished == 0 => Code::NobodyAnswered,
+        _ if received < expected => Code::SomeMissing,
+        _ if failed > 0 || finished < expected => Code::SomeFailed,
         _ => Code::Ok,
     })
 }
 
 /// Whether a task was sent when no endpoint subscribed to its type.
 fn nobody_subscribes(task: &Task) -> bool {
-    task.queue.is_none() && task.expected == 0 && task.status == TaskStatus::Sent
+    task.queue.is_none() && task.counts.expected == 0 && task.status == TaskStatus::Sent
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::client::tests::task;
+    use crate::contract::examples::task;
     use TaskStatus as S;
 
     #[test]
@@ -85,7 +85,7 @@ mod tests {
             (S::Expired, [2, 0, 0, 0, 0, 2], Some(Code::NobodyAnswered)),
         ];
         for (status, [expected, received, finished, failed, canceled, expired], code) in table {
-            let task = Task { status, expected, received, finished, failed, canceled, expired, ..task() };
+            let task = Task { status, counts: Counts { expected, received, finished, failed, canceled, expired }, ..task() };
             assert_eq!(verdict(&task), code, "{task:?}");
         }
     }

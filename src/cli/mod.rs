@@ -1,14 +1,13 @@
 //! The command line: what may be asked (`args`), and every command.
 //!
-//! `client` speaks HTTP with an API and knows nothing of terminals; `tasks`, `queues` and `schedules` ask it, `verify` adds up, `wait` waits, `render` turns answers
-//! into text and `table` into tables, `exit` into exit codes. `access` says where, with which token and whose certificates to trust, `listen` where to listen, `complete` completes names in shells. `configuration` and `initialize` work on the configuration, `tokens` on the database. `servers` starts what
+//! `tasks`, `queues` and `schedules` ask the API, `verify` adds up, `wait` waits, `render` turns answers into text and `table` into
+//! tables, `refusal` into the words of flags, `exit` into exit codes. `access` says where, with which token and whose certificates to trust, `listen` where to listen, `complete` completes names in shells. `configuration` and `initialize` work on the configuration, `tokens` on the database. `servers` starts what
 //! `app` puts together, and the bench; `stopping` says what a stop waits for.
 //!
 //! Promise: data on standard output, everything else on standard error; every failure is one clear text and exit code 1.
 
 mod access;
 pub mod args;
-pub mod client;
 mod complete;
 mod configuration;
 mod exit;
@@ -18,6 +17,7 @@ mod listen;
 mod manual;
 mod output;
 mod queues;
+mod refusal;
 mod render;
 mod schedules;
 mod servers;

@@ -4,12 +4,14 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use serde::Serialize;
 
+use crate::client::ClientError;
 use crate::config::ConfigError;
+use crate::contract::ProblemItem;
 use crate::domain::TaskId;
 use crate::store::StoreError;
 
-use super::client::{ClientError, MemberError};
 use super::exit::Code;
+use super::table::Screen;
 
 /// Why a command did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +85,7 @@ struct Inner<'a> {
     code: &'a str,
     detail: String,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    errors: &'a [MemberError],
+    errors: &'a [ProblemItem],
     #[serde(skip_serializing_if = "Option::is_none")]
     existing_id: Option<TaskId>,
 }
@@ -116,6 +118,11 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::Output)
 }
 
+/// Writes what a command has found to standard output: for programs as a line of JSON, for people as the text that fits the screen.
+pub(super) fn show(json: bool, value: &impl Serialize, text: impl FnOnce(Screen) -> String) -> Result<(), Failure> {
+    if json { print_json(value) } else { print(&text(Screen::of_output())) }
+}
+
 /// Writes a value as a line of JSON to standard output.
 pub(super) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string(value).map_err(|error| Failure::Output(error.into()))?;
@@ -140,12 +147,12 @@ pub(super) fn is_watched() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::client::Problem;
+    use crate::contract::{Problem, examples};
 
     #[test]
     fn errors_are_json_for_programs() {
-        let errors = vec![MemberError { pointer: "/identifier".to_owned(), message: "is missing".to_owned() }];
-        let problem = Problem { code: "invalid_body".to_owned(), detail: "no".to_owned(), errors, existing_id: None, request_id: None };
+        let errors = vec![ProblemItem::new("/identifier", "is missing")];
+        let problem = Problem { code: "invalid_body".to_owned(), detail: "no".to_owned(), errors, ..examples::problem() };
         let refused = Failure::Client(ClientError::Refused { status: 422, problem: Box::new(problem) });
         assert_eq!(
             as_json(refused.code(), &refused),

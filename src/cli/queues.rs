@@ -4,8 +4,7 @@ use crate::clock::Clock;
 
 use super::args::{Global, Queue};
 use super::exit::Code;
-use super::output::{Failure, print, print_json};
-use super::table::Screen;
+use super::output::{self, Failure};
 use super::{access, render};
 
 pub(super) async fn run(global: &Global, command: Queue) -> Result<Code, Failure> {
@@ -13,21 +12,13 @@ pub(super) async fn run(global: &Global, command: Queue) -> Result<Code, Failure
     let (task_type, paused) = match command {
         Queue::List => {
             let list = client.queues().await?;
-            if global.json {
-                print_json(&list)?;
-            } else {
-                print(&render::queues(&list.queues, Clock::system().now(), Screen::of_output()))?;
-            }
+            output::show(global.json, &list, |screen| render::queues(&list.queues, Clock::system().now(), screen))?;
             return Ok(Code::Ok);
         }
         Queue::Pause(one) => (one.task_type, true),
         Queue::Resume(one) => (one.task_type, false),
     };
     let queue = client.pause(&task_type, paused).await?;
-    if global.json {
-        print_json(&queue)?;
-    } else {
-        print(&render::queues(&[queue], Clock::system().now(), Screen::of_output()))?;
-    }
+    output::show(global.json, &queue, |screen| render::queues(std::slice::from_ref(&queue), Clock::system().now(), screen))?;
     Ok(Code::Ok)
 }

@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::domain::{EndpointName, ResponseStatus, TaskStatus, Timestamp, Token};
+use crate::client::Submitted;
+use crate::contract::{Endpoint, Queue, Schedule, Task, TaskResponse};
+use crate::domain::{Counts, EndpointName, ResponseStatus, TaskStatus, Timestamp, Token};
+use crate::shell;
 
-use super::client::{Census, Endpoint, Queue, Response, Schedule, Submitted, Task};
 use super::exit::{Code, verdict};
 use super::table::{Cell, Colour, Narrow, Screen, Table};
 use super::verify::Verified;
@@ -33,8 +35,7 @@ pub(super) fn begun(submitted: &Submitted) -> String {
 /// Type and name of a task as they can be typed at any shell.
 pub(super) fn typed(task: &Task) -> String {
     let identifier = task.identifier.as_str();
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._:/@+-".contains(&byte);
-    let safe = !identifier.starts_with('-') && !matches!(identifier, "." | "..") && identifier.bytes().all(plain);
+    let safe = !identifier.starts_with('-') && !matches!(identifier, "." | "..") && shell::is_plain(identifier);
     match safe {
         true => format!("{} {identifier}", task.task_type),
         false => format!("{} {}", task.task_type, task.id),
@@ -53,20 +54,22 @@ fn colour(task: &Task) -> Colour {
         (_, Some(Code::Ok)) => Colour::Good,
         (TaskStatus::Canceled, _) => Colour::Open,
         (TaskStatus::Incomplete, _) | (_, Some(_)) => Colour::Bad,
-        (_, None) if task.failed > 0 => Colour::Bad,
+        (_, None) if task.counts.failed > 0 => Colour::Bad,
         (_, None) => Colour::Plain,
     }
 }
 
 /// How a task stands, in a line: `2 of 2 endpoints finished, 1 failed, in 5.0 s`.
 pub(super) fn summary(task: &Task, now: Timestamp) -> String {
-    let head = match (task.expected, task.status) {
+    let head = match (task.counts.expected, task.status) {
         (0, TaskStatus::Created) if task.queue.is_some() => "waits for a worker".to_owned(),
         (0, _) if task.queue.is_some() => "no worker had it".to_owned(),
         // Frozen by the API just after it has answered.
         (0, TaskStatus::Created) => "not sent yet".to_owned(),
         (0, _) => format!("no endpoint subscribes to {}", task.task_type),
-        (expected, _) => format!("{} of {expected} {} finished", task.finished, if expected == 1 { "endpoint" } else { "endpoints" }),
+        (expected, _) => {
+            format!("{} of {expected} {} finished", task.counts.finished, if expected == 1 { "endpoint" } else { "endpoints" })
+        }
     };
     let (time, word) = task.finished_at.map_or((now, "after"), |end| (end, "in"));
     iter::once(head).chain(others(task)).chain([format!("{word} {}", seconds(time.since(task.start_time)))]).collect::<Vec<_>>().join(", ")
@@ -74,8 +77,9 @@ pub(super) fn summary(task: &Task, now: Timestamp) -> String {
 
 /// What became of endpoints besides finishing: `1 failed`, `2 canceled (1 never received it)`. Each endpoint is counted once.
 fn others(task: &Task) -> impl Iterator<Item = String> {
-    let unreceived = task.expected.saturating_sub(task.received);
-    let ended = task.canceled + task.expired;
+    let Counts { expected, received, failed, canceled, expired, .. } = task.counts;
+    let unreceived = expected.saturating_sub(received);
+    let ended = canceled + expired;
     // Rows that a cancel or the end of the task has closed may never have been received.
     let (apart, within) = if ended > 0 { (0, unreceived) } else { (unreceived, 0) };
     let never = move |count: u32| match within {
@@ -86,19 +90,19 @@ fn others(task: &Task) -> impl Iterator<Item = String> {
     };
     let waited = if task.status.is_final() { "did not receive it" } else { "not received yet" };
     let counts = [
-        (task.failed, "failed", String::new()),
+        (failed, "failed", String::new()),
         (apart, waited, String::new()),
-        (task.canceled, "canceled", never(task.canceled)),
-        (task.expired, "gave up", never(task.expired)),
+        (canceled, "canceled", never(canceled)),
+        (expired, "gave up", never(expired)),
     ];
     counts.into_iter().filter(|(count, ..)| *count > 0).map(|(count, what, never)| format!("{count} {what}{never}"))
 }
 
-/// A task with what endpoints did with it, and how it stands in the last line.
-pub(super) fn report(task: &Task, responses: &[Response], now: Timestamp, screen: Screen) -> String {
-    let mut heard: Vec<&Response> = responses.iter().filter(|response| response.status != ResponseStatus::Expected).collect();
+/// A task with the endpoints that are missing and what the others did with it, and how it stands in the last line.
+pub(super) fn report(task: &Task, missing: &[EndpointName], responses: &[TaskResponse], now: Timestamp, screen: Screen) -> String {
+    let mut heard: Vec<&TaskResponse> = responses.iter().filter(|response| response.status != ResponseStatus::Expected).collect();
     heard.sort_by(|one, other| natural(one.endpoint.as_str(), other.endpoint.as_str()));
-    let mut missing: Vec<&EndpointName> = task.missing.iter().flatten().collect();
+    let mut missing: Vec<&EndpointName> = missing.iter().collect();
     missing.sort_by(|one, other| natural(one.as_str(), other.as_str()));
     let mut table = Table::new([("ENDPOINT", Narrow::Keep), ("STATUS", Narrow::Keep), ("ERRNR", Narrow::Keep), ("MESSAGE", Narrow::Cut)]);
     heard.into_iter().flat_map(|response| iter::once(row(response)).chain(late(response))).for_each(|row| table.push(row));
@@ -118,9 +122,9 @@ pub(super) fn report(task: &Task, responses: &[Response], now: Timestamp, screen
     text
 }
 
-fn row(response: &Response) -> [Cell; 4] {
+fn row(response: &TaskResponse) -> [Cell; 4] {
     let (status, colour) = standing(response);
-    let message = match response.errmsg.as_deref().unwrap_or_default() {
+    let message = match response.errmsg.as_str() {
         "" => response.payload.as_ref().map(|payload| payload.get().to_owned()).unwrap_or_default(),
         errmsg => last_line_first(errmsg),
     };
@@ -129,7 +133,7 @@ fn row(response: &Response) -> [Cell; 4] {
 }
 
 /// What an endpoint does with a task, and how good that is.
-fn standing(response: &Response) -> (String, Colour) {
+fn standing(response: &TaskResponse) -> (String, Colour) {
     let (status, good) = (response.status, response.errnr == Some(0));
     match (status, response.progress) {
         (ResponseStatus::Created, _) if response.vanished => ("vanished".to_owned(), Colour::Bad),
@@ -151,7 +155,7 @@ fn last_line_first(text: &str) -> String {
 }
 
 /// The answer of an endpoint that came after the end.
-fn late(response: &Response) -> Option<[Cell; 4]> {
+fn late(response: &TaskResponse) -> Option<[Cell; 4]> {
     let late = response.late.as_ref()?;
     let what = if late.contradicts { "contradicted later" } else { "answered too late" };
     let message = visible(&last_line_first(&late.errmsg));
@@ -159,7 +163,7 @@ fn late(response: &Response) -> Option<[Cell; 4]> {
 }
 
 /// All that is known of one endpoint's answer.
-pub(super) fn answer(task: &Task, response: &Response, now: Timestamp, screen: Screen) -> String {
+pub(super) fn answer(task: &Task, response: &TaskResponse, now: Timestamp, screen: Screen) -> String {
     let (status, colour) = standing(response);
     let time = |time: Timestamp| format!("{} ({} ago)", clock(time), age(now.since(time)));
     let never = || "never".to_owned();
@@ -181,7 +185,7 @@ pub(super) fn answer(task: &Task, response: &Response, now: Timestamp, screen: S
     let attempts = response.attempts.iter().map(|one| format!("attempt {}: {} {}", one.attempt, one.errnr, one.errmsg));
     let parts = [
         ("earlier attempts", attempts.collect::<Vec<_>>().join("\n")),
-        ("message", response.errmsg.clone().unwrap_or_default()),
+        ("message", response.errmsg.clone()),
         ("answer", response.payload.as_ref().map(|payload| payload.get().to_owned()).unwrap_or_default()),
         ("log", response.log.clone().unwrap_or_default()),
     ];
@@ -221,14 +225,15 @@ pub(super) fn tasks(tasks: &[Task], now: Timestamp, wide: bool, screen: Screen) 
         [("STATUS", Keep), ("TYPE", Keep), ("SUBMITTED", Drop), ("AGE", Keep), ("FINISHED", Keep), ("IDENTIFIER", Keep), (last, Keep)];
     let mut table = Table::new(columns);
     for task in tasks {
-        let counts = iter::once(format!("{}/{}", task.finished, task.expected)).chain(others(task)).collect::<Vec<_>>().join(", ");
+        let counts =
+            iter::once(format!("{}/{}", task.counts.finished, task.counts.expected)).chain(others(task)).collect::<Vec<_>>().join(", ");
         let id = if wide { task.id.to_string() } else { String::new() };
         table.push([
             Cell::new(task.status.as_str(), colour(task)),
             task.task_type.as_str().into(),
             clock(task.start_time).into(),
             age(now.since(task.start_time)).into(),
-            Cell::new(counts, if task.failed > 0 { Colour::Bad } else { Colour::Plain }),
+            Cell::new(counts, if task.counts.failed > 0 { Colour::Bad } else { Colour::Plain }),
             visible(task.identifier.as_str()).into(),
             id.into(),
         ]);
@@ -356,8 +361,8 @@ pub(super) fn verified(verified: &[Verified], screen: Screen) -> String {
         ("DOUBLE", Keep),
     ];
     let mut table = Table::new(columns);
-    for Verified { task_type, census } in verified {
-        let Census { accepted, accounted, missing, expected, open, executions, interrupted, double, .. } = census;
+    for sum in verified {
+        let Verified { task_type, accepted, accounted, missing, expected, open, executions, interrupted, double, .. } = sum;
         let number = |count: &u64| Cell::from(count.to_string());
         let wrong = |count: &u64| Cell::new(count.to_string(), if *count > 0 { Colour::Bad } else { Colour::Plain });
         table.push([
@@ -373,13 +378,13 @@ pub(super) fn verified(verified: &[Verified], screen: Screen) -> String {
         ]);
     }
     let mut text = table.text(screen);
-    for Verified { task_type, census } in verified {
-        for flaw in &census.flaws {
+    for Verified { task_type, flaws, .. } in verified {
+        for flaw in flaws {
             _ = writeln!(text, "{task_type} {} (task {}): {}", visible(flaw.identifier.as_str()), flaw.id, visible(&flaw.reason));
         }
     }
-    let sum = |of: fn(&Census) -> u64| verified.iter().map(|one| of(&one.census)).sum::<u64>();
-    let (missing, double, excess) = (sum(|census| census.missing), sum(|census| census.double), sum(|census| census.excess));
+    let sum = |of: fn(&Verified) -> u64| verified.iter().map(of).sum::<u64>();
+    let (missing, double, excess) = (sum(|one| one.missing), sum(|one| one.double), sum(|one| one.excess));
     let (said, colour) = match (missing, double, excess) {
         (0, 0, 0) => ("all that was accepted is accounted for, nothing was run twice".to_owned(), Colour::Good),
         (missing, double, 0) => (format!("{missing} tasks do not add up, {double} responses were run twice"), Colour::Bad),
@@ -471,9 +476,13 @@ fn age(span: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::client::tests::{response, task};
-    use crate::cli::client::{Subscription, Task};
+    use crate::contract::examples::{response, task};
+    use crate::contract::{Queued, Subscription};
     use crate::domain::LateAnswer;
+
+    fn counts([expected, received, finished, failed, canceled, expired]: [u32; 6]) -> Counts {
+        Counts { expected, received, finished, failed, canceled, expired }
+    }
 
     fn after(seconds: u64) -> Timestamp {
         task().start_time.after(Duration::from_secs(seconds))
@@ -481,27 +490,26 @@ mod tests {
 
     #[test]
     fn sums_up_in_one_line() {
-        let done = Task { expected: 2, received: 2, finished: 2, status: TaskStatus::Done, finished_at: Some(after(5)), ..task() };
+        let done = Task { counts: counts([2, 2, 2, 0, 0, 0]), status: TaskStatus::Done, finished_at: Some(after(5)), ..task() };
+        let queue = Queued { priority: 0, run_at: None, attempts: vec![], parent: None, replaced_by: None, successor_error: None };
+        let queued = Task { queue: Some(queue), ..task() };
         let table = [
             (task(), "not sent yet, after 9.0 s"),
-            (Task { queue: Some(serde_json::json!({})), ..task() }, "waits for a worker, after 9.0 s"),
-            (
-                Task { queue: Some(serde_json::json!({})), status: TaskStatus::Expired, finished_at: Some(after(5)), ..task() },
-                "no worker had it, in 5.0 s",
-            ),
+            (queued.clone(), "waits for a worker, after 9.0 s"),
+            (Task { status: TaskStatus::Expired, finished_at: Some(after(5)), ..queued }, "no worker had it, in 5.0 s"),
             (Task { status: TaskStatus::Incomplete, ..task() }, "no endpoint subscribes to backup, after 9.0 s"),
-            (Task { failed: 1, ..done.clone() }, "2 of 2 endpoints finished, 1 failed, in 5.0 s"),
-            (Task { expected: 1, received: 1, finished: 1, ..done.clone() }, "1 of 1 endpoint finished, in 5.0 s"),
+            (Task { counts: counts([2, 2, 2, 1, 0, 0]), ..done.clone() }, "2 of 2 endpoints finished, 1 failed, in 5.0 s"),
+            (Task { counts: counts([1, 1, 1, 0, 0, 0]), ..done.clone() }, "1 of 1 endpoint finished, in 5.0 s"),
             (
-                Task { status: TaskStatus::Expired, expected: 3, received: 1, finished: 1, failed: 1, expired: 2, ..done.clone() },
+                Task { status: TaskStatus::Expired, counts: counts([3, 1, 1, 1, 0, 2]), ..done.clone() },
                 "1 of 3 endpoints finished, 1 failed, 2 gave up without having received it, in 5.0 s",
             ),
-            (Task { finished: 1, canceled: 1, ..done.clone() }, "1 of 2 endpoints finished, 1 canceled, in 5.0 s"),
+            (Task { counts: counts([2, 2, 1, 0, 1, 0]), ..done.clone() }, "1 of 2 endpoints finished, 1 canceled, in 5.0 s"),
             (
-                Task { finished: 0, received: 1, canceled: 2, status: TaskStatus::Canceled, ..done.clone() },
+                Task { counts: counts([2, 1, 0, 0, 2, 0]), status: TaskStatus::Canceled, ..done.clone() },
                 "0 of 2 endpoints finished, 2 canceled (1 never received it), in 5.0 s",
             ),
-            (Task { finished: 1, expired: 1, ..done }, "1 of 2 endpoints finished, 1 gave up, in 5.0 s"),
+            (Task { counts: counts([2, 2, 1, 0, 0, 1]), ..done }, "1 of 2 endpoints finished, 1 gave up, in 5.0 s"),
         ];
         for (task, line) in table {
             assert_eq!(summary(&task, after(9)), line);
@@ -510,8 +518,8 @@ mod tests {
 
     #[test]
     fn reports_failed_and_missing_endpoints() {
-        let missing = Some(vec!["console3".parse().expect("a name")]);
-        let task = Task { status: TaskStatus::Incomplete, expected: 3, received: 2, finished: 2, failed: 1, missing, ..task() };
+        let missing = ["console3".parse().expect("a name")];
+        let task = Task { status: TaskStatus::Incomplete, counts: counts([3, 2, 2, 1, 0, 0]), ..task() };
         let text = "\
 INCOMPLETE backup e7bd91d0-16ad-11e2-892e-0800200c9a66 (task 0190a6c8-5f5e-7c3a-8000-000000000001)
 ENDPOINT  STATUS            ERRNR  MESSAGE
@@ -519,24 +527,25 @@ console1  finished          32     could not backup!
 console3  not received yet
 2 of 3 endpoints finished, 1 failed, 1 not received yet, after 30.0 s
 ";
-        assert_eq!(report(&task, &[response()], after(30), Screen::PLAIN), text);
+        assert_eq!(report(&task, &missing, &[response()], after(30), Screen::PLAIN), text);
         let late = |contradicts| Some(LateAnswer { contradicts, errnr: 3, errmsg: "full".into(), run: None, time: after(9) });
         for (contradicts, line) in
             [(false, "console1  answered too late  3      full"), (true, "console1  contradicted later  3      full")]
         {
-            let shown = report(&task, &[Response { late: late(contradicts), ..response() }], after(30), Screen::PLAIN);
+            let shown = report(&task, &missing, &[TaskResponse { late: late(contradicts), ..response() }], after(30), Screen::PLAIN);
             assert!(shown.lines().any(|shown| shown == line), "no {line:?} in {shown}");
         }
     }
 
     #[test]
     fn shows_progress_attempts_and_answers() {
-        let running = Response { status: ResponseStatus::Created, errnr: None, errmsg: None, progress: Some(40), ..response() };
+        let running =
+            TaskResponse { status: ResponseStatus::Created, errnr: None, errmsg: String::new(), progress: Some(40), ..response() };
         assert_eq!(row(&running).map(|cell| cell.text), ["console1", "running, 40%", "", ""]);
         let payload = Some(crate::domain::json(&serde_json::json!({"took": 1.0})));
-        let second = Response { errnr: Some(0), errmsg: Some(String::new()), attempt: 2, payload, ..response() };
+        let second = TaskResponse { errnr: Some(0), errmsg: String::new(), attempt: 2, payload, ..response() };
         assert_eq!(row(&second).map(|cell| cell.text), ["console1", "finished at attempt 2", "0", "{\"took\":1.0}"]);
-        let apt = Response { errmsg: Some("Reading package lists...\n\nE: Could not get lock\n".to_owned()), ..response() };
+        let apt = TaskResponse { errmsg: "Reading package lists...\n\nE: Could not get lock\n".to_owned(), ..response() };
         assert_eq!(row(&apt).map(|cell| cell.text)[3], "E: Could not get lock | Reading package lists...");
     }
 
@@ -552,7 +561,7 @@ console3  not received yet
 
     #[test]
     fn lists_tasks_and_endpoints() {
-        let one = [Task { expected: 2, received: 1, finished: 1, ..task() }];
+        let one = [Task { counts: counts([2, 1, 1, 0, 0, 0]), ..task() }];
         let lines = tasks(&one, after(125), true, Screen::PLAIN);
         assert_eq!(
             lines,
@@ -610,7 +619,7 @@ console12  gone     2024-07-12 10:00:00Z  1h   0.1.0    -        worker
     #[test]
     fn one_answer_is_shown_whole() {
         let log = Some("line 1\n\u{1b}[2Jline 2".to_owned());
-        let whole = Response { log, errmsg: Some("first\nlast".to_owned()), ..response() };
+        let whole = TaskResponse { log, errmsg: "first\nlast".to_owned(), ..response() };
         let text = answer(&task(), &whole, after(65), Screen::PLAIN);
         for wanted in [
             "status    finished\n",
@@ -624,9 +633,9 @@ console12  gone     2024-07-12 10:00:00Z  1h   0.1.0    -        worker
 
     #[test]
     fn colours_say_how_it_went() {
-        let done = Task { expected: 1, received: 1, finished: 1, status: TaskStatus::Done, ..task() };
+        let done = Task { counts: counts([1, 1, 1, 0, 0, 0]), status: TaskStatus::Done, ..task() };
         assert_eq!(colour(&done), Colour::Good);
-        assert_eq!(colour(&Task { failed: 1, ..done.clone() }), Colour::Bad);
+        assert_eq!(colour(&Task { counts: counts([1, 1, 1, 1, 0, 0]), ..done.clone() }), Colour::Bad);
         assert_eq!(colour(&Task { status: TaskStatus::Incomplete, ..task() }), Colour::Bad);
         assert_eq!((colour(&task()), colour(&Task { status: TaskStatus::Canceled, ..done })), (Colour::Plain, Colour::Open));
     }

@@ -152,7 +152,7 @@ pub(super) async fn worker(global: &Global, args: Worker) -> Result<Code, Failur
                 }
                 config.task_types = args.tasktypes.iter().map(|name| TypePolicy::usual(name, Delivery::Queue)).collect();
             }
-            (config, ApiBroker::start(access::client(global)?.into_access(), args.endpoint.clone()))
+            (config, ApiBroker::start(access::client(global)?, args.endpoint.clone()))
         }
         None => {
             let config = load(global.file(), flags)?;

@@ -6,17 +6,17 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use crate::client::{Client, ClientError, Query, TaskName};
 use crate::clock::Clock;
 use crate::config::span;
+use crate::contract::{Endpoint, EndpointPage, Responses, Submission, Task, TaskWithResponses};
 use crate::domain::{EndpointName, Identifier, Json, TaskId, TaskType};
 
 use super::args::{Cancel, Endpoints, EndpointsAction, Global, List, Status, Submit, Waiting};
-use super::client::{Client, ClientError, Endpoint, EndpointPage, Query, Report, Responses, Submission, Task, TaskName};
 use super::exit::{Code, verdict};
-use super::output::{self, Failure, note, note_json, print, print_json};
-use super::table::Screen;
+use super::output::{self, Failure, note, note_json, show};
 use super::wait::{self, Audience, Interrupts};
-use super::{access, input, render};
+use super::{access, input, refusal, render};
 
 pub(super) async fn submit(global: &Global, args: Submit) -> Result<Code, Failure> {
     let payload = payload(&args)?;
@@ -25,16 +25,12 @@ pub(super) async fn submit(global: &Global, args: Submit) -> Result<Code, Failur
     let interrupts = args.waiting.wait.is_some().then(Interrupts::install).transpose()?;
     let (priority, ttl, run_at) = (args.priority, args.ttl.map(span::format), args.run_at);
     let submission = Submission { identifier, payload, endpoints: args.endpoints, priority, ttl, run_at };
-    let submitted = client.submit(&args.task_type, &submission).await.map_err(|error| typed(global, error, Some(&submission)))?;
+    let submitted = client.submit(&args.task_type, &submission).await.map_err(|error| refused(global, error, Some(&submission)))?;
     for warning in &submitted.task.warnings {
         note(&format!("tasker: warning: {warning}"));
     }
     let Some(interrupts) = interrupts else {
-        if global.json {
-            print_json(&submitted.task)?;
-        } else {
-            print(&render::submitted(&submitted, Screen::of_output()))?;
-        }
+        show(global.json, &submitted.task, |screen| render::submitted(&submitted, screen))?;
         return Ok(Code::Ok);
     };
     // At once: whoever loses patience must know what was started.
@@ -45,14 +41,9 @@ pub(super) async fn submit(global: &Global, args: Submit) -> Result<Code, Failur
     settle(global, &client, &submitted.task, &args.waiting, None, interrupts).await
 }
 
-/// A refusal in the words of the command line, unless a program reads it.
-fn typed(global: &Global, error: ClientError, submission: Option<&Submission>) -> ClientError {
-    match error {
-        ClientError::Refused { status, problem } if !global.json => {
-            ClientError::Refused { status, problem: Box::new(problem.with_flags(submission)) }
-        }
-        other => other,
-    }
+/// A refusal for those who are told: a program reads the API's own words.
+fn refused(global: &Global, error: ClientError, submission: Option<&Submission>) -> ClientError {
+    if global.json { error } else { refusal::with_flags(error, submission) }
 }
 
 /// A task that is waited for, as programs are told of it.
@@ -104,7 +95,7 @@ pub(super) async fn status(global: &Global, args: Status) -> Result<Code, Failur
     }
     match &args.of_endpoint {
         Some(endpoint) => show_answer(global, &client.answer_of(&name, endpoint).await?, endpoint),
-        None => show(global, client.status(&name, None, asked(shown)).await?, shown),
+        None => show_report(global, &client.status(&name, None, asked(shown)).await?, shown),
     }
 }
 
@@ -135,7 +126,7 @@ async fn settle(
         Ok((code, report)) => {
             match of_endpoint {
                 Some(endpoint) => show_answer(global, &report, endpoint)?,
-                None => show(global, report, shown)?,
+                None => show_report(global, &report, shown)?,
             };
             if code == Code::TimedOut {
                 goes_on(global, task, "timed_out", "timed out waiting");
@@ -161,45 +152,36 @@ fn asked(shown: Option<Responses>) -> Responses {
     shown.unwrap_or(Responses::Failed)
 }
 
-fn show(global: &Global, mut report: Report, shown: Option<Responses>) -> Result<Code, Failure> {
-    let code = verdict(&report.task).unwrap_or(Code::Ok);
-    if global.json {
-        print_json(&report)?;
-        return Ok(code);
-    }
-    match shown {
-        Some(Responses::Failed | Responses::None) => report.task.missing = None,
-        Some(Responses::Missing) => report.responses.clear(),
-        Some(Responses::All) | None => {}
-    }
-    print(&render::report(&report.task, &report.responses, Clock::system().now(), Screen::of_output()))?;
-    Ok(code)
+fn show_report(global: &Global, report: &TaskWithResponses, shown: Option<Responses>) -> Result<Code, Failure> {
+    let TaskWithResponses { task, responses } = report;
+    show(global.json, report, |screen| {
+        let missing = task.missing.as_deref().unwrap_or_default();
+        let (missing, responses) = match shown {
+            Some(Responses::Failed | Responses::None) => (&[][..], &responses[..]),
+            Some(Responses::Missing) => (missing, &[][..]),
+            Some(Responses::All) | None => (missing, &responses[..]),
+        };
+        render::report(task, missing, responses, Clock::system().now(), screen)
+    })?;
+    Ok(verdict(task).unwrap_or(Code::Ok))
 }
 
-fn show_answer(global: &Global, report: &Report, endpoint: &EndpointName) -> Result<Code, Failure> {
+fn show_answer(global: &Global, report: &TaskWithResponses, endpoint: &EndpointName) -> Result<Code, Failure> {
     let Some(response) = report.responses.first() else {
         return Err(Failure::Usage(format!(
             "this task is not for the endpoint `{endpoint}`: `tasker status ... --all` lists those that it is for"
         )));
     };
-    if global.json {
-        print_json(report)?;
-    } else {
-        print(&render::answer(&report.task, response, Clock::system().now(), Screen::of_output()))?;
-    }
+    show(global.json, report, |screen| render::answer(&report.task, response, Clock::system().now(), screen))?;
     Ok(verdict(&report.task).unwrap_or(Code::Ok))
 }
 
 pub(super) async fn list(global: &Global, args: List) -> Result<Code, Failure> {
     let List { task_type, status, identifier, since, until, wide, page } = args;
     let query = Query { status, identifier, since, until, limit: Some(page.limit), cursor: page.cursor };
-    let page = access::client(global)?.list(task_type.as_ref(), &query).await.map_err(|error| typed(global, error, None))?;
-    if global.json {
-        print_json(&page)?;
-    } else {
-        print(&render::tasks(&page.tasks, Clock::system().now(), wide, Screen::of_output()))?;
-        more(page.next_cursor.as_deref());
-    }
+    let page = access::client(global)?.list(task_type.as_ref(), &query).await.map_err(|error| refused(global, error, None))?;
+    show(global.json, &page, |screen| render::tasks(&page.tasks, Clock::system().now(), wide, screen))?;
+    more(global, page.next_cursor.as_deref());
     Ok(Code::Ok)
 }
 
@@ -245,8 +227,7 @@ async fn cancel_each(
     for (place, id) in ids.iter().enumerate() {
         let name = TaskName { task_type: task_type.cloned(), id: id.clone() };
         match client.cancel(&name).await {
-            Ok(task) if global.json => print_json(&task)?,
-            Ok(task) => print(&render::report(&task, &[], Clock::system().now(), Screen::of_output()))?,
+            Ok(task) => show(global.json, &task, |screen| render::report(&task, &[], &[], Clock::system().now(), screen))?,
             Err(error) if place == 0 && give_up == Some(error.code()) => return Err(error.into()),
             Err(error) if ids.len() > 1 && !global.json => {
                 note(&format!("tasker: {id}: {error}"));
@@ -262,13 +243,9 @@ pub(super) async fn endpoints(global: &Global, args: Endpoints) -> Result<Code, 
     let client = access::client(global)?;
     if let Some(EndpointsAction::Forget { name, force }) = args.action {
         let forgotten = client.forget_endpoint(&name, force).await?;
-        if global.json {
-            print_json(&forgotten)?;
-        } else {
-            print(&format!("{} is forgotten\n", forgotten.name))?;
-            if forgotten.open > 0 {
-                note(&format!("responses it still owes, which stay expected until their tasks end: {}", forgotten.open));
-            }
+        show(global.json, &forgotten, |_| format!("{} is forgotten\n", forgotten.name))?;
+        if forgotten.open > 0 && !global.json {
+            note(&format!("responses it still owes, which stay expected until their tasks end: {}", forgotten.open));
         }
         return Ok(Code::Ok);
     }
@@ -280,7 +257,7 @@ pub(super) async fn endpoints(global: &Global, args: Endpoints) -> Result<Code, 
     let mut page = EndpointPage { endpoints: Vec::new(), next_cursor: args.page.cursor };
     loop {
         let next =
-            client.endpoints(Some(args.page.limit), page.next_cursor.as_deref()).await.map_err(|error| typed(global, error, None))?;
+            client.endpoints(Some(args.page.limit), page.next_cursor.as_deref()).await.map_err(|error| refused(global, error, None))?;
         let found: Vec<_> = next.endpoints.into_iter().filter(wanted).collect();
         if page.endpoints.len() + found.len() > limit {
             // The next page begins with these.
@@ -292,17 +269,14 @@ pub(super) async fn endpoints(global: &Global, args: Endpoints) -> Result<Code, 
             break;
         }
     }
-    if global.json {
-        print_json(&page)?;
-    } else {
-        print(&render::endpoints(&page.endpoints, Clock::system().now(), Screen::of_output()))?;
-        more(page.next_cursor.as_deref());
-    }
+    show(global.json, &page, |screen| render::endpoints(&page.endpoints, Clock::system().now(), screen))?;
+    more(global, page.next_cursor.as_deref());
     Ok(Code::Ok)
 }
 
-fn more(cursor: Option<&str>) {
-    if let Some(cursor) = cursor {
+/// Tells a person that a page is not the last; a program finds the cursor in it.
+fn more(global: &Global, cursor: Option<&str>) {
+    if let Some(cursor) = cursor.filter(|_| !global.json) {
         note(&format!("there are more: --cursor {cursor}"));
     }
 }

@@ -14,13 +14,13 @@ use uuid::Uuid;
 use super::args::{Global, ListTokens, NewToken, RevokeToken, TokenCommand};
 use super::configuration;
 use super::exit::Code;
-use super::output::{Failure, note, print, print_json};
-use super::table::Screen;
+use super::output::{self, Failure, note, print, print_json};
 use super::{input, render};
 use crate::app;
 use crate::config::{ConfigFile, Environment, Secret, Sources};
 use crate::domain::likeness;
 use crate::domain::{EndpointName, Scope, SecretHash, TaskType, Timestamp, Token, TokenName};
+use crate::shell;
 use crate::store::{self, SharedStore, TokenCreated};
 
 /// What the text of a secret begins with, so that whoever finds one knows what it is.
@@ -136,11 +136,8 @@ async fn list(global: &Global, args: ListTokens) -> Result<Code, Failure> {
     let done = async { Ok::<_, Failure>((store.tokens().await?, store.now().await?)) }.await;
     store.close().await;
     let (tokens, now) = done?;
-    if global.json {
-        print_json(&tokens.iter().map(|token| Shown::of(token, None)).collect::<Vec<_>>())?;
-    } else {
-        print(&render::tokens(&tokens, now, Screen::of_output()))?;
-    }
+    let shown: Vec<_> = tokens.iter().map(|token| Shown::of(token, None)).collect();
+    output::show(global.json, &shown, |screen| render::tokens(&tokens, now, screen))?;
     Ok(Code::Ok)
 }
 
@@ -259,7 +256,7 @@ fn shown(file: &ConfigFile) -> String {
 /// What is good for creating a token that lets everything be done.
 pub(super) fn command_to_create(global: &Global, data_dir: Option<&Path>) -> String {
     let place = match data_dir {
-        Some(directory) => format!("--data-dir {}", directory.display()),
+        Some(directory) => format!("--data-dir {}", shell::word(&directory.display().to_string())),
         None => global.file_flag().unwrap_or_else(|| "-m development".to_owned()),
     };
     format!("tasker token create --name NAME --scope {} {place}", Scope::Admin)

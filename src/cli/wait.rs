@@ -7,10 +7,11 @@ use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::backoff::Backoff;
+use crate::client::{Client, ClientError, TaskName};
 use crate::clock::Clock;
-use crate::domain::{EndpointName, TaskId, TaskStatus};
+use crate::contract::{Responses, Task};
+use crate::domain::{Counts, EndpointName, TaskId, TaskStatus};
 
-use super::client::{Client, ClientError, Responses, Task, TaskName};
 use super::exit::{Code, verdict};
 use super::output::{Failure, note, note_json};
 use super::render;
@@ -118,8 +119,8 @@ impl Progress {
     }
 
     fn show(&mut self, task: &Task) {
-        self.bar.set_length(task.expected.into());
-        self.bar.set_position((task.finished + task.canceled + task.expired).into());
+        self.bar.set_length(task.counts.expected.into());
+        self.bar.set_position((task.counts.finished + task.counts.canceled + task.counts.expired).into());
         self.bar.set_message(message(task));
         if self.beat.is_due(Instant::now()) {
             match self.audience {
@@ -182,14 +183,15 @@ struct Standing<'a> {
 
 impl<'a> Standing<'a> {
     fn of(task: &'a Task) -> Self {
-        let Task { id, status, expected, received, finished, failed, .. } = *task;
-        Self { id, status, expected, received, finished, failed, missing: task.missing.as_deref().unwrap_or_default() }
+        let Counts { expected, received, finished, failed, .. } = task.counts;
+        let missing = task.missing.as_deref().unwrap_or_default();
+        Self { id: task.id, status: task.status, expected, received, finished, failed, missing }
     }
 }
 
 /// What stands after the bar.
 fn message(task: &Task) -> String {
-    let failed = (task.failed > 0).then(|| format!("{} failed", task.failed));
+    let failed = (task.counts.failed > 0).then(|| format!("{} failed", task.counts.failed));
     let missing = task.missing.as_deref().unwrap_or_default();
     let waiting = (!missing.is_empty()).then(|| {
         let named: Vec<_> = missing.iter().take(NAMES).map(EndpointName::as_str).collect();
@@ -203,7 +205,7 @@ fn message(task: &Task) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::client::tests::task;
+    use crate::contract::examples::task;
 
     #[test]
     fn a_log_hears_of_a_wait_every_thirty_seconds() {
@@ -217,7 +219,10 @@ mod tests {
     fn the_bar_names_some_of_those_it_waits_for() {
         let names = |names: &[&str]| Some(names.iter().map(|name| name.parse().expect("a name")).collect());
         assert_eq!(message(&task()), "");
-        assert_eq!(message(&Task { failed: 2, missing: names(&["a"]), ..task() }), "2 failed, not received by a");
+        assert_eq!(
+            message(&Task { counts: Counts { failed: 2, ..Counts::default() }, missing: names(&["a"]), ..task() }),
+            "2 failed, not received by a"
+        );
         assert_eq!(message(&Task { missing: names(&["a", "b", "c", "d"]), ..task() }), "not received by a, b and 2 more");
     }
 }

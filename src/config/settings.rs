@@ -273,13 +273,22 @@ pub struct Api {
 impl Api {
     /// Where a client on the same machine finds it; nowhere that is known before it listens if it takes a free port.
     pub fn url(&self) -> Option<String> {
-        let host = match self.host {
+        (self.port != 0).then(|| self.url_at(SocketAddr::new(self.host, self.port)))
+    }
+
+    /// Where a client on the same machine finds an API that listens on this address.
+    pub fn url_at(&self, address: SocketAddr) -> String {
+        let host = match address.ip() {
             IpAddr::V4(host) if host.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(host) if host.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
             host => host,
         };
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        (self.port != 0).then(|| format!("{scheme}://{}", SocketAddr::new(host, self.port)))
+        format!("{}://{}", self.scheme(), SocketAddr::new(host, address.port()))
+    }
+
+    /// How its address begins.
+    pub const fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
     }
 }
 

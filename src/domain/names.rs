@@ -58,8 +58,8 @@ pub enum InvalidName {
 }
 
 macro_rules! name {
-    ($(#[$doc:meta])* $name:ident, $check:expr) => {
-        $(#[$doc])*
+    ($(#[$attribute:meta])* $name:ident, $check:expr) => {
+        $(#[$attribute])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(Arc<str>);
@@ -105,6 +105,11 @@ name!(
     /// The name of a task type: `[A-Za-z][A-Za-z0-9_-]{0,63}`, not reserved.
     ///
     /// No dot: `<exchange>.<type>.to` must never be another type's exchange.
+    #[derive(utoipa::ToSchema)]
+    #[schema(
+        as = TaskTypeName, value_type = String, description = "The name of a task type.",
+        pattern = "^[A-Za-z][A-Za-z0-9_-]{0,63}$", example = "builds"
+    )]
     TaskType,
     |text| {
         let mut bytes = text.bytes();
@@ -121,6 +126,11 @@ name!(
 
 name!(
     /// The name of an endpoint: `[A-Za-z0-9._-]{1,128}`.
+    #[derive(utoipa::ToSchema)]
+    #[schema(
+        value_type = String, description = "The name of an endpoint or a worker.",
+        pattern = "^[A-Za-z0-9._-]{1,128}$", example = "site7"
+    )]
     EndpointName,
     |text| {
         let formed = (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tasker::api::{Door, DoorError, serve};
-use tasker::cli::client::{Client, ClientError, Trust};
+use tasker::client::{Client, ClientError, Trust};
 use tasker::config::TlsFiles;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -70,12 +70,12 @@ fn trusting(address: &str, trust: Trust) -> Client {
 async fn clients_that_trust_the_authority_come_in() {
     let (rig, signed) = (Rig::start().await, Signed::new());
     let address = signed.open(&rig);
-    let types = trusting(&address, Trust::Bundle(signed.authority.clone().into())).task_types().await.expect("it is trusted");
-    assert_eq!(types.len(), 3);
-    assert!(trusting(&address, Trust::Anybody).task_types().await.is_ok());
-    let stranger = trusting(&address, Trust::System).task_types().await.expect_err("nobody vouches for it");
+    let index = trusting(&address, Trust::Bundle(signed.authority.clone().into())).index().await.expect("it is trusted");
+    assert_eq!(index.task_types.len(), 3);
+    assert!(trusting(&address, Trust::Anybody).index().await.is_ok());
+    let stranger = trusting(&address, Trust::System).index().await.expect_err("nobody vouches for it");
     assert!(matches!(stranger, ClientError::Untrusted { .. }), "{stranger:?}");
-    let other = trusting(&address, Trust::Bundle(Signed::new().authority.into())).task_types().await;
+    let other = trusting(&address, Trust::Bundle(Signed::new().authority.into())).index().await;
     assert!(other.is_err(), "another authority vouches for others");
     rig.stop().await;
 }
@@ -112,21 +112,21 @@ async fn changed_files_are_read_again() {
     let (rig, signed) = (Rig::start().await, Signed::new());
     let address = signed.open(&rig);
     let before = Trust::Bundle(signed.authority.clone().into());
-    assert!(trusting(&address, before.clone()).task_types().await.is_ok());
+    assert!(trusting(&address, before.clone()).index().await.is_ok());
     let after = Trust::Bundle(signed.renew().into());
     let renewed = async {
-        while trusting(&address, after.clone()).task_types().await.is_err() {
+        while trusting(&address, after.clone()).index().await.is_err() {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     };
     tokio::time::timeout(PATIENCE, renewed).await.expect("the new certificate is shown");
-    assert!(trusting(&address, before).task_types().await.is_err(), "the old one is not");
+    assert!(trusting(&address, before).index().await.is_err(), "the old one is not");
 
     // What cannot be used changes nothing, however often it is looked at.
     replace(&signed.files().certificate, "no certificate");
     let looks = tokio::time::Instant::now() + std::time::Duration::from_millis(2500);
     while tokio::time::Instant::now() < looks {
-        assert!(trusting(&address, after.clone()).task_types().await.is_ok());
+        assert!(trusting(&address, after.clone()).index().await.is_ok());
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
     rig.stop().await;

@@ -4,9 +4,9 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use tasker::cli::args::{Bench, Configuration, Role};
-use tasker::cli::client::Responses;
 use tasker::cli::{Cli, Code, Command, parse};
 use tasker::config::ConfigFile;
+use tasker::contract::Responses;
 
 fn read(line: &str) -> Result<Cli, Code> {
     parse(std::iter::once("tasker").chain(line.split_whitespace()).map(OsString::from))

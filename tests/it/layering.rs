@@ -24,6 +24,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("http_tasks", &[]),
     ("https", &[]),
     ("failpoint", &[]),
+    ("shell", &[]),
+    ("contract", &["domain"]),
     ("backoff", &["domain"]),
     ("clock", &["domain"]),
     ("config", &["domain", "backoff", "http_tasks"]),
@@ -33,7 +35,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("admission", &["domain", "config"]),
     // The outside world.
     ("store", &["domain", "backoff", "clock", "config"]),
-    ("broker", &["domain", "backoff", "config", "https", "telemetry"]),
+    ("client", &["domain", "contract", "config", "https"]),
+    ("broker", &["domain", "contract", "client", "backoff", "config", "https", "telemetry"]),
     ("http_remote", &["http_tasks", "backoff", "config", "broker"]),
     // The loops of an API process.
     ("keyring", &["domain", "store"]),
@@ -62,6 +65,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "api",
         &[
             "domain",
+            "contract",
             "admission",
             "store",
             "broker",
@@ -81,6 +85,8 @@ const LAYERS: &[(&str, &[&str])] = &[
         "app",
         &[
             "domain",
+            "shell",
+            "client",
             "clock",
             "config",
             "service",
@@ -104,12 +110,14 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     // Starts a platform and drives it through what customers and endpoints really see.
-    ("bench", &["domain", "http_tasks", "https", "config", "store", "broker", "http_remote", "endpoint", "handlers", "app"]),
+    ("bench", &["domain", "contract", "client", "http_tasks", "config", "store", "broker", "http_remote", "endpoint", "handlers", "app"]),
     (
         "cli",
         &[
             "domain",
-            "https",
+            "shell",
+            "contract",
+            "client",
             "backoff",
             "clock",
             "config",

@@ -1,36 +1,64 @@
-//! What workers send and get, for the description of the interface. [`crate::broker::wire`] and [`crate::broker::fetch`] read and write the
-//! real messages; a test here holds the schemas against what these write.
+//! What workers that reach nothing but the HTTP API ask for and get.
+//!
+//! The messages in it are those that travel through a broker. `broker::wire` reads and writes them; here is their schema, and a test
+//! of the wire holds what it writes against it.
 
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::domain::AttemptError;
+use crate::domain::{AttemptError, EndpointName, TaskId, TaskType};
 
-/// The name of a task type.
-#[derive(ToSchema)]
-#[schema(as = TaskTypeName, pattern = "^[A-Za-z][A-Za-z0-9_-]{0,63}$", example = "builds")]
-#[expect(dead_code, reason = "describes; never made")]
-pub struct TypeText(String);
+/// What a worker asks for.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TasksWanted {
+    /// The session of its last presence.
+    pub session: Uuid,
+    /// The types it performs.
+    #[schema(min_items = 1, max_items = 1000)]
+    pub types: Vec<TaskType>,
+    /// Whether it asks for everything that it owes, received or not, and for its `welcome`.
+    pub all: bool,
+    /// Tasks that it has and has not reported the end of.
+    #[schema(value_type = Vec<Uuid>, max_items = 20_000)]
+    pub known: Vec<TaskId>,
+    /// Tasks that it was told to stop.
+    #[schema(value_type = Vec<Uuid>, max_items = 20_000)]
+    pub stopped: Vec<TaskId>,
+    /// How long the answer may wait for a task, in milliseconds; at most 60 s count.
+    pub wait_ms: u64,
+}
 
-/// The name of an endpoint or a worker.
-#[derive(ToSchema)]
-#[schema(as = EndpointName, pattern = "^[A-Za-z0-9._-]{1,128}$", example = "site7")]
-#[expect(dead_code, reason = "describes; never made")]
-pub struct EndpointText(String);
+/// What a worker gets.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct TasksGiven {
+    /// In the order in which they are to be followed; none when the wait timed out.
+    #[schema(value_type = Vec<WorkerCommand>)]
+    pub commands: Vec<Box<RawValue>>,
+}
+
+/// What a worker reports.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WorkerReports {
+    /// In the order in which it happened.
+    #[schema(value_type = Vec<WorkerReport>)]
+    pub reports: Vec<Box<RawValue>>,
+}
 
 /// A worker is there, or leaves. Other members are ignored.
 #[derive(ToSchema)]
-#[schema(as = WorkerPresence)]
 #[expect(dead_code, reason = "describes; never made")]
-pub struct PresenceBody {
+pub struct WorkerPresence {
     /// The version of the message.
     #[schema(minimum = 1, maximum = 1)]
     v: u32,
     /// What has happened.
     kind: PresenceKind,
     /// The worker, as in the path.
-    #[schema(value_type = EndpointText)]
-    endpoint: String,
+    endpoint: EndpointName,
     /// Names this process; another one of the same worker has another.
     instance: Uuid,
     /// Names the journal of the worker.
@@ -38,11 +66,11 @@ pub struct PresenceBody {
     /// Names this subscription; `POST /workers/{name}/tasks` repeats it.
     session: Uuid,
     /// The types it performs, with those in `refused` 1 to 1000.
-    #[schema(value_type = Vec<TypeText>, max_items = 1000)]
-    types: Vec<String>,
+    #[schema(max_items = 1000)]
+    types: Vec<TaskType>,
     /// Types that it cannot perform now.
     #[schema(required = false)]
-    refused: Vec<RefusedBody>,
+    refused: Vec<RefusedType>,
     /// How long until it says again that it is there, in milliseconds; 1 s to 1 h.
     interval_ms: u64,
     /// When it sent this, by its own clock: milliseconds since 1970. Absent from a version that does not tell.
@@ -71,13 +99,11 @@ pub enum PresenceKind {
 
 /// A type that a worker cannot perform now.
 #[derive(ToSchema)]
-#[schema(as = RefusedType)]
 #[expect(dead_code, reason = "describes; never made")]
-pub struct RefusedBody {
+pub struct RefusedType {
     /// The type.
     #[serde(rename = "type")]
-    #[schema(value_type = TypeText)]
-    task_type: String,
+    task_type: TaskType,
     /// Whether another process of the same name has it.
     #[schema(required = false)]
     held: bool,
@@ -86,20 +112,9 @@ pub struct RefusedBody {
     reason: String,
 }
 
-/// What a worker reports.
-#[derive(ToSchema)]
-#[schema(as = WorkerReports)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "describes; never made")]
-pub struct ReportsBody {
-    /// In the order in which it happened.
-    reports: Vec<ReportBody>,
-}
-
 /// What every report begins with.
 #[derive(serde::Serialize, ToSchema)]
-#[schema(as = WorkerReportHead)]
-pub struct HeadBody {
+pub struct WorkerReportHead {
     /// The version of the message.
     #[schema(minimum = 1, maximum = 1)]
     v: u32,
@@ -107,36 +122,33 @@ pub struct HeadBody {
     task_id: Uuid,
     /// Its type.
     #[serde(rename = "type")]
-    #[schema(value_type = TypeText)]
-    task_type: String,
+    task_type: TaskType,
     /// The worker, as in the path.
-    #[schema(value_type = EndpointText)]
-    endpoint: String,
+    endpoint: EndpointName,
     /// Names the journal of the worker.
     home: Uuid,
 }
 
 /// What became of a task. Other members are ignored. A `finished` of which the members beyond `home` cannot be read is taken: the task fails with 65.
 #[derive(serde::Serialize, ToSchema)]
-#[schema(as = WorkerReport)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 #[expect(dead_code, reason = "describes; never made")]
-pub enum ReportBody {
+pub enum WorkerReport {
     /// The worker has the task.
-    Received(HeadBody),
+    Received(WorkerReportHead),
     /// The worker has stopped the task, or has not begun it.
-    Canceled(HeadBody),
+    Canceled(WorkerReportHead),
     /// The handler said how far it is.
     Progress {
         #[serde(flatten)]
-        head: HeadBody,
+        head: WorkerReportHead,
         /// Percent done; what is outside of 0 to 100 is taken for the nearer end.
         percent: f64,
     },
     /// The task has ended.
     Finished {
         #[serde(flatten)]
-        head: HeadBody,
+        head: WorkerReportHead,
         /// 0 for success.
         errnr: i32,
         /// What went wrong.
@@ -157,44 +169,11 @@ pub enum ReportBody {
     },
 }
 
-/// What a worker asks for.
-#[derive(ToSchema)]
-#[schema(as = TasksWanted)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "describes; never made")]
-pub struct WantedBody {
-    /// The session of its last presence.
-    session: Uuid,
-    /// The types it performs.
-    #[schema(value_type = Vec<TypeText>, min_items = 1, max_items = 1000)]
-    types: Vec<String>,
-    /// Whether it asks for everything that it owes, received or not, and for its `welcome`.
-    all: bool,
-    /// Tasks that it has and has not reported the end of.
-    #[schema(max_items = 20_000)]
-    known: Vec<Uuid>,
-    /// Tasks that it was told to stop.
-    #[schema(max_items = 20_000)]
-    stopped: Vec<Uuid>,
-    /// How long the answer may wait for a task, in milliseconds; at most 60 s count.
-    wait_ms: u64,
-}
-
-/// What a worker gets.
-#[derive(ToSchema)]
-#[schema(as = TasksGiven)]
-#[expect(dead_code, reason = "describes; never made")]
-pub struct GivenBody {
-    /// In the order in which they are to be followed; none when the wait timed out.
-    commands: Vec<CommandBody>,
-}
-
 /// A message to a worker.
 #[derive(serde::Serialize, ToSchema)]
-#[schema(as = WorkerCommand)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 #[expect(dead_code, reason = "describes; never made")]
-pub enum CommandBody {
+pub enum WorkerCommand {
     /// A task to perform.
     Task {
         /// The version of the message.
@@ -204,8 +183,7 @@ pub enum CommandBody {
         id: Uuid,
         /// Its type.
         #[serde(rename = "type")]
-        #[schema(value_type = TypeText)]
-        task_type: String,
+        task_type: TaskType,
         /// The customer's name for it.
         identifier: String,
         /// The customer's data.
@@ -245,8 +223,8 @@ mod tests {
 
     use serde_json::{Value, json};
 
-    use super::super::document;
-    use crate::broker::fetch::TasksWanted;
+    use super::TasksWanted;
+    use crate::api::document;
     use crate::broker::wire;
     use crate::domain::{
         AttemptError, Command, Presence, PresenceState, RefusedType, Report, ReportEvent, TaskId, TaskMessage, TaskType, Timestamp,

@@ -1,0 +1,458 @@
+//! The HTTP client of our API: one method a route.
+//!
+//! Shared by the command line, the bench and workers that reach nothing but the API. It speaks the `contract` and knows nothing of
+//! terminals. Nothing is retried here: submitting is safe to repeat since the identifier names the task, so
+//! whoever calls decides with [`ClientError::is_transient`].
+
+mod error;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{Method, RequestBuilder, StatusCode, Url};
+use serde::de::DeserializeOwned;
+
+use crate::config::{Secret, is_loopback};
+use crate::contract::{
+    Census, EndpointPage, ForgottenEndpoint, Index, Queue, QueueList, Readiness, Responses, Schedule, ScheduleList, Submission, Task,
+    TaskPage, TaskWithResponses, TasksGiven, TasksWanted, WorkerReports,
+};
+use crate::domain::{EndpointName, TaskStatus, TaskType, Timestamp};
+pub use error::ClientError;
+use error::{hint, problem, root_cause, shown, tls_error};
+
+/// Where the API is when nothing says so.
+pub const USUAL_URL: &str = "http://127.0.0.1:8888";
+
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// How long an answer may take, beyond a wait that was asked for.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// The same for workers. They lose nothing by asking again.
+const ANSWER_TO_WORKER: Duration = Duration::from_secs(15);
+
+/// The longest wait the API takes.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// What a task is called by who asks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskName {
+    /// Its type; unknown to those who have but an id, or an identifier that no task of another type has.
+    pub task_type: Option<TaskType>,
+    /// Identifier or id.
+    pub id: String,
+}
+
+impl TaskName {
+    /// A task that the API has told of.
+    pub fn of(task: &Task) -> Self {
+        Self { task_type: Some(task.task_type.clone()), id: task.id.to_string() }
+    }
+
+    fn path(&self) -> [&str; 2] {
+        [self.task_type.as_ref().map_or("tasks", TaskType::as_str), &self.id]
+    }
+}
+
+/// What came of a submission.
+#[derive(Debug, Clone)]
+pub struct Submitted {
+    /// The task.
+    pub task: Task,
+    /// Whether it was there already.
+    pub repeated: bool,
+}
+
+/// Which tasks to list.
+#[derive(Debug, Clone, Default)]
+pub struct Query {
+    /// Only these states; empty means all.
+    pub status: Vec<TaskStatus>,
+    /// Only identifiers that begin so.
+    pub identifier: Option<String>,
+    /// Only tasks accepted at or after this.
+    pub since: Option<Timestamp>,
+    /// Only tasks accepted before this.
+    pub until: Option<Timestamp>,
+    /// At most this many.
+    pub limit: Option<u32>,
+    /// Where the page before ended.
+    pub cursor: Option<String>,
+}
+
+/// Whose certificates are trusted.
+#[derive(Debug, Clone, Default)]
+pub enum Trust {
+    /// Those the system vouches for.
+    #[default]
+    System,
+    /// Those, and what these certificates in PEM vouch for.
+    Bundle(Vec<u8>),
+    /// Any: whoever answers gets the token.
+    Anybody,
+}
+
+/// A client of one API. Clones share their connections.
+#[derive(Debug, Clone)]
+pub struct Client {
+    base: Url,
+    http: reqwest::Client,
+    token: Option<Secret>,
+}
+
+impl Client {
+    /// A client of the API at an address such as `http://127.0.0.1:8888`. Connects when first used.
+    ///
+    /// # Errors
+    /// [`ClientError::Address`].
+    pub fn new(address: &str) -> Result<Self, ClientError> {
+        let invalid = || ClientError::Address { address: shown(address) };
+        let base = Url::parse(address).map_err(|_| invalid())?;
+        if !matches!(base.scheme(), "http" | "https") || !base.has_host() || base.query().is_some() || base.fragment().is_some() {
+            return Err(invalid());
+        }
+        Ok(Self { base, http: crate::https::build(http).map_err(|_| invalid())?, token: None })
+    }
+
+    /// The same client, with other certificates to trust.
+    ///
+    /// # Errors
+    /// [`ClientError::Trust`].
+    pub fn trusting(self, trust: Trust) -> Result<Self, ClientError> {
+        let unusable = |error: reqwest::Error| ClientError::Trust(root_cause(&error));
+        let http = match trust {
+            Trust::System => return Ok(self),
+            Trust::Bundle(pem) => {
+                let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(unusable)?;
+                if certificates.is_empty() {
+                    return Err(ClientError::Trust("there is no certificate in PEM".to_owned()));
+                }
+                http().tls_certs_merge(certificates)
+            }
+            Trust::Anybody => http().tls_danger_accept_invalid_certs(true),
+        };
+        Ok(Self { http: http.build().map_err(unusable)?, ..self })
+    }
+
+    /// The same client, which shows a token.
+    #[must_use]
+    pub fn with_token(self, token: Option<Secret>) -> Self {
+        Self { token, ..self }
+    }
+
+    /// Whether others on the way can read its token.
+    pub fn exposes_token(&self) -> bool {
+        self.token.is_some() && self.base.scheme() == "http" && !self.base.host_str().is_some_and(is_loopback)
+    }
+
+    /// Submits a task; submitting the same again answers the task that is there.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn submit(&self, task_type: &TaskType, submission: &Submission) -> Result<Submitted, ClientError> {
+        let request = self.post(&[task_type.as_str()])?.json(submission);
+        let (status, task) = self.answer(request, ANSWER).await?;
+        Ok(Submitted { task, repeated: status == StatusCode::OK })
+    }
+
+    /// A task. With `wait` the API answers when the task ends, at the latest after that time or a minute.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn status(&self, name: &TaskName, wait: Option<Duration>, responses: Responses) -> Result<TaskWithResponses, ClientError> {
+        let mut request = self.request(Method::GET, &name.path())?.query(&[("responses", responses.as_str())]);
+        if let Some(wait) = wait {
+            request = request.query(&[("wait", format!("{}ms", wait.min(LONGEST_WAIT).as_millis()))]);
+        }
+        Ok(self.answer(request, ANSWER + LONGEST_WAIT).await?.1)
+    }
+
+    /// A task with the response of one endpoint; none when that is not expected to answer.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn answer_of(&self, name: &TaskName, endpoint: &EndpointName) -> Result<TaskWithResponses, ClientError> {
+        let request = self.request(Method::GET, &name.path())?.query(&[("endpoint", endpoint.as_str())]);
+        Ok(self.answer(request, ANSWER).await?.1)
+    }
+
+    /// A page of the tasks of a type, or of all types.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn list(&self, task_type: Option<&TaskType>, query: &Query) -> Result<TaskPage, ClientError> {
+        let status: Vec<_> = query.status.iter().map(|status| status.as_str()).collect();
+        let parameters = [
+            ("status", (!status.is_empty()).then(|| status.join(","))),
+            ("identifier", query.identifier.clone()),
+            ("since", query.since.map(|time| time.to_string())),
+            ("until", query.until.map(|time| time.to_string())),
+            ("limit", query.limit.map(|limit| limit.to_string())),
+            ("cursor", query.cursor.clone()),
+        ];
+        let request = self.request(Method::GET, &[task_type.map_or("tasks", TaskType::as_str)])?.query(&given(parameters));
+        Ok(self.answer(request, ANSWER).await?.1)
+    }
+
+    /// Cancels a task.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; [`ClientError::Refused`] with 409 when it has ended otherwise.
+    pub async fn cancel(&self, name: &TaskName) -> Result<Task, ClientError> {
+        Ok(self.answer(self.request(Method::DELETE, &name.path())?, ANSWER).await?.1)
+    }
+
+    /// A page of the endpoints the API knows.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn endpoints(&self, limit: Option<u32>, cursor: Option<&str>) -> Result<EndpointPage, ClientError> {
+        let parameters = [("limit", limit.map(|limit| limit.to_string())), ("cursor", cursor.map(str::to_owned))];
+        let request = self.request(Method::GET, &["endpoints"])?.query(&given(parameters));
+        Ok(self.answer(request, ANSWER).await?.1)
+    }
+
+    /// Forgets an endpoint.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; [`ClientError::Refused`] with 409 when it is there and `force` is false.
+    pub async fn forget_endpoint(&self, name: &EndpointName, force: bool) -> Result<ForgottenEndpoint, ClientError> {
+        let request = self.request(Method::DELETE, &["endpoints", name.as_str()])?.query(&[("force", force)]);
+        Ok(self.answer(request, ANSWER).await?.1)
+    }
+
+    /// The work queues.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn queues(&self) -> Result<QueueList, ClientError> {
+        Ok(self.answer(self.request(Method::GET, &["queues"])?, ANSWER).await?.1)
+    }
+
+    /// The schedules.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn schedules(&self) -> Result<ScheduleList, ClientError> {
+        Ok(self.answer(self.request(Method::GET, &["schedules"])?, ANSWER).await?.1)
+    }
+
+    /// Submits the task of a schedule now.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn run_schedule(&self, name: &str) -> Result<Task, ClientError> {
+        Ok(self.answer(self.post(&["schedules", name, "run"])?, ANSWER).await?.1)
+    }
+
+    /// Pauses a schedule, or lets it go on; answers how it stands.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn pause_schedule(&self, name: &str, paused: bool) -> Result<Schedule, ClientError> {
+        let what = if paused { "pause" } else { "resume" };
+        Ok(self.answer(self.post(&["schedules", name, what])?, ANSWER).await?.1)
+    }
+
+    /// Pauses the queue of a type, or lets it go on; answers how it stands.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn pause(&self, task_type: &TaskType, paused: bool) -> Result<Queue, ClientError> {
+        let what = if paused { "pause" } else { "resume" };
+        Ok(self.answer(self.post(&["queues", task_type.as_str(), what])?, ANSWER).await?.1)
+    }
+
+    /// The sums of some tasks of a type, from the oldest on.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn census(
+        &self,
+        task_type: &TaskType,
+        since: Option<Timestamp>,
+        until: Option<Timestamp>,
+        cursor: Option<String>,
+    ) -> Result<Census, ClientError> {
+        let parameters = [
+            ("type", Some(task_type.to_string())),
+            ("since", since.map(|time| time.to_string())),
+            ("until", until.map(|time| time.to_string())),
+            ("cursor", cursor),
+        ];
+        let request = self.request(Method::GET, &["census"])?.query(&given(parameters));
+        Ok(self.answer(request, ANSWER).await?.1)
+    }
+
+    /// What there is, such as the configured task types.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn index(&self) -> Result<Index, ClientError> {
+        Ok(self.answer(self.request(Method::GET, &[])?, ANSWER).await?.1)
+    }
+
+    /// Whether the process can do its work.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; [`ClientError::Refused`] with 503 when it cannot.
+    pub async fn ready(&self) -> Result<Readiness, ClientError> {
+        Ok(self.answer(self.request(Method::GET, &["ready"])?, ANSWER).await?.1)
+    }
+
+    /// All metrics in the Prometheus text format.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn metrics(&self) -> Result<String, ClientError> {
+        let (_, text) = self.send(self.request(Method::GET, &["metrics"])?, ANSWER).await?;
+        String::from_utf8(text.into()).map_err(|error| self.foreign(&error))
+    }
+
+    /// Gives a worker what there is for it. The API answers when there is something, at the latest after the wait that is wanted.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn fetch_tasks(&self, worker: &EndpointName, wanted: &TasksWanted) -> Result<TasksGiven, ClientError> {
+        let patience = ANSWER_TO_WORKER + Duration::from_millis(wanted.wait_ms).min(LONGEST_WAIT);
+        Ok(self.answer(self.of_worker(worker, "tasks")?.json(wanted), patience).await?.1)
+    }
+
+    /// Tells what became of tasks of a worker.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn report_tasks(&self, worker: &EndpointName, reports: &WorkerReports) -> Result<(), ClientError> {
+        self.send(self.of_worker(worker, "reports")?.json(reports), ANSWER_TO_WORKER).await.map(drop)
+    }
+
+    /// Tells that a worker is there; the message is one that [`crate::contract::WorkerPresence`] describes.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn say_presence(&self, worker: &EndpointName, presence: Bytes) -> Result<(), ClientError> {
+        self.send(self.of_worker(worker, "presence")?.body(presence), ANSWER_TO_WORKER).await.map(drop)
+    }
+
+    /// The address of the API as it may be shown: without a name and password.
+    pub fn url(&self) -> String {
+        shown(self.base.as_str())
+    }
+
+    fn request(&self, method: Method, path: &[&str]) -> Result<RequestBuilder, ClientError> {
+        let request = self.http.request(method, address(&self.base, path)?);
+        Ok(match &self.token {
+            Some(token) => request.bearer_auth(token.reveal()),
+            None => request,
+        })
+    }
+
+    /// A `POST`. Without the header, a web page could send the same.
+    fn post(&self, path: &[&str]) -> Result<RequestBuilder, ClientError> {
+        Ok(self.request(Method::POST, path)?.header(CONTENT_TYPE, "application/json"))
+    }
+
+    fn of_worker(&self, worker: &EndpointName, what: &str) -> Result<RequestBuilder, ClientError> {
+        self.post(&["workers", worker.as_str(), what])
+    }
+
+    /// Sends a request whose answer is JSON.
+    async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder, patience: Duration) -> Result<(StatusCode, T), ClientError> {
+        let (status, body) = self.send(request, patience).await?;
+        let value = serde_json::from_slice(&body).map_err(|error| self.foreign(&error))?;
+        Ok((status, value))
+    }
+
+    async fn send(&self, request: RequestBuilder, patience: Duration) -> Result<(StatusCode, Bytes), ClientError> {
+        let answer = request.timeout(patience).send().await.map_err(|error| self.failure(&error))?;
+        let status = answer.status();
+        let body = answer.bytes().await.map_err(|error| self.failure(&error))?;
+        if let Some(hint) = hint(status, self.token.is_some()) {
+            return Err(ClientError::Locked { problem: Box::new(problem(status, &body)), hint });
+        }
+        if !status.is_success() {
+            return Err(ClientError::Refused { status: status.as_u16(), problem: Box::new(problem(status, &body)) });
+        }
+        Ok((status, body))
+    }
+
+    fn foreign(&self, error: &dyn std::error::Error) -> ClientError {
+        ClientError::Foreign { url: self.url(), reason: error.to_string() }
+    }
+
+    fn failure(&self, error: &reqwest::Error) -> ClientError {
+        let (url, reason) = (self.url(), root_cause(error));
+        match tls_error(error) {
+            Some(rustls::Error::InvalidCertificate(_)) => return ClientError::Untrusted { url, reason },
+            Some(rustls::Error::InvalidMessage(_)) => return ClientError::Scheme { url, spoken: "https", other: "http" },
+            _ => {}
+        }
+        // The alert with which TLS refuses a plain request.
+        if self.base.scheme() == "http" && reason.contains("invalid http version") {
+            return ClientError::Scheme { url, spoken: "http", other: "https" };
+        }
+        if error.is_connect() { ClientError::Unreachable { url, reason } } else { ClientError::Lost { url, reason } }
+    }
+}
+
+fn http() -> reqwest::ClientBuilder {
+    // A redirect could carry a submission, and the token, to somewhere else.
+    crate::https::client().connect_timeout(CONNECT).redirect(reqwest::redirect::Policy::none())
+}
+
+/// The address of a path below the base, each segment encoded.
+fn address(base: &Url, path: &[&str]) -> Result<Url, ClientError> {
+    let mut url = base.clone();
+    for segment in path {
+        if matches!(*segment, "." | "..") {
+            return Err(ClientError::Unnameable((*segment).to_owned()));
+        }
+    }
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().extend(path);
+    }
+    Ok(url)
+}
+
+fn given<const N: usize>(parameters: [(&'static str, Option<String>); N]) -> Vec<(&'static str, String)> {
+    parameters.into_iter().filter_map(|(name, value)| value.map(|value| (name, value))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encodes_identifiers() {
+        let base = Url::parse("http://h:1/tasker/").expect("an address");
+        let made = |id| address(&base, &["worker", id]).map(|url| url.to_string()).map_err(|error| error.to_string());
+        assert_eq!(made("a b/c?d#ä%"), Ok("http://h:1/tasker/worker/a%20b%2Fc%3Fd%23%C3%A4%25".to_owned()));
+        assert_eq!(made(".."), Err("a task with the identifier `..` can only be named by its task id".to_owned()));
+    }
+
+    #[test]
+    fn refuses_other_addresses() {
+        for address in ["", "localhost", "localhost:8888", "ftp://h", "http://", "http://h?x=1", "https://u:hunter2@"] {
+            let error = Client::new(address).expect_err(address).to_string();
+            assert!(error.contains("is not the address of an API") && !error.contains("hunter2"), "{error}");
+        }
+        assert_eq!(shown("http://u:hunter2@h:1/x/"), "http://h:1/x");
+    }
+
+    #[tokio::test]
+    async fn says_who_does_not_answer() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+        let client = Client::new(&format!("http://{free}")).expect("an address");
+        let error = client.endpoints(None, None).await.expect_err("nobody listens");
+        assert!(error.is_transient());
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "no API answers at http://{free} (connection refused): start one with `tasker up` or `tasker api`, or name another with --api"
+            )
+        );
+    }
+}

@@ -1,0 +1,53 @@
+//! Whether tasks add up.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::domain::{Identifier, TaskId};
+
+/// The sums of some tasks.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Census {
+    /// Tasks that were accepted.
+    pub accepted: u64,
+    /// Of these, those whose responses add up and that have ended, or are in time and looked after.
+    pub accounted: u64,
+    /// The others: tasks that are, or have, less than they should.
+    pub missing: u64,
+    /// Responses of all of them.
+    pub expected: u64,
+    /// Responses that are not final yet.
+    pub open: u64,
+    /// Responses of which a second execution is known, or whose attempts are not numbered without a gap.
+    pub double: u64,
+    /// Runs of handlers that began, of responses that have finished: the interrupted ones included.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub executions: u64,
+    /// Of these, those that a stop or the end of a process interrupted.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub interrupted: u64,
+    /// Responses with more attempts than the type's policy allows.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub excess: u64,
+    /// What is wrong; the first 20 of a page.
+    pub flaws: Vec<Flaw>,
+    /// Where to go on; null at the end.
+    #[schema(required = true)]
+    pub next_cursor: Option<String>,
+}
+
+/// What is wrong with a task.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Flaw {
+    /// The task.
+    #[schema(value_type = uuid::Uuid)]
+    pub id: TaskId,
+    /// The customer's name for it.
+    #[schema(value_type = String)]
+    pub identifier: Identifier,
+    /// For people.
+    pub reason: String,
+}

@@ -1,0 +1,57 @@
+//! What a customer asks for.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::domain::{EndpointName, Identifier, Json, Timestamp};
+
+/// What is to be done, and by whom.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Submission {
+    /// Your name for the task: unique within the type, 1 to 191 characters of any script, no control characters. The same
+    /// submission may be sent again under it.
+    #[schema(
+        value_type = String,
+        min_length = 1,
+        max_length = 191,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$",
+        example = "e7bd91d0-16ad-11e2-892e-0800200c9a66"
+    )]
+    pub identifier: Identifier,
+    /// Any JSON value, handed to the handler byte for byte; `""` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = serde_json::Value, required = false)]
+    pub payload: Option<Json>,
+    /// The names of the endpoints that must perform it, and no others; none twice. Absent or empty: all that are subscribed to the type.
+    /// Not for types with a work queue.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false, max_items = 50_000, value_type = HashSet<EndpointName>)]
+    pub endpoints: Vec<EndpointName>,
+    /// For types with a work queue: the lower, the sooner. The type's own unless said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = i32, required = false, minimum = -1_000_000, maximum = 1_000_000, example = 10)]
+    pub priority: Option<i32>,
+    /// For types with a work queue: how long the task is worth starting, such as `3d`; at most the longer of the type's `ttl` and
+    /// `expires_after`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(
+        value_type = String,
+        required = false,
+        pattern = "^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?([0-9]+us)?$",
+        min_length = 2,
+        example = "3d"
+    )]
+    pub ttl: Option<String>,
+    /// For types with a work queue: the task is not to begin before this time; its life begins then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false, format = DateTime)]
+    pub run_at: Option<Timestamp>,
+}
+
+impl Submission {
+    /// A submission that asks for nothing but the task.
+    pub fn new(identifier: Identifier, payload: Option<Json>) -> Self {
+        Self { identifier, payload, endpoints: Vec::new(), priority: None, ttl: None, run_at: None }
+    }
+}

@@ -1,0 +1,178 @@
+//! Tasks.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::TaskResponse;
+use crate::domain::{AttemptError, Counts, EndpointName, Identifier, Json, TaskId, TaskStatus, TaskType, Timestamp};
+
+/// A task.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Task {
+    /// Our name for it.
+    #[schema(value_type = uuid::Uuid)]
+    pub id: TaskId,
+    /// The customer's name for it.
+    #[schema(value_type = String)]
+    pub identifier: Identifier,
+    /// Its type.
+    #[serde(rename = "type")]
+    #[schema(value_type = String)]
+    pub task_type: TaskType,
+    /// Where it stands.
+    pub status: TaskStatus,
+    /// When it was accepted.
+    #[schema(value_type = String, format = DateTime)]
+    pub start_time: Timestamp,
+    /// The endpoints asked for; empty means whoever was subscribed.
+    #[schema(value_type = Vec<String>)]
+    pub endpoints: Vec<EndpointName>,
+    /// The customer's data.
+    #[schema(value_type = serde_json::Value)]
+    pub payload: Json,
+    /// How its expected endpoints stand.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// When the broker first confirmed it.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    pub published_at: Option<Timestamp>,
+    /// When it ended.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    pub finished_at: Option<Timestamp>,
+    /// When every expected endpoint should have received it.
+    #[schema(value_type = String, format = DateTime)]
+    pub receive_by: Timestamp,
+    /// When it is given up.
+    #[schema(value_type = String, format = DateTime)]
+    pub expires_at: Timestamp,
+    /// Of a work queue; absent for a task that endpoints perform.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    pub queue: Option<Queued>,
+    /// The endpoints that must answer it and have not received it. Only where a single task is read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Vec<String>, required = false)]
+    pub missing: Option<Vec<EndpointName>>,
+    /// What is allowed but rarely meant, such as an endpoint that was never heard of. Only in the answer to a submission.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub warnings: Vec<String>,
+}
+
+/// What a task of a work queue has besides.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Queued {
+    /// The lower, the sooner.
+    pub priority: i32,
+    /// It is not to begin before this time.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    pub run_at: Option<Timestamp>,
+    /// Attempts that were lost with their worker.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub attempts: Vec<AttemptError>,
+    /// The task after whose success it was queued.
+    #[schema(value_type = Option<uuid::Uuid>, required = true)]
+    pub parent: Option<TaskId>,
+    /// The task that took its place while it waited.
+    #[schema(value_type = Option<uuid::Uuid>, required = true)]
+    pub replaced_by: Option<TaskId>,
+    /// Why nothing was queued after its success, although its type says so.
+    #[schema(required = true)]
+    pub successor_error: Option<String>,
+}
+
+/// A task with what became of it.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct TaskWithResponses {
+    /// The task, with the endpoints that are missing.
+    pub task: Task,
+    /// What its endpoints did, by endpoint.
+    #[serde(rename = "taskResponseList")]
+    pub responses: Vec<TaskResponse>,
+}
+
+/// A page of tasks.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct TaskPage {
+    /// The tasks, newest first.
+    pub tasks: Vec<Task>,
+    /// Where to go on; null at the end.
+    #[schema(required = true)]
+    pub next_cursor: Option<String>,
+}
+
+/// Which responses a reader of a task asks for: the query parameter `responses`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Responses {
+    /// Every one.
+    #[default]
+    All,
+    /// Those finished with an error.
+    Failed,
+    /// Those of endpoints that have not received it.
+    Missing,
+    /// None at all.
+    None,
+}
+
+impl Responses {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::All, Self::Failed, Self::Missing, Self::None];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Failed => "failed",
+            Self::Missing => "missing",
+            Self::None => "none",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::examples;
+    use super::*;
+
+    #[test]
+    fn a_task_has_the_members_of_the_contract() {
+        let time = Timestamp::from_micros(1_700_000_000_123_456);
+        let task = Task {
+            id: TaskId(uuid::Uuid::from_u128(7)),
+            status: TaskStatus::Incomplete,
+            start_time: time,
+            payload: serde_json::from_str(r#"{"b": 1.0, "a": 12345678901234567890}"#).expect("JSON"),
+            counts: Counts { expected: 2, received: 1, finished: 1, failed: 1, ..Counts::default() },
+            published_at: Some(time),
+            receive_by: time,
+            expires_at: time,
+            missing: Some(vec!["console2".parse().expect("a name")]),
+            ..examples::task()
+        };
+        let text = concat!(
+            r#"{"id":"00000000-0000-0000-0000-000000000007","identifier":"e7bd91d0-16ad-11e2-892e-0800200c9a66","type":"backup","#,
+            r#""status":"INCOMPLETE","start_time":"2023-11-14T22:13:20.123456Z","endpoints":["console1","console2"],"#,
+            r#""payload":{"b": 1.0, "a": 12345678901234567890},"#,
+            r#""expected":2,"received":1,"finished":1,"failed":1,"canceled":0,"expired":0,"#,
+            r#""published_at":"2023-11-14T22:13:20.123456Z","finished_at":null,"#,
+            r#""receive_by":"2023-11-14T22:13:20.123456Z","expires_at":"2023-11-14T22:13:20.123456Z","missing":["console2"]}"#
+        );
+        assert_eq!(serde_json::to_string(&task).expect("serialises"), text);
+        let read: Task = serde_json::from_str(text).expect("reads what it writes");
+        assert_eq!(serde_json::to_string(&read).expect("serialises"), text);
+        assert!(!serde_json::to_string(&Task { missing: None, ..task }).expect("serialises").contains("missing"));
+    }
+
+    #[test]
+    fn tasks_of_older_and_newer_servers_are_read() {
+        let mut older = serde_json::to_value(examples::task()).expect("JSON");
+        let members = older.as_object_mut().expect("an object");
+        assert!(members.remove("published_at").is_some() && members.remove("finished_at").is_some());
+        members.insert("queue".to_owned(), serde_json::json!({"priority": 3, "heat": "high"}));
+        members.insert("colour".to_owned(), serde_json::json!({"red": [1]}));
+        let task: Task = serde_json::from_str(&older.to_string()).expect("is read");
+        assert_eq!((task.published_at, task.queue.map(|queued| queued.priority)), (None, Some(3)));
+    }
+}
