@@ -15,9 +15,12 @@
 //! [`http_tasks`] makes thousands of HTTP calls at once and needs none of the rest; the handler `http` calls it, and [`http_remote`] has
 //! them made by workers elsewhere.
 //!
+//! [`contract`] describes the JSON of the HTTP API once, for those who write it and those who read it. [`client`] is the one HTTP client of
+//! the API: of the command line, the bench, and workers that reach nothing but the API.
+//!
 //! [`app`] puts the parts of a process together; [`cli`] is the command line; [`mod@bench`] measures the whole. [`domain`] holds
 //! the words and the state machines; [`config`], [`telemetry`], [`clock`], [`backoff`], [`service`], [`https`] and [`observer`] are what every
-//! process needs; [`failpoint`] is where tests end it. `docs/architecture.md` gives the reasons; `tests/it/layering.rs` holds the table of who may know whom.
+//! process needs; [`shell`] quotes words of commands that are shown; [`failpoint`] is where tests end it. `docs/architecture.md` gives the reasons; `tests/it/layering.rs` holds the table of who may know whom.
 
 pub mod acceptor;
 pub mod admission;

@@ -1,5 +1,7 @@
 //! `DELETE /{type}/{id}`: withdraws a task.
 
+use std::sync::Arc;
+
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, web};
 
@@ -30,30 +32,26 @@ use crate::store::{CancelOutcome, StoreError};
 pub async fn cancel_task(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let policy = api.task_type(&request)?;
     let task = api.find(policy, &TaskName::of(&request)?).await?;
+    if let Some(token) = access::blind(&request) {
+        let (store, id) = (Arc::clone(&api.state.store), task.id);
+        let submitter = api.run(async move { store.submitter(id).await }).await?;
+        if submitter.as_deref() != Some(token.as_str()) {
+            return Err(Problem::unknown_task(&task.task_type, &segment(&request, 1)?));
+        }
+    }
     answer_with(&api, &request, task).await
 }
 
-/// Cancels a task that was found. For a token that may not read it is there only if it was submitted with that token.
+/// Cancels a task that was found for the token of the request.
 pub(super) async fn answer_with(api: &Api, request: &HttpRequest, task: Task) -> Answer {
-    let blind = access::blind(request);
-    let submitter = blind.clone();
     let (state, now) = (api.state.clone(), api.now()?);
     let unknown = Problem::unknown_task(&task.task_type, &segment(request, 1)?);
-    let canceled = api
-        .run(async move {
-            if let Some(token) = &submitter
-                && state.store.submitter(task.id).await?.as_deref() != Some(token.as_str())
-            {
-                return Ok::<_, StoreError>(None);
-            }
-            cancel(&state, &task, now).await
-        })
-        .await?;
+    let canceled = api.run(async move { cancel(&state, &task, now).await }).await?;
     let CancelOutcome { mut task, refused, .. } = canceled.ok_or(unknown)?;
     if refused {
         return Err(Problem::new(ProblemCode::AlreadyEnded, format!("the task is {} and cannot be canceled", task.status.as_str())));
     }
-    if blind.is_some() {
+    if access::blind(request).is_some() {
         task.payload = json(&"");
     }
     let capacity = task.payload.get().len() + 1024;

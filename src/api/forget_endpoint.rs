@@ -53,8 +53,10 @@ pub async fn forget_endpoint(api: web::Data<Api>, request: HttpRequest) -> Answe
 
 /// No endpoint has the name. What there is instead is told if the ledger can tell it.
 async fn unknown(api: &Api, name: &str) -> Problem {
-    let names = api.heard.names(api, &[]).await.unwrap_or_default();
-    let known = || names.iter().map(EndpointName::as_str);
-    let problem = Problem::new(ProblemCode::UnknownEndpoint, likeness::unknown("endpoint", name, "known", known()));
-    problem.about(name, likeness::nearest(name, known()).map(str::to_owned))
+    let names = api.heard.names(api).await.unwrap_or_default();
+    Problem::unknown(
+        ProblemCode::UnknownEndpoint,
+        name,
+        likeness::unknown("endpoint", name, "known", names.iter().map(EndpointName::as_str)),
+    )
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::Api;
 use super::problem::Problem;
 use crate::domain::EndpointName;
-use crate::domain::likeness::{nearest, quoted};
+use crate::domain::likeness::{did_you_mean, nearest, quoted};
 
 /// Names that are younger are not read again for one that is not among them.
 const FRESH: Duration = Duration::from_secs(1);
@@ -28,7 +28,13 @@ const MOST: usize = 20;
 
 /// All names, and when they were read.
 #[derive(Debug, Default)]
-pub struct Heard(Mutex<(Arc<BTreeSet<EndpointName>>, Option<Instant>)>);
+pub struct Heard(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    names: Arc<BTreeSet<EndpointName>>,
+    read_at: Option<Instant>,
+}
 
 impl Heard {
     /// What there is to say of the endpoints that a submission names. Nothing where the ledger cannot tell: the task is recorded.
@@ -36,32 +42,73 @@ impl Heard {
         if endpoints.is_empty() {
             return Vec::new();
         }
-        let Ok(Ok(names)) = tokio::time::timeout(PATIENCE, self.names(api, endpoints)).await else { return Vec::new() };
-        let unknown: Vec<&EndpointName> = endpoints.iter().filter(|name| !names.contains(*name)).collect();
-        let warning = |name: &&EndpointName| {
-            let likely = nearest(name.as_str(), names.iter().map(EndpointName::as_str));
-            let hint = likely.map_or_else(String::new, |likely| format!("; did you mean {likely}?"));
-            format!("endpoint {} was never heard of{hint}", quoted(name.as_str()))
+        let told = async {
+            let (names, unknown) = self.unknown(api, endpoints).await.ok()?;
+            if unknown.is_empty() {
+                return None;
+            }
+            // Names are many, and each is compared letter by letter: nobody else may wait for that.
+            api.runtime.spawn_blocking(move || warnings(&names, &unknown)).await.ok()
         };
-        let mut warnings: Vec<String> = unknown.iter().take(MOST).map(warning).collect();
-        if unknown.len() > MOST {
-            warnings.push(format!("{} more endpoints were never heard of", unknown.len() - MOST));
-        }
-        warnings
+        tokio::time::timeout(PATIENCE, told).await.ok().flatten().unwrap_or_default()
     }
 
-    /// All names, fresh enough to know these.
-    pub async fn names(&self, api: &Api, wanted: &[EndpointName]) -> Result<Arc<BTreeSet<EndpointName>>, Problem> {
+    /// All names, fresh enough.
+    pub async fn names(&self, api: &Api) -> Result<Arc<BTreeSet<EndpointName>>, Problem> {
+        self.unknown(api, &[]).await.map(|(names, _)| names)
+    }
+
+    /// All names, and those of some that are not among them.
+    async fn unknown(&self, api: &Api, some: &[EndpointName]) -> Result<(Arc<BTreeSet<EndpointName>>, Vec<EndpointName>), Problem> {
         // Held while they are read, so that many that ask at once read them once.
-        let mut kept = self.0.lock().await;
-        let (names, read_at) = &*kept;
-        let age = read_at.map(|read_at| read_at.elapsed());
-        let limit = if wanted.iter().all(|name| names.contains(name)) { OLD } else { FRESH };
-        if age.is_none_or(|age| age > limit) {
+        let mut known = self.0.lock().await;
+        let mut unknown = known.lacks(some);
+        let limit = if unknown.is_empty() { OLD } else { FRESH };
+        if known.read_at.is_none_or(|read_at| read_at.elapsed() > limit) {
             let store = Arc::clone(&api.state.store);
             let names = api.run(async move { store.endpoint_names().await }).await?;
-            *kept = (Arc::new(names.into_iter().collect()), Some(Instant::now()));
+            *known = Known { names: Arc::new(names.into_iter().collect()), read_at: Some(Instant::now()) };
+            unknown = known.lacks(some);
         }
-        Ok(Arc::clone(&kept.0))
+        Ok((Arc::clone(&known.names), unknown))
+    }
+}
+
+impl Known {
+    fn lacks(&self, some: &[EndpointName]) -> Vec<EndpointName> {
+        some.iter().filter(|name| !self.names.contains(*name)).cloned().collect()
+    }
+}
+
+/// What to say of unknown names.
+fn warnings(names: &BTreeSet<EndpointName>, unknown: &[EndpointName]) -> Vec<String> {
+    let warning = |name: &EndpointName| {
+        let likely = nearest(name.as_str(), names.iter().map(EndpointName::as_str));
+        format!("endpoint {} was never heard of{}", quoted(name.as_str()), did_you_mean(likely))
+    };
+    let mut warnings: Vec<String> = unknown.iter().take(MOST).map(warning).collect();
+    if unknown.len() > MOST {
+        warnings.push(format!("{} more endpoints were never heard of", unknown.len() - MOST));
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_unknown_names_are_told_and_the_others_counted() {
+        let name = |text: &str| text.parse::<EndpointName>().expect("a name");
+        let known = Known { names: Arc::new([name("web1"), name("db1")].into()), read_at: None };
+        let some: Vec<_> =
+            ["web1", "wbe1"].into_iter().map(name).chain((0..MOST + 1).map(|number| name(&format!("other{number}")))).collect();
+        let unknown = known.lacks(&some);
+        assert_eq!(unknown.len(), some.len() - 1);
+        let told = warnings(&known.names, &unknown);
+        assert_eq!(told[0], r#"endpoint "wbe1" was never heard of; did you mean web1?"#);
+        assert_eq!(told[1], r#"endpoint "other0" was never heard of"#);
+        assert_eq!((told.len(), told[MOST].as_str()), (MOST + 1, "2 more endpoints were never heard of"));
+        assert!(known.lacks(&[name("db1")]).is_empty());
     }
 }

@@ -1,114 +1,79 @@
-//! The description of the interface in OpenAPI, generated from the handlers. A snapshot of it lies in `tests/`, so that
+//! The description of the interface in OpenAPI, generated from the table of routes and its handlers. A snapshot of it lies in `tests/`, so that
 //! every change of the contract shows in review.
 
 use std::sync::LazyLock;
 
 use actix_web::HttpResponse;
+use actix_web::http::Method;
 use bytes::Bytes;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
 use utoipa::openapi::schema::{KnownFormat, SchemaFormat, SchemaType};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Content, Header, Object, Ref, RefOr, Required, ResponseBuilder, Schema};
-use utoipa::{Modify, OpenApi, PartialSchema};
+use utoipa::{OpenApi, PartialSchema};
 
 use super::Answer;
-use super::route::{For, Route};
-use super::{
-    cancel_task, forget_endpoint, health, list_endpoints, list_tasks, queues, schedules, serve_worker, show_task, submit_task, take_census,
-    tasks,
-};
+use super::route::{For, ROUTES, Route};
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "tasker", description = "Hands tasks to fleets of servers and knows exactly what became of each one.", license(name = "MIT OR Apache-2.0")),
-    paths(
-        health::index,
-        health::heartbeat,
-        health::ready,
-        health::metrics,
-        show,
-        list_endpoints::list_endpoints,
-        forget_endpoint::forget_endpoint,
-        submit_task::submit_task,
-        list_tasks::list_tasks,
-        show_task::show_task,
-        cancel_task::cancel_task,
-        tasks::list,
-        tasks::show,
-        tasks::cancel,
-        take_census::take_census,
-        queues::list,
-        queues::pause,
-        queues::resume,
-        schedules::list,
-        schedules::run,
-        schedules::pause,
-        schedules::resume,
-        serve_worker::tasks,
-        serve_worker::reports,
-        serve_worker::presence,
-    ),
     tags(
         (name = "tasks", description = "Submit, read, list and cancel tasks"),
         (name = "endpoints", description = "Who performs them"),
         (name = "queues", description = "Task types whose tasks are performed once, by one worker"),
         (name = "workers", description = "For workers that reach nothing but this interface"),
         (name = "operation", description = "For those who look after the process"),
-    ),
-    modifiers(&Rules)
+    )
 )]
 struct Description;
 
 /// Says of every path what holds by its kind, so that no path is forgotten: who may use it, what may stand in it, how it is refused.
-struct Rules;
-
-impl Modify for Rules {
-    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
-        let scheme = scheme.description(Some("Made by `tasker token create`. None is needed on a loopback address before there is one."));
-        document.components.get_or_insert_default().add_security_scheme(TOKEN, SecurityScheme::Http(scheme.build()));
-        for (path, item) in &mut document.paths.paths {
-            let open = Route::at(path).is_some_and(|route| route.read == Some(For::Everybody));
-            let operations = [
-                (&mut item.get, None),
-                (&mut item.post, Some(("POST", "`unsupported_media_type`: also without a body"))),
-                (&mut item.delete, Some(("DELETE", "`unsupported_media_type`: a body that is not JSON"))),
-            ];
-            for (operation, form) in operations {
-                let Some(operation) = operation else { continue };
-                operation.parameters.iter_mut().flatten().for_each(|parameter| give_form(path, parameter));
-                if form.is_some_and(|(method, _)| method == "POST") {
-                    operation.request_body.get_or_insert_with(any_body);
-                }
-                // What is about the process alone asks no ledger.
-                let of_ledger = operation.tags.iter().flatten().all(|tag| tag != "operation");
-                let responses = &mut operation.responses.responses;
-                let mut may_be = |status: &str, codes: &str| {
-                    responses.entry(status.to_owned()).or_insert_with(|| refusal(codes).build().into());
-                };
-                if path.contains('{') {
-                    may_be("400", "`bad_path`");
-                }
-                if let Some((_, codes)) = form {
-                    may_be("415", codes);
-                }
-                may_be("421", "`misdirected`");
-                if open {
-                    may_be("403", "`cross_site`");
-                    continue;
-                }
-                may_be("401", "`token_needed`, `invalid_token`");
-                may_be("403", "`insufficient_scope`, `cross_site`");
-                if of_ledger {
-                    may_be("500", "`internal`");
-                    let again = refusal("`database_unavailable`").header("Retry-After", Header::new(u32::schema()));
-                    responses.entry("503".to_owned()).or_insert_with(|| again.build().into());
-                } else {
-                    may_be("503", "`database_unavailable`: the tokens have not been read yet");
-                }
-                operation.security = Some(vec![SecurityRequirement::default(), SecurityRequirement::new::<_, [&str; 0], &str>(TOKEN, [])]);
+fn give_rules(document: &mut utoipa::openapi::OpenApi) {
+    let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
+    let scheme = scheme.description(Some("Made by `tasker token create`. None is needed on a loopback address before there is one."));
+    document.components.get_or_insert_default().add_security_scheme(TOKEN, SecurityScheme::Http(scheme.build()));
+    for (path, item) in &mut document.paths.paths {
+        let open = Route::at(path).is_some_and(|route| route.needs(&Method::GET) == Some(For::Everybody));
+        let operations = [
+            (&mut item.get, None),
+            (&mut item.post, Some(("POST", "`unsupported_media_type`: also without a body"))),
+            (&mut item.delete, Some(("DELETE", "`unsupported_media_type`: a body that is not JSON"))),
+        ];
+        for (operation, form) in operations {
+            let Some(operation) = operation else { continue };
+            operation.parameters.iter_mut().flatten().for_each(|parameter| give_form(path, parameter));
+            if form.is_some_and(|(method, _)| method == "POST") {
+                operation.request_body.get_or_insert_with(any_body);
             }
+            // What is about the process alone asks no ledger.
+            let of_ledger = operation.tags.iter().flatten().all(|tag| tag != "operation");
+            let responses = &mut operation.responses.responses;
+            let mut may_be = |status: &str, codes: &str| {
+                responses.entry(status.to_owned()).or_insert_with(|| refusal(codes).build().into());
+            };
+            if path.contains('{') {
+                may_be("400", "`bad_path`");
+            }
+            if let Some((_, codes)) = form {
+                may_be("415", codes);
+            }
+            may_be("421", "`misdirected`");
+            if open {
+                may_be("403", "`cross_site`");
+                continue;
+            }
+            may_be("401", "`token_needed`, `invalid_token`");
+            may_be("403", "`insufficient_scope`, `cross_site`");
+            if of_ledger {
+                may_be("500", "`internal`");
+                let again = refusal("`database_unavailable`").header("Retry-After", Header::new(u32::schema()));
+                responses.entry("503".to_owned()).or_insert_with(|| again.build().into());
+            } else {
+                may_be("503", "`database_unavailable`: the tokens have not been read yet");
+            }
+            operation.security = Some(vec![SecurityRequirement::default(), SecurityRequirement::new::<_, [&str; 0], &str>(TOKEN, [])]);
         }
     }
 }
@@ -160,7 +125,12 @@ static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| document().into());
 
 /// The OpenAPI document as JSON text.
 pub fn document() -> String {
-    let mut text = Description::openapi().to_pretty_json().unwrap_or_default();
+    let mut document = Description::openapi();
+    for operation in ROUTES.iter().flat_map(|route| route.operations) {
+        document.merge((operation.describe)());
+    }
+    give_rules(&mut document);
+    let mut text = document.to_pretty_json().unwrap_or_default();
     text.push('\n');
     text
 }

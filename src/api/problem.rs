@@ -10,7 +10,7 @@ use actix_web::{HttpResponse, ResponseError};
 
 use crate::acceptor::AcceptError;
 use crate::contract::{self, ProblemCode, ProblemItem};
-use crate::domain::likeness::quoted;
+use crate::domain::likeness::{Unknown, quoted};
 use crate::domain::{TaskId, TaskType};
 use crate::store::StoreError;
 
@@ -143,6 +143,11 @@ impl Problem {
     /// No such task.
     pub fn unknown_task(task_type: &TaskType, name: &str) -> Self {
         Self::new(ProblemCode::UnknownTask, format!("task {} of type {task_type} not found", quoted(name))).about(name, None)
+    }
+
+    /// A name that nothing has.
+    pub fn unknown(code: ProblemCode, name: &str, unknown: Unknown<'_>) -> Self {
+        Self::new(code, unknown.text).about(name, unknown.likely.map(str::to_owned))
     }
 
     /// A method the path does not take.

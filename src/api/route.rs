@@ -1,28 +1,38 @@
-//! The table of routes: every path, the methods it takes, what a request for it needs, and the handler.
+//! The table of routes: every path, the methods it takes, what a request for each needs, and the handler with its description.
 //!
-//! The router, the check of tokens (`access`), the list of links (`health::index`) and the refusal of other methods read this table, so a path
-//! that is not in it is not served. `tests/it/api_matrix.rs` states for every row again who may use it, and fails where a row is missing.
+//! The router, the check of tokens (`access`), the list of links (`health::index`), the refusal of other methods and the OpenAPI document read
+//! this table, so a path that is not in it is neither served nor described, and an operation without a scope does not compile.
+//! `tests/it/api_matrix.rs` states for every row again who may use it, and fails where a row is missing.
 
 use actix_web::guard::{Any, Get, Head};
 use actix_web::http::Method;
 use actix_web::{HttpRequest, Resource, web};
+use utoipa::OpenApi;
 
 use super::{Answer, Api, cancel_task, forget_endpoint, health, list_endpoints, list_tasks, openapi, queues, schedules};
 use super::{serve_worker, show_task, submit_task, take_census, tasks, unknown};
 use crate::domain::Scope;
 
-/// A path and what its requests need.
+/// A path and what it takes.
 pub struct Route {
     /// As the router takes it.
     pub pattern: &'static str,
-    /// For `GET` and `HEAD`. None where the path cannot be read.
-    pub read: Option<For>,
-    /// The other method that the path takes, and for whom. Whoever may not use that is not told that another method is wrong.
-    pub write: Option<(&'static str, Scope)>,
     /// What it is about.
     pub about: About,
-    /// Adds the handlers.
+    /// One for reading at most, and one other at most. Whoever may not use that is not told that another method is wrong.
+    pub operations: &'static [Operation],
+}
+
+/// A method of a path.
+pub struct Operation {
+    /// `GET`, which takes `HEAD` too, or another one.
+    pub method: &'static str,
+    /// Whom it is for.
+    needs: For,
+    /// Adds the handler.
     mount: fn(Resource) -> Resource,
+    /// An OpenAPI document of nothing but this operation.
+    pub describe: fn() -> utoipa::openapi::OpenApi,
 }
 
 /// Whom a method is for.
@@ -53,134 +63,80 @@ pub enum About {
     Worker,
 }
 
-const READ: Option<For> = Some(For::Scope(Scope::Read));
+const READ: For = For::Scope(Scope::Read);
+const SUBMIT: For = For::Scope(Scope::Submit);
+const WORK: For = For::Scope(Scope::Work);
+const ADMIN: For = For::Scope(Scope::Admin);
 
-/// Every path. A method without a scope answers 405 to everybody with a token.
+/// The actix route of a method; whatever can be read can be asked about.
+macro_rules! taking {
+    (GET) => {
+        web::route().guard(Any(Get()).or(Head()))
+    };
+    (POST) => {
+        web::post()
+    };
+    (DELETE) => {
+        web::delete()
+    };
+}
+
+/// An operation of a method, for whom it is, and its handler.
+macro_rules! operation {
+    ($method:ident, $needs:expr, $($handler:ident)::+) => {{
+        #[derive(OpenApi)]
+        #[openapi(paths($($handler)::+))]
+        struct Described;
+        Operation {
+            method: stringify!($method),
+            needs: $needs,
+            mount: |at| at.route(taking!($method).to($($handler)::+)),
+            describe: Described::openapi,
+        }
+    }};
+}
+
+/// Every path. A method without an operation answers 405 to everybody with a token.
 pub const ROUTES: &[Route] = &[
-    Route { pattern: "/", read: READ, write: None, about: About::AllTypes, mount: |at| at.route(read().to(health::index)) },
-    Route {
-        pattern: "/heartbeat",
-        read: Some(For::Everybody),
-        write: None,
-        about: About::Nothing,
-        mount: |at| at.route(read().to(health::heartbeat)),
-    },
-    Route {
-        pattern: "/ready",
-        read: Some(For::Everybody),
-        write: None,
-        about: About::Nothing,
-        mount: |at| at.route(read().to(health::ready)),
-    },
-    Route { pattern: "/metrics", read: READ, write: None, about: About::AllTypes, mount: |at| at.route(read().to(health::metrics)) },
-    Route { pattern: "/openapi.json", read: READ, write: None, about: About::Nothing, mount: |at| at.route(read().to(openapi::show)) },
-    Route {
-        pattern: "/census",
-        read: READ,
-        write: None,
-        about: About::TypeInQuery,
-        mount: |at| at.route(read().to(take_census::take_census)),
-    },
-    Route {
-        pattern: "/endpoints",
-        read: READ,
-        write: None,
-        about: About::AllTypes,
-        mount: |at| at.route(read().to(list_endpoints::list_endpoints)),
-    },
+    Route { pattern: "/", about: About::AllTypes, operations: &[operation!(GET, READ, health::index)] },
+    Route { pattern: "/heartbeat", about: About::Nothing, operations: &[operation!(GET, For::Everybody, health::heartbeat)] },
+    Route { pattern: "/ready", about: About::Nothing, operations: &[operation!(GET, For::Everybody, health::ready)] },
+    Route { pattern: "/metrics", about: About::AllTypes, operations: &[operation!(GET, READ, health::metrics)] },
+    Route { pattern: "/openapi.json", about: About::Nothing, operations: &[operation!(GET, READ, openapi::show)] },
+    Route { pattern: "/census", about: About::TypeInQuery, operations: &[operation!(GET, READ, take_census::take_census)] },
+    Route { pattern: "/endpoints", about: About::AllTypes, operations: &[operation!(GET, READ, list_endpoints::list_endpoints)] },
     Route {
         pattern: "/endpoints/{name}",
-        read: None,
-        write: Some(("DELETE", Scope::Admin)),
         about: About::AllTypes,
-        mount: |at| at.route(web::delete().to(forget_endpoint::forget_endpoint)),
+        operations: &[operation!(DELETE, ADMIN, forget_endpoint::forget_endpoint)],
     },
-    Route { pattern: "/queues", read: READ, write: None, about: About::AllTypes, mount: |at| at.route(read().to(queues::list)) },
-    Route {
-        pattern: "/queues/{type}/pause",
-        read: None,
-        write: Some(("POST", Scope::Admin)),
-        about: About::AllTypes,
-        mount: |at| at.route(web::post().to(queues::pause)),
-    },
-    Route {
-        pattern: "/queues/{type}/resume",
-        read: None,
-        write: Some(("POST", Scope::Admin)),
-        about: About::AllTypes,
-        mount: |at| at.route(web::post().to(queues::resume)),
-    },
-    Route { pattern: "/schedules", read: READ, write: None, about: About::AllTypes, mount: |at| at.route(read().to(schedules::list)) },
-    Route {
-        pattern: "/schedules/{name}/run",
-        read: None,
-        write: Some(("POST", Scope::Submit)),
-        about: About::ScheduleInPath,
-        mount: |at| at.route(web::post().to(schedules::run)),
-    },
-    Route {
-        pattern: "/schedules/{name}/pause",
-        read: None,
-        write: Some(("POST", Scope::Admin)),
-        about: About::AllTypes,
-        mount: |at| at.route(web::post().to(schedules::pause)),
-    },
-    Route {
-        pattern: "/schedules/{name}/resume",
-        read: None,
-        write: Some(("POST", Scope::Admin)),
-        about: About::AllTypes,
-        mount: |at| at.route(web::post().to(schedules::resume)),
-    },
-    Route { pattern: "/tasks", read: READ, write: None, about: About::CoveredTypes, mount: |at| at.route(read().to(tasks::list)) },
+    Route { pattern: "/queues", about: About::AllTypes, operations: &[operation!(GET, READ, queues::list)] },
+    Route { pattern: "/queues/{type}/pause", about: About::AllTypes, operations: &[operation!(POST, ADMIN, queues::pause)] },
+    Route { pattern: "/queues/{type}/resume", about: About::AllTypes, operations: &[operation!(POST, ADMIN, queues::resume)] },
+    Route { pattern: "/schedules", about: About::AllTypes, operations: &[operation!(GET, READ, schedules::list)] },
+    Route { pattern: "/schedules/{name}/run", about: About::ScheduleInPath, operations: &[operation!(POST, SUBMIT, schedules::run)] },
+    Route { pattern: "/schedules/{name}/pause", about: About::AllTypes, operations: &[operation!(POST, ADMIN, schedules::pause)] },
+    Route { pattern: "/schedules/{name}/resume", about: About::AllTypes, operations: &[operation!(POST, ADMIN, schedules::resume)] },
+    Route { pattern: "/tasks", about: About::CoveredTypes, operations: &[operation!(GET, READ, tasks::list)] },
     Route {
         pattern: "/tasks/{id}",
-        read: READ,
-        write: Some(("DELETE", Scope::Submit)),
         about: About::CoveredTypes,
-        mount: |at| at.route(read().to(tasks::show)).route(web::delete().to(tasks::cancel)),
+        operations: &[operation!(GET, READ, tasks::show), operation!(DELETE, SUBMIT, tasks::cancel)],
     },
-    Route {
-        pattern: "/workers/{name}/tasks",
-        read: None,
-        write: Some(("POST", Scope::Work)),
-        about: About::Worker,
-        mount: |at| at.route(web::post().to(serve_worker::tasks)),
-    },
-    Route {
-        pattern: "/workers/{name}/reports",
-        read: None,
-        write: Some(("POST", Scope::Work)),
-        about: About::Worker,
-        mount: |at| at.route(web::post().to(serve_worker::reports)),
-    },
-    Route {
-        pattern: "/workers/{name}/presence",
-        read: None,
-        write: Some(("POST", Scope::Work)),
-        about: About::Worker,
-        mount: |at| at.route(web::post().to(serve_worker::presence)),
-    },
+    Route { pattern: "/workers/{name}/tasks", about: About::Worker, operations: &[operation!(POST, WORK, serve_worker::tasks)] },
+    Route { pattern: "/workers/{name}/reports", about: About::Worker, operations: &[operation!(POST, WORK, serve_worker::reports)] },
+    Route { pattern: "/workers/{name}/presence", about: About::Worker, operations: &[operation!(POST, WORK, serve_worker::presence)] },
     Route {
         pattern: "/{type}",
-        read: READ,
-        write: Some(("POST", Scope::Submit)),
         about: About::TypeInPath,
-        mount: |at| at.route(read().to(list_tasks::list_tasks)).route(web::post().to(submit_task::submit_task)),
+        operations: &[operation!(GET, READ, list_tasks::list_tasks), operation!(POST, SUBMIT, submit_task::submit_task)],
     },
     Route {
         pattern: "/{type}/{id}",
-        read: READ,
-        write: Some(("DELETE", Scope::Submit)),
         about: About::TypeInPath,
-        mount: |at| at.route(read().to(show_task::show_task)).route(web::delete().to(cancel_task::cancel_task)),
+        operations: &[operation!(GET, READ, show_task::show_task), operation!(DELETE, SUBMIT, cancel_task::cancel_task)],
     },
 ];
-
-/// Whatever can be read can be asked about.
-fn read() -> actix_web::Route {
-    web::route().guard(Any(Get()).or(Head()))
-}
 
 impl Route {
     /// The route of a pattern.
@@ -207,16 +163,19 @@ impl Route {
 
     /// Whom a method is for; none where nobody needs more than a token to be told that there is no such method.
     pub fn needs(&self, method: &Method) -> Option<For> {
-        match *method {
-            Method::GET | Method::HEAD => self.read,
-            _ => self.write.map(|(_, scope)| For::Scope(scope)),
-        }
+        let reads = matches!(*method, Method::GET | Method::HEAD);
+        self.operations.iter().find(|operation| (operation.method == "GET") == reads).map(|operation| operation.needs)
     }
 
     /// The methods it takes.
     fn methods(&self) -> impl Iterator<Item = &'static str> + use<> {
-        let read: &[&'static str] = if self.read.is_some() { &["GET", "HEAD"] } else { &[] };
-        read.iter().copied().chain(self.write.map(|(method, _)| method))
+        self.operations
+            .iter()
+            .flat_map(|operation| match operation.method {
+                "GET" => &["GET", "HEAD"][..],
+                _ => std::slice::from_ref(&operation.method),
+            })
+            .copied()
     }
 
     /// The header `Allow`.
@@ -234,7 +193,8 @@ pub fn routes() -> impl Iterator<Item = (&'static str, &'static str)> {
 pub fn mount(app: &mut web::ServiceConfig) {
     for route in ROUTES {
         let refuse = move |api: web::Data<Api>, request: HttpRequest| async move { refuse_method(&api, &request, route) };
-        app.service((route.mount)(web::resource(route.pattern)).default_service(web::to(refuse)));
+        let resource = route.operations.iter().fold(web::resource(route.pattern), |at, operation| (operation.mount)(at));
+        app.service(resource.default_service(web::to(refuse)));
     }
     app.default_service(web::to(|request| async move { unknown::path(&request) }));
 }
@@ -258,6 +218,29 @@ mod tests {
         let words = ROUTES.iter().flat_map(|route| route.pattern.split('/').skip(1)).collect::<Vec<_>>();
         let segment = prop_oneof![proptest::sample::select(words).prop_map(str::to_owned), "[a-z.%{} ]{0,3}", "\\PC{0,2}"];
         proptest::collection::vec(segment, 1..5).prop_map(|segments| format!("/{}", segments.join("/")))
+    }
+
+    #[test]
+    fn a_handler_describes_the_path_and_method_of_its_row() {
+        for route in ROUTES {
+            for operation in route.operations {
+                let document = serde_json::to_value((operation.describe)()).expect("JSON");
+                let described = document["paths"].as_object().expect("paths").iter().flat_map(|(path, methods)| {
+                    let methods = methods.as_object().expect("methods").keys();
+                    methods.map(|method| (method.to_uppercase(), path.clone()))
+                });
+                let row = (operation.method.to_owned(), route.pattern.to_owned());
+                assert_eq!(described.collect::<Vec<_>>(), [row], "`#[utoipa::path]` of the handler");
+            }
+        }
+    }
+
+    #[test]
+    fn a_path_has_one_operation_that_reads_and_one_other_at_most() {
+        for route in ROUTES {
+            let reading = route.operations.iter().filter(|operation| operation.method == "GET").count();
+            assert!(reading <= 1 && route.operations.len() <= reading + 1 && !route.operations.is_empty(), "{}", route.pattern);
+        }
     }
 
     proptest! {

@@ -221,7 +221,7 @@ fn check_queues<'a>(api: &Api, types: impl IntoIterator<Item = &'a TaskType>, po
         None => Ok(()),
         Some(other) => {
             let queues = api.state.config.of_delivery(true).map(|policy| policy.name.as_str());
-            Err(invalid(pointer, likeness::unknown("work queue", other.as_str(), "configured", queues)))
+            Err(invalid(pointer, likeness::unknown("work queue", other.as_str(), "configured", queues).text))
         }
     }
 }

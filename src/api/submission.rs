@@ -206,6 +206,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::contract;
     use proptest::prelude::*;
 
     /// As for a type that endpoints perform.
@@ -234,6 +235,26 @@ mod tests {
         assert!(parse(r#"{"identifier":"a","endpoints":[]}"#).expect("is fine").asked.endpoints.is_empty());
         assert_eq!(parse(r#"{"identifier":"a","payload":null}"#).expect("is fine").payload.get(), "null");
         assert_eq!(parse(r#"{"identif\u0069er":"a"}"#).expect("an escaped name is the same name").identifier.as_str(), "a");
+    }
+
+    #[test]
+    fn takes_what_clients_write() {
+        let config = Config::from_yaml("task_types: [worker, {name: builds, delivery: queue}]").expect("valid");
+        let bare = contract::Submission::new("a".parse().expect("an identifier"), Some(json(&[1])));
+        let endpoints = vec!["web1".parse().expect("a name")];
+        let run_at = Some(Timestamp::from_micros(1_700_000_000_000_000));
+        let written = [
+            (&config.task_types[0], contract::Submission { endpoints, ..bare.clone() }),
+            (&config.task_types[1], contract::Submission { priority: Some(-3), ttl: Some("5m".to_owned()), run_at, ..bare }),
+        ];
+        for (policy, written) in written {
+            let text = serde_json::to_string(&written).expect("serialises");
+            let Submission { identifier, payload, asked } = super::parse(&text, policy).expect("is taken");
+            assert_eq!((identifier, payload.get()), (written.identifier, "[1]"));
+            let Asked { endpoints, priority, ttl, run_at } = asked;
+            assert_eq!((endpoints, priority, run_at), (written.endpoints, written.priority, written.run_at));
+            assert_eq!(ttl.map(span::format), written.ttl);
+        }
     }
 
     #[test]

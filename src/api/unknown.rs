@@ -8,35 +8,33 @@ use super::route::ROUTES;
 use super::{Answer, Api};
 use crate::config::TypePolicy;
 use crate::contract::ProblemCode;
-use crate::domain::likeness::{self, nearest, quoted};
+use crate::domain::likeness::{self, Unknown, did_you_mean, nearest, quoted};
 
 /// No task type has the name. One path segment may also be a misspelt path, such as `/queus`.
 pub fn task_type(api: &Api, request: &HttpRequest, name: &str) -> Problem {
     let types = visible(api, request, |_| true);
-    let likely = nearest(name, types.iter().copied());
+    let Unknown { mut text, likely } = likeness::unknown("task type", name, "configured", types);
     let path = likely.is_none().then(|| path_like(request.path())).flatten();
-    let text = likeness::unknown("task type", name, "configured", types.iter().copied());
-    let text = path.as_ref().map_or(text.clone(), |path| format!("{text}; did you mean {path}?"));
-    Problem::new(ProblemCode::UnknownTaskType, text).about(name, path.or_else(|| likely.map(str::to_owned)))
+    text += &did_you_mean(path.as_deref());
+    Problem::unknown(ProblemCode::UnknownTaskType, name, Unknown { text, likely: likely.or(path.as_deref()) })
 }
 
 /// No work queue has the name; a task type that has none may have it.
 pub fn queue(api: &Api, request: &HttpRequest, name: &str) -> Problem {
     let with_queue = |policy: &TypePolicy| policy.queue.is_some();
     let queues = visible(api, request, with_queue);
-    let text = match visible(api, request, |policy| !with_queue(policy)).contains(&name) {
-        true => format!("task type {} has no work queue (those that have one: {})", quoted(name), likeness::listed(&queues)),
-        false => likeness::unknown("work queue", name, "configured", queues.iter().copied()),
-    };
-    Problem::new(ProblemCode::UnknownTaskType, text).about(name, nearest(name, queues).map(str::to_owned))
+    let mut unknown = likeness::unknown("work queue", name, "configured", queues.iter().copied());
+    if visible(api, request, |policy| !with_queue(policy)).contains(&name) {
+        unknown.text = format!("task type {} has no work queue (those that have one: {})", quoted(name), likeness::listed(&queues));
+    }
+    Problem::unknown(ProblemCode::UnknownTaskType, name, unknown)
 }
 
 /// No schedule has the name.
 pub fn schedule(api: &Api, request: &HttpRequest, name: &str) -> Problem {
     let schedules = api.state.config.schedules.iter().filter(|schedule| access::covers(request, schedule.task_type.as_str()));
-    let names: Vec<&str> = schedules.map(|schedule| schedule.name.as_str()).collect();
-    let text = likeness::unknown("schedule", name, "configured", names.iter().copied());
-    Problem::new(ProblemCode::UnknownSchedule, text).about(name, nearest(name, names).map(str::to_owned))
+    let names = schedules.map(|schedule| schedule.name.as_str());
+    Problem::unknown(ProblemCode::UnknownSchedule, name, likeness::unknown("schedule", name, "configured", names))
 }
 
 /// The task types that may be told to whoever asks.

@@ -40,7 +40,7 @@ impl EndpointProcess {
         let mut policies = config.task_types.clone();
         if let Some(unknown) = types.iter().find(|wanted| config.policy(wanted).is_none()) {
             let known = policies.iter().map(|policy| policy.name.as_str());
-            bail!(likeness::unknown("task type", unknown.as_str(), "configured", known));
+            bail!(likeness::unknown("task type", unknown.as_str(), "configured", known).text);
         }
         policies.retain(|policy| match types.is_empty() {
             true => policy.queue.is_some() == slots.is_some(),

@@ -11,6 +11,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::contract::{self, PresenceKind, WorkerCommand, WorkerPresence, WorkerReport, WorkerReportHead};
 use crate::domain::{
     AttemptError, Command, EndpointName, Identifier, Json, Presence, PresenceState, RefusedType, Report, ReportEvent, TaskId, TaskMessage,
     TaskType, Timestamp, errnr, json_check::in_words,
@@ -83,7 +84,29 @@ pub fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
-#[derive(Serialize, Deserialize)]
+/// The bytes of a message that says its version and kind itself.
+fn bytes(message: &impl Serialize) -> Bytes {
+    serde_json::to_vec(message).expect("messages have string keys and finite numbers").into()
+}
+
+/// The bytes of a command.
+pub fn encode_command(command: &Command) -> Bytes {
+    let v = VERSION;
+    bytes(&match command {
+        Command::Task(task) => {
+            let TaskMessage { id, task_type, identifier, payload, expires_in, received, attempts } = task.clone();
+            let expires_in_ms = millis(expires_in);
+            WorkerCommand::Task { v, id, task_type, identifier, payload, expires_in_ms, received, attempts }
+        }
+        Command::Cancel { task_id } => WorkerCommand::Cancel { v, task_id: *task_id },
+        Command::Welcome { session, presence_interval } => {
+            WorkerCommand::Welcome { v, session: *session, presence_interval_ms: millis(*presence_interval) }
+        }
+    })
+}
+
+/// The members of [`WorkerCommand::Task`].
+#[derive(Deserialize)]
 struct TaskBody {
     id: TaskId,
     #[serde(rename = "type")]
@@ -91,37 +114,23 @@ struct TaskBody {
     identifier: Identifier,
     payload: Json,
     expires_in_ms: u64,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     received: bool,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     attempts: Vec<AttemptError>,
 }
 
-#[derive(Serialize, Deserialize)]
+/// The members of [`WorkerCommand::Cancel`].
+#[derive(Deserialize)]
 struct CancelBody {
     task_id: TaskId,
 }
 
-#[derive(Serialize, Deserialize)]
+/// The members of [`WorkerCommand::Welcome`].
+#[derive(Deserialize)]
 struct WelcomeBody {
     session: Uuid,
     presence_interval_ms: u64,
-}
-
-/// The bytes of a command.
-pub fn encode_command(command: &Command) -> Bytes {
-    match command {
-        Command::Task(task) => encode_task(task),
-        Command::Cancel { task_id } => encode("cancel", CancelBody { task_id: *task_id }),
-        Command::Welcome { session, presence_interval } => {
-            encode("welcome", WelcomeBody { session: *session, presence_interval_ms: millis(*presence_interval) })
-        }
-    }
-}
-
-fn encode_task(task: &TaskMessage) -> Bytes {
-    let TaskMessage { id, task_type, identifier, payload, expires_in, received, attempts } = task.clone();
-    encode("task", TaskBody { id, task_type, identifier, payload, expires_in_ms: millis(expires_in), received, attempts })
 }
 
 /// The command in these bytes.
@@ -144,44 +153,7 @@ pub fn decode_command(body: &[u8]) -> Result<Command, WireError> {
     }
 }
 
-#[derive(Serialize, Deserialize, Debug)]
-struct ReportBody {
-    task_id: TaskId,
-    #[serde(rename = "type")]
-    task_type: TaskType,
-    endpoint: EndpointName,
-    home: Uuid,
-}
-
-#[derive(Serialize)]
-struct ReportWith<T> {
-    #[serde(flatten)]
-    report: ReportBody,
-    #[serde(flatten)]
-    event: T,
-}
-
-#[derive(Serialize)]
-struct ProgressBody {
-    percent: u8,
-}
-
-#[derive(Serialize)]
-struct FinishedBody {
-    errnr: i32,
-    errmsg: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    payload: Option<Json>,
-    attempt: u32,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    attempts: Vec<AttemptError>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    log: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    run: Option<Uuid>,
-}
-
-/// A report of any kind: reports come by the thousand, so the bytes are read once.
+/// A [`WorkerReport`] of any kind: reports come by the thousand, so the bytes are read once.
 #[derive(Deserialize)]
 struct AnyReport<'a> {
     v: u32,
@@ -231,15 +203,15 @@ impl AnyReport<'_> {
 /// The bytes of a report.
 pub fn encode_report(report: &Report) -> Bytes {
     let Report { task_id, task_type, endpoint, home, event } = report.clone();
-    let report = ReportBody { task_id, task_type, endpoint, home };
-    match event {
-        ReportEvent::Received => encode("received", report),
-        ReportEvent::Canceled => encode("canceled", report),
-        ReportEvent::Progress { percent } => encode("progress", ReportWith { report, event: ProgressBody { percent } }),
+    let head = WorkerReportHead { v: VERSION, task_id, task_type, endpoint, home };
+    bytes(&match event {
+        ReportEvent::Received => WorkerReport::Received(head),
+        ReportEvent::Canceled => WorkerReport::Canceled(head),
+        ReportEvent::Progress { percent } => WorkerReport::Progress { head, percent },
         ReportEvent::Finished { errnr, errmsg, payload, attempt, attempts, log, run } => {
-            encode("finished", ReportWith { report, event: FinishedBody { errnr, errmsg, payload, attempt, attempts, log, run } })
+            WorkerReport::Finished { head, errnr, errmsg, payload, attempt, attempts, log, run }
         }
-    }
+    })
 }
 
 /// The report in these bytes, within the bounds of [`ReportEvent::bounded`]. One that says that a task has finished, and not
@@ -257,7 +229,7 @@ pub fn decode_report(body: &[u8]) -> Result<Report, WireError> {
         "received" | "canceled" | "progress" => return Err(error.into()),
         other => return Err(WireError::Kind { found: other.to_owned() }),
     }
-    let Ok(ReportBody { task_id, task_type, endpoint, home }) = serde_json::from_slice(body) else { return Err(error.into()) };
+    let Ok(WorkerReportHead { task_id, task_type, endpoint, home, .. }) = serde_json::from_slice(body) else { return Err(error.into()) };
     let event = ReportEvent::Finished {
         errnr: errnr::BAD_ANSWER,
         errmsg: format!("the report of its end cannot be read: {}", in_words(&error)),
@@ -270,49 +242,19 @@ pub fn decode_report(body: &[u8]) -> Result<Report, WireError> {
     Ok(Report { task_id, task_type, endpoint, home, event })
 }
 
-#[derive(Serialize, Deserialize)]
-struct RefusedBody {
-    #[serde(rename = "type")]
-    task_type: TaskType,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    held: bool,
-    #[serde(default)]
-    reason: String,
-}
-
-#[derive(Serialize, Deserialize)]
-struct PresenceBody {
-    endpoint: EndpointName,
-    instance: Uuid,
-    home: Uuid,
-    session: Uuid,
-    types: Vec<TaskType>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    refused: Vec<RefusedBody>,
-    interval_ms: u64,
-    /// Milliseconds since 1970.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    sent_at_ms: Option<i64>,
-    #[serde(default)]
-    version: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    trouble: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    slots: Option<u32>,
-}
-
 /// The bytes of a presence message.
 pub fn encode_presence(presence: &Presence) -> Bytes {
     let Presence { endpoint, instance, home, session, task_types: types, refused, state, interval, sent_at, version, trouble, slots } =
         presence.clone();
-    let refused = refused.into_iter().map(|RefusedType { task_type, held, reason }| RefusedBody { task_type, held, reason }).collect();
+    let refused =
+        refused.into_iter().map(|RefusedType { task_type, held, reason }| contract::RefusedType { task_type, held, reason }).collect();
     let kind = match state {
-        PresenceState::Joined => "joined",
-        PresenceState::Alive => "alive",
-        PresenceState::Leaving => "leaving",
+        PresenceState::Joined => PresenceKind::Joined,
+        PresenceState::Alive => PresenceKind::Alive,
+        PresenceState::Leaving => PresenceKind::Leaving,
     };
-    let (interval_ms, sent_at_ms) = (millis(interval), sent_at.map(|time| time.as_micros().div_euclid(1000)));
-    encode(kind, PresenceBody { endpoint, instance, home, session, types, refused, interval_ms, sent_at_ms, version, trouble, slots })
+    let (v, interval_ms, sent_at_ms) = (VERSION, millis(interval), sent_at.map(|time| time.as_micros().div_euclid(1000)));
+    bytes(&WorkerPresence { v, kind, endpoint, instance, home, session, types, refused, interval_ms, sent_at_ms, version, trouble, slots })
 }
 
 /// The presence in these bytes. What it says is believed within bounds: a longer interval, more slots and longer texts are cut
@@ -327,16 +269,32 @@ pub fn decode_presence(body: &[u8]) -> Result<Presence, WireError> {
         "leaving" => PresenceState::Leaving,
         other => return Err(WireError::Kind { found: other.to_owned() }),
     };
-    let PresenceBody { endpoint, instance, home, session, types: task_types, refused, interval_ms, sent_at_ms, version, trouble, slots } =
-        serde_json::from_slice(body)?;
+    let presence: WorkerPresence = serde_json::from_slice(body)?;
+    let WorkerPresence {
+        endpoint,
+        instance,
+        home,
+        session,
+        types: task_types,
+        refused,
+        interval_ms,
+        sent_at_ms,
+        version,
+        trouble,
+        slots,
+        ..
+    } = presence;
     let types = task_types.len() + refused.len();
     if types == 0 || types > Presence::TYPES {
         return Err(WireError::Types { found: types });
     }
     let interval = Duration::from_millis(interval_ms).clamp(Presence::SHORTEST_INTERVAL, Presence::LONGEST_INTERVAL);
     let (version, trouble, slots) = (shortened(version), trouble.map(shortened), slots.map(|slots| slots.min(Presence::SLOTS)));
-    let refused =
-        refused.into_iter().map(|RefusedBody { task_type, held, reason }| RefusedType { task_type, held, reason: shortened(reason) });
+    let refused = refused.into_iter().map(|contract::RefusedType { task_type, held, reason }| RefusedType {
+        task_type,
+        held,
+        reason: shortened(reason),
+    });
     let refused = refused.collect();
     let sent_at = sent_at_ms.map(|ms| Timestamp::from_micros(ms.saturating_mul(1000)));
     Ok(Presence { endpoint, instance, home, session, task_types, refused, state, interval, sent_at, version, trouble, slots })

@@ -13,7 +13,7 @@ use crate::store;
 
 use super::args::{Configuration, Global, Role};
 use super::exit::Code;
-use super::output::{Failure, note, print, print_json};
+use super::output::{self, Failure, note, print, print_json};
 
 pub(super) async fn run(global: &Global, command: Configuration) -> Result<Code, Failure> {
     let sources = Sources { file: global.file(), environment: Environment::of_process(), flags: Vec::new() };
@@ -40,51 +40,44 @@ struct Checked {
 }
 
 async fn check(global: &Global, sources: &Sources, roles: &[Role], connect: bool) -> Result<Code, Failure> {
-    let loaded = config::load(sources);
-    // What the configuration says of a file that is not there is nothing.
-    if let (Err(error @ ConfigError::Unreadable { .. }), false) = (&loaded, global.json) {
-        return Err(Failure::Usage(error.to_string()));
-    }
-    let mut shut_out = Vec::new();
-    let mut checked = match loaded {
-        Ok(loaded) => {
-            let mut problems = lacking(&loaded.config, roles);
-            // Only the API needs the schemas: elsewhere their files may be absent.
-            if roles.is_empty() || roles.contains(&Role::Api) {
-                problems.extend(Admission::read(&loaded.config).err().map(|error| error.problems()).unwrap_or_default());
-            }
-            if connect && problems.is_empty() {
-                shut_out = connections(&loaded.config, roles).await;
-            }
-            let mut warnings = loaded.warnings;
-            // Nobody but endpoints and workers looks there.
-            if roles.is_empty() || roles.contains(&Role::Endpoint) {
-                warnings.extend(handlers_dir(&loaded.config));
-            }
-            Checked { ok: problems.is_empty(), problems, warnings }
-        }
-        Err(error) => Checked { ok: false, problems: error.problems(), warnings: Vec::new() },
+    let loaded = match config::load(sources) {
+        Ok(loaded) => loaded,
+        Err(error) if !global.json => return Err(error.into()),
+        Err(error) => return tell(&Checked { ok: false, problems: error.problems(), warnings: Vec::new() }),
     };
-    if !shut_out.is_empty() {
-        if !global.json {
-            let texts: Vec<String> = shut_out.into_iter().map(|problem| problem.message).collect();
-            return Err(Failure::Setup(texts.join("\n")));
-        }
-        checked = Checked { ok: false, problems: shut_out, ..checked };
+    let mut problems = lacking(&loaded.config, roles);
+    // Only the API needs the schemas: elsewhere their files may be absent.
+    if roles.is_empty() || roles.contains(&Role::Api) {
+        problems.extend(Admission::read(&loaded.config).err().map(|error| error.problems()).unwrap_or_default());
     }
-    let code = if checked.ok { Code::Ok } else { Code::Failure };
+    let mut warnings = loaded.warnings;
+    // Nobody but endpoints and workers looks there.
+    if roles.is_empty() || roles.contains(&Role::Endpoint) {
+        warnings.extend(handlers_dir(&loaded.config));
+    }
+    let shut_out = if connect && problems.is_empty() { connections(&loaded.config, roles).await } else { Vec::new() };
     if global.json {
-        print_json(&checked)?;
-        return Ok(code);
+        problems.extend(shut_out);
+        return tell(&Checked { ok: problems.is_empty(), problems, warnings });
     }
-    for warning in &checked.warnings {
+    if !shut_out.is_empty() {
+        let texts: Vec<String> = shut_out.into_iter().map(|problem| problem.message).collect();
+        return Err(Failure::Setup(texts.join("\n")));
+    }
+    for warning in &warnings {
         note(&format!("tasker: warning: {warning}"));
     }
-    if !checked.ok {
-        return Err(ConfigError::Invalid(checked.problems).into());
+    if !problems.is_empty() {
+        return Err(ConfigError::Invalid(problems).into());
     }
     print("ok\n")?;
-    Ok(code)
+    Ok(Code::Ok)
+}
+
+/// Tells a program what was found.
+fn tell(checked: &Checked) -> Result<Code, Failure> {
+    print_json(checked)?;
+    Ok(if checked.ok { Code::Ok } else { Code::Failure })
 }
 
 /// What keeps the roles, or all of them, out of the servers that are configured.
@@ -140,16 +133,14 @@ fn lacking(config: &Config, roles: &[Role]) -> Vec<Problem> {
 
 fn show(global: &Global, sources: &Sources, origin: bool) -> Result<Code, Failure> {
     let loaded = config::load(sources)?;
-    if global.json {
-        let shown: serde_json::Map<_, _> = loaded.entries.iter().map(|entry| (entry.path.clone(), as_json(entry, origin))).collect();
-        print_json(&shown)?;
-    } else {
+    let shown: serde_json::Map<_, _> = loaded.entries.iter().map(|entry| (entry.path.clone(), as_json(entry, origin))).collect();
+    output::show(global.json, &shown, |_| {
         let mut text = String::new();
         for problem in loaded.config.begun() {
             _ = writeln!(text, "# {problem}");
         }
-        print(&(text + &show::yaml(&loaded.entries, origin)))?;
-    }
+        text + &show::yaml(&loaded.entries, origin)
+    })?;
     Ok(Code::Ok)
 }
 

@@ -80,7 +80,7 @@ async fn create(global: &Global, args: NewToken) -> Result<Code, Failure> {
     let Opened { store, place, known } = open(global, args.data_dir.as_deref(), true).await?;
     for name in args.task_types.iter().filter(|name| known.as_ref().is_some_and(|known| !known.contains(name))) {
         let known = known.iter().flatten().map(TaskType::as_str);
-        let text = likeness::unknown("task type", name.as_str(), "configured", known);
+        let text = likeness::unknown("task type", name.as_str(), "configured", known).text;
         note(&format!("tasker: warning: --type: {text}"));
     }
     let done = async {
@@ -148,7 +148,7 @@ async fn revoke(global: &Global, args: RevokeToken) -> Result<Code, Failure> {
     let (deleted, left) = done?;
     if !deleted {
         let known = left.iter().map(|token| token.name.as_str());
-        return Err(Failure::Setup(format!("{} in {place}", likeness::unknown("token", args.name.as_str(), "there are", known))));
+        return Err(Failure::Setup(format!("{} in {place}", likeness::unknown("token", args.name.as_str(), "there are", known).text)));
     }
     note(&format!("token {} is revoked; running API processes refuse it within three seconds", args.name));
     if left.is_empty() {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::exit::Code;
-use super::output::{Failure, print, print_json};
+use super::output::{self, Failure};
 
 /// Its version and, as far as the build knew it, the commit.
 pub(super) const TEXT: &str = env!("TASKER_VERSION_TEXT");
@@ -16,9 +16,7 @@ struct Version {
 }
 
 pub(super) fn show(json: bool) -> Result<Code, Failure> {
-    match json {
-        true => print_json(&Version { version: env!("CARGO_PKG_VERSION"), commit: option_env!("TASKER_BUILD_COMMIT") })?,
-        false => print(&format!("tasker {TEXT}\n"))?,
-    }
+    let version = Version { version: env!("CARGO_PKG_VERSION"), commit: option_env!("TASKER_BUILD_COMMIT") };
+    output::show(json, &version, |_| format!("tasker {TEXT}\n"))?;
     Ok(Code::Ok)
 }

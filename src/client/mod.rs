@@ -1,8 +1,8 @@
 //! The HTTP client of our API: one method a route.
 //!
-//! Shared by the command line, the bench and workers that reach nothing but the API. It speaks the `contract` and knows nothing of
-//! terminals. Nothing is retried here: submitting is safe to repeat since the identifier names the task, so
-//! whoever calls decides with [`ClientError::is_transient`].
+//! Shared by the command line, the bench, and workers that reach nothing but the API. It speaks the `contract` and
+//! knows nothing of terminals. It retries nothing: submitting is safe to repeat since the identifier names the task, so
+//! the caller decides with [`ClientError::is_transient`].
 
 mod error;
 
@@ -312,7 +312,8 @@ impl Client {
         String::from_utf8(text.into()).map_err(|error| self.foreign(&error))
     }
 
-    /// Gives a worker what there is for it. The API answers when there is something, at the latest after the wait that is wanted.
+    /// Gives a worker what there is for it. The API answers when there is something, at the latest after the wait that is
+    /// wanted.
     ///
     /// # Errors
     /// Any [`ClientError`].

@@ -73,7 +73,7 @@ fn successors(config: &Config, findings: &mut Findings) {
         let Some(then) = policy.queue.as_ref().and_then(|queue| queue.then.as_ref()) else { continue };
         if config.policy(&then.task_type).is_none_or(|policy| policy.queue.is_none()) {
             let queues = config.of_delivery(true).map(|policy| policy.name.as_str());
-            let message = likeness::unknown("work queue", then.task_type.as_str(), "types with `delivery: queue`", queues);
+            let message = likeness::unknown("work queue", then.task_type.as_str(), "types with `delivery: queue`", queues).text;
             problem(findings, type_key(findings, policy.name.as_str(), "then.type", "task_types"), message);
         }
     }

@@ -57,7 +57,7 @@ fn schedule(mut table: Table<'_>, types: &[TypePolicy]) -> Option<Schedule> {
         match types.iter().find(|policy| policy.name == *task_type) {
             None => {
                 let known = types.iter().map(|policy| policy.name.as_str());
-                table.problem("type", likeness::unknown("task type", task_type.as_str(), "configured", known), None);
+                table.problem("type", likeness::unknown("task type", task_type.as_str(), "configured", known).text, None);
             }
             Some(policy) if policy.queue.is_some() && !endpoints.is_empty() => {
                 table.problem("endpoints", "is not for a type with a work queue: the worker that has room performs it", None);

@@ -1,13 +1,15 @@
-//! The JSON of the HTTP API, described once: what the server writes and the client reads, and the other way round, with the schema of
-//! each for the OpenAPI document.
+//! The JSON of the HTTP API, described once: each type says how it is written, how it is read, and its schema.
 //!
-//! `task` and `response` the ledger's two rows · `submission` what a customer asks for · `endpoint` who performs tasks · `queue` and
-//! `schedule` how these stand · `census` sums of tasks · `problem` why a request is refused · `process` what the API says of itself ·
-//! `worker` what workers ask for and get over HTTP.
+//! `task` and `response` the ledger's two rows · `submission` what a customer asks for · `endpoint` who performs
+//! tasks · `queue` and `schedule` how these stand · `census` sums of tasks · `problem` why a request is refused ·
+//! `process` what an API process says of itself · `worker` what workers send and get.
 //!
-//! The server moves what it has read from the ledger into these types, so that an answer of thousands of rows is written without copies
-//! of their texts. A reader takes answers of older and of newer servers: it ignores members that it does not know, and what came later
-//! than the first version may be missing (`serde(default)`), although this server always writes it (`schema(required)`).
+//! The server moves what it has read from the ledger into these types, so that an answer of thousands of rows is
+//! written without copies of their texts. A reader takes the answers of older and newer servers: it ignores members
+//! that it does not know. A member that is younger than the first version may be missing (`serde(default)`), although
+//! this server always writes it (`schema(required = true)`).
+//!
+//! The texts on members are their descriptions in the OpenAPI document.
 
 mod census;
 mod endpoint;
@@ -29,7 +31,9 @@ pub use response::{ResponseId, TaskResponse};
 pub use schedule::{Schedule, ScheduleList};
 pub use submission::Submission;
 pub use task::{Queued, Responses, Task, TaskPage, TaskWithResponses};
-pub use worker::{TasksGiven, TasksWanted, WorkerPresence, WorkerReports};
+pub use worker::{
+    PresenceKind, RefusedType, TasksGiven, TasksWanted, WorkerCommand, WorkerPresence, WorkerReport, WorkerReportHead, WorkerReports,
+};
 
 #[cfg(test)]
 pub(crate) mod examples;

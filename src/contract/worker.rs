@@ -1,14 +1,14 @@
 //! What workers that reach nothing but the HTTP API ask for and get.
 //!
-//! The messages in it are those that travel through a broker. `broker::wire` reads and writes them; here is their schema, and a test
-//! of the wire holds what it writes against it.
+//! The messages in it are those that travel through a broker too: `broker::wire` turns them into what the program works
+//! with.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::domain::{AttemptError, EndpointName, TaskId, TaskType};
+use crate::domain::{AttemptError, EndpointName, Identifier, Json, TaskId, TaskType};
 
 /// What a worker asks for.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -49,45 +49,46 @@ pub struct WorkerReports {
 }
 
 /// A worker is there, or leaves. Other members are ignored.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes; never made")]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct WorkerPresence {
     /// The version of the message.
     #[schema(minimum = 1, maximum = 1)]
-    v: u32,
+    pub v: u32,
     /// What has happened.
-    kind: PresenceKind,
+    pub kind: PresenceKind,
     /// The worker, as in the path.
-    endpoint: EndpointName,
+    pub endpoint: EndpointName,
     /// Names this process; another one of the same worker has another.
-    instance: Uuid,
+    pub instance: Uuid,
     /// Names the journal of the worker.
-    home: Uuid,
+    pub home: Uuid,
     /// Names this subscription; `POST /workers/{name}/tasks` repeats it.
-    session: Uuid,
+    pub session: Uuid,
     /// The types it performs, with those in `refused` 1 to 1000.
     #[schema(max_items = 1000)]
-    types: Vec<TaskType>,
+    pub types: Vec<TaskType>,
     /// Types that it cannot perform now.
-    #[schema(required = false)]
-    refused: Vec<RefusedType>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<RefusedType>,
     /// How long until it says again that it is there, in milliseconds; 1 s to 1 h.
-    interval_ms: u64,
+    pub interval_ms: u64,
     /// When it sent this, by its own clock: milliseconds since 1970. Absent from a version that does not tell.
-    sent_at_ms: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent_at_ms: Option<i64>,
     /// Its version of the program.
-    #[schema(required = false)]
-    version: String,
+    #[serde(default)]
+    pub version: String,
     /// Why it takes no tasks although it is there; null when all is well.
-    trouble: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
     /// How many tasks it performs at the same time, at most 10,000: 0 when it takes no more.
-    slots: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slots: Option<u32>,
 }
 
 /// What a message of presence says.
-#[derive(serde::Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-#[expect(dead_code, reason = "describes; never made")]
 pub enum PresenceKind {
     /// It is new.
     Joined,
@@ -98,41 +99,41 @@ pub enum PresenceKind {
 }
 
 /// A type that a worker cannot perform now.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes; never made")]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct RefusedType {
     /// The type.
     #[serde(rename = "type")]
-    task_type: TaskType,
+    pub task_type: TaskType,
     /// Whether another process of the same name has it.
-    #[schema(required = false)]
-    held: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
     /// Why.
-    #[schema(required = false)]
-    reason: String,
+    #[serde(default)]
+    pub reason: String,
 }
 
 /// What every report begins with.
-#[derive(serde::Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct WorkerReportHead {
     /// The version of the message.
     #[schema(minimum = 1, maximum = 1)]
-    v: u32,
+    pub v: u32,
     /// The task.
-    task_id: Uuid,
+    #[schema(value_type = Uuid)]
+    pub task_id: TaskId,
     /// Its type.
     #[serde(rename = "type")]
-    task_type: TaskType,
+    pub task_type: TaskType,
     /// The worker, as in the path.
-    endpoint: EndpointName,
+    pub endpoint: EndpointName,
     /// Names the journal of the worker.
-    home: Uuid,
+    pub home: Uuid,
 }
 
 /// What became of a task. Other members are ignored. A `finished` of which the members beyond `home` cannot be read is taken: the task fails with 65.
-#[derive(serde::Serialize, ToSchema)]
+// A tagged enum cannot be read with a payload that stays as it was sent: `broker::wire` reads it.
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "lowercase")]
-#[expect(dead_code, reason = "describes; never made")]
 pub enum WorkerReport {
     /// The worker has the task.
     Received(WorkerReportHead),
@@ -140,13 +141,16 @@ pub enum WorkerReport {
     Canceled(WorkerReportHead),
     /// The handler said how far it is.
     Progress {
+        /// As of every report.
         #[serde(flatten)]
         head: WorkerReportHead,
         /// Percent done; what is outside of 0 to 100 is taken for the nearer end.
-        percent: f64,
+        #[schema(value_type = f64)]
+        percent: u8,
     },
     /// The task has ended.
     Finished {
+        /// As of every report.
         #[serde(flatten)]
         head: WorkerReportHead,
         /// 0 for success.
@@ -155,24 +159,28 @@ pub enum WorkerReport {
         #[schema(required = false)]
         errmsg: String,
         /// What the handler answered.
-        #[schema(required = false)]
-        payload: serde_json::Value,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = serde_json::Value, required = false)]
+        payload: Option<Json>,
         /// The attempt that decided, from 1.
         attempt: u32,
         /// What earlier attempts died of.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
         #[schema(required = false)]
         attempts: Vec<AttemptError>,
         /// The last lines the handler logged.
+        #[serde(skip_serializing_if = "Option::is_none")]
         log: Option<String>,
         /// Names the execution.
+        #[serde(skip_serializing_if = "Option::is_none")]
         run: Option<Uuid>,
     },
 }
 
 /// A message to a worker.
-#[derive(serde::Serialize, ToSchema)]
+// Read by `broker::wire`, as a report.
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "lowercase")]
-#[expect(dead_code, reason = "describes; never made")]
 pub enum WorkerCommand {
     /// A task to perform.
     Task {
@@ -180,20 +188,25 @@ pub enum WorkerCommand {
         #[schema(minimum = 1, maximum = 1)]
         v: u32,
         /// The task.
-        id: Uuid,
+        #[schema(value_type = Uuid)]
+        id: TaskId,
         /// Its type.
         #[serde(rename = "type")]
         task_type: TaskType,
         /// The customer's name for it.
-        identifier: String,
+        #[schema(value_type = String)]
+        identifier: Identifier,
         /// The customer's data.
-        payload: serde_json::Value,
+        #[schema(value_type = serde_json::Value)]
+        payload: Json,
         /// How long it is worth starting, in milliseconds.
         expires_in_ms: u64,
         /// Whether the worker has said that it received it.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
         #[schema(required = false)]
         received: bool,
         /// What attempts with other workers died of.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
         #[schema(required = false)]
         attempts: Vec<AttemptError>,
     },
@@ -203,7 +216,8 @@ pub enum WorkerCommand {
         #[schema(minimum = 1, maximum = 1)]
         v: u32,
         /// The task.
-        task_id: Uuid,
+        #[schema(value_type = Uuid)]
+        task_id: TaskId,
     },
     /// All that the worker owes follows.
     Welcome {

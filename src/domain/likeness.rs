@@ -6,13 +6,26 @@ const LISTED: usize = 10;
 /// Characters of a name that a text shows.
 const SHOWN: usize = 100;
 
-/// The text about an unknown name: `unknown task type "wroker" (configured: backup, worker); did you mean worker?`
-///
-/// `what` is the kind of thing, `those` what the known ones are said to be.
-pub fn unknown<'a>(what: &str, name: &str, those: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+/// What is said of an unknown name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unknown<'a> {
+    /// Such as `unknown task type "wroker" (configured: backup, worker); did you mean worker?`
+    pub text: String,
+    /// The known name that was likely meant.
+    pub likely: Option<&'a str>,
+}
+
+/// What to say of an unknown name. `what` is the kind of thing, `those` what the known ones are said to be.
+pub fn unknown<'a>(what: &str, name: &str, those: &str, known: impl IntoIterator<Item = &'a str>) -> Unknown<'a> {
     let known: Vec<&str> = known.into_iter().collect();
-    let hint = nearest(name, known.iter().copied()).map_or_else(String::new, |likely| format!("; did you mean {likely}?"));
-    format!("unknown {what} {} ({those}: {}){hint}", quoted(name), listed(&known))
+    let likely = nearest(name, known.iter().copied());
+    let text = format!("unknown {what} {} ({those}: {}){}", quoted(name), listed(&known), did_you_mean(likely));
+    Unknown { text, likely }
+}
+
+/// The end of a text that names what was likely meant; empty where nothing was.
+pub fn did_you_mean(likely: Option<&str>) -> String {
+    likely.map_or_else(String::new, |likely| format!("; did you mean {likely}?"))
 }
 
 /// A name in quotes, as far as it can be shown.
@@ -94,11 +107,14 @@ mod tests {
     fn a_text_shows_what_was_given_and_what_there_is() {
         assert_eq!(
             unknown("task type", "wroker", "configured", ["backup", "worker"]),
-            r#"unknown task type "wroker" (configured: backup, worker); did you mean worker?"#
+            Unknown {
+                text: r#"unknown task type "wroker" (configured: backup, worker); did you mean worker?"#.to_owned(),
+                likely: Some("worker"),
+            }
         );
-        assert_eq!(unknown("schedule", "x", "configured", []), r#"unknown schedule "x" (configured: none)"#);
+        assert_eq!(unknown("schedule", "x", "configured", []).text, r#"unknown schedule "x" (configured: none)"#);
         let many: Vec<String> = (0..12).map(|number| format!("endpoint-{number}")).collect();
-        let text = unknown("endpoint", &"é".repeat(300), "known", many.iter().map(String::as_str));
+        let text = unknown("endpoint", &"é".repeat(300), "known", many.iter().map(String::as_str)).text;
         assert!(text.contains("é\"… (known: endpoint-0,") && text.ends_with("endpoint-9 and 2 more)") && text.len() < 500, "{text}");
     }
 }
