@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::subscription::SubscriptionState;
 use super::{Result, StoreError};
-use crate::domain::{AttemptError, EndpointName, Json, LateAnswer, ResponseStatus, TaskStatus, TaskType};
+use crate::domain::{AttemptError, EndpointName, Json, LateAnswer, PayloadKey, ResponseStatus, TaskStatus, TaskType};
 
 /// An answer after the end as JSON text.
 pub(super) fn late(answer: &LateAnswer) -> Result<String> {
@@ -29,6 +29,11 @@ pub(super) fn attempts(list: Option<&str>, at: impl FnOnce() -> String) -> Resul
 /// A SHA-256 out of its column.
 pub(super) fn sha256(bytes: &[u8], at: impl FnOnce() -> String) -> Result<[u8; 32]> {
     bytes.try_into().map_err(|_| corrupt(at(), format!("{} bytes", bytes.len())))
+}
+
+/// A key of a payload out of a column of `queued_task`.
+pub(super) fn payload_key(bytes: Option<&[u8]>, column: &str) -> Result<Option<PayloadKey>> {
+    bytes.map(|bytes| sha256(bytes, || format!("queued_task, column {column}"))).transpose()
 }
 
 /// A name out of a column.

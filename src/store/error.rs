@@ -1,7 +1,5 @@
 //! What keeps the store from doing what was asked.
 
-use super::Refusal;
-
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -70,6 +68,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// There is no schema, or an older one.
+    pub(super) fn schema_missing(what: &str) -> Self {
+        Self::Schema { reason: format!("{what}; run `tasker initialize --database`") }
+    }
+
     /// Whether trying again later, unchanged, can help.
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::Busy { .. })
@@ -94,3 +97,44 @@ impl StoreError {
 
 /// Shorthand of this module.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// Why a database does not do now what it will do at another time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// It cannot be reached.
+    Unreachable,
+    /// Nothing may be written.
+    ReadOnly,
+    /// There is no room, on the disk or in the table.
+    Full,
+    /// One of its limits is reached: connections, statements, memory.
+    Limit,
+    /// This user may not, or not yet.
+    Denied,
+    /// It ended the operation.
+    Interrupted,
+    /// Its files cannot be read or written.
+    Storage,
+    /// Anything else.
+    Other,
+}
+
+impl Refusal {
+    /// All of them.
+    pub(super) const ALL: [Self; 8] =
+        [Self::Unreachable, Self::ReadOnly, Self::Full, Self::Limit, Self::Denied, Self::Interrupted, Self::Storage, Self::Other];
+
+    /// In metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::ReadOnly => "read_only",
+            Self::Full => "full",
+            Self::Limit => "limit",
+            Self::Denied => "denied",
+            Self::Interrupted => "interrupted",
+            Self::Storage => "storage",
+            Self::Other => "other",
+        }
+    }
+}

@@ -11,8 +11,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::tally::{Refusal, Retry, Tally};
-use super::{Result, StoreError, migrations};
+use super::tally::{Retry, Tally};
+use super::{Refusal, Result, StoreError};
 use crate::backoff::Backoff;
 
 /// Tries of an operation at most.
@@ -142,7 +142,7 @@ impl Site {
             Verdict::Refused(cause) => Fault::Told(self.refused(cause, reason)),
             Verdict::Rows => Fault::Told(StoreError::Rows { reason }),
             Verdict::NoDatabase => Fault::Told(StoreError::NoDatabase { safe_url: self.safe_url.clone(), reason }),
-            Verdict::Schema => Fault::Told(migrations::missing(&reason)),
+            Verdict::Schema => Fault::Told(StoreError::schema_missing(&reason)),
             Verdict::Corrupt => Fault::Told(StoreError::Corrupt { reason }),
             Verdict::Defect => Fault::Told(StoreError::Statement { reason }),
         }

@@ -7,13 +7,53 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use super::{Applied, Settlement};
 use uuid::Uuid;
 
 use crate::domain::{
     AttemptError, Counts, EndpointName, LateAnswer, Report, ReportEvent, ResponseEvent, ResponseStatus, TaskEvent, TaskId, TaskStatus,
     TaskType, Timestamp, errnr,
 };
+
+/// What to do with a due task, decided by the reconciler.
+#[derive(Debug, Clone)]
+pub struct Settlement {
+    /// Which task.
+    pub id: TaskId,
+    /// What happened to it, if anything did. [`TaskEvent::Expire`] also gives up its open rows.
+    pub event: Option<TaskEvent>,
+    /// How often it has been asked for again by now.
+    pub asks: u32,
+    /// When to look again. Ignored if the task is final afterwards: then it is when it may be forgotten.
+    pub due_at: Timestamp,
+}
+
+/// What a batch of reports did.
+#[derive(Debug, Clone, Default)]
+pub struct Applied {
+    /// Tasks whose status changed, with the status they have now.
+    pub moved: Vec<(TaskId, TaskStatus)>,
+    /// Reports that changed a row.
+    pub changed: u64,
+    /// Reports that were repeats or stragglers.
+    pub repeated: u64,
+    /// Reports of endpoints that were not expected: adopted into the set of an open task without a list.
+    pub adopted: u64,
+    /// Reports for tasks the ledger does not know, of another type than the task's, or of endpoints that are not expected and
+    /// not adopted.
+    pub unknown: u64,
+    /// Reports of endpoints that were never subscribed to the type.
+    pub unsubscribed: u64,
+    /// Reports of another memory than the one that has the task, or the endpoint's name.
+    pub foreign: u64,
+    /// Answers that came after their response was given up; the first of a response is kept.
+    pub late: u64,
+    /// Answers that differ from the one that decided; the first of a response is kept.
+    pub contradicting: u64,
+    /// Rows that were found to have been run twice: a second execution reported its end.
+    pub doubled: u64,
+    /// Endpoints that say they have a task whose row was withdrawn: they must be told to stop.
+    pub to_stop: Vec<(TaskType, TaskId, EndpointName)>,
+}
 
 /// When those who have a cancelled task and do not confirm it are told for the second time.
 const TELL_AGAIN: Duration = Duration::from_secs(10);

@@ -79,7 +79,7 @@ fn check(migrator: &Migrator, interrupted: Option<i64>, applied: &[AppliedMigrat
     }
     for (version, migration) in ours {
         match applied.get(&version) {
-            None => return Err(missing(&format!("migration {version} ({}) has not run", migration.description))),
+            None => return Err(StoreError::schema_missing(&format!("migration {version} ({}) has not run", migration.description))),
             Some(there) if there.checksum != migration.checksum => return Err(altered(version)),
             Some(_) => (),
         }
@@ -107,11 +107,6 @@ fn explain(error: MigrateError) -> Fault {
         MigrateError::ExecuteMigration(error, _) => return Fault::Sql(error),
         other => StoreError::Schema { reason: other.to_string() },
     })
-}
-
-/// There is no schema, or an older one.
-pub(super) fn missing(what: &str) -> StoreError {
-    StoreError::Schema { reason: format!("{what}; run `tasker initialize --database`") }
 }
 
 const RESET: &str = "mend it by hand, or drop all tasks and begin anew with `tasker initialize --database --reset --yes`";

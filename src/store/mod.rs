@@ -38,16 +38,19 @@ mod window;
 
 pub use census::{Census, CensusQuery, Flaw};
 pub use clock_offset::ClockOffsets;
-pub use error::{Result, StoreError};
-pub use presence::{EndpointForgotten, EndpointRecord, Seen, StandbyRecord, SubscriptionRecord};
+pub use error::{Refusal, Result, StoreError};
+pub use ledger::{Applied, Settlement};
+pub use presence::{EndpointForgotten, EndpointRecord, StandbyRecord, SubscriptionRecord};
 pub use queue::{Given, QueueRecord, QueueRule, TakenBack, Turns};
-pub use read::{LIST_BYTES, OpenRow, OpenTasks, Owed, ResponseFilter, TaskQuery};
-pub use report::Applied;
+pub use read::{LIST_BYTES, OpenTasks, Owed, ResponseFilter, TaskQuery};
+pub use responses::OpenRow;
 pub use schedules::ScheduleRecord;
 pub use scratch::{drop_scratch, scratch};
-pub use settle::{CancelOutcome, DueTask, Settlement};
-pub use submit::{Accepted, Freeze};
-pub use tally::{Refusal, Retry, Tally};
+pub use settle::{CancelOutcome, DueTask};
+pub use submissions::Accepted;
+pub use submit::Freeze;
+pub use subscription::Seen;
+pub use tally::{Retry, Tally};
 pub use tokens::TokenCreated;
 
 use std::sync::Arc;

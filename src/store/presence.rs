@@ -11,19 +11,9 @@ use super::batch::{self, padded_rows};
 use super::clock_offset::ClockOffset;
 use super::fault::Fault;
 use super::sql::{Conn, selected};
-use super::subscription::{self, Heard, Standby, Subscription, SubscriptionState};
+use super::subscription::{self, Heard, Seen, Standby, Subscription, SubscriptionState};
 use super::{ClockOffsets, Result, Store, columns};
 use crate::domain::{EndpointName, Presence, TaskType, Timestamp};
-
-/// What presence messages did.
-#[derive(Debug, Clone, Default)]
-pub struct Seen {
-    /// Endpoints that must be welcomed and asked for what they owe: they were not subscribed before, have a new session, or
-    /// still say `Joined` since no welcome has reached them.
-    pub newcomers: Vec<Presence>,
-    /// Processes that were not let in: another one with the same name and another memory was heard of a moment ago.
-    pub fenced: Vec<Presence>,
-}
 
 /// What became of an endpoint that was to be forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::batch::{self, sorted};
 use super::columns;
 use super::fault::Fault;
-use super::responses::{OPEN_ROW, RESPONSE, open_row, response};
+use super::responses::{OPEN_ROW, OpenRow, RESPONSE, open_row, response};
 use super::sql::{Conn, Row, Statement};
 use super::subscription::SubscriptionState;
 use super::tasks::{TASK, only_task, within_budget};
@@ -24,17 +24,6 @@ pub struct Owed {
     pub task: Task,
     /// How far the endpoint's response is, as the ledger knows.
     pub row: OpenRow,
-}
-
-/// A response that is not final.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OpenRow {
-    /// Who must answer.
-    pub endpoint: EndpointName,
-    /// The endpoint's memory that has received the task; none until it has.
-    pub home: Option<Uuid>,
-    /// When the row last changed.
-    pub last_modified_time: Timestamp,
 }
 
 /// Which responses of a task to read.

@@ -8,39 +8,11 @@ use futures::FutureExt;
 use uuid::Uuid;
 
 use super::fault::Fault;
-use super::ledger::{RowState, Subscriber, Subscribers, TaskState, fold, in_question};
+use super::ledger::{Applied, RowState, Subscriber, Subscribers, TaskState, fold, in_question};
 use super::sql::{Cells, Conn, Dialect, selected};
 use super::tasks::{self, lock};
 use super::{Result, Store, batch, columns, responses};
-use crate::domain::{EndpointName, LateAnswer, Report, ResponseStatus, TaskId, TaskStatus, TaskType, Timestamp};
-
-/// What a batch of reports did.
-#[derive(Debug, Clone, Default)]
-pub struct Applied {
-    /// Tasks whose status changed, with the status they have now.
-    pub moved: Vec<(TaskId, TaskStatus)>,
-    /// Reports that changed a row.
-    pub changed: u64,
-    /// Reports that were repeats or stragglers.
-    pub repeated: u64,
-    /// Reports of endpoints that were not expected: adopted into the set of an open task without a list.
-    pub adopted: u64,
-    /// Reports for tasks the ledger does not know, of another type than the task's, or of endpoints that are not expected and
-    /// not adopted.
-    pub unknown: u64,
-    /// Reports of endpoints that were never subscribed to the type.
-    pub unsubscribed: u64,
-    /// Reports of another memory than the one that has the task, or the endpoint's name.
-    pub foreign: u64,
-    /// Answers that came after their response was given up; the first of a response is kept.
-    pub late: u64,
-    /// Answers that differ from the one that decided; the first of a response is kept.
-    pub contradicting: u64,
-    /// Rows that were found to have been run twice: a second execution reported its end.
-    pub doubled: u64,
-    /// Endpoints that say they have a task whose row was withdrawn: they must be told to stop.
-    pub to_stop: Vec<(TaskType, TaskId, EndpointName)>,
-}
+use crate::domain::{EndpointName, LateAnswer, Report, ResponseStatus, TaskId, TaskType, Timestamp};
 
 impl Store {
     /// Applies what endpoints report: rows through [`crate::domain::ResponseStatus::next`], counts, task states through

@@ -2,13 +2,24 @@
 
 use uuid::Uuid;
 
+use super::Result;
 use super::batch::{self, padded_rows};
 use super::columns::{self, attempts, corrupt, json, response_status};
 use super::fault::Fault;
 use super::ledger::RowChange;
 use super::sql::{Cells, Conn, selected};
-use super::{OpenRow, Result};
 use crate::domain::{EndpointName, ReportEvent, Response, ResponseStatus, TaskId, Timestamp};
+
+/// A response that is not final.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenRow {
+    /// Who must answer.
+    pub endpoint: EndpointName,
+    /// The endpoint's memory that has received the task; none until it has.
+    pub home: Option<Uuid>,
+    /// When the row last changed.
+    pub last_modified_time: Timestamp,
+}
 
 selected! {
     /// What an [`OpenRow`] is read from, of a table called `r`.

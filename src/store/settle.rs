@@ -7,12 +7,12 @@ use futures::FutureExt;
 
 use super::batch::{self, sorted};
 use super::fault::Fault;
-use super::ledger::VANISHED;
+use super::ledger::{Settlement, VANISHED};
 use super::sql::{Cells, Conn};
 use super::subscription::SubscriptionState;
 use super::tasks::{self, TASK, lock, within_budget};
 use super::{Result, Store, read};
-use crate::domain::{EndpointName, ResponseStatus, Task, TaskEvent, TaskId, TaskStatus, Timestamp, errnr};
+use crate::domain::{EndpointName, ResponseStatus, Task, TaskId, TaskStatus, Timestamp, errnr};
 
 /// A task that somebody has to look at, claimed until the lease runs out.
 #[derive(Debug, Clone)]
@@ -23,19 +23,6 @@ pub struct DueTask {
     pub frozen: bool,
     /// How often it was asked for again.
     pub asks: u32,
-}
-
-/// What to do with a due task, decided by the reconciler.
-#[derive(Debug, Clone)]
-pub struct Settlement {
-    /// Which task.
-    pub id: TaskId,
-    /// What happened to it, if anything did. [`TaskEvent::Expire`] also gives up its open rows.
-    pub event: Option<TaskEvent>,
-    /// How often it has been asked for again by now.
-    pub asks: u32,
-    /// When to look again. Ignored if the task is final afterwards: then it is when it may be forgotten.
-    pub due_at: Timestamp,
 }
 
 /// What a cancel did.

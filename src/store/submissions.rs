@@ -2,8 +2,23 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::Accepted;
 use crate::domain::{Counts, EndpointName, Identifier, NewTask, Place, TaskEvent, TaskId, TaskStatus, TaskType, Timestamp};
+
+/// What became of a submission.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Accepted {
+    /// Recorded now.
+    New,
+    /// Recorded now, and given to this worker.
+    Given(EndpointName),
+    /// The type has a task of this identifier already.
+    Existing {
+        /// That task.
+        id: TaskId,
+        /// Whether its digest is the same, so that this was a repeat.
+        same: bool,
+    },
+}
 
 /// What makes a task one of its kind.
 pub(super) type Key = (TaskType, Identifier);

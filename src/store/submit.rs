@@ -11,26 +11,10 @@ use super::fault::Fault;
 use super::queue::{enter, give};
 use super::responses::expect;
 use super::sql::Conn;
-use super::submissions::{Entry, Key, answers, distinct, key};
+use super::submissions::{Accepted, Entry, Key, answers, distinct, key};
 use super::tasks::{self, identifier, lock};
 use super::{QueueRule, Result, Retry, Store, columns};
 use crate::domain::{EndpointName, NewTask, TaskId, TaskStatus, Timestamp, TokenName};
-
-/// What became of a submission.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Accepted {
-    /// Recorded now.
-    New,
-    /// Recorded now, and given to this worker.
-    Given(EndpointName),
-    /// The type has a task of this identifier already.
-    Existing {
-        /// That task.
-        id: TaskId,
-        /// Whether its digest is the same, so that this was a repeat.
-        same: bool,
-    },
-}
 
 /// The set of endpoints that must answer a task.
 #[derive(Debug, Clone)]

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::Seen;
 use super::clock_offset::ClockOffset;
 use crate::domain::{EndpointName, Presence, PresenceState, RefusedType, TaskType, Timestamp};
 
@@ -147,6 +146,16 @@ impl Subscription {
             None => self,
         }
     }
+}
+
+/// What presence messages did.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// Endpoints that must be welcomed and asked for what they owe: they were not subscribed before, have a new session, or
+    /// still say `Joined` since no welcome has reached them.
+    pub newcomers: Vec<Presence>,
+    /// Processes that were not let in: another one with the same name and another memory was heard of a moment ago.
+    pub fenced: Vec<Presence>,
 }
 
 /// What a batch of presence messages does.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::StoreError;
+use super::{Refusal, StoreError};
 
 /// Why an operation was tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,46 +24,6 @@ impl Retry {
             Self::Deadlock => "deadlock",
             Self::LockWait => "lock_wait",
             Self::Conflict => "conflict",
-        }
-    }
-}
-
-/// Why a database does not do now what it will do at another time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// It cannot be reached.
-    Unreachable,
-    /// Nothing may be written.
-    ReadOnly,
-    /// There is no room, on the disk or in the table.
-    Full,
-    /// One of its limits is reached: connections, statements, memory.
-    Limit,
-    /// This user may not, or not yet.
-    Denied,
-    /// It ended the operation.
-    Interrupted,
-    /// Its files cannot be read or written.
-    Storage,
-    /// Anything else.
-    Other,
-}
-
-impl Refusal {
-    const ALL: [Self; 8] =
-        [Self::Unreachable, Self::ReadOnly, Self::Full, Self::Limit, Self::Denied, Self::Interrupted, Self::Storage, Self::Other];
-
-    /// In metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Unreachable => "unreachable",
-            Self::ReadOnly => "read_only",
-            Self::Full => "full",
-            Self::Limit => "limit",
-            Self::Denied => "denied",
-            Self::Interrupted => "interrupted",
-            Self::Storage => "storage",
-            Self::Other => "other",
         }
     }
 }

@@ -7,5 +7,6 @@
 mod schema;
 mod session;
 mod trouble;
+mod verdict;
 
 pub(super) use session::Session;

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::session::verdict;
+use super::verdict::verdict;
 use crate::store::fault::{Verdict, Way};
 use crate::store::{Refusal, StoreError};
 

@@ -6,11 +6,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::records::{Given, QueueRule, Turns};
 use super::state::{QueueEvent, QueueState};
-use super::turns::{Allowance, Candidate, Turn, Worker, at_once, demand, plan};
-use super::{Given, QueueRule, TURNS, Turns, payload_key};
+use super::turns::{Allowance, Candidate, TURNS, Turn, Worker, at_once, demand, plan};
 use crate::domain::{EndpointName, NewTask, TaskId, TaskType, Timestamp};
 use crate::store::batch;
+use crate::store::columns::payload_key;
 use crate::store::fault::Fault;
 use crate::store::responses::expect;
 use crate::store::sql::{Conn, Statement};

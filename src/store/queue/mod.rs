@@ -5,6 +5,7 @@
 pub(super) mod enter;
 pub(super) mod give;
 pub(super) mod leave;
+mod records;
 mod state;
 mod take_back;
 mod turns;
@@ -18,97 +19,13 @@ use super::batch::{self, sorted};
 use super::fault::Fault;
 use super::sql::Conn;
 use super::tasks::{TASK, lock, within_budget};
-use super::{Result, Store, columns};
-use crate::domain::{EndpointName, PayloadKey, Task, TaskId, TaskStatus, TaskType, Timestamp};
+use super::{Result, Store};
+use crate::domain::{Task, TaskId, TaskStatus, TaskType, Timestamp};
 use state::QueueEvent;
+use turns::TURNS;
+
+pub use records::{Given, QueueRecord, QueueRule, TakenBack, Turns};
 pub(super) use state::QueueState;
-
-/// What holds for the queue of a type.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QueueRule {
-    /// The type.
-    pub task_type: TaskType,
-    /// Attempts a task has, those included that are lost with their worker.
-    pub attempts: u32,
-    /// Tasks that may run at the same time.
-    pub max_running: Option<u32>,
-    /// Tasks with the same limit key that may run at the same time; none when the type has no such key.
-    pub max_per_key: Option<u32>,
-}
-
-/// A task that a worker was given.
-#[derive(Debug, Clone)]
-pub struct Given {
-    /// The task.
-    pub task: Task,
-    /// Who is to perform it.
-    pub worker: EndpointName,
-}
-
-/// What a look at the queues did.
-#[derive(Debug, Default)]
-pub struct Turns {
-    /// Tasks whose turn it was.
-    pub given: Vec<Given>,
-    /// Tasks whose time was over before their turn came: to be settled as expired.
-    pub expired: Vec<TaskId>,
-    /// Whether there may be more to do at once.
-    pub more: bool,
-}
-
-/// What became of tasks whose worker is gone.
-#[derive(Debug, Default)]
-pub struct TakenBack {
-    /// Tasks that wait again.
-    pub returned: u64,
-    /// Tasks whose status changed.
-    pub moved: Vec<(TaskId, TaskStatus)>,
-}
-
-/// How the queue of a type stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QueueRecord {
-    /// The type.
-    pub task_type: TaskType,
-    /// Since when no task of it is given to workers.
-    pub paused_at: Option<Timestamp>,
-    /// Tasks that wait for a worker.
-    pub waiting: u64,
-    /// Tasks that wait until fewer of their key run.
-    pub held: u64,
-    /// Tasks that are not to begin yet.
-    pub delayed: u64,
-    /// Tasks that workers have.
-    pub running: u64,
-    /// Since when the longest waiting one waits.
-    pub oldest: Option<Timestamp>,
-}
-
-impl QueueRecord {
-    fn empty(task_type: &TaskType) -> Self {
-        Self { task_type: task_type.clone(), paused_at: None, waiting: 0, held: 0, delayed: 0, running: 0, oldest: None }
-    }
-
-    /// Adds tasks of a state of the queue.
-    fn count(&mut self, state: QueueState, count: u64, oldest: Timestamp) {
-        match state {
-            QueueState::Ready => (self.waiting, self.oldest) = (count, Some(oldest)),
-            QueueState::Held => self.held = count,
-            QueueState::Delayed => self.delayed = count,
-            QueueState::Given => self.running = count,
-            // They have ended; only their successor is still to be queued.
-            QueueState::Succeeded => {}
-        }
-    }
-}
-
-/// Tasks given, or taken back, in one transaction at most.
-const TURNS: usize = 256;
-
-/// A key of a payload out of its column.
-fn payload_key(bytes: Option<&[u8]>, column: &str) -> Result<Option<PayloadKey>> {
-    bytes.map(|bytes| columns::sha256(bytes, || format!("queued_task, column {column}"))).transpose()
-}
 
 impl Store {
     /// Gives the tasks whose turn it is to workers that have room: a response row for each, and the task is `SENT`, due at

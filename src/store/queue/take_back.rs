@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::enter::{replace, waiting};
+use super::records::{QueueRule, TakenBack};
 use super::state::{QueueEvent, QueueState};
-use super::turns::Orphan;
-use super::{QueueRule, TURNS, TakenBack, payload_key};
+use super::turns::{Orphan, TURNS};
 use crate::domain::{ResponseStatus, TaskId, TaskType, Timestamp, UniqueKey, errnr};
-use crate::store::columns;
+use crate::store::columns::{self, payload_key};
 use crate::store::fault::Fault;
 use crate::store::ledger::{Back, worker_lost};
 use crate::store::sql::{Conn, Row};

@@ -2,9 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::QueueRule;
+use super::records::QueueRule;
 use crate::domain::{AttemptError, EndpointName, NewTask, PayloadKey, Task, TaskId, TaskType, Timestamp, UniqueKey};
 use crate::store::batch;
+
+/// Tasks given, or taken back, in one transaction at most.
+pub(super) const TURNS: usize = 256;
 
 /// Whose turn it is.
 #[derive(Clone, Copy, PartialEq, Eq)]

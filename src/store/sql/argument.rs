@@ -5,7 +5,7 @@ use sqlx::Arguments;
 use sqlx::error::BoxDynError;
 use uuid::Uuid;
 
-use super::statement::Target;
+use super::target::Target;
 use crate::domain::{EndpointName, ResponseStatus, TaskId, TaskStatus, TaskType, Timestamp};
 use crate::store::queue::QueueState;
 use crate::store::subscription::SubscriptionState;

@@ -1,8 +1,7 @@
 //! An INSERT of many rows. Each row names its columns with their values, so that there is one list of them.
 
-use std::borrow::Cow;
-
-use super::{Argument, Conn, Statement};
+use super::argument::Argument;
+use super::statement::Statement;
 use crate::store::fault::Fault;
 
 /// Rows for a table, with the columns of the first.
@@ -14,8 +13,8 @@ pub(in crate::store) struct Insert<'s> {
 }
 
 impl<'s> Insert<'s> {
-    pub fn new(conn: &'s mut Conn<'_>, table: &'static str) -> Self {
-        Self { statement: Statement::new(conn, Cow::Borrowed("")), table, columns: Vec::new(), rows: 0 }
+    pub const fn new(statement: Statement<'s>, table: &'static str) -> Self {
+        Self { statement, table, columns: Vec::new(), rows: 0 }
     }
 
     /// Begins a row. All rows have the same columns in the same order.

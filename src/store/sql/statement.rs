@@ -5,19 +5,14 @@ use std::mem;
 
 use futures::{Stream, TryStreamExt};
 use sqlx::error::BoxDynError;
-use sqlx::mysql::MySqlArguments;
-use sqlx::sqlite::SqliteArguments;
-use sqlx::{AssertSqlSafe, MySqlConnection, SqliteConnection, query_with};
+use sqlx::{AssertSqlSafe, query_with};
 
-use super::{Argument, Conn, Dialect, Row};
+use super::argument::Argument;
+use super::dialect::Dialect;
+use super::row::Row;
+use super::target::Target;
 use crate::store::batch::padded;
 use crate::store::fault::Fault;
-
-/// Where a statement runs, with the values for the places in its text.
-pub(in crate::store) enum Target<'s> {
-    MySql(&'s mut MySqlConnection, MySqlArguments),
-    Sqlite(&'s mut SqliteConnection, SqliteArguments),
-}
 
 /// A statement in the making. It runs once.
 pub(in crate::store) struct Statement<'s> {
@@ -28,11 +23,7 @@ pub(in crate::store) struct Statement<'s> {
 }
 
 impl<'s> Statement<'s> {
-    pub fn new(conn: &'s mut Conn<'_>, text: Cow<'static, str>) -> Self {
-        let target = match conn {
-            Conn::MySql(conn) => Target::MySql(conn, MySqlArguments::default()),
-            Conn::Sqlite(conn) => Target::Sqlite(conn, SqliteArguments::default()),
-        };
+    pub const fn new(target: Target<'s>, text: Cow<'static, str>) -> Self {
         Self { text, target, refused: None }
     }
 

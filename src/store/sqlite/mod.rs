@@ -5,6 +5,7 @@
 
 mod schema;
 mod session;
+mod verdict;
 mod writer;
 
 pub(super) use session::Session;

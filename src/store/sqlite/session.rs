@@ -10,19 +10,20 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, SqliteConnection, SqlitePool};
+use sqlx::{ConnectOptions, SqliteConnection, SqlitePool};
 use tokio::sync::RwLock;
 
 use super::schema;
-use super::writer::Writer;
+use super::verdict::verdict;
+use super::writer::{Writer, enclosed};
 use crate::clock::Clock;
 use crate::config;
 use crate::domain::Timestamp;
-use crate::store::attempt::{attempt, ended};
-use crate::store::fault::{ACQUIRE, Fault, MIGRATION_PATIENCE, PATIENCE, Site, Verdict, Way, retried};
+use crate::store::attempt::attempt;
+use crate::store::fault::{ACQUIRE, Fault, MIGRATION_PATIENCE, PATIENCE, Site, Way, retried};
 use crate::store::migrations::Change;
 use crate::store::sql::{Conn, Work};
-use crate::store::{Refusal, Result, Retry, StoreError, Tally};
+use crate::store::{Refusal, Result, StoreError, Tally};
 
 /// Connections that read. They never wait for the one that writes, nor it for them.
 const READERS: u32 = 4;
@@ -194,17 +195,6 @@ async fn alone<T>(conn: &mut SqliteConnection, work: Arc<impl Work<T>>) -> Resul
     work(&mut Conn::Sqlite(conn)).await
 }
 
-/// Runs it in a transaction. `IMMEDIATE`, because one that begins by reading is refused at its first write, without any wait, when
-/// another process has written meanwhile.
-pub(super) async fn enclosed<T, F>(conn: &mut SqliteConnection, work: F) -> Result<T, Fault>
-where
-    F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync,
-{
-    let mut transaction = conn.begin_with("BEGIN IMMEDIATE").await?;
-    let done = work(&mut transaction).await;
-    ended(transaction, done).await
-}
-
 /// Where the file is. One that is removed or replaced stays as it is for whoever has it open: what is written there is lost.
 #[derive(Debug)]
 struct Place {
@@ -235,13 +225,6 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
-/// What an error means.
-pub(super) fn verdict(error: &sqlx::Error) -> Verdict {
-    let sqlx::Error::Database(database) = error else { return Verdict::of_driver(error) };
-    let code = database.code().and_then(|code| code.parse::<i32>().ok());
-    of_code(code.unwrap_or_default(), database.message())
-}
-
 /// What to do about a file that cannot be used.
 fn explain(error: &sqlx::Error, way: &Way) -> Option<String> {
     let sqlx::Error::Database(told) = error else { return None };
@@ -254,28 +237,6 @@ fn explain(error: &sqlx::Error, way: &Way) -> Option<String> {
         _ => return None,
     };
     Some(format!("{}: {remedy} ({})", way.database, told.message()))
-}
-
-fn of_code(code: i32, message: &str) -> Verdict {
-    // The last byte is the primary code.
-    match code & 0xff {
-        // Busy, locked.
-        5 | 6 => Verdict::Again(Retry::LockWait),
-        // The schema changed under a statement.
-        17 => Verdict::Again(Retry::Conflict),
-        // Too long, against a constraint, of another type, a column that is none.
-        18 | 19 | 20 | 25 => Verdict::Rows,
-        1 if message.starts_with("no such") || message.contains("has no column named") => Verdict::Schema,
-        1 if message.contains("syntax error") => Verdict::Defect,
-        8 => Verdict::Refused(Refusal::ReadOnly),
-        13 => Verdict::Refused(Refusal::Full),
-        7 => Verdict::Refused(Refusal::Limit),
-        3 | 23 => Verdict::Refused(Refusal::Denied),
-        4 | 9 => Verdict::Refused(Refusal::Interrupted),
-        // I/O, corrupt, cannot open, not a database.
-        10 | 11 | 14 | 26 => Verdict::Refused(Refusal::Storage),
-        _ => Verdict::Refused(Refusal::Other),
-    }
 }
 
 /// Makes the file for its owner alone, or takes the rights of others away: it holds all payloads and answers. SQLite gives the files
@@ -304,30 +265,6 @@ fn keep_private(file: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_a_short_list_is_about_rows() {
-        let about_rows: Vec<i32> = (0..256).filter(|code| of_code(*code, "") == Verdict::Rows).collect();
-        assert_eq!(about_rows, [18, 19, 20, 25]);
-        assert_eq!(of_code(2067, "UNIQUE constraint failed"), Verdict::Rows, "extended codes too");
-    }
-
-    #[test]
-    fn what_the_state_of_the_file_forbids_is_told_from_what_rows_are() {
-        use Refusal::{Full, Limit, Other, ReadOnly, Storage};
-        for (code, cause) in
-            [(13, Full), (8, ReadOnly), (1032, ReadOnly), (10, Storage), (778, Storage), (26, Storage), (7, Limit), (21, Other)]
-        {
-            assert_eq!(of_code(code, ""), Verdict::Refused(cause), "{code}");
-        }
-        for driver in [sqlx::Error::InvalidSavePointStatement, sqlx::Error::BeginFailed, sqlx::Error::InvalidArgument("depth".into())] {
-            assert!(verdict(&driver).spoils(), "{driver:?}");
-        }
-        assert_eq!(of_code(261, "database is locked"), Verdict::Again(Retry::LockWait));
-        assert_eq!(of_code(1, "no such table: task"), Verdict::Schema);
-        assert_eq!(of_code(1, "near \"SELEC\": syntax error"), Verdict::Defect);
-        assert_eq!(of_code(1, "cannot rollback - no transaction is active"), Verdict::Refused(Other));
-    }
 
     #[test]
     fn a_connection_is_not_used_for_another_file_than_it_has_open() {

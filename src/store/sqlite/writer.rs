@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use sqlx::{SqliteConnection, SqlitePool};
+use sqlx::{Connection, SqliteConnection, SqlitePool};
 use tokio::sync::{mpsc, oneshot};
 
-use super::session::{enclosed, verdict};
-use crate::store::attempt::attempt;
+use super::verdict::verdict;
+use crate::store::attempt::{attempt, ended};
 use crate::store::fault::{Fault, PATIENCE, panicked};
 use crate::store::sql::{Conn, Work};
 
@@ -94,6 +94,17 @@ async fn transaction(pool: &SqlitePool, deeds: Arc<[Deed]>) -> Result<(), Fault>
     let done = attempt(conn, PATIENCE, verdict, move |conn| enclosed(conn, move |conn| in_order(conn, deeds)).boxed());
     // A panic is a mistake in one operation, and this thread is everybody's.
     AssertUnwindSafe(done).catch_unwind().await.unwrap_or_else(|_| Err(panicked().into()))
+}
+
+/// Runs it in a transaction. `IMMEDIATE`, because one that begins by reading is refused at its first write, without any wait, when
+/// another process has written meanwhile.
+pub(super) async fn enclosed<T, F>(conn: &mut SqliteConnection, work: F) -> Result<T, Fault>
+where
+    F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync,
+{
+    let mut transaction = conn.begin_with("BEGIN IMMEDIATE").await?;
+    let done = work(&mut transaction).await;
+    ended(transaction, done).await
 }
 
 fn in_order(conn: &mut SqliteConnection, deeds: Arc<[Deed]>) -> BoxFuture<'_, Result<(), Fault>> {

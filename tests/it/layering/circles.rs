@@ -104,6 +104,10 @@ impl Module {
                         module.import(from_the_file(path, inline), name, matches!(before, "pub" | ")"));
                     }
                 }
+                // Who may see an item is no arrow.
+                "in" if at >= 3 && is(&tokens[at - 3..], &["pub", "("]) => {
+                    at += tokens[at..].iter().take_while(|token| token.text != ")").count();
+                }
                 word if is_word(word) && next == "::" && before != "::" => {
                     let mut path = vec![word.to_owned()];
                     while is(&tokens[at..], &["::"]) && tokens.get(at + 1).is_some_and(|next| is_word(&next.text)) {
@@ -273,7 +277,10 @@ mod tests {
     fn a_module_and_its_child_are_a_circle_when_each_uses_the_other() {
         let child = ("m::a", "use super::M; pub struct A(M);");
         assert_eq!(found(&[("", "mod m;"), ("m", "mod a; pub use a::A; pub struct M;"), child]), [[""; 0]; 0]);
-        assert_eq!(found(&[("", "mod m;"), ("m", "mod a; use a::A; pub struct M(A);"), child]), [["m", "m::a"]]);
+        let parent = ("m", "mod a; use a::A; pub struct M(A);");
+        assert_eq!(found(&[("", "mod m;"), parent, child]), [["m", "m::a"]]);
+        let child = ("m::a", "pub(in crate::m) struct A; impl A { pub(in crate::m) fn f() {} }");
+        assert_eq!(found(&[("", "mod m;"), parent, child]), [[""; 0]; 0]);
     }
 
     #[test]
