@@ -226,7 +226,7 @@ fn rest(api: web::Data<Api>, id: TaskId, filter: ResponseFilter, next: Next) -> 
             let Some(Next { after, limit }) = next else { return Ok(None) };
             let store = Arc::clone(&api.state.store);
             let page = api.run(async move { store.responses(id, filter, Some(after), limit).await }).await.inspect_err(|problem| {
-                tracing::warn!(task_id = %id, "the responses of a task are truncated: {problem}");
+                tracing::warn!(task = %id, "the responses of a task are truncated: {problem}");
             })?;
             let mut bytes = Vec::with_capacity(page.iter().map(size).sum::<usize>() + END.len());
             let next = following(&page, limit);
