@@ -55,7 +55,7 @@ pub struct Applied {
     pub to_stop: Vec<(TaskType, TaskId, EndpointName)>,
 }
 
-/// When those who have a cancelled task and do not confirm it are told for the second time.
+/// When those who have a canceled task and do not confirm it are told for the second time.
 const TELL_AGAIN: Duration = Duration::from_secs(10);
 
 /// Why a response fails whose endpoint received the task and was not there at the end.
@@ -67,7 +67,7 @@ const JOINED_WITH_IT: Duration = Duration::from_secs(10);
 /// How long before a task was accepted an endpoint may have been heard of last and still have got a copy of it.
 const HEARD_BEFORE_IT: Duration = Duration::from_secs(600);
 
-/// What becomes of a response that its endpoint reports as cancelled although nobody cancelled the task: it must end, or the
+/// What becomes of a response that its endpoint reports as canceled although nobody canceled the task: it must end, or the
 /// task would stay open without an open response.
 static STOPPED: LazyLock<ReportEvent> = LazyLock::new(|| ReportEvent::Finished {
     errnr: errnr::STOPPED,
@@ -186,7 +186,7 @@ pub(super) enum Back {
     Waits(TaskChange),
     /// That was its last attempt; the response has failed.
     Failed(TaskChange),
-    /// It was cancelled; so is the response.
+    /// It was canceled; so is the response.
     Closed(TaskChange),
 }
 
@@ -335,7 +335,7 @@ impl TaskState {
         if to.is_final() {
             let finished_at = self.finished_at.unwrap_or(now);
             change.finished_at = Some(finished_at);
-            // A cancelled task whose rows are not all closed is looked at again: whoever has it is told until it answers.
+            // A canceled task whose rows are not all closed is looked at again: whoever has it is told until it answers.
             change.due_at = (counts.open() == 0).then(|| finished_at.after(retention));
         }
         change
@@ -408,7 +408,7 @@ impl TaskState {
     }
 
     /// A cancel that withdraws a number of rows nobody has received; `Err` when it has ended otherwise, `Ok(None)` when it
-    /// is cancelled already.
+    /// is canceled already.
     pub fn cancel(&self, withdrawn: u32, now: Timestamp, retention: Duration) -> Result<Option<TaskChange>, crate::domain::IllegalMove> {
         let mut counts = self.counts;
         counts.canceled += withdrawn;
@@ -993,8 +993,8 @@ mod tests {
     fn tells_when_to_look_at_what_has_ended() {
         let running = Counts { expected: 2, received: 2, finished: 1, ..Counts::default() };
         let sent = task(TaskStatus::Sent, running);
-        let cancelled = sent.cancel(0, NOW, RETENTION).expect("it is open").expect("it is new");
-        assert_eq!((cancelled.due_at, cancelled.finished_at), (Some(NOW.after(TELL_AGAIN)), Some(NOW)), "a row is open");
+        let canceled = sent.cancel(0, NOW, RETENTION).expect("it is open").expect("it is new");
+        assert_eq!((canceled.due_at, canceled.finished_at), (Some(NOW.after(TELL_AGAIN)), Some(NOW)), "a row is open");
         let done = sent.after(TaskEvent::Progress, &Counts { finished: 2, ..running }, NOW, RETENTION);
         assert_eq!((done.to, done.due_at), (TaskStatus::Done, Some(NOW.after(RETENTION))));
         let open = Settlement { id: TaskId::new(), event: None, asks: 4, due_at: NOW.after(Duration::from_secs(3)) };

@@ -92,14 +92,14 @@ impl Store {
     }
 
     /// Tasks of these types that an endpoint must answer and has not finished, oldest first, after a cursor. Also those that
-    /// were cancelled after the endpoint had received them. At most `limit`, fewer where payloads are large, none at the end.
+    /// were canceled after the endpoint had received them. At most `limit`, fewer where payloads are large, none at the end.
     pub async fn owed_by(&self, endpoint: &EndpointName, task_types: &[TaskType], after: Option<TaskId>, limit: u32) -> Result<Vec<Owed>> {
         let (endpoint, task_types): (_, Arc<[TaskType]>) = (endpoint.clone(), task_types.into());
         self.run(move |conn| owed_by(conn, endpoint.clone(), task_types.clone(), OwedRows::All, after, limit).boxed()).await
     }
 
     /// What a worker that fetches its tasks is to be told: of these types, tasks that are its own and that it has not received, and
-    /// those that were cancelled meanwhile; with `all`, also those it has received. Oldest first, after a cursor. At most `limit`, fewer
+    /// those that were canceled meanwhile; with `all`, also those it has received. Oldest first, after a cursor. At most `limit`, fewer
     /// where payloads are large, none at the end.
     pub async fn owed_anew(
         &self,

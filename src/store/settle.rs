@@ -1,4 +1,4 @@
-//! What happens to tasks apart from reports: claiming, settling, cancelling, forgetting.
+//! What happens to tasks apart from reports: claiming, settling, canceling, forgetting.
 
 use std::sync::Arc;
 use std::time::Duration;
