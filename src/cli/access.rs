@@ -96,3 +96,21 @@ fn token(text: &str, source: &str) -> Result<Secret, Failure> {
 fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
     Failure::Usage(format!("cannot read {}: {error}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_of_a_second_command_are_words_of_a_shell() {
+        let global = Global {
+            api: Some("https://api.example:8888".to_owned()),
+            token_file: Some("my tokens/it's".into()),
+            config: Some("/etc/my tasker.yaml".into()),
+            insecure: true,
+            ..Global::default()
+        };
+        let quoted = r" --api https://api.example:8888 --token-file 'my tokens/it'\''s' --insecure --config '/etc/my tasker.yaml'";
+        assert_eq!(flags(&global), quoted);
+    }
+}

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::client::{Client, ClientError, Query, TaskName};
 use crate::clock::Clock;
 use crate::config::span;
-use crate::contract::{Endpoint, EndpointPage, Responses, Submission, Task, TaskWithResponses};
+use crate::contract::{Endpoint, EndpointPage, ProblemCode, Responses, Submission, Task, TaskWithResponses};
 use crate::domain::{EndpointName, Identifier, Json, TaskId, TaskType};
 
 use super::args::{Cancel, Endpoints, EndpointsAction, Global, List, Status, Submit, Waiting};
@@ -189,11 +189,11 @@ pub(super) async fn cancel(global: &Global, args: Cancel) -> Result<Code, Failur
     let client = access::client(global)?;
     let (task_type, ids) = type_and_ids(&args.names);
     let Some(task_type) = task_type else { return cancel_each(global, &client, None, ids, None).await };
-    match cancel_each(global, &client, Some(&task_type), ids, Some("unknown_task_type")).await {
+    match cancel_each(global, &client, Some(&task_type), ids, Some(ProblemCode::UnknownTaskType)).await {
         // Then it was not a type and all of the words are ids, unless there is no such task either: it was meant to be a type.
-        Err(Failure::Client(not_a_type)) if not_a_type.code() == "unknown_task_type" => {
-            match cancel_each(global, &client, None, &args.names, Some("unknown_task")).await {
-                Err(Failure::Client(error)) if error.code() == "unknown_task" => Err(not_a_type.into()),
+        Err(Failure::Client(not_a_type)) if not_a_type.code() == ProblemCode::UnknownTaskType.as_str() => {
+            match cancel_each(global, &client, None, &args.names, Some(ProblemCode::UnknownTask)).await {
+                Err(Failure::Client(error)) if error.code() == ProblemCode::UnknownTask.as_str() => Err(not_a_type.into()),
                 done => done,
             }
         }
@@ -221,14 +221,14 @@ async fn cancel_each(
     client: &Client,
     task_type: Option<&TaskType>,
     ids: &[String],
-    give_up: Option<&str>,
+    give_up: Option<ProblemCode>,
 ) -> Result<Code, Failure> {
     let mut code = Code::Ok;
     for (place, id) in ids.iter().enumerate() {
         let name = TaskName { task_type: task_type.cloned(), id: id.clone() };
         match client.cancel(&name).await {
             Ok(task) => show(global.json, &task, |screen| render::report(&task, &[], &[], Clock::system().now(), screen))?,
-            Err(error) if place == 0 && give_up == Some(error.code()) => return Err(error.into()),
+            Err(error) if place == 0 && give_up.is_some_and(|code| error.code() == code.as_str()) => return Err(error.into()),
             Err(error) if ids.len() > 1 && !global.json => {
                 note(&format!("tasker: {id}: {error}"));
                 code = Code::Failure;
