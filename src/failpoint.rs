@@ -1,8 +1,8 @@
 //! Places between two steps where a test can end the process, as `kill -9` would.
 //!
-//! `TASKER_FAILPOINT=publisher.frozen:kill:3` ends it when it comes by `publisher.frozen` for the third time. The variable
-//! is read once, in builds with debug assertions only: in a release build [`Failpoint::reach`] is empty, compiles away, and
-//! nothing a server's environment says can end a process here.
+//! `TASKER_FAILPOINT=publisher.frozen:kill:3` ends it when it comes by `publisher.frozen` for the third time.
+//! The variable is read once, in builds with debug assertions only: in a release build [`Failpoint::reach`]
+//! is empty, compiles away, and nothing a server's environment says can end a process here.
 
 /// A place between two steps. [`ALL`] has every one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,17 +22,26 @@ macro_rules! failpoints {
 
 failpoints! {
     ACCEPTOR_RECORDED = "acceptor.recorded", "Tasks are committed; their submitters have no answer yet.";
-    PUBLISHER_FROZEN = "publisher.frozen", "The expected endpoints of tasks are committed; nothing is published yet.";
-    PUBLISHER_CONFIRMED = "publisher.confirmed", "The broker has confirmed tasks; the ledger does not say so yet.";
+    PUBLISHER_FROZEN = "publisher.frozen",
+        "The expected endpoints of tasks are committed; nothing is published yet.";
+    PUBLISHER_CONFIRMED = "publisher.confirmed",
+        "The broker has confirmed tasks; the ledger does not say so yet.";
     COLLECTOR_WRITTEN = "collector.written", "Reports are committed; the broker has no acknowledgement yet.";
-    DISPATCHER_GIVEN = "dispatcher.given", "Tasks of a work queue are committed as given to workers; nothing is published yet.";
-    SUCCESSORS_QUEUED = "successors.queued", "Successors are committed; the tasks before them still ask for one.";
-    SCHEDULER_SUBMITTED = "scheduler.submitted", "The task of a schedule is committed; its time is not noted as done yet.";
-    INTAKE_TAKEN = "intake.taken", "An endpoint has taken messages from the broker; its journal does not have them yet.";
+    DISPATCHER_GIVEN = "dispatcher.given",
+        "Tasks of a work queue are committed as given to workers; nothing is published yet.";
+    SUCCESSORS_QUEUED = "successors.queued",
+        "Successors are committed; the tasks before them still ask for one.";
+    SCHEDULER_SUBMITTED = "scheduler.submitted",
+        "The task of a schedule is committed; its time is not noted as done yet.";
+    INTAKE_TAKEN = "intake.taken",
+        "An endpoint has taken messages from the broker; its journal does not have them yet.";
     INTAKE_JOURNALED = "intake.journaled", "The journal has tasks; the broker has no acknowledgement yet.";
-    PERFORMER_STARTED = "performer.started", "The journal says that an attempt begins; the handler does not run yet.";
-    PERFORMER_JOURNALED = "performer.journaled", "The journal has the outcome of an attempt; no report is sent yet.";
-    REPORTER_CONFIRMED = "reporter.confirmed", "The broker has confirmed reports; the journal does not say so yet.";
+    PERFORMER_STARTED = "performer.started",
+        "The journal says that an attempt begins; the handler does not run yet.";
+    PERFORMER_JOURNALED = "performer.journaled",
+        "The journal has the outcome of an attempt; no report is sent yet.";
+    REPORTER_CONFIRMED = "reporter.confirmed",
+        "The broker has confirmed reports; the journal does not say so yet.";
 }
 
 impl Failpoint {

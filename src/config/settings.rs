@@ -13,7 +13,8 @@ use crate::backoff::Backoff;
 use crate::domain::TaskType;
 use crate::http_tasks::Allowed;
 
-/// Clocks, queues and repeats may make a task outlive its span a little; an outcome must be remembered longer still.
+/// Clocks, queues and repeats may make a task outlive its span a little; an outcome must be remembered longer
+/// still.
 pub(super) const MARGIN: Duration = Duration::from_secs(3600);
 
 /// The whole configuration of a process.
@@ -67,7 +68,8 @@ impl<T> Part<T> {
         self.value.as_ref()
     }
 
-    /// What is missing of it, if it is given at all: keys without a value, and placeholders whose variable is not set.
+    /// What is missing of it, if it is given at all: keys without a value, and placeholders whose variable is
+    /// not set.
     fn begun(&self) -> &[Problem] {
         if self.begun { &self.lacking } else { &[] }
     }
@@ -170,7 +172,8 @@ pub enum OnStop {
     Fail,
     /// It is a failed attempt, and the next one follows if the policy has one left.
     Rerun,
-    /// A graceful stop waits for it, however long it takes. If the process ends nevertheless, as [`Self::Rerun`].
+    /// A graceful stop waits for it, however long it takes. If the process ends nevertheless, as
+    /// [`Self::Rerun`].
     Wait,
 }
 
@@ -201,8 +204,8 @@ impl Output {
 pub struct TypePolicy {
     /// The type.
     pub name: TaskType,
-    /// Runs of the handler at most, the first included. Another follows where the handler asks for it, or the end of its endpoint interrupts it
-    /// (see [`OnStop`]). 1 to 100, default 3.
+    /// Runs of the handler at most, the first included. Another follows where the handler asks for it, or the
+    /// end of its endpoint interrupts it (see [`OnStop`]). 1 to 100, default 3.
     pub attempts: u32,
     /// The wait between attempts. Default 1 s, doubling to 60 s.
     pub backoff: Backoff,
@@ -210,7 +213,8 @@ pub struct TypePolicy {
     pub time_limit: Duration,
     /// How long after its submission a task is given up; [`Tasks::expires_after`] unless said.
     pub expires_after: Duration,
-    /// What becomes of an attempt that the end of the endpoint's process interrupts. Default: it counts, and the next follows.
+    /// What becomes of an attempt that the end of the endpoint's process interrupts. Default: it counts, and
+    /// the next follows.
     pub on_stop: OnStop,
     /// What the standard output of its executable is. Default: JSON if it is JSON, text otherwise.
     pub output: Output,
@@ -218,17 +222,20 @@ pub struct TypePolicy {
     pub concurrency: u32,
     /// Whether the broker keeps fan-out copies on disk. Default false: the ledger asks again.
     pub persistent: bool,
-    /// The time in which all endpoints should have received a task; [`Api::wait_for_endpoints_timeout`] unless said.
+    /// The time in which all endpoints should have received a task; [`Api::wait_for_endpoints_timeout`]
+    /// unless said.
     pub wait_for_endpoints_timeout: Duration,
     /// What the body of a submission is. Default the envelope.
     pub body: Body,
-    /// Whether strings that are members of a payload lose the white space at their ends, before anything looks at them.
+    /// Whether strings that are members of a payload lose the white space at their ends, before anything
+    /// looks at them.
     pub trim: bool,
     /// The JSON Schema that payloads must satisfy, beginning with `{`; or the path of a file with it.
     pub schema: Option<String>,
     /// The user that executables of this type run as, or user and group; [`Endpoint::run_as`] unless said.
     pub run_as: Option<String>,
-    /// How tasks wait for the one worker that performs them; none for a type that every subscribed endpoint performs.
+    /// How tasks wait for the one worker that performs them; none for a type that every subscribed endpoint
+    /// performs.
     pub queue: Option<QueuePolicy>,
 }
 
@@ -266,12 +273,14 @@ pub struct Api {
     pub stop_timeout: Duration,
     /// Certificate and key; without, the API speaks plain HTTP.
     pub tls: Option<TlsFiles>,
-    /// How long a browser that was here over HTTPS asks this host for nothing else. None: browsers are not told. Default 30 days.
+    /// How long a browser that was here over HTTPS asks this host for nothing else. None: browsers are not
+    /// told. Default 30 days.
     pub hsts: Option<Duration>,
 }
 
 impl Api {
-    /// Where a client on the same machine finds it; nowhere that is known before it listens if it takes a free port.
+    /// Where a client on the same machine finds it; nowhere that is known before it listens if it takes a
+    /// free port.
     pub fn url(&self) -> Option<String> {
         (self.port != 0).then(|| self.url_at(SocketAddr::new(self.host, self.port)))
     }
@@ -372,7 +381,8 @@ pub struct Endpoint {
     pub journal_limit: u64,
     /// Environment variables that executables get besides `PATH`, `HOME`, `LANG` and the task's own.
     pub pass_env: Vec<String>,
-    /// The user that executables run as, or user and group, such as `builder:docker`; this process's own when absent.
+    /// The user that executables run as, or user and group, such as `builder:docker`; this process's own when
+    /// absent.
     pub run_as: Option<String>,
     /// Bytes of a handler's answer at most. Default 256 KiB.
     pub output_limit: usize,
@@ -389,7 +399,8 @@ pub struct Http {
     pub ca_bundle: Option<PathBuf>,
     /// Certificate and key to show to servers that ask.
     pub identity: Option<(PathBuf, PathBuf)>,
-    /// Whether a task may ask for TLS without a look at the server's certificate; on loopback addresses it may anyway. Default false.
+    /// Whether a task may ask for TLS without a look at the server's certificate; on loopback addresses it
+    /// may anyway. Default false.
     pub insecure: bool,
     /// Connections at the same time at most. Default 1024.
     pub max_sockets: usize,

@@ -20,7 +20,8 @@ impl Unfit {
     }
 }
 
-/// Whether the error of a start may be gone a moment later. `there` says whether the program is still where it was.
+/// Whether the error of a start may be gone a moment later. `there` says whether the program is still where
+/// it was.
 pub(super) fn passes(error: &io::Error, there: bool) -> bool {
     // Told by the process itself when it ends.
     if error.kind() == io::ErrorKind::Interrupted {

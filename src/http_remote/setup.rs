@@ -9,7 +9,8 @@ use crate::config::MessageQueue;
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(5);
 /// After so much silence a worker is lost: three heartbeats.
 pub(super) const SILENCE: Duration = Duration::from_secs(15);
-/// Before what the broker has refused is sent again: an election takes tenths of a second, a full queue longer.
+/// Before what the broker has refused is sent again: an election takes tenths of a second, a full queue
+/// longer.
 pub(super) const REFUSED: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(2) };
 /// The pool, when nobody names one.
 pub const POOL: &str = "default";

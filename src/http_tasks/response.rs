@@ -28,8 +28,9 @@ pub struct Response {
 }
 
 impl Response {
-    /// The body as text: in UTF-8, or in the character set that `Content-Type` names if that is US-ASCII, ISO-8859-1 or windows-1252. None when it
-    /// is no such text or compressed (`Content-Encoding`); nothing is ever replaced. A character that was cut at the end is left out.
+    /// The body as text: in UTF-8, or in the character set that `Content-Type` names if that is US-ASCII,
+    /// ISO-8859-1 or windows-1252. None when it is no such text or compressed (`Content-Encoding`); nothing
+    /// is ever replaced. A character that was cut at the end is left out.
     pub fn text(&self) -> Option<Cow<'_, str>> {
         text::of(&self.headers, &self.body, self.truncated)
     }

@@ -1,7 +1,7 @@
 //! The slots of a runner: who has one, and who gets one that is free.
 //!
-//! Promise: a ticket starts as soon as there is a slot for it, and a finished ticket's connection is there for the next one before that
-//! one starts.
+//! Promise: a ticket starts as soon as there is a slot for it, and a finished ticket's connection is there
+//! for the next one before that one starts.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -76,7 +76,8 @@ impl<T: Send + 'static> Scheduler<T> {
         self.schedule().remove(meant)
     }
 
-    /// Starts what can be started. The connection is for the first of them if it fits, and goes to the pool otherwise.
+    /// Starts what can be started. The connection is for the first of them if it fits, and goes to the pool
+    /// otherwise.
     pub(super) fn dispatch(self: &Arc<Self>, mut connection: Option<Box<Connection>>) {
         loop {
             let start_new = self.buffered.load(Relaxed) < self.network.settings.max_buffered_bytes;
@@ -91,7 +92,8 @@ impl<T: Send + 'static> Scheduler<T> {
                         self.network.rest(*kept);
                     }
                     if let Err(slot) = waiter.send(slot) {
-                        // Canceled meanwhile. Not by dropping it, which would come back here, once more for each such waiter.
+                        // Canceled meanwhile. Not by dropping it, which would come back here, once more for
+                        // each such waiter.
                         slot.disarm();
                         self.schedule().release(lane);
                     }
@@ -189,11 +191,13 @@ async fn come_back<T: Send + 'static>(scheduler: Weak<Scheduler<T>>, at: Instant
     }
 }
 
-/// The right of a ticket to run. Dropping it, also in a panic, hands it on together with the connection that was put in.
+/// The right of a ticket to run. Dropping it, also in a panic, hands it on together with the connection that
+/// was put in.
 pub(super) struct Slot<T: Send + 'static> {
     scheduler: Option<Arc<Scheduler<T>>>,
     lane: usize,
-    /// A connection that the next ticket may use; goes to the pool before the slot is free, so that the next ticket finds it.
+    /// A connection that the next ticket may use; goes to the pool before the slot is free, so that the next
+    /// ticket finds it.
     connection: Option<Box<Connection>>,
 }
 

@@ -68,7 +68,8 @@ enum State {
     Done,
 }
 
-/// A task on its way. Whatever happens to it, dropping it completes it: exactly one completion comes of every ticket.
+/// A task on its way. Whatever happens to it, dropping it completes it: exactly one completion comes of every
+/// ticket.
 pub(super) struct Ticket {
     batch: Arc<BatchCore>,
     index: u32,

@@ -63,8 +63,9 @@ impl LinkError {
         }
     }
 
-    /// Whether a defect of one queue can be behind this although it costs the connection: the broker ended that with an error of its own (from
-    /// 500 on; less is said of the connection as such), or did not answer.
+    /// Whether a defect of one queue can be behind this although it costs the connection: the broker ended
+    /// that with an error of its own (from 500 on; less is said of the connection as such), or did not
+    /// answer.
     pub(super) fn may_be_for_one_queue(&self) -> bool {
         match self {
             Self::Silent { .. } => true,
@@ -87,7 +88,8 @@ impl LinkError {
         }
     }
 
-    /// Whether somebody else consumes the queue. The broker uses the same number for a missing permission, so the text decides.
+    /// Whether somebody else consumes the queue. The broker uses the same number for a missing permission, so
+    /// the text decides.
     pub(super) fn is_held(&self) -> bool {
         let (refused, locked) = (AMQPSoftError::ACCESSREFUSED.get_id(), AMQPSoftError::RESOURCELOCKED.get_id());
         matches!(self, Self::Amqp { source, .. } if matches!(source.kind(), ErrorKind::ProtocolError(error)
@@ -134,7 +136,8 @@ mod tests {
         let in_use = "ACCESS_REFUSED - queue 'ex.worker.a' in vhost '/' in exclusive use";
         let locked = "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'ex.worker.a' in vhost '/'";
         let not_allowed = "ACCESS_REFUSED - access to queue 'ex.worker.a' in vhost '/' refused for user 'u'";
-        // The error, what it ends, whether it is the broker's word about the request, whether another process has the queue.
+        // The error, what it ends, whether it is the broker's word about the request, whether another process
+        // has the queue.
         let table = [
             (amqp(S::ACCESSREFUSED, in_use), Scope::Channel, true, true),
             (amqp(S::RESOURCELOCKED, locked), Scope::Channel, true, true),

@@ -7,8 +7,9 @@ use uuid::Uuid;
 use crate::config::MessageQueue;
 use crate::domain::TaskType;
 
-/// How often a side that has nothing to say shows that it lives. Twice this in silence ends the connection: early enough
-/// to notice a dead link within the time a person waits, late enough not to take a busy machine for one.
+/// How often a side that has nothing to say shows that it lives. Twice this in silence ends the connection:
+/// early enough to notice a dead link within the time a person waits, late enough not to take a busy machine
+/// for one.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// Who connects, which decides what is declared and over how many connections.

@@ -26,7 +26,8 @@ pub(super) fn lock(dir: &Path) -> Result<File, JournalError> {
     }
 }
 
-/// Says who holds a lock and for what. The lock is what counts, and a full disk must not keep us from starting.
+/// Says who holds a lock and for what. The lock is what counts, and a full disk must not keep us from
+/// starting.
 pub(super) fn sign(mut lock: &File, types: &[&TaskType]) {
     let types: Vec<&str> = types.iter().map(|task_type| task_type.as_str()).collect();
     let _ = lock.set_len(0).and_then(|()| writeln!(lock, "pid {}: {}", std::process::id(), types.join(" ")));

@@ -24,7 +24,8 @@ const AFTER: &str = "after";
 fn every_failpoint_ends_a_process_in_a_test() {
     let killed = API_FAILPOINTS.iter().chain(&ENDPOINT_FAILPOINTS).chain(&QUEUE_FAILPOINTS);
     let killed: BTreeSet<&str> = killed.map(|point| point.name()).collect();
-    let missed: Vec<_> = failpoint::ALL.iter().filter(|point| !killed.contains(point.name())).collect();
+    let missed = failpoint::ALL.iter().filter(|point| !killed.contains(point.name()));
+    let missed: Vec<_> = missed.map(|point| format!("{}: {}", point.name(), point.after())).collect();
     assert!(missed.is_empty(), "no test kills a process at these: {missed:#?}");
 }
 

@@ -1,15 +1,17 @@
 //! Files that import each other, directly or in a ring.
 //!
-//! An arrow leads from a file to the file in which a name that it uses is defined: a name that a module only hands on from a child (`pub
-//! use`) leads to the child. Handing on is no arrow itself, or each module would be in a circle with its children; a module that uses
-//! what its child defines is in one if the child uses what the module defines.
+//! An arrow leads from a file to the file in which a name that it uses is defined: a name that a module only
+//! hands on from a child (`pub use`) leads to the child. Handing on is no arrow itself, or each module would
+//! be in a circle with its children; a module that uses what its child defines is in one if the child uses
+//! what the module defines.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::source::{Source, Token, is};
 
-/// How often a name is followed from one module to the next: the compiler refuses names that are handed on in a circle, and this must end.
+/// How often a name is followed from one module to the next: the compiler refuses names that are handed on in
+/// a circle, and this must end.
 const DEPTH: usize = 16;
 
 /// Files that lead to each other.

@@ -44,7 +44,8 @@ impl Source {
         Self { tokens: shipped, test_modules }
     }
 
-    /// The modules at the root that paths lead to; `depth` is how many `super` lead there from the file's top.
+    /// The modules at the root that paths lead to; `depth` is how many `super` lead there from the file's
+    /// top.
     pub fn edges(&self, depth: usize) -> Vec<Edge> {
         let mut edges = Vec::new();
         // One entry for each open brace: whether it belongs to a module.
@@ -90,7 +91,8 @@ impl Source {
     }
 }
 
-/// Whether a condition holds in no build that ships: `test`, alone, together with others, or beside `fuzzing`.
+/// Whether a condition holds in no build that ships: `test`, alone, together with others, or beside
+/// `fuzzing`.
 fn is_for_tests(condition: &[Token]) -> bool {
     [&["test", ")"][..], &["all", "(", "test"], &["any", "(", "test"]].iter().any(|words| is(condition, words))
 }
