@@ -21,8 +21,8 @@ where
 {
     match tokio::time::timeout(patience, work(&mut conn)).await {
         Ok(done) => {
-            // A transaction that could not be ended would swallow the next one, which would then be none of its own; a full disk
-            // ends one behind the driver's back.
+            // A transaction that could not be ended would swallow the next one, which would then be none of
+            // its own; a full disk ends one behind the driver's back.
             if conn.is_in_transaction() || matches!(&done, Err(Fault::Sql(error)) if verdict(error).spoils()) {
                 conn.close_on_drop();
             }
@@ -43,7 +43,8 @@ pub(super) async fn ended<DB: Database, T>(transaction: Transaction<'_, DB>, don
             Ok(value)
         }
         Err(fault) => {
-            // At once, since locks are held until then. Its own failure adds nothing: the connection is looked at afterwards.
+            // At once, since locks are held until then. Its own failure adds nothing: the connection is
+            // looked at afterwards.
             let _ = transaction.rollback().await;
             Err(fault)
         }

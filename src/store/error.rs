@@ -9,7 +9,8 @@ pub enum StoreError {
         /// What is wrong with it, without the address.
         reason: String,
     },
-    /// The database cannot be reached, or does not do it now: it is full, read-only, short of something. Trying again later can help.
+    /// The database cannot be reached, or does not do it now: it is full, read-only, short of something.
+    /// Trying again later can help.
     #[error("cannot use the database at {safe_url}: {reason}")]
     Unavailable {
         /// The address without password.
@@ -83,13 +84,14 @@ impl StoreError {
         matches!(self, Self::Schema { .. } | Self::NoDatabase { .. })
     }
 
-    /// Whether somebody has to change the configuration or the rights of its user: waiting helps only if that happens.
+    /// Whether somebody has to change the configuration or the rights of its user: waiting helps only if that
+    /// happens.
     pub const fn is_denied(&self) -> bool {
         matches!(self, Self::Unavailable { cause: Refusal::Denied, .. })
     }
 
-    /// Whether the rows that the operation is about are at fault, so that others can be written and these never will be. Of many rows in
-    /// one operation it may be a single one, or their number.
+    /// Whether the rows that the operation is about are at fault, so that others can be written and these
+    /// never will be. Of many rows in one operation it may be a single one, or their number.
     pub const fn is_row_fault(&self) -> bool {
         matches!(self, Self::Rows { .. } | Self::TooLarge { .. } | Self::Corrupt { .. })
     }

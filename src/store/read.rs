@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::batch::{self, sorted};
 use super::columns;
 use super::fault::Fault;
-use super::responses::{OPEN_ROW, OpenRow, RESPONSE, open_row, response};
+use super::responses::{ENDED, OPEN_ROW, OpenRow, RESPONSE, open_row, response};
 use super::sql::{Conn, Row, Statement};
 use super::subscription::SubscriptionState;
 use super::tasks::{TASK, only_task, within_budget};
@@ -80,7 +80,8 @@ enum OwedRows {
 }
 
 impl Store {
-    /// Endpoints that must answer a task and have not received it, by name; of an ended task those that never did.
+    /// Endpoints that must answer a task and have not received it, by name; of an ended task those that never
+    /// did.
     pub async fn missing(&self, id: TaskId) -> Result<Vec<EndpointName>> {
         self.run(move |conn| missing(conn, id).boxed()).await
     }
@@ -91,16 +92,17 @@ impl Store {
         self.run(move |conn| open_rows(conn, ids.clone()).boxed()).await
     }
 
-    /// Tasks of these types that an endpoint must answer and has not finished, oldest first, after a cursor. Also those that
-    /// were canceled after the endpoint had received them. At most `limit`, fewer where payloads are large, none at the end.
+    /// Tasks of these types that an endpoint must answer and has not finished, oldest first, after a cursor.
+    /// Also those that were canceled after the endpoint had received them. At most `limit`, fewer where
+    /// payloads are large, none at the end.
     pub async fn owed_by(&self, endpoint: &EndpointName, task_types: &[TaskType], after: Option<TaskId>, limit: u32) -> Result<Vec<Owed>> {
         let (endpoint, task_types): (_, Arc<[TaskType]>) = (endpoint.clone(), task_types.into());
         self.run(move |conn| owed_by(conn, endpoint.clone(), task_types.clone(), OwedRows::All, after, limit).boxed()).await
     }
 
-    /// What a worker that fetches its tasks is to be told: of these types, tasks that are its own and that it has not received, and
-    /// those that were canceled meanwhile; with `all`, also those it has received. Oldest first, after a cursor. At most `limit`, fewer
-    /// where payloads are large, none at the end.
+    /// What a worker that fetches its tasks is to be told: of these types, tasks that are its own and that it
+    /// has not received, and those that were canceled meanwhile; with `all`, also those it has received.
+    /// Oldest first, after a cursor. At most `limit`, fewer where payloads are large, none at the end.
     pub async fn owed_anew(
         &self,
         worker: &EndpointName,
@@ -130,7 +132,8 @@ impl Store {
         self.run(move |conn| find(conn, id).boxed()).await
     }
 
-    /// Responses of a task by endpoint name, from the first one after `after` on, so many at most: they can be large, and thousands.
+    /// Responses of a task by endpoint name, from the first one after `after` on, so many at most: they can
+    /// be large, and thousands.
     pub async fn responses(&self, id: TaskId, filter: ResponseFilter, after: Option<EndpointName>, limit: u32) -> Result<Vec<Response>> {
         self.run(move |conn| responses(conn, id, filter, after.clone(), limit).boxed()).await
     }
@@ -141,7 +144,8 @@ impl Store {
         self.run(move |conn| response_of(conn, id, endpoint.clone()).boxed()).await
     }
 
-    /// Tasks of a type, newest first. Fewer than asked for where their payloads together are [`LIST_BYTES`] or more.
+    /// Tasks of a type, newest first. Fewer than asked for where their payloads together are [`LIST_BYTES`]
+    /// or more.
     pub async fn list(&self, task_type: &TaskType, query: &TaskQuery) -> Result<Vec<Task>> {
         let (task_type, query) = (task_type.clone(), Arc::new(query.clone()));
         self.run(move |conn| list(conn, task_type.clone(), query.clone()).boxed()).await
@@ -180,8 +184,8 @@ async fn open_rows(conn: &mut Conn<'_>, ids: Arc<[TaskId]>) -> Result<HashMap<Ta
     let mut rows: HashMap<TaskId, Vec<OpenRow>> = HashMap::new();
     for ids in ids.chunks(batch::KEYS) {
         let mut select =
-            conn.sql(format!("SELECT r.task_id, {OPEN_ROW} FROM response AS r {by_key} WHERE +r.status < 2 AND r.task_id IN "));
-        for row in select.keys(ids).push(" ORDER BY r.task_id, r.endpoint").fetch_all().await? {
+            conn.sql(format!("SELECT r.task_id, {OPEN_ROW} FROM response AS r {by_key} WHERE +r.status < ? AND r.task_id IN "));
+        for row in select.bind(ENDED).keys(ids).push(" ORDER BY r.task_id, r.endpoint").fetch_all().await? {
             let mut cells = row.cells();
             rows.entry(cells.take()?).or_default().push(open_row(&mut cells)?);
         }

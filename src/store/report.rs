@@ -15,14 +15,16 @@ use super::{Result, Store, batch, columns, responses};
 use crate::domain::{EndpointName, LateAnswer, Report, ResponseStatus, TaskId, TaskType, Timestamp};
 
 impl Store {
-    /// Applies what endpoints report: rows through [`crate::domain::ResponseStatus::next`], counts, task states through
-    /// [`TaskStatus::next`], all in one transaction. Repeats and stragglers change nothing; of
-    /// answers that come after the end and tell something else, the first is kept beside ([`Response::late`]). A report counts only if the task is
-    /// of its type and if it comes of the memory that has the task, or, while none has it, of the memory that has the endpoint's name
-    /// or had it before; no endpoint has answered that was never subscribed to the type. A report from an endpoint that
-    /// is not expected is adopted into the set when the task has no list and is frozen, and a copy can have come through the fanout:
-    /// the endpoint was known by the time it was published; of a task that has ended only one that has finished. A report about a
-    /// task with a list never is. A cancel that nobody asked for ends its response as failed ([`errnr::STOPPED`](crate::domain::errnr::STOPPED)).
+    /// Applies what endpoints report: rows through [`crate::domain::ResponseStatus::next`], counts, task
+    /// states through [`TaskStatus::next`](crate::domain::TaskStatus::next), all in one transaction. Repeats and stragglers change nothing; of
+    /// answers that come after the end and tell something else, the first is kept beside
+    /// ([`Response::late`](crate::domain::Response::late)). A report counts only if the task is of its type and if it comes of the memory
+    /// that has the task, or, while none has it, of the memory that has the endpoint's name or had it before;
+    /// no endpoint has answered that was never subscribed to the type. A report from an endpoint that is not
+    /// expected is adopted into the set when the task has no list and is frozen, and a copy can have come
+    /// through the fanout: the endpoint was known by the time it was published; of a task that has ended only
+    /// one that has finished. A report about a task with a list never is. A cancel that nobody asked for ends
+    /// its response as failed ([`errnr::STOPPED`](crate::domain::errnr::STOPPED)).
     pub async fn apply(&self, reports: &[Report], now: Timestamp, retention: Duration) -> Result<Applied> {
         if reports.is_empty() {
             return Ok(Applied::default());
@@ -94,9 +96,9 @@ fn subscriber(cells: &mut Cells<'_>) -> Result<Option<Subscriber>, Fault> {
     Ok(Some(Subscriber { last_seen, home: cells.take()?, previous_home: cells.take()?, first_seen: cells.take()? }))
 }
 
-/// Reads responses, and with each that nobody has yet what is known of its endpoint: nearly every report is the first or of whom the row
-/// names, so nothing else has to be read. In one statement, for a server is asked over the network. Without locks of their own: those of
-/// their tasks keep every writer away.
+/// Reads responses, and with each that nobody has yet what is known of its endpoint: nearly every report is
+/// the first or of whom the row names, so nothing else has to be read. In one statement, for a server is
+/// asked over the network. Without locks of their own: those of their tasks keep every writer away.
 async fn read_together(
     conn: &mut Conn<'_>,
     tasks: &HashMap<TaskId, TaskState>,
@@ -122,8 +124,9 @@ async fn read_together(
     Ok(())
 }
 
-/// The same in SQLite, where a statement costs little, but each value that is read an allocation and a way from thread to thread: what
-/// all responses that nobody has answered have in common is not read, and their keys are known by their place.
+/// The same in SQLite, where a statement costs little, but each value that is read an allocation and a way
+/// from thread to thread: what all responses that nobody has answered have in common is not read, and their
+/// keys are known by their place.
 async fn read_apart(
     conn: &mut Conn<'_>,
     tasks: &HashMap<TaskId, TaskState>,

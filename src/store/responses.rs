@@ -10,6 +10,9 @@ use super::ledger::RowChange;
 use super::sql::{Cells, Conn, selected};
 use crate::domain::{EndpointName, ReportEvent, Response, ResponseStatus, TaskId, Timestamp};
 
+/// The statuses of open responses have lower codes, those of ended ones not: for conditions `+status < ?`.
+pub(super) const ENDED: ResponseStatus = ResponseStatus::Finished;
+
 /// A response that is not final.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenRow {
@@ -135,4 +138,15 @@ pub(super) async fn write(conn: &mut Conn<'_>, rows: &[((TaskId, &EndpointName),
 /// About how many bytes a response takes in a statement.
 fn weight(row: &((TaskId, &EndpointName), RowChange<'_>)) -> usize {
     128 + row.0.1.as_str().len() + row.1.answer.map_or(0, batch::answer_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn open_ones_come_first() {
+        assert!(ResponseStatus::ALL.into_iter().all(|status| status.is_final() == (status.code() >= ENDED.code())));
+        assert_eq!(ENDED.code(), 2, "which the key of SQLite has as a literal, see `Dialect::owed_by`");
+    }
 }

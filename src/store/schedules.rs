@@ -39,8 +39,8 @@ impl Store {
         self.transact(move |conn| set_error(conn, name.clone(), error.clone(), at).boxed()).await
     }
 
-    /// Stops submitting the tasks of a schedule, or goes on with the times to come: what passed meanwhile is not submitted. Answers whether
-    /// that changed anything.
+    /// Stops submitting the tasks of a schedule, or goes on with the times to come: what passed meanwhile is
+    /// not submitted. Answers whether that changed anything.
     pub async fn pause_schedule(&self, name: &str, paused: bool, now: Timestamp) -> Result<bool> {
         let name: Arc<str> = name.into();
         self.transact(move |conn| pause(conn, name.clone(), paused, now).boxed()).await

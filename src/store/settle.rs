@@ -8,6 +8,7 @@ use futures::FutureExt;
 use super::batch::{self, sorted};
 use super::fault::Fault;
 use super::ledger::{Settlement, VANISHED};
+use super::responses::ENDED;
 use super::sql::{Cells, Conn};
 use super::subscription::SubscriptionState;
 use super::tasks::{self, TASK, lock, within_budget};
@@ -34,20 +35,22 @@ pub struct CancelOutcome {
     pub changed: bool,
     /// Whether it had ended otherwise (done, expired), so that there was nothing to cancel.
     pub refused: bool,
-    /// Endpoints that have not finished, or to which it may be on its way: they must be told to stop it or never to start it.
+    /// Endpoints that have not finished, or to which it may be on its way: they must be told to stop it or
+    /// never to start it.
     pub to_stop: Vec<EndpointName>,
 }
 
 impl Store {
-    /// Claims tasks that are due, oldest first, by moving their due time to `lease_until`; rows locked by others are
-    /// skipped, so processes never wait for each other. Bounded and served by an index.
+    /// Claims tasks that are due, oldest first, by moving their due time to `lease_until`; rows locked by
+    /// others are skipped, so processes never wait for each other. Bounded and served by an index.
     pub async fn claim_due(&self, now: Timestamp, lease_until: Timestamp, limit: u32) -> Result<Vec<DueTask>> {
         self.transact(move |conn| claim_due(conn, now, lease_until, limit).boxed()).await
     }
 
-    /// Writes what the reconciler decided, guarded by the states found under the lock. Returns the tasks whose status
-    /// changed. `retention` says how long a final task is kept. Of the rows given up at the end of a task, those whose
-    /// endpoint has received it and is not there with the same memory fail as lost ([`errnr::LOST`](crate::domain::errnr::LOST)), the others expire.
+    /// Writes what the reconciler decided, guarded by the states found under the lock. Returns the tasks
+    /// whose status changed. `retention` says how long a final task is kept. Of the rows given up at the end
+    /// of a task, those whose endpoint has received it and is not there with the same memory fail as lost
+    /// ([`errnr::LOST`](crate::domain::errnr::LOST)), the others expire.
     pub async fn settle(&self, settlements: &[Settlement], now: Timestamp, retention: Duration) -> Result<Vec<(TaskId, TaskStatus)>> {
         let mut rest = settlements.to_vec();
         rest.sort_by_key(|settlement| settlement.id);
@@ -74,8 +77,9 @@ impl Store {
         Ok(forgotten)
     }
 
-    /// Cancels a task: the row first, whoever runs it is told by the caller. Responses nobody has received are withdrawn at
-    /// once; those that were received stay open until their endpoints report. `None` when there is no such task.
+    /// Cancels a task: the row first, whoever runs it is told by the caller. Responses nobody has received
+    /// are withdrawn at once; those that were received stay open until their endpoints report. `None` when
+    /// there is no such task.
     pub async fn cancel(&self, id: TaskId, now: Timestamp, retention: Duration) -> Result<Option<CancelOutcome>> {
         self.transact(move |conn| cancel(conn, id, now, retention).boxed()).await
     }
@@ -133,16 +137,16 @@ async fn settle(
     let by_key = conn.dialect().by_primary_key();
     for ids in given_up.chunks(batch::KEYS) {
         let mut give_up =
-            conn.sql(format!("UPDATE response {by_key} SET last_modified_time = ?, status = ? WHERE +status < 2 AND task_id IN "));
-        give_up.bind(now).bind(ResponseStatus::Expired).keys(ids).execute().await?;
+            conn.sql(format!("UPDATE response {by_key} SET last_modified_time = ?, status = ? WHERE +status < ? AND task_id IN "));
+        give_up.bind(now).bind(ResponseStatus::Expired).bind(ENDED).keys(ids).execute().await?;
     }
     let moved = changes.iter().filter(|(_, change)| change.from != change.to).map(|(id, change)| (*id, change.to)).collect();
     tasks::write(conn, changes).await?;
     Ok((moved, done))
 }
 
-/// Fails the responses of endpoints that have received a task and are not there any more, or not with the memory that has
-/// it. Answers how many.
+/// Fails the responses of endpoints that have received a task and are not there any more, or not with the
+/// memory that has it. Answers how many.
 async fn lose(conn: &mut Conn<'_>, id: TaskId, now: Timestamp) -> Result<u32, Fault> {
     let (by_key, same) = (conn.dialect().by_primary_key(), conn.dialect().same());
     let mut absent = conn.sql(format!(
@@ -165,8 +169,8 @@ async fn lose(conn: &mut Conn<'_>, id: TaskId, now: Timestamp) -> Result<u32, Fa
 
 async fn cancel(conn: &mut Conn<'_>, id: TaskId, now: Timestamp, retention: Duration) -> Result<Option<CancelOutcome>, Fault> {
     let Some(state) = lock(conn, &[id]).await?.remove(&id) else { return Ok(None) };
-    let mut open = conn.sql("SELECT endpoint, status FROM response WHERE task_id = ? AND +status < 2 ORDER BY endpoint");
-    let open = open.bind(id).fetch_all().await?;
+    let mut open = conn.sql("SELECT endpoint, status FROM response WHERE task_id = ? AND +status < ? ORDER BY endpoint");
+    let open = open.bind(id).bind(ENDED).fetch_all().await?;
     let (mut to_stop, mut withdrawn) = (Vec::with_capacity(open.len()), 0);
     for row in &open {
         withdrawn += u32::from(row.get::<u8>(1)? == ResponseStatus::Expected.code());

@@ -26,16 +26,17 @@ pub struct Freeze {
 }
 
 impl Store {
-    /// Records submissions, all in one statement; one answer each, in order. New tasks are due at `due_at`: if whoever
-    /// accepted them dies before publishing, another process takes over then. Two equal submissions in one call: the
-    /// second is `Existing`. Tasks with a place go into the queue of their type, and take the place of a waiting one with the same
-    /// unique key, which is canceled; one that was queued after another yields to such a one instead.
+    /// Records submissions, all in one statement; one answer each, in order. New tasks are due at `due_at`:
+    /// if whoever accepted them dies before publishing, another process takes over then. Two equal
+    /// submissions in one call: the second is `Existing`. Tasks with a place go into the queue of their type,
+    /// and take the place of a waiting one with the same unique key, which is canceled; one that was queued
+    /// after another yields to such a one instead.
     pub async fn accept(&self, tasks: &[NewTask], due_at: Timestamp, retention: Duration) -> Result<Vec<Accepted>> {
         self.accept_and_give(tasks, &[], due_at, retention).await
     }
 
-    /// The same; those that go into one of these queues, which nothing holds back and nobody waits before, are given to workers that have
-    /// room: as by [`Self::give`], to be asked for again at `due_at`.
+    /// The same; those that go into one of these queues, which nothing holds back and nobody waits before,
+    /// are given to workers that have room: as by [`Self::give`], to be asked for again at `due_at`.
     pub async fn accept_and_give(
         &self,
         tasks: &[NewTask],
@@ -51,9 +52,10 @@ impl Store {
         self.transact(move |conn| accept(conn, tasks.clone(), rules.clone(), due_at, retention).boxed()).await
     }
 
-    /// Freezes the expected sets of tasks whose set is not frozen yet: writes the rows, `EXPECTED`, and the count. Answers
-    /// the ids frozen by *this* call; a task that is final, gone or frozen already is left out. Large calls take several
-    /// transactions; after an error some may be frozen, and are found as due when their lease runs out.
+    /// Freezes the expected sets of tasks whose set is not frozen yet: writes the rows, `EXPECTED`, and the
+    /// count. Answers the ids frozen by *this* call; a task that is final, gone or frozen already is left
+    /// out. Large calls take several transactions; after an error some may be frozen, and are found as due
+    /// when their lease runs out.
     pub async fn freeze(&self, sets: &[Freeze], now: Timestamp) -> Result<Vec<TaskId>> {
         let mut rest = sets.to_vec();
         rest.sort_by_key(|set| set.id);
@@ -67,8 +69,9 @@ impl Store {
         Ok(frozen)
     }
 
-    /// Notes that the broker has confirmed these tasks: `CREATED` becomes `SENT`, due at its receive deadline; tasks that
-    /// have moved on keep their status and learn when they were published. Returns how many became `SENT`.
+    /// Notes that the broker has confirmed these tasks: `CREATED` becomes `SENT`, due at its receive
+    /// deadline; tasks that have moved on keep their status and learn when they were published. Returns how
+    /// many became `SENT`.
     pub async fn mark_published(&self, ids: &[TaskId], now: Timestamp) -> Result<u64> {
         let ids = sorted(ids);
         self.transact(move |conn| mark_published(conn, ids.clone(), now).boxed()).await

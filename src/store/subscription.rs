@@ -10,8 +10,8 @@ use crate::domain::{EndpointName, Presence, PresenceState, RefusedType, TaskType
 
 /// Presence messages an endpoint may miss before it is thought gone.
 const INTERVALS: u32 = 3;
-/// How far ahead the end of a silence may lie: what lies further was said to a version that believed everything. A little more
-/// than the longest, since the clocks of two API processes differ a little.
+/// How far ahead the end of a silence may lie: what lies further was said to a version that believed
+/// everything. A little more than the longest, since the clocks of two API processes differ a little.
 const LONGEST_SILENCE: Duration = Duration::from_secs(INTERVALS as u64 * Presence::LONGEST_INTERVAL.as_secs() + 60);
 
 /// The ends of a silence between which an endpoint is there; outside of them it is gone.
@@ -74,15 +74,17 @@ pub(super) struct Standby {
 }
 
 impl Subscription {
-    /// Whether it keeps a process with another memory from taking its place: until it has said goodbye or is missed. When it may be
-    /// missed is not for a look at the clock to say, which may just have been set, but for who has listened all the time.
+    /// Whether it keeps a process with another memory from taking its place: until it has said goodbye or is
+    /// missed. When it may be missed is not for a look at the clock to say, which may just have been set, but
+    /// for who has listened all the time.
     fn fences(&self, other: &Presence) -> bool {
         self.state == SubscriptionState::Online && self.home.is_some_and(|home| home != other.home)
     }
 
-    /// Whether a sign of life of the process that has said goodbye was only overtaken by the goodbye: sent before it, however late it
-    /// comes, or come within an interval. A later one was not: the process lives, and somebody else said goodbye. A goodbye may lie
-    /// ahead a little, since another API process has noted it by its own reading of the clock.
+    /// Whether a sign of life of the process that has said goodbye was only overtaken by the goodbye: sent
+    /// before it, however late it comes, or come within an interval. A later one was not: the process lives,
+    /// and somebody else said goodbye. A goodbye may lie ahead a little, since another API process has noted
+    /// it by its own reading of the clock.
     fn has_gone(&self, sign: &Presence, clock: ClockOffset, now: Timestamp) -> bool {
         let sent_before = clock.ledger_time(sign.sent_at).is_some_and(|sent| sent <= self.last_seen);
         let soon = sign.state == PresenceState::Alive && now.since(self.last_seen) < sign.interval;
@@ -107,7 +109,8 @@ impl Subscription {
         }
     }
 
-    /// The same with a process beside it that would take its place; the process that has the place stands by for nobody.
+    /// The same with a process beside it that would take its place; the process that has the place stands by
+    /// for nobody.
     fn with_standby(mut self, presence: &Presence, now: Timestamp) -> Self {
         if self.instance == presence.instance && self.state == SubscriptionState::Online {
             return self;
@@ -126,8 +129,9 @@ impl Subscription {
         self
     }
 
-    /// Goes to the process that stands by, if one does: from now on tasks are expected of that one, and it alone is let in. It gets
-    /// them when it says that it consumes. The store does the same in SQL when the presence of the first is overdue.
+    /// Goes to the process that stands by, if one does: from now on tasks are expected of that one, and it
+    /// alone is let in. It gets them when it says that it consumes. The store does the same in SQL when the
+    /// presence of the first is overdue.
     fn handed_over(self, now: Timestamp) -> Self {
         match self.standby.filter(|standby| standby.seen_until > now) {
             Some(Standby { instance, home, seen_until, .. }) => Self {
@@ -151,10 +155,11 @@ impl Subscription {
 /// What presence messages did.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
-    /// Endpoints that must be welcomed and asked for what they owe: they were not subscribed before, have a new session, or
-    /// still say `Joined` since no welcome has reached them.
+    /// Endpoints that must be welcomed and asked for what they owe: they were not subscribed before, have a
+    /// new session, or still say `Joined` since no welcome has reached them.
     pub newcomers: Vec<Presence>,
-    /// Processes that were not let in: another one with the same name and another memory was heard of a moment ago.
+    /// Processes that were not let in: another one with the same name and another memory was heard of a
+    /// moment ago.
     pub fenced: Vec<Presence>,
 }
 
@@ -216,7 +221,8 @@ pub(super) fn see(
             let before = before(&changes, task_type);
             let same_process = before.as_ref().is_some_and(|before| before.instance == presence.instance);
             let (state, seen_until) = match presence.state {
-                // The farewell of a process that has been replaced, or a sign of life that its own farewell overtook.
+                // The farewell of a process that has been replaced, or a sign of life that its own farewell
+                // overtook.
                 PresenceState::Leaving if !same_process => continue,
                 PresenceState::Alive | PresenceState::Joined if before.as_ref().is_some_and(|it| it.has_gone(presence, clock, now)) => {
                     continue;
@@ -228,7 +234,8 @@ pub(super) fn see(
             };
             let others = |standby: &Standby| standby.instance != presence.instance && standby.seen_until > now;
             let standby = before.as_ref().and_then(|before| before.standby).filter(others);
-            // A process that still says `Joined` has not been welcomed, whatever the ledger knows: a welcome can be lost.
+            // A process that still says `Joined` has not been welcomed, whatever the ledger knows: a welcome
+            // can be lost.
             new |= presence.state == PresenceState::Joined;
             new |= state == SubscriptionState::Online
                 && before.as_ref().is_none_or(|before| before.state != SubscriptionState::Online || before.session != presence.session);
@@ -264,8 +271,8 @@ pub(super) fn see(
     changes
 }
 
-/// A type that a process cannot consume. Nobody is expected for that reason, and nobody gone: what was subscribed stays so for as long
-/// as silence is allowed.
+/// A type that a process cannot consume. Nobody is expected for that reason, and nobody gone: what was
+/// subscribed stays so for as long as silence is allowed.
 fn refuse(before: Option<Subscription>, presence: &Presence, refused: &RefusedType, now: Timestamp) -> Subscription {
     let others = before.as_ref().is_some_and(|before| before.state == SubscriptionState::Online && before.instance != presence.instance);
     let mut after = before.unwrap_or_else(|| Subscription::absent(presence, now));

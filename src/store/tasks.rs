@@ -88,7 +88,8 @@ pub(super) fn only_task(row: &Row) -> Result<Task, Fault> {
     task(&mut row.cells())
 }
 
-/// Reads the first of many tasks, each with what follows it in its row, until their payloads together are long.
+/// Reads the first of many tasks, each with what follows it in its row, until their payloads together are
+/// long.
 pub(super) async fn within_budget<T>(
     select: &mut Statement<'_>,
     most: usize,
@@ -155,7 +156,8 @@ pub(super) async fn lock(conn: &mut Conn<'_>, ids: &[TaskId]) -> Result<HashMap<
     Ok(tasks)
 }
 
-/// Writes changes of tasks that are locked, one statement for each distinct change. Those that have ended leave their queues.
+/// Writes changes of tasks that are locked, one statement for each distinct change. Those that have ended
+/// leave their queues.
 pub(super) async fn write(conn: &mut Conn<'_>, changes: Vec<(TaskId, TaskChange)>) -> Result<(), Fault> {
     let left: Vec<(TaskId, bool)> = changes.iter().filter_map(|(id, change)| Some((*id, change.leaves_queue()?))).collect();
     let by_key = conn.dialect().by_primary_key();
@@ -179,7 +181,8 @@ pub(super) async fn write(conn: &mut Conn<'_>, changes: Vec<(TaskId, TaskChange)
     if left.is_empty() { Ok(()) } else { leave::leave(conn, left).await }
 }
 
-/// Fails unless a guarded statement has changed the rows of all these ids: what it was decided by does not hold any more.
+/// Fails unless a guarded statement has changed the rows of all these ids: what it was decided by does not
+/// hold any more.
 pub(super) fn all_of(changed: u64, ids: &[TaskId], otherwise: &str) -> Result<(), Fault> {
     match usize::try_from(changed) == Ok(ids.len()) {
         true => Ok(()),

@@ -20,11 +20,13 @@ fn of_number(number: u16, sqlstate: &str, message: &str) -> Verdict {
         1105 if message.contains("writeset size") => Verdict::Rows,
         1180 if message.contains("error 90") => Verdict::Rows,
         1118 | 1197 => Verdict::Rows,
-        // Snapshot too old, Galera's refusal of a commit, a changed table, a statement to be prepared anew, a certification that failed.
+        // Snapshot too old, Galera's refusal of a commit, a changed table, a statement to be prepared anew, a
+        // certification that failed.
         1020 | 1180 | 1412 | 1615 | 3101 => Verdict::Again(Retry::Conflict),
         // Longer than a packet, or its result.
         1153 | 1301 => Verdict::Rows,
-        // Null, double, without its parent or with children, no text of its character set, cut short, against a check.
+        // Null, double, without its parent or with children, no text of its character set, cut short, against
+        // a check.
         1048 | 1062 | 1216 | 1217 | 1264 | 1265 | 1300 | 1366 | 1406 | 1451 | 1452 | 3819 | 4025 => Verdict::Rows,
         1049 => Verdict::NoDatabase,
         // No such table, column, key; a column without a value or too many of them.

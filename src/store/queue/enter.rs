@@ -14,9 +14,9 @@ use crate::store::sql::{Conn, Dialect};
 use crate::store::submissions::entering;
 use crate::store::tasks::{self, lock};
 
-/// Puts tasks that are recorded into their queues, and answers which of them a worker has. `all_new` says that this transaction has
-/// recorded all of them; otherwise some may have been recorded, and queued, by an attempt whose commit was thought lost: for those the
-/// workers that this attempt has found do not count.
+/// Puts tasks that are recorded into their queues, and answers which of them a worker has. `all_new` says
+/// that this transaction has recorded all of them; otherwise some may have been recorded, and queued, by an
+/// attempt whose commit was thought lost: for those the workers that this attempt has found do not count.
 pub(in crate::store) async fn enter(
     conn: &mut Conn<'_>,
     tasks: Vec<&NewTask>,
@@ -76,7 +76,8 @@ async fn insert(conn: &mut Conn<'_>, run: &[(&NewTask, &Place)], given: &HashMap
     insert.or_keep("task_id").await
 }
 
-/// Fails unless a task waits with its unique key by now: another process may have queued one with the same key since it was found free.
+/// Fails unless a task waits with its unique key by now: another process may have queued one with the same
+/// key since it was found free.
 async fn hold_key(conn: &mut Conn<'_>, task: &NewTask, place: &Place) -> Result<(), Fault> {
     let Some(unique) = &place.unique else { return Ok(()) };
     match waiting(conn, unique).await? == Some(task.id) {
@@ -85,8 +86,8 @@ async fn hold_key(conn: &mut Conn<'_>, task: &NewTask, place: &Place) -> Result<
     }
 }
 
-/// Makes room for a task with a unique key. Answers whether it goes into the queue: one that was queued after another yields to one
-/// that waits already.
+/// Makes room for a task with a unique key. Answers whether it goes into the queue: one that was queued after
+/// another yields to one that waits already.
 async fn displace(conn: &mut Conn<'_>, task: &NewTask, place: &Place, retention: Duration) -> Result<bool, Fault> {
     let Some(unique) = &place.unique else { return Ok(true) };
     let Some(old) = waiting(conn, unique).await? else { return Ok(true) };
@@ -125,8 +126,8 @@ pub(super) async fn replace(
     Ok(())
 }
 
-/// The task that waits with this key. Each database has a key for those that wait alone: MySQL over a column of its own, SQLite over a
-/// part of the rows, which it finds by the literal.
+/// The task that waits with this key. Each database has a key for those that wait alone: MySQL over a column
+/// of its own, SQLite over a part of the rows, which it finds by the literal.
 pub(super) async fn waiting(conn: &mut Conn<'_>, unique: &UniqueKey) -> Result<Option<TaskId>, Fault> {
     let index = conn.dialect().index("queued_unique");
     let key = match conn.dialect() {

@@ -1,7 +1,7 @@
 //! Giving tasks to workers.
 //!
-//! Locks of queue rows are taken after those of their task rows, except by [`give`], which waits for nobody: it skips what others
-//! have locked.
+//! Locks of queue rows are taken after those of their task rows, except by [`give`], which waits for nobody:
+//! it skips what others have locked.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,8 +18,9 @@ use crate::store::sql::{Conn, Statement};
 use crate::store::subscription::SubscriptionState;
 use crate::store::tasks::{self, TASK, all_of, lock, within_budget};
 
-/// Gives new tasks that are not recorded yet to workers that have room, if nobody waits before them: they are recorded as given, which
-/// spares them the way through the queue. All others wait until it is their turn, see [`give`].
+/// Gives new tasks that are not recorded yet to workers that have room, if nobody waits before them: they are
+/// recorded as given, which spares them the way through the queue. All others wait until it is their turn,
+/// see [`give`].
 pub(in crate::store) async fn give_at_once(
     conn: &mut Conn<'_>,
     rules: Arc<[QueueRule]>,
@@ -113,9 +114,10 @@ async fn advance(conn: &mut Conn<'_>, event: QueueEvent, ids: &[TaskId]) -> Resu
     Ok(())
 }
 
-/// The workers that are there, with the room they have. Their subscriptions stay locked, so that nobody else fills the same room.
-/// Those whose room somebody else is filling are left out if it is the turn of new tasks, which may wait as well; otherwise they are waited
-/// for. What they have is counted by a statement of its own, or it would be as of before the wait.
+/// The workers that are there, with the room they have. Their subscriptions stay locked, so that nobody else
+/// fills the same room. Those whose room somebody else is filling are left out if it is the turn of new
+/// tasks, which may wait as well; otherwise they are waited for. What they have is counted by a statement of
+/// its own, or it would be as of before the wait.
 async fn workers(conn: &mut Conn<'_>, rules: &[QueueRule], turn: Turn) -> Result<Vec<Worker>, Fault> {
     if rules.is_empty() {
         return Ok(Vec::new());
@@ -164,7 +166,8 @@ async fn workers(conn: &mut Conn<'_>, rules: &[QueueRule], turn: Turn) -> Result
     Ok(workers)
 }
 
-/// How many more of a type may run; none when its queue is paused, or another process is giving out what is limited.
+/// How many more of a type may run; none when its queue is paused, or another process is giving out what is
+/// limited.
 async fn allowance(conn: &mut Conn<'_>, rule: &QueueRule) -> Result<Option<Allowance>, Fault> {
     let limited = rule.max_running.is_some() || rule.max_per_key.is_some();
     let mut allowance = Allowance { of_type: rule.max_running, of_key: rule.max_per_key, running: HashMap::new() };

@@ -8,7 +8,8 @@ use crate::store::batch;
 use crate::store::fault::Fault;
 use crate::store::sql::{Conn, Dialect};
 
-/// Takes ended tasks out of their queues, each with whether it has succeeded; lets others of their keys go on.
+/// Takes ended tasks out of their queues, each with whether it has succeeded; lets others of their keys go
+/// on.
 pub(in crate::store) async fn leave(conn: &mut Conn<'_>, left: Vec<(TaskId, bool)>) -> Result<(), Fault> {
     let succeeded: HashSet<TaskId> = left.iter().filter(|(_, succeeded)| *succeeded).map(|(id, _)| *id).collect();
     let mut ids: Vec<TaskId> = left.into_iter().map(|(id, _)| id).collect();
@@ -42,8 +43,8 @@ pub(in crate::store) async fn leave(conn: &mut Conn<'_>, left: Vec<(TaskId, bool
     Ok(())
 }
 
-/// Lets the best that is held for a key go on. MySQL updates the first row of an order, and may not read the table that it updates;
-/// SQLite is made without the former.
+/// Lets the best that is held for a key go on. MySQL updates the first row of an order, and may not read the
+/// table that it updates; SQLite is made without the former.
 async fn release_next(conn: &mut Conn<'_>, task_type: TaskType, key: &[u8]) -> Result<(), Fault> {
     let (dialect, index) = (conn.dialect(), conn.dialect().index("queued_turn"));
     for (held, released) in QueueEvent::Release.moves() {

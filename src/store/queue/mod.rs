@@ -28,7 +28,8 @@ pub use records::{Given, QueueRecord, QueueRule, TakenBack, Turns};
 pub(super) use state::QueueState;
 
 impl Store {
-    /// Gives the tasks whose turn it is to workers that have room: a response row for each, and the task is `SENT`, due at
+    /// Gives the tasks whose turn it is to workers that have room: a response row for each, and the task is
+    /// `SENT`, due at
     /// `ask_at`. The best of all types goes first. Bounded; never waits for another process that does the same.
     pub async fn give(&self, rules: &[QueueRule], now: Timestamp, ask_at: Timestamp) -> Result<Turns> {
         let rules: Arc<[QueueRule]> = rules.into();
@@ -39,8 +40,8 @@ impl Store {
         self.transact(move |conn| give::give(conn, rules.clone(), now, ask_at).boxed()).await
     }
 
-    /// Takes tasks back from workers that are gone, or are there without the memory of what they had received: they wait
-    /// again in their old place, unless that was the last attempt. Bounded.
+    /// Takes tasks back from workers that are gone, or are there without the memory of what they had
+    /// received: they wait again in their old place, unless that was the last attempt. Bounded.
     pub async fn take_back(&self, rules: &[QueueRule], now: Timestamp, retention: Duration) -> Result<TakenBack> {
         let rules: Arc<[QueueRule]> = rules.into();
         self.transact(move |conn| take_back::take_back(conn, rules.clone(), now, retention).boxed()).await
@@ -52,7 +53,8 @@ impl Store {
         self.transact(move |conn| make_ready(conn, ids.clone()).boxed()).await
     }
 
-    /// Looks anew at tasks that wait until fewer of their key run: the limits may be others than when they were held.
+    /// Looks anew at tasks that wait until fewer of their key run: the limits may be others than when they
+    /// were held.
     pub async fn release_held(&self, task_types: &[TaskType]) -> Result<()> {
         let task_types: Arc<[TaskType]> = task_types.into();
         self.transact(move |conn| release_held(conn, task_types.clone()).boxed()).await
@@ -64,8 +66,8 @@ impl Store {
         self.run(move |conn| to_succeed(conn, task_types.clone()).boxed()).await
     }
 
-    /// Notes that the successors of these tasks have been seen to. Those of `failed`, which are among them, could not be queued for the
-    /// reason that stands beside each.
+    /// Notes that the successors of these tasks have been seen to. Those of `failed`, which are among them,
+    /// could not be queued for the reason that stands beside each.
     pub async fn succeeded(&self, ids: &[TaskId], failed: &[(TaskId, String)]) -> Result<()> {
         let (ids, failed): (_, Arc<[(TaskId, String)]>) = (sorted(ids), failed.into());
         self.transact(move |conn| succeeded(conn, ids.clone(), failed.clone()).boxed()).await
@@ -77,7 +79,8 @@ impl Store {
         self.run(move |conn| queues(conn, task_types.clone()).boxed()).await
     }
 
-    /// Stops giving tasks of a type to workers, or goes on. Running ones go on. Answers whether that changed anything.
+    /// Stops giving tasks of a type to workers, or goes on. Running ones go on. Answers whether that changed
+    /// anything.
     pub async fn pause(&self, task_type: &TaskType, paused: bool, now: Timestamp) -> Result<bool> {
         let task_type = task_type.clone();
         self.transact(move |conn| pause(conn, task_type.clone(), paused, now).boxed()).await

@@ -3,8 +3,8 @@
 use crate::store::Result;
 use crate::store::columns::corrupt;
 
-/// Where a task of a work queue is. The numbers are kept in the store; those that wait come first, which SQLite's key on unique keys
-/// relies on.
+/// Where a task of a work queue is. The numbers are kept in the store; those that wait come first, which
+/// SQLite's key on unique keys relies on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store) enum QueueState {
     /// It waits for a worker with room.
@@ -98,7 +98,8 @@ impl QueueState {
 }
 
 impl QueueEvent {
-    /// The states that it moves, each with where to: what the statements that do it are guarded by, and what they set.
+    /// The states that it moves, each with where to: what the statements that do it are guarded by, and what
+    /// they set.
     pub fn moves(self) -> impl Iterator<Item = (QueueState, QueueState)> {
         QueueState::ALL.into_iter().filter_map(move |from| match from.next(self) {
             Step::To(to) => Some((from, to)),

@@ -11,6 +11,7 @@ use crate::domain::{ResponseStatus, TaskId, TaskType, Timestamp, UniqueKey, errn
 use crate::store::columns::{self, payload_key};
 use crate::store::fault::Fault;
 use crate::store::ledger::{Back, worker_lost};
+use crate::store::responses::ENDED;
 use crate::store::sql::{Conn, Row};
 use crate::store::subscription::SubscriptionState;
 use crate::store::tasks::{self, all_of, lock};
@@ -47,8 +48,9 @@ pub(super) async fn take_back(
             }
             Back::Closed(change) => {
                 let mut close =
-                    conn.sql("UPDATE response SET status = ?, last_modified_time = ? WHERE task_id = ? AND endpoint = ? AND +status < 2");
-                let closed = close.bind(ResponseStatus::Canceled).bind(now).bind(orphan.id).bind(&orphan.worker).execute().await?;
+                    conn.sql("UPDATE response SET status = ?, last_modified_time = ? WHERE task_id = ? AND endpoint = ? AND +status < ?");
+                let closed =
+                    close.bind(ResponseStatus::Canceled).bind(now).bind(orphan.id).bind(&orphan.worker).bind(ENDED).execute().await?;
                 all_of(closed, &[orphan.id], "the response of a lost worker has ended meanwhile")?;
                 change
             }
@@ -89,10 +91,10 @@ async fn orphans(conn: &mut Conn<'_>, rules: &[QueueRule], of: Option<&[TaskId]>
         "SELECT {in_order} q.task_id, q.task_type, r.endpoint, r.home IS NOT NULL, t.attempts, q.unique_scope, q.unique_key \
          FROM queued_task AS q {turn} {then} response AS r {by_key} ON r.task_id = q.task_id \
          JOIN task AS t ON t.id = q.task_id LEFT JOIN subscription AS s ON s.endpoint = r.endpoint AND s.task_type = q.task_type \
-         WHERE q.state = ? AND +r.status < 2 \
+         WHERE q.state = ? AND +r.status < ? \
          AND (s.state IS NULL OR s.state <> ? OR (r.home IS NOT NULL AND NOT (s.home {same} r.home))) AND q.task_type IN "
     ));
-    select.bind(QueueState::Given).bind(SubscriptionState::Online);
+    select.bind(QueueState::Given).bind(ENDED).bind(SubscriptionState::Online);
     select.keys(&rules.iter().map(|rule| &rule.task_type).collect::<Vec<&TaskType>>());
     if let Some(ids) = of {
         select.push(" AND q.task_id IN ").keys(ids);
@@ -120,10 +122,10 @@ async fn fail(conn: &mut Conn<'_>, orphan: &mut Orphan, now: Timestamp) -> Resul
     let number = u32::try_from(orphan.attempts.len() + 1).unwrap_or(u32::MAX);
     let mut fail = conn.sql(
         "UPDATE response SET status = ?, errnr = ?, errmsg = ?, attempt = ?, attempts = ?, last_modified_time = ? \
-         WHERE task_id = ? AND endpoint = ? AND +status < 2",
+         WHERE task_id = ? AND endpoint = ? AND +status < ?",
     );
     fail.bind(ResponseStatus::Finished).bind(errnr::LOST).bind(last.map(|last| last.errmsg)).bind(number);
-    fail.bind(columns::list(&orphan.attempts)?).bind(now).bind(orphan.id).bind(&orphan.worker);
+    fail.bind(columns::list(&orphan.attempts)?).bind(now).bind(orphan.id).bind(&orphan.worker).bind(ENDED);
     all_of(fail.execute().await?, &[orphan.id], "the response of a lost worker has ended meanwhile")
 }
 

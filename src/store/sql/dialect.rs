@@ -18,14 +18,15 @@ impl Dialect {
         }
     }
 
-    /// After a table: read it along this key and no other. Planners that are left alone take another one as soon as a table has
-    /// changed much since they last counted it.
+    /// After a table: read it along this key and no other. Planners that are left alone take another one as
+    /// soon as a table has changed much since they last counted it.
     pub const fn index(self, name: &'static str) -> Index {
         Index { dialect: self, name }
     }
 
-    /// After a table: read it along its primary key. SQLite, whose tables are kept in that order, has no word for it; there the plus
-    /// sign of `+status` keeps the planner from the other keys, which is nothing to MySQL.
+    /// After a table: read it along its primary key. SQLite, whose tables are kept in that order, has no word
+    /// for it; there the plus sign of `+status` keeps the planner from the other keys, which is nothing to
+    /// MySQL.
     pub const fn by_primary_key(self) -> &'static str {
         self.either("FORCE INDEX (PRIMARY)", "")
     }
@@ -40,7 +41,8 @@ impl Dialect {
         self.either("JOIN", "CROSS JOIN")
     }
 
-    /// After a SELECT: lock the rows, waiting for others who have. The one writer of SQLite has the whole file.
+    /// After a SELECT: lock the rows, waiting for others who have. The one writer of SQLite has the whole
+    /// file.
     pub const fn locked(self) -> &'static str {
         self.either("FOR UPDATE", "")
     }
@@ -55,8 +57,8 @@ impl Dialect {
         self.either("<=>", "IS")
     }
 
-    /// The endpoint that owes an open response `r`, for a condition to follow: each database has a key for these alone, however many
-    /// have ended. SQLite finds it by the literal.
+    /// The endpoint that owes an open response `r`, for a condition to follow: each database has a key for
+    /// these alone, however many have ended. SQLite finds it by the literal.
     pub const fn owed_by(self) -> &'static str {
         self.either("r.owed_to", "r.status < 2 AND r.endpoint")
     }
@@ -81,8 +83,8 @@ impl Dialect {
         self.either("(", "(VALUES ")
     }
 
-    /// Begins an INSERT of rows of which some may be there. Belongs with [`Self::if_new`]. What MySQL ignores beside the keys has been ruled
-    /// out by the types.
+    /// Begins an INSERT of rows of which some may be there. Belongs with [`Self::if_new`]. What MySQL ignores
+    /// beside the keys has been ruled out by the types.
     pub const fn insert_new(self) -> &'static str {
         self.either("INSERT IGNORE INTO", "INSERT INTO")
     }
@@ -92,7 +94,8 @@ impl Dialect {
         self.either("", " ON CONFLICT DO NOTHING")
     }
 
-    /// After an INSERT: leave the rows that are there as they are. MySQL has to be told a change that is none.
+    /// After an INSERT: leave the rows that are there as they are. MySQL has to be told a change that is
+    /// none.
     pub fn or_keep(self, table: &str, column: &str) -> String {
         match self {
             Self::MySql => format!(" ON DUPLICATE KEY UPDATE {table}.{column} = {table}.{column}"),
@@ -100,7 +103,8 @@ impl Dialect {
         }
     }
 
-    /// After an INSERT: what is to be changed instead in a row that has this key. A value that was to be inserted is [`Self::inserted`].
+    /// After an INSERT: what is to be changed instead in a row that has this key. A value that was to be
+    /// inserted is [`Self::inserted`].
     pub fn or_update(self, key: &str) -> String {
         match self {
             Self::MySql => " ON DUPLICATE KEY UPDATE ".to_owned(),

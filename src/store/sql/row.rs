@@ -56,7 +56,8 @@ pub(in crate::store) trait Cell<'r>: Sized {
     fn read(row: &'r Row, at: usize) -> Result<Option<Self>, Fault>;
 }
 
-/// What a column holds: a [`Cell`], or one that may be NULL; or what some columns beside each other hold together.
+/// What a column holds: a [`Cell`], or one that may be NULL; or what some columns beside each other hold
+/// together.
 pub(in crate::store) trait Content<'r>: Sized {
     /// How many columns it takes.
     const WIDTH: usize = 1;
@@ -133,8 +134,8 @@ impl Content<'_> for Counts {
     }
 }
 
-/// Declares what is read together: for each column its name here, its type, and its name in SQL. `LIST` is what to select, `read` takes it
-/// from a row; a column more or less is a line more or less.
+/// Declares what is read together: for each column its name here, its type, and its name in SQL. `LIST` is
+/// what to select, `read` takes it from a row; a column more or less is a line more or less.
 macro_rules! selected {
     ($(#[$meta:meta])* $name:ident<$r:lifetime> {
         $first:ident: $first_type:ty = $first_sql:literal $(, $column:ident: $type:ty = $sql:literal)* $(,)?

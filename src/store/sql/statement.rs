@@ -97,7 +97,8 @@ impl<'s> Statement<'s> {
         Ok(self.fetch()?.try_collect().await?)
     }
 
-    /// The first rows, each with its length, until they are so long together: a thousand of the largest tasks do not fit into memory.
+    /// The first rows, each with its length, until they are so long together: a thousand of the largest tasks
+    /// do not fit into memory.
     pub async fn fetch_within<T>(&mut self, most: usize, read: impl Fn(&Row) -> Result<(T, usize), Fault>) -> Result<Vec<T>, Fault> {
         let (mut items, mut length) = (Vec::new(), 0);
         let mut rows = self.fetch()?;
