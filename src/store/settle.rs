@@ -50,7 +50,7 @@ impl Store {
     /// Writes what the reconciler decided, guarded by the states found under the lock. Returns the tasks
     /// whose status changed. `retention` says how long a final task is kept. Of the rows given up at the end
     /// of a task, those whose endpoint has received it and is not there with the same memory fail as lost
-    /// ([`errnr::LOST`](crate::domain::errnr::LOST)), the others expire.
+    /// ([`errnr::LOST`]), the others expire.
     pub async fn settle(&self, settlements: &[Settlement], now: Timestamp, retention: Duration) -> Result<Vec<(TaskId, TaskStatus)>> {
         let mut rest = settlements.to_vec();
         rest.sort_by_key(|settlement| settlement.id);

@@ -22,14 +22,14 @@ pub enum Role {
     },
     /// An endpoint process: one connection, because there are thousands of them.
     Endpoint,
-    /// A process whose HTTP tasks are performed by workers, see [`Post`].
+    /// A process whose HTTP tasks are performed by workers, see [`Post`](super::Post).
     HttpCaller {
         /// Whose workers.
         pool: String,
         /// Its name.
         caller: Uuid,
     },
-    /// A process that performs HTTP tasks of others, see [`Post`].
+    /// A process that performs HTTP tasks of others, see [`Post`](super::Post).
     HttpWorker {
         /// Which tasks.
         pool: String,
