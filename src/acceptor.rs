@@ -14,9 +14,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::domain::{EndpointName, NewTask, TaskId};
+use crate::ledger::Ledger;
 use crate::publisher::{self, Outgoing};
-use crate::queue::Bell;
-use crate::store::{Accepted, QueueRule, SharedStore, StoreError};
+use crate::store::{Accepted, QueueRule, StoreError};
 use crate::telemetry::SharedMetrics;
 
 /// Submissions that may wait to be recorded.
@@ -61,18 +61,16 @@ impl Acceptor {
     /// The entrance, and the loop to be spawned behind it. The loop ends once every clone is dropped and all that was
     /// waiting is recorded; it then closes `publish`.
     pub fn new(
-        store: SharedStore,
+        ledger: Ledger,
         clock: Clock,
         metrics: SharedMetrics,
         publish: mpsc::Sender<publisher::Handover>,
-        bell: Bell,
         rules: Vec<QueueRule>,
-        retention: Duration,
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (queue, submissions) = mpsc::channel(QUEUE);
         let acceptor = Self { queue, budget: Arc::new(Semaphore::new(BUDGET_KIB)), metrics: metrics.clone() };
         let room = Arc::new(Semaphore::new(BUDGET_KIB));
-        let recorder = Recorder { store, clock, metrics, publish, room, bell, rules, retention };
+        let recorder = Recorder { ledger, clock, metrics, publish, room, rules };
         (acceptor, recorder.run(submissions))
     }
 
@@ -108,15 +106,13 @@ impl Acceptor {
 
 /// The loop behind the entrance.
 struct Recorder {
-    store: SharedStore,
+    ledger: Ledger,
     clock: Clock,
     metrics: SharedMetrics,
     publish: mpsc::Sender<publisher::Handover>,
     /// Memory for what is to be published.
     room: Arc<Semaphore>,
-    bell: Bell,
     rules: Vec<QueueRule>,
-    retention: Duration,
 }
 
 impl Recorder {
@@ -131,7 +127,8 @@ impl Recorder {
             self.metrics.accept_seconds.observe(started.elapsed().as_secs_f64());
             for ((task, (answer, _budget)), result) in tasks.into_iter().zip(answers).zip(results) {
                 match &result {
-                    Ok(Accepted::New) if task.place.is_some() => self.bell.ring(),
+                    // It waits in its queue.
+                    Ok(Accepted::New) if task.place.is_some() => {}
                     Ok(Accepted::New) => self.hand_over(task, None),
                     Ok(Accepted::Given(worker)) => self.hand_over(task, Some(worker.clone())),
                     Ok(Accepted::Existing { .. }) | Err(_) => {}
@@ -145,7 +142,7 @@ impl Recorder {
     /// One statement for all; when that fails for a reason that lies in a row, each alone, so that one does not spoil the others.
     async fn record(&self, tasks: &[NewTask]) -> Vec<Result<Accepted, AcceptError>> {
         let due_at = self.clock.now().after(PUBLISH_LEASE);
-        let accept = |tasks| self.store.accept_and_give(tasks, &self.rules, due_at, self.retention);
+        let accept = |tasks| self.ledger.accept(tasks, &self.rules, due_at);
         match accept(tasks).await {
             Ok(accepted) => accepted.into_iter().map(Ok).collect(),
             Err(error) if !error.is_row_fault() || tasks.len() == 1 => {

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
@@ -16,13 +16,11 @@ use tokio_util::sync::CancellationToken;
 use crate::backoff::Backoff;
 use crate::broker::dead::{Buried, DeadLetter, DeadLetters};
 use crate::broker::{BrokerError, Consumer, Delivery, Link, SharedBroker, Source, wire};
-use crate::clock::Clock;
 use crate::domain::{EndpointName, Report, ReportEvent, TaskId, TaskType};
+use crate::ledger::Ledger;
 use crate::publisher::{Publisher, Stop};
-use crate::queue::Bell;
 use crate::store::{Applied, SharedStore, StoreError};
 use crate::telemetry::SharedMetrics;
-use crate::watch::Watch;
 
 /// Messages the broker hands out before the first is acknowledged.
 const PREFETCH: u16 = 1000;
@@ -35,29 +33,16 @@ const BATCH_BYTES: usize = 2 * 1024 * 1024;
 #[derive(Debug)]
 pub struct Collector {
     store: SharedStore,
+    ledger: Ledger,
     broker: SharedBroker,
     publisher: Arc<Publisher>,
-    clock: Clock,
     metrics: SharedMetrics,
-    watch: Watch,
-    bell: Bell,
-    retention: Duration,
 }
 
 impl Collector {
     /// A collector; several may run at once, in one process or in many.
-    #[expect(clippy::too_many_arguments, reason = "called once, with what it is made of")]
-    pub fn new(
-        store: SharedStore,
-        broker: SharedBroker,
-        publisher: Arc<Publisher>,
-        clock: Clock,
-        metrics: SharedMetrics,
-        watch: Watch,
-        bell: Bell,
-        retention: Duration,
-    ) -> Self {
-        Self { store, broker, publisher, clock, metrics, watch, bell, retention }
+    pub fn new(store: SharedStore, ledger: Ledger, broker: SharedBroker, publisher: Arc<Publisher>, metrics: SharedMetrics) -> Self {
+        Self { store, ledger, broker, publisher, metrics }
     }
 
     /// Collects until told to stop; the batch in hand is finished.
@@ -72,8 +57,9 @@ impl Collector {
 
     async fn apply(&self, reports: &[Report]) -> Result<(), StoreError> {
         let started = Instant::now();
-        let applied = self.store.apply(reports, self.clock.now(), self.retention).await?;
-        let Applied { moved, changed, repeated, adopted, unknown, unsubscribed, foreign, late, contradicting, doubled, to_stop } = applied;
+        let applied = self.ledger.apply(reports).await?;
+        let Applied { moved: _, changed, repeated, adopted, unknown, unsubscribed, foreign, late, contradicting, doubled, to_stop } =
+            applied;
         crate::failpoint::COLLECTOR_WRITTEN.reach();
         self.metrics.collect_seconds.observe(started.elapsed().as_secs_f64());
         self.metrics.collect_batch.observe(reports.len() as f64);
@@ -89,12 +75,6 @@ impl Collector {
             ("doubled", doubled),
         ] {
             self.metrics.responses.with_label_values(&[label]).inc_by(count);
-        }
-        self.metrics.count_moves(&moved);
-        self.watch.moved(&moved);
-        // Whoever has finished has room.
-        if moved.iter().any(|(_, status)| status.is_final()) {
-            self.bell.ring();
         }
         if unsubscribed + foreign > 0 {
             tracing::warn!(unsubscribed, foreign, "reports were refused: their endpoint is not subscribed, or another one has the task");

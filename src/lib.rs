@@ -6,7 +6,7 @@
 //!    [`acceptor`], which records it together with all others that came meanwhile: 201.
 //! 2. The [`publisher`] freezes who is expected into the ledger ([`store`]), publishes through the [`broker`], notes the confirm.
 //! 3. The [`endpoint`] journals it, acknowledges, runs its handler ([`handlers`] or an executable), journals the outcome, reports.
-//! 4. The [`collector`] writes reports to the ledger in batches and wakes who waits ([`watch`]).
+//! 4. The [`collector`] writes reports to the [`ledger`] in batches. Every task moves there, and waiting requests wake up ([`watch`]).
 //! 5. The [`reconciler`] looks at every task whose time has come: publishes, asks again, passes deadlines, forgets.
 //! 6. Tasks of a work queue are given to one worker each by the dispatcher in [`queue`]; workers are endpoints with so many slots.
 //!    The [`scheduler`] submits tasks at times.
@@ -27,6 +27,7 @@ pub mod admission;
 pub mod api;
 pub mod app;
 pub mod backoff;
+pub mod bell;
 pub mod bench;
 pub mod broker;
 pub mod cli;
@@ -44,6 +45,7 @@ pub mod http_remote;
 pub mod http_tasks;
 pub mod https;
 pub mod keyring;
+pub mod ledger;
 pub mod observer;
 pub mod presence;
 pub mod publisher;

@@ -22,11 +22,10 @@ use crate::clock::{self, Clock};
 use crate::collector::{Batches, Sink};
 use crate::config::Config;
 use crate::domain::{Command, Presence, Report, ReportEvent, Task, TaskId, TaskType};
+use crate::ledger::Ledger;
 use crate::publisher::{Ask, Publisher, Stop};
-use crate::queue::Bell;
 use crate::store::{Owed, Seen, SharedStore, StoreError};
 use crate::telemetry::SharedMetrics;
-use crate::watch::Watch;
 
 /// Tasks asked for in one go of an endpoint that returned.
 const OWED_PAGE: u32 = 100;
@@ -45,30 +44,27 @@ const MISS_EVERY: Duration = Duration::from_secs(1);
 pub struct PresenceWatch {
     config: Arc<Config>,
     store: SharedStore,
+    ledger: Ledger,
     broker: SharedBroker,
     publisher: Arc<Publisher>,
     clock: Clock,
     metrics: SharedMetrics,
-    watch: Watch,
-    bell: Bell,
     /// Whether more presence waits than is read at once.
     behind: AtomicBool,
 }
 
 impl PresenceWatch {
     /// A loop; several may run at once, in one process or in many.
-    #[expect(clippy::too_many_arguments, reason = "called once, with what it is made of")]
     pub fn new(
         config: Arc<Config>,
         store: SharedStore,
+        ledger: Ledger,
         broker: SharedBroker,
         publisher: Arc<Publisher>,
         clock: Clock,
         metrics: SharedMetrics,
-        watch: Watch,
-        bell: Bell,
     ) -> Self {
-        Self { config, store, broker, publisher, clock, metrics, watch, bell, behind: AtomicBool::new(false) }
+        Self { config, store, ledger, broker, publisher, clock, metrics, behind: AtomicBool::new(false) }
     }
 
     /// Takes in presence until told to stop.
@@ -186,9 +182,7 @@ impl PresenceWatch {
             }
             if !lost.is_empty() {
                 tracing::warn!(%endpoint, tasks = lost.len(), "an endpoint returned without its journal: what it had received is unknown");
-                let applied = self.store.apply(&lost, self.clock.now(), self.config.tasks.retention).await?;
-                self.metrics.count_moves(&applied.moved);
-                self.watch.moved(&applied.moved);
+                self.ledger.apply(&lost).await?;
             }
         }
     }
@@ -242,7 +236,7 @@ impl Sink for PresenceWatch {
         let welcomes = newcomers.into_iter().map(|presence| self.welcome(presence, interval));
         let results: Vec<_> = futures::stream::iter(welcomes).buffer_unordered(WELCOMES).collect().await;
         if workers {
-            self.bell.ring();
+            self.ledger.bell().ring();
         }
         results.into_iter().collect()
     }

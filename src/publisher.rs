@@ -13,6 +13,7 @@ use crate::broker::{Address, BrokerError, Message, SharedBroker, wire};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::{AttemptError, Command, EndpointName, Identifier, Json, NewTask, Task, TaskId, TaskMessage, TaskType, Timestamp};
+use crate::ledger::Ledger;
 use crate::store::{Freeze, SharedStore, StoreError};
 use crate::telemetry::SharedMetrics;
 use crate::watch::Watch;
@@ -119,6 +120,7 @@ impl Outgoing {
 pub struct Publisher {
     config: Arc<Config>,
     store: SharedStore,
+    ledger: Ledger,
     broker: SharedBroker,
     clock: Clock,
     metrics: SharedMetrics,
@@ -131,12 +133,13 @@ impl Publisher {
     pub fn new(
         config: Arc<Config>,
         store: SharedStore,
+        ledger: Ledger,
         broker: SharedBroker,
         clock: Clock,
         metrics: SharedMetrics,
         desk: Watch<EndpointName>,
     ) -> Arc<Self> {
-        Arc::new(Self { config, store, broker, clock, metrics, desk })
+        Arc::new(Self { config, store, ledger, broker, clock, metrics, desk })
     }
 
     /// Publishes what the acceptor hands over, until it closes the channel.
@@ -170,7 +173,7 @@ impl Publisher {
     pub async fn publish_new(&self, tasks: &[Outgoing]) -> Result<(), StoreError> {
         let sets = self.expected(tasks).await?;
         // Locks are taken in the order of ids, see `store`.
-        let frozen = self.store.freeze(&sets, self.clock.now()).await?;
+        let frozen = self.ledger.freeze(&sets).await?;
         crate::failpoint::PUBLISHER_FROZEN.reach();
         let frozen: HashSet<TaskId> = frozen.into_iter().collect();
         let expected: HashMap<TaskId, &[EndpointName]> = sets.iter().map(|set| (set.id, set.expected.as_slice())).collect();
@@ -194,7 +197,7 @@ impl Publisher {
         crate::failpoint::PUBLISHER_CONFIRMED.reach();
         let sent = self.confirmed(&sending, &results);
         confirmed.extend(sending.iter().zip(sent).filter(|(_, sent)| *sent).map(|(task, _)| task.id));
-        self.store.mark_published(&confirmed, self.clock.now()).await?;
+        self.ledger.mark_published(&confirmed).await?;
         Ok(())
     }
 

@@ -13,11 +13,9 @@ use tokio_util::sync::CancellationToken;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::domain::{EndpointName, Task, TaskEvent, TaskId, TaskStatus, TaskType, Timestamp};
+use crate::ledger::Ledger;
 use crate::publisher::{Ask, Outgoing, Publisher, Stop};
-use crate::queue::Bell;
 use crate::store::{DueTask, OpenRow, Settlement, SharedStore, StoreError};
-use crate::telemetry::SharedMetrics;
-use crate::watch::Watch;
 
 /// Tasks looked at in one pass.
 const BATCH: u32 = 200;
@@ -100,26 +98,16 @@ fn questions(task: &Task, rows: Vec<OpenRow>, there: Option<&HashSet<EndpointNam
 #[derive(Debug)]
 pub struct Reconciler {
     store: SharedStore,
+    ledger: Ledger,
     publisher: Arc<Publisher>,
     clock: Clock,
-    metrics: SharedMetrics,
-    watch: Watch,
-    bell: Bell,
     retention: Duration,
 }
 
 impl Reconciler {
     /// A reconciler; several may run at once, in one process or in many.
-    pub fn new(
-        store: SharedStore,
-        publisher: Arc<Publisher>,
-        clock: Clock,
-        metrics: SharedMetrics,
-        watch: Watch,
-        bell: Bell,
-        retention: Duration,
-    ) -> Self {
-        Self { store, publisher, clock, metrics, watch, bell, retention }
+    pub fn new(store: SharedStore, ledger: Ledger, publisher: Arc<Publisher>, clock: Clock, retention: Duration) -> Self {
+        Self { store, ledger, publisher, clock, retention }
     }
 
     /// Looks at due tasks until told to stop; the pass in hand is finished.
@@ -171,8 +159,7 @@ impl Reconciler {
             self.publisher.publish_new(&publish).await?;
         }
         if !ready.is_empty() {
-            self.store.make_ready(&ready).await?;
-            self.bell.ring();
+            self.ledger.make_ready(&ready).await?;
         }
         for some in portions(ask, |(due, _)| due) {
             settlements.extend(self.ask(some, now).await?);
@@ -181,9 +168,7 @@ impl Reconciler {
             settlements.extend(self.stop(some, now).await?);
         }
         if !settlements.is_empty() {
-            let moved = self.store.settle(&settlements, now, self.retention).await?;
-            self.metrics.count_moves(&moved);
-            self.watch.moved(&moved);
+            self.ledger.settle(&settlements, now).await?;
         }
         Ok(full)
     }
@@ -206,7 +191,7 @@ impl Reconciler {
         }
         let failed = self.publisher.ask(&asks, |ask| if ask.received { "quiet" } else { "missing" }).await;
         let confirmed: Vec<TaskId> = asked.into_iter().filter(|id| !failed.contains(id)).collect();
-        self.store.mark_published(&confirmed, now).await?;
+        self.ledger.mark_published(&confirmed).await?;
         let settle = |(due, overdue): (DueTask, bool)| {
             let event = overdue.then_some(TaskEvent::ReceiveDeadline);
             let (asks, due_at) = next_try(&due, failed.contains(&due.task.id), now);

@@ -60,12 +60,7 @@ pub(super) async fn answer_with(api: &Api, request: &HttpRequest, task: Task) ->
 
 /// The ledger first: it decides who has to be told.
 async fn cancel(state: &ApiState, task: &Task, now: Timestamp) -> Result<Option<CancelOutcome>, StoreError> {
-    let outcome = state.store.cancel(task.id, now, state.config.tasks.retention).await?;
-    if let Some(CancelOutcome { changed: true, task, .. }) = &outcome {
-        let moved = [(task.id, task.status)];
-        state.metrics.count_moves(&moved);
-        state.watch.moved(&moved);
-    }
+    let outcome = state.ledger.cancel(task.id, now).await?;
     if let Some(CancelOutcome { to_stop, refused: false, .. }) = &outcome
         && !to_stop.is_empty()
     {

@@ -79,8 +79,9 @@ use crate::config::{Config, Schedule, TypePolicy};
 use crate::contract::ProblemCode;
 use crate::domain::{Identifier, Task, TaskId, TaskType, Timestamp};
 use crate::keyring::Keyring;
+use crate::ledger::Ledger;
 use crate::publisher::Publisher;
-use crate::queue::{Bell, Desk};
+use crate::queue::Desk;
 use crate::store::{SharedStore, StoreError};
 use crate::telemetry::Metrics;
 use crate::watch::Watch;
@@ -98,8 +99,10 @@ use waits::Waits;
 pub struct ApiState {
     /// What is configured.
     pub config: Arc<Config>,
-    /// The ledger.
+    /// What the ledger holds.
     pub store: SharedStore,
+    /// Moves tasks.
+    pub ledger: Ledger,
     /// For cancels, and to say whether it is there.
     pub broker: SharedBroker,
     /// Tells endpoints to stop what was canceled.
@@ -112,8 +115,6 @@ pub struct ApiState {
     pub watch: Watch,
     /// The ledger's time.
     pub clock: Clock,
-    /// Rung when a queue goes on.
-    pub bell: Bell,
     /// Where workers wait for tasks.
     pub desk: Desk,
     /// What submissions must satisfy.

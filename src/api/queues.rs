@@ -55,11 +55,10 @@ async fn set(api: &Api, request: &HttpRequest, paused: bool) -> Answer {
     let name = segment(request, 1)?;
     let policy = api.policy(&name).filter(|policy| policy.queue.is_some());
     let task_type = policy.ok_or_else(|| unknown::queue(api, request, &name))?.name.clone();
-    let (store, now, of) = (Arc::clone(&api.state.store), api.now()?, task_type.clone());
-    if api.run(async move { store.pause(&of, paused, now).await }).await? {
+    let (ledger, now, of) = (api.state.ledger.clone(), api.now()?, task_type.clone());
+    if api.run(async move { ledger.pause(&of, paused, now).await }).await? {
         tracing::info!(%task_type, paused, "a queue was paused or resumed");
     }
-    api.state.bell.ring();
     let record = look(api, vec![task_type]).await?.pop().ok_or_else(|| unknown::queue(api, request, &name))?;
     answer(StatusCode::OK, &Queue::from(record), 256)
 }

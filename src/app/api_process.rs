@@ -15,10 +15,11 @@ use crate::broker::SharedBroker;
 use crate::clock::Clock;
 use crate::collector::Collector;
 use crate::config::Config;
+use crate::ledger::Ledger;
 use crate::observer::Observer;
 use crate::presence::PresenceWatch;
 use crate::publisher::Publisher;
-use crate::queue::{Bell, Desk, Dispatcher, rules};
+use crate::queue::{Desk, Dispatcher, rules};
 use crate::reconciler::Reconciler;
 use crate::scheduler::Scheduler;
 use crate::service::Service;
@@ -58,59 +59,41 @@ impl ApiProcess {
         let retention = config.tasks.retention;
         let door = Door::new(listener, config.api.tls.as_ref()).map_err(std::io::Error::other)?;
         let address = door.address();
-        let (bell, desk) = (Bell::default(), Desk::default());
-        let publisher = Publisher::new(config.clone(), store.clone(), broker.clone(), clock.clone(), metrics.clone(), desk.clone());
+        let desk = Desk::default();
+        let ledger = Ledger::new(store.clone(), clock.clone(), metrics.clone(), watch.clone(), retention);
+        let publisher =
+            Publisher::new(config.clone(), store.clone(), ledger.clone(), broker.clone(), clock.clone(), metrics.clone(), desk.clone());
         let (outgoing, accepted) = mpsc::channel(HAND_OVER);
-        let (acceptor, accept) =
-            Acceptor::new(store.clone(), clock.clone(), metrics.clone(), outgoing, bell.clone(), rules(&config), retention);
+        let (acceptor, accept) = Acceptor::new(ledger.clone(), clock.clone(), metrics.clone(), outgoing, rules(&config));
         let scheduler = Scheduler::new(config.clone(), admission.clone(), store.clone(), acceptor.clone(), clock.clone(), metrics.clone());
         let state = ApiState {
             config: config.clone(),
             store: store.clone(),
+            ledger: ledger.clone(),
             broker: broker.clone(),
             publisher: publisher.clone(),
             acceptor,
             metrics: metrics.clone(),
-            watch: watch.clone(),
+            watch,
             clock: clock.clone(),
-            bell: bell.clone(),
             desk,
             admission: admission.clone(),
             limits: Limits::default(),
         };
         let observer = Observer::new(config.clone(), store.clone(), broker.clone(), clock.clone(), metrics.clone());
-        let collector = Collector::new(
-            store.clone(),
-            broker.clone(),
-            publisher.clone(),
-            clock.clone(),
-            metrics.clone(),
-            watch.clone(),
-            bell.clone(),
-            retention,
-        );
+        let collector = Collector::new(store.clone(), ledger.clone(), broker.clone(), publisher.clone(), metrics.clone());
         let presence = PresenceWatch::new(
             config.clone(),
             store.clone(),
+            ledger.clone(),
             broker.clone(),
             publisher.clone(),
             clock.clone(),
             metrics.clone(),
-            watch.clone(),
-            bell.clone(),
         );
-        let reconciler =
-            Reconciler::new(store.clone(), publisher.clone(), clock.clone(), metrics.clone(), watch.clone(), bell.clone(), retention);
-        let dispatcher = Dispatcher::new(
-            &config,
-            admission.clone(),
-            store.clone(),
-            publisher.clone(),
-            clock.clone(),
-            metrics.clone(),
-            watch.clone(),
-            bell.clone(),
-        );
+        let reconciler = Reconciler::new(store.clone(), ledger.clone(), publisher.clone(), clock.clone(), retention);
+        let dispatcher =
+            Dispatcher::new(&config, admission.clone(), store.clone(), ledger, publisher.clone(), clock.clone(), metrics.clone());
         let loops = vec![
             Service::start("presence", &died, |stop| in_time(clock.clone(), stop.clone(), log_end("presence", presence.run(stop)))),
             Service::start("collector", &died, |stop| in_time(clock.clone(), stop.clone(), log_end("collector", collector.run(stop)))),

@@ -10,16 +10,16 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Bell, Successors, rules};
+use super::{Successors, rules};
 use crate::admission::Admission;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::{TaskEvent, TaskType};
+use crate::ledger::Ledger;
 use crate::publisher::{Outgoing, Publisher};
-use crate::store::{Given, QueueRule, Settlement, SharedStore, StoreError, TakenBack, Turns};
+use crate::store::{Given, QueueRule, Settlement, SharedStore, StoreError, Turns};
 use crate::telemetry::SharedMetrics;
-use crate::watch::Watch;
 
 /// How often to look without being told: tasks that another process has queued, workers that are gone.
 const LOOK: Duration = Duration::from_secs(1);
@@ -41,31 +41,28 @@ struct Pass {
 #[derive(Debug)]
 pub struct Dispatcher {
     store: SharedStore,
+    ledger: Ledger,
     publisher: Arc<Publisher>,
     successors: Successors,
     clock: Clock,
     metrics: SharedMetrics,
-    watch: Watch,
-    bell: Bell,
     rules: Vec<QueueRule>,
     retention: Duration,
 }
 
 impl Dispatcher {
     /// A dispatcher for the queues of this configuration.
-    #[expect(clippy::too_many_arguments, reason = "called once, with what it is made of")]
     pub fn new(
         config: &Arc<Config>,
         admission: Arc<Admission>,
         store: SharedStore,
+        ledger: Ledger,
         publisher: Arc<Publisher>,
         clock: Clock,
         metrics: SharedMetrics,
-        watch: Watch,
-        bell: Bell,
     ) -> Self {
         let successors = Successors::new(config.clone(), admission, store.clone(), metrics.clone());
-        Self { rules: rules(config), retention: config.tasks.retention, store, publisher, successors, clock, metrics, watch, bell }
+        Self { rules: rules(config), retention: config.tasks.retention, store, ledger, publisher, successors, clock, metrics }
     }
 
     /// Gives and takes back until told to stop; the pass in hand is finished.
@@ -94,7 +91,7 @@ impl Dispatcher {
                 if gave {
                     stop.run_until_cancelled(tokio::time::sleep(GATHER)).await;
                 }
-                let _ = tokio::time::timeout(wait, stop.run_until_cancelled(self.bell.rung())).await;
+                let _ = tokio::time::timeout(wait, stop.run_until_cancelled(self.ledger.bell().rung())).await;
             }
         }
     }
@@ -117,12 +114,10 @@ impl Dispatcher {
             result => result?,
         };
         let now = self.clock.now();
-        let Turns { given, expired, more } = self.store.give(&self.rules, now, now.after(ASK)).await?;
+        let Turns { given, expired, more } = self.ledger.give(&self.rules, now, now.after(ASK)).await?;
         if !expired.is_empty() {
             let settlement = |id| Settlement { id, event: Some(TaskEvent::Expire), asks: 0, due_at: now.after(self.retention) };
-            let moved = self.store.settle(&expired.into_iter().map(settlement).collect::<Vec<_>>(), now, self.retention).await?;
-            self.metrics.count_moves(&moved);
-            self.watch.moved(&moved);
+            self.ledger.settle(&expired.into_iter().map(settlement).collect::<Vec<_>>(), now).await?;
         }
         let gave = !given.is_empty();
         if gave {
@@ -133,13 +128,11 @@ impl Dispatcher {
     }
 
     async fn take_back(&self) -> Result<(), StoreError> {
-        let TakenBack { returned, moved } = self.store.take_back(&self.rules, self.clock.now(), self.retention).await?;
+        let returned = self.ledger.take_back(&self.rules).await?;
         if returned > 0 {
             self.metrics.taken_back.inc_by(returned);
             tracing::warn!(tasks = returned, "workers are gone: their tasks wait again");
         }
-        self.metrics.count_moves(&moved);
-        self.watch.moved(&moved);
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use crate::domain::{TaskId, TaskStatus};
+use crate::domain::TaskStatus;
 
 /// Seconds from 0.5 ms to 10 min, a bit more than three a decade: web requests and day-long rollouts on one scale.
 const SECONDS: &[f64] =
@@ -172,10 +172,8 @@ impl Metrics {
     }
 
     /// Counts tasks by the status they have come to.
-    pub fn count_moves(&self, moved: &[(TaskId, TaskStatus)]) {
-        for (_, status) in moved {
-            self.task_moves.with_label_values(&[status.as_str()]).inc();
-        }
+    pub fn count_move(&self, status: TaskStatus, tasks: u64) {
+        self.task_moves.with_label_values(&[status.as_str()]).inc_by(tasks);
     }
 
     /// The text that Prometheus scrapes.

@@ -14,8 +14,9 @@ use tasker::broker::memory::MemoryBroker;
 use tasker::clock::Clock;
 use tasker::config::{Config, Database, Secret};
 use tasker::domain::{EndpointName, Presence, PresenceState, Report, ReportEvent, TaskId, TaskType, Timestamp, json};
+use tasker::ledger::Ledger;
 use tasker::publisher::{self, Publisher};
-use tasker::queue::{Bell, Desk};
+use tasker::queue::Desk;
 use tasker::store::{Freeze, SharedStore};
 use tasker::telemetry::Metrics;
 use tasker::watch::Watch;
@@ -114,25 +115,26 @@ impl Rig {
         store.migrate().await.expect("the schema");
         let broker = MemoryBroker::new();
         let (metrics, clock) = (Metrics::new(), Clock::system());
+        let (watch, desk) = (Watch::default(), Desk::default());
+        let ledger = Ledger::new(store.clone(), clock.clone(), metrics.clone(), watch.clone(), RETENTION);
         let (outgoing, accepted) = mpsc::channel(1000);
-        let (acceptor, recording) =
-            Acceptor::new(store.clone(), clock.clone(), metrics.clone(), outgoing, Bell::default(), Vec::new(), RETENTION);
+        let (acceptor, recording) = Acceptor::new(ledger.clone(), clock.clone(), metrics.clone(), outgoing, Vec::new());
         tokio::spawn(recording);
         let config = Arc::new(Config::from_yaml(config).expect("a configuration"));
         let admission = Arc::new(Admission::read(&config).expect("no schema"));
-        let (watch, desk) = (Watch::default(), Desk::default());
         let link = broker.connect();
-        let publisher = Publisher::new(config.clone(), store.clone(), link.clone(), clock.clone(), metrics.clone(), desk.clone());
+        let publisher =
+            Publisher::new(config.clone(), store.clone(), ledger.clone(), link.clone(), clock.clone(), metrics.clone(), desk.clone());
         let state = ApiState {
             config,
             store: store.clone(),
+            ledger,
             broker: link,
             publisher,
             acceptor,
             metrics,
             watch,
             clock,
-            bell: Bell::default(),
             desk,
             admission,
             limits,

@@ -1,0 +1,137 @@
+//! The one place where tasks move: every change of a task's status goes through here to the store, and from here follows what it means
+//! for this process.
+//!
+//! Three things follow a move: it is counted, the requests that wait for the end of a task wake up, and the dispatcher looks whether a task
+//! that waits can be given now. All of them are hints: another process may have made the move, so each loop also looks by itself from time
+//! to time. What has to follow even if this process dies now is written by the store in the transaction of the move (when a task is due
+//! next, and that its successor is still to be queued).
+//!
+//! Telling endpoints is not done here but by the caller, which learns from the answer whom to tell (`publisher`).
+
+use std::time::Duration;
+
+use crate::bell::Bell;
+use crate::clock::Clock;
+use crate::domain::{NewTask, Report, ReportEvent, TaskId, TaskStatus, TaskType, Timestamp};
+use crate::store::{Accepted, Applied, CancelOutcome, Freeze, QueueRule, Settlement, SharedStore, StoreError, TakenBack, Turns};
+use crate::telemetry::SharedMetrics;
+use crate::watch::Watch;
+
+/// Moves tasks. Clones are the same ledger.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    store: SharedStore,
+    clock: Clock,
+    metrics: SharedMetrics,
+    watch: Watch,
+    bell: Bell,
+    /// How long an ended task is kept.
+    retention: Duration,
+}
+
+/// All methods fail as the store does, and then nothing has moved.
+impl Ledger {
+    /// A ledger over this store; `watch` is told of the tasks that end.
+    pub fn new(store: SharedStore, clock: Clock, metrics: SharedMetrics, watch: Watch, retention: Duration) -> Self {
+        Self { store, clock, metrics, watch, bell: Bell::default(), retention }
+    }
+
+    /// Rung when a task that waits in a queue may be given to a worker.
+    pub fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    /// Records submissions. Those of a queue that nobody waits before are given to workers with room at once, to be asked for again at
+    /// `due_at`.
+    pub async fn accept(&self, tasks: &[NewTask], rules: &[QueueRule], due_at: Timestamp) -> Result<Vec<Accepted>, StoreError> {
+        let accepted = self.store.accept_and_give(tasks, rules, due_at, self.retention).await?;
+        let given = accepted.iter().filter(|accepted| matches!(accepted, Accepted::Given(_))).count();
+        self.metrics.count_move(TaskStatus::Sent, given as u64);
+        if tasks.iter().zip(&accepted).any(|(task, accepted)| *accepted == Accepted::New && task.place.is_some()) {
+            self.bell.ring();
+        }
+        Ok(accepted)
+    }
+
+    /// Freezes who must answer; answers the tasks that this call has frozen.
+    pub async fn freeze(&self, sets: &[Freeze]) -> Result<Vec<TaskId>, StoreError> {
+        self.store.freeze(sets, self.clock.now()).await
+    }
+
+    /// Notes that the broker has confirmed these tasks.
+    pub async fn mark_published(&self, ids: &[TaskId]) -> Result<(), StoreError> {
+        let sent = self.store.mark_published(ids, self.clock.now()).await?;
+        self.metrics.count_move(TaskStatus::Sent, sent);
+        Ok(())
+    }
+
+    /// Applies what endpoints report.
+    pub async fn apply(&self, reports: &[Report]) -> Result<Applied, StoreError> {
+        let applied = self.store.apply(reports, self.clock.now(), self.retention).await?;
+        self.moved(&applied.moved);
+        // A worker that has ended a canceled task has room again, although the task does not move any more.
+        if applied.changed > 0 && reports.iter().any(|report| ends(&report.event)) {
+            self.bell.ring();
+        }
+        Ok(applied)
+    }
+
+    /// Writes what the reconciler decided.
+    pub async fn settle(&self, settlements: &[Settlement], now: Timestamp) -> Result<(), StoreError> {
+        let moved = self.store.settle(settlements, now, self.retention).await?;
+        self.moved(&moved);
+        Ok(())
+    }
+
+    /// Cancels a task. `None` when there is none.
+    pub async fn cancel(&self, id: TaskId, now: Timestamp) -> Result<Option<CancelOutcome>, StoreError> {
+        let outcome = self.store.cancel(id, now, self.retention).await?;
+        if let Some(CancelOutcome { changed: true, task, .. }) = &outcome {
+            self.moved(&[(task.id, task.status)]);
+        }
+        Ok(outcome)
+    }
+
+    /// Gives tasks whose turn it is to workers with room, to be asked for again at `ask_at`.
+    pub async fn give(&self, rules: &[QueueRule], now: Timestamp, ask_at: Timestamp) -> Result<Turns, StoreError> {
+        let turns = self.store.give(rules, now, ask_at).await?;
+        self.metrics.count_move(TaskStatus::Sent, turns.given.len() as u64);
+        Ok(turns)
+    }
+
+    /// Takes tasks back from workers that are gone; answers how many wait again.
+    pub async fn take_back(&self, rules: &[QueueRule]) -> Result<u64, StoreError> {
+        let TakenBack { returned, moved } = self.store.take_back(rules, self.clock.now(), self.retention).await?;
+        self.moved(&moved);
+        Ok(returned)
+    }
+
+    /// Puts delayed tasks whose time has come into line.
+    pub async fn make_ready(&self, ids: &[TaskId]) -> Result<(), StoreError> {
+        self.store.make_ready(ids).await?;
+        self.bell.ring();
+        Ok(())
+    }
+
+    /// Stops giving tasks of a type to workers, or goes on; answers whether that changed anything.
+    pub async fn pause(&self, task_type: &TaskType, paused: bool, now: Timestamp) -> Result<bool, StoreError> {
+        let changed = self.store.pause(task_type, paused, now).await?;
+        self.bell.ring();
+        Ok(changed)
+    }
+
+    fn moved(&self, moved: &[(TaskId, TaskStatus)]) {
+        for (_, status) in moved {
+            self.metrics.count_move(*status, 1);
+        }
+        self.watch.moved(moved);
+        if moved.iter().any(|(_, status)| status.is_final()) {
+            self.bell.ring();
+        }
+    }
+}
+
+/// Whether a report ends a response.
+fn ends(event: &ReportEvent) -> bool {
+    matches!(event, ReportEvent::Finished { .. } | ReportEvent::Canceled)
+}
