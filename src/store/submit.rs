@@ -70,8 +70,8 @@ impl Store {
     }
 
     /// Notes that the broker has confirmed these tasks: `CREATED` becomes `SENT`, due at its receive
-    /// deadline; tasks that have moved on keep their status and learn when they were published. Returns how
-    /// many became `SENT`.
+    /// deadline; tasks that have moved on keep their status and learn when they were published. Tasks of a
+    /// work queue stay as they are: they become `SENT` by being given. Returns how many became `SENT`.
     pub async fn mark_published(&self, ids: &[TaskId], now: Timestamp) -> Result<u64> {
         let ids = sorted(ids);
         self.transact(move |conn| mark_published(conn, ids.clone(), now).boxed()).await
@@ -189,10 +189,11 @@ async fn mark_published(conn: &mut Conn<'_>, ids: Arc<[TaskId]>, now: Timestamp)
     let (created, sent) = (TaskStatus::Created, TaskStatus::Sent);
     let mut became_sent = 0;
     for ids in ids.chunks(batch::KEYS) {
-        // The guard is exact: whatever row it finds, it changes, and this transaction is the one that did.
+        // The guard is exact: whatever row it finds, it changes, and this transaction is the one that did. A task of a queue becomes SENT by
+        // being given: one that was taken back while it was asked for again waits.
         let mut publish = conn.sql(format!(
             "UPDATE task {by_key} SET published_at = COALESCE(published_at, ?), due_at = {least}(receive_by, expires_at), status = ? \
-             WHERE +status = ? AND id IN "
+             WHERE +status = ? AND priority IS NULL AND id IN "
         ));
         let moved = publish.bind(now).bind(sent).bind(created).keys(ids).execute().await?;
         became_sent += moved;
