@@ -6,18 +6,17 @@
 //! not asked of it: that memory may be alive elsewhere, so the response fails as lost.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::StreamExt;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::broker::dead::DeadLetters;
-use crate::broker::{Address, BrokerError, Link, Message, SharedBroker, Source, wire};
+use crate::broker::wire::{self, Heard};
+use crate::broker::{Address, BrokerError, Link, Message, SharedBroker, Source};
 use crate::clock::{self, Clock};
 use crate::collector::{Batches, Sink};
 use crate::config::Config;
@@ -35,8 +34,6 @@ const WELCOMES: usize = 8;
 const MESSAGES_PER_SECOND: u64 = 100;
 /// The longest interval asked of endpoints.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(60);
-/// Presence messages in one batch from which on more of them wait, and are older than they look.
-const BEHIND: usize = 250;
 /// How often overdue subscriptions are looked for.
 const MISS_EVERY: Duration = Duration::from_secs(1);
 
@@ -49,8 +46,8 @@ pub struct PresenceWatch {
     publisher: Arc<Publisher>,
     clock: Clock,
     metrics: SharedMetrics,
-    /// Whether more presence waits than is read at once.
-    behind: AtomicBool,
+    /// The probe that was read last.
+    probed: watch::Sender<Uuid>,
 }
 
 impl PresenceWatch {
@@ -64,7 +61,7 @@ impl PresenceWatch {
         clock: Clock,
         metrics: SharedMetrics,
     ) -> Self {
-        Self { config, store, ledger, broker, publisher, clock, metrics, behind: AtomicBool::new(false) }
+        Self { config, store, ledger, broker, publisher, clock, metrics, probed: watch::Sender::new(Uuid::nil()) }
     }
 
     /// Takes in presence until told to stop.
@@ -79,9 +76,10 @@ impl PresenceWatch {
 
     /// Marks subscriptions as gone. Only while presence has been coming in without a break for as long as silence is
     /// allowed: after an outage of ours everybody looks overdue, and a task that is submitted meanwhile must not find that
-    /// nobody is there. Nor while the broker takes no messages or takes its time, or more have come than were read: what is
-    /// late with us is late from everybody. Nor after the database's clock was set, until everybody has been heard of by the new
-    /// time, through whichever process: what was noted before is of another time.
+    /// nobody is there. Only as of a time up to which all presence has been written: this process reads the queue alone, and its own
+    /// word has come through it. So a worker whose word the broker has confirmed is never thought gone before its lease ends, even if
+    /// processes were frozen. Nor if that word takes its time: what is late with us is late from everybody. Nor after the database's clock was
+    /// set, until everybody has been heard of by the new time, through whichever process: what was noted before is of another time.
     async fn miss_overdue(&self, link: watch::Receiver<Link>, stop: &CancellationToken) {
         let mut links = [link, self.broker.link()];
         let mut steps = self.clock.steps();
@@ -93,8 +91,15 @@ impl PresenceWatch {
                     None => *silence.insert(self.interval().await? * 3),
                 };
                 let broken = links.iter_mut().fold(false, |broken, link| broken | is_broken(link));
-                let behind = self.behind.swap(false, Ordering::Relaxed);
-                if broken || behind || !self.broker_takes_messages_within(allowed / 3).await {
+                // Down, or read by another process.
+                if broken {
+                    (since, silence) = (Instant::now(), None);
+                    return Ok(0);
+                }
+                // Read anew: another process may have noted times by a clock that has just been set.
+                self.clock.set(self.store.now().await?);
+                let now = self.clock.now();
+                if !self.has_read_all_within(allowed / 3).await {
                     (since, silence) = (Instant::now(), None);
                 }
                 if has_stepped(&mut steps) {
@@ -102,13 +107,6 @@ impl PresenceWatch {
                     (since, silence) = (Instant::now() + clock::READ_EVERY, None);
                 }
                 if since.elapsed() < allowed {
-                    return Ok(0);
-                }
-                // Read anew: another process may have noted times by a clock that has just been set.
-                self.clock.set(self.store.now().await?);
-                let now = self.clock.now();
-                if has_stepped(&mut steps) {
-                    (since, silence) = (Instant::now() + clock::READ_EVERY, None);
                     return Ok(0);
                 }
                 self.store.miss(now).await
@@ -125,10 +123,15 @@ impl PresenceWatch {
         }
     }
 
-    async fn broker_takes_messages_within(&self, time: Duration) -> bool {
-        let probe = Message { to: Address::Nobody, body: Bytes::new(), persistent: false, expires_in: None };
-        let asked = Instant::now();
-        self.broker.publish(vec![probe]).await.iter().all(Result::is_ok) && asked.elapsed() < time
+    /// Whether all presence that lies in the queue now has been written, within this time.
+    async fn has_read_all_within(&self, time: Duration) -> bool {
+        let (id, mut probed) = (Uuid::new_v4(), self.probed.subscribe());
+        let probe = Message { to: Address::Presence, body: wire::encode_probe(id), persistent: false, expires_in: Some(time) };
+        let come_back = async {
+            let sent = self.broker.publish(vec![probe]).await.iter().all(Result::is_ok);
+            sent && probed.wait_for(|last| *last == id).await.is_ok()
+        };
+        tokio::time::timeout(time, come_back).await.unwrap_or(false)
     }
 
     /// The interval to ask of endpoints now.
@@ -210,20 +213,36 @@ fn is_broken(link: &mut watch::Receiver<Link>) -> bool {
 
 #[async_trait]
 impl Sink for PresenceWatch {
-    type Item = Presence;
+    type Item = Heard;
 
-    fn decode(&self, body: &[u8]) -> Result<Presence, wire::WireError> {
-        wire::decode_presence(body)
+    fn decode(&self, body: &[u8]) -> Result<Heard, wire::WireError> {
+        wire::decode_heard(body)
     }
 
     async fn accompany(&self, link: watch::Receiver<Link>, deaf: &CancellationToken) {
         self.miss_overdue(link, deaf).await;
     }
 
-    async fn write(&self, presences: &[Presence]) -> Result<(), StoreError> {
-        if presences.len() >= BEHIND {
-            self.behind.store(true, Ordering::Relaxed);
+    async fn write(&self, heard: &[Heard]) -> Result<(), StoreError> {
+        let (mut presences, mut probe) = (Vec::with_capacity(heard.len()), None);
+        for heard in heard {
+            match heard {
+                Heard::Presence(presence) => presences.push(presence.clone()),
+                Heard::Probe(id) => probe = Some(*id),
+            }
         }
+        if !presences.is_empty() {
+            self.see(&presences).await?;
+        }
+        if let Some(id) = probe {
+            self.probed.send_replace(id);
+        }
+        Ok(())
+    }
+}
+
+impl PresenceWatch {
+    async fn see(&self, presences: &[Presence]) -> Result<(), StoreError> {
         let Seen { newcomers, fenced } = self.store.see(presences, self.clock.now()).await?;
         for Presence { endpoint, instance, .. } in fenced {
             self.metrics.fenced.inc();

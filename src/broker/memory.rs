@@ -411,7 +411,6 @@ impl Connection {
                 state.queues.entry(QueueName::Presence).or_default();
                 state.enqueue(&QueueName::Presence, stored(false));
             }
-            Address::Nobody => {}
             Address::Dead { reason } => {
                 if state.dead.len() == SIDE_MESSAGES {
                     state.dead.pop_front();

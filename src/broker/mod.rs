@@ -36,8 +36,6 @@ pub enum Address {
     Responses,
     /// The API processes: who is there.
     Presence,
-    /// Nobody: that it is confirmed shows that the broker takes messages, and how soon.
-    Nobody,
     /// For people to look at: what could not be decoded, with the reason.
     Dead {
         /// Why.
@@ -65,7 +63,7 @@ pub enum Source {
     Tasks(Vec<(TaskType, EndpointName)>),
     /// What endpoints report; shared by all consumers.
     Responses,
-    /// Who is there; shared by all consumers.
+    /// Who is there. One consumer has it, others wait until that one has gone: who judges by silence must have heard all.
     Presence,
 }
 

@@ -242,6 +242,37 @@ pub fn decode_report(body: &[u8]) -> Result<Report, WireError> {
     Ok(Report { task_id, task_type, endpoint, home, event })
 }
 
+/// What lies in the queue of presence.
+#[derive(Debug, Clone)]
+pub enum Heard {
+    /// The word of an endpoint.
+    Presence(Presence),
+    /// The word of the API process that reads the queue: all that lay before it has been read.
+    Probe(Uuid),
+}
+
+/// The members of a probe.
+#[derive(Serialize, Deserialize)]
+struct ProbeBody {
+    id: Uuid,
+}
+
+/// The bytes of a probe of the queue of presence.
+pub fn encode_probe(id: Uuid) -> Bytes {
+    encode("probe", ProbeBody { id })
+}
+
+/// The message of the queue of presence in these bytes.
+///
+/// # Errors
+/// See [`WireError`]; never panics, whatever the bytes.
+pub fn decode_heard(body: &[u8]) -> Result<Heard, WireError> {
+    match kind(body)?.as_str() {
+        "probe" => Ok(Heard::Probe(serde_json::from_slice::<ProbeBody>(body)?.id)),
+        _ => decode_presence(body).map(Heard::Presence),
+    }
+}
+
 /// The bytes of a presence message.
 pub fn encode_presence(presence: &Presence) -> Bytes {
     let Presence { endpoint, instance, home, session, task_types: types, refused, state, interval, sent_at, version, trouble, slots } =

@@ -95,11 +95,12 @@ impl Subscriber {
 
     /// Sets up and consumes on one connection.
     async fn attend(&mut self, session: &Session) -> Result<End, LinkError> {
-        let closing = self.closing.clone();
+        let (closing, deliveries) = (self.closing.clone(), self.deliveries.clone());
         let mut line = tokio::select! {
             line = self.set_up(session) => line?,
             () = session.broken() => return Err(LinkError::Ended("the connection ended")),
             () = closing.cancelled() => return Ok(End::Closed),
+            () = deliveries.closed() => return Ok(End::Dropped),
         };
         let end = self.hand_over(session, &mut line).await?;
         // The last acknowledgements were asked for before the end was.
@@ -119,8 +120,8 @@ impl Subscriber {
     async fn set_up(&mut self, session: &Session) -> Result<Line, LinkError> {
         let mut line = Line::new();
         match self.source.clone() {
-            Source::Responses => line.add(self.shared(session, self.names.responses()?).await?, vec![Whose::Responses]),
-            Source::Presence => line.add(self.shared(session, self.names.presence()?).await?, vec![Whose::Presence]),
+            Source::Responses => line.add(self.of_api(session, self.names.responses()?, false).await?, vec![Whose::Responses]),
+            Source::Presence => line.add(self.of_api(session, self.names.presence()?, true).await?, vec![Whose::Presence]),
             Source::Tasks(wanted) => {
                 self.listen_to_control(session, &mut line).await?;
                 self.subscribe(session, &mut line, wanted).await?;
@@ -130,10 +131,17 @@ impl Subscriber {
         Ok(line)
     }
 
-    /// Consumes a queue of the API. While the broker refuses it, the connection is left to those who share it.
-    async fn shared(&self, session: &Session, queue: ShortString) -> Result<Opened, LinkError> {
+    /// Consumes a queue of the API, alone or beside other processes. While the broker refuses it, or another process has it alone, the
+    /// connection is left to those who share it.
+    async fn of_api(&self, session: &Session, queue: ShortString, alone: bool) -> Result<Opened, LinkError> {
         for failures in 1.. {
-            match Feed::shared(session, queue.clone(), self.prefetch).await {
+            match Feed::of_api(session, queue.clone(), alone, self.prefetch).await {
+                Err(error) if alone && error.is_held() && session.lives() => {
+                    if failures == 1 {
+                        info!(%queue, "another API process reads the queue `{queue}`; standing by");
+                    }
+                    sleep(STANDBY.jittered(failures)).await;
+                }
                 Err(error) if error.scope() != Scope::Connection && session.lives() => {
                     self.refused_queues.lock().unwrap_or_else(PoisonError::into_inner).insert(queue.to_string());
                     if failures == 1 {

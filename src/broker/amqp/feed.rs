@@ -50,10 +50,10 @@ impl Feed {
         Self { channel, order: InOrder::new(), passed: VecDeque::new() }
     }
 
-    /// Consumes one queue that others may consume as well.
-    pub(super) async fn shared(session: &Session, queue: ShortString, prefetch: u16) -> Result<Opened, LinkError> {
+    /// Consumes one queue of the API, alone or beside others.
+    pub(super) async fn of_api(session: &Session, queue: ShortString, alone: bool, prefetch: u16) -> Result<Opened, LinkError> {
         let channel = channel(session, prefetch).await?;
-        let consumer = consume(&channel, queue, false).await?;
+        let consumer = consume(&channel, queue, alone).await?;
         Ok(Opened { items: items(0, consumer), feed: Self::new(channel), subscriptions: Vec::new() })
     }
 

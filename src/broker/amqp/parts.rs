@@ -81,7 +81,6 @@ pub(super) fn parts(names: &Names, message: &Message, frame_max: usize) -> Resul
             many(names.control()?, keys, CC, CONTROL_GROUP)
         }
         // No queue is bound with this key: those that are have a dot.
-        Address::Nobody => Ok(vec![part(names.control()?, short("nobody".to_owned())?, properties.clone())]),
         Address::Dead { reason } => {
             let end = reason.floor_char_boundary(REASON_BYTES);
             let mut headers = FieldTable::default();

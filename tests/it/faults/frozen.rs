@@ -1,4 +1,6 @@
-//! An API process is frozen while it holds reports, and journals are short of room meanwhile.
+//! An API process is frozen while it holds reports and presence, and journals are short of room meanwhile.
+
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
@@ -38,6 +40,23 @@ fn what_a_frozen_process_holds_is_asked_for_and_does_not_run_again() -> anyhow::
     })?;
     fleet.thaw("api1")?;
     loader.large(false);
+    load_for(&mut fleet, &loader, 30)?;
+    let taken = loader.finish(&mut fleet)?;
+    all_is_accounted_for(fleet, &taken)
+}
+
+/// The presence that the frozen process holds is missing in the ledger, so that living workers look gone: their tasks must not be given to
+/// others. Each is frozen for twice the time after which a silent worker is gone.
+#[test]
+fn workers_keep_their_tasks_while_a_process_that_reads_presence_is_frozen() -> anyhow::Result<()> {
+    let mut fleet = Fleet::with_workers(Platform::idle()?)?;
+    let loader = Loader::start(&fleet, 30);
+    for name in ["api1", "api2", "api1", "api2"] {
+        load_for(&mut fleet, &loader, 30)?;
+        fleet.freeze(name)?;
+        fleet.pass(Duration::from_secs(6))?;
+        fleet.thaw(name)?;
+    }
     load_for(&mut fleet, &loader, 30)?;
     let taken = loader.finish(&mut fleet)?;
     all_is_accounted_for(fleet, &taken)

@@ -173,9 +173,17 @@ impl MariaDb {
     /// Leaves it no room on the disk of its own.
     pub fn fill_disk(&self) -> anyhow::Result<()> {
         let disk = self.home.join(OWN_DISK);
-        let stat = rustix::fs::statvfs(&disk).context("asking for the room on a disk")?;
-        let used = (stat.f_blocks - stat.f_bfree) * stat.f_frsize;
-        mount(&disk, &format!("remount,size={used}"), &[])
+        // The server goes on writing meanwhile, and the system refuses a size below what is used by then.
+        let mut refused = Ok(());
+        for _ in 0..20 {
+            let stat = rustix::fs::statvfs(&disk).context("asking for the room on a disk")?;
+            let used = (stat.f_blocks - stat.f_bfree) * stat.f_frsize;
+            refused = mount(&disk, &format!("remount,size={used}"), &[]);
+            if refused.is_ok() {
+                break;
+            }
+        }
+        refused
     }
 
     /// Gives it room again.
