@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use futures::future::join_all;
 use futures::stream::{BoxStream, StreamExt};
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer, message};
 
@@ -53,6 +53,11 @@ impl Feed {
     /// Consumes one queue of the API, alone or beside others.
     pub(super) async fn of_api(session: &Session, queue: ShortString, alone: bool, prefetch: u16) -> Result<Opened, LinkError> {
         let channel = channel(session, prefetch).await?;
+        // Asked first: the broker logs each refusal as an error, and a process that stands by tries for as long as it lives.
+        if alone && is_consumed(&channel, queue.clone()).await? {
+            within("closing a channel", channel.close(200, "consumed by another process".into())).await?;
+            return Err(LinkError::Held);
+        }
         let consumer = consume(&channel, queue, alone).await?;
         Ok(Opened { items: items(0, consumer), feed: Self::new(channel), subscriptions: Vec::new() })
     }
@@ -147,6 +152,13 @@ pub(super) async fn channel(session: &Session, prefetch: u16) -> Result<Channel,
     // Before anything is consumed, and per consumer: without it the library buffers the whole queue.
     within("setting the prefetch", channel.basic_qos(prefetch, BasicQosOptions { global: false })).await?;
     Ok(channel)
+}
+
+/// Whether anybody consumes a queue.
+async fn is_consumed(channel: &Channel, queue: ShortString) -> Result<bool, LinkError> {
+    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let asked = channel.queue_declare(queue, passive, FieldTable::default());
+    Ok(within("asking for the consumers of a queue", asked).await?.consumer_count() > 0)
 }
 
 pub(super) async fn consume(channel: &Channel, queue: ShortString, exclusive: bool) -> Result<Consumer, LinkError> {

@@ -23,6 +23,8 @@ pub(super) enum LinkError {
     ConsumerEnded,
     #[error("the queue does not exist, or its node is down")]
     Returned,
+    #[error("another process consumes the queue")]
+    Held,
     #[error("{0}")]
     Ended(&'static str),
 }
@@ -43,7 +45,7 @@ impl LinkError {
     pub(super) fn scope(&self) -> Scope {
         match self {
             Self::Name { .. } => Scope::Request,
-            Self::ConsumerEnded | Self::Returned => Scope::Channel,
+            Self::ConsumerEnded | Self::Returned | Self::Held => Scope::Channel,
             Self::Silent { .. } | Self::Ended(_) => Scope::Connection,
             Self::Amqp { source, .. } => match source.kind() {
                 ErrorKind::ProtocolError(error) if matches!(error.kind(), AMQPErrorKind::Soft(_)) => Scope::Channel,
@@ -59,7 +61,7 @@ impl LinkError {
         match self {
             Self::Name { .. } => true,
             Self::Amqp { source, .. } => source.is_amqp_soft_error(),
-            Self::ConsumerEnded | Self::Returned | Self::Silent { .. } | Self::Ended(_) => false,
+            Self::ConsumerEnded | Self::Returned | Self::Held | Self::Silent { .. } | Self::Ended(_) => false,
         }
     }
 
@@ -70,7 +72,7 @@ impl LinkError {
         match self {
             Self::Silent { .. } => true,
             Self::Amqp { source, .. } => is_an_end_by_the_broker(source),
-            Self::Name { .. } | Self::ConsumerEnded | Self::Returned | Self::Ended(_) => false,
+            Self::Name { .. } | Self::ConsumerEnded | Self::Returned | Self::Held | Self::Ended(_) => false,
         }
     }
 
@@ -92,7 +94,8 @@ impl LinkError {
     /// the text decides.
     pub(super) fn is_held(&self) -> bool {
         let (refused, locked) = (AMQPSoftError::ACCESSREFUSED.get_id(), AMQPSoftError::RESOURCELOCKED.get_id());
-        matches!(self, Self::Amqp { source, .. } if matches!(source.kind(), ErrorKind::ProtocolError(error)
+        matches!(self, Self::Held)
+            || matches!(self, Self::Amqp { source, .. } if matches!(source.kind(), ErrorKind::ProtocolError(error)
             if error.get_id() == locked || error.get_id() == refused && error.get_message().as_str().contains("exclusive use")))
     }
 }
