@@ -134,32 +134,35 @@ impl Subscriber {
     /// Consumes a queue of the API, alone or beside other processes. While the broker refuses it, or another process has it alone, the
     /// connection is left to those who share it.
     async fn of_api(&self, session: &Session, queue: ShortString, alone: bool) -> Result<Opened, LinkError> {
-        for failures in 1.. {
-            match Feed::of_api(session, queue.clone(), alone, self.prefetch).await {
-                Err(error) if alone && error.is_held() && session.lives() => {
-                    if failures == 1 {
-                        info!(%queue, "another API process reads the queue `{queue}`; standing by");
-                    }
-                    sleep(STANDBY.jittered(failures)).await;
-                }
-                Err(error) if error.scope() != Scope::Connection && session.lives() => {
-                    self.refused_queues.lock().unwrap_or_else(PoisonError::into_inner).insert(queue.to_string());
-                    if failures == 1 {
-                        warn!(%queue, "the broker refuses the queue `{queue}`; trying again: {error}");
-                    }
-                    sleep(Backoff::CONNECTION.jittered(failures)).await;
-                }
+        let (mut held, mut failures) = (None, 0u32);
+        loop {
+            let error = match Feed::of_api(session, queue.clone(), alone, self.prefetch).await {
                 Ok(opened) => {
                     self.refused_queues.lock().unwrap_or_else(PoisonError::into_inner).remove(queue.as_str());
-                    if failures > 1 {
+                    if held.is_some() {
                         info!(%queue, "consuming the queue `{queue}` now");
                     }
                     return Ok(opened);
                 }
-                Err(error) => return Err(error),
+                Err(error) if error.scope() == Scope::Connection || !session.lives() => return Err(error),
+                Err(error) => error,
+            };
+            let is_held = alone && error.is_held();
+            let changed = held.replace(is_held) != Some(is_held);
+            failures = if changed { 1 } else { failures.saturating_add(1) };
+            if is_held {
+                // Nothing is wrong with a queue that another process reads.
+                self.refused_queues.lock().unwrap_or_else(PoisonError::into_inner).remove(queue.as_str());
+            } else {
+                self.refused_queues.lock().unwrap_or_else(PoisonError::into_inner).insert(queue.to_string());
             }
+            match (changed, is_held) {
+                (true, true) => info!(%queue, "another API process reads the queue `{queue}`; standing by"),
+                (true, false) => warn!(%queue, "the broker refuses the queue `{queue}`; trying again: {error}"),
+                (false, _) => {}
+            }
+            sleep(if is_held { STANDBY } else { Backoff::CONNECTION }.jittered(failures)).await;
         }
-        Err(LinkError::Ended("the queue was refused too often"))
     }
 
     /// Opens the control queue if there is none. Without it cancels are late, and all else goes on.

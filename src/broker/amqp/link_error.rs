@@ -32,7 +32,7 @@ pub(super) enum LinkError {
 /// How much ends with an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// Only what was asked for; nothing was sent.
+    /// Only the request, which was never sent.
     Request,
     /// The channel. Others on the same connection go on.
     Channel,
@@ -170,6 +170,7 @@ mod tests {
             (LinkError::Name { name: "x".repeat(300) }, Scope::Request, true, false),
             (LinkError::ConsumerEnded, Scope::Channel, false, false),
             (LinkError::Returned, Scope::Channel, false, false),
+            (LinkError::Held, Scope::Channel, false, true),
             (LinkError::Ended("the connection ended"), Scope::Connection, false, false),
         ];
         for (error, scope, refusal, held) in table {

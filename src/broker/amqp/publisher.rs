@@ -210,7 +210,7 @@ struct Flight {
     channel: Channel,
     /// Types whose exchanges were declared since this channel was opened.
     declared: BTreeSet<TaskType>,
-    next_job: u64,
+    next_call: u64,
     calls: HashMap<u64, Pending>,
     waiting: VecDeque<(Place, Part)>,
     in_flight: FuturesUnordered<Publishing>,
@@ -258,7 +258,7 @@ impl Flight {
         Self {
             channel,
             declared: BTreeSet::new(),
-            next_job: 0,
+            next_call: 0,
             calls: HashMap::new(),
             waiting: VecDeque::new(),
             in_flight: FuturesUnordered::new(),
@@ -274,8 +274,8 @@ impl Flight {
     }
 
     fn accept(&mut self, call: PublishCall, names: &Names, frame_max: usize, refused: &HashMap<ShortString, (String, Instant)>) {
-        let id = self.next_job;
-        self.next_job += 1;
+        let id = self.next_call;
+        self.next_call += 1;
         let mut pending =
             Pending { reply: Some(call.reply), messages: Vec::with_capacity(call.messages.len()), open: 0, moved: Instant::now() };
         for (index, message) in call.messages.iter().enumerate() {
