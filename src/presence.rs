@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use futures::StreamExt;
 use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -51,7 +52,7 @@ pub struct PresenceWatch {
 }
 
 impl PresenceWatch {
-    /// A loop; several may run at once, in one process or in many.
+    /// A loop. Of the loops of several processes one reads presence, and the others stand by.
     pub fn new(
         config: Arc<Config>,
         store: SharedStore,
@@ -74,28 +75,30 @@ impl PresenceWatch {
         Batches { broker, store, metrics, from: Source::Presence, dead }.run(&self, &stop).await
     }
 
-    /// Marks subscriptions as gone. Only while presence has been coming in without a break for as long as silence is
-    /// allowed: after an outage of ours everybody looks overdue, and a task that is submitted meanwhile must not find that
-    /// nobody is there. Only as of a time up to which all presence has been written: this process reads the queue alone, and its own
-    /// word has come through it. So a worker whose word the broker has confirmed is never thought gone before its lease ends, even if
-    /// processes were frozen. Nor if that word takes its time: what is late with us is late from everybody. Nor after the database's clock was
-    /// set, until everybody has been heard of by the new time, through whichever process: what was noted before is of another time.
+    /// Marks subscriptions as gone, when this process can know it:
+    /// - presence has been coming in without a break for as long as silence is allowed: after an outage of ours every endpoint looks overdue;
+    /// - all presence that the queue had at the judged time is written: this process reads the queue alone, and its probe has come back. So a
+    ///   worker whose presence the broker has confirmed is never thought gone before its lease ends, even if processes were frozen;
+    /// - the probe came back within an interval: presence that is late here is late from every endpoint;
+    /// - the database's clock was not set since all were heard of: times that were noted before are of another clock.
     async fn miss_overdue(&self, link: watch::Receiver<Link>, stop: &CancellationToken) {
         let mut links = [link, self.broker.link()];
         let mut steps = self.clock.steps();
         let (mut since, mut silence, mut ticks) = (Instant::now(), None, tokio::time::interval(MISS_EVERY));
+        // After a slow round the missed ones are not made up for.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             let looked = async {
-                let allowed = match silence {
-                    Some(allowed) => allowed,
-                    None => *silence.insert(self.interval().await? * 3),
-                };
                 let broken = links.iter_mut().fold(false, |broken, link| broken | is_broken(link));
                 // Down, or read by another process.
                 if broken {
                     (since, silence) = (Instant::now(), None);
                     return Ok(0);
                 }
+                let allowed = match silence {
+                    Some(allowed) => allowed,
+                    None => *silence.insert(self.interval().await? * 3),
+                };
                 // Read anew: another process may have noted times by a clock that has just been set.
                 self.clock.set(self.store.now().await?);
                 let now = self.clock.now();
