@@ -1,7 +1,7 @@
 //! Takes in what endpoints report and writes it to the ledger, in batches.
 //!
 //! Promise: a report is acknowledged only after its transaction has committed; repeats, stragglers and any order give the
-//! same ledger; whoever reports that it has a task which was canceled is told to stop; one report that cannot be read or
+//! same ledger; an endpoint that reports a canceled task as received is told to stop it; one report that cannot be read or
 //! written goes alone to the dead exchange. While the database is away the broker keeps them, for a process that reaches
 //! it: at most `PREFETCH` reports lie here.
 
@@ -58,8 +58,20 @@ impl Collector {
     async fn apply(&self, reports: &[Report]) -> Result<(), StoreError> {
         let started = Instant::now();
         let applied = self.ledger.apply(reports).await?;
-        let Applied { moved: _, changed, repeated, adopted, unknown, unsubscribed, foreign, late, contradicting, doubled, to_stop } =
-            applied;
+        let Applied {
+            moved: _,
+            room: _,
+            changed,
+            repeated,
+            adopted,
+            unknown,
+            unsubscribed,
+            foreign,
+            late,
+            contradicting,
+            doubled,
+            to_stop,
+        } = applied;
         crate::failpoint::COLLECTOR_WRITTEN.reach();
         self.metrics.collect_seconds.observe(started.elapsed().as_secs_f64());
         self.metrics.collect_batch.observe(reports.len() as f64);

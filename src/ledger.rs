@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::bell::Bell;
 use crate::clock::Clock;
-use crate::domain::{NewTask, Report, ReportEvent, TaskId, TaskStatus, TaskType, Timestamp};
+use crate::domain::{NewTask, Report, TaskId, TaskStatus, TaskType, Timestamp};
 use crate::store::{Accepted, Applied, CancelOutcome, Freeze, QueueRule, Settlement, SharedStore, StoreError, TakenBack, Turns};
 use crate::telemetry::SharedMetrics;
 use crate::watch::Watch;
@@ -69,8 +69,8 @@ impl Ledger {
     pub async fn apply(&self, reports: &[Report]) -> Result<Applied, StoreError> {
         let applied = self.store.apply(reports, self.clock.now(), self.retention).await?;
         self.moved(&applied.moved);
-        // A worker that has ended a canceled task has room again, although the task does not move any more.
-        if applied.changed > 0 && reports.iter().any(|report| ends(&report.event)) {
+        // Also after the end of a canceled task, which does not move any more.
+        if applied.room {
             self.bell.ring();
         }
         Ok(applied)
@@ -129,9 +129,4 @@ impl Ledger {
             self.bell.ring();
         }
     }
-}
-
-/// Whether a report ends a response.
-fn ends(event: &ReportEvent) -> bool {
-    matches!(event, ReportEvent::Finished { .. } | ReportEvent::Canceled)
 }

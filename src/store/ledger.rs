@@ -51,6 +51,8 @@ pub struct Applied {
     pub contradicting: u64,
     /// Rows that were found to have been run twice: a second execution reported its end.
     pub doubled: u64,
+    /// Whether a worker of a work queue has room again: a response of such a task has ended.
+    pub room: bool,
     /// Endpoints that say they have a task whose row was withdrawn: they must be told to stop.
     pub to_stop: Vec<(TaskType, TaskId, EndpointName)>,
 }
@@ -335,7 +337,7 @@ impl TaskState {
         if to.is_final() {
             let finished_at = self.finished_at.unwrap_or(now);
             change.finished_at = Some(finished_at);
-            // A canceled task whose rows are not all closed is looked at again: whoever has it is told until it answers.
+            // A canceled task whose rows are not all closed is looked at again: the endpoints that have it are told until they answer.
             change.due_at = (counts.open() == 0).then(|| finished_at.after(retention));
         }
         change
@@ -522,6 +524,7 @@ pub(super) fn fold<'a>(
             folded.applied.changed += 1;
         }
         count(counts, &before, &after, event);
+        folded.applied.room |= task.queued && !before.status.is_final() && after.status.is_final();
         let answer = matches!(event, ReportEvent::Finished { .. }).then_some(event);
         folded.rows.insert(key, RowChange { row: after, answer });
     }

@@ -237,6 +237,7 @@ pub async fn takes_back_what_a_worker_leaves(ledger: &Ledger) -> Result<()> {
     assert_eq!(ledger.task(begun).await?.status, TaskStatus::Created);
     let applied = ledger.store.apply(&[finished(begun, "w", 0)], at(101), RETENTION).await?;
     assert_eq!((applied.unknown, applied.to_stop.len()), (1, 0), "it is nobody's now");
+    assert!(!applied.room);
     adds_up(ledger, at(101)).await?;
 
     // The others that have it lose it, too: the third time was the last.
@@ -245,7 +246,8 @@ pub async fn takes_back_what_a_worker_leaves(ledger: &Ledger) -> Result<()> {
         let given = give(ledger, noon()).await?.given;
         assert_eq!(identifiers(&given), ["begun"], "in its old place");
         assert_eq!(given[0].worker.as_str(), name);
-        ledger.store.apply(&[received(begun, name)], at(102), RETENTION).await?;
+        let applied = ledger.store.apply(&[received(begun, name)], at(102), RETENTION).await?;
+        assert!(!applied.room, "it runs");
         let leaves = Presence { state: PresenceState::Leaving, ..with_slots(name, 1) };
         ledger.store.see(&[leaves], at(103)).await?;
         ledger.store.take_back(&[rule()], at(103), RETENTION).await?;
@@ -426,7 +428,8 @@ pub async fn tells_what_is_to_be_followed(ledger: &Ledger) -> Result<()> {
     accept(ledger, &[good.clone(), bad.clone()]).await?;
     arrive(ledger, "w", 2).await?;
     give(ledger, noon()).await?;
-    ledger.store.apply(&[finished(good.id, "w", 0), finished(bad.id, "w", 1)], at(1), RETENTION).await?;
+    let applied = ledger.store.apply(&[finished(good.id, "w", 0), finished(bad.id, "w", 1)], at(1), RETENTION).await?;
+    assert!(applied.room);
     let ended = ledger.store.to_succeed(&[worker()]).await?;
     assert_eq!(ended.iter().map(|task| task.id).collect::<Vec<_>>(), [good.id], "only after a success");
     assert_eq!(ended[0].queued.as_ref().and_then(|queued| queued.successor_error.clone()), None);

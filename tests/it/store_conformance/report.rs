@@ -22,6 +22,7 @@ pub async fn moves_rows_counts_and_task(ledger: &Ledger) -> Result<()> {
     let applied = ledger.store.apply(&[received(id, "a")], at(1), RETENTION).await?;
     assert_eq!((tally(&applied), applied.moved), ([1, 0, 0, 0], vec![(id, TaskStatus::Sent)]));
     let applied = ledger.store.apply(&[finished(id, "a", 0)], at(2), RETENTION).await?;
+    assert!(!applied.room, "no worker of a queue has it");
     assert_eq!((tally(&applied), applied.moved), ([1, 0, 0, 0], vec![]));
     // Finished without a word before: it was received all the same.
     let applied = ledger.store.apply(&[finished(id, "b", 32)], at(3), RETENTION).await?;
