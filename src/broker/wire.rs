@@ -269,7 +269,7 @@ pub fn encode_probe(id: Uuid) -> Bytes {
 pub fn decode_heard(body: &[u8]) -> Result<Heard, WireError> {
     match kind(body)?.as_str() {
         "probe" => Ok(Heard::Probe(serde_json::from_slice::<ProbeBody>(body)?.id)),
-        _ => decode_presence(body).map(Heard::Presence),
+        kind => presence_of(kind, body).map(Heard::Presence),
     }
 }
 
@@ -294,7 +294,11 @@ pub fn encode_presence(presence: &Presence) -> Bytes {
 /// # Errors
 /// See [`WireError`]; never panics, whatever the bytes.
 pub fn decode_presence(body: &[u8]) -> Result<Presence, WireError> {
-    let state = match kind(body)?.as_str() {
+    presence_of(&kind(body)?, body)
+}
+
+fn presence_of(kind: &str, body: &[u8]) -> Result<Presence, WireError> {
+    let state = match kind {
         "joined" => PresenceState::Joined,
         "alive" => PresenceState::Alive,
         "leaving" => PresenceState::Leaving,
@@ -613,7 +617,7 @@ mod tests {
 
         #[test]
         fn rubbish_never_panics(body in proptest::collection::vec(any::<u8>(), 0..256)) {
-            let _ = (decode_command(&body), decode_report(&body), decode_presence(&body));
+            let _ = (decode_command(&body), decode_report(&body), decode_presence(&body), decode_heard(&body));
         }
     }
 }
