@@ -44,6 +44,7 @@ fn give_rules(document: &mut utoipa::openapi::OpenApi) {
         for (operation, form) in operations {
             let Some(operation) = operation else { continue };
             operation.parameters.iter_mut().flatten().for_each(|parameter| give_form(path, parameter));
+            let reads_body = operation.request_body.is_some();
             if form.is_some_and(|(method, _)| method == "POST") {
                 operation.request_body.get_or_insert_with(any_body);
             }
@@ -53,6 +54,11 @@ fn give_rules(document: &mut utoipa::openapi::OpenApi) {
             let mut may_be = |status: &str, codes: &str| {
                 responses.entry(status.to_owned()).or_insert_with(|| refusal(codes).build().into());
             };
+            if reads_body {
+                may_be("400", "`invalid_json`, `incomplete_body`, `bad_path`");
+                may_be("408", "`body_timeout`");
+                may_be("413", "`body_too_large`");
+            }
             if path.contains('{') {
                 may_be("400", "`bad_path`");
             }

@@ -19,7 +19,7 @@ pub struct Route {
     pub pattern: &'static str,
     /// What it is about.
     pub about: About,
-    /// One for reading at most, and one other at most. Whoever may not use that is not told that another method is wrong.
+    /// At most one that reads and one other. A client that may not use the other one is not told which methods there are.
     pub operations: &'static [Operation],
 }
 

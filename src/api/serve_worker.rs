@@ -47,10 +47,7 @@ const PRESENCE_LIVES: u32 = 3;
     request_body(content = WorkerReports, content_type = "application/json"),
     responses(
         (status = 204, description = "They are with the broker"),
-        (status = 400, description = "`invalid_json`, `incomplete_body`, `bad_path`", body = contract::Problem, content_type = "application/problem+json"),
-        (status = 408, description = "`body_timeout`", body = contract::Problem, content_type = "application/problem+json"),
         (status = 409, description = "`name_taken`: by an endpoint that gets its tasks through the broker", body = contract::Problem, content_type = "application/problem+json"),
-        (status = 413, description = "`body_too_large`", body = contract::Problem, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_message`", body = contract::Problem, content_type = "application/problem+json"),
         (status = 503, description = "`broker_unavailable`, `overloaded`", body = contract::Problem, content_type = "application/problem+json", headers(("Retry-After" = u32))),
     )
@@ -83,10 +80,7 @@ pub async fn reports(api: web::Data<Api>, request: HttpRequest, payload: web::Pa
     request_body(content = contract::WorkerPresence, content_type = "application/json"),
     responses(
         (status = 204, description = "It is with the broker"),
-        (status = 400, description = "`invalid_json`, `incomplete_body`, `bad_path`", body = contract::Problem, content_type = "application/problem+json"),
-        (status = 408, description = "`body_timeout`", body = contract::Problem, content_type = "application/problem+json"),
         (status = 409, description = "`name_taken`: by an endpoint that gets its tasks through the broker", body = contract::Problem, content_type = "application/problem+json"),
-        (status = 413, description = "`body_too_large`", body = contract::Problem, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_message`", body = contract::Problem, content_type = "application/problem+json"),
         (status = 503, description = "`broker_unavailable`, `overloaded`", body = contract::Problem, content_type = "application/problem+json", headers(("Retry-After" = u32))),
     )
@@ -113,10 +107,7 @@ pub async fn presence(api: web::Data<Api>, request: HttpRequest, payload: web::P
     request_body(content = TasksWanted, content_type = "application/json"),
     responses(
         (status = 200, description = "What there is for the worker", body = TasksGiven),
-        (status = 400, description = "`invalid_json`, `incomplete_body`, `bad_path`", body = contract::Problem, content_type = "application/problem+json"),
-        (status = 408, description = "`body_timeout`", body = contract::Problem, content_type = "application/problem+json"),
         (status = 409, description = "`name_taken`: by an endpoint that gets its tasks through the broker", body = contract::Problem, content_type = "application/problem+json"),
-        (status = 413, description = "`body_too_large`", body = contract::Problem, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_message`", body = contract::Problem, content_type = "application/problem+json"),
         (status = 429, description = "`too_many_waits`", body = contract::Problem, content_type = "application/problem+json", headers(("Retry-After" = u32))),
         (status = 503, description = "`database_unavailable`, `overloaded`", body = contract::Problem, content_type = "application/problem+json", headers(("Retry-After" = u32))),

@@ -27,11 +27,8 @@ use crate::store::Accepted;
     responses(
         (status = 201, description = "Recorded", body = contract::Task, headers(("Location" = String, description = "Where to read the task"))),
         (status = 200, description = "The same submission was made before: the task as it stands", body = contract::Task),
-        (status = 400, description = "`invalid_json`, `incomplete_body`, `bad_path`", body = contract::Problem, content_type = "application/problem+json"),
         (status = 404, description = "`unknown_task_type`", body = contract::Problem, content_type = "application/problem+json"),
-        (status = 408, description = "`body_timeout`", body = contract::Problem, content_type = "application/problem+json"),
         (status = 409, description = "`identifier_conflict`: other content under the same identifier", body = contract::Problem, content_type = "application/problem+json"),
-        (status = 413, description = "`body_too_large`", body = contract::Problem, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported_media_type`", body = contract::Problem, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_submission`, with every problem", body = contract::Problem, content_type = "application/problem+json"),
         (status = 429, description = "`too_many_submissions`", body = contract::Problem, content_type = "application/problem+json", headers(("Retry-After" = u32))),

@@ -27,7 +27,7 @@ pub struct Schedule {
     pub time_zone: String,
     /// What becomes of times that passed while no API process ran: `skip`, `once` or `all`.
     pub missed: String,
-    /// Who is to perform them; empty means whoever is subscribed, or the worker that has room.
+    /// The endpoints that perform the tasks; empty means all subscribed ones, or for a work queue one worker with room.
     #[schema(value_type = Vec<String>)]
     pub endpoints: Vec<EndpointName>,
     /// Times up to this have been seen to; absent until an API process has seen the schedule.

@@ -24,7 +24,7 @@ pub struct Task {
     /// When it was accepted.
     #[schema(value_type = String, format = DateTime)]
     pub start_time: Timestamp,
-    /// The endpoints asked for; empty means whoever was subscribed.
+    /// The endpoints asked for; empty means all that were subscribed.
     #[schema(value_type = Vec<String>)]
     pub endpoints: Vec<EndpointName>,
     /// The customer's data.

@@ -70,7 +70,7 @@ pub struct WorkerPresence {
     /// Types that it cannot perform now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<RefusedType>,
-    /// How long until it says again that it is there, in milliseconds; 1 s to 1 h.
+    /// How long until it says again that it is there, in milliseconds; 100 ms to 1 h.
     pub interval_ms: u64,
     /// When it sent this, by its own clock: milliseconds since 1970. Absent from a version that does not tell.
     #[serde(skip_serializing_if = "Option::is_none")]
