@@ -4,11 +4,11 @@
 //!
 //! 1. [`api`] takes a POST, asks the [`keyring`] who it is from, has [`admission`] make a [`domain::NewTask`] of it, and hands that to the
 //!    [`acceptor`], which records it together with all others that came meanwhile: 201.
-//! 2. The [`publisher`] freezes who is expected into the ledger ([`store`]), publishes through the [`broker`], notes the confirm.
+//! 2. The [`publisher`] freezes who is expected into the [`ledger`] (rows of the [`store`]), publishes through the [`broker`], notes the confirm.
 //! 3. The [`endpoint`] journals it, acknowledges, runs its handler ([`handlers`] or an executable), journals the outcome, reports.
 //! 4. The [`collector`] writes reports to the [`ledger`] in batches. Every task moves there, and waiting requests wake up ([`watch`]).
 //! 5. The [`reconciler`] looks at every task whose time has come: publishes, asks again, passes deadlines, forgets.
-//! 6. Tasks of a work queue are given to one worker each by the dispatcher in [`queue`]; workers are endpoints with so many slots.
+//! 6. Tasks of a work queue are given to one worker each by the dispatcher in [`queue`], which the [`bell`] wakes; workers are endpoints with so many slots.
 //!    The [`scheduler`] submits tasks at times.
 //! 7. [`presence`] knows who is there and asks those that return for what they owe.
 //!

@@ -1,7 +1,8 @@
 //! The broker inside this process.
 //!
 //! Owns queues in memory with the semantics the RabbitMQ topology has: fanout and named delivery, control past the queue,
-//! one consumer for each task queue, redelivery of what was not acknowledged. Used by `tasker up` and by tests.
+//! one consumer for each task queue, redelivery of what was not acknowledged. Used by `tasker up` and by tests, each with one API process: consumers of
+//! presence would share it.
 //!
 //! Promises what the trait promises, for as long as the process lives; nothing is on disk. Bounded: a task or presence
 //! queue over its limit drops its oldest messages (the ledger asks again), a full response queue makes publishers wait.

@@ -7,7 +7,7 @@ use crate::contract::Problem;
 /// Why there is no answer, or not the one that was wanted.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The address is none.
+    /// The address of the API cannot be read.
     #[error("`{address}` is not the address of an API: expected `http://host:port` or `https://host`")]
     Address {
         /// What was given.

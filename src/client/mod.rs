@@ -91,7 +91,7 @@ pub enum Trust {
     System,
     /// Those, and what these certificates in PEM vouch for.
     Bundle(Vec<u8>),
-    /// Any: whoever answers gets the token.
+    /// Any certificate is accepted, so the token goes to any server that answers.
     Anybody,
 }
 

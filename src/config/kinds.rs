@@ -338,7 +338,7 @@ impl Kind for TypeName {
     }
 }
 
-/// What is given as a mere name is a map with just that, under the key for names.
+/// A bare name stands for a map that has only the name.
 pub(super) fn named(item: Value, key: &str) -> Value {
     match item.kind {
         ValueKind::Table(_) => item,

@@ -56,7 +56,7 @@ pub struct Loaded {
 pub struct Part<T> {
     /// The part, when all of it is there.
     pub(super) value: Option<T>,
-    /// What is missing of it.
+    /// The required parts that are not given.
     pub(super) lacking: Vec<Problem>,
     /// Whether any of what it requires is there.
     pub(super) begun: bool,
@@ -68,7 +68,7 @@ impl<T> Part<T> {
         self.value.as_ref()
     }
 
-    /// What is missing of it, if it is given at all: keys without a value, and placeholders whose variable is
+    /// The parts that the section lacks, if it is given at all: keys without a value, and placeholders whose variable is
     /// not set.
     fn begun(&self) -> &[Problem] {
         if self.begun { &self.lacking } else { &[] }
@@ -91,7 +91,7 @@ impl Config {
     /// The ledger's database.
     ///
     /// # Errors
-    /// What is missing of it.
+    /// The required parts that are not given.
     pub fn database(&self) -> Result<&Database, ConfigError> {
         self.manager.db.get().ok_or_else(|| ConfigError::Invalid(self.manager.db.lacking.clone()))
     }
@@ -99,7 +99,7 @@ impl Config {
     /// The broker.
     ///
     /// # Errors
-    /// What is missing of it.
+    /// The required parts that are not given.
     pub fn message_queue(&self) -> Result<&MessageQueue, ConfigError> {
         self.manager.message_queue.get().ok_or_else(|| ConfigError::Invalid(self.manager.message_queue.lacking.clone()))
     }
@@ -107,7 +107,7 @@ impl Config {
     /// The broker's management interface.
     ///
     /// # Errors
-    /// What is missing of it.
+    /// The required parts that are not given.
     pub fn management(&self) -> Result<&Management, ConfigError> {
         self.rabbitmq.get().ok_or_else(|| ConfigError::Invalid(self.rabbitmq.lacking.clone()))
     }
@@ -390,7 +390,7 @@ pub struct Endpoint {
     pub http: Http,
 }
 
-/// What whoever makes HTTP calls may do: the handler `http` and the workers.
+/// What HTTP calls may do, of the handler `http` and of HTTP workers.
 #[derive(Debug, Clone)]
 pub struct Http {
     /// Where it may connect to. Default nowhere.

@@ -191,7 +191,7 @@ impl std::fmt::Debug for Core {
     }
 }
 
-pub(super) fn job_of(stored: &StoredTask) -> Option<Assignment> {
+pub(super) fn assignment_of(stored: &StoredTask) -> Option<Assignment> {
     match wire::decode_command(&stored.message) {
         Ok(Command::Task(task)) => {
             Some(Assignment { task, expires_at: stored.expires_at, attempts: stored.attempts.clone(), deadline: stored.deadline })
@@ -279,7 +279,7 @@ async fn attempt(
         None => {
             let journal = core.journal.clone();
             let read = tokio::task::spawn_blocking(move || journal.read_task(id)).await.map_err(|_| JournalError::Closed)??;
-            let Some(assignment) = read.as_ref().and_then(job_of) else { return Ok(After::Nothing) };
+            let Some(assignment) = read.as_ref().and_then(assignment_of) else { return Ok(After::Nothing) };
             assignment
         }
     };

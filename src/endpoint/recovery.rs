@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::executor::{self, Retries, Step};
 use super::journal::{JournalError, Record, StoredTask};
 use super::lane::Assignment;
-use super::performer::{Core, job_of};
+use super::performer::{Core, assignment_of};
 use crate::config::TypePolicy;
 use crate::domain::{Outcome, TaskId, Timestamp, json};
 
@@ -60,7 +60,7 @@ pub(super) async fn recover(core: &Arc<Core>) -> Result<(), JournalError> {
 
 fn take_up(core: &Arc<Core>, stored: StoredTask, records: &mut Vec<Record>) {
     let id = stored.id;
-    let known = job_of(&stored).and_then(|assignment| core.lanes.get(&assignment.task.task_type).map(|lane| (assignment, lane)));
+    let known = assignment_of(&stored).and_then(|assignment| core.lanes.get(&assignment.task.task_type).map(|lane| (assignment, lane)));
     let Some((assignment, lane)) = known else {
         tracing::error!(task = %id, "parked a journal entry of a kind that this version does not know");
         return records.push(Record::Parked { id });

@@ -126,7 +126,7 @@ impl<T: Send + 'static> Scheduler<T> {
         if self.unfinished.fetch_sub(1, Relaxed) == 1 {
             self.idle.notify_waiters();
             let mut schedule = self.schedule();
-            // Read under the lock: whoever comes now has to add to the schedule first.
+            // Read under the lock: a task that comes now is added to the schedule first.
             schedule.prune(self.unfinished.load(Relaxed));
         }
     }
@@ -218,7 +218,7 @@ impl<T: Send + 'static> Slot<T> {
         &mut self.connection
     }
 
-    /// Ends it without handing it on; whoever does so has to.
+    /// Ends it without handing it on, which is left to the caller.
     fn disarm(mut self) {
         self.scheduler = None;
     }

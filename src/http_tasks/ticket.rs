@@ -49,7 +49,7 @@ pub(super) struct BatchCore {
 
 struct Live {
     states: Vec<State>,
-    /// Set once: whoever ends it first has ended it.
+    /// Set once: the first end counts.
     ended: Option<End>,
 }
 

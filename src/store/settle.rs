@@ -77,7 +77,7 @@ impl Store {
         Ok(forgotten)
     }
 
-    /// Cancels a task: the row first, whoever runs it is told by the caller. Responses nobody has received
+    /// Cancels a task: the row first; the caller tells the endpoints that run it. Responses nobody has received
     /// are withdrawn at once; those that were received stay open until their endpoints report. `None` when
     /// there is no such task.
     pub async fn cancel(&self, id: TaskId, now: Timestamp, retention: Duration) -> Result<Option<CancelOutcome>> {

@@ -27,7 +27,7 @@ pub struct Freeze {
 
 impl Store {
     /// Records submissions, all in one statement; one answer each, in order. New tasks are due at `due_at`:
-    /// if whoever accepted them dies before publishing, another process takes over then. Two equal
+    /// if the process that accepted them dies before publishing, another one takes over then. Two equal
     /// submissions in one call: the second is `Existing`. Tasks with a place go into the queue of their type,
     /// and take the place of a waiting one with the same unique key, which is canceled; one that was queued
     /// after another yields to such a one instead.

@@ -1,4 +1,4 @@
-//! Canceling: the ledger first, then whoever runs it is told.
+//! Canceling: the ledger first, then the endpoints that run the task are told.
 
 use tasker::broker::{Origin, Source, wire};
 use tasker::domain::{Command, ReportEvent};

@@ -148,7 +148,7 @@ fn arrows_run_with_the_table() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Files that import each other are one file to whoever wants to understand one of them. What both need goes into a file of its own.
+/// A reader cannot understand one of two files that import each other without the other. What both need goes into a file of its own.
 #[test]
 fn no_files_import_each_other() -> anyhow::Result<()> {
     let sources: Vec<_> = files()?.into_iter().map(|file| (file.module, file.source)).collect();

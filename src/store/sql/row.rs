@@ -35,7 +35,7 @@ impl Row {
     }
 }
 
-/// The values of a row from left to right: whoever reads some columns leaves those behind them to the next.
+/// The values of a row from left to right: a reader takes its columns and leaves the rest to the next reader.
 pub(in crate::store) struct Cells<'r> {
     row: &'r Row,
     at: usize,

@@ -155,7 +155,7 @@ impl Session {
             return;
         }
         let spared = |renewed: Instant| renewed > since || renewed.elapsed() < RENEW_EVERY;
-        // A look first: whoever wants to write holds up all others.
+        // A look first: a waiting writer holds up all readers.
         if spared(*self.renewed.read().await) {
             return;
         }
