@@ -1,6 +1,6 @@
 //! Where a configuration comes from: compiled-in default < file < environment < flags, laid over each other.
 //!
-//! Every value keeps the name of its source. `{NAME}` in a file is replaced from the environment *after* YAML was read, so
+//! Every value keeps the name of its source. A `placeholder` in a file is replaced *after* YAML was read, so
 //! that no character of a password can change the meaning of the file.
 
 use std::collections::BTreeMap;
@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use ::config::{Map, Source, Value, ValueKind};
 
+use super::placeholder::{self, Placeholder};
 use super::problem::{ConfigError, Problem};
 use super::yaml::{self, DEFAULT_ORIGIN};
 
@@ -244,7 +245,7 @@ fn put(table: &mut Map<String, Value>, keys: &[String], value: Value) {
     }
 }
 
-/// Replaces `{NAME}` in what a file says. A variable that is not set leaves the text, marked by its origin.
+/// Replaces placeholders in what a file says. A variable that is not set and has no default leaves the text, marked by its origin.
 fn substitute(value: &mut Value, environment: &Environment) {
     let origin = value.origin().unwrap_or_default().to_owned();
     if untyped(&origin) {
@@ -254,14 +255,14 @@ fn substitute(value: &mut Value, environment: &Environment) {
         ValueKind::Table(table) => table.values_mut().for_each(|inner| substitute(inner, environment)),
         ValueKind::Array(items) => items.iter_mut().for_each(|inner| substitute(inner, environment)),
         ValueKind::String(text) => {
-            let names = placeholders(text);
-            let Some(first) = names.first() else { return };
-            let missing = names.iter().find(|name| !environment.variables.contains_key(**name));
+            let placeholders = Placeholder::all(text);
+            let Some(first) = placeholders.first() else { return };
+            let missing = placeholders.iter().find(|one| one.value(&environment.variables).is_none());
             let source = match missing {
-                Some(name) => format!("{UNSET}{name}{NAMED_IN}{origin}"),
-                None => format!("{VARIABLE}{first}{NAMED_IN}{origin}"),
+                Some(Placeholder { name, .. }) => format!("{UNSET}{name}{NAMED_IN}{origin}"),
+                None => format!("{VARIABLE}{}{NAMED_IN}{origin}", first.name),
             };
-            let replaced = replace(text, environment);
+            let replaced = placeholder::replace(text, &environment.variables);
             *value = Value::new(Some(&source), replaced);
         }
         _ => {}
@@ -270,32 +271,6 @@ fn substitute(value: &mut Value, environment: &Environment) {
 
 const UNSET: &str = "the environment variable, which is not set, ";
 const NAMED_IN: &str = ", named in ";
-
-/// The names between braces, in order.
-fn placeholders(text: &str) -> Vec<&str> {
-    let parts = text.split('{').skip(1);
-    parts.filter_map(|part| part.split_once('}').map(|(name, _)| name)).filter(|name| yaml::is_variable(name)).collect()
-}
-
-fn replace(text: &str, environment: &Environment) -> String {
-    let mut replaced = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('{') {
-        replaced.push_str(before);
-        let variable = after.split_once('}').filter(|(name, _)| yaml::is_variable(name));
-        match variable.and_then(|(name, tail)| environment.variables.get(name).map(|value| (value, tail))) {
-            Some((value, tail)) => {
-                replaced.push_str(value);
-                rest = tail;
-            }
-            None => {
-                replaced.push('{');
-                rest = after;
-            }
-        }
-    }
-    replaced + rest
-}
 
 /// Whether a value is text only because its source knows nothing else: it may stand for a number, a truth or a list.
 pub(super) fn untyped(origin: &str) -> bool {

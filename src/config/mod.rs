@@ -1,6 +1,6 @@
 //! What a process is told before it starts, checked before anything else happens.
 //!
-//! `settings` has one struct a concern. `layers` lays default, file, environment and flags over each other, `decode` turns the result into
+//! `settings` has one struct a concern. `layers` lays default, file, environment and flags over each other, `placeholder` puts variables into the file, `decode` turns the result into
 //! these structs, with `queue` and `schedules` for parts of them, and `rules` holds them against each other; `reader` and `kinds` are its tools. `span` and `size` know the
 //! units, `secret` keeps passwords out of every text, `show` prints what is in effect,
 //! `exposed` looks who can read files with secrets.
@@ -12,6 +12,7 @@ mod decode;
 mod exposed;
 mod kinds;
 mod layers;
+mod placeholder;
 mod problem;
 mod queue;
 mod reader;

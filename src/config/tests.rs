@@ -95,6 +95,13 @@ manager: {message_queue: {host: 127.0.0.1, username: '{USER}-{USER}', password: 
     let queue = config.message_queue().expect("given");
     assert_eq!(config.api.port, 81);
     assert_eq!((queue.username.as_str(), queue.password.reveal(), queue.virtual_host.as_str()), ("u-u", "a: #'\"{PORT}\n", "{lower} {"));
+    let text = "task_types: [worker]\napi: {port: {PORT:-8080}, host: '{HOST:-127.0.0.9}'}";
+    let port =
+        |environment: &Environment| loaded(text, environment).map(|loaded| (loaded.config.api.port, loaded.config.api.host.to_string()));
+    let (unset, set) = (port(&Environment::default()).expect("valid"), port(&Environment::of([("PORT", "81")])).expect("valid"));
+    assert_eq!((unset, set), ((8080, "127.0.0.9".to_owned()), (81, "127.0.0.9".to_owned())));
+    let wrong = problems(text, &Environment::of([("PORT", "x")]));
+    assert_eq!(wrong, ["api.port: expected a whole number from 0 to 65535, got the value of `PORT` (my.yaml:2)"]);
 }
 
 #[test]

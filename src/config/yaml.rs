@@ -6,6 +6,7 @@ use ::config::{Map, Value, ValueKind};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Error, Spanned};
 
+use super::placeholder::Placeholder;
 use super::problem::Problem;
 
 /// Where the compiled-in default comes from. Its lines mean nothing to a person who has only the program.
@@ -59,11 +60,6 @@ pub(super) fn printable(key: &str) -> &str {
     if word && !key.is_empty() { key } else { "(a key that is no word)" }
 }
 
-/// Whether a text is what `{NAME}` may have between its braces.
-pub(super) fn is_variable(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_uppercase()) && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
-}
-
 enum Raw {
     Nothing,
     Truth(bool),
@@ -87,7 +83,9 @@ impl Raw {
             }
             Self::Map(entries) => match entries.as_slice() {
                 // `key: {NAME}` without quotes is a map to YAML, and a placeholder to whoever wrote it.
-                [(variable, Spanned { value: Self::Nothing, .. })] if is_variable(variable) => ValueKind::String(format!("{{{variable}}}")),
+                [(inside, Spanned { value: Self::Nothing, .. })] if Placeholder::read(inside).is_some() => {
+                    ValueKind::String(format!("{{{inside}}}"))
+                }
                 _ => ValueKind::Table(
                     entries
                         .into_iter()
