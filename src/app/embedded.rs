@@ -1,4 +1,4 @@
-//! Everything in one process: API and endpoints on SQLite and the in-process broker.
+//! Everything in one process: API and endpoints on the in-process broker, with the ledger in a SQLite file or in the configured database.
 
 use std::fs;
 use std::io;
@@ -54,13 +54,15 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Starts all parts; the endpoints subscribe to every configured type that endpoints perform, the workers to the others.
+    /// Starts all parts; the endpoints subscribe to every configured type that endpoints perform, the workers to the others. The ledger is
+    /// kept in the `configured` database, or in a file of the directory.
     ///
     /// # Errors
     /// When the directory cannot be written, or is used by another process; or when others can reach the listener and there is no token,
     /// which `token_command` creates.
     pub async fn start(
         mut config: Config,
+        configured: Option<Database>,
         data_dir: &Path,
         listener: TcpListener,
         endpoints: &[EndpointName],
@@ -76,10 +78,13 @@ impl Embedded {
         if let Some(twice) = endpoints.iter().find(|name| named.contains(name)) {
             bail!("`{twice}` is the name of a worker: choose another name for the endpoint, or start no workers (--workers 0)");
         }
-        let (data_dir, db) = database(data_dir)?;
-        let store = store::open(&db)?;
-        let unusable = || format!("cannot use the directory {}; name another with --data-dir", data_dir.display());
-        store.migrate().await.with_context(unusable)?;
+        let (data_dir, file) = database(data_dir)?;
+        let unusable = match &configured {
+            Some(_) => "cannot use the database of manager.db".to_owned(),
+            None => format!("cannot use the directory {}; name another with --data-dir", data_dir.display()),
+        };
+        let store = store::open(configured.as_ref().unwrap_or(&file))?;
+        store.migrate().await.context(unusable)?;
         check_guarded(listener.local_addr()?, &store, token_command).await?;
         let guarded = !store.tokens().await?.is_empty();
         config.endpoint.data_dir = data_dir.join("endpoints");

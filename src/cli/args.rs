@@ -7,7 +7,7 @@ use clap::builder::PossibleValue;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use crate::clock::Clock;
-use crate::config::{ConfigFile, span};
+use crate::config::{ConfigFile, Delivery, span};
 use crate::contract::Responses;
 use crate::domain::{EndpointName, Identifier, Scope, TaskStatus, TaskType, Timestamp, TokenName};
 use crate::shell;
@@ -115,16 +115,17 @@ impl Global {
 /// What to do.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
-    /// Start everything in one process: API, endpoints, SQLite and an in-process broker
+    /// Start everything in one process: API, endpoints, database (SQLite) and an in-process broker
     #[command(after_help = "\
 Examples:
   tasker up
   tasker up --handlers-dir handlers.d
+  tasker up --handlers-dir handlers.d --delivery queue
   tasker up --listen 127.0.0.1:9000 --endpoints web1,web2,web3 --data-dir /tmp/tasker
   tasker up --tls-certificate server.cert --tls-key server.key --listen 0.0.0.0:3000
 
 Without -m or --config the task types are worker and backup.
-A configuration's database and broker are not used.
+A configuration's database is used with --use-database only, its broker never.
 Data survives a restart.
 To listen on an address that others can reach, create a token first: see `token create`.")]
     Up(Up),
@@ -267,6 +268,9 @@ pub struct Up {
     /// Address to listen on, such as 127.0.0.1:9000, localhost:9000 or 9000; port 0 takes a free one [default: api.host and api.port]
     #[arg(long, value_name = "IP:PORT")]
     pub listen: Option<Listen>,
+    /// Keep the ledger in manager.db of the configuration instead of a file in --data-dir; one process at a time
+    #[arg(long)]
+    pub use_database: bool,
     /// Names of the endpoints to start, separated by commas; '' for none
     #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = name_or_none, default_value = "console1,console2")]
     pub endpoints: Vec<Option<EndpointName>>,
@@ -276,6 +280,9 @@ pub struct Up {
     /// type is there after a restart.
     #[arg(long, value_name = "DIR")]
     pub handlers_dir: Option<PathBuf>,
+    /// Who performs the task types of --handlers-dir
+    #[arg(long, value_name = "WHO", default_value = "fanout", requires = "handlers_dir")]
+    pub delivery: Delivery,
     /// Workers to start for types with a work queue: worker1, worker2, ...
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=100))]
     pub workers: u32,
@@ -620,6 +627,20 @@ impl ValueEnum for Responses {
             Self::Failed => "Those finished with an error",
             Self::Missing => "Those of endpoints that have not received it",
             Self::None => "None at all",
+        };
+        Some(PossibleValue::new(self.as_str()).help(help))
+    }
+}
+
+impl ValueEnum for Delivery {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let help = match self {
+            Self::Fanout => "Every endpoint",
+            Self::Queue => "One worker, as the types of a work queue",
         };
         Some(PossibleValue::new(self.as_str()).help(help))
     }

@@ -42,18 +42,19 @@ pub(super) async fn up(global: &Global, args: Up) -> Result<Code, Failure> {
     let flags = flags.into_iter().flatten().chain(address).collect();
     let mut config = load(global.named_file().unwrap_or(ConfigFile::Embedded), flags)?;
     if let Some(dir) = &args.handlers_dir {
-        add_handlers(&mut config, dir)?;
+        add_handlers(&mut config, dir, args.delivery)?;
     }
+    let database = args.use_database.then(|| config.database().cloned()).transpose()?;
     // First what fails most often, before any file is made.
     let listener = listen(SocketAddr::new(config.api.host, config.api.port))?;
-    let token_command = command_to_create(global, Some(&args.data_dir));
+    let token_command = command_to_create(global, Some(args.data_dir.as_path()).filter(|_| database.is_none()));
     let endpoints: Vec<EndpointName> = args.endpoints.into_iter().flatten().collect();
     if let Some((_, twice)) = endpoints.iter().enumerate().find(|(index, name)| endpoints[..*index].contains(name)) {
         return Err(Failure::Usage(format!("--endpoints names `{twice}` twice: each endpoint needs a name of its own")));
     }
     let workers = Workers { number: args.workers, concurrency: args.concurrency };
     let stop_timeout = config.endpoint.stop_timeout;
-    let start = Embedded::start(config, &args.data_dir, listener, &endpoints, workers, &token_command);
+    let start = Embedded::start(config, database, &args.data_dir, listener, &endpoints, workers, &token_command);
     let Some(embedded) = signals.unless_told(start).await else { return Ok(Code::Ok) };
     let embedded = embedded?;
     // It serves as well when nobody reads this.
@@ -66,7 +67,7 @@ pub(super) async fn up(global: &Global, args: Up) -> Result<Code, Failure> {
 }
 
 /// Makes a task type of each executable in a directory.
-fn add_handlers(config: &mut Config, dir: &Path) -> Result<(), Failure> {
+fn add_handlers(config: &mut Config, dir: &Path, delivery: Delivery) -> Result<(), Failure> {
     let failed = |reason: String| Failure::Setup(format!("--handlers-dir {}: {reason}", dir.display()));
     let handlers = HandlersDir::new(dir);
     if let Some(trouble) = handlers.trouble() {
@@ -76,7 +77,7 @@ fn add_handlers(config: &mut Config, dir: &Path) -> Result<(), Failure> {
     for (name, reason) in inventory.left_out {
         tracing::warn!(file = %name, %reason, "not a handler");
     }
-    config.add_types(&inventory.task_types);
+    config.add_types(&inventory.task_types, delivery);
     Ok(())
 }
 

@@ -89,13 +89,13 @@ impl Config {
         Ok(checked(layers::merge_text("the text", text, &Environment::default(), &[])?)?.config)
     }
 
-    /// Adds types of which nothing but the name is known, and that every subscribed endpoint performs. A type that is configured stays as it is.
-    pub fn add_types(&mut self, names: &[TaskType]) {
+    /// Adds types of which nothing is known but the name and who performs them. A type that is configured stays as it is.
+    pub fn add_types(&mut self, names: &[TaskType], delivery: Delivery) {
         let new: Vec<_> = names.iter().filter(|name| self.policy(name).is_none()).collect();
         let usual = |name: &TaskType| TypePolicy {
             expires_after: self.tasks.expires_after,
             wait_for_endpoints_timeout: self.api.wait_for_endpoints_timeout,
-            ..TypePolicy::usual(name, Delivery::Fanout)
+            ..TypePolicy::usual(name, delivery)
         };
         let policies: Vec<_> = new.into_iter().map(usual).collect();
         let longest = policies.iter().map(TypePolicy::longest_life).max().unwrap_or_default();

@@ -74,6 +74,9 @@ pub enum Delivery {
 }
 
 impl Delivery {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Fanout, Self::Queue];
+
     /// The words of the configuration.
     const WORDS: &[(&str, Self)] = &[("fanout", Self::Fanout), ("queue", Self::Queue)];
 

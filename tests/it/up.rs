@@ -139,6 +139,22 @@ fn each_executable_of_a_directory_is_a_task_type() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// With a work queue each task is performed once, not once an endpoint.
+#[test]
+fn executables_of_a_directory_may_have_work_queues() -> anyhow::Result<()> {
+    let site = Site::new("delivery")?;
+    fs::create_dir_all(site.home.join("handlers.d"))?;
+    site.executable("uptime.sh", "#!/bin/sh\necho up\n")?;
+    let up = site.up(&["--handlers-dir", "handlers.d", "--delivery", "queue"])?;
+    site.says(&["submit", "uptime", "--identifier", "one", "--wait"])?;
+    let done = site.json(&["status", "uptime", "one", "--all"])?;
+    ensure!(done["task"]["expected"] == 1 && done["taskResponseList"][0]["endpoint"] == "worker1", "{done}");
+    drop(up);
+    let (code, text) = site.says(&["up", "--delivery", "queue"])?;
+    ensure!(code == Some(1) && text.contains("--handlers-dir"), "{text}");
+    Ok(())
+}
+
 #[test]
 fn what_is_printed_to_try_it_works() -> anyhow::Result<()> {
     let schema = r#"{"type": "object", "required": ["branch"], "properties": {"branch": {"type": "string"}}}"#;
