@@ -3,26 +3,27 @@
 //! Promise: a report is acknowledged only after its transaction has committed; repeats, stragglers and any order give the
 //! same ledger; an endpoint that reports a canceled task as received is told to stop it; one report that cannot be read or
 //! written goes alone to the dead exchange. While the database is away the broker keeps them, for a process that reaches
-//! it: at most `PREFETCH` reports lie here.
+//! it: at most `PREFETCH` messages lie here.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::broker::dead::{Buried, DeadLetter, DeadLetters};
-use crate::broker::{BrokerError, Consumer, Delivery, Link, SharedBroker, Source, wire};
+use crate::broker::{BrokerError, Consumer, Delivery, Link, SharedBroker, Source, envelope, wire};
 use crate::domain::{EndpointName, Report, ReportEvent, TaskId, TaskType};
 use crate::ledger::Ledger;
 use crate::publisher::{Publisher, Stop};
 use crate::store::{Applied, SharedStore, StoreError};
 use crate::telemetry::SharedMetrics;
 
-/// Messages the broker hands out before the first is acknowledged.
+/// Messages the broker hands out before the first is acknowledged; each may hold many reports.
 const PREFETCH: u16 = 1000;
 /// Reports in one transaction at most.
 const BATCH: usize = 500;
@@ -205,18 +206,18 @@ impl Batches {
     async fn take<S: Sink>(&self, sink: &S, batch: &[Delivery], stop: &CancellationToken) -> Option<()> {
         let mut items = Vec::with_capacity(batch.len());
         let (mut unreadable, mut unwritable) = (Vec::new(), Vec::new());
-        for delivery in batch {
-            match sink.decode(&delivery.body) {
-                Ok(item) => items.push((item, delivery)),
-                Err(error) => unreadable.push(DeadLetter::new(delivery, error.to_string())),
+        for body in batch.iter().flat_map(|delivery| envelope::items(&delivery.body)) {
+            match sink.decode(&body) {
+                Ok(item) => items.push((item, body)),
+                Err(error) => unreadable.push(DeadLetter::new(body, error.to_string())),
             }
         }
         let write = async {
             let (mut some, mut bytes) = (Vec::new(), 0);
-            for (item, delivery) in items {
-                bytes += delivery.body.len();
-                some.push((item, delivery));
-                if bytes >= BATCH_BYTES {
+            for (item, body) in items {
+                bytes += body.len();
+                some.push((item, body));
+                if bytes >= BATCH_BYTES || some.len() >= BATCH {
                     self.write(sink, std::mem::take(&mut some), &mut unwritable).await?;
                     bytes = 0;
                 }
@@ -236,8 +237,8 @@ impl Batches {
 
     /// Writes all; halves a batch that one row spoils. `None` when the store takes nothing now: whatever is not said of the rows
     /// themselves is no reason to give one up.
-    async fn write<S: Sink>(&self, sink: &S, items: Vec<(S::Item, &Delivery)>, unwritable: &mut Vec<DeadLetter>) -> Option<()> {
-        let (values, deliveries): (Vec<_>, Vec<_>) = items.into_iter().unzip();
+    async fn write<S: Sink>(&self, sink: &S, items: Vec<(S::Item, Bytes)>, unwritable: &mut Vec<DeadLetter>) -> Option<()> {
+        let (values, bodies): (Vec<_>, Vec<_>) = items.into_iter().unzip();
         let all = 0..values.len();
         let mut spans = vec![all];
         while let Some(span) = spans.pop() {
@@ -251,7 +252,7 @@ impl Batches {
                     return None;
                 }
                 Err(error) if span.len() == 1 => {
-                    unwritable.extend(self.write_less(sink, &values[span.start], deliveries[span.start], error).await?);
+                    unwritable.extend(self.write_less(sink, &values[span.start], &bodies[span.start], error).await?);
                 }
                 Err(_) => {
                     let middle = span.start + span.len() / 2;
@@ -265,16 +266,16 @@ impl Batches {
 
     /// Writes what is left of one item that the store refuses; answers the whole as a dead letter if nothing is, or if that is refused as
     /// well. `None` when the store takes nothing now.
-    async fn write_less<S: Sink>(&self, sink: &S, item: &S::Item, delivery: &Delivery, error: StoreError) -> Option<Option<DeadLetter>> {
+    async fn write_less<S: Sink>(&self, sink: &S, item: &S::Item, body: &Bytes, error: StoreError) -> Option<Option<DeadLetter>> {
         if let Some(less) = sink.reduced(item, &error) {
-            tracing::warn!(source = self.dead.source(), bytes = delivery.body.len(), %error, "a report was written without its answer: the database refused it");
+            tracing::warn!(source = self.dead.source(), bytes = body.len(), %error, "a report was written without its answer: the database refused it");
             match sink.write(&[less]).await {
                 Ok(()) => return Some(None),
                 Err(error) if !error.is_row_fault() => return None,
                 Err(_) => {}
             }
         }
-        Some(Some(DeadLetter::new(delivery, error.to_string())))
+        Some(Some(DeadLetter::new(body.clone(), error.to_string())))
     }
 
     /// Puts messages aside. They may be acknowledged then, whatever became of them; `None` when told to stop before.

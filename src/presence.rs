@@ -21,7 +21,7 @@ use crate::broker::{Address, BrokerError, Link, Message, SharedBroker, Source};
 use crate::clock::{self, Clock};
 use crate::collector::{Batches, Sink};
 use crate::config::Config;
-use crate::domain::{Command, Presence, Report, ReportEvent, Task, TaskId, TaskType};
+use crate::domain::{Command, Presence, Report, ReportEvent, Task, TaskId, TaskType, WireVersion};
 use crate::ledger::Ledger;
 use crate::publisher::{Ask, Publisher, Stop};
 use crate::store::{Owed, Seen, SharedStore, StoreError};
@@ -129,7 +129,7 @@ impl PresenceWatch {
     /// Whether all presence that lies in the queue now has been written, within this time.
     async fn has_read_all_within(&self, time: Duration) -> bool {
         let (id, mut probed) = (Uuid::new_v4(), self.probed.subscribe());
-        let probe = Message { to: Address::Presence, body: wire::encode_probe(id), persistent: false, expires_in: Some(time) };
+        let probe = Message { expires_in: Some(time), ..Message::new(Address::Presence, wire::encode_probe(id)) };
         let come_back = async {
             let sent = self.broker.publish(vec![probe]).await.iter().all(Result::is_ok);
             sent && probed.wait_for(|last| *last == id).await.is_ok()
@@ -147,12 +147,11 @@ impl PresenceWatch {
     /// Welcomes an endpoint, then asks for what it owes. In this order: both go through its queue, and it drops what comes
     /// before the welcome.
     async fn welcome(&self, presence: Presence, interval: Duration) -> Result<(), StoreError> {
-        let body = wire::encode_command(&Command::Welcome { session: presence.session, presence_interval: interval });
-        let messages = presence.task_types.iter().map(|task_type| Message {
-            to: Address::Named(task_type.clone(), vec![presence.endpoint.clone()]),
-            body: body.clone(),
-            persistent: false,
-            expires_in: Some(LONGEST_INTERVAL),
+        let welcome = Command::Welcome { session: presence.session, presence_interval: interval, reads: WireVersion::NEWEST };
+        let body = wire::encode_command(&welcome, presence.reads);
+        let messages = presence.task_types.iter().map(|task_type| {
+            let to = Address::Named(task_type.clone(), vec![presence.endpoint.clone()]);
+            Message { expires_in: Some(LONGEST_INTERVAL), ..Message::new(to, body.clone()) }
         });
         for result in self.broker.publish(messages.collect()).await {
             if let Err(error) = result {

@@ -4,7 +4,7 @@
 //! row. Given up: order between tasks, and exactly-once publishing; endpoints recognise repeats by the task id. A publish
 //! that fails is not retried here: the row stays due and the reconciler takes it up.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -12,9 +12,12 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use crate::broker::{Address, BrokerError, Message, SharedBroker, wire};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::domain::{AttemptError, Command, EndpointName, Identifier, Json, NewTask, Task, TaskId, TaskMessage, TaskType, Timestamp};
+use crate::domain::{
+    AttemptError, Audience, Command, EndpointName, Identifier, Json, NewTask, Task, TaskId, TaskMessage, TaskType, Timestamp, WireVersion,
+    WorkPart,
+};
 use crate::ledger::Ledger;
-use crate::store::{Freeze, SharedStore, StoreError};
+use crate::store::{Freeze, SharedStore, StoreError, Subscribers};
 use crate::telemetry::SharedMetrics;
 use crate::watch::Watch;
 
@@ -104,10 +107,14 @@ impl Outgoing {
     /// What an endpoint is told.
     pub fn message(&self, received: bool, now: Timestamp) -> TaskMessage {
         TaskMessage {
-            id: self.id,
-            task_type: self.task_type.clone(),
-            identifier: self.identifier.clone(),
-            payload: self.payload.clone(),
+            work: WorkPart {
+                id: self.id,
+                task_type: self.task_type.clone(),
+                identifier: self.identifier.clone(),
+                audience: Some(Audience::of(&self.endpoints)),
+                not_after: Some(self.expires_at),
+                payload: self.payload.clone(),
+            },
             expires_in: self.expires_at.since(now),
             received,
             attempts: self.attempts.clone(),
@@ -171,27 +178,27 @@ impl Publisher {
     /// # Errors
     /// When the store cannot be reached; the tasks are due again later.
     pub async fn publish_new(&self, tasks: &[Outgoing]) -> Result<(), StoreError> {
-        let sets = self.expected(tasks).await?;
+        let (sets, versions) = self.expected(tasks).await?;
         // Locks are taken in the order of ids, see `store`.
         let frozen = self.ledger.freeze(&sets).await?;
         crate::failpoint::PUBLISHER_FROZEN.reach();
         let frozen: HashSet<TaskId> = frozen.into_iter().collect();
-        let expected: HashMap<TaskId, &[EndpointName]> = sets.iter().map(|set| (set.id, set.expected.as_slice())).collect();
         let (mut confirmed, mut sending, mut messages) = (Vec::new(), Vec::new(), Vec::new());
-        for task in tasks.iter().filter(|task| frozen.contains(&task.id)) {
-            match expected.get(&task.id) {
-                // Nobody to send to: it is as sent as it can be, and INCOMPLETE at its deadline.
-                None | Some([]) => confirmed.push(task.id),
-                Some(_) if task.endpoints.is_empty() => {
-                    messages.push(self.message(task, false));
-                    sending.push(task);
-                }
-                Some(names) => {
-                    let to = Address::Named(task.task_type.clone(), names.to_vec());
-                    messages.push(Message { to, ..self.message(task, false) });
-                    sending.push(task);
-                }
+        for ((task, Freeze { expected, .. }), reads) in tasks.iter().zip(&sets).zip(versions) {
+            if !frozen.contains(&task.id) {
+                continue;
             }
+            // Nobody to send to: it is as sent as it can be, and INCOMPLETE at its deadline.
+            if expected.is_empty() {
+                confirmed.push(task.id);
+                continue;
+            }
+            let to = match task.endpoints.is_empty() {
+                true => Address::All(task.task_type.clone()),
+                false => Address::Named(task.task_type.clone(), expected.clone()),
+            };
+            messages.push(self.message(task, false, to, reads));
+            sending.push(task);
         }
         let results = self.broker.publish(messages).await;
         crate::failpoint::PUBLISHER_CONFIRMED.reach();
@@ -225,9 +232,10 @@ impl Publisher {
 
     /// Sends tasks to just these endpoints; answers whether the broker confirmed each.
     async fn send(&self, asks: &[Ask]) -> Vec<bool> {
-        let message = |ask: &Ask| Message {
-            to: Address::Named(ask.task.task_type.clone(), ask.endpoints.clone()),
-            ..self.message(&ask.task, ask.received)
+        let readers = self.readers(asks.iter().map(|ask| (&ask.task.task_type, &ask.endpoints[..]))).await;
+        let message = |ask: &Ask| {
+            let to = Address::Named(ask.task.task_type.clone(), ask.endpoints.clone());
+            self.message(&ask.task, ask.received, to, readers.read(&ask.task.task_type, &ask.endpoints))
         };
         let results = self.broker.publish(asks.iter().map(message).collect()).await;
         let tasks: Vec<&Outgoing> = asks.iter().map(|ask| &ask.task).collect();
@@ -242,11 +250,9 @@ impl Publisher {
     /// Tells endpoints to stop a task that was canceled, past all that waits in their queues. Lost for those that are not
     /// connected: they are told when they return, or when they report. Answers the tasks whose message the broker did not confirm.
     pub async fn stop(&self, stops: Vec<Stop>) -> HashSet<TaskId> {
-        let message = |stop: &Stop| Message {
-            to: Address::Control(stop.task_type.clone(), stop.endpoints.clone()),
-            body: wire::encode_command(&Command::Cancel { task_id: stop.task_id }),
-            persistent: false,
-            expires_in: None,
+        let message = |stop: &Stop| {
+            let cancel = wire::encode_command(&Command::Cancel { task_id: stop.task_id }, WireVersion::One);
+            Message::new(Address::Control(stop.task_type.clone(), stop.endpoints.clone()), cancel)
         };
         let results = self.broker.publish(stops.iter().map(message).collect()).await;
         let mut failed = HashSet::new();
@@ -262,28 +268,43 @@ impl Publisher {
         failed
     }
 
-    async fn expected(&self, tasks: &[Outgoing]) -> Result<Vec<Freeze>, StoreError> {
+    /// Whom each task is expected of, and the version that all of them read.
+    async fn expected(&self, tasks: &[Outgoing]) -> Result<(Vec<Freeze>, Vec<WireVersion>), StoreError> {
         let mut open: Vec<TaskType> = tasks.iter().filter(|task| task.endpoints.is_empty()).map(|task| task.task_type.clone()).collect();
         open.sort_unstable();
         open.dedup();
-        let subscribed = if open.is_empty() { HashMap::new() } else { self.store.subscribed(&open).await? };
-        let who = |task: &Outgoing| match task.endpoints.is_empty() {
-            true => subscribed.get(&task.task_type).cloned().unwrap_or_default(),
-            false => task.endpoints.clone(),
+        let subscribers = if open.is_empty() { HashMap::new() } else { self.store.subscribers(&open).await? };
+        let readers = self.readers(tasks.iter().map(|task| (&task.task_type, &task.endpoints[..]))).await;
+        let who = |task: &Outgoing| match (task.endpoints.is_empty(), subscribers.get(&task.task_type)) {
+            (true, Some(Subscribers { names, read })) => (names.clone(), *read),
+            _ => (task.endpoints.clone(), readers.read(&task.task_type, &task.endpoints)),
         };
-        Ok(tasks.iter().map(|task| Freeze { id: task.id, expected: who(task) }).collect())
+        let set = |task: &Outgoing| {
+            let (expected, reads) = who(task);
+            (Freeze { id: task.id, expected }, reads)
+        };
+        Ok(tasks.iter().map(set).unzip())
     }
 
-    /// To everybody, unless said otherwise.
-    fn message(&self, task: &Outgoing, received: bool) -> Message {
+    /// Which of these endpoints read version 2. When the ledger does not say, it is as if none did: everybody reads version 1.
+    async fn readers<'a>(&self, named: impl Iterator<Item = (&'a TaskType, &'a [EndpointName])>) -> Readers {
+        let names: BTreeSet<EndpointName> = named.flat_map(|(_, names)| names).cloned().collect();
+        if names.is_empty() {
+            return Readers::default();
+        }
+        Readers(self.store.readers(names).await.unwrap_or_default())
+    }
+
+    fn message(&self, task: &Outgoing, received: bool, to: Address, reads: WireVersion) -> Message {
         let command = Command::Task(task.message(received, self.clock.now()));
         let policy = self.config.policy(&task.task_type);
         Message {
-            to: Address::All(task.task_type.clone()),
-            body: wire::encode_command(&command),
+            to,
+            body: wire::encode_command(&command, reads),
             persistent: policy.is_some_and(|policy| policy.persistent),
             // The copy of an endpoint that does not take it soon is of no use: the ledger asks again when it is back.
             expires_in: policy.map(|policy| policy.wait_for_endpoints_timeout),
+            reads,
         }
     }
 
@@ -298,5 +319,17 @@ impl Publisher {
             }
         }
         results.iter().map(Result::is_ok)
+    }
+}
+
+/// Subscriptions whose process reads version 2.
+#[derive(Debug, Default)]
+struct Readers(HashSet<(TaskType, EndpointName)>);
+
+impl Readers {
+    /// What all these endpoints read.
+    fn read(&self, task_type: &TaskType, endpoints: &[EndpointName]) -> WireVersion {
+        let reads = |endpoint: &EndpointName| self.0.contains(&(task_type.clone(), endpoint.clone()));
+        if endpoints.iter().all(reads) { WireVersion::Two } else { WireVersion::One }
     }
 }

@@ -19,7 +19,7 @@ use super::problem::Problem;
 use super::{Answer, Api, ApiState, access, answer, segment};
 use crate::broker::{Address, Message, wire};
 use crate::contract::{self, ProblemCode, ProblemItem, TasksGiven, TasksWanted, WorkerReports};
-use crate::domain::{Command, EndpointName, Presence, TaskId, TaskType, json_check, likeness};
+use crate::domain::{Command, EndpointName, Presence, TaskId, TaskType, WireVersion, json_check, likeness};
 use crate::publisher::Outgoing;
 use crate::store::{Owed, StoreError};
 
@@ -37,6 +37,8 @@ const PAGE: u32 = 100;
 const MOST_TOLD: usize = 20_000;
 /// An answer that is longer ends with the page.
 const ANSWER_BYTES: usize = 4 << 20;
+/// What workers are told, and report, in this interface: its lists are those of the requests.
+const VERSION: WireVersion = WireVersion::One;
 /// How long a message may lie with the broker that says that a worker is there.
 const PRESENCE_LIVES: u32 = 3;
 
@@ -64,7 +66,7 @@ pub async fn reports(api: web::Data<Api>, request: HttpRequest, payload: web::Pa
             Ok(report) if report.endpoint == worker => {
                 access::check_types(&request, [&report.task_type])?;
                 check_queues(&api, [&report.task_type], format!("{pointer}/type"))?;
-                messages.push(Message { to: Address::Responses, body, persistent: true, expires_in: None });
+                messages.push(Message { persistent: true, ..Message::new(Address::Responses, body) });
             }
             Ok(report) => return Err(invalid(pointer, format!("is a report of {}", report.endpoint))),
             Err(error) => return Err(invalid(pointer, error.to_string())),
@@ -97,7 +99,7 @@ pub async fn presence(api: web::Data<Api>, request: HttpRequest, payload: web::P
     check_queues(&api, &presence.task_types, "/types")?;
     sessions(&api, &worker).await?;
     let expires_in = Some(presence.interval.saturating_mul(PRESENCE_LIVES));
-    publish(&api, vec![Message { to: Address::Presence, body, persistent: false, expires_in }]).await
+    publish(&api, vec![Message { expires_in, ..Message::new(Address::Presence, body) }]).await
 }
 
 /// Gives a worker the tasks that are its own and it has not received, and tells it which to stop. Waits for some if there are none.
@@ -159,7 +161,8 @@ async fn commands(state: &ApiState, worker: &EndpointName, wanted: &TasksWanted)
     let mut commands: Vec<Bytes> = Vec::new();
     if wanted.all {
         let presence_interval = state.config.endpoint.presence_interval;
-        commands.push(wire::encode_command(&Command::Welcome { session: wanted.session, presence_interval }));
+        let welcome = Command::Welcome { session: wanted.session, presence_interval, reads: VERSION };
+        commands.push(wire::encode_command(&welcome, VERSION));
     }
     let (known, stopped): (HashSet<TaskId>, HashSet<TaskId>) =
         (wanted.known.iter().copied().collect(), wanted.stopped.iter().copied().collect());
@@ -177,7 +180,7 @@ async fn commands(state: &ApiState, worker: &EndpointName, wanted: &TasksWanted)
                     .then(|| Command::Task(Outgoing::from(task).message(row.home.is_some(), state.clock.now())))
             };
             if let Some(command) = command {
-                let command = wire::encode_command(&command);
+                let command = wire::encode_command(&command, VERSION);
                 bytes += command.len();
                 commands.push(command);
             }

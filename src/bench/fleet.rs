@@ -11,8 +11,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::broker::{Address, BrokerError, Delivery, Message, Origin, SharedBroker, Source, wire};
-use crate::domain::{Command, EndpointName, Presence, PresenceState, Report, ReportEvent, TaskId, TaskType, json};
+use crate::broker::{Address, BrokerError, Delivery, Message, Origin, SharedBroker, Source, envelope, wire};
+use crate::domain::{
+    Command, EndpointName, Presence, PresenceState, Report, ReportEvent, TaskId, TaskMessage, TaskType, WireVersion, json,
+};
 
 /// Deliveries a link takes before the first is acknowledged, and in one go.
 const PREFETCH: u16 = 1000;
@@ -137,8 +139,9 @@ impl Member {
                     version: env!("CARGO_PKG_VERSION").to_owned(),
                     trouble: None,
                     slots: None,
+                    reads: WireVersion::NEWEST,
                 };
-                Message { to: Address::Presence, body: wire::encode_presence(&presence), persistent: false, expires_in: None }
+                Message { reads: WireVersion::NEWEST, ..Message::new(Address::Presence, wire::encode_presence(&presence)) }
             });
             self.link.publish(messages.collect()).await;
         }
@@ -150,15 +153,17 @@ impl Member {
             let (Origin::All(_, endpoint) | Origin::Named(_, endpoint) | Origin::Control(_, endpoint)) = &delivery.origin else {
                 continue;
             };
-            match wire::decode_command(&delivery.body) {
-                Ok(Command::Welcome { session, .. }) if session == self.session && self.known.insert(endpoint.clone()) => {
-                    self.welcomes.send_modify(|count| *count += 1);
+            for item in envelope::items(&delivery.body) {
+                match wire::decode_command(&item) {
+                    Ok(Command::Welcome { session, .. }) if session == self.session && self.known.insert(endpoint.clone()) => {
+                        self.welcomes.send_modify(|count| *count += 1);
+                    }
+                    Ok(Command::Task(TaskMessage { work, .. })) if self.known.contains(endpoint) => {
+                        self.count(work.id, endpoint);
+                        reports.push(self.finished(work.id, endpoint));
+                    }
+                    _ => {}
                 }
-                Ok(Command::Task(task)) if self.known.contains(endpoint) => {
-                    self.count(task.id, endpoint);
-                    reports.push(self.finished(task.id, endpoint));
-                }
-                _ => {}
             }
         }
         self.link.publish(reports).await;
@@ -184,6 +189,6 @@ impl Member {
             run: Some(Uuid::new_v4()),
         };
         let report = Report { task_id, task_type: self.task_type.clone(), endpoint: endpoint.clone(), home: self.instance, event };
-        Message { to: Address::Responses, body: wire::encode_report(&report), persistent: true, expires_in: None }
+        Message { persistent: true, reads: WireVersion::NEWEST, ..Message::new(Address::Responses, wire::encode_report(&report)) }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Address, Delivery, Message, SharedBroker};
+use super::{Address, Message, SharedBroker};
 use crate::backoff::Backoff;
 
 /// Bytes of a body that are kept: a broker refuses what is larger than its limit, and nobody reads more.
@@ -24,7 +24,7 @@ const REST: Duration = Duration::from_secs(10);
 /// How often the log tells of dead letters at most.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-/// A message that could not be read or written.
+/// An item of a message that could not be read or written.
 #[derive(Debug, Clone)]
 pub struct DeadLetter {
     body: Bytes,
@@ -32,9 +32,9 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
-    /// A delivery with the reason for which it is put aside.
-    pub fn new(delivery: &Delivery, reason: String) -> Self {
-        Self { body: delivery.body.clone(), reason }
+    /// An item with the reason for which it is put aside.
+    pub const fn new(body: Bytes, reason: String) -> Self {
+        Self { body, reason }
     }
 
     fn message(&self) -> Message {
@@ -44,7 +44,7 @@ impl DeadLetter {
         };
         // Copied, so that a large body is not held for the sake of its head.
         let body = if self.body.len() > HEAD { Bytes::copy_from_slice(&self.body[..HEAD]) } else { self.body.clone() };
-        Message { to: Address::Dead { reason }, body, persistent: true, expires_in: None }
+        Message { persistent: true, ..Message::new(Address::Dead { reason }, body) }
     }
 }
 

@@ -18,7 +18,7 @@ use super::{Acker, Address, Broker, BrokerError, Consumer, Delivery, Link, Messa
 use crate::backoff::Backoff;
 use crate::client::{Client, ClientError};
 use crate::contract::{TasksWanted, WorkerReports};
-use crate::domain::{Command, EndpointName, PresenceState, ReportEvent, TaskId, TaskType};
+use crate::domain::{Command, EndpointName, PresenceState, ReportEvent, TaskId, TaskMessage, TaskType};
 
 /// How long the API may hold a request for tasks.
 const WAIT: Duration = Duration::from_secs(25);
@@ -174,9 +174,9 @@ impl Shared {
         let mut held = self.held();
         let worker = || self.worker.clone();
         match wire::decode_command(body) {
-            Ok(Command::Task(task)) => {
-                held.known.insert(task.id, task.task_type.clone());
-                (vec![Origin::Named(task.task_type, worker())], false)
+            Ok(Command::Task(TaskMessage { work, .. })) => {
+                held.known.insert(work.id, work.task_type.clone());
+                (vec![Origin::Named(work.task_type, worker())], false)
             }
             Ok(Command::Cancel { task_id }) => {
                 held.stopped.insert(task_id);

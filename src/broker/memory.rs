@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, watch};
 
+use super::parcels::{self, Parcels};
 use super::{Acker, Address, Broker, BrokerError, Consumer, Delivery, Link, Message, Origin, Refusal, Refusals, SharedBroker, Source};
 use crate::domain::{EndpointName, TaskType};
 
@@ -462,6 +463,7 @@ impl Connection {
 #[async_trait]
 impl Broker for Connection {
     async fn publish(&self, messages: Vec<Message>) -> Vec<Result<(), BrokerError>> {
+        let Parcels { messages, places } = Parcels::of(messages);
         let mut results = Vec::with_capacity(messages.len());
         for message in &messages {
             let result = loop {
@@ -474,7 +476,7 @@ impl Broker for Connection {
             };
             results.push(result);
         }
-        results
+        parcels::results(&places, &results)
     }
 
     async fn consume(&self, source: Source, prefetch: u16) -> Result<Consumer, BrokerError> {
@@ -593,7 +595,7 @@ mod tests {
     use super::*;
 
     fn message(to: Address) -> Message {
-        Message { to, body: Bytes::from_static(b"body"), persistent: false, expires_in: None }
+        Message::new(to, Bytes::from_static(b"body"))
     }
 
     fn subscription() -> (TaskType, EndpointName) {

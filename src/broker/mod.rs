@@ -2,15 +2,17 @@
 //!
 //! Owns topology, wire format and connections; the only place with lapin. Two implementations of one trait, held together
 //! by one conformance suite: `amqp` (RabbitMQ) and `memory` (in this process, for `tasker up` and tests). A third, `fetch`, is the link of a
-//! worker that reaches nothing but the API. `dead` puts aside what cannot be read.
+//! worker that reaches nothing but the API. `envelope` and `wire` are the bytes of messages, `dead` puts aside what cannot be read.
 //!
 //! What it promises: a message whose publish answered `Ok` was accepted by the broker; a delivery that was not
 //! acknowledged comes again. What it does not: that a message arrives. The ledger asks again (`reconciler`).
 
 pub mod amqp;
 pub mod dead;
+pub mod envelope;
 pub mod fetch;
 pub mod memory;
+mod parcels;
 pub mod provision;
 pub mod wire;
 
@@ -21,10 +23,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
-use crate::domain::{EndpointName, TaskType};
+use crate::domain::{EndpointName, TaskType, WireVersion};
 
 /// Where a message goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Address {
     /// Every endpoint subscribed to the type: the fanout exchange.
     All(TaskType),
@@ -54,6 +56,15 @@ pub struct Message {
     pub persistent: bool,
     /// How long it may lie in a queue; endless when absent.
     pub expires_in: Option<std::time::Duration>,
+    /// What all its receivers read. Those who read version 2 may get it in a list with others.
+    pub reads: WireVersion,
+}
+
+impl Message {
+    /// Neither persistent nor bounded in time, for receivers of which nothing is known.
+    pub const fn new(to: Address, body: Bytes) -> Self {
+        Self { to, body, persistent: false, expires_in: None, reads: WireVersion::One }
+    }
 }
 
 /// What to consume.
@@ -87,7 +98,7 @@ pub enum Origin {
 pub struct Delivery {
     /// How it came.
     pub origin: Origin,
-    /// See [`wire`].
+    /// One item or many, see [`envelope`].
     pub body: Bytes,
     /// Whether it may have been delivered before.
     pub redelivered: bool,
@@ -172,7 +183,7 @@ pub enum BrokerError {
 #[async_trait]
 pub trait Broker: Send + Sync + std::fmt::Debug {
     /// Publishes in order and waits for all confirms; answers one result a message, in order. Bounded: waits while too
-    /// many are in flight.
+    /// many are in flight. Messages that are alike go as one, where that can be read.
     async fn publish(&self, messages: Vec<Message>) -> Vec<Result<(), BrokerError>>;
 
     /// Starts to consume. Declares what the source needs, now and after every reconnect. Returns at once; the consumer's

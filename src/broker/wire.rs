@@ -1,7 +1,10 @@
-//! The bytes of a message: JSON with a version.
+//! The bytes of an item of a message: JSON with a version. [`envelope`] has the form of version 2 and puts items into lists.
 //!
-//! A message of an unknown version or kind is refused, not guessed at: the caller puts it on the dead exchange with the
+//! An item of an unknown version or kind is refused, not guessed at: the caller puts it on the dead exchange with the
 //! reason. Members that a version does not know are ignored, so that a newer sender may add some.
+//!
+//! Tasks are written in either version, by what the receiver reads: `reads` in presence and in the welcome says it. Everything else is
+//! written in version 1.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -11,14 +14,15 @@ use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::envelope::{AudienceText, DeliveryForm, TaskIn, TaskOut, WorkForm};
 use crate::contract::{self, PresenceKind, WorkerCommand, WorkerPresence, WorkerReport, WorkerReportHead};
 use crate::domain::{
     AttemptError, Command, EndpointName, Identifier, Json, Presence, PresenceState, RefusedType, Report, ReportEvent, TaskId, TaskMessage,
-    TaskType, Timestamp, errnr, json_check::in_words,
+    TaskType, Timestamp, WireVersion, WorkPart, errnr, json_check::in_words,
 };
 
-/// The version this program writes, and the only one it reads.
-pub const VERSION: u32 = 1;
+/// The version of everything that is no task.
+pub const VERSION: u32 = WireVersion::One.number() as u32;
 
 /// Why a body is not a message.
 #[derive(Debug, thiserror::Error)]
@@ -27,10 +31,12 @@ pub enum WireError {
     #[error("not a message: {}", in_words(.0))]
     Form(#[from] serde_json::Error),
     /// Made by another version of the program.
-    #[error("unsupported message version {found}; this program reads version {VERSION}")]
+    #[error("unsupported message version {found}; this program reads {reads}")]
     Version {
         /// What the message says.
         found: u32,
+        /// What is read in its place.
+        reads: &'static str,
     },
     /// Presence for no type, or for more than anybody performs.
     #[error("presence names {found} task types; expected 1 to {}", Presence::TYPES)]
@@ -53,13 +59,18 @@ struct Head {
     kind: String,
 }
 
-/// The kind of a message of this version.
+/// The kind of a message of version 1.
 ///
 /// # Errors
 /// When it is none, or of another version.
 pub fn kind(body: &[u8]) -> Result<String, WireError> {
-    let head: Head = serde_json::from_slice(body)?;
-    if head.v == VERSION { Ok(head.kind) } else { Err(WireError::Version { found: head.v }) }
+    let Head { v, kind } = serde_json::from_slice(body)?;
+    if v == VERSION { Ok(kind) } else { Err(another(v)) }
+}
+
+/// Of what is written in version 1 alone.
+const fn another(found: u32) -> WireError {
+    WireError::Version { found, reads: "version 1" }
 }
 
 /// Head and members of one message on the way out.
@@ -71,7 +82,7 @@ struct Tagged<'a, T> {
     members: T,
 }
 
-/// The bytes of a message of this version.
+/// The bytes of a message of version 1.
 ///
 /// # Panics
 /// When the members cannot be JSON: maps with other keys than strings.
@@ -89,20 +100,41 @@ fn bytes(message: &impl Serialize) -> Bytes {
     serde_json::to_vec(message).expect("messages have string keys and finite numbers").into()
 }
 
-/// The bytes of a command.
-pub fn encode_command(command: &Command) -> Bytes {
+/// The bytes of a command, for a receiver that reads this version.
+pub fn encode_command(command: &Command, version: WireVersion) -> Bytes {
     let v = VERSION;
     bytes(&match command {
+        Command::Task(task) if version == WireVersion::Two => return encode_task(task),
         Command::Task(task) => {
-            let TaskMessage { id, task_type, identifier, payload, expires_in, received, attempts } = task.clone();
+            let TaskMessage { work, expires_in, received, attempts } = task.clone();
+            let WorkPart { id, task_type, identifier, payload, audience: _, not_after: _ } = work;
             let expires_in_ms = millis(expires_in);
             WorkerCommand::Task { v, id, task_type, identifier, payload, expires_in_ms, received, attempts }
         }
         Command::Cancel { task_id } => WorkerCommand::Cancel { v, task_id: *task_id },
-        Command::Welcome { session, presence_interval } => {
-            WorkerCommand::Welcome { v, session: *session, presence_interval_ms: millis(*presence_interval) }
+        Command::Welcome { session, presence_interval, reads } => {
+            WorkerCommand::Welcome { v, session: *session, presence_interval_ms: millis(*presence_interval), reads: reads.number().into() }
         }
     })
+}
+
+fn encode_task(TaskMessage { work, expires_in, received, attempts }: &TaskMessage) -> Bytes {
+    let v = WireVersion::Two.number().into();
+    let WorkPart { id, task_type, identifier, audience, not_after, payload } = work;
+    let (audience, not_after_ms) = (audience.map(AudienceText), not_after.map(since_1970));
+    let work = WorkForm { v, id: *id, task_type, identifier, audience, not_after_ms, payload };
+    let attempts = (!attempts.is_empty()).then_some(attempts.as_slice());
+    bytes(&TaskOut { v, kind: "task", work, delivery: DeliveryForm { expires_in_ms: millis(*expires_in), received: *received, attempts } })
+}
+
+/// A time as it travels.
+const fn since_1970(time: Timestamp) -> i64 {
+    time.as_micros().div_euclid(1000)
+}
+
+/// The same on arrival.
+const fn from_1970(millis: i64) -> Timestamp {
+    Timestamp::from_micros(millis.saturating_mul(1000))
 }
 
 /// The members of [`WorkerCommand::Task`].
@@ -131,23 +163,58 @@ struct CancelBody {
 struct WelcomeBody {
     session: Uuid,
     presence_interval_ms: u64,
+    #[serde(default)]
+    reads: u32,
 }
 
 /// The command in these bytes.
 ///
 /// # Errors
 /// See [`WireError`]; never panics, whatever the bytes.
-pub fn decode_command(body: &[u8]) -> Result<Command, WireError> {
-    match kind(body)?.as_str() {
+pub fn decode_command(item: &[u8]) -> Result<Command, WireError> {
+    decode_versioned(item).map(|(command, _)| command)
+}
+
+/// The command in these bytes, and the version that it is written in.
+///
+/// # Errors
+/// See [`WireError`]; never panics, whatever the bytes.
+pub fn decode_versioned(item: &[u8]) -> Result<(Command, WireVersion), WireError> {
+    let Head { v, kind } = serde_json::from_slice(item)?;
+    match v {
+        1 => decode_first(&kind, item).map(|command| (command, WireVersion::One)),
+        2 if kind == "task" => decode_task(item).map(|task| (Command::Task(task), WireVersion::Two)),
+        2 => Err(WireError::Kind { found: kind }),
+        found => Err(WireError::Version { found, reads: "versions 1 and 2" }),
+    }
+}
+
+/// A task of version 2.
+fn decode_task(item: &[u8]) -> Result<TaskMessage, WireError> {
+    let TaskIn { work, delivery } = serde_json::from_slice(item)?;
+    let WorkForm { v, id, task_type, identifier, audience, not_after_ms, payload } = work;
+    if v != u32::from(WireVersion::Two.number()) {
+        return Err(WireError::Version { found: v, reads: "a `work` of version 2" });
+    }
+    let (audience, not_after) = (audience.map(|AudienceText(audience)| audience), not_after_ms.map(from_1970));
+    let work = WorkPart { id, task_type, identifier, audience, not_after, payload };
+    let DeliveryForm { expires_in_ms, received, attempts } = delivery;
+    Ok(TaskMessage { work, expires_in: Duration::from_millis(expires_in_ms), received, attempts: attempts.unwrap_or_default() })
+}
+
+/// A command of version 1.
+fn decode_first(kind: &str, item: &[u8]) -> Result<Command, WireError> {
+    match kind {
         "task" => {
-            let TaskBody { id, task_type, identifier, payload, expires_in_ms, received, attempts } = serde_json::from_slice(body)?;
-            let expires_in = Duration::from_millis(expires_in_ms);
-            Ok(Command::Task(TaskMessage { id, task_type, identifier, payload, expires_in, received, attempts }))
+            let TaskBody { id, task_type, identifier, payload, expires_in_ms, received, attempts } = serde_json::from_slice(item)?;
+            let work = WorkPart { id, task_type, identifier, audience: None, not_after: None, payload };
+            Ok(Command::Task(TaskMessage { work, expires_in: Duration::from_millis(expires_in_ms), received, attempts }))
         }
-        "cancel" => serde_json::from_slice::<CancelBody>(body).map(|body| Command::Cancel { task_id: body.task_id }).map_err(Into::into),
+        "cancel" => serde_json::from_slice::<CancelBody>(item).map(|body| Command::Cancel { task_id: body.task_id }).map_err(Into::into),
         "welcome" => {
-            let WelcomeBody { session, presence_interval_ms } = serde_json::from_slice(body)?;
-            Ok(Command::Welcome { session, presence_interval: Duration::from_millis(presence_interval_ms) })
+            let WelcomeBody { session, presence_interval_ms, reads } = serde_json::from_slice(item)?;
+            let (presence_interval, reads) = (Duration::from_millis(presence_interval_ms), WireVersion::up_to(reads));
+            Ok(Command::Welcome { session, presence_interval, reads })
         }
         other => Err(WireError::Kind { found: other.to_owned() }),
     }
@@ -182,7 +249,7 @@ impl AnyReport<'_> {
     fn read(self) -> Result<Report, WireError> {
         let Self { v, kind, task_id, task_type, endpoint, home, percent, errnr, errmsg, payload, attempt, attempts, log, run } = self;
         if v != VERSION {
-            return Err(WireError::Version { found: v });
+            return Err(another(v));
         }
         let missing = |member| serde_json::Error::custom(format!("missing field `{member}`"));
         let event = match &*kind {
@@ -275,8 +342,22 @@ pub fn decode_heard(body: &[u8]) -> Result<Heard, WireError> {
 
 /// The bytes of a presence message.
 pub fn encode_presence(presence: &Presence) -> Bytes {
-    let Presence { endpoint, instance, home, session, task_types: types, refused, state, interval, sent_at, version, trouble, slots } =
-        presence.clone();
+    let presence = presence.clone();
+    let Presence {
+        endpoint,
+        instance,
+        home,
+        session,
+        task_types: types,
+        refused,
+        state,
+        interval,
+        sent_at,
+        version,
+        trouble,
+        slots,
+        reads,
+    } = presence;
     let refused =
         refused.into_iter().map(|RefusedType { task_type, held, reason }| contract::RefusedType { task_type, held, reason }).collect();
     let kind = match state {
@@ -284,8 +365,24 @@ pub fn encode_presence(presence: &Presence) -> Bytes {
         PresenceState::Alive => PresenceKind::Alive,
         PresenceState::Leaving => PresenceKind::Leaving,
     };
-    let (v, interval_ms, sent_at_ms) = (VERSION, millis(interval), sent_at.map(|time| time.as_micros().div_euclid(1000)));
-    bytes(&WorkerPresence { v, kind, endpoint, instance, home, session, types, refused, interval_ms, sent_at_ms, version, trouble, slots })
+    let (v, interval_ms, sent_at_ms, reads) = (VERSION, millis(interval), sent_at.map(since_1970), reads.number().into());
+    let message = WorkerPresence {
+        v,
+        kind,
+        endpoint,
+        instance,
+        home,
+        session,
+        types,
+        refused,
+        interval_ms,
+        sent_at_ms,
+        version,
+        trouble,
+        slots,
+        reads,
+    };
+    bytes(&message)
 }
 
 /// The presence in these bytes. What it says is believed within bounds: a longer interval, more slots and longer texts are cut
@@ -317,6 +414,7 @@ fn presence_of(kind: &str, body: &[u8]) -> Result<Presence, WireError> {
         version,
         trouble,
         slots,
+        reads,
         ..
     } = presence;
     let types = task_types.len() + refused.len();
@@ -331,8 +429,8 @@ fn presence_of(kind: &str, body: &[u8]) -> Result<Presence, WireError> {
         reason: shortened(reason),
     });
     let refused = refused.collect();
-    let sent_at = sent_at_ms.map(|ms| Timestamp::from_micros(ms.saturating_mul(1000)));
-    Ok(Presence { endpoint, instance, home, session, task_types, refused, state, interval, sent_at, version, trouble, slots })
+    let (sent_at, reads) = (sent_at_ms.map(from_1970), WireVersion::up_to(reads));
+    Ok(Presence { endpoint, instance, home, session, task_types, refused, state, interval, sent_at, version, trouble, slots, reads })
 }
 
 /// A text of an endpoint's own, as much of it as is kept.
@@ -346,7 +444,7 @@ fn shortened(mut text: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{json, json_check};
+    use crate::domain::{Audience, json, json_check};
     use proptest::prelude::*;
 
     fn report(event: ReportEvent) -> Report {
@@ -363,31 +461,61 @@ mod tests {
     fn a_task_keeps_its_payload_to_the_byte() {
         let text = r#"{"b":1.0,"a":12345678901234567890123, "s":"\u00e9"}"#;
         let payload: Json = serde_json::from_str(text).expect("JSON");
-        let task = TaskMessage {
+        let work = WorkPart {
             id: TaskId::new(),
             task_type: "worker".parse().expect("a type"),
             identifier: "é 1".parse().expect("an identifier"),
+            audience: Some(Audience::All),
+            not_after: Some(Timestamp::FIRST),
             payload,
-            expires_in: Duration::from_secs(90),
-            received: true,
-            attempts: vec![AttemptError { attempt: 1, errnr: 69, errmsg: "lost".into() }],
         };
-        let Command::Task(read) = decode_command(&encode_command(&Command::Task(task.clone()))).expect("decodes") else {
-            panic!("another kind came back");
+        let attempts = vec![AttemptError { attempt: 1, errnr: 69, errmsg: "lost".into() }];
+        let task = Command::Task(TaskMessage { work, expires_in: Duration::from_secs(90), received: true, attempts });
+        for version in [WireVersion::One, WireVersion::Two] {
+            let (read, of) = decode_versioned(&encode_command(&task, version)).expect("decodes");
+            let Command::Task(read) = read else { panic!("another kind came back") };
+            assert_eq!((read.work.payload.get(), of), (text, version));
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_a_delivery_leaves_the_work_as_it_is() {
+        #[derive(Deserialize)]
+        struct Parts<'a> {
+            #[serde(borrow)]
+            work: &'a serde_json::value::RawValue,
+        }
+        let work = WorkPart {
+            id: TaskId(Uuid::from_u128(7)),
+            task_type: "worker".parse().expect("a type"),
+            identifier: "é \"1\"".parse().expect("an identifier"),
+            audience: Some(Audience::of(&["b".parse().expect("a name"), "a".parse().expect("a name")])),
+            not_after: Some(Timestamp::from_micros(1_700_000_000_123_456)),
+            payload: serde_json::from_str("{\n \"a\" : 1.0}").expect("JSON"),
         };
-        assert_eq!((read.id, read.identifier, read.expires_in, read.received), (task.id, task.identifier, task.expires_in, true));
-        assert_eq!(read.payload.get(), text);
+        let written = "{\"v\":2,\"id\":\"00000000-0000-0000-0000-000000000007\",\"type\":\"worker\",\"identifier\":\"é \\\"1\\\"\",\
+            \"audience\":\"sha256:kRFp3arxRq_1OfWMJsSJrzuJLf8P4oPBwmTGWuWqWaI\",\"not_after_ms\":1700000000123,\"payload\":{\n \"a\" : 1.0}}";
+        for (expires_in, received, attempts) in [(90, false, 0), (5, true, 2)] {
+            let attempts = vec![AttemptError { attempt: 1, errnr: 69, errmsg: "lost".into() }; attempts];
+            let task = TaskMessage { work: work.clone(), expires_in: Duration::from_secs(expires_in), received, attempts };
+            let item = encode_command(&Command::Task(task), WireVersion::Two);
+            assert_eq!(serde_json::from_slice::<Parts>(&item).expect("JSON").work.get(), written);
+        }
+        let names = |names: &[&str]| Audience::of(&names.iter().map(|name| name.parse().expect("a name")).collect::<Vec<_>>());
+        assert_eq!((names(&[]), names(&["a", "b"])), (Audience::All, work.audience.expect("one")));
+        assert_ne!(names(&["ab"]), names(&["a", "b"]));
     }
 
     #[test]
     fn commands_and_presence_come_back() {
         let session = Uuid::new_v4();
-        let welcome = Command::Welcome { session, presence_interval: Duration::from_secs(10) };
-        assert!(matches!(decode_command(&encode_command(&welcome)), Ok(Command::Welcome { session: read, .. }) if read == session));
-        let task_id = TaskId::new();
-        assert!(
-            matches!(decode_command(&encode_command(&Command::Cancel { task_id })), Ok(Command::Cancel { task_id: read }) if read == task_id)
-        );
+        for version in [WireVersion::One, WireVersion::Two] {
+            let back = |command| decode_command(&encode_command(&command, version)).expect("decodes");
+            let welcome = Command::Welcome { session, presence_interval: Duration::from_secs(10), reads: version };
+            assert!(matches!(back(welcome), Command::Welcome { session: read, reads, .. } if (read, reads) == (session, version)));
+            let task_id = TaskId::new();
+            assert!(matches!(back(Command::Cancel { task_id }), Command::Cancel { task_id: read } if read == task_id));
+        }
         let presence = Presence {
             endpoint: "console1".parse().expect("an endpoint"),
             instance: Uuid::new_v4(),
@@ -401,6 +529,7 @@ mod tests {
             version: "0.1.0".into(),
             trouble: Some("the disk is full".into()),
             slots: Some(3),
+            reads: WireVersion::Two,
         };
         assert_eq!(decode_presence(&encode_presence(&presence)).expect("decodes"), presence);
     }
@@ -481,9 +610,20 @@ mod tests {
 
     #[test]
     fn strangers_are_refused_with_the_reason() {
-        assert!(matches!(decode_command(br#"{"v":2,"kind":"task"}"#), Err(WireError::Version { found: 2 })));
-        assert!(matches!(decode_command(br#"{"v":1,"kind":"dance"}"#), Err(WireError::Kind { .. })));
-        for body in [&b""[..], b"{}", b"\xff\xfe", br#"{"v":1,"kind":"task","id":"x"}"#] {
+        assert!(matches!(decode_command(br#"{"v":3,"kind":"task"}"#), Err(WireError::Version { found: 3, .. })));
+        for other in [&br#"{"v":1,"kind":"dance"}"#[..], br#"{"v":2,"kind":"welcome"}"#] {
+            assert!(matches!(decode_command(other), Err(WireError::Kind { .. })));
+        }
+        let task = |work: &str| {
+            let work = work.replace('@', r#""id":"00000000-0000-0000-0000-000000000000","type":"worker","identifier":"1","payload":1"#);
+            decode_command(format!(r#"{{"v":2,"kind":"task","work":{{{work}}},"delivery":{{"expires_in_ms":1}}}}"#).as_bytes())
+        };
+        assert!(task(r#""v":2,@,"audience":"*","more":1"#).is_ok() && task(r#""v":2,@"#).is_ok());
+        assert!(matches!(task(r#""v":3,@"#), Err(WireError::Version { found: 3, .. })));
+        for wrong in ["@", r#""v":2,@,"audience":"me""#, r#""v":2,@,"audience":"sha256:AAAA""#, r#""v":2"#] {
+            assert!(matches!(task(wrong), Err(WireError::Form(_))), "{wrong}");
+        }
+        for body in [&b""[..], b"{}", b"\xff\xfe", br#"{"v":1,"kind":"task","id":"x"}"#, br#"{"v":2,"kind":"task"}"#] {
             assert!(matches!(decode_command(body), Err(WireError::Form(_))));
         }
     }
@@ -525,15 +665,28 @@ mod tests {
     }
 
     fn commands() -> impl Strategy<Value = Command> {
-        let task = (uuids(), names(), payloads(), spans(), any::<bool>(), attempts()).prop_map(
-            |(id, (task_type, _, identifier), payload, expires_in, received, attempts)| {
-                Command::Task(TaskMessage { id: TaskId(id), task_type, identifier, payload, expires_in, received, attempts })
+        let audience = prop_oneof![Just(None), Just(Some(Audience::All)), any::<[u8; 32]>().prop_map(|hash| Some(Audience::Listed(hash)))];
+        let work = (uuids(), names(), payloads(), audience, proptest::option::of(times())).prop_map(
+            |(id, (task_type, _, identifier), payload, audience, not_after)| WorkPart {
+                id: TaskId(id),
+                task_type,
+                identifier,
+                audience,
+                not_after,
+                payload,
             },
         );
+        let task = (work, spans(), any::<bool>(), attempts())
+            .prop_map(|(work, expires_in, received, attempts)| Command::Task(TaskMessage { work, expires_in, received, attempts }));
+        let reads = prop_oneof![Just(WireVersion::One), Just(WireVersion::Two)];
         prop_oneof![
             task,
             uuids().prop_map(|id| Command::Cancel { task_id: TaskId(id) }),
-            (uuids(), spans()).prop_map(|(session, presence_interval)| Command::Welcome { session, presence_interval }),
+            (uuids(), spans(), reads).prop_map(|(session, presence_interval, reads)| Command::Welcome {
+                session,
+                presence_interval,
+                reads
+            }),
         ]
     }
 
@@ -565,6 +718,11 @@ mod tests {
         ]
     }
 
+    /// To the millisecond.
+    fn times() -> impl Strategy<Value = Timestamp> {
+        (Timestamp::FIRST.as_micros() / 1000..=Timestamp::LAST.as_micros() / 1000).prop_map(|ms| Timestamp::from_micros(ms * 1000))
+    }
+
     fn presences() -> impl Strategy<Value = Presence> {
         let state = prop_oneof![Just(PresenceState::Joined), Just(PresenceState::Alive), Just(PresenceState::Leaving)];
         let types = proptest::collection::vec(names(), 1..5);
@@ -572,9 +730,7 @@ mod tests {
         let refused = proptest::collection::vec((names(), any::<bool>(), text()), 0..3);
         let texts = (text(), proptest::option::of(text()), proptest::option::of(0..=Presence::SLOTS));
         let spans = (100u64..=3_600_000).prop_map(Duration::from_millis);
-        let times =
-            (Timestamp::FIRST.as_micros() / 1000..=Timestamp::LAST.as_micros() / 1000).prop_map(|ms| Timestamp::from_micros(ms * 1000));
-        let times = (spans, proptest::option::of(times));
+        let times = (spans, proptest::option::of(times()));
         ([uuids(), uuids(), uuids()], names(), (types, refused), state, times, texts).prop_map(
             |([instance, home, session], (_, endpoint, _), (types, refused), state, (interval, sent_at), (version, trouble, slots))| {
                 Presence {
@@ -590,6 +746,7 @@ mod tests {
                     version,
                     trouble,
                     slots,
+                    reads: WireVersion::up_to(slots.unwrap_or(1)),
                 }
             },
         )
@@ -599,8 +756,17 @@ mod tests {
         // A payload has no equality of its own: what is printed of both sides shows every byte.
         #[test]
         fn every_command_comes_back(command in commands()) {
-            let read = decode_command(&encode_command(&command))?;
+            let read = decode_command(&encode_command(&command, WireVersion::Two))?;
             prop_assert_eq!(format!("{read:?}"), format!("{command:?}"));
+            let old = decode_command(&encode_command(&command, WireVersion::One))?;
+            let bare = match command {
+                Command::Task(TaskMessage { work, expires_in, received, attempts }) => {
+                    let work = WorkPart { audience: None, not_after: None, ..work };
+                    Command::Task(TaskMessage { work, expires_in, received, attempts })
+                }
+                other => other,
+            };
+            prop_assert_eq!(format!("{old:?}"), format!("{bare:?}"));
         }
 
         #[test]

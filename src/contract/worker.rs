@@ -84,6 +84,15 @@ pub struct WorkerPresence {
     /// How many tasks it performs at the same time, at most 10,000: 0 when it takes no more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slots: Option<u32>,
+    /// The newest version of messages that it reads from the broker. Here everything is of version 1.
+    #[serde(default = "first")]
+    #[schema(minimum = 1)]
+    pub reads: u32,
+}
+
+/// What is read by those who do not say it.
+const fn first() -> u32 {
+    1
 }
 
 /// What a message of presence says.
@@ -228,6 +237,9 @@ pub enum WorkerCommand {
         session: Uuid,
         /// How often the worker is to say that it is there, in milliseconds.
         presence_interval_ms: u64,
+        /// The newest version of messages that the API reads from the broker. Here everything is of version 1.
+        #[schema(minimum = 1, required = false)]
+        reads: u32,
     },
 }
 
@@ -242,7 +254,7 @@ mod tests {
     use crate::broker::wire;
     use crate::domain::{
         AttemptError, Command, Presence, PresenceState, RefusedType, Report, ReportEvent, TaskId, TaskMessage, TaskType, Timestamp,
-        json as raw,
+        WireVersion, WorkPart, json as raw,
     };
     use uuid::Uuid;
 
@@ -281,6 +293,7 @@ mod tests {
             version: "0.1.0".to_owned(),
             trouble: Some("disk full".to_owned()),
             slots: Some(4),
+            reads: WireVersion::NEWEST,
         };
         let bare = Presence { refused: vec![], sent_at: None, trouble: None, slots: None, state: PresenceState::Alive, ..presence.clone() };
         let leaving = Presence { state: PresenceState::Leaving, ..bare.clone() };
@@ -309,10 +322,14 @@ mod tests {
         }
 
         let task = TaskMessage {
-            id: TaskId::new(),
-            task_type: builds(),
-            identifier: "a".parse().expect("an identifier"),
-            payload: raw(&json!({"branch": "main"})),
+            work: WorkPart {
+                id: TaskId::new(),
+                task_type: builds(),
+                identifier: "a".parse().expect("an identifier"),
+                audience: None,
+                not_after: None,
+                payload: raw(&json!({"branch": "main"})),
+            },
             expires_in: Duration::from_secs(90),
             received: true,
             attempts: vec![attempt()],
@@ -322,9 +339,9 @@ mod tests {
             Command::Task(task),
             Command::Task(new),
             Command::Cancel { task_id: TaskId::new() },
-            Command::Welcome { session: Uuid::new_v4(), presence_interval: Duration::from_secs(10) },
+            Command::Welcome { session: Uuid::new_v4(), presence_interval: Duration::from_secs(10), reads: WireVersion::One },
         ] {
-            let given = json!({"commands": [value(&wire::encode_command(&command))]});
+            let given = json!({"commands": [value(&wire::encode_command(&command, WireVersion::One))]});
             assert_eq!(faults("TasksGiven", &given), [""; 0], "{command:?}");
         }
 

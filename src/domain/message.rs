@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{AttemptError, EndpointName, Identifier, Json, ResponseEvent, TaskId, TaskType, Timestamp, errnr, json_check};
@@ -26,20 +27,90 @@ pub enum Command {
         session: Uuid,
         /// How often to send presence from now on.
         presence_interval: Duration,
+        /// What the API reads.
+        reads: WireVersion,
     },
 }
 
-/// One task on its way to endpoints.
+/// A version of the bytes of messages (`broker::wire`). Each side says what it reads, and is sent no newer one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum WireVersion {
+    /// One message, one item; a task is flat. Who says nothing reads this.
+    #[default]
+    One,
+    /// A message may hold many items, and a task has a part that never changes.
+    Two,
+}
+
+impl WireVersion {
+    /// The newest that this program reads.
+    pub const NEWEST: Self = Self::Two;
+
+    /// As it travels.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::One => 1,
+            Self::Two => 2,
+        }
+    }
+
+    /// What somebody reads who reads versions up to this one.
+    pub const fn up_to(number: u32) -> Self {
+        match number {
+            0 | 1 => Self::One,
+            _ => Self::Two,
+        }
+    }
+}
+
+/// What a task is: the same in every message about it, whoever sends it, however often it is asked for.
 #[derive(Debug, Clone)]
-pub struct TaskMessage {
+pub struct WorkPart {
     /// Our name for it.
     pub id: TaskId,
     /// Its type.
     pub task_type: TaskType,
     /// The customer's name for it.
     pub identifier: Identifier,
+    /// Whom it is for. None in a message of version 1.
+    pub audience: Option<Audience>,
+    /// When it is given up, by the clock of the ledger. None in a message of version 1.
+    pub not_after: Option<Timestamp>,
     /// The customer's data.
     pub payload: Json,
+}
+
+/// Whom a task is for, without telling one endpoint the names of the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// Whoever performs its type.
+    All,
+    /// Listed endpoints: the SHA-256 of their names in order, each followed by a line feed.
+    Listed([u8; 32]),
+}
+
+impl Audience {
+    /// Of a task with this list of endpoints.
+    pub fn of(endpoints: &[EndpointName]) -> Self {
+        if endpoints.is_empty() {
+            return Self::All;
+        }
+        let mut names: Vec<&str> = endpoints.iter().map(EndpointName::as_str).collect();
+        names.sort_unstable();
+        let mut hash = Sha256::new();
+        for name in names {
+            hash.update(name);
+            hash.update(b"\n");
+        }
+        Self::Listed(hash.finalize().into())
+    }
+}
+
+/// One task on its way to endpoints: what it is, and what this delivery of it says.
+#[derive(Debug, Clone)]
+pub struct TaskMessage {
+    /// What it is.
+    pub work: WorkPart,
     /// How long from now on it is worth starting. A span and not a time: clocks of servers differ.
     pub expires_in: Duration,
     /// Whether the ledger knows that this endpoint has received it before. Whoever has forgotten it then must not run it
@@ -229,6 +300,8 @@ pub struct Presence {
     pub trouble: Option<String>,
     /// Of a worker: how many tasks it performs at the same time, of all its types together; 0 while it takes no more.
     pub slots: Option<u32>,
+    /// What it reads.
+    pub reads: WireVersion,
 }
 
 impl Presence {

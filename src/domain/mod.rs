@@ -21,7 +21,7 @@ mod token;
 
 pub use authority::Authority;
 pub use digest::{digest, payload_key, value_at};
-pub use message::{Command, Presence, PresenceState, RefusedType, Report, ReportEvent, TaskMessage};
+pub use message::{Audience, Command, Presence, PresenceState, RefusedType, Report, ReportEvent, TaskMessage, WireVersion, WorkPart};
 pub use names::{EndpointName, Identifier, InvalidName, RESERVED_TASK_TYPES, TaskId, TaskType, TokenName};
 pub use outcome::{AttemptError, Outcome, errnr};
 pub use payload::trimmed;

@@ -18,7 +18,7 @@ use super::performer::Core;
 use super::presence::Session;
 use crate::backoff::Backoff;
 use crate::broker::dead::{DeadLetter, DeadLetters};
-use crate::broker::{BrokerError, Consumer, Delivery, Link, Origin, Refusal, Refusals, wire};
+use crate::broker::{BrokerError, Consumer, Delivery, Link, Origin, Refusal, Refusals, envelope, wire};
 use crate::domain::{AttemptError, Command, ReportEvent, TaskId, TaskMessage, TaskType};
 
 /// Deliveries taken together at most.
@@ -125,8 +125,10 @@ impl Intake {
     async fn take(&self, deliveries: Vec<Delivery>) -> Result<(), IntakeError> {
         let mut wanted = Wanted::default();
         let mut seen = HashSet::new();
-        for delivery in &deliveries {
-            self.sort(delivery, &mut wanted, &mut seen);
+        for Delivery { origin, body, .. } in &deliveries {
+            for item in envelope::items(body) {
+                self.sort(item, origin, &mut wanted, &mut seen);
+            }
         }
         if wanted.dropped > 0 {
             tracing::debug!(tasks = wanted.dropped, "dropped what came before the welcome, or after the last task was taken");
@@ -165,49 +167,55 @@ impl Intake {
         Ok(())
     }
 
-    fn sort(&self, delivery: &Delivery, wanted: &mut Wanted, seen: &mut HashSet<TaskId>) {
-        match wire::decode_command(&delivery.body) {
-            Ok(Command::Task(task)) => self.sort_task(task, delivery, wanted, seen),
-            Ok(Command::Cancel { task_id }) => self.sort_cancel(task_id, delivery, wanted),
-            Ok(Command::Welcome { session, presence_interval }) => self.welcome(session, presence_interval, &delivery.origin),
-            Err(error) => wanted.dead.push(DeadLetter::new(delivery, error.to_string())),
+    fn sort(&self, item: Bytes, origin: &Origin, wanted: &mut Wanted, seen: &mut HashSet<TaskId>) {
+        match wire::decode_versioned(&item) {
+            Ok((Command::Task(task), version)) => {
+                self.core.note_api_reads(version);
+                self.sort_task(task, item, origin, wanted, seen);
+            }
+            Ok((Command::Cancel { task_id }, _)) => self.sort_cancel(task_id, origin, wanted),
+            Ok((Command::Welcome { session, presence_interval, reads }, _)) => {
+                self.core.note_api_reads(reads);
+                self.welcome(session, presence_interval, origin);
+            }
+            Err(error) => wanted.dead.push(DeadLetter::new(item, error.to_string())),
         }
     }
 
-    fn sort_task(&self, task: TaskMessage, delivery: &Delivery, wanted: &mut Wanted, seen: &mut HashSet<TaskId>) {
-        let id = task.id;
+    fn sort_task(&self, task: TaskMessage, item: Bytes, origin: &Origin, wanted: &mut Wanted, seen: &mut HashSet<TaskId>) {
+        let (id, task_type) = (task.work.id, task.work.task_type.clone());
         // Who may write to the queue of one type need not be let write to that of another.
-        if !matches!(&delivery.origin, Origin::All(of, _) | Origin::Named(of, _) if *of == task.task_type) {
-            let reason = format!("a task of type `{}` came through {}", task.task_type, way(&delivery.origin));
-            return wanted.dead.push(DeadLetter::new(delivery, reason));
+        if !matches!(origin, Origin::All(of, _) | Origin::Named(of, _) if *of == task_type) {
+            let reason = format!("a task of type `{task_type}` came through {}", way(origin));
+            return wanted.dead.push(DeadLetter::new(item, reason));
         }
-        let Some(lane) = self.core.lanes.get(&task.task_type) else {
-            let reason = format!("{} does not perform `{}`", self.core.endpoint, task.task_type);
-            return wanted.dead.push(DeadLetter::new(delivery, reason));
+        let Some(lane) = self.core.lanes.get(&task_type) else {
+            let reason = format!("{} does not perform `{task_type}`", self.core.endpoint);
+            return wanted.dead.push(DeadLetter::new(item, reason));
         };
-        let welcomed = self.session.borrow().welcomed.contains(&task.task_type);
+        let welcomed = self.session.borrow().welcomed.contains(&task_type);
         if !welcomed || self.core.draining.is_cancelled() || self.core.lease_is_over() {
             wanted.dropped += 1;
             return;
         }
         match self.core.journal.state(id) {
-            Some(State::Pending { .. }) => wanted.received.push((id, task.task_type)),
+            Some(State::Pending { .. }) => wanted.received.push((id, task_type)),
             // The broker has the full report, so it is on its way: what is left of it here must not overtake it.
             Some(State::Digest | State::Unknown) if !task.received => {
                 self.core.journal.ask(id);
-                wanted.received.push((id, task.task_type));
+                wanted.received.push((id, task_type));
             }
             Some(State::Finished { .. } | State::Canceled { .. } | State::Digest) => {
                 self.core.journal.ask(id);
                 wanted.ended.push(id);
             }
             None | Some(State::Parked | State::Unknown) if !seen.insert(id) => {}
-            Some(State::Parked) => wanted.parked.push((task, delivery.body.clone(), lane.clone())),
-            Some(State::Unknown) => self.lose(id, task.task_type, wanted),
-            None if task.received => self.lose(id, task.task_type, wanted),
+            Some(State::Parked) => wanted.parked.push((task, item, lane.clone())),
+            Some(State::Unknown) => self.lose(id, task_type, wanted),
+            None if task.received => self.lose(id, task_type, wanted),
             None => {
                 let attempts = task.attempts.clone();
-                wanted.tasks.push(self.to_start(task, delivery.body.clone(), attempts, lane.clone()));
+                wanted.tasks.push(self.to_start(task, item, attempts, lane.clone()));
             }
         }
     }
@@ -224,7 +232,7 @@ impl Intake {
         let now = self.core.clock.now();
         let (expires_at, deadline) = (now.after(task.expires_in), self.core.boot.deadline(task.expires_in));
         let stored = StoredTask {
-            id: task.id,
+            id: task.work.id,
             expires_at,
             not_before: now,
             started: 0,
@@ -239,27 +247,27 @@ impl Intake {
     /// Parked tasks go on where they were, at once: whatever they waited for, they have been away for longer.
     async fn renew(&self, parked: Vec<(TaskMessage, Bytes, Arc<Lane>)>) -> Result<Vec<ToStart>, IntakeError> {
         let journal = self.core.journal.clone();
-        let read = move || parked.into_iter().map(|one| (journal.read_attempts(one.0.id), one)).collect::<Vec<_>>();
+        let read = move || parked.into_iter().map(|one| (journal.read_attempts(one.0.work.id), one)).collect::<Vec<_>>();
         let read = tokio::task::spawn_blocking(read).await.map_err(|_| JournalError::Closed)?;
         let mut tasks = Vec::new();
         for (attempts, (task, message, lane)) in read {
             match attempts {
                 Ok(Some(attempts)) => {
-                    tracing::info!(task = %task.id, "a parked task was asked for and resumes");
+                    tracing::info!(task = %task.work.id, "a parked task was asked for and resumes");
                     // A work queue counts attempts that this worker does not know to have failed.
                     let attempts = if task.attempts.len() > attempts.len() { task.attempts.clone() } else { attempts };
                     tasks.push(self.to_start(task, message, attempts, lane));
                 }
                 // Canceled in the same breath, or forgotten for want of room: the next ask finds it so.
                 Ok(None) => {}
-                Err(error) => tracing::error!(task = %task.id, %error, "a task in the journal cannot be read"),
+                Err(error) => tracing::error!(task = %task.work.id, %error, "a task in the journal cannot be read"),
             }
         }
         Ok(tasks)
     }
 
-    fn sort_cancel(&self, id: TaskId, delivery: &Delivery, wanted: &mut Wanted) {
-        let (by_name, task_type) = match &delivery.origin {
+    fn sort_cancel(&self, id: TaskId, origin: &Origin, wanted: &mut Wanted) {
+        let (by_name, task_type) = match origin {
             Origin::Control(task_type, _) => (true, task_type),
             Origin::All(task_type, _) | Origin::Named(task_type, _) => (self.session.borrow().welcomed.contains(task_type), task_type),
             Origin::Responses | Origin::Presence => return,
@@ -284,7 +292,7 @@ impl Intake {
         let read = tokio::task::spawn_blocking(read).await.map_err(|_| JournalError::Closed)?;
         let ours = read.into_iter().filter_map(|(stored, (id, through))| {
             let task_type = match stored.as_ref().map(|stored| stored.as_ref().map(|stored| wire::decode_command(&stored.message))) {
-                Ok(Some(Ok(Command::Task(task)))) => task.task_type,
+                Ok(Some(Ok(Command::Task(task)))) => task.work.task_type,
                 // Ended in the same breath, or cannot be read: it cannot be run either.
                 _ => through.clone(),
             };
@@ -328,7 +336,7 @@ impl Intake {
                     crate::failpoint::INTAKE_JOURNALED.reach();
                     // At once, not with the last of the batch: only what ends makes room for that one.
                     for (_, lane, assignment) in tasks.drain(..now) {
-                        self.core.outbox.received(assignment.task.id, assignment.task.task_type.clone());
+                        self.core.outbox.received(assignment.task.work.id, assignment.task.work.task_type.clone());
                         lane.push(assignment);
                     }
                     continue;

@@ -62,8 +62,8 @@ impl Lane {
     /// Adds a task at the end.
     pub(super) fn push(&self, assignment: Assignment) {
         let mut queue = self.lock();
-        let keep = queue.ready.len() < KEPT && assignment.task.payload.get().len() <= KEPT_BYTES;
-        queue.ready.push_back(Turn { id: assignment.task.id, assignment: keep.then_some(assignment) });
+        let keep = queue.ready.len() < KEPT && assignment.task.work.payload.get().len() <= KEPT_BYTES;
+        queue.ready.push_back(Turn { id: assignment.task.work.id, assignment: keep.then_some(assignment) });
         drop(queue);
         self.wake.notify_one();
     }

@@ -5,6 +5,7 @@
 //! where to go on.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ use crate::backoff::Backoff;
 use crate::broker::wire;
 use crate::clock::Clock;
 use crate::config::OnStop;
-use crate::domain::{Command, EndpointName, Json, Outcome, Report, ReportEvent, TaskId, TaskType, errnr, json};
+use crate::domain::{Command, EndpointName, Json, Outcome, Report, ReportEvent, TaskId, TaskType, WireVersion, errnr, json};
 
 /// How often progress of one task is reported at most.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
@@ -64,6 +65,8 @@ pub(super) struct Core {
     lease_until: Mutex<Option<Instant>>,
     /// The tasks that run, with what cancels them.
     pub(super) at_work: Arc<AtWork>,
+    /// Whether the API reads lists.
+    lists: AtomicBool,
 }
 
 impl Core {
@@ -100,12 +103,29 @@ impl Core {
             lease_until: Mutex::default(),
             stopping: CancellationToken::new(),
             at_work: Arc::default(),
+            lists: AtomicBool::default(),
         }
     }
 
     /// The bytes of a report about a task.
     pub(super) fn report(&self, task_id: TaskId, task_type: TaskType, event: ReportEvent) -> Bytes {
         wire::encode_report(&Report { task_id, task_type, endpoint: self.endpoint.clone(), home: self.home, event })
+    }
+
+    /// What the API reads, as far as its last word says. Reports that an API process could not read would be lost until it asks again.
+    pub(super) fn api_reads(&self) -> WireVersion {
+        if self.lists.load(Ordering::Relaxed) { WireVersion::Two } else { WireVersion::One }
+    }
+
+    /// Notes what the API process reads that was heard of last: another one may have been started in its place.
+    pub(super) fn note_api_reads(&self, version: WireVersion) {
+        self.lists.store(version >= WireVersion::Two, Ordering::Relaxed);
+    }
+
+    /// A task as it is in the journal; none when it has ended.
+    async fn stored(&self, id: TaskId) -> Result<Option<StoredTask>, JournalError> {
+        let journal = self.journal.clone();
+        tokio::task::spawn_blocking(move || journal.read_task(id)).await.map_err(|_| JournalError::Closed)?
     }
 
     /// Whether what this process has received is a lease: it may be given to another one when this one is not heard of.
@@ -277,9 +297,7 @@ async fn attempt(
     let assignment = match turn.assignment {
         Some(assignment) => assignment,
         None => {
-            let journal = core.journal.clone();
-            let read = tokio::task::spawn_blocking(move || journal.read_task(id)).await.map_err(|_| JournalError::Closed)??;
-            let Some(assignment) = read.as_ref().and_then(assignment_of) else { return Ok(After::Nothing) };
+            let Some(assignment) = core.stored(id).await?.as_ref().and_then(assignment_of) else { return Ok(After::Nothing) };
             assignment
         }
     };
@@ -302,21 +320,21 @@ async fn attempt(
     let sink = Arc::new(Sink {
         core: core.clone(),
         id,
-        task_type: assignment.task.task_type.clone(),
+        task_type: assignment.task.work.task_type.clone(),
         log: log.clone(),
         said: Mutex::default(),
         waited_for: (lane.policy.on_stop == OnStop::Wait).then(|| stopping.clone()),
         restart: Mutex::default(),
     });
-    let end = match core.registry.find(&assignment.task.task_type, core.executables.as_ref(), lane.policy.output).await {
+    let end = match core.registry.find(&assignment.task.work.task_type, core.executables.as_ref(), lane.policy.output).await {
         Ok(handler) => {
             let work = Work {
                 id,
-                task_type: assignment.task.task_type.clone(),
-                identifier: assignment.task.identifier.clone(),
+                task_type: assignment.task.work.task_type.clone(),
+                identifier: assignment.task.work.identifier.clone(),
                 endpoint: core.endpoint.clone(),
                 attempt: number,
-                payload: assignment.task.payload.clone(),
+                payload: assignment.task.work.payload.clone(),
             };
             let limits = Limits { time: lane.policy.time_limit, grace: core.grace };
             let signals = Signals { canceled, stopping, lost };
@@ -346,17 +364,15 @@ async fn attempt(
         fastrand::f64(),
     ) {
         Step::Final(event) => {
-            let report = core.report(id, assignment.task.task_type, event);
+            let report = core.report(id, assignment.task.work.task_type, event);
             core.journal.keep(vec![Record::Outcome { id, report: report.clone() }]).await?;
             crate::failpoint::PERFORMER_JOURNALED.reach();
             Ok(After::Ended(Some(report)))
         }
         Step::Again { after, attempts } => {
-            let not_before = now.after(after);
-            let message = wire::encode_command(&Command::Task(assignment.task));
-            let (expires_at, deadline) = (assignment.expires_at, assignment.deadline);
-            let task = StoredTask { id, expires_at, not_before, started: 0, attempts, deadline, restarting: None, message };
-            let mut records = vec![Record::Task(task)];
+            let Some(stored) = core.stored(id).await? else { return Ok(After::Nothing) };
+            let mut records =
+                vec![Record::Task(StoredTask { not_before: now.after(after), started: 0, attempts, restarting: None, ..stored })];
             // Another worker may have it by the time this one is back.
             let parked = *stopped && core.leases();
             records.extend(parked.then_some(Record::Parked { id }));

@@ -16,7 +16,7 @@ use super::performer::Core;
 use crate::backoff::Backoff;
 use crate::broker::{Address, Message, Refusal, SharedBroker, wire};
 use crate::clock::Clock;
-use crate::domain::{Presence, PresenceState, RefusedType, TaskType};
+use crate::domain::{Presence, PresenceState, RefusedType, TaskType, WireVersion};
 
 /// How long the last word may take.
 const LEAVE: Duration = Duration::from_secs(2);
@@ -199,11 +199,12 @@ async fn say(core: &Arc<Core>, broker: &SharedBroker, session: &Session, words: 
         version: env!("CARGO_PKG_VERSION").to_owned(),
         trouble: core.trouble().await,
         slots: core.slots.map(|slots| if core.draining.is_cancelled() { 0 } else { slots }),
+        reads: WireVersion::NEWEST,
     };
     let messages = words.into_iter().map(|(state, types)| {
         let presence = Presence { state, task_types: types.into_iter().collect(), ..presence.clone() };
         let expires_in = Some(session.interval.saturating_mul(MISSED));
-        Message { to: Address::Presence, body: wire::encode_presence(&presence), persistent: false, expires_in }
+        Message { expires_in, ..Message::new(Address::Presence, wire::encode_presence(&presence)) }
     });
     let results = broker.publish(messages.collect()).await;
     for error in results.iter().filter_map(|result| result.as_ref().err()) {

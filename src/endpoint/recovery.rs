@@ -60,7 +60,8 @@ pub(super) async fn recover(core: &Arc<Core>) -> Result<(), JournalError> {
 
 fn take_up(core: &Arc<Core>, stored: StoredTask, records: &mut Vec<Record>) {
     let id = stored.id;
-    let known = assignment_of(&stored).and_then(|assignment| core.lanes.get(&assignment.task.task_type).map(|lane| (assignment, lane)));
+    let known =
+        assignment_of(&stored).and_then(|assignment| core.lanes.get(&assignment.task.work.task_type).map(|lane| (assignment, lane)));
     let Some((assignment, lane)) = known else {
         tracing::error!(task = %id, "parked a journal entry of a kind that this version does not know");
         return records.push(Record::Parked { id });
@@ -68,7 +69,9 @@ fn take_up(core: &Arc<Core>, stored: StoredTask, records: &mut Vec<Record>) {
     let now = core.clock.now();
     let (assignment, stored) = match interrupted(&stored, &lane.policy, fastrand::f64()) {
         None => (assignment, stored),
-        Some(Step::Final(event)) => return records.push(Record::Outcome { id, report: core.report(id, assignment.task.task_type, event) }),
+        Some(Step::Final(event)) => {
+            return records.push(Record::Outcome { id, report: core.report(id, assignment.task.work.task_type, event) });
+        }
         Some(Step::Again { after, attempts }) => {
             let stored = StoredTask { started: 0, not_before: now.after(after), attempts: attempts.clone(), ..stored };
             records.push(Record::Task(stored.clone()));
@@ -118,7 +121,7 @@ mod tests {
     use crate::broker::wire;
     use crate::clock::Clock;
     use crate::config::{OnStop, Output};
-    use crate::domain::{AttemptError, Command, ReportEvent, TaskMessage, errnr};
+    use crate::domain::{AttemptError, Command, ReportEvent, TaskMessage, WireVersion, WorkPart, errnr};
     use crate::endpoint::Registry;
     use crate::endpoint::boot::Boot;
     use crate::endpoint::journal::{Deadline, Journal, Options, State};
@@ -187,16 +190,16 @@ mod tests {
     /// A task that the last process left behind.
     fn left_behind(deadline: Option<Deadline>) -> StoredTask {
         let (id, now) = (TaskId::new(), Clock::system().now());
-        let task = TaskMessage {
+        let work = WorkPart {
             id,
             task_type: policy().name,
             identifier: "1".parse().expect("an identifier"),
+            audience: None,
+            not_after: None,
             payload: json(&1),
-            expires_in: Duration::from_secs(60),
-            received: false,
-            attempts: vec![],
         };
-        let message = wire::encode_command(&Command::Task(task));
+        let task = TaskMessage { work, expires_in: Duration::from_secs(60), received: false, attempts: vec![] };
+        let message = wire::encode_command(&Command::Task(task), WireVersion::NEWEST);
         // By the clock it has a day, whatever was done to that.
         let expires_at = now.after(Duration::from_secs(24 * 3600));
         StoredTask { id, expires_at, not_before: now, started: 0, attempts: vec![], deadline, restarting: None, message }

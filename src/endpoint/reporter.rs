@@ -89,7 +89,7 @@ async fn resolve(core: &Arc<Core>, taken: Vec<(TaskId, Note)>) -> (Vec<(TaskId, 
 type Ready = (TaskId, Note, Message);
 
 fn read(core: &Core, taken: Vec<(TaskId, Note)>) -> (Vec<Ready>, Vec<(TaskId, Note)>) {
-    let (mut ready, mut rest, mut bytes) = (Vec::new(), Vec::new(), 0);
+    let (mut ready, mut rest, mut bytes, reads) = (Vec::new(), Vec::new(), 0, core.api_reads());
     for (id, note) in taken {
         if bytes > BATCH_BYTES {
             rest.push((id, note));
@@ -115,7 +115,7 @@ fn read(core: &Core, taken: Vec<(TaskId, Note)>) -> (Vec<Ready>, Vec<(TaskId, No
         bytes += body.len();
         // Progress is worth nothing when it is late.
         let persistent = !matches!(note, Note::Progress(..));
-        ready.push((id, note, Message { to: Address::Responses, body, persistent, expires_in: None }));
+        ready.push((id, note, Message { persistent, reads, ..Message::new(Address::Responses, body) }));
     }
     (ready, rest)
 }

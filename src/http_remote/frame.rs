@@ -146,7 +146,7 @@ mod tests {
         }
         let head = br#"{"v":2,"kind":"order"}"#;
         let newer = [&(head.len() as u32).to_be_bytes()[..], head].concat();
-        assert!(matches!(decode(&newer.into()), Err(FrameError::Head(WireError::Version { found: 2 }))));
+        assert!(matches!(decode(&newer.into()), Err(FrameError::Head(WireError::Version { found: 2, .. }))));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Who is there.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::fault::Fault;
 use super::sql::{Conn, selected};
 use super::subscription::{self, Heard, Seen, Standby, Subscription, SubscriptionState};
 use super::{ClockOffsets, Result, Store, columns};
-use crate::domain::{EndpointName, Presence, TaskType, Timestamp};
+use crate::domain::{EndpointName, Presence, TaskType, Timestamp, WireVersion};
 
 /// What became of an endpoint that was to be forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +70,15 @@ pub struct StandbyRecord {
     pub seen_until: Timestamp,
 }
 
+/// Those who are there for a type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscribers {
+    /// Their names, in order.
+    pub names: Vec<EndpointName>,
+    /// The version of messages that all of them read.
+    pub read: WireVersion,
+}
+
 impl SubscriptionRecord {
     fn of(task_type: TaskType, subscription: Subscription) -> Self {
         let Subscription { state, trouble, slots, standby, .. } = subscription;
@@ -108,8 +117,19 @@ impl Store {
 
     /// The endpoints subscribed now, by type and name.
     pub async fn subscribed(&self, task_types: &[TaskType]) -> Result<HashMap<TaskType, Vec<EndpointName>>> {
+        Ok(self.subscribers(task_types).await?.into_iter().map(|(task_type, Subscribers { names, .. })| (task_type, names)).collect())
+    }
+
+    /// The same, with the version of messages that all of them read.
+    pub async fn subscribers(&self, task_types: &[TaskType]) -> Result<HashMap<TaskType, Subscribers>> {
         let task_types: Arc<[TaskType]> = task_types.into();
-        self.run(move |conn| subscribed(conn, task_types.clone()).boxed()).await
+        self.run(move |conn| subscribers(conn, task_types.clone()).boxed()).await
+    }
+
+    /// The subscriptions of these endpoints, present or not, whose process reads messages of version 2.
+    pub async fn readers(&self, endpoints: BTreeSet<EndpointName>) -> Result<HashSet<(TaskType, EndpointName)>> {
+        let endpoints: Arc<[EndpointName]> = endpoints.into_iter().collect();
+        self.run(move |conn| readers(conn, endpoints.clone()).boxed()).await
     }
 
     /// The types that an endpoint is subscribed to at present, each with the session that has said so.
@@ -152,6 +172,7 @@ selected! {
         seen_until: Timestamp = "seen_until",
         trouble: Option<&'r str> = "trouble",
         slots: Option<u32> = "slots",
+        reads: u8 = "wire",
         standby: Option<Uuid> = "standby",
         standby_home: Option<Uuid> = "standby_home",
         standby_since: Option<Timestamp> = "standby_since",
@@ -176,6 +197,7 @@ impl SubscriptionColumns<'_> {
             seen_until: self.seen_until,
             trouble: self.trouble.map(str::to_owned),
             slots: self.slots,
+            reads: WireVersion::up_to(self.reads.into()),
             standby: standby(),
         };
         Ok(((self.endpoint, self.task_type), subscription))
@@ -227,6 +249,7 @@ async fn see(conn: &mut Conn<'_>, presences: Arc<[Presence]>, now: Timestamp) ->
                 .set("seen_until", subscription.seen_until)
                 .set("trouble", subscription.trouble.as_deref())
                 .set("slots", subscription.slots)
+                .set("wire", subscription.reads.number())
                 .set("standby", subscription.standby.map(|it| it.instance))
                 .set("standby_home", subscription.standby.map(|it| it.home))
                 .set("standby_since", subscription.standby.map(|it| it.since))
@@ -268,7 +291,7 @@ async fn miss(conn: &mut Conn<'_>, now: Timestamp) -> Result<u64, Fault> {
             "UPDATE subscription {by_key} SET instance = standby, session = standby, \
              previous_home = CASE WHEN home {same} standby_home THEN previous_home ELSE COALESCE(home, previous_home) END, \
              home = standby_home, seen_until = standby_until, trouble = NULL, \
-             slots = CASE WHEN slots IS NULL THEN NULL ELSE 0 END, \
+             slots = CASE WHEN slots IS NULL THEN NULL ELSE 0 END, wire = 1, \
              standby = NULL, standby_home = NULL, standby_since = NULL, standby_until = NULL \
              WHERE state = ? AND seen_until < ? AND standby_until > ? AND endpoint IN "
         ));
@@ -320,16 +343,33 @@ async fn sessions(conn: &mut Conn<'_>, endpoint: EndpointName) -> Result<HashMap
     rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
 }
 
-async fn subscribed(conn: &mut Conn<'_>, task_types: Arc<[TaskType]>) -> Result<HashMap<TaskType, Vec<EndpointName>>, Fault> {
+async fn subscribers(conn: &mut Conn<'_>, task_types: Arc<[TaskType]>) -> Result<HashMap<TaskType, Subscribers>, Fault> {
     let index = conn.dialect().index("subscription_type");
-    let mut subscribed: HashMap<TaskType, Vec<EndpointName>> = HashMap::new();
+    let mut subscribers = HashMap::new();
     for task_type in task_types.iter().collect::<BTreeSet<_>>() {
-        let mut select = conn.sql(format!("SELECT endpoint FROM subscription {index} WHERE task_type = ? AND state = ? ORDER BY endpoint"));
-        let names = select.bind(task_type).bind(SubscriptionState::Online).fetch_all().await?;
-        let names = names.iter().map(|row| row.get(0)).collect::<Result<_, Fault>>()?;
-        subscribed.insert(task_type.clone(), names);
+        let mut select =
+            conn.sql(format!("SELECT endpoint, wire FROM subscription {index} WHERE task_type = ? AND state = ? ORDER BY endpoint"));
+        let rows = select.bind(task_type).bind(SubscriptionState::Online).fetch_all().await?;
+        let mut those = Subscribers { names: Vec::with_capacity(rows.len()), read: WireVersion::NEWEST };
+        for row in &rows {
+            those.names.push(row.get(0)?);
+            those.read = those.read.min(WireVersion::up_to(row.get::<u8>(1)?.into()));
+        }
+        subscribers.insert(task_type.clone(), those);
     }
-    Ok(subscribed)
+    Ok(subscribers)
+}
+
+async fn readers(conn: &mut Conn<'_>, endpoints: Arc<[EndpointName]>) -> Result<HashSet<(TaskType, EndpointName)>, Fault> {
+    let names: Vec<&EndpointName> = endpoints.iter().collect();
+    let mut readers = HashSet::new();
+    for names in names.chunks(batch::KEYS) {
+        let mut select = conn.sql("SELECT task_type, endpoint FROM subscription WHERE wire >= ? AND endpoint IN ");
+        for row in select.bind(WireVersion::Two.number()).keys(names).fetch_all().await? {
+            readers.insert((row.get(0)?, row.get(1)?));
+        }
+    }
+    Ok(readers)
 }
 
 async fn endpoints(conn: &mut Conn<'_>, after: Option<EndpointName>, limit: u32) -> Result<Vec<EndpointRecord>, Fault> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::clock_offset::ClockOffset;
-use crate::domain::{EndpointName, Presence, PresenceState, RefusedType, TaskType, Timestamp};
+use crate::domain::{EndpointName, Presence, PresenceState, RefusedType, TaskType, Timestamp, WireVersion};
 
 /// Presence messages an endpoint may miss before it is thought gone.
 const INTERVALS: u32 = 3;
@@ -60,6 +60,8 @@ pub(super) struct Subscription {
     pub seen_until: Timestamp,
     pub trouble: Option<String>,
     pub slots: Option<u32>,
+    /// What the process reads.
+    pub reads: WireVersion,
     /// The process that takes over when this one is gone.
     pub standby: Option<Standby>,
 }
@@ -105,6 +107,7 @@ impl Subscription {
             seen_until: now,
             trouble: None,
             slots: presence.slots.map(|_| 0),
+            reads: presence.reads,
             standby: None,
         }
     }
@@ -144,6 +147,8 @@ impl Subscription {
                 seen_until,
                 trouble: None,
                 slots: self.slots.map(|_| 0),
+                // It has not said yet what it reads.
+                reads: WireVersion::One,
                 standby: None,
                 ..self
             },
@@ -255,6 +260,7 @@ pub(super) fn see(
                 seen_until,
                 trouble: presence.trouble.clone(),
                 slots: presence.slots,
+                reads: presence.reads,
                 standby,
             };
             let after = if state == SubscriptionState::Left { after.handed_over(now) } else { after };

@@ -13,7 +13,7 @@ use tasker::api::{ApiState, Door, Limits, serve};
 use tasker::broker::memory::MemoryBroker;
 use tasker::clock::Clock;
 use tasker::config::{Config, Database, Secret};
-use tasker::domain::{EndpointName, Presence, PresenceState, Report, ReportEvent, TaskId, TaskType, Timestamp, json};
+use tasker::domain::{EndpointName, Presence, PresenceState, Report, ReportEvent, TaskId, TaskType, Timestamp, WireVersion, json};
 use tasker::ledger::Ledger;
 use tasker::publisher::{self, Publisher};
 use tasker::queue::Desk;
@@ -220,6 +220,7 @@ impl Rig {
             version: "1.2.3".to_owned(),
             trouble: None,
             slots: None,
+            reads: WireVersion::NEWEST,
         };
         self.store.see(&[presence], self.state.clock.now()).await.expect("the store works");
     }

@@ -1,13 +1,16 @@
 //! What the API does to an endpoint, for tests of an endpoint alone: welcomes it, sends it tasks, hears its reports.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tasker::backoff::Backoff;
 use tasker::broker::memory::MemoryBroker;
-use tasker::broker::{Address, Consumer, Message, SharedBroker, Source, wire};
+use tasker::broker::{Address, Consumer, Message, SharedBroker, Source, envelope, wire};
 use tasker::config::{self, Body, OnStop, Output, TypePolicy};
-use tasker::domain::{Command, EndpointName, Presence, PresenceState, Report, ReportEvent, TaskId, TaskMessage, TaskType};
+use tasker::domain::{
+    Audience, Command, EndpointName, Presence, PresenceState, Report, ReportEvent, TaskId, TaskMessage, TaskType, WireVersion, WorkPart,
+};
 use tasker::endpoint::{Agent, AgentConfig, AgentError, AgentHandle, JournalError, Registry};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -65,6 +68,8 @@ pub struct ApiSide {
     pub dir: TempDir,
     responses: Consumer,
     presence: Consumer,
+    /// Reports that came with others and were not looked at.
+    reports: VecDeque<Report>,
 }
 
 /// An endpoint that runs.
@@ -80,7 +85,7 @@ impl ApiSide {
         let link = broker.connect();
         let responses = link.consume(Source::Responses, 500).await.expect("consumes");
         let presence = link.consume(Source::Presence, 500).await.expect("consumes");
-        Self { broker, link, dir: TempDir::new().expect("a directory"), responses, presence }
+        Self { broker, link, dir: TempDir::new().expect("a directory"), responses, presence, reports: VecDeque::new() }
     }
 
     pub fn handlers_dir(&self) -> PathBuf {
@@ -151,18 +156,19 @@ impl ApiSide {
     }
 
     pub async fn welcome_session(&self, presence: &Presence) {
-        let command = Command::Welcome { session: presence.session, presence_interval: Duration::from_secs(10) };
+        let (session, presence_interval) = (presence.session, Duration::from_secs(10));
+        let command = Command::Welcome { session, presence_interval, reads: WireVersion::NEWEST };
         for task_type in &presence.task_types {
             self.send(Address::Named(task_type.clone(), vec![presence.endpoint.clone()]), &command).await;
         }
     }
 
     pub async fn send(&self, to: Address, command: &Command) {
-        self.send_bytes(to, wire::encode_command(command)).await;
+        self.send_bytes(to, wire::encode_command(command, WireVersion::NEWEST)).await;
     }
 
     pub async fn send_bytes(&self, to: Address, body: bytes::Bytes) {
-        let message = Message { to, body, persistent: false, expires_in: None };
+        let message = Message::new(to, body);
         for result in self.link.publish(vec![message]).await {
             result.expect("published");
         }
@@ -171,10 +177,14 @@ impl ApiSide {
     pub fn task(name: &str, payload: &str) -> TaskMessage {
         let id = TaskId::new();
         TaskMessage {
-            id,
-            task_type: task_type(name),
-            identifier: format!("the customer's {id}").parse().expect("an identifier"),
-            payload: serde_json::from_str(payload).expect("JSON"),
+            work: WorkPart {
+                id,
+                task_type: task_type(name),
+                identifier: format!("the customer's {id}").parse().expect("an identifier"),
+                audience: Some(Audience::All),
+                not_after: None,
+                payload: serde_json::from_str(payload).expect("JSON"),
+            },
             expires_in: Duration::from_secs(3600),
             received: false,
             attempts: vec![],
@@ -183,13 +193,13 @@ impl ApiSide {
 
     /// Sends a task to all endpoints of its type.
     pub async fn send_task(&self, task: &TaskMessage) {
-        self.send(Address::All(task.task_type.clone()), &Command::Task(task.clone())).await;
+        self.send(Address::All(task.work.task_type.clone()), &Command::Task(task.clone())).await;
     }
 
     pub async fn submit(&self, name: &str, payload: &str) -> TaskId {
         let task = Self::task(name, payload);
         self.send_task(&task).await;
-        task.id
+        task.work.id
     }
 
     pub async fn cancel(&self, name: &str, task_id: TaskId) {
@@ -198,9 +208,20 @@ impl ApiSide {
     }
 
     pub async fn report(&mut self) -> Report {
+        loop {
+            if let Some(report) = self.reports.pop_front() {
+                return report;
+            }
+            let body = self.body().await;
+            self.reports.extend(reports(&body));
+        }
+    }
+
+    /// The next message with reports.
+    pub async fn body(&mut self) -> bytes::Bytes {
         let delivery = soon("a report", self.responses.deliveries.recv()).await.expect("the broker lives");
         delivery.acker.ack_through().await;
-        wire::decode_report(&delivery.body).expect("a report")
+        delivery.body
     }
 
     /// The next report that ends a task; receipts and progress are passed over.
@@ -226,12 +247,16 @@ impl ApiSide {
 
     /// Reports that have come and were not looked at.
     pub fn unexpected(&mut self) -> Vec<Report> {
-        let mut reports = Vec::new();
         while let Ok(delivery) = self.responses.deliveries.try_recv() {
-            reports.push(wire::decode_report(&delivery.body).expect("a report"));
+            self.reports.extend(reports(&delivery.body));
         }
-        reports
+        self.reports.drain(..).collect()
     }
+}
+
+/// The reports in a body.
+pub fn reports(body: &bytes::Bytes) -> Vec<Report> {
+    envelope::items(body).iter().map(|item| wire::decode_report(item).expect("a report")).collect()
 }
 
 impl Running {

@@ -75,7 +75,7 @@ fn name(text: impl AsRef<str>) -> EndpointName {
 }
 
 fn message(to: Address, body: impl Into<Bytes>) -> Message {
-    Message { to, body: body.into(), persistent: false, expires_in: None }
+    Message::new(to, body.into())
 }
 
 async fn up(broker: &dyn Broker) {

@@ -35,7 +35,7 @@ async fn queues() -> Queues {
 }
 
 async fn report(api: &SharedBroker) {
-    let message = Message { to: Address::Responses, body: Bytes::from_static(b"honest"), persistent: true, expires_in: None };
+    let message = Message { persistent: true, ..Message::new(Address::Responses, Bytes::from_static(b"honest")) };
     let results = api.publish(vec![message]).await;
     assert!(matches!(results[..], [Ok(())]), "{results:?}");
 }
@@ -48,7 +48,7 @@ async fn is_dropped(api: &SharedBroker, consumer: &mut Consumer) {
     let connections = api.link().borrow().epoch;
     for _ in 0..2 {
         let since = Instant::now();
-        let letters = vec![DeadLetter::new(&delivery, "junk".to_owned()); 3];
+        let letters = vec![DeadLetter::new(delivery.body.clone(), "junk".to_owned()); 3];
         assert_eq!(dead.bury(letters).await, Buried { kept: 0, dropped: 3 });
         assert!(since.elapsed() < Duration::from_secs(10), "held up for {:?}", since.elapsed());
         report(api).await;
@@ -65,7 +65,7 @@ async fn of_a_huge_message_the_head_is_kept() {
     queues.put(&format!("{}.responses", message_queue.exchange), &vec![b'x'; 17 << 20]).await.expect("publishes");
     let delivery = next(&mut consumer).await;
     let dead = DeadLetters::new(api.clone(), "responses");
-    assert_eq!(dead.bury(vec![DeadLetter::new(&delivery, "junk".to_owned())]).await, Buried { kept: 1, dropped: 0 });
+    assert_eq!(dead.bury(vec![DeadLetter::new(delivery.body.clone(), "junk".to_owned())]).await, Buried { kept: 1, dropped: 0 });
     let kept = queues.drain(&format!("{}.dead", message_queue.exchange)).await.expect("reads");
     assert_eq!(kept.iter().map(Vec::len).collect::<Vec<_>>(), [64 << 10]);
 }
@@ -108,12 +108,7 @@ async fn one_bad_exchange_stops_no_publish_to_another() {
     let api = AmqpBroker::start(AmqpOptions::new(message_queue.clone(), role));
     timeout(PATIENCE, api.link().wait_for(|link| link.up)).await.expect("connects in time").expect("is not closed");
     let epoch = api.link().borrow().epoch;
-    let to = |task_type: &tasker::domain::TaskType| Message {
-        to: Address::All(task_type.clone()),
-        body: Bytes::from_static(b"task"),
-        persistent: false,
-        expires_in: None,
-    };
+    let to = |task_type: &tasker::domain::TaskType| Message::new(Address::All(task_type.clone()), Bytes::from_static(b"task"));
     for _ in 0..5 {
         let results = api.publish(vec![to(&good), to(&bad), to(&good)]).await;
         assert!(
@@ -154,7 +149,7 @@ async fn a_queue_of_the_api_that_is_refused_is_told_and_stops_no_other() {
     .await
     .expect("it is told");
     report(&api).await;
-    let word = Message { to: Address::Presence, body: Bytes::from_static(b"here"), persistent: false, expires_in: None };
+    let word = Message::new(Address::Presence, Bytes::from_static(b"here"));
     assert!(api.publish(vec![word]).await[0].is_ok());
     assert_eq!(next(&mut presence).await.body, "here");
     assert_eq!(presence.link.borrow().epoch, 1, "a refused queue cost the connection of another");

@@ -21,7 +21,7 @@ fn configuration() -> (Management, MessageQueue) {
 async fn works(message_queue: &MessageQueue) {
     let broker = AmqpBroker::start(AmqpOptions::new(message_queue.clone(), Role::Endpoint));
     broker.link().wait_for(|link| link.up).await.expect("is not closed");
-    let message = Message { to: Address::Presence, body: "here".into(), persistent: false, expires_in: None };
+    let message = Message::new(Address::Presence, "here".into());
     assert!(broker.publish(vec![message]).await.iter().all(Result::is_ok));
     broker.close().await;
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tasker::broker::{Address, wire};
 use tasker::config::{OnStop, TypePolicy};
-use tasker::domain::{Command, Outcome, PresenceState, ReportEvent, TaskId, TaskMessage, errnr, json};
+use tasker::domain::{Command, Outcome, PresenceState, ReportEvent, TaskId, TaskMessage, WireVersion, errnr, json};
 use tasker::endpoint::{Agent, AgentError, Context, Handler, Health, JournalError, Registry, Work};
 use tokio::sync::{Semaphore, mpsc};
 
@@ -86,10 +86,10 @@ async fn a_repeat_is_answered_and_not_run() {
     api.send_task(&task).await;
     assert!(matches!(api.report().await.event, ReportEvent::Received), "a repeat of a running task is received again");
     gate.let_through(10);
-    api.finished(task.id).await;
+    api.finished(task.work.id).await;
     for _ in 0..2 {
         api.send_task(&task).await;
-        assert_eq!(api.finished(task.id).await, (0, String::new(), Some("1".to_owned())));
+        assert_eq!(api.finished(task.work.id).await, (0, String::new(), Some("1".to_owned())));
     }
     endpoint.stopped().await;
     assert!(starts.try_recv().is_err(), "it ran once");
@@ -99,7 +99,7 @@ async fn a_repeat_is_answered_and_not_run() {
     api.welcome().await;
     soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
     api.send_task(&task).await;
-    assert_eq!(api.finished(task.id).await.0, 0);
+    assert_eq!(api.finished(task.work.id).await.0, 0);
     assert!(starts.try_recv().is_err(), "it ran once");
     endpoint.stopped().await;
 }
@@ -180,12 +180,12 @@ async fn a_cancel_stops_what_runs_and_keeps_what_waits_from_running() {
 
     // One that overtakes its task.
     let task = ApiSide::task("gate", "3");
-    api.cancel("gate", task.id).await;
+    api.cancel("gate", task.work.id).await;
     let report = api.end().await;
-    assert!(report.task_id == task.id && matches!(report.event, ReportEvent::Canceled), "{report:?}");
+    assert!(report.task_id == task.work.id && matches!(report.event, ReportEvent::Canceled), "{report:?}");
     api.send_task(&task).await;
     let report = api.end().await;
-    assert!(report.task_id == task.id && matches!(report.event, ReportEvent::Canceled), "{report:?}");
+    assert!(report.task_id == task.work.id && matches!(report.event, ReportEvent::Canceled), "{report:?}");
 
     // The lane is free again, and nothing of all this was started.
     gate.let_through(1);
@@ -221,7 +221,7 @@ async fn a_queue_speaks_for_its_own_type_alone() {
     let running = api.submit("gate", "2").await;
     assert_eq!(soon("the start", starts.recv()).await, Some((running, 1)), "the stray was started");
     api.cancel("other", running).await;
-    let stray = Command::Welcome { session: TaskId::new().0, presence_interval: Duration::from_secs(1) };
+    let stray = Command::Welcome { session: TaskId::new().0, presence_interval: Duration::from_secs(1), reads: WireVersion::One };
     api.send(Address::Named(task_type("gate"), vec!["console1".parse().expect("a name")]), &stray).await;
     gate.let_through(1);
     assert_eq!(api.finished(running).await.0, 0);
@@ -408,30 +408,30 @@ async fn another_set_of_types_goes_on_where_the_last_ended() {
     api.send_task(&finished).await;
     soon("the start", starts.recv()).await;
     gate.let_through(1);
-    api.finished(finished.id).await;
+    api.finished(finished.work.id).await;
     let running = api.submit("gate", "2").await;
     assert_eq!(soon("the start", starts.recv()).await, Some((running, 1)));
     let waiting = ApiSide::task("gate", "3");
     api.send_task(&waiting).await;
-    while api.report().await.task_id != waiting.id {}
+    while api.report().await.task_id != waiting.work.id {}
     endpoint.kill().await;
 
     let mut endpoint = api.start(api.config(vec![policy("backup"), one_at_a_time()]), gate.registry()).await;
     gate.let_through(2);
     let mut ended = [soon("a start", starts.recv()).await, soon("a start", starts.recv()).await];
     ended.sort_unstable();
-    let mut expected = [Some((running, 2)), Some((waiting.id, 1))];
+    let mut expected = [Some((running, 2)), Some((waiting.work.id, 1))];
     expected.sort_unstable();
     assert_eq!(ended, expected);
     for _ in 0..2 {
         let report = api.end().await;
-        assert!([running, waiting.id].contains(&report.task_id), "{report:?}");
+        assert!([running, waiting.work.id].contains(&report.task_id), "{report:?}");
     }
     api.welcome().await;
     soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
     for (task, answer) in [(&finished, "1"), (&waiting, "1")] {
         api.send_task(task).await;
-        assert_eq!(api.finished(task.id).await.2.as_deref(), Some(answer));
+        assert_eq!(api.finished(task.work.id).await.2.as_deref(), Some(answer));
     }
     endpoint.stopped().await;
     assert!(starts.try_recv().is_err() && api.unexpected().is_empty(), "each ran once");
@@ -516,7 +516,7 @@ async fn a_journal_short_of_room_runs_nothing_twice() {
         let report = api.end().await;
         let ReportEvent::Finished { errnr: 0, run: Some(run), .. } = report.event else { panic!("{report:?}") };
         runs.insert(report.task_id, run);
-        assert_eq!(soon("the start", starts.recv()).await, Some(task.id));
+        assert_eq!(soon("the start", starts.recv()).await, Some(task.work.id));
     }
     for restarted in [false, true] {
         if restarted {
@@ -530,7 +530,7 @@ async fn a_journal_short_of_room_runs_nothing_twice() {
         for task in &tasks {
             api.send_task(task).await;
             let report = api.report().await;
-            assert_eq!(report.task_id, task.id);
+            assert_eq!(report.task_id, task.work.id);
             match report.event {
                 ReportEvent::Received => receipts += 1,
                 ReportEvent::Finished { errnr: 0, payload: Some(_), .. } => full += 1,
@@ -544,7 +544,7 @@ async fn a_journal_short_of_room_runs_nothing_twice() {
             api.send_task(&TaskMessage { received: true, ..task.clone() }).await;
             let report = api.end().await;
             let ReportEvent::Finished { errnr: 0, errmsg, payload, run, attempt: 1, .. } = report.event else { panic!("{report:?}") };
-            assert_eq!((report.task_id, run), (task.id, runs.get(&task.id).copied()));
+            assert_eq!((report.task_id, run), (task.work.id, runs.get(&task.work.id).copied()));
             assert_eq!(payload.is_none(), errmsg.contains("endpoint.journal_limit"), "{errmsg}");
             poor += usize::from(payload.is_none());
         }
@@ -650,7 +650,7 @@ async fn what_outlives_three_stops_is_poison() {
         api.welcome().await;
         soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
         api.send_task(&task).await;
-        assert_eq!(soon("the start", starts.recv()).await, Some((task.id, attempt)));
+        assert_eq!(soon("the start", starts.recv()).await, Some((task.work.id, attempt)));
         endpoint.stopped().await;
     }
     let report = api.end().await;
@@ -819,10 +819,10 @@ async fn what_looks_expired_goes_on_when_it_is_asked_for() {
     soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
     for task in [&running, &waiting, &withdrawn] {
         api.send_task(task).await;
-        while api.report().await.task_id != task.id {}
+        while api.report().await.task_id != task.work.id {}
     }
     let received = std::time::Instant::now();
-    assert_eq!(soon("the start", starts.recv()).await, Some((running.id, 1)));
+    assert_eq!(soon("the start", starts.recv()).await, Some((running.work.id, 1)));
     endpoint.kill().await;
     until("their end", || received.elapsed() > Duration::from_millis(200)).await;
 
@@ -834,18 +834,18 @@ async fn what_looks_expired_goes_on_when_it_is_asked_for() {
     endpoint = api.start(api.config(vec![one]), gate.registry()).await;
     api.welcome().await;
     soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
-    api.cancel("gate", withdrawn.id).await;
+    api.cancel("gate", withdrawn.work.id).await;
     let report = api.report().await;
-    assert!(report.task_id == withdrawn.id && matches!(report.event, ReportEvent::Canceled), "{report:?}");
+    assert!(report.task_id == withdrawn.work.id && matches!(report.event, ReportEvent::Canceled), "{report:?}");
     gate.let_through(2);
     for (task, attempt) in [(&waiting, 1), (&running, 2)] {
         for _ in 0..3 {
             api.send_task(&TaskMessage { received: true, expires_in: Duration::from_secs(3600), ..task.clone() }).await;
         }
-        assert_eq!(soon("the start", starts.recv()).await, Some((task.id, attempt)));
+        assert_eq!(soon("the start", starts.recv()).await, Some((task.work.id, attempt)));
         let report = api.end().await;
         let ReportEvent::Finished { errnr: 0, attempt: last, attempts, .. } = report.event else { panic!("{report:?}") };
-        assert_eq!((report.task_id, last, attempts.len() + 1), (task.id, attempt, attempt as usize));
+        assert_eq!((report.task_id, last, attempts.len() + 1), (task.work.id, attempt, attempt as usize));
     }
     endpoint.stopped().await;
     assert!(starts.try_recv().is_err(), "one ran once more");
@@ -861,7 +861,7 @@ async fn what_was_received_and_forgotten_is_not_run_again() {
     let task = TaskMessage { received: true, ..ApiSide::task("gate", "1") };
     for _ in 0..2 {
         api.send_task(&task).await;
-        let (number, text, answer) = api.finished(task.id).await;
+        let (number, text, answer) = api.finished(task.work.id).await;
         assert_eq!((number, answer), (errnr::LOST, None), "{text}");
     }
     endpoint.stopped().await;
@@ -880,7 +880,7 @@ async fn what_ends_the_process_three_times_is_poison() {
         api.welcome().await;
         soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
         api.send_task(&task).await;
-        assert_eq!(soon("the start", starts.recv()).await, Some((task.id, attempt)));
+        assert_eq!(soon("the start", starts.recv()).await, Some((task.work.id, attempt)));
         endpoint.kill().await;
     }
     let endpoint = api.start(api.config(vec![many.clone()]), gate.registry()).await;

@@ -116,7 +116,7 @@ async fn inside() -> anyhow::Result<()> {
     endpoint.kill().await;
     let mut queue = api.link.consume(Source::Tasks(vec![(task_type("gate"), "console1".parse()?)]), 10).await?;
     let again = soon("the task", queue.deliveries.recv()).await.context("the broker lives")?;
-    let is_kept = |command| matches!(command, tasker::domain::Command::Task(task) if task.id == kept);
+    let is_kept = |command| matches!(command, tasker::domain::Command::Task(task) if task.work.id == kept);
     assert!(wire::decode_command(&again.body).is_ok_and(is_kept));
     limit(None)?;
     again.acker.ack_through().await;
@@ -127,7 +127,7 @@ async fn inside() -> anyhow::Result<()> {
     api.welcome().await;
     soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
     let mut repeat = ApiSide::task("gate", "1");
-    repeat.id = running;
+    repeat.work.id = running;
     api.send_task(&repeat).await;
     // Whose confirmation could not be noted any more is reported once more.
     loop {

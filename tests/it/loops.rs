@@ -1,6 +1,7 @@
 //! The loops of an API process - publisher, presence, collector, reconciler - from the side of an endpoint that the test
 //! plays by hand over the in-process broker.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +10,11 @@ use bytes::Bytes;
 use sqlx::{Connection, Executor, SqliteConnection};
 use tasker::app::ApiProcess;
 use tasker::broker::memory::MemoryBroker;
-use tasker::broker::{Address, Consumer, Message, SharedBroker, Source, wire};
+use tasker::broker::{Address, Consumer, Message, SharedBroker, Source, envelope, wire};
 use tasker::config::{Config, Database, Secret};
 use tasker::domain::{
     Command, EndpointName, Identifier, NewTask, Presence, PresenceState, Report, ReportEvent, TaskId, TaskStatus, TaskType, Timestamp,
-    errnr, json,
+    WireVersion, errnr, json,
 };
 use tasker::https;
 use tasker::store::{self, ResponseFilter, SharedStore};
@@ -64,8 +65,13 @@ impl Site {
 
     /// Records a task as if a process had died between accepting and publishing it: due now.
     async fn orphan(&self, endpoints: &[&str]) -> TaskId {
+        self.orphans(endpoints, 1).await[0]
+    }
+
+    /// So many of them, which are due at the same time.
+    async fn orphans(&self, endpoints: &[&str], count: usize) -> Vec<TaskId> {
         let now = self.store.now().await.expect("the store answers");
-        let task = NewTask {
+        let task = || NewTask {
             id: TaskId::new(),
             task_type: worker(),
             identifier: Uuid::new_v4().to_string().parse::<Identifier>().expect("an identifier"),
@@ -78,11 +84,10 @@ impl Site {
             expires_at: now.after(Duration::from_secs(600)),
             submitted_by: None,
         };
-        self.store
-            .accept(std::slice::from_ref(&task), Timestamp::from_micros(now.as_micros() - 1), Duration::from_secs(60))
-            .await
-            .expect("accepts");
-        task.id
+        let tasks: Vec<NewTask> = std::iter::repeat_with(task).take(count).collect();
+        let due = Timestamp::from_micros(now.as_micros() - 1);
+        self.store.accept(&tasks, due, Duration::from_secs(60)).await.expect("accepts");
+        tasks.iter().map(|task| task.id).collect()
     }
 
     async fn subscribe(&self, name: &str) -> Consumer {
@@ -90,7 +95,7 @@ impl Site {
     }
 
     async fn publish(&self, to: Address, body: Bytes) {
-        let results = self.link.publish(vec![Message { to, body, persistent: false, expires_in: None }]).await;
+        let results = self.link.publish(vec![Message::new(to, body)]).await;
         assert!(results.iter().all(Result::is_ok), "{results:?}");
     }
 
@@ -169,6 +174,7 @@ fn presence(name: &str, home: Uuid) -> Presence {
         version: String::new(),
         trouble: None,
         slots: None,
+        reads: WireVersion::One,
     }
 }
 
@@ -189,7 +195,7 @@ async fn who_joins_is_welcomed_and_then_asked_for_what_it_owes() {
     let first = command(&mut queue).await;
     assert!(matches!(first, Command::Welcome { session: answered, .. } if answered == session), "{first:?}");
     let second = command(&mut queue).await;
-    assert!(matches!(&second, Command::Task(task) if task.id == id), "{second:?}");
+    assert!(matches!(&second, Command::Task(task) if task.work.id == id), "{second:?}");
     site.finish(id, "late").await;
     site.until_status(id, TaskStatus::Done).await;
     site.api.stop().await;
@@ -205,8 +211,8 @@ async fn what_a_dead_process_accepted_is_published_by_another() {
     let mut seen = Vec::new();
     for _ in ids {
         let Command::Task(task) = command(&mut queue).await else { panic!("not a task") };
-        seen.push(task.id);
-        site.finish(task.id, "here").await;
+        seen.push(task.work.id);
+        site.finish(task.work.id, "here").await;
     }
     seen.sort_unstable();
     assert_eq!(seen, ids);
@@ -263,12 +269,12 @@ async fn who_returns_is_asked_for_what_it_has_and_told_what_was_canceled() {
     let mut commands = [command(&mut queue).await, command(&mut queue).await];
     // A cancel goes past the queue, so either may come first.
     commands.sort_by_key(|command| matches!(command, Command::Cancel { .. }));
-    assert!(matches!(&commands[0], Command::Task(task) if task.id == ids[0] && task.received), "{commands:?}");
+    assert!(matches!(&commands[0], Command::Task(task) if task.work.id == ids[0] && task.received), "{commands:?}");
     assert!(matches!(commands[1], Command::Cancel { task_id } if task_id == ids[1]), "{commands:?}");
 
     // Whoever has missed that, too, is told when it reports; one whose row was withdrawn as well.
     let late = site.orphan(&["here", "late"]).await;
-    assert!(matches!(command(&mut queue).await, Command::Task(task) if task.id == late && !task.received));
+    assert!(matches!(command(&mut queue).await, Command::Task(task) if task.work.id == late && !task.received));
     site.store.cancel(late, now, Duration::from_secs(60)).await.expect("cancels");
     site.say(late, "here", ReportEvent::Received).await;
     assert!(matches!(command(&mut queue).await, Command::Cancel { task_id } if task_id == late));
@@ -282,7 +288,7 @@ async fn what_an_endpoint_had_received_is_lost_when_its_memory_is() {
     site.join("here").await;
     assert!(matches!(command(&mut queue).await, Command::Welcome { .. }));
     let id = site.orphan(&["here"]).await;
-    assert!(matches!(command(&mut queue).await, Command::Task(task) if task.id == id));
+    assert!(matches!(command(&mut queue).await, Command::Task(task) if task.work.id == id));
     site.say(id, "here", ReportEvent::Received).await;
     // Not let in until the first has been silent for three intervals; it says again that it has joined, as endpoints do.
     let ended = async {
@@ -330,7 +336,7 @@ async fn an_ask_that_does_not_go_out_is_not_counted_and_not_lost() {
             site.join("a").await;
             let next = tokio::time::timeout(Duration::from_millis(500), command(&mut tasks)).await;
             if let Ok(Command::Task(task)) = next {
-                break task.id;
+                break task.work.id;
             }
         }
     };
@@ -345,7 +351,7 @@ async fn what_others_report_changes_nothing() {
     assert!(matches!(command(&mut queue).await, Command::Welcome { .. }));
     let [listed, everybody, absent] = [site.orphan(&["here"]).await, site.orphan(&[]).await, site.orphan(&["absent"]).await];
     for id in [listed, everybody] {
-        assert!(matches!(command(&mut queue).await, Command::Task(task) if [listed, everybody].contains(&task.id)), "{id}");
+        assert!(matches!(command(&mut queue).await, Command::Task(task) if [listed, everybody].contains(&task.work.id)), "{id}");
     }
     site.until_status(absent, TaskStatus::Sent).await;
     let done = |task_id, name: &str, home| {
@@ -378,7 +384,7 @@ async fn what_others_report_changes_nothing() {
 
     // A cancel that the API has not sent: the endpoint cannot know, so it confirms it.
     let stopped = site.orphan(&["here"]).await;
-    assert!(matches!(command(&mut queue).await, Command::Task(task) if task.id == stopped));
+    assert!(matches!(command(&mut queue).await, Command::Task(task) if task.work.id == stopped));
     site.say(stopped, "here", ReportEvent::Canceled).await;
     site.until_status(stopped, TaskStatus::Done).await;
     let responses = site.store.responses(stopped, ResponseFilter::All, None, 100).await.expect("the store answers");
@@ -440,7 +446,7 @@ async fn a_forged_goodbye_takes_nobody_away() {
     site.is_known("other").await;
     assert!(site.subscribed().await.contains(&endpoint("here")));
     let id = site.orphan(&[]).await;
-    assert!(matches!(command(&mut queue).await, Command::Task(task) if task.id == id));
+    assert!(matches!(command(&mut queue).await, Command::Task(task) if task.work.id == id));
 
     // With all that the endpoint's own goodbye would say it is believed, until the endpoint says in its turn that it is there.
     site.say_so(&Presence { state: PresenceState::Leaving, ..own.clone() }).await;
@@ -473,7 +479,7 @@ async fn thousands_of_forged_names_hold_nobody_up_and_do_not_stay() {
         let forged = presence(&format!("ghost{number}"), Uuid::from_u128(99));
         wire::encode_presence(&Presence { interval: Presence::LONGEST_INTERVAL, ..forged })
     };
-    let message = |number| Message { to: Address::Presence, body: body(number), persistent: false, expires_in: None };
+    let message = |number| Message::new(Address::Presence, body(number));
     let results = site.link.publish((0..GHOSTS).map(message).collect()).await;
     assert!(results.iter().all(Result::is_ok));
     // Behind all of them comes one that there is.
@@ -483,7 +489,7 @@ async fn thousands_of_forged_names_hold_nobody_up_and_do_not_stay() {
     assert!(matches!(command(&mut queue).await, Command::Welcome { .. }));
     assert_eq!(site.subscribed().await.len(), GHOSTS + 1, "nothing tells a forged name from another");
     let id = site.orphan(&["here"]).await;
-    assert!(matches!(command(&mut queue).await, Command::Task(task) if task.id == id));
+    assert!(matches!(command(&mut queue).await, Command::Task(task) if task.work.id == id));
     site.finish(id, "here").await;
     site.until_status(id, TaskStatus::Done).await;
 
@@ -494,7 +500,7 @@ async fn thousands_of_forged_names_hold_nobody_up_and_do_not_stay() {
     site.say_so(&Presence { state: PresenceState::Alive, ..own }).await;
     assert!(matches!(command(&mut queue).await, Command::Welcome { .. }));
     let id = site.orphan(&[]).await;
-    assert!(matches!(command(&mut queue).await, Command::Task(task) if task.id == id));
+    assert!(matches!(command(&mut queue).await, Command::Task(task) if task.work.id == id));
     site.finish(id, "here").await;
     site.until_status(id, TaskStatus::Done).await;
     let task = site.store.find(id).await.expect("the store answers").expect("it is there");
@@ -530,7 +536,7 @@ async fn an_answer_that_the_ledger_refuses_costs_the_answer_alone() {
     let message = |(id, (bytes, errnr)): (&TaskId, (usize, i32))| {
         let report =
             Report { task_id: *id, task_type: worker(), endpoint: endpoint("here"), home: home("here"), event: answer(bytes, errnr) };
-        Message { to: Address::Responses, body: wire::encode_report(&report), persistent: true, expires_in: None }
+        Message { persistent: true, ..Message::new(Address::Responses, wire::encode_report(&report)) }
     };
     // Together, so that they come in one batch.
     let results = site.link.publish(ids.iter().zip(tasks).map(message).collect()).await;
@@ -567,5 +573,88 @@ async fn an_answer_that_the_ledger_refuses_costs_the_answer_alone() {
     let dead = site.broker.dead();
     assert!(dead.len() == 1 && dead[0].0.contains("refused"), "{dead:?}");
     assert_eq!(site.store.find(lost).await.expect("the store answers").expect("it is there").status, TaskStatus::Sent);
+    site.api.stop().await;
+}
+
+/// The tasks in the next message that has some of these, each with the version that it is written in.
+async fn together(consumer: &mut Consumer, ids: &[TaskId]) -> Vec<(TaskId, WireVersion)> {
+    loop {
+        let delivery = soon("a message", consumer.deliveries.recv()).await.expect("the consumer lives");
+        delivery.acker.ack_through().await;
+        let task = |item: &Bytes| match wire::decode_versioned(item).expect("a command") {
+            (Command::Task(task), version) if ids.contains(&task.work.id) => Some((task.work.id, version)),
+            _ => None,
+        };
+        let tasks: Vec<_> = envelope::items(&delivery.body).iter().filter_map(task).collect();
+        if !tasks.is_empty() {
+            return tasks;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tasks_go_together_to_those_alone_who_read_lists() {
+    let site = Site::new().await;
+    let (mut old, mut new) = (site.subscribe("old").await, site.subscribe("new").await);
+    let there = |name, reads| Presence { reads, interval: Duration::from_secs(60), ..presence(name, home(name)) };
+    let older = there("old", WireVersion::One);
+    site.say_so(&there("new", WireVersion::Two)).await;
+    site.say_so(&older).await;
+    for queue in [&mut old, &mut new] {
+        let welcome = command(queue).await;
+        assert!(matches!(welcome, Command::Welcome { reads: WireVersion::NEWEST, .. }), "{welcome:?}");
+    }
+    // For everybody, and for a list: one of them reads version 1, so all get that, one by one.
+    for endpoints in [&[][..], &["old", "new"]] {
+        let ids = site.orphans(endpoints, 3).await;
+        for queue in [&mut old, &mut new] {
+            for _ in &ids {
+                let tasks = together(queue, &ids).await;
+                assert!(matches!(tasks[..], [(_, WireVersion::One)]), "{endpoints:?}: {tasks:?}");
+            }
+        }
+    }
+    let alone = site.orphans(&["new"], 3).await;
+    let list = |ids: Vec<TaskId>| ids.into_iter().map(|id| (id, WireVersion::Two)).collect::<BTreeMap<_, _>>();
+    assert_eq!(BTreeMap::from_iter(together(&mut new, &alone).await), list(alone));
+    // The last that reads version 1 goes.
+    site.say_so(&Presence { state: PresenceState::Leaving, ..older }).await;
+    while site.subscribed().await.contains(&endpoint("old")) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let ids = site.orphans(&[], 3).await;
+    assert_eq!(BTreeMap::from_iter(together(&mut new, &ids).await), list(ids));
+    site.api.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rubbish_among_reports_takes_nothing_away_from_the_others() {
+    let site = Site::new().await;
+    site.is_known("here").await;
+    let ids = site.orphans(&["here"], 2).await;
+    for id in &ids {
+        site.until_status(*id, TaskStatus::Sent).await;
+    }
+    let event =
+        ReportEvent::Finished { errnr: 0, errmsg: String::new(), payload: None, attempt: 1, attempts: vec![], log: None, run: None };
+    let report = |id: &TaskId| {
+        let report = Report { task_id: *id, task_type: worker(), endpoint: endpoint("here"), home: home("here"), event: event.clone() };
+        wire::encode_report(&report)
+    };
+    let rubbish = Bytes::from_static(b"{\"v\":1,\"kind\":\xff\n}");
+    site.publish(Address::Responses, envelope::list(&[report(&ids[0]), rubbish.clone(), report(&ids[1])])).await;
+    for id in ids {
+        site.until_status(id, TaskStatus::Done).await;
+    }
+    let dead = soon("the rubbish to be put aside", async {
+        loop {
+            match site.broker.dead() {
+                dead if dead.is_empty() => tokio::time::sleep(Duration::from_millis(10)).await,
+                dead => break dead,
+            }
+        }
+    });
+    let dead = dead.await;
+    assert!(matches!(&dead[..], [(reason, body)] if reason.starts_with("not a message") && *body == rubbish), "{dead:?}");
     site.api.stop().await;
 }

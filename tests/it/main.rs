@@ -57,3 +57,4 @@ mod thunder;
 mod trouble;
 mod up;
 mod upgrade;
+mod wire_versions;

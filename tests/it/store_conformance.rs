@@ -97,6 +97,7 @@ conformance! {
         lets_nobody_in_by_what_was_said_before_a_goodbye,
         thinks_nobody_there_for_ever,
         fences_a_second_memory_of_a_name,
+        knows_what_all_who_are_there_read,
         hands_a_name_over_to_who_stands_by,
         lists_endpoints_by_name,
         survives_crossing_presences,

@@ -36,6 +36,7 @@ pub use self::post::{Arrival, Inbox, Incoming, Letter, Post, Receipt, To};
 use self::publisher::{PublishCall, Publisher, disconnected};
 pub use self::topology::HTTP_REDELIVERIES;
 use self::topology::Names;
+use super::parcels::{self, Parcels};
 use super::{Address, Broker, BrokerError, Consumer, Link, Message, Refusals, SharedBroker, Source};
 use crate::domain::{EndpointName, TaskType};
 
@@ -137,6 +138,7 @@ impl Broker for AmqpBroker {
     async fn publish(&self, messages: Vec<Message>) -> Vec<Result<(), BrokerError>> {
         let count = messages.len();
         let all = |error: BrokerError| vec![Err(error); count];
+        let Parcels { messages, places } = Parcels::of(messages);
         if self.links.closing.is_cancelled() {
             return all(BrokerError::Closed);
         }
@@ -149,7 +151,10 @@ impl Broker for AmqpBroker {
         if calls.send(PublishCall { messages, reply }).await.is_err() {
             return all(BrokerError::Closed);
         }
-        answer.await.unwrap_or_else(|_| all(BrokerError::Unconfirmed { reason: "the publisher ended".to_owned() }))
+        match answer.await {
+            Ok(results) => parcels::results(&places, &results),
+            Err(_) => all(BrokerError::Unconfirmed { reason: "the publisher ended".to_owned() }),
+        }
     }
 
     async fn consume(&self, source: Source, prefetch: u16) -> Result<Consumer, BrokerError> {

@@ -146,7 +146,8 @@ mod tests {
     use super::*;
 
     fn message(to: Address) -> Message {
-        Message { to, body: Bytes::from_static(b"{}"), persistent: true, expires_in: Some(Duration::from_secs(u64::MAX / 1000)) }
+        let expires_in = Some(Duration::from_secs(u64::MAX / 1000));
+        Message { persistent: true, expires_in, ..Message::new(to, Bytes::from_static(b"{}")) }
     }
 
     fn task_type() -> TaskType {

@@ -156,7 +156,7 @@ struct Taken {
 fn type_of(record: &Record) -> Option<TaskType> {
     match record {
         Record::Task(task) => match wire::decode_command(&task.message) {
-            Ok(Command::Task(task)) => Some(task.task_type),
+            Ok(Command::Task(task)) => Some(task.work.task_type),
             _ => None,
         },
         Record::Outcome { report, .. } | Record::Canceled { report, .. } => wire::decode_report(report).ok().map(|report| report.task_type),
@@ -179,7 +179,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::domain::{Report, ReportEvent, TaskMessage, Timestamp, json};
+    use crate::domain::{Report, ReportEvent, TaskMessage, Timestamp, WireVersion, WorkPart, json};
     use crate::endpoint::journal::Journal;
     use crate::endpoint::journal::record::{Digest, DigestEnd, StoredTask};
 
@@ -192,8 +192,9 @@ mod tests {
     fn task(id: TaskId, name: &str) -> Record {
         let (expires_in, time) = (Duration::from_secs(60), Timestamp::from_micros(7));
         let identifier = "1".parse().expect("an identifier");
-        let task = TaskMessage { id, task_type: named(name), identifier, payload: json(&1), expires_in, received: false, attempts: vec![] };
-        let message = wire::encode_command(&Command::Task(task));
+        let work = WorkPart { id, task_type: named(name), identifier, audience: None, not_after: None, payload: json(&1) };
+        let task = TaskMessage { work, expires_in, received: false, attempts: vec![] };
+        let message = wire::encode_command(&Command::Task(task), WireVersion::NEWEST);
         Record::Task(StoredTask {
             id,
             expires_at: time,

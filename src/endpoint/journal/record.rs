@@ -121,7 +121,7 @@ impl Digest {
             Record::Digest(earlier) => Self { age, ..earlier.clone() },
             Record::Task(task) => {
                 let task_type = match wire::decode_command(&task.message) {
-                    Ok(Command::Task(task)) => Some(task.task_type),
+                    Ok(Command::Task(task)) => Some(task.work.task_type),
                     _ => None,
                 };
                 digest(task_type, DigestEnd::Parked, pairs(&task.attempts))

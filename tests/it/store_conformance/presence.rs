@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use tasker::domain::{NewTask, Presence, PresenceState, RefusedType, TaskType};
+use tasker::domain::{NewTask, Presence, PresenceState, RefusedType, TaskType, WireVersion};
 use tasker::store::{ClockOffsets, EndpointForgotten, Freeze, StandbyRecord, SubscriptionRecord};
 use uuid::Uuid;
 
@@ -23,6 +23,7 @@ pub fn presence(endpoint: &str, types: &[&str], state: PresenceState) -> Presenc
         version: "1.0".into(),
         trouble: None,
         slots: None,
+        reads: WireVersion::One,
     }
 }
 
@@ -126,6 +127,34 @@ pub async fn thinks_nobody_there_for_ever(ledger: &Ledger) -> Result<()> {
     assert_eq!((ledger.store.miss(at(0)).await?, there().await?), (1, 1));
     assert_eq!((ledger.store.miss(at(3 * 3600)).await?, there().await?), (0, 1));
     assert_eq!((ledger.store.miss(at(3 * 3600 + 1)).await?, there().await?), (1, 0));
+    Ok(())
+}
+
+pub async fn knows_what_all_who_are_there_read(ledger: &Ledger) -> Result<()> {
+    use PresenceState::{Alive, Leaving};
+    use WireVersion::{One, Two};
+    let process = |endpoint, reads, state| Presence { reads, ..presence(endpoint, &["worker"], state) };
+    let read = async || anyhow::Ok(ledger.store.subscribers(&[worker()]).await?[&worker()].read);
+    let readers = async |names: &[&str]| ledger.store.readers(names.iter().map(|text| name(text)).collect()).await;
+    assert_eq!(read().await?, Two, "nobody is there");
+    ledger.store.see(&[process("a", Two, Alive), process("b", One, Alive)], at(0)).await?;
+    assert_eq!((read().await?, ledger.store.subscribed(&[worker()]).await?[&worker()].clone()), (One, names(&["a", "b"])));
+    assert_eq!(readers(&["a", "b", "nobody"]).await?, [(worker(), name("a"))].into());
+    assert_eq!(readers(&[]).await?, [].into());
+    // It is upgraded; the other one goes back to an older version.
+    ledger.store.see(&[process("a", One, Alive), process("b", Two, Alive)], at(1)).await?;
+    assert_eq!((read().await?, readers(&["a", "b"]).await?), (One, [(worker(), name("b"))].into()));
+    // Those who are gone do not count. What a process that stands by reads is not known before it says so.
+    let second = Presence { instance: Uuid::from_u128(7), home: Uuid::from_u128(9), ..process("b", Two, Alive) };
+    ledger.store.see(&[process("a", One, Leaving), second.clone()], at(2)).await?;
+    assert_eq!(read().await?, Two);
+    ledger.store.see(&[process("b", Two, Leaving)], at(3)).await?;
+    assert_eq!((read().await?, readers(&["b"]).await?), (One, [].into()), "handed over by a goodbye");
+    ledger.store.see(&[second], at(3)).await?;
+    assert_eq!(read().await?, Two);
+    let third = process("b", Two, Alive);
+    ledger.store.see(&[Presence { interval: Duration::from_secs(100), ..third.clone() }], at(4)).await?;
+    assert_eq!((ledger.store.miss(at(34)).await?, read().await?), (0, One), "handed over after a silence");
     Ok(())
 }
 
