@@ -5,8 +5,9 @@ use std::sync::Arc;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, web};
 
+use super::named::{self, TaskName};
 use super::problem::Problem;
-use super::{Answer, Api, ApiState, TaskName, access, answer, segment};
+use super::{Answer, Api, ApiState, access, answer, segment};
 use crate::contract::{self, ProblemCode};
 use crate::domain::{Task, Timestamp, json};
 use crate::publisher::Stop;
@@ -30,8 +31,8 @@ use crate::store::{CancelOutcome, StoreError};
     )
 )]
 pub async fn cancel_task(api: web::Data<Api>, request: HttpRequest) -> Answer {
-    let policy = api.task_type(&request)?;
-    let task = api.find(policy, &TaskName::of(&request)?).await?;
+    let policy = named::task_type(&api, &request)?;
+    let task = named::task(&api, policy, &TaskName::of(&request)?).await?;
     if let Some(token) = access::blind(&request) {
         let (store, id) = (Arc::clone(&api.state.store), task.id);
         let submitter = api.run(async move { store.submitter(id).await }).await?;

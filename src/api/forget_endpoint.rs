@@ -53,7 +53,7 @@ pub async fn forget_endpoint(api: web::Data<Api>, request: HttpRequest) -> Answe
 
 /// No endpoint has the name. What there is instead is told if the ledger can tell it.
 async fn unknown(api: &Api, name: &str) -> Problem {
-    let names = api.heard.names(api).await.unwrap_or_default();
+    let names = api.heard.names().await.unwrap_or_default();
     Problem::unknown(
         ProblemCode::UnknownEndpoint,
         name,

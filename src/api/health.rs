@@ -1,41 +1,17 @@
 //! What is asked by people and machines that look after the process: `/`, `/heartbeat`, `/ready`, `/metrics`.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 
-use super::route::ROUTES;
 use super::{Answer, Api, answer};
 use crate::contract::{Heartbeat, Index, Readiness};
 use crate::store::{Refusal, StoreError};
 
 /// How long the database may take to show that it can be written.
 const READY_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long what it has shown counts. This path is open to everybody, and asking often must not be work for the database.
-const FRESH: Duration = Duration::from_secs(1);
 const NO_ANSWER: &str = "no answer within 1s";
-
-/// What the database has shown last.
-#[derive(Debug, Default)]
-pub(super) struct Probe {
-    /// Held by the one question that is under way.
-    turn: Arc<tokio::sync::Mutex<()>>,
-    last: Mutex<Option<(Instant, &'static str)>>,
-}
-
-impl Probe {
-    fn fresh(&self) -> Option<&'static str> {
-        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.filter(|(at, _)| at.elapsed() < FRESH).map(|(_, said)| said)
-    }
-
-    fn said(&self, said: &'static str) -> &'static str {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), said));
-        said
-    }
-}
 
 /// What is wrong, in words of ours. Details are for the operator: this path is open to whoever reaches the port.
 fn in_short(error: &StoreError) -> &'static str {
@@ -62,7 +38,7 @@ pub async fn index(api: web::Data<Api>) -> Answer {
         name: env!("CARGO_PKG_NAME").to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         task_types: api.state.config.task_types.iter().map(|policy| policy.name.clone()).collect(),
-        links: ROUTES.iter().map(|route| route.pattern.to_owned()).collect(),
+        links: api.routes.iter().map(|route| route.pattern.to_owned()).collect(),
     };
     answer(StatusCode::OK, &index, 512)
 }
@@ -106,7 +82,7 @@ async fn database(api: &web::Data<Api>) -> &'static str {
         return said;
     }
     let asking = api.clone();
-    let asked = api.runtime.spawn(async move {
+    let asked = api.backstage.runtime.spawn(async move {
         // The turn goes along: a database that leaves a question open is not asked another.
         let _turn = turn;
         asking.probe.said(match asking.state.store.prove_writable(asking.state.clock.now()).await {

@@ -9,10 +9,11 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::Api;
+use super::backstage::Backstage;
 use super::problem::Problem;
 use crate::domain::EndpointName;
 use crate::domain::likeness::{did_you_mean, nearest, quoted};
+use crate::store::SharedStore;
 
 /// Names that are younger are not read again for one that is not among them.
 const FRESH: Duration = Duration::from_secs(1);
@@ -26,10 +27,14 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Warnings of one submission at most.
 const MOST: usize = 20;
 
-/// All names, and when they were read.
-#[derive(Debug, Default)]
-pub struct Heard(Mutex<Known>);
+/// All names, and where they are read.
+pub struct Heard {
+    store: SharedStore,
+    backstage: Backstage,
+    known: Mutex<Known>,
+}
 
+/// All names, and when they were read.
 #[derive(Debug, Default)]
 struct Known {
     names: Arc<BTreeSet<EndpointName>>,
@@ -37,36 +42,41 @@ struct Known {
 }
 
 impl Heard {
+    /// Nothing has been read yet.
+    pub fn new(store: SharedStore, backstage: Backstage) -> Self {
+        Self { store, backstage, known: Mutex::default() }
+    }
+
     /// What there is to say of the endpoints that a submission names. Nothing where the ledger cannot tell: the task is recorded.
-    pub async fn warnings(&self, api: &Api, endpoints: &[EndpointName]) -> Vec<String> {
+    pub async fn warnings(&self, endpoints: &[EndpointName]) -> Vec<String> {
         if endpoints.is_empty() {
             return Vec::new();
         }
         let told = async {
-            let (names, unknown) = self.unknown(api, endpoints).await.ok()?;
+            let (names, unknown) = self.unknown(endpoints).await.ok()?;
             if unknown.is_empty() {
                 return None;
             }
             // Names are many, and each is compared letter by letter: nobody else may wait for that.
-            api.runtime.spawn_blocking(move || warnings(&names, &unknown)).await.ok()
+            self.backstage.runtime.spawn_blocking(move || warnings(&names, &unknown)).await.ok()
         };
         tokio::time::timeout(PATIENCE, told).await.ok().flatten().unwrap_or_default()
     }
 
     /// All names, fresh enough.
-    pub async fn names(&self, api: &Api) -> Result<Arc<BTreeSet<EndpointName>>, Problem> {
-        self.unknown(api, &[]).await.map(|(names, _)| names)
+    pub async fn names(&self) -> Result<Arc<BTreeSet<EndpointName>>, Problem> {
+        self.unknown(&[]).await.map(|(names, _)| names)
     }
 
     /// All names, and those of some that are not among them.
-    async fn unknown(&self, api: &Api, some: &[EndpointName]) -> Result<(Arc<BTreeSet<EndpointName>>, Vec<EndpointName>), Problem> {
+    async fn unknown(&self, some: &[EndpointName]) -> Result<(Arc<BTreeSet<EndpointName>>, Vec<EndpointName>), Problem> {
         // Held while they are read, so that many that ask at once read them once.
-        let mut known = self.0.lock().await;
+        let mut known = self.known.lock().await;
         let mut unknown = known.lacks(some);
         let limit = if unknown.is_empty() { OLD } else { FRESH };
         if known.read_at.is_none_or(|read_at| read_at.elapsed() > limit) {
-            let store = Arc::clone(&api.state.store);
-            let names = api.run(async move { store.endpoint_names().await }).await?;
+            let store = Arc::clone(&self.store);
+            let names = self.backstage.run(async move { store.endpoint_names().await }).await?;
             *known = Known { names: Arc::new(names.into_iter().collect()), read_at: Some(Instant::now()) };
             unknown = known.lacks(some);
         }

@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, web};
 use utoipa::IntoParams;
 
 use super::query::{self, Query};
-use super::{Answer, Api, answer};
+use super::{Answer, Api, answer, named};
 use crate::contract::{self, TaskPage};
 use crate::domain::{Task, TaskId, TaskStatus, TaskType};
 use crate::store::{self, SharedStore, StoreError, TaskQuery};
@@ -59,7 +59,7 @@ pub(super) struct ListQuery {
     )
 )]
 pub async fn list_tasks(api: web::Data<Api>, request: HttpRequest) -> Answer {
-    let policy = api.task_type(&request)?;
+    let policy = named::task_type(&api, &request)?;
     let mut query = Query::new(request.query_string());
     let filters = Filters::take(&mut query);
     query.finish()?;

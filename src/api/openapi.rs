@@ -1,10 +1,10 @@
 //! The description of the interface in OpenAPI, generated from the table of routes and its handlers. A snapshot of it lies in `tests/`, so that
 //! every change of the contract shows in review.
 
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 
-use actix_web::HttpResponse;
 use actix_web::http::Method;
+use actix_web::{HttpResponse, web};
 use bytes::Bytes;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
@@ -13,8 +13,8 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement
 use utoipa::openapi::{Content, Header, Object, Ref, RefOr, Required, ResponseBuilder, Schema};
 use utoipa::{OpenApi, PartialSchema};
 
-use super::Answer;
-use super::route::{For, ROUTES, Route};
+use super::route::{For, Routes};
+use super::{Answer, Api};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -30,12 +30,12 @@ use super::route::{For, ROUTES, Route};
 struct Description;
 
 /// Says of every path what holds by its kind, so that no path is forgotten: who may use it, what may stand in it, how it is refused.
-fn give_rules(document: &mut utoipa::openapi::OpenApi) {
+fn give_rules(document: &mut utoipa::openapi::OpenApi, routes: Routes) {
     let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
     let scheme = scheme.description(Some("Made by `tasker token create`. None is needed on a loopback address before there is one."));
     document.components.get_or_insert_default().add_security_scheme(TOKEN, SecurityScheme::Http(scheme.build()));
     for (path, item) in &mut document.paths.paths {
-        let open = Route::at(path).is_some_and(|route| route.needs(&Method::GET) == Some(For::Everybody));
+        let open = routes.at(path).is_some_and(|route| route.needs(&Method::GET) == Some(For::Everybody));
         let operations = [
             (&mut item.get, None),
             (&mut item.post, Some(("POST", "`unsupported_media_type`: also without a body"))),
@@ -127,15 +127,13 @@ fn refusal(codes: &str) -> ResponseBuilder {
     ResponseBuilder::new().description(codes).content("application/problem+json", problem)
 }
 
-static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| document().into());
-
-/// The OpenAPI document as JSON text.
-pub fn document() -> String {
+/// The OpenAPI document of the routes, as JSON text.
+pub fn document(routes: Routes) -> String {
     let mut document = Description::openapi();
-    for operation in ROUTES.iter().flat_map(|route| route.operations) {
+    for operation in routes.iter().flat_map(|route| route.operations) {
         document.merge((operation.describe)());
     }
-    give_rules(&mut document);
+    give_rules(&mut document, routes);
     let mut text = document.to_pretty_json().unwrap_or_default();
     text.push('\n');
     text
@@ -146,6 +144,8 @@ pub fn document() -> String {
     get, path = "/openapi.json", operation_id = "openapi", tag = "operation",
     responses((status = 200, description = "The OpenAPI document", body = serde_json::Value))
 )]
-pub async fn show() -> Answer {
-    Ok(HttpResponse::Ok().content_type("application/json").body(DOCUMENT.clone()))
+pub async fn show(api: web::Data<Api>) -> Answer {
+    static DOCUMENT: OnceLock<Bytes> = OnceLock::new();
+    let document = DOCUMENT.get_or_init(|| document(api.routes).into());
+    Ok(HttpResponse::Ok().content_type("application/json").body(document.clone()))
 }

@@ -19,7 +19,6 @@ use super::Api;
 use super::connections::Connection;
 use super::outgoing::Share;
 use super::problem::Problem;
-use super::route::Route;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -29,7 +28,8 @@ pub async fn observe(request: ServiceRequest, next: Next<impl MessageBody + 'sta
     let id = request_id(request.headers());
     let method = method_label(request.method());
     let waits = request.query_string().split('&').any(|pair| pair.starts_with("wait="));
-    let route = match Route::of(request.match_info().as_str()).map(|route| route.pattern) {
+    let route = request.app_data::<web::Data<Api>>().and_then(|api| api.routes.of(request.match_info().as_str()));
+    let route = match route.map(|route| route.pattern) {
         // Waiting is not slowness: long polls would drown the latency of plain reads.
         Some(pattern) if waits => Cow::Owned(format!("{pattern}?wait")),
         Some(pattern) => Cow::Borrowed(pattern),

@@ -12,9 +12,11 @@ use futures::stream::{self, Stream, StreamExt};
 use tokio::time::{Instant, sleep};
 use utoipa::IntoParams;
 
+use super::answer::to_json;
+use super::named::{self, TaskName};
 use super::problem::Problem;
 use super::query::{self, Query};
-use super::{Answer, Api, TaskName, access, answer, to_json};
+use super::{Answer, Api, access, answer};
 use crate::contract::{self, Responses, TaskResponse, TaskWithResponses};
 use crate::domain::{EndpointName, Response, ResponseStatus, Task, TaskId};
 use crate::store::{ResponseFilter, StoreError};
@@ -98,10 +100,10 @@ impl Wanted {
     )
 )]
 pub async fn show_task(api: web::Data<Api>, request: HttpRequest) -> Answer {
-    let policy = api.task_type(&request)?;
+    let policy = named::task_type(&api, &request)?;
     let name = TaskName::of(&request)?;
     let wanted = Wanted::of(&request)?;
-    let task = api.find(policy, &name).await?;
+    let task = named::task(&api, policy, &name).await?;
     answer_with(api, &request, task, wanted).await
 }
 

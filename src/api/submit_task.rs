@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::body::Limit;
 use super::problem::Problem;
 use super::submission::{self, Submission};
-use super::{Answer, Api, access, answer, percent};
+use super::{Answer, Api, access, answer, named, percent};
 use crate::admission::{Asked, Fault, reserved};
 use crate::config::{Body, TypePolicy};
 use crate::contract::{self, ProblemCode, ProblemItem};
@@ -36,7 +36,7 @@ use crate::store::Accepted;
     )
 )]
 pub async fn submit_task(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
-    let policy = api.task_type(&request)?;
+    let policy = named::task_type(&api, &request)?;
     let limit = Limit { bytes: api.state.config.api.body_limit, setting: Some("api.body_limit") };
     let body = api.body(&request, payload, limit).await?;
     let text = body.json()?;
@@ -68,7 +68,7 @@ async fn record(api: &Api, policy: &TypePolicy, task: NewTask, asked: &Asked) ->
         let (acceptor, submitted) = (api.state.acceptor.clone(), task.clone());
         match api.run(async move { acceptor.submit(submitted).await }).await? {
             Accepted::New | Accepted::Given(_) => {
-                let warnings = api.heard.warnings(api, &task.endpoints).await;
+                let warnings = api.heard.warnings(&task.endpoints).await;
                 return created(policy, task, warnings);
             }
             Accepted::Existing { id, same: false } => return Err(Problem::identifier_conflict(id)),

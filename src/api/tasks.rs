@@ -8,10 +8,11 @@ use std::sync::Arc;
 use actix_web::{HttpRequest, web};
 
 use super::list_tasks::{self, Filters, ListQuery};
+use super::named::TaskName;
 use super::problem::Problem;
 use super::query::Query;
 use super::show_task::{self, ShowQuery, Wanted};
-use super::{Answer, Api, TaskName, access, cancel_task, segment};
+use super::{Answer, Api, access, cancel_task, segment};
 use crate::contract::{self, ProblemCode};
 use crate::domain::likeness::quoted;
 use crate::domain::{Task, TaskType};

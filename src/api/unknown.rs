@@ -4,7 +4,7 @@ use actix_web::HttpRequest;
 
 use super::access;
 use super::problem::Problem;
-use super::route::ROUTES;
+use super::route::Routes;
 use super::{Answer, Api};
 use crate::config::TypePolicy;
 use crate::contract::ProblemCode;
@@ -14,7 +14,7 @@ use crate::domain::likeness::{self, Unknown, did_you_mean, nearest, quoted};
 pub fn task_type(api: &Api, request: &HttpRequest, name: &str) -> Problem {
     let types = visible(api, request, |_| true);
     let Unknown { mut text, likely } = likeness::unknown("task type", name, "configured", types);
-    let path = likely.is_none().then(|| path_like(request.path())).flatten();
+    let path = likely.is_none().then(|| path_like(api.routes, request.path())).flatten();
     text += &did_you_mean(path.as_deref());
     Problem::unknown(ProblemCode::UnknownTaskType, name, Unknown { text, likely: likely.or(path.as_deref()) })
 }
@@ -44,10 +44,10 @@ fn visible<'a>(api: &'a Api, request: &HttpRequest, wanted: impl Fn(&TypePolicy)
 }
 
 /// There is nothing at a path.
-pub fn path(request: &HttpRequest) -> Answer {
+pub fn path(api: &Api, request: &HttpRequest) -> Answer {
     let path = request.path();
     let text = format!("there is nothing at {}", quoted(path));
-    let likely = path_like(path);
+    let likely = path_like(api.routes, path);
     let text = match &likely {
         Some(likely) => format!("{text}; did you mean {likely}?"),
         None => format!("{text}: /openapi.json describes every path"),
@@ -56,7 +56,7 @@ pub fn path(request: &HttpRequest) -> Answer {
 }
 
 /// The path that a misspelt one is likely to mean; what a path has of its own, such as a name, is taken as it is.
-fn path_like(path: &str) -> Option<String> {
+fn path_like(routes: Routes, path: &str) -> Option<String> {
     let given: Vec<&str> = path.split('/').collect();
     let fill = |pattern: &str| -> Option<String> {
         let parts: Vec<&str> = pattern.split('/').collect();
@@ -64,7 +64,7 @@ fn path_like(path: &str) -> Option<String> {
         // A type's paths are all names of its own: anything is like them.
         (parts.len() == given.len() && !pattern.starts_with("/{")).then(|| filled.collect::<Vec<_>>().join("/"))
     };
-    let paths: Vec<String> = ROUTES.iter().filter_map(|route| fill(route.pattern)).collect();
+    let paths: Vec<String> = routes.iter().filter_map(|route| fill(route.pattern)).collect();
     nearest(path, paths.iter().map(String::as_str)).map(str::to_owned)
 }
 

@@ -14,7 +14,8 @@ use crate::client::{Client, ClientError};
 use super::args::Global;
 use super::exit::Code;
 use super::output::{Failure, print};
-use super::{access, natural};
+use super::render::natural;
+use super::{access, tree};
 
 /// How long a TAB may take.
 const PATIENCE: Duration = Duration::from_millis(800);
@@ -68,7 +69,7 @@ pub(super) fn script(shell: Shell) -> Result<Code, Failure> {
         Shell::Fish => FISH.to_owned(),
         other => {
             let mut script = Vec::new();
-            clap_complete::generate(other, &mut super::command(), "tasker", &mut script);
+            clap_complete::generate(other, &mut tree::command(), "tasker", &mut script);
             String::from_utf8_lossy(&script).into_owned()
         }
     };
@@ -78,8 +79,8 @@ pub(super) fn script(shell: Shell) -> Result<Code, Failure> {
 /// `tasker __complete`: what may take the place of the last word of a line, one a line.
 pub(super) async fn answer(shell: Shell, line: &str) -> Result<Code, Failure> {
     let words = words(line);
-    let tree = super::command();
-    let place = Place::of(&tree, &words);
+    let commands = tree::command();
+    let place = Place::of(&commands, &words);
     let begun = words.last().map_or("", String::as_str);
     let mut candidates = place.fixed(begun);
     if let Some(known) = place.known() {
@@ -264,13 +265,13 @@ mod tests {
     use super::*;
 
     fn fixed(line: &str) -> Vec<String> {
-        let (tree, words) = (super::super::command(), words(line));
-        Place::of(&tree, &words).fixed(words.last().map_or("", String::as_str))
+        let (commands, words) = (tree::command(), words(line));
+        Place::of(&commands, &words).fixed(words.last().map_or("", String::as_str))
     }
 
     fn known(line: &str) -> Option<Known> {
-        let (tree, words) = (super::super::command(), words(line));
-        Place::of(&tree, &words).known()
+        let (commands, words) = (tree::command(), words(line));
+        Place::of(&commands, &words).known()
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::exit::Code;
 use super::output::{Failure, print};
+use super::tree;
 
 /// Writes `tasker.1`, `tasker-submit.1`, ...
 pub(super) fn write(directory: &Path) -> Result<Code, Failure> {
@@ -13,7 +14,7 @@ pub(super) fn write(directory: &Path) -> Result<Code, Failure> {
         return Err(Failure::Usage(format!("{} is not a directory: make it first", directory.display())));
     }
     let mut count = 0;
-    write_page(&super::command(), "tasker", directory, &mut count).map_err(failed)?;
+    write_page(&tree::command(), "tasker", directory, &mut count).map_err(failed)?;
     print(&format!("{count} pages in {}\n", directory.display()))?;
     Ok(Code::Ok)
 }

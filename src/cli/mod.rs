@@ -1,4 +1,4 @@
-//! The command line: what may be asked (`args`), and every command.
+//! The command line: what may be asked (`args`; `tree` is what help shows of it), and every command.
 //!
 //! `tasks`, `queues` and `schedules` ask the API, `verify` adds up, `wait` waits, `render` turns answers into text and `table` into
 //! tables, `refusal` into the words of flags, `exit` into exit codes. `access` says where, with which token and whose certificates to trust, `listen` where to listen, `complete` completes names in shells. `configuration` and `initialize` work on the configuration, `tokens` on the database. `servers` starts what
@@ -26,45 +26,20 @@ mod stopping;
 mod table;
 mod tasks;
 mod tokens;
+mod tree;
+mod verified;
 mod verify;
 mod version;
 mod wait;
 
 use std::ffi::OsString;
 
-use clap::{CommandFactory, FromArgMatches};
+use clap::FromArgMatches;
 
 pub use args::{Cli, Command, Global};
 pub use exit::Code;
 pub use output::Failure;
-use render::natural;
-
-/// Global options with the commands that have no use for them, so that their help does not show them there.
-const NO_API: [&str; 12] =
-    ["up", "api", "endpoint", "http-worker", "bench", "initialize", "token", "config", "completions", "version", "man", "__complete"];
-const NO_JSON: [&str; 9] = ["up", "api", "endpoint", "worker", "http-worker", "bench", "completions", "man", "__complete"];
-const NO_FILE: [&str; 4] = ["completions", "version", "man", "__complete"];
-
-/// The whole tree of commands.
-pub fn command() -> clap::Command {
-    let mut command = Cli::command();
-    // Only now each command has the global options.
-    command.build();
-    let hidden: [(&[&str], &[&str]); 3] =
-        [(&NO_API, &["api", "token_file", "ca_file", "insecure"]), (&NO_JSON, &["json"]), (&NO_FILE, &["mode", "config"])];
-    for (names, options) in hidden {
-        for name in names {
-            command = command.mut_subcommand(name, |inner| hide(inner, options));
-        }
-    }
-    command
-}
-
-/// Hides options of a command and of those below it.
-fn hide(command: clap::Command, options: &[&str]) -> clap::Command {
-    let command = command.mut_args(|option| if options.contains(&option.get_id().as_str()) { option.hide(true) } else { option });
-    command.mut_subcommands(|inner| hide(inner, options))
-}
+pub use tree::command;
 
 /// Reads the command line. Help, version and usage errors have been printed when this answers a code.
 ///

@@ -17,7 +17,7 @@ use crate::shell;
 
 use super::exit::{Code, verdict};
 use super::table::{Cell, Colour, Narrow, Screen, Table};
-use super::verify::Verified;
+use super::verified::Verified;
 
 /// What a submission answers: one line.
 pub(super) fn submitted(submitted: &Submitted, screen: Screen) -> String {

@@ -1,0 +1,140 @@
+//! What the interface works with, and what its handlers see of it.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use actix_web::http::header::HeaderValue;
+use actix_web::{HttpMessage, HttpRequest, web};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::backstage::Backstage;
+use super::body::{self, Body, Limit, Rules};
+use super::guard::Hosts;
+use super::heard::Heard;
+use super::limits::Limits;
+use super::outgoing::{self, Room, Share};
+use super::probe::Probe;
+use super::problem::Problem;
+use super::refusals::Refusals;
+use super::route::Routes;
+use super::waits::Waits;
+use crate::acceptor::Acceptor;
+use crate::admission::Admission;
+use crate::broker::SharedBroker;
+use crate::clock::Clock;
+use crate::config::{Config, Schedule, TypePolicy};
+use crate::domain::{TaskType, Timestamp};
+use crate::keyring::Keyring;
+use crate::ledger::Ledger;
+use crate::publisher::Publisher;
+use crate::queue::Desk;
+use crate::store::SharedStore;
+use crate::telemetry::Metrics;
+use crate::watch::Watch;
+
+/// What the interface works with.
+#[derive(Clone)]
+pub struct ApiState {
+    /// What is configured.
+    pub config: Arc<Config>,
+    /// What the ledger holds.
+    pub store: SharedStore,
+    /// Moves tasks.
+    pub ledger: Ledger,
+    /// For cancels, and to say whether it is there.
+    pub broker: SharedBroker,
+    /// Tells endpoints to stop what was canceled.
+    pub publisher: Arc<Publisher>,
+    /// Where submissions go.
+    pub acceptor: Acceptor,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Who waits for which task.
+    pub watch: Watch,
+    /// The ledger's time.
+    pub clock: Clock,
+    /// Where workers wait for tasks.
+    pub desk: Desk,
+    /// What submissions must satisfy.
+    pub admission: Arc<Admission>,
+    /// How long and how much.
+    pub limits: Limits,
+}
+
+/// What handlers see.
+pub struct Api {
+    /// What it was started with.
+    pub state: ApiState,
+    /// Where store and broker are called.
+    pub backstage: Backstage,
+    /// Ends when the process is to stop.
+    pub stop: CancellationToken,
+    /// Bytes that are left for bodies.
+    pub bodies: Arc<Semaphore>,
+    /// Room for long answers.
+    pub answers: Room,
+    /// Who waits.
+    pub waits: Waits,
+    /// Whose tokens are good.
+    pub keyring: Arc<Keyring>,
+    /// The names of this process.
+    pub hosts: Hosts,
+    /// Endpoints that have been heard of.
+    pub heard: Heard,
+    /// How the database was last.
+    pub probe: Probe,
+    /// What was refused.
+    pub refusals: Refusals,
+    /// `Strict-Transport-Security`, where there is TLS.
+    pub hsts: Option<HeaderValue>,
+    /// Every path.
+    pub routes: Routes,
+}
+
+impl Api {
+    /// The ledger's time.
+    pub fn now(&self) -> Result<Timestamp, Problem> {
+        match self.state.clock.is_set() {
+            true => Ok(self.state.clock.now()),
+            false => Err(Problem::database_unavailable("the database has not been asked for the time yet")),
+        }
+    }
+
+    /// Does work with store or broker to its end, whether or not the client stays to hear of it.
+    pub async fn run<T, E>(&self, work: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, Problem>
+    where
+        T: Send + 'static,
+        E: Into<Problem> + Send + 'static,
+    {
+        self.backstage.run(work).await
+    }
+
+    /// Waits for room for an answer of about so many bytes, which that answer then has.
+    pub async fn room(&self, request: &HttpRequest, bytes: usize) -> Result<(), Problem> {
+        if bytes <= outgoing::PIECE {
+            return Ok(());
+        }
+        let share = tokio::time::timeout(self.state.limits.room_timeout, self.answers.reserve(bytes)).await.ok().flatten();
+        let share = share.ok_or_else(outgoing::no_room)?;
+        request.extensions_mut().insert::<Share>(share);
+        Ok(())
+    }
+
+    /// The body of a request.
+    pub async fn body(&self, request: &HttpRequest, payload: web::Payload, limit: Limit) -> Result<Body, Problem> {
+        let rules = Rules { limit, timeout: self.state.limits.body_timeout, budget: &self.bodies };
+        body::read(request.headers(), payload, rules).await
+    }
+
+    /// The configured schedule of a name.
+    pub fn schedule(&self, name: &str) -> Option<&Schedule> {
+        self.state.config.schedules.iter().find(|schedule| schedule.name == name)
+    }
+
+    /// The configured type of a name.
+    pub fn policy(&self, name: &str) -> Option<&TypePolicy> {
+        let task_type: TaskType = name.parse().ok()?;
+        self.state.config.policy(&task_type)
+    }
+}
