@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use crate::broker::{Address, BrokerError, Message, SharedBroker, wire};
+use crate::broker::{About, Address, BrokerError, Message, SharedBroker, wire};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::{
@@ -298,6 +298,7 @@ impl Publisher {
     fn message(&self, task: &Outgoing, received: bool, to: Address, reads: WireVersion) -> Message {
         let command = Command::Task(task.message(received, self.clock.now()));
         let policy = self.config.policy(&task.task_type);
+        let attempt = u32::try_from(task.attempts.len()).unwrap_or(u32::MAX).saturating_add(1);
         Message {
             to,
             body: wire::encode_command(&command, reads),
@@ -305,6 +306,7 @@ impl Publisher {
             // The copy of an endpoint that does not take it soon is of no use: the ledger asks again when it is back.
             expires_in: policy.map(|policy| policy.wait_for_endpoints_timeout),
             reads,
+            about: About::Task { id: task.id, asked: Some((task.task_type.clone(), attempt)) },
         }
     }
 

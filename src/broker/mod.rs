@@ -23,7 +23,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
-use crate::domain::{EndpointName, TaskType, WireVersion};
+use crate::domain::{EndpointName, TaskId, TaskType, WireVersion};
 
 /// Where a message goes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -58,12 +58,31 @@ pub struct Message {
     pub expires_in: Option<std::time::Duration>,
     /// What all its receivers read. Those who read version 2 may get it in a list with others.
     pub reads: WireVersion,
+    /// What it is about, told beside the body to those who watch the broker.
+    pub about: About,
+}
+
+/// What a message is about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum About {
+    /// Nothing that has a name.
+    #[default]
+    Nothing,
+    /// One task.
+    Task {
+        /// Which.
+        id: TaskId,
+        /// Its type, and the number of the attempt that is asked for; none of a report.
+        asked: Option<(TaskType, u32)>,
+    },
+    /// So many items.
+    Items(usize),
 }
 
 impl Message {
     /// Neither persistent nor bounded in time, for receivers of which nothing is known.
     pub const fn new(to: Address, body: Bytes) -> Self {
-        Self { to, body, persistent: false, expires_in: None, reads: WireVersion::One }
+        Self { to, body, persistent: false, expires_in: None, reads: WireVersion::One, about: About::Nothing }
     }
 }
 

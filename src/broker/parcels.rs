@@ -3,17 +3,16 @@
 //! Nothing waits for company. What is given to [`publish`](super::Broker::publish) together goes together, within the bounds of
 //! [`envelope`], if all receivers read lists.
 
-use std::collections::HashMap;
-use std::time::Duration;
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 
 use super::envelope::{ITEM_BYTES, ITEMS, LIST_BYTES};
-use super::{Address, BrokerError, Message, envelope};
+use super::{About, BrokerError, Message, envelope};
 use crate::domain::WireVersion;
 
-/// What messages must have in common to become one.
-type Kinship = (Address, bool, Option<Duration>);
+/// Parcels that are looked at for each message: as many receivers as are sent to by turns.
+const OPEN: usize = 16;
 
 /// Messages as they go out, and in which of them each message is.
 pub(super) struct Parcels {
@@ -29,8 +28,10 @@ struct Parcel {
 }
 
 impl Parcel {
-    fn takes(&self, body: &Bytes) -> bool {
-        self.others.len() + 1 < ITEMS && self.bytes + body.len() + ITEM_BYTES <= LIST_BYTES
+    fn takes(&self, message: &Message) -> bool {
+        let akin = |own: &Message| (&own.to, own.persistent, own.expires_in) == (&message.to, message.persistent, message.expires_in);
+        let has_room = self.others.len() + 1 < ITEMS && self.bytes + message.body.len() + ITEM_BYTES <= LIST_BYTES;
+        has_room && self.message.reads >= WireVersion::Two && message.reads >= WireVersion::Two && akin(&self.message)
     }
 
     fn closed(self) -> Message {
@@ -39,26 +40,25 @@ impl Parcel {
             return message;
         }
         let body = envelope::list(std::iter::once(&message.body).chain(&others));
-        Message { body, ..message }
+        Message { body, about: About::Items(others.len() + 1), ..message }
     }
 }
 
 impl Parcels {
     pub(super) fn of(messages: Vec<Message>) -> Self {
-        let mut parcels: Vec<Parcel> = Vec::with_capacity(messages.len());
-        let (mut places, mut last) = (Vec::with_capacity(messages.len()), HashMap::<Kinship, usize>::new());
-        let many = messages.len() > 1;
+        let mut parcels: Vec<Parcel> = Vec::new();
+        let (mut places, mut open) = (Vec::with_capacity(messages.len()), VecDeque::<usize>::with_capacity(OPEN));
         for message in messages {
-            let kinship = (many && message.reads >= WireVersion::Two).then(|| (message.to.clone(), message.persistent, message.expires_in));
-            let open = kinship.as_ref().and_then(|kinship| last.get(kinship).copied()).filter(|at| parcels[*at].takes(&message.body));
-            places.push(open.unwrap_or(parcels.len()));
-            match open {
+            let at = open.iter().copied().find(|at| parcels[*at].takes(&message));
+            places.push(at.unwrap_or(parcels.len()));
+            match at {
                 Some(at) => {
                     parcels[at].bytes += message.body.len() + ITEM_BYTES;
                     parcels[at].others.push(message.body);
                 }
                 None => {
-                    last.extend(kinship.map(|kinship| (kinship, parcels.len())));
+                    open.truncate(OPEN - 1);
+                    open.push_front(parcels.len());
                     parcels.push(Parcel { bytes: message.body.len() + ITEM_BYTES, message, others: Vec::new() });
                 }
             }
@@ -74,7 +74,10 @@ pub(super) fn results(places: &[usize], sent: &[Result<(), BrokerError>]) -> Vec
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::broker::Address;
     use proptest::prelude::*;
 
     fn message(to: Address, body: &'static [u8], reads: WireVersion) -> Message {
@@ -95,6 +98,7 @@ mod tests {
         let Parcels { messages, places } = Parcels::of(messages);
         assert_eq!(places, [0, 1, 2, 3, 4, 0]);
         let bodies: Vec<&[u8]> = messages.iter().map(|message| &message.body[..]).collect();
+        assert_eq!(messages.iter().map(|message| &message.about).filter(|about| **about == About::Items(2)).count(), 1);
         assert_eq!(bodies, [&b"\x1ea\n\x1ea\n"[..], b"b", b"a", b"c", b"a"]);
         let sent = [Ok(()), Ok(()), Ok(()), Ok(()), Err(BrokerError::Closed)];
         assert_eq!(results(&places, &sent).iter().map(Result::is_ok).collect::<Vec<_>>(), [true, true, true, true, false, true]);

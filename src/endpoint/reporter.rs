@@ -11,7 +11,7 @@ use super::journal::{Ended, Record};
 use super::outbox::Note;
 use super::performer::Core;
 use crate::backoff::Backoff;
-use crate::broker::{Address, BrokerError, Message, SharedBroker};
+use crate::broker::{About, Address, BrokerError, Message, SharedBroker};
 use crate::domain::{ReportEvent, TaskId};
 
 /// Reports in one publish.
@@ -115,7 +115,8 @@ fn read(core: &Core, taken: Vec<(TaskId, Note)>) -> (Vec<Ready>, Vec<(TaskId, No
         bytes += body.len();
         // Progress is worth nothing when it is late.
         let persistent = !matches!(note, Note::Progress(..));
-        ready.push((id, note, Message { persistent, reads, ..Message::new(Address::Responses, body) }));
+        let about = About::Task { id, asked: None };
+        ready.push((id, note, Message { persistent, reads, about, ..Message::new(Address::Responses, body) }));
     }
     (ready, rest)
 }

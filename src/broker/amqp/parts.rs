@@ -11,8 +11,8 @@ use lapin::types::{AMQPValue, FieldArray, FieldTable, LongString, ShortString};
 
 use super::link_error::LinkError;
 use super::topology::{Names, control_key, short};
-use crate::broker::{Address, Message};
-use crate::domain::TaskType;
+use crate::broker::{About, Address, Message, envelope};
+use crate::domain::{TaskId, TaskType};
 
 /// Bytes of names in one header. Headers must fit into one frame, or the connection dies.
 const HEADER_BYTES: usize = 32 << 10;
@@ -24,6 +24,13 @@ const ENTRY_BYTES: usize = 5;
 const REASON: &str = "x-reason";
 /// Bytes of a reason that are kept.
 const REASON_BYTES: usize = 1024;
+/// Headers of a message about one task.
+const TASK: &str = "x-task-id";
+const TYPE: &str = "x-task-type";
+const ATTEMPT: &str = "x-attempt";
+const TRACE: &str = "traceparent";
+/// The header of a message with several items.
+const ITEMS: &str = "x-items";
 /// The header with the further routing keys of a control message.
 const CC: &str = "CC";
 
@@ -48,23 +55,25 @@ pub(super) fn needed_type(message: &Message) -> Option<&TaskType> {
 
 /// Splits a message into publishes; none if it names nobody.
 pub(super) fn parts(names: &Names, message: &Message, frame_max: usize) -> Result<Vec<Part>, LinkError> {
-    let properties = properties(message);
+    let (properties, headers) = (properties(message), headers(&message.about));
     let mandatory = matches!(message.to, Address::Responses | Address::Dead { .. });
-    let part = |exchange, routing_key, properties| Part { exchange, routing_key, properties, body: message.body.clone(), mandatory };
-    let one = |exchange| Ok(vec![part(exchange, ShortString::default(), properties.clone())]);
+    let part = |exchange, routing_key, headers: FieldTable| {
+        let bare = headers.inner().is_empty();
+        let properties = if bare { properties.clone() } else { properties.clone().with_headers(headers) };
+        Part { exchange, routing_key, properties, body: message.body.clone(), mandatory }
+    };
+    let one = |exchange| Ok(vec![part(exchange, ShortString::default(), headers.clone())]);
     let many = |exchange: ShortString, keys: Vec<String>, header: &'static str, most: usize| {
         let budget = HEADER_BYTES.min(frame_max / 2);
         groups(keys, most, budget)
             .into_iter()
             .map(|(first, others)| {
-                let mut properties = properties.clone();
+                let mut headers = headers.clone();
                 if !others.is_empty() {
                     let others: Vec<_> = others.into_iter().map(|key| AMQPValue::LongString(key.into())).collect();
-                    let mut headers = FieldTable::default();
                     headers.insert(header.into(), AMQPValue::FieldArray(FieldArray::from(others)));
-                    properties = properties.with_headers(headers);
                 }
-                Ok(part(exchange.clone(), short(first)?, properties))
+                Ok(part(exchange.clone(), short(first)?, headers))
             })
             .collect()
     };
@@ -85,7 +94,7 @@ pub(super) fn parts(names: &Names, message: &Message, frame_max: usize) -> Resul
             let end = reason.floor_char_boundary(REASON_BYTES);
             let mut headers = FieldTable::default();
             headers.insert(REASON.into(), AMQPValue::LongString(LongString::from(&reason[..end])));
-            Ok(vec![part(names.dead()?, ShortString::default(), properties.clone().with_headers(headers))])
+            Ok(vec![part(names.dead()?, ShortString::default(), headers)])
         }
     }
 }
@@ -103,9 +112,34 @@ pub(super) fn control_keys<'a>(routing_key: &'a str, properties: &'a BasicProper
     std::iter::once(routing_key).chain(others)
 }
 
+/// What those who watch the broker are told of a message. Nobody here reads it: the body alone counts.
+fn headers(about: &About) -> FieldTable {
+    let mut headers = FieldTable::default();
+    match about {
+        About::Nothing => {}
+        About::Items(count) => drop(headers.insert(ITEMS.into(), AMQPValue::LongLongInt(i64::try_from(*count).unwrap_or(i64::MAX)))),
+        About::Task { id, asked } => {
+            headers.insert(TASK.into(), AMQPValue::LongString(id.to_string().into()));
+            headers.insert(TRACE.into(), AMQPValue::LongString(trace_of(*id).into()));
+            if let Some((task_type, attempt)) = asked {
+                headers.insert(TYPE.into(), AMQPValue::LongString(task_type.as_str().into()));
+                headers.insert(ATTEMPT.into(), AMQPValue::LongLongInt((*attempt).into()));
+            }
+        }
+    }
+    headers
+}
+
+/// A `traceparent` (W3C Trace Context): all messages of a task are of one trace, whose number is the task's id. It is not sampled here.
+fn trace_of(id: TaskId) -> String {
+    let trace = id.0.simple().to_string();
+    format!("00-{trace}-{}-00", &trace[16..])
+}
+
 fn properties(message: &Message) -> BasicProperties {
+    let content_type = if envelope::is_list(&message.body) { "application/json-seq" } else { "application/json" };
     let properties = BasicProperties::default()
-        .with_content_type(ShortString::from("application/json"))
+        .with_content_type(ShortString::from(content_type))
         .with_delivery_mode(if message.persistent { 2 } else { 1 });
     match message.expires_in {
         Some(span) => {
@@ -185,6 +219,36 @@ mod tests {
             .flat_map(|part| control_keys(part.routing_key.as_str(), &part.properties).map(str::to_owned).collect::<Vec<_>>())
             .collect();
         assert_eq!(keys, endpoints.iter().map(|endpoint| control_key(&task_type(), endpoint)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn says_beside_the_body_what_it_is_about() {
+        let id = TaskId(uuid::Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_00ff));
+        let asked = About::Task { id, asked: Some((task_type(), 2)) };
+        let named = Address::Named(task_type(), vec!["a".parse().expect("a name"), "b".parse().expect("a name")]);
+        let list = envelope::list(&[Bytes::from_static(b"{}"), Bytes::from_static(b"{}")]);
+        let task = ["traceparent", "x-attempt", "x-task-id", "x-task-type"];
+        for (message, headers, content) in [
+            (Message { about: asked.clone(), ..message(Address::All(task_type())) }, &task[..], "application/json"),
+            (
+                Message { about: asked, ..message(named) },
+                &["BCC", "traceparent", "x-attempt", "x-task-id", "x-task-type"],
+                "application/json",
+            ),
+            (
+                Message { about: About::Task { id, asked: None }, ..message(Address::Responses) },
+                &["traceparent", "x-task-id"],
+                "application/json",
+            ),
+            (Message { about: About::Items(2), body: list, ..message(Address::Responses) }, &["x-items"], "application/json-seq"),
+        ] {
+            let parts = parts(&Names::new("ex"), &message, 131_072).expect("names are short");
+            let [Part { properties, .. }] = &parts[..] else { panic!("{message:?}") };
+            let table = properties.headers().as_ref().expect("headers");
+            assert_eq!(table.inner().keys().map(ShortString::as_str).collect::<Vec<_>>(), headers);
+            assert_eq!(properties.content_type().as_ref().map(ShortString::as_str), Some(content));
+        }
+        assert_eq!(trace_of(id), "00-019200000000700080000000000000ff-80000000000000ff-00");
     }
 
     proptest! {
