@@ -7,9 +7,9 @@ use bytes::Bytes;
 use serde_json::json;
 use tasker::broker::amqp::{AmqpBroker, AmqpOptions, Role};
 use tasker::broker::memory::MemoryBroker;
-use tasker::broker::{Address, Broker, BrokerError, Consumer, Delivery, Message, Origin, SharedBroker, Source};
+use tasker::broker::{Address, Broker, BrokerError, Consumer, Delivery, Message, Origin, SharedBroker, Source, envelope};
 use tasker::config::{MessageQueue, Secret};
-use tasker::domain::{EndpointName, TaskType};
+use tasker::domain::{EndpointName, TaskType, WireVersion};
 use tokio::time::timeout;
 
 use crate::support::proxy::Proxy;
@@ -209,6 +209,23 @@ async fn responses_are_shared_without_loss(site: Site) {
         delivery.acker.ack_through().await;
     }
     assert!(from_two > 0, "the second consumer got nothing");
+}
+
+async fn what_is_published_together_goes_together_to_who_reads_lists(site: Site) {
+    let (api, endpoint) = (site.api().await, site.endpoint().await);
+    let mut responses = consume(&api, Source::Responses, 50).await;
+    let message = |reads, number: usize| Message { persistent: true, reads, ..message(Address::Responses, number.to_string()) };
+    for (reads, bodies) in [(WireVersion::One, 300), (WireVersion::Two, 1)] {
+        let results = endpoint.publish((0..300).map(|number| message(reads, number)).collect()).await;
+        assert!(results.len() == 300 && results.iter().all(Result::is_ok), "one result for each");
+        let mut items = Vec::new();
+        for _ in 0..bodies {
+            let delivery = next(&mut responses).await;
+            items.extend(envelope::items(&delivery.body));
+            delivery.acker.ack_through().await;
+        }
+        assert_eq!(items, (0..300).map(|number| number.to_string()).collect::<Vec<_>>());
+    }
 }
 
 async fn presence_arrives(site: Site) {
@@ -794,6 +811,7 @@ conformance!(
     order_is_kept,
     presence_arrives,
     responses_are_shared_without_loss,
+    what_is_published_together_goes_together_to_who_reads_lists,
     the_prefetch_is_the_brake,
     thousands_of_names_in_one_message,
     unacknowledged_come_again,
