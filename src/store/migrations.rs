@@ -2,17 +2,24 @@
 //! because MySQL commits at every one of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
-use sqlx::migrate::{AppliedMigration, Migrate, MigrateError, Migration, Migrator};
+use sqlx::SqlSafeStr;
+use sqlx::migrate::{AppliedMigration, Migrate, MigrateError, Migration, MigrationType, Migrator};
 
 use super::fault::Fault;
 use super::sql::Conn;
 use super::{Result, StoreError};
 
+/// The files of `migrations/` as `build.rs` finds them: name and text of each.
+mod files {
+    include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
+}
+
 /// The schema on MySQL and MariaDB.
-pub(super) static MYSQL: Migrator = unlocked(sqlx::migrate!("migrations/mysql"));
+pub(super) static MYSQL: LazyLock<Migrator> = LazyLock::new(|| migrator(files::MYSQL));
 /// The schema on SQLite.
-pub(super) static SQLITE: Migrator = unlocked(sqlx::migrate!("migrations/sqlite"));
+pub(super) static SQLITE: LazyLock<Migrator> = LazyLock::new(|| migrator(files::SQLITE));
 
 /// The tables made by all versions so far, in the order in which they can be dropped, for [`super::Store::reset`].
 const TABLES: [&str; 9] = ["schedule", "queue", "queued_task", "response", "task", "subscription", "endpoint", "token", HISTORY];
@@ -30,11 +37,22 @@ pub(super) enum Change {
     Revert(i64),
 }
 
-/// The locking of sqlx asks MariaDB to wait for -1 seconds, which it answers at once without the lock; both dialects hold
-/// a lock of their own around the run.
-const fn unlocked(mut migrator: Migrator) -> Migrator {
+/// What `sqlx::migrate!` would make of the files. That macro connects to databases, so the compiler would need sqlx and SQLite a second
+/// time for itself.
+fn migrator(files: &'static [(&'static str, &'static str)]) -> Migrator {
+    let mut migrator = Migrator::with_migrations(files.iter().map(|(name, text)| migration(name, text)).collect());
+    // It asks MariaDB to wait for -1 seconds, which it answers at once without the lock; both dialects hold a lock of their own
+    // around the run.
     migrator.locking = false;
     migrator
+}
+
+/// The migration in a file such as `0001_task.up.sql`.
+fn migration(name: &'static str, text: &'static str) -> Migration {
+    let kind = MigrationType::from_filename(name);
+    let (version, rest) = name.split_once('_').expect("build.rs lets no other name pass");
+    let description = rest.trim_end_matches(kind.suffix()).replace('_', " ");
+    Migration::new(version.parse().expect("build.rs lets no other name pass"), description.into(), kind, text.into_sql_str(), false)
 }
 
 /// Drops what all versions so far have made.
