@@ -11,12 +11,13 @@ pub struct Backup;
 #[async_trait]
 impl Handler for Backup {
     async fn run(&self, work: &Work, context: &Context) -> Outcome {
-        match super::takes(work, 5.0) {
-            Ok(time) => {
-                super::pass(time, context).await;
-                Outcome::failed(32, "could not backup!")
-            }
-            Err(refused) => refused,
+        let time = match super::takes(work, 5.0) {
+            Ok(time) => time,
+            Err(refused) => return refused,
+        };
+        match super::pass(time, context).await {
+            Ok(()) => Outcome::failed(32, "could not backup!"),
+            Err(interrupted) => interrupted,
         }
     }
 }

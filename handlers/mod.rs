@@ -67,17 +67,24 @@ fn takes(work: &Work, usual: f64) -> Result<Duration, Outcome> {
     Duration::try_from_secs_f64(asked).map_err(|error| refused(format!("{asked} seconds: {error}")))
 }
 
-/// Takes its time, and says so on the way. Returns early when canceled.
-async fn pass(time: Duration, context: &Context) {
+/// Takes its time, and says so on the way.
+///
+/// # Errors
+/// When told to stop before: half of a work is no success. Whether it is tried again is up to the task type.
+async fn pass(time: Duration, context: &Context) -> Result<(), Outcome> {
     /// Steps of progress.
     const STEPS: u32 = 20;
     for step in 0..STEPS {
         tokio::select! {
             () = tokio::time::sleep(time / STEPS) => {}
-            () = context.canceled() => return,
+            () = context.canceled() => {
+                let (done, all) = ((time / STEPS * step).as_secs_f64(), time.as_secs_f64());
+                return Err(Outcome::failed(errnr::INTERRUPTED, format!("interrupted after {done:.1} of {all:.1} s")));
+            }
         }
         context.progress(u8::try_from((step + 1) * 100 / STEPS).unwrap_or(100));
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -96,6 +103,10 @@ mod tests {
     }
 
     async fn run(handler: &dyn Handler, task_type: &str, payload: &str) -> Outcome {
+        run_until(handler, task_type, payload, CancellationToken::new()).await
+    }
+
+    async fn run_until(handler: &dyn Handler, task_type: &str, payload: &str, stop: CancellationToken) -> Outcome {
         let work = Work {
             id: TaskId::new(),
             task_type: task_type.parse().expect("a type"),
@@ -104,7 +115,7 @@ mod tests {
             attempt: 1,
             payload: serde_json::from_str(payload).expect("JSON"),
         };
-        let context = Context::new(Instant::now() + Duration::from_secs(60), CancellationToken::new(), Arc::new(Nowhere));
+        let context = Context::new(Instant::now() + Duration::from_secs(60), stop, Arc::new(Nowhere));
         handler.run(&work, &context).await
     }
 
@@ -140,6 +151,21 @@ mod tests {
         let outcome = run(&Backup, "backup", r#""""#).await;
         assert!(matches!(&outcome, Outcome::Failed { errnr: 32, errmsg, .. } if errmsg == "could not backup!"), "{outcome:?}");
         assert!((before.elapsed().as_secs_f64() - 5.0).abs() < 0.1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn samples_that_are_stopped_say_so() {
+        for (handler, task_type) in [(&Worker as &dyn Handler, "worker"), (&Backup, "backup")] {
+            let stop = CancellationToken::new();
+            let stopping = async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                stop.cancel();
+            };
+            let (outcome, ()) = tokio::join!(run_until(handler, task_type, r#"{"seconds":10}"#, stop.clone()), stopping);
+            let told =
+                matches!(&outcome, Outcome::Failed { errnr: errnr::INTERRUPTED, errmsg, .. } if errmsg.starts_with("interrupted after "));
+            assert!(told, "{task_type}: {outcome:?}");
+        }
     }
 
     #[tokio::test]

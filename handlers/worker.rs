@@ -22,7 +22,9 @@ impl Handler for Worker {
             Ok(time) => time,
             Err(refused) => return refused,
         };
-        super::pass(time, context).await;
-        Outcome::Done(json(&Answer { endpoint: work.endpoint.as_str(), seconds: time.as_secs_f64() }))
+        match super::pass(time, context).await {
+            Ok(()) => Outcome::Done(json(&Answer { endpoint: work.endpoint.as_str(), seconds: time.as_secs_f64() })),
+            Err(interrupted) => interrupted,
+        }
     }
 }
