@@ -21,10 +21,11 @@ use crate::broker::{Address, BrokerError, Link, Message, SharedBroker, Source};
 use crate::clock::{self, Clock};
 use crate::collector::{Batches, Sink};
 use crate::config::Config;
-use crate::domain::{Command, Presence, Report, ReportEvent, Task, TaskId, TaskType, WireVersion};
+use crate::domain::likeness::listed;
+use crate::domain::{Command, EndpointName, Presence, Report, ReportEvent, Task, TaskId, TaskType, WireVersion};
 use crate::ledger::Ledger;
 use crate::publisher::{Ask, Publisher, Stop};
-use crate::store::{Owed, Seen, SharedStore, StoreError};
+use crate::store::{Missed, Owed, Seen, SharedStore, StoreError};
 use crate::telemetry::SharedMetrics;
 
 /// Tasks asked for in one go of an endpoint that returned.
@@ -93,7 +94,7 @@ impl PresenceWatch {
                 // Down, or read by another process.
                 if broken {
                     (since, silence) = (Instant::now(), None);
-                    return Ok(0);
+                    return Ok(Missed::default());
                 }
                 let allowed = match silence {
                     Some(allowed) => allowed,
@@ -110,14 +111,17 @@ impl PresenceWatch {
                     (since, silence) = (Instant::now() + clock::READ_EVERY, None);
                 }
                 if since.elapsed() < allowed {
-                    return Ok(0);
+                    return Ok(Missed::default());
                 }
                 self.store.miss(now).await
             };
             match stop.run_until_cancelled(looked).await {
                 None => return,
-                Some(Ok(0)) => {}
-                Some(Ok(gone)) => tracing::info!(subscriptions = gone, "endpoints missed three presence intervals"),
+                Some(Ok(Missed { subscriptions: 0, .. })) => {}
+                Some(Ok(Missed { subscriptions, endpoints })) => {
+                    let names: Vec<&str> = endpoints.iter().map(EndpointName::as_str).collect();
+                    tracing::info!(subscriptions, endpoints = listed(&names), "endpoints missed three presence intervals");
+                }
                 Some(Err(error)) => {
                     tracing::debug!(%error, "cannot look for overdue endpoints");
                     (since, silence) = (Instant::now(), None);

@@ -40,7 +40,7 @@ pub use census::{Census, CensusQuery, Flaw};
 pub use clock_offset::ClockOffsets;
 pub use error::{Refusal, Result, StoreError};
 pub use ledger::{Applied, Settlement};
-pub use presence::{EndpointForgotten, EndpointRecord, StandbyRecord, Subscribers, SubscriptionRecord};
+pub use presence::{EndpointForgotten, EndpointRecord, Missed, StandbyRecord, Subscribers, SubscriptionRecord};
 pub use queue::{Given, QueueRecord, QueueRule, TakenBack, Turns};
 pub use read::{LIST_BYTES, OpenTasks, Owed, ResponseFilter, TaskQuery};
 pub use responses::OpenRow;

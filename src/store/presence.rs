@@ -29,6 +29,15 @@ pub enum EndpointForgotten {
     },
 }
 
+/// What went silent.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Missed {
+    /// How many subscriptions.
+    pub subscriptions: u64,
+    /// Whose they are, by name.
+    pub endpoints: Vec<EndpointName>,
+}
+
 /// An endpoint as presence has shown it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndpointRecord {
@@ -100,8 +109,8 @@ impl Store {
     }
 
     /// Marks subscriptions as gone whose presence is overdue, and hands those over to a process that stands by. Called only by a process that has itself been collecting
-    /// presence for longer than the longest interval: silence after our own outage proves nothing. Returns how many.
-    pub async fn miss(&self, now: Timestamp) -> Result<u64> {
+    /// presence for longer than the longest interval: silence after our own outage proves nothing.
+    pub async fn miss(&self, now: Timestamp) -> Result<Missed> {
         self.transact(move |conn| miss(conn, now).boxed()).await
     }
 
@@ -275,16 +284,23 @@ async fn see(conn: &mut Conn<'_>, presences: Arc<[Presence]>, now: Timestamp) ->
     Ok(changes.seen)
 }
 
-async fn miss(conn: &mut Conn<'_>, now: Timestamp) -> Result<u64, Fault> {
+async fn miss(conn: &mut Conn<'_>, now: Timestamp) -> Result<Missed, Fault> {
     let (from, until) = subscription::in_time(now);
     let online = SubscriptionState::Online;
     // Looked for without locks: an update without a key would lock and release every row of a fleet that is well.
-    let mut overdue =
-        conn.sql("SELECT DISTINCT endpoint FROM subscription WHERE state = ? AND (seen_until < ? OR seen_until > ?) ORDER BY endpoint");
-    let overdue = overdue.bind(online).bind(from).bind(until).fetch_all().await?;
+    let mut overdue = conn.sql(
+        "SELECT endpoint, COUNT(CASE WHEN seen_until < ? AND standby_until > ? THEN NULL ELSE 1 END) FROM subscription \
+         WHERE state = ? AND (seen_until < ? OR seen_until > ?) GROUP BY endpoint ORDER BY endpoint",
+    );
+    let overdue = overdue.bind(from).bind(now).bind(online).bind(from).bind(until).fetch_all().await?;
     let names: Vec<&str> = overdue.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?;
+    let mut missed = Missed::default();
+    for row in &overdue {
+        if row.count(1)? > 0 {
+            missed.endpoints.push(row.get(0)?);
+        }
+    }
     let (by_key, same) = (conn.dialect().by_primary_key(), conn.dialect().same());
-    let mut missed = 0;
     for names in names.chunks(batch::KEYS) {
         // As `Subscription::handed_over` does it. In this order, since MySQL assigns one after the other.
         let mut hand_over = conn.sql(format!(
@@ -299,7 +315,7 @@ async fn miss(conn: &mut Conn<'_>, now: Timestamp) -> Result<u64, Fault> {
         let mut miss = conn.sql(format!(
             "UPDATE subscription {by_key} SET state = ? WHERE state = ? AND (seen_until < ? OR seen_until > ?) AND endpoint IN "
         ));
-        missed += miss.bind(SubscriptionState::Missed).bind(online).bind(from).bind(until).keys(names).execute().await?;
+        missed.subscriptions += miss.bind(SubscriptionState::Missed).bind(online).bind(from).bind(until).keys(names).execute().await?;
     }
     Ok(missed)
 }

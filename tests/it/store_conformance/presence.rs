@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use tasker::domain::{NewTask, Presence, PresenceState, RefusedType, TaskType, WireVersion};
-use tasker::store::{ClockOffsets, EndpointForgotten, Freeze, StandbyRecord, SubscriptionRecord};
+use tasker::store::{ClockOffsets, EndpointForgotten, Freeze, Missed, StandbyRecord, SubscriptionRecord};
 use uuid::Uuid;
 
 use super::ledger::{Ledger, RETENTION, at, fleet, name, names, task, together, worker};
@@ -61,10 +61,10 @@ pub async fn tells_a_farewell_from_a_silence(ledger: &Ledger) -> Result<()> {
     ledger.store.see(&[alive.clone(), presence("b", &["worker"], Alive)], at(0)).await?;
 
     // Silence: gone after three intervals, and back with the next sign of life.
-    assert_eq!(ledger.store.miss(at(30)).await?, 0);
+    assert_eq!(ledger.store.miss(at(30)).await?, Missed::default());
     ledger.store.see(&[presence("b", &["worker"], Alive)], at(25)).await?;
-    assert_eq!(ledger.store.miss(at(31)).await?, 1);
-    assert_eq!(ledger.store.miss(at(31)).await?, 0);
+    assert_eq!(ledger.store.miss(at(31)).await?, Missed { subscriptions: 1, endpoints: names(&["a"]) });
+    assert_eq!(ledger.store.miss(at(31)).await?, Missed::default());
     assert_eq!(online().await?, names(&["b"]));
     assert_eq!(ledger.store.see(std::slice::from_ref(&alive), at(32)).await?.newcomers.len(), 1, "it is welcomed back");
     assert_eq!(online().await?, names(&["a", "b"]));
@@ -120,13 +120,13 @@ pub async fn thinks_nobody_there_for_ever(ledger: &Ledger) -> Result<()> {
     let there = async || anyhow::Ok(ledger.store.subscribed(&[worker()]).await?[&worker()].len());
     let longest = Presence { interval: Presence::LONGEST_INTERVAL, ..presence("a", &["worker"], PresenceState::Alive) };
     ledger.store.see(&[longest.clone(), Presence { endpoint: name("b"), ..longest }], at(0)).await?;
-    assert_eq!((ledger.store.miss(at(0)).await?, there().await?), (0, 2));
+    assert_eq!((ledger.store.miss(at(0)).await?, there().await?), (Missed::default(), 2));
     // As an older version believed it.
     let ever = if ledger.is_mysql() { "'9999-12-31 23:59:59'" } else { "9223372036854775807" };
     ledger.execute(&format!("UPDATE subscription SET seen_until = {ever} WHERE endpoint = 'b'")).await?;
-    assert_eq!((ledger.store.miss(at(0)).await?, there().await?), (1, 1));
-    assert_eq!((ledger.store.miss(at(3 * 3600)).await?, there().await?), (0, 1));
-    assert_eq!((ledger.store.miss(at(3 * 3600 + 1)).await?, there().await?), (1, 0));
+    assert_eq!((ledger.store.miss(at(0)).await?.subscriptions, there().await?), (1, 1));
+    assert_eq!((ledger.store.miss(at(3 * 3600)).await?.subscriptions, there().await?), (0, 1));
+    assert_eq!((ledger.store.miss(at(3 * 3600 + 1)).await?.subscriptions, there().await?), (1, 0));
     Ok(())
 }
 
@@ -154,7 +154,7 @@ pub async fn knows_what_all_who_are_there_read(ledger: &Ledger) -> Result<()> {
     assert_eq!(read().await?, Two);
     let third = process("b", Two, Alive);
     ledger.store.see(&[Presence { interval: Duration::from_secs(100), ..third.clone() }], at(4)).await?;
-    assert_eq!((ledger.store.miss(at(34)).await?, read().await?), (0, One), "handed over after a silence");
+    assert_eq!((ledger.store.miss(at(34)).await?.subscriptions, read().await?), (0, One), "handed over after a silence");
     Ok(())
 }
 
@@ -176,7 +176,7 @@ pub async fn fences_a_second_memory_of_a_name(ledger: &Ledger) -> Result<()> {
     // Once the first is missed the place is the second's, whatever the time, and then the first is the second.
     assert_eq!(ledger.store.see(&[second(Alive, &["worker"])], at(34)).await?.fenced.len(), 1);
     assert_eq!(ledger.store.see(&[second(Alive, &["worker"])], at(3600)).await?.fenced.len(), 1, "the clock may have been set");
-    assert_eq!(ledger.store.miss(at(36)).await?, 0, "it is handed over");
+    assert_eq!(ledger.store.miss(at(36)).await?.subscriptions, 0, "it is handed over");
     assert_eq!(ledger.store.see(&[second(Alive, &["worker"])], at(36)).await?.newcomers.len(), 1);
     assert_eq!(ledger.store.see(&[first(Alive)], at(36)).await?.fenced.len(), 1);
     // Whoever says goodbye makes room at once.
@@ -222,7 +222,7 @@ pub async fn hands_a_name_over_to_who_stands_by(ledger: &Ledger) -> Result<()> {
     ledger.store.see(&[second], at(20)).await?;
     ledger.store.see(&[standing_by(Alive)], at(40)).await?;
     assert_eq!(ledger.store.see(&[taking_over(Joined)], at(45)).await?.fenced.len(), 1);
-    assert_eq!(ledger.store.miss(at(51)).await?, 0);
+    assert_eq!(ledger.store.miss(at(51)).await?.subscriptions, 0);
     assert_eq!(of_a(ledger).await?, (true, None, None));
     assert_eq!(ledger.store.see(&[taking_over(Alive)], at(52)).await?.newcomers.len(), 1, "it is welcomed");
 
@@ -234,7 +234,7 @@ pub async fn hands_a_name_over_to_who_stands_by(ledger: &Ledger) -> Result<()> {
     ledger.store.see(&[third.clone(), standing_by(Alive), standing_by(Leaving)], at(100)).await?;
     assert_eq!(of_a(ledger).await?, (true, None, None));
     ledger.store.see(&[standing_by(Alive)], at(101)).await?;
-    assert_eq!(ledger.store.miss(at(132)).await?, 1, "both have been silent");
+    assert_eq!(ledger.store.miss(at(132)).await?.subscriptions, 1, "both have been silent");
     Ok(())
 }
 
@@ -266,7 +266,7 @@ pub async fn tells_why_a_type_is_refused(ledger: &Ledger) -> Result<()> {
     ledger.store.see(&[other], at(21)).await?;
     let record = ledger.store.endpoints(None, 1).await?.remove(0);
     assert_eq!((record.subscriptions[0].subscribed, record.subscriptions[0].trouble.as_deref()), (true, Some("down")));
-    assert_eq!(ledger.store.miss(at(33)).await?, 1);
+    assert_eq!(ledger.store.miss(at(33)).await?.subscriptions, 1);
 
     // All types refused: it is listed with the reasons.
     let all = Presence { refused: refused("no permission"), ..presence("b", &[], Alive) };

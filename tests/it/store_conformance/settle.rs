@@ -136,7 +136,7 @@ pub async fn gives_up_open_rows(ledger: &Ledger) -> Result<()> {
     // One is heard of no more, one only as a process that knows nothing of what the first had received.
     let later = |name, home| Presence { home: Uuid::from_u128(home), ..presence(name, &["worker"], PresenceState::Alive) };
     ledger.store.see(&[later("running", 0)], at(3599)).await?;
-    assert_eq!(ledger.store.miss(at(3599)).await?, 2);
+    assert_eq!(ledger.store.miss(at(3599)).await?.subscriptions, 2);
     ledger.store.see(&[later("elsewhere", 9)], at(3599)).await?;
     let vanished = async || {
         let responses = ledger.store.responses(id, ResponseFilter::All, None, ALL).await?;
