@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tasker_services::{Home, Port, Process, until};
 
+use crate::support::fleet::{Fleet, QUEUE};
 use crate::support::platform::Platform;
 use crate::support::send;
 
@@ -625,4 +626,48 @@ fn all_that_was_missed_is_made_up_for() -> anyhow::Result<()> {
     let log = site.log()?;
     ensure!(log.lines().any(|line| line.contains("WARN") && line.contains("tick") && line.contains("left=")), "no warning");
     site.stop()
+}
+
+/// What one API process is told of a queue holds for the other one too, whichever of them gives tasks to workers.
+#[test]
+fn two_api_processes_obey_one_pause() -> anyhow::Result<()> {
+    const OTHER: &str = "other";
+    let types = [QUEUE, OTHER].map(|name| json!({"name": name, "delivery": "queue"}));
+    let mut fleet = Fleet::with_queues(Platform::idle()?, types.to_vec())?;
+    for name in ["api1", "api2"] {
+        fleet.start_api(name, &[])?;
+    }
+    fleet.start_worker("worker1", &[])?;
+    fleet.ready()?;
+    let (http, apis) = (tasker::https::client().timeout(PATIENCE).build()?, fleet.urls());
+    let mark = fleet.platform.home().join("mark");
+    let ask = |fleet: &Fleet, request: reqwest::RequestBuilder| -> anyhow::Result<Value> {
+        fleet.platform.block_on(async { Ok(request.send().await?.error_for_status()?.json().await?) })
+    };
+    let is_done = |fleet: &Fleet, api: &str, task_type: &str, identifier: &str| -> anyhow::Result<()> {
+        let told = ask(fleet, http.get(format!("{api}/{task_type}/{identifier}")))?;
+        ensure!(told["task"]["status"] == "DONE", "{told}");
+        Ok(())
+    };
+    ask(&fleet, http.post(format!("{}/queues/{QUEUE}/pause", apis[0])).json(&json!({})))?;
+    for (api, identifier) in apis.iter().zip(["one", "two"]) {
+        for task_type in [QUEUE, OTHER] {
+            let body = json!({"identifier": identifier, "payload": {"mark": mark, "seconds": 0}});
+            ask(&fleet, http.post(format!("{api}/{task_type}")).json(&body))?;
+        }
+    }
+    // The worker has room, and tasks that were submitted later are given to it.
+    for identifier in ["one", "two"] {
+        fleet.until("the other queue goes on", |fleet| is_done(fleet, &apis[0], OTHER, identifier))?;
+    }
+    for api in &apis {
+        let listed = ask(&fleet, http.get(format!("{api}/queues")))?;
+        let paused = listed["queues"].as_array().into_iter().flatten().find(|queue| queue["type"] == QUEUE).context("a queue")?;
+        ensure!(paused["paused_at"].is_string() && paused["waiting"] == 2 && paused["running"] == 0, "{listed}");
+    }
+    ask(&fleet, http.post(format!("{}/queues/{QUEUE}/resume", apis[1])).json(&json!({})))?;
+    for (api, identifier) in apis.iter().zip(["two", "one"]) {
+        fleet.until("the paused queue goes on", |fleet| is_done(fleet, api, QUEUE, identifier))?;
+    }
+    Ok(())
 }
