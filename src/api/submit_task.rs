@@ -11,8 +11,8 @@ use super::problem::Problem;
 use super::submission::{self, Submission};
 use super::{Answer, Api, access, answer, named, percent};
 use crate::admission::{Asked, Fault, reserved};
-use crate::config::{Body, TypePolicy};
-use crate::contract::{self, ProblemCode, ProblemItem};
+use crate::config::Body;
+use crate::contract::{self, BODY_HEADER, ENVELOPE, ProblemCode, ProblemItem};
 use crate::domain::{NewTask, Task};
 use crate::store::Accepted;
 
@@ -40,7 +40,9 @@ pub async fn submit_task(api: web::Data<Api>, request: HttpRequest, payload: web
     let limit = Limit { bytes: api.state.config.api.body_limit, setting: Some("api.body_limit") };
     let body = api.body(&request, payload, limit).await?;
     let text = body.json()?;
-    let submission = match policy.body {
+    let enveloped = request.headers().get(BODY_HEADER).is_some_and(|form| form == ENVELOPE);
+    let form = if enveloped { Body::Envelope } else { policy.body };
+    let submission = match form {
         Body::Envelope => submission::parse(text, policy).map_err(|problems| Problem::invalid(ProblemCode::InvalidSubmission, problems))?,
         Body::Payload => Submission::bare(text).map_err(|problem| Problem::invalid(ProblemCode::InvalidSubmission, vec![problem]))?,
     };
@@ -49,7 +51,7 @@ pub async fn submit_task(api: web::Data<Api>, request: HttpRequest, payload: web
     if let Some(reason) = reserved(&api.state.config, &policy.name, &identifier) {
         return Err(Problem::invalid(ProblemCode::InvalidSubmission, vec![ProblemItem::new("/identifier", reason)]));
     }
-    let root = match policy.body {
+    let root = match form {
         Body::Envelope => "/payload",
         Body::Payload => "",
     };
@@ -57,19 +59,19 @@ pub async fn submit_task(api: web::Data<Api>, request: HttpRequest, payload: web
     let task = api.state.admission.task(policy, identifier, payload, asked.clone(), api.now()?);
     let task = task.map_err(|faults| Problem::invalid(ProblemCode::InvalidSubmission, faults.into_iter().map(item).collect()))?;
     let task = NewTask { submitted_by: access::token_name(&request), ..task };
-    record(&api, policy, task, &asked).await
+    record(&api, form, task, &asked).await
 }
 
 /// How often a submission is tried whose twin was forgotten between being found and being read.
 const TRIES: u32 = 3;
 
-async fn record(api: &Api, policy: &TypePolicy, task: NewTask, asked: &Asked) -> Answer {
+async fn record(api: &Api, form: Body, task: NewTask, asked: &Asked) -> Answer {
     for _ in 0..TRIES {
         let (acceptor, submitted) = (api.state.acceptor.clone(), task.clone());
         match api.run(async move { acceptor.submit(submitted).await }).await? {
             Accepted::New | Accepted::Given(_) => {
                 let warnings = api.heard.warnings(&task.endpoints).await;
-                return created(policy, task, warnings);
+                return created(form, task, warnings);
             }
             Accepted::Existing { id, same: false } => return Err(Problem::identifier_conflict(id)),
             Accepted::Existing { id, same: true } => {
@@ -102,10 +104,10 @@ fn differences(asked: &Asked, existing: &Task) -> Vec<&'static str> {
     table.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
 }
 
-fn created(policy: &TypePolicy, task: NewTask, warnings: Vec<String>) -> Answer {
+fn created(form: Body, task: NewTask, warnings: Vec<String>) -> Answer {
     let capacity = task.payload.get().len() + 1024;
     let task = contract::Task { warnings, ..task.into() };
-    let mut answer = match policy.body {
+    let mut answer = match form {
         Body::Envelope => answer(StatusCode::CREATED, &task, capacity)?,
         // As the clients of such interfaces expect it.
         Body::Payload => answer(StatusCode::OK, &Taken { success: true, task: &task }, capacity)?,

@@ -1,71 +1,13 @@
-//! What the ledger has, as the contract shows it. Texts are moved, never copied: an answer may hold thousands of rows.
+//! What the ledger has, as the contract shows it. Texts are moved, never copied: an answer may hold thousands of rows. Tasks, which the
+//! store hands over in the words of the domain, are shown by the contract itself.
 
 use std::time::Duration;
 
 use super::query::task_cursor;
 use crate::config;
-use crate::contract::{Census, Endpoint, Flaw, Queue, Queued, ResponseId, Schedule, Standby, Subscription, Task, TaskResponse};
-use crate::domain::{self, Counts, NewTask, Presence, TaskStatus, Timestamp};
+use crate::contract::{Census, Endpoint, Flaw, Queue, ResponseId, Schedule, Standby, Subscription, TaskResponse};
+use crate::domain::{self, Presence, Timestamp};
 use crate::store::{self, EndpointRecord, QueueRecord, ScheduleRecord, StandbyRecord, SubscriptionRecord};
-
-impl From<domain::Task> for Task {
-    fn from(task: domain::Task) -> Self {
-        Self {
-            id: task.id,
-            identifier: task.identifier,
-            task_type: task.task_type,
-            status: task.status,
-            start_time: task.start_time,
-            endpoints: task.endpoints,
-            payload: task.payload,
-            counts: task.counts,
-            published_at: task.published_at,
-            finished_at: task.finished_at,
-            receive_by: task.receive_by,
-            expires_at: task.expires_at,
-            queue: task.queued.map(Queued::from),
-            missing: None,
-            warnings: Vec::new(),
-        }
-    }
-}
-
-/// A task that has just been recorded.
-impl From<NewTask> for Task {
-    fn from(task: NewTask) -> Self {
-        Self {
-            id: task.id,
-            identifier: task.identifier,
-            task_type: task.task_type,
-            status: TaskStatus::Created,
-            start_time: task.start_time,
-            endpoints: task.endpoints,
-            payload: task.payload,
-            counts: Counts::default(),
-            published_at: None,
-            finished_at: None,
-            receive_by: task.receive_by,
-            expires_at: task.expires_at,
-            queue: task.place.map(|place| Queued {
-                priority: place.priority,
-                run_at: place.run_at,
-                attempts: Vec::new(),
-                parent: place.parent,
-                replaced_by: None,
-                successor_error: None,
-            }),
-            missing: None,
-            warnings: Vec::new(),
-        }
-    }
-}
-
-impl From<domain::Queued> for Queued {
-    fn from(queued: domain::Queued) -> Self {
-        let domain::Queued { priority, run_at, attempts, parent, replaced_by, successor_error } = queued;
-        Self { priority, run_at, attempts, parent, replaced_by, successor_error }
-    }
-}
 
 impl From<domain::Response> for TaskResponse {
     fn from(response: domain::Response) -> Self {

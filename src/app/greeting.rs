@@ -99,21 +99,19 @@ impl Greeting<'_> {
         }
         .to_owned();
         let curl = format!("curl -s{}{}", if secure { "k" } else { "" }, if self.guarded { " -H @header" } else { "" });
-        if *body == Body::Envelope {
-            text += "  tasker";
-            for (wanted, option) in [
-                (url != USUAL_URL, format!(" --api {url}")),
-                (self.guarded, " --token-file token".to_owned()),
-                (secure, " --insecure".to_owned()),
-            ] {
-                text += if wanted { &option } else { "" };
-            }
-            _ = write!(text, " submit {task_type}");
-            if let Some(payload) = payload {
-                _ = write!(text, " --payload {}", shell::word(payload));
-            }
-            text += " --wait\n";
+        text += "  tasker";
+        for (wanted, option) in [
+            (url != USUAL_URL, format!(" --api {url}")),
+            (self.guarded, " --token-file token".to_owned()),
+            (secure, " --insecure".to_owned()),
+        ] {
+            text += if wanted { &option } else { "" };
         }
+        _ = write!(text, " submit {task_type}");
+        if let Some(payload) = payload {
+            _ = write!(text, " --payload {}", shell::word(payload));
+        }
+        text += " --wait\n";
         let (sent, then) = match (body, payload) {
             (Body::Envelope, Some(payload)) => (format!(r#"{{"identifier": "first", "payload": {payload}}}"#), "/first?wait=20s"),
             (Body::Envelope, None) => (r#"{"identifier": "first"}"#.to_owned(), "/first?wait=20s"),
@@ -200,7 +198,9 @@ mod tests {
         assert!(text.contains("--api http://127.0.0.1:9000 ") && text.contains(" 'http://127.0.0.1:9000/builds/"), "{text}");
         let text = greeting(&trial(Body::Payload), "127.0.0.1:8888", "http", false);
         assert!(
-            !text.contains("tasker submit") && text.contains("-d '{\"it\": \"isn'\\''t\"}'\n") && text.contains("/builds?limit=1'"),
+            text.contains("\n  tasker submit builds --payload ")
+                && text.contains("-d '{\"it\": \"isn'\\''t\"}'\n")
+                && text.contains("/builds?limit=1'"),
             "{text}"
         );
     }

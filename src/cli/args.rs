@@ -6,15 +6,16 @@ use std::time::Duration;
 use clap::builder::PossibleValue;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
-use crate::clock::Clock;
-use crate::config::{ConfigFile, Delivery, span};
+use crate::config::{Delivery, span};
 use crate::contract::Responses;
 use crate::domain::{EndpointName, Identifier, Scope, TaskStatus, TaskType, Timestamp, TokenName};
-use crate::shell;
 
+pub use super::global::Global;
 use super::listen::Listen;
-
-const GLOBAL: &str = "Global options";
+use super::queues::Queue;
+use super::schedules::Schedules;
+use super::verify::Verify;
+use super::when::{ago, to_come};
 
 /// Where `tasker up` keeps what it has.
 pub(super) const DATA_DIR: &str = "./tasker-data";
@@ -57,59 +58,6 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-}
-
-/// What all commands share.
-#[derive(Debug, Clone, Default, Args)]
-pub struct Global {
-    /// Address of the API to ask [default: TASKER_API_URL, or where the configuration says that the API listens]
-    #[arg(long, global = true, value_name = "URL", help_heading = GLOBAL)]
-    pub api: Option<String>,
-    /// File that holds the token to show to the API [env: TASKER_TOKEN_FILE, or the token itself in TASKER_TOKEN]
-    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
-    pub token_file: Option<PathBuf>,
-    /// File with CA certificates to trust besides the system's [env: TASKER_CA_FILE]
-    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
-    pub ca_file: Option<PathBuf>,
-    /// Do not verify the API's TLS certificate (unsafe: exposes the token)
-    #[arg(long, global = true, help_heading = GLOBAL)]
-    pub insecure: bool,
-    /// Print JSON, errors too
-    #[arg(long, global = true, help_heading = GLOBAL)]
-    pub json: bool,
-    /// Read `config/MODE.config.yaml`, or `/etc/tasker/MODE.config.yaml` [default: development, where a file is needed]
-    #[arg(short, long, global = true, value_name = "MODE", value_parser = mode, conflicts_with = "config", help_heading = GLOBAL)]
-    pub mode: Option<String>,
-    /// Read this configuration file
-    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
-    pub config: Option<PathBuf>,
-}
-
-impl Global {
-    /// Takes what was not given as a flag from the environment. Not left to clap: it would show the flags in the usage line of every error, as
-    /// if they had been given or were needed.
-    pub(super) fn take_environment(&mut self) {
-        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-        self.token_file = self.token_file.take().or_else(|| variable("TASKER_TOKEN_FILE").map(Into::into));
-        self.ca_file = self.ca_file.take().or_else(|| variable("TASKER_CA_FILE").map(Into::into));
-    }
-
-    /// The file that was named, if one was.
-    pub fn named_file(&self) -> Option<ConfigFile> {
-        let path = self.config.clone().map(ConfigFile::Path);
-        path.or_else(|| self.mode.clone().map(ConfigFile::Mode))
-    }
-
-    /// The flag that names the same file again, if one was named.
-    pub fn file_flag(&self) -> Option<String> {
-        let path = self.config.as_ref().map(|path| format!("--config {}", shell::word(&path.display().to_string())));
-        path.or_else(|| self.mode.as_ref().map(|mode| format!("-m {}", shell::word(mode))))
-    }
-
-    /// The file that was named, or the one for development: for commands that cannot do without.
-    pub fn file(&self) -> ConfigFile {
-        self.named_file().unwrap_or_else(|| ConfigFile::Mode("development".to_owned()))
-    }
 }
 
 /// What to do.
@@ -322,7 +270,7 @@ Pass the secret to the command line with --token-file or TASKER_TOKEN_FILE.")]
     #[command(after_help = "Example:\n  tasker token list -m production")]
     List(ListTokens),
     /// Remove a token; whoever has its secret is refused within three seconds
-    #[command(after_help = "Example:\n  tasker token revoke nightly -m production")]
+    #[command(after_help = "Examples:\n  tasker token revoke nightly -m production\n  tasker token revoke --all")]
     Revoke(RevokeToken),
 }
 
@@ -370,8 +318,11 @@ pub struct ListTokens {
 #[derive(Debug, Clone, Args)]
 pub struct RevokeToken {
     /// Which
-    #[arg(value_name = "NAME")]
-    pub name: TokenName,
+    #[arg(value_name = "NAME", required_unless_present = "all")]
+    pub name: Option<TokenName>,
+    /// All tokens that there are
+    #[arg(long, conflicts_with = "name")]
+    pub all: bool,
     /// Directory of `tasker up` [default: ./tasker-data unless a configuration is named]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -608,10 +559,10 @@ pub struct Waiting {
     /// Wait until the task ends, or all endpoints that have received it are through; at most for DURATION
     #[arg(long, value_name = "DURATION", value_parser = span::parse, num_args = 0..=1)]
     pub wait: Option<Option<Duration>>,
-    /// Show all endpoints at the end, not only failed and missing ones; --json does so unless --responses narrows it
+    /// Show all endpoints at the end; otherwise, of more than five, failed and missing ones; --json does so unless --responses narrows it
     #[arg(long)]
     pub all: bool,
-    /// Which responses to show [default: failed and missing ones; with --json all]
+    /// Which responses to show [default: all of up to five endpoints, failed and missing ones of more; with --json all]
     #[arg(long, value_name = "WHICH", conflicts_with = "all")]
     pub responses: Option<Responses>,
 }
@@ -685,10 +636,10 @@ pub struct List {
     #[arg(long, value_name = "PREFIX")]
     pub identifier: Option<String>,
     /// Only tasks accepted since then: a time such as 2024-07-12T10:00:00Z, or a span such as 2h before now
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = ago)]
     pub since: Option<Timestamp>,
     /// Only tasks accepted before then
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = ago)]
     pub until: Option<Timestamp>,
     /// Show the ids of tasks too
     #[arg(long)]
@@ -752,79 +703,6 @@ pub enum EndpointsAction {
     },
 }
 
-/// `tasker schedules`.
-#[derive(Debug, Clone, Args)]
-pub struct Schedules {
-    /// What else to do.
-    #[command(subcommand)]
-    pub action: Option<SchedulesAction>,
-}
-
-/// What `tasker schedules` does besides listing.
-#[derive(Debug, Clone, Subcommand)]
-pub enum SchedulesAction {
-    /// Submit the task of a schedule now, under a name of its own
-    #[command(after_help = "Example:\n  tasker schedules run nightly")]
-    Run {
-        /// Schedule
-        #[arg(value_name = "NAME")]
-        name: String,
-    },
-    /// Submit no more tasks of a schedule, on all API processes, until it is resumed
-    #[command(after_help = "Example:\n  tasker schedules pause nightly")]
-    Pause {
-        /// Schedule
-        #[arg(value_name = "NAME")]
-        name: String,
-    },
-    /// Go on with the times to come; those that passed meanwhile have no tasks
-    #[command(after_help = "Example:\n  tasker schedules resume nightly")]
-    Resume {
-        /// Schedule
-        #[arg(value_name = "NAME")]
-        name: String,
-    },
-}
-
-/// `tasker queue`.
-#[derive(Debug, Clone, Subcommand)]
-pub enum Queue {
-    /// List the work queues: how many tasks wait and run
-    #[command(after_help = "Example:\n  tasker queue list")]
-    List,
-    /// Give no more tasks of a type to workers; running ones go on, new ones are taken in and wait
-    #[command(after_help = "Example:\n  tasker queue pause warmers")]
-    Pause(OneQueue),
-    /// Give tasks of a type to workers again
-    #[command(after_help = "Example:\n  tasker queue resume warmers")]
-    Resume(OneQueue),
-}
-
-/// One work queue.
-#[derive(Debug, Clone, Args)]
-pub struct OneQueue {
-    /// Task type
-    #[arg(value_name = "TYPE")]
-    pub task_type: TaskType,
-}
-
-/// `tasker verify`.
-#[derive(Debug, Clone, Args)]
-pub struct Verify {
-    /// Task types [default: all that the API is configured with]
-    #[arg(value_name = "TYPE")]
-    pub task_types: Vec<TaskType>,
-    /// Only tasks accepted since then: a time such as 2024-07-12T10:00:00Z, or a span such as 2h before now
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    pub since: Option<Timestamp>,
-    /// Only tasks accepted before then
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    pub until: Option<Timestamp>,
-    /// Fail while any response is open, even if it is in time
-    #[arg(long)]
-    pub ended: bool,
-}
-
 /// `tasker config`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Configuration {
@@ -868,31 +746,9 @@ fn name_or_none(text: &str) -> Result<Option<EndpointName>, String> {
     if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(|error: crate::domain::InvalidName| error.to_string()) }
 }
 
-fn mode(text: &str) -> Result<String, String> {
-    let formed = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-    if formed { Ok(text.to_owned()) } else { Err("expected a word such as `development` or `production`".to_owned()) }
-}
-
 fn status(text: &str) -> Result<TaskStatus, String> {
     let words = TaskStatus::ALL.map(TaskStatus::as_str).join(", ");
     TaskStatus::ALL.into_iter().find(|status| status.as_str().eq_ignore_ascii_case(text)).ok_or_else(|| format!("expected one of {words}"))
-}
-
-/// A time, or how long ago it was.
-fn time(text: &str) -> Result<Timestamp, String> {
-    let ago = span::parse(text).map(|span| Clock::system().now().before(span));
-    ago.or_else(|_| instant(text))
-}
-
-/// A time, or how long there is until it comes.
-fn to_come(text: &str) -> Result<Timestamp, String> {
-    let later = span::parse(text).map(|span| Clock::system().now().after(span));
-    later.or_else(|_| instant(text))
-}
-
-fn instant(text: &str) -> Result<Timestamp, String> {
-    let time = chrono::DateTime::parse_from_rfc3339(text);
-    time.map(|time| time.to_utc().into()).map_err(|_| "expected a time such as `2024-07-12T10:00:00Z` or a span such as `2h`".to_owned())
 }
 
 fn rate(text: &str) -> Result<f64, String> {

@@ -11,6 +11,7 @@ pub mod args;
 mod complete;
 mod configuration;
 mod exit;
+mod global;
 mod initialize;
 mod input;
 mod listen;
@@ -27,17 +28,21 @@ mod table;
 mod tasks;
 mod tokens;
 mod tree;
-mod verified;
 mod verify;
 mod version;
 mod wait;
+mod when;
 
 use std::ffi::OsString;
+use std::process::ExitCode;
 
 use clap::FromArgMatches;
 
-pub use args::{Cli, Command, Global};
+use crate::app;
+
+pub use args::{Cli, Command};
 pub use exit::Code;
+pub use global::Global;
 pub use output::Failure;
 pub use tree::command;
 
@@ -66,8 +71,24 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, Code> {
     Ok(cli)
 }
 
+/// The program. Here and not in the executable: what is awaited there would be compiled there, after all of the library.
+pub fn main(words: std::env::ArgsOs) -> ExitCode {
+    app::keep_files_from_children();
+    let cli = match parse(words) {
+        Ok(cli) => cli,
+        Err(code) => return code.into(),
+    };
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(run(cli)).into(),
+        Err(error) => {
+            eprintln!("tasker: cannot start: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Runs a command. Whatever went wrong has been told.
-pub async fn run(cli: Cli) -> Code {
+async fn run(cli: Cli) -> Code {
     let Cli { global, command } = cli;
     let done = match command {
         Command::Up(args) => servers::up(&global, args).await,

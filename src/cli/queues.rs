@@ -1,24 +1,76 @@
 //! `tasker queue`: how work queues stand.
 
-use crate::clock::Clock;
+use clap::{Args, Subcommand};
 
-use super::args::{Global, Queue};
+use crate::clock::Clock;
+use crate::contract;
+use crate::domain::{TaskType, Timestamp};
+
+use super::access;
 use super::exit::Code;
+use super::global::Global;
 use super::output::{self, Failure};
-use super::{access, render};
+use super::render::{age, clock};
+use super::table::{Cell, Colour, Narrow, Screen, Table};
+
+/// `tasker queue`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Queue {
+    /// List the work queues: how many tasks wait and run
+    #[command(after_help = "Example:\n  tasker queue list")]
+    List,
+    /// Give no more tasks of a type to workers; running ones go on, new ones are taken in and wait
+    #[command(after_help = "Example:\n  tasker queue pause warmers")]
+    Pause(OneQueue),
+    /// Give tasks of a type to workers again
+    #[command(after_help = "Example:\n  tasker queue resume warmers")]
+    Resume(OneQueue),
+}
+
+/// One work queue.
+#[derive(Debug, Clone, Args)]
+pub struct OneQueue {
+    /// Task type
+    #[arg(value_name = "TYPE")]
+    pub task_type: TaskType,
+}
 
 pub(super) async fn run(global: &Global, command: Queue) -> Result<Code, Failure> {
     let client = access::client(global)?;
     let (task_type, paused) = match command {
         Queue::List => {
             let list = client.queues().await?;
-            output::show(global.json, &list, |screen| render::queues(&list.queues, Clock::system().now(), screen))?;
+            output::show(global.json, &list, |screen| table(&list.queues, Clock::system().now(), screen))?;
             return Ok(Code::Ok);
         }
         Queue::Pause(one) => (one.task_type, true),
         Queue::Resume(one) => (one.task_type, false),
     };
     let queue = client.pause(&task_type, paused).await?;
-    output::show(global.json, &queue, |screen| render::queues(std::slice::from_ref(&queue), Clock::system().now(), screen))?;
+    output::show(global.json, &queue, |screen| table(std::slice::from_ref(&queue), Clock::system().now(), screen))?;
     Ok(Code::Ok)
+}
+
+/// Work queues, one a line.
+fn table(queues: &[contract::Queue], now: Timestamp, screen: Screen) -> String {
+    use Narrow::{Drop, Keep};
+    let columns = [
+        ("TYPE", Keep),
+        ("QUEUE", Keep),
+        ("WAITING", Keep),
+        ("HELD", Keep),
+        ("DELAYED", Keep),
+        ("RUNNING", Keep),
+        ("WAITING SINCE", Drop),
+        ("AGE", Keep),
+    ];
+    let mut table = Table::new(columns);
+    for queue in queues {
+        let state = if queue.paused_at.is_some() { Cell::new("paused", Colour::Open) } else { Cell::new("open", Colour::Good) };
+        let (oldest, waits) = queue.oldest.map_or(("-".to_owned(), "-".to_owned()), |oldest| (clock(oldest), age(now.since(oldest))));
+        let [waiting, held, delayed, running] =
+            [queue.waiting, queue.held, queue.delayed, queue.running].map(|count| Cell::from(count.to_string()));
+        table.push([queue.task_type.as_str().into(), state, waiting, held, delayed, running, oldest.into(), waits.into()]);
+    }
+    table.text(screen)
 }

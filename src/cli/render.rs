@@ -11,13 +11,12 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::client::Submitted;
-use crate::contract::{Endpoint, Queue, Schedule, Task, TaskResponse};
+use crate::contract::{Endpoint, Task, TaskResponse};
 use crate::domain::{Counts, EndpointName, ResponseStatus, TaskStatus, Timestamp, Token};
 use crate::shell;
 
 use super::exit::{Code, verdict};
 use super::table::{Cell, Colour, Narrow, Screen, Table};
-use super::verified::Verified;
 
 /// What a submission answers: one line.
 pub(super) fn submitted(submitted: &Submitted, screen: Screen) -> String {
@@ -285,119 +284,6 @@ pub(super) fn endpoints(endpoints: &[Endpoint], now: Timestamp, screen: Screen) 
     table.text(screen)
 }
 
-/// Work queues, one a line.
-pub(super) fn queues(queues: &[Queue], now: Timestamp, screen: Screen) -> String {
-    use Narrow::{Drop, Keep};
-    let columns = [
-        ("TYPE", Keep),
-        ("QUEUE", Keep),
-        ("WAITING", Keep),
-        ("HELD", Keep),
-        ("DELAYED", Keep),
-        ("RUNNING", Keep),
-        ("WAITING SINCE", Drop),
-        ("AGE", Keep),
-    ];
-    let mut table = Table::new(columns);
-    for queue in queues {
-        let state = if queue.paused_at.is_some() { Cell::new("paused", Colour::Open) } else { Cell::new("open", Colour::Good) };
-        let (oldest, waits) = queue.oldest.map_or(("-".to_owned(), "-".to_owned()), |oldest| (clock(oldest), age(now.since(oldest))));
-        let [waiting, held, delayed, running] =
-            [queue.waiting, queue.held, queue.delayed, queue.running].map(|count| Cell::from(count.to_string()));
-        table.push([queue.task_type.as_str().into(), state, waiting, held, delayed, running, oldest.into(), waits.into()]);
-    }
-    table.text(screen)
-}
-
-/// Schedules, one a line; below, the last error of each that has one.
-pub(super) fn schedules(schedules: &[Schedule], screen: Screen) -> String {
-    use Narrow::{Drop, Keep};
-    let mut table =
-        Table::new([("SCHEDULE", Keep), ("TYPE", Keep), ("TIMES", Keep), ("MISSED", Drop), ("NEXT", Keep), ("NEXT (UTC)", Drop)]);
-    for schedule in schedules {
-        let times = format!("{} {}", schedule.cron, schedule.time_zone);
-        let local = schedule.next_local.as_deref().map(|time| visible(&time.replacen('T', " ", 1)));
-        let local = match schedule.paused_at {
-            Some(_) => Cell::new("paused", Colour::Open),
-            None => local.unwrap_or_else(|| "-".to_owned()).into(),
-        };
-        let next = schedule.next.map_or_else(|| "-".to_owned(), clock);
-        let missed = visible(&schedule.missed);
-        table.push([
-            visible(&schedule.name).into(),
-            schedule.task_type.as_str().into(),
-            visible(&times).into(),
-            missed.into(),
-            local,
-            next.into(),
-        ]);
-    }
-    let mut text = table.text(screen);
-    for schedule in schedules {
-        if let Some(at) = schedule.paused_at {
-            let name = visible(&schedule.name);
-            _ = writeln!(text, "{name}: paused since {}; `tasker schedules resume {name}` goes on with the times to come", clock(at));
-        }
-        if let (Some(error), Some(at)) = (&schedule.last_error, schedule.last_error_at) {
-            let name = screen.paint(&visible(&schedule.name), Colour::Bad);
-            _ = writeln!(text, "{name}: last error, at {}: {}", clock(at), visible(error));
-        }
-    }
-    text
-}
-
-/// Sums by type, what is wrong, and a verdict.
-pub(super) fn verified(verified: &[Verified], screen: Screen) -> String {
-    use Narrow::{Drop, Keep};
-    let columns = [
-        ("TYPE", Keep),
-        ("ACCEPTED", Keep),
-        ("ACCOUNTED", Keep),
-        ("MISSING", Keep),
-        ("RESPONSES", Drop),
-        ("OPEN", Keep),
-        ("EXECUTIONS", Drop),
-        ("INTERRUPTED", Keep),
-        ("DOUBLE", Keep),
-    ];
-    let mut table = Table::new(columns);
-    for sum in verified {
-        let Verified { task_type, accepted, accounted, missing, expected, open, executions, interrupted, double, .. } = sum;
-        let number = |count: &u64| Cell::from(count.to_string());
-        let wrong = |count: &u64| Cell::new(count.to_string(), if *count > 0 { Colour::Bad } else { Colour::Plain });
-        table.push([
-            task_type.as_str().into(),
-            number(accepted),
-            number(accounted),
-            wrong(missing),
-            number(expected),
-            number(open),
-            number(executions),
-            number(interrupted),
-            wrong(double),
-        ]);
-    }
-    let mut text = table.text(screen);
-    for Verified { task_type, flaws, .. } in verified {
-        for flaw in flaws {
-            _ = writeln!(text, "{task_type} {} (task {}): {}", visible(flaw.identifier.as_str()), flaw.id, visible(&flaw.reason));
-        }
-    }
-    let sum = |of: fn(&Verified) -> u64| verified.iter().map(of).sum::<u64>();
-    let (missing, double, excess) = (sum(|one| one.missing), sum(|one| one.double), sum(|one| one.excess));
-    let (said, colour) = match (missing, double, excess) {
-        (0, 0, 0) => ("all that was accepted is accounted for, nothing was run twice".to_owned(), Colour::Good),
-        (missing, double, 0) => (format!("{missing} tasks do not add up, {double} responses were run twice"), Colour::Bad),
-        (missing, double, excess) => {
-            let what = format!(
-                "{missing} tasks do not add up, {double} responses were run twice, {excess} had more attempts than their policy allows"
-            );
-            (what, Colour::Bad)
-        }
-    };
-    text + &screen.paint(&said, colour) + "\n"
-}
-
 /// Milliseconds ahead or behind, in seconds with a sign.
 fn ahead(offset_ms: i64) -> String {
     let tenths = (offset_ms.unsigned_abs() + 50) / 100;
@@ -434,7 +320,7 @@ fn part(text: &str) -> (&str, &str) {
 }
 
 /// A text of others on one line, control characters visible.
-fn visible(text: &str) -> String {
+pub(super) fn visible(text: &str) -> String {
     let mut shown = String::new();
     for c in text.chars() {
         // Direction marks reorder what stands around them; separators break the line for some terminals and editors; and what takes no
@@ -452,7 +338,8 @@ fn visible(text: &str) -> String {
     shown
 }
 
-fn clock(time: Timestamp) -> String {
+/// A moment, to the second.
+pub(super) fn clock(time: Timestamp) -> String {
     DateTime::<Utc>::from(time).format("%Y-%m-%d %H:%M:%SZ").to_string()
 }
 
@@ -461,7 +348,7 @@ fn seconds(span: Duration) -> String {
 }
 
 /// A span in its two largest units: `45s`, `5m12s`, `3h20m`, `2d4h`.
-fn age(span: Duration) -> String {
+pub(super) fn age(span: Duration) -> String {
     let seconds = span.as_secs();
     let (large, small) = match seconds {
         0..60 => return format!("{seconds}s"),

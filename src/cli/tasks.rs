@@ -95,7 +95,7 @@ pub(super) async fn status(global: &Global, args: Status) -> Result<Code, Failur
     }
     match &args.of_endpoint {
         Some(endpoint) => show_answer(global, &client.answer_of(&name, endpoint).await?, endpoint),
-        None => show_report(global, &client.status(&name, None, asked(shown)).await?, shown),
+        None => show_report(global, &report(&client, &name, shown).await?, shown),
     }
 }
 
@@ -118,7 +118,7 @@ async fn settle(
         let code = wait::until_settled(client, &name, waiting.wait.flatten(), audience).await?;
         let report = match of_endpoint {
             Some(endpoint) => client.answer_of(&name, endpoint).await?,
-            None => client.status(&name, None, asked(shown)).await?,
+            None => report(client, &name, shown).await?,
         };
         Ok((code, report))
     };
@@ -147,9 +147,17 @@ fn goes_on(global: &Global, task: &Task, code: &'static str, why: &str) {
     note(&if global.json { output::error_as_json(code, &text.replace("\n ", ",")) } else { format!("tasker: {text}") });
 }
 
-/// What to ask for: the names of missing endpoints come with the task.
-fn asked(shown: Option<Responses>) -> Responses {
-    shown.unwrap_or(Responses::Failed)
+/// Endpoints whose answers a person reads with the verdict; of more only those are shown that call for a look.
+const FEW: u32 = 5;
+
+/// A task with the responses to show.
+async fn report(client: &Client, name: &TaskName, shown: Option<Responses>) -> Result<TaskWithResponses, ClientError> {
+    // The names of missing endpoints come with the task.
+    let report = client.status(name, None, shown.unwrap_or(Responses::Failed)).await?;
+    match shown {
+        None if (1..=FEW).contains(&report.task.counts.expected) => client.status(name, None, Responses::All).await,
+        _ => Ok(report),
+    }
 }
 
 fn show_report(global: &Global, report: &TaskWithResponses, shown: Option<Responses>) -> Result<Code, Failure> {

@@ -1,5 +1,6 @@
 //! `tasker token`: who may use the API. Works on the database itself, so that the first token needs none.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -78,9 +79,8 @@ async fn create(global: &Global, args: NewToken) -> Result<Code, Failure> {
     // Before there is a token: a secret that cannot be handed over is of no use to anybody.
     let mut out = args.out.as_deref().map(Out::create).transpose()?;
     let Opened { store, place, known } = open(global, args.data_dir.as_deref(), true).await?;
-    for name in args.task_types.iter().filter(|name| known.as_ref().is_some_and(|known| !known.contains(name))) {
-        let known = known.iter().flatten().map(TaskType::as_str);
-        let text = likeness::unknown("task type", name.as_str(), "configured", known).text;
+    for name in args.task_types.iter().filter(|name| !known.types.is_empty() && !known.types.contains(*name)) {
+        let text = likeness::unknown("task type", name.as_str(), known.how, known.types.iter().map(TaskType::as_str)).text;
         note(&format!("tasker: warning: --type: {text}"));
     }
     let done = async {
@@ -143,14 +143,30 @@ async fn list(global: &Global, args: ListTokens) -> Result<Code, Failure> {
 
 async fn revoke(global: &Global, args: RevokeToken) -> Result<Code, Failure> {
     let Opened { store, place, .. } = open(global, args.data_dir.as_deref(), false).await?;
-    let done = async { Ok::<_, Failure>((store.delete_token(&args.name).await?, store.tokens().await?)) }.await;
+    let done = async {
+        // Without a name: all.
+        let wanted = match &args.name {
+            Some(name) => vec![name.clone()],
+            None => store.tokens().await?.into_iter().map(|token| token.name).collect(),
+        };
+        let mut revoked = Vec::new();
+        for name in wanted {
+            if store.delete_token(&name).await? {
+                revoked.push(name);
+            }
+        }
+        Ok::<_, Failure>((revoked, store.tokens().await?))
+    };
+    let done = done.await;
     store.close().await;
-    let (deleted, left) = done?;
-    if !deleted {
+    let (revoked, left) = done?;
+    if let (Some(name), []) = (&args.name, revoked.as_slice()) {
         let known = left.iter().map(|token| token.name.as_str());
-        return Err(Failure::Setup(format!("{} in {place}", likeness::unknown("token", args.name.as_str(), "there are", known).text)));
+        return Err(Failure::Setup(format!("{} in {place}", likeness::unknown("token", name.as_str(), "there are", known).text)));
     }
-    note(&format!("token {} is revoked; running API processes refuse it within three seconds", args.name));
+    for name in &revoked {
+        note(&format!("token {name} is revoked; running API processes refuse it within three seconds"));
+    }
     if left.is_empty() {
         note("no token is left: API processes that are started from now on listen on loopback addresses only, and need none");
     }
@@ -223,8 +239,14 @@ struct Opened {
     store: SharedStore,
     /// What to call it.
     place: String,
-    /// The task types of its configuration, where that is known.
-    known: Option<Vec<TaskType>>,
+    /// The task types that there are, as far as can be told.
+    known: Known,
+}
+
+/// Task types, and why they are known.
+struct Known {
+    how: &'static str,
+    types: BTreeSet<TaskType>,
 }
 
 /// The store that is meant: that of `tasker up` unless a configuration is named.
@@ -240,13 +262,22 @@ async fn open(global: &Global, data_dir: Option<&Path>, make: bool) -> Result<Op
             let (_, database) = app::embedded_database(&directory)?;
             let store = store::open(&database)?;
             store.migrate().await?;
-            return Ok(Opened { store, place: format!("the database of `tasker up` in {}", directory.display()), known: None });
+            let known = Known { how: "its endpoints have", types: of_endpoints(&store).await? };
+            return Ok(Opened { store, place: format!("the database of `tasker up` in {}", directory.display()), known });
         }
     };
     let place = format!("the database of {}", shown(&file));
     let config = configuration::read(&Sources { file, environment: Environment::of_process(), flags: Vec::new() }, &["manager.db"])?;
-    let known = config.task_types.iter().map(|policy| policy.name.clone()).collect();
-    Ok(Opened { store: store::open(config.database()?)?, place, known: Some(known) })
+    let known = Known { how: "configured", types: config.task_types.iter().map(|policy| policy.name.clone()).collect() };
+    Ok(Opened { store: store::open(config.database()?)?, place, known })
+}
+
+/// The task types that the endpoints of `tasker up` have: its directory does not say what it was started with.
+async fn of_endpoints(store: &SharedStore) -> Result<BTreeSet<TaskType>, Failure> {
+    /// It has few; a ledger of its own may have been used with many.
+    const MOST: u32 = 1000;
+    let endpoints = store.endpoints(None, MOST).await?;
+    Ok(endpoints.into_iter().flat_map(|endpoint| endpoint.subscriptions).map(|subscription| subscription.task_type).collect())
 }
 
 fn shown(file: &ConfigFile) -> String {

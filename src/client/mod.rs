@@ -15,8 +15,8 @@ use serde::de::DeserializeOwned;
 
 use crate::config::{Secret, is_loopback};
 use crate::contract::{
-    Census, EndpointPage, ForgottenEndpoint, Index, Queue, QueueList, Readiness, Responses, Schedule, ScheduleList, Submission, Task,
-    TaskPage, TaskWithResponses, TasksGiven, TasksWanted, WorkerReports,
+    BODY_HEADER, Census, ENVELOPE, EndpointPage, ForgottenEndpoint, Index, Queue, QueueList, Readiness, Responses, Schedule, ScheduleList,
+    Submission, Task, TaskPage, TaskWithResponses, TasksGiven, TasksWanted, WorkerReports,
 };
 use crate::domain::{EndpointName, TaskStatus, TaskType, Timestamp};
 pub use error::ClientError;
@@ -153,7 +153,7 @@ impl Client {
     /// # Errors
     /// Any [`ClientError`].
     pub async fn submit(&self, task_type: &TaskType, submission: &Submission) -> Result<Submitted, ClientError> {
-        let request = self.post(&[task_type.as_str()])?.json(submission);
+        let request = self.post(&[task_type.as_str()])?.header(BODY_HEADER, ENVELOPE).json(submission);
         let (status, task) = self.answer(request, ANSWER).await?;
         Ok(Submitted { task, repeated: status == StatusCode::OK })
     }

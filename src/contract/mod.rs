@@ -29,7 +29,7 @@ pub use process::{Heartbeat, Index, Readiness};
 pub use queue::{Queue, QueueList};
 pub use response::{ResponseId, TaskResponse};
 pub use schedule::{Schedule, ScheduleList};
-pub use submission::Submission;
+pub use submission::{BODY_HEADER, ENVELOPE, Submission};
 pub use task::{Queued, Responses, Task, TaskPage, TaskWithResponses};
 pub use worker::{
     PresenceKind, RefusedType, TasksGiven, TasksWanted, WorkerCommand, WorkerPresence, WorkerReport, WorkerReportHead, WorkerReports,

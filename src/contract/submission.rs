@@ -5,6 +5,12 @@ use utoipa::ToSchema;
 
 use crate::domain::{EndpointName, Identifier, Json, Timestamp};
 
+/// The header of a request that says what its body is.
+pub const BODY_HEADER: &str = "tasker-body";
+
+/// Its value for a [`Submission`] where the type takes nothing but payloads (`body: payload`).
+pub const ENVELOPE: &str = "envelope";
+
 /// What is to be done, and by whom.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::TaskResponse;
-use crate::domain::{AttemptError, Counts, EndpointName, Identifier, Json, TaskId, TaskStatus, TaskType, Timestamp};
+use crate::domain::{self, AttemptError, Counts, EndpointName, Identifier, Json, NewTask, TaskId, TaskStatus, TaskType, Timestamp};
 
 /// A task.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -57,6 +57,65 @@ pub struct Task {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub warnings: Vec<String>,
+}
+
+impl From<domain::Task> for Task {
+    fn from(task: domain::Task) -> Self {
+        Self {
+            id: task.id,
+            identifier: task.identifier,
+            task_type: task.task_type,
+            status: task.status,
+            start_time: task.start_time,
+            endpoints: task.endpoints,
+            payload: task.payload,
+            counts: task.counts,
+            published_at: task.published_at,
+            finished_at: task.finished_at,
+            receive_by: task.receive_by,
+            expires_at: task.expires_at,
+            queue: task.queued.map(Queued::from),
+            missing: None,
+            warnings: Vec::new(),
+        }
+    }
+}
+
+/// A task that has just been recorded.
+impl From<NewTask> for Task {
+    fn from(task: NewTask) -> Self {
+        Self {
+            id: task.id,
+            identifier: task.identifier,
+            task_type: task.task_type,
+            status: TaskStatus::Created,
+            start_time: task.start_time,
+            endpoints: task.endpoints,
+            payload: task.payload,
+            counts: Counts::default(),
+            published_at: None,
+            finished_at: None,
+            receive_by: task.receive_by,
+            expires_at: task.expires_at,
+            queue: task.place.map(|place| Queued {
+                priority: place.priority,
+                run_at: place.run_at,
+                attempts: Vec::new(),
+                parent: place.parent,
+                replaced_by: None,
+                successor_error: None,
+            }),
+            missing: None,
+            warnings: Vec::new(),
+        }
+    }
+}
+
+impl From<domain::Queued> for Queued {
+    fn from(queued: domain::Queued) -> Self {
+        let domain::Queued { priority, run_at, attempts, parent, replaced_by, successor_error } = queued;
+        Self { priority, run_at, attempts, parent, replaced_by, successor_error }
+    }
 }
 
 /// What a task of a work queue has besides.

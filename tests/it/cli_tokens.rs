@@ -79,6 +79,16 @@ fn what_is_revoked_is_gone() -> anyhow::Result<()> {
     ensure!(place.good("token revoke b")?.err.contains("no token is left"));
     let gone = place.any("token revoke b")?;
     ensure!(gone.code == Some(1) && gone.err.contains(r#"unknown token "b" (there are: none) in "#), "{gone:?}");
+
+    for name in ["c", "d"] {
+        place.good(&format!("token create --name {name} --scope admin"))?;
+    }
+    ensure!(place.any("token revoke c --all")?.code == Some(1), "one or all");
+    let said = place.good("token revoke --all")?;
+    for text in ["token c is revoked", "token d is revoked", "no token is left"] {
+        ensure!(said.err.contains(text), "{text} in {said:?}");
+    }
+    ensure!(place.good("token list")?.out.lines().count() == 1);
     Ok(())
 }
 
@@ -127,6 +137,9 @@ fn a_guarded_platform_is_used_with_a_token() -> anyhow::Result<()> {
     let up = place.up("--listen 127.0.0.1:0 --tls-certificate server.cert --tls-key server.key")?;
     let api = &up.api;
     ensure!(api.starts_with("https://127.0.0.1:"), "{api}");
+    let warned = place.good("token create --name typo --scope read --type wroker")?;
+    let text = r#"tasker: warning: --type: unknown task type "wroker" (its endpoints have: backup, worker); did you mean worker?"#;
+    ensure!(warned.err.contains(text), "{warned:?}");
 
     let submit = format!("submit worker --payload 0 --api {api}");
     let done = place.good(&format!("{submit} --ca-file server.cert --token-file all"))?;

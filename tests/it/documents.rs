@@ -199,7 +199,10 @@ impl Reader {
     /// A command as it stands on the page, with `tasker` on the path and with our port instead of the usual one.
     fn command(&self, line: &str) -> anyhow::Result<Command> {
         let api = format!("127.0.0.1:{}", self.port.number());
-        let line = line.replace("tasker up", &format!("exec tasker up --listen {api}")).replace("127.0.0.1:8888", &api);
+        let line = line
+            .replace("tasker up", &format!("exec tasker up --listen {api}"))
+            .replace("127.0.0.1:8888", &api)
+            .replace("localhost:8888", &api);
         let program = Path::new(env!("CARGO_BIN_EXE_tasker")).parent().context("a directory")?;
         let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap_or_default());
         let mut command = Command::new("sh");
@@ -246,13 +249,70 @@ fn form(text: &str) -> String {
     let mut form = String::new();
     for word in text.split_whitespace() {
         let id = word.trim_matches(['(', ')']);
+        let is_moment = word.len() >= 9 && word.chars().all(|c| c.is_ascii_digit() || matches!(c, '-' | ':' | 'Z'));
         match (uuid::Uuid::parse_str(id), word.parse::<f64>()) {
             (Ok(_), _) => form += "ID ",
+            _ if is_moment => form += "MOMENT ",
             (_, Ok(_)) if word.contains('.') => form += "TIME ",
             _ => form += &format!("{word} "),
         }
     }
     form
+}
+
+/// Each command of a session with what is shown below it.
+fn told(session: &Example) -> Vec<(String, String)> {
+    let joined = session.text.replace("\\\n", " ");
+    let commands = joined.split("$ ").filter(|part| !part.trim().is_empty()).map(|part| match part.split_once('\n') {
+        Some((command, shown)) => (command.to_owned(), shown.to_owned()),
+        None => (part.to_owned(), String::new()),
+    });
+    commands.collect()
+}
+
+#[test]
+fn a_session_with_curl_is_as_shown() -> anyhow::Result<()> {
+    let page = examples_of(&checkout("docs/api.md"))?;
+    let reader = Reader::new()?;
+    let _up = reader.up("tasker up", 4)?;
+    let session = told(one(&page, "console", "curl -si localhost:8888/backup")?);
+    ensure!(session.len() >= 5, "{} commands are not all of them", session.len());
+    for (command, shown) in session {
+        // The long task is on its way when it is canceled, as the page says.
+        if command.contains("-X DELETE") {
+            until("the task has begun", PATIENCE, || {
+                let text = reader.follow("tasker status worker long --json")?;
+                ensure!(text.contains(r#""received":2"#), "{text}");
+                Ok(())
+            })?;
+        }
+        let text = reader.follow(&command)?;
+        // Three dots stand for what is left out; ids, times and offsets of clocks differ.
+        let differs = |part: &str| {
+            let stamp = part.contains("x-request-id") || part.contains("request_id") || part.contains("last_seen");
+            stamp || part.split('"').any(|word| uuid::Uuid::parse_str(word).is_ok())
+        };
+        for part in shown.split('\n').flat_map(|line| line.split("...")).map(str::trim).filter(|part| !part.is_empty() && !differs(part)) {
+            ensure!(text.contains(part), "{part} is not in what `{command}` says:\n{text}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_token_is_made_and_revoked_as_shown() -> anyhow::Result<()> {
+    let page = examples_of(&checkout("docs/operations.md"))?;
+    let reader = Reader::new()?;
+    fs::create_dir(reader.home.join("config"))?;
+    let ledger = reader.home.join("ledger.db");
+    let config = format!("task_types: [backup]\nmanager: {{db: {{uri: 'sqlite://{}'}}}}\n", ledger.display());
+    reader.home.write("config/production.config.yaml", &config)?;
+    reader.follow("tasker initialize -d -m production")?;
+    for (command, shown) in told(one(&page, "console", "$ tasker token create")?) {
+        let text = reader.follow(&command)?;
+        assert_eq!(form(&text), form(&shown), "{command}");
+    }
+    Ok(())
 }
 
 #[test]

@@ -162,7 +162,7 @@ fn what_is_printed_to_try_it_works() -> anyhow::Result<()> {
         "task_types: [{{name: builds, delivery: queue, body: payload, schema: '{schema}'}}]\nendpoint: {{handlers_dir: handlers.d}}\n"
     );
     let own = format!("task_types: [worker, {{name: builds, schema: '{schema}'}}]\nendpoint: {{handlers_dir: handlers.d}}\n");
-    for (config, first) in [("task_types: [backup, worker]\n", "submit worker"), (&own, "submit builds"), (&queue, "curl")] {
+    for (config, first) in [("task_types: [backup, worker]\n", "submit worker"), (&own, "submit builds"), (&queue, "submit builds")] {
         let site = Site::new("try")?;
         fs::create_dir_all(site.home.join("handlers.d"))?;
         site.executable("builds", "#!/bin/sh\necho built\n")?;
