@@ -628,6 +628,44 @@ async fn tasks_go_together_to_those_alone_who_read_lists() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_is_the_same_to_the_byte_whenever_it_is_sent() {
+    #[derive(serde::Deserialize)]
+    struct Parts {
+        work: Box<serde_json::value::RawValue>,
+    }
+    let site = Site::new().await;
+    let mut queue = site.subscribe("here").await;
+    let presence = Presence { reads: WireVersion::Two, interval: Duration::from_secs(60), ..presence("here", home("here")) };
+    site.say_so(&presence).await;
+    assert!(matches!(command(&mut queue).await, Command::Welcome { .. }));
+    let mut next = async || {
+        let delivery = soon("a task", queue.deliveries.recv()).await.expect("the consumer lives");
+        delivery.acker.ack_through().await;
+        delivery.body
+    };
+    for endpoints in ["", r#", "endpoints": ["here"]"#] {
+        let body =
+            format!(r#"{{"identifier": "\u00e9 {}"{endpoints}, "payload": {{ "b":1.0, "a" :12345678901234567890123 }}}}"#, endpoints.len());
+        let client = https::client().build().expect("a client");
+        let post = client.post(format!("http://{}/worker", site.address)).header("content-type", "application/json").body(body);
+        assert_eq!(post.send().await.expect("answers").status(), 201);
+        let first = next().await;
+        // Asked for again, as after a restart: now it comes from the ledger.
+        let again = Presence { session: Uuid::new_v4(), ..presence.clone() };
+        site.say_so(&again).await;
+        assert!(matches!(wire::decode_command(&next().await), Ok(Command::Welcome { .. })));
+        let second = next().await;
+        let work = |body: &Bytes| serde_json::from_slice::<Parts>(body).expect("a task of version 2").work;
+        assert_eq!(work(&first).get(), work(&second).get());
+        assert_ne!(first, second, "another span is left");
+        let Ok(Command::Task(task)) = wire::decode_command(&first) else { panic!("not a task") };
+        site.finish(task.work.id, "here").await;
+        site.until_status(task.work.id, TaskStatus::Done).await;
+    }
+    site.api.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rubbish_among_reports_takes_nothing_away_from_the_others() {
     let site = Site::new().await;
     site.is_known("here").await;

@@ -13,7 +13,7 @@ use tasker::broker::{Address, envelope};
 use tasker::domain::{Command, PresenceState, ReportEvent, TaskId, TaskMessage, WireVersion};
 use tasker::handlers;
 
-use crate::api_side::{ApiSide, policy, soon, task_type};
+use crate::api_side::{ApiSide, policy, soon, task_type, until};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/version1").join(name)
@@ -160,5 +160,19 @@ async fn rubbish_among_tasks_takes_nothing_away_from_the_others() {
     let dead = api.broker.dead();
     assert_eq!(dead.iter().map(|(_, body)| body.clone()).collect::<Vec<_>>(), [Bytes::from("rubbish"), cut, stranger]);
     assert!(dead[2].0.starts_with("a task of type `backup`"), "{dead:?}");
+    endpoint.stopped().await;
+}
+
+#[tokio::test]
+async fn a_retry_leaves_the_message_as_it_came() {
+    let mut api = ApiSide::new().await;
+    let endpoint = api.started(&["steered"]).await;
+    let task = ApiSide::task("steered", r#"{"do": "retry", "times": 1, "after_ms": 600000}"#);
+    let item = wire::encode_command(&Command::Task(task), WireVersion::Two);
+    api.send_bytes(Address::All(task_type("steered")), envelope::list(&[item.clone(), "rubbish".into()])).await;
+    let journal = api.dir.path().join("data/console1/steered/0000000001.journal");
+    // Once as it was taken, and once with what the first attempt died of.
+    let copies = || fs::read(&journal).unwrap_or_default().windows(item.len()).filter(|bytes| *bytes == item).count();
+    until("the first attempt to end", || copies() == 2).await;
     endpoint.stopped().await;
 }
