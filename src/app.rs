@@ -7,6 +7,7 @@
 mod api_process;
 mod embedded;
 mod endpoint_process;
+mod flamenco_process;
 mod greeting;
 mod http_worker_process;
 mod seclusion;
@@ -14,5 +15,6 @@ mod seclusion;
 pub use api_process::ApiProcess;
 pub use embedded::{Embedded, Workers, database as embedded_database};
 pub use endpoint_process::EndpointProcess;
+pub use flamenco_process::FlamencoProcess;
 pub use http_worker_process::HttpWorkerProcess;
 pub use seclusion::{keep_files_from_children, seclude};

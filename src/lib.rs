@@ -39,6 +39,8 @@ pub mod contract;
 pub mod domain;
 pub mod endpoint;
 pub mod failpoint;
+pub mod farm;
+pub mod flamenco;
 #[path = "../handlers/mod.rs"]
 pub mod handlers;
 pub mod http_remote;

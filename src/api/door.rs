@@ -55,6 +55,11 @@ impl Door {
         Ok(Self { listener, tls: tls.transpose()?, address })
     }
 
+    /// What it consists of, for another server than [`super::serve`].
+    pub fn into_parts(self) -> (TcpListener, Option<ServerConfig>) {
+        (self.listener, self.tls)
+    }
+
     /// Where it is.
     pub const fn address(&self) -> SocketAddr {
         self.address

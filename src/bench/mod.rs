@@ -3,6 +3,7 @@
 
 mod broadcast;
 mod figures;
+mod flamenco;
 mod fleet;
 mod http;
 mod http_server;
@@ -13,6 +14,7 @@ mod stack;
 mod tasks;
 
 pub use broadcast::run as run_fleet;
+pub use flamenco::{Farming, run as run_flamenco};
 pub use http::{By, Calls, run as run_http};
 pub use http_server::run as run_http_server;
 pub use load::Load;

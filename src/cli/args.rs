@@ -9,6 +9,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use crate::config::{Delivery, span};
 use crate::contract::Responses;
 use crate::domain::{EndpointName, Identifier, Scope, TaskStatus, TaskType, Timestamp, TokenName};
+use crate::farm::ObjectId;
 
 pub use super::global::Global;
 use super::listen::Listen;
@@ -103,6 +104,19 @@ Takes HTTP tasks from the broker's work queue of a pool and performs those whose
 Several workers can share a pool.
 A task whose worker is lost is performed by another one unless it is a POST or PATCH.")]
     HttpWorker(HttpWorker),
+    /// Start a Flamenco Manager: gives the tasks of a Flamenco Server to Flamenco Workers of version 2
+    #[command(after_help = "\
+Examples:
+  tasker flamenco-manager                     reads flamenco-manager.yaml in the working directory
+  tasker flamenco-manager --config /etc/flamenco/flamenco-manager.yaml -verbose
+  tasker flamenco-manager -cleanslate
+
+Flags may have one dash or two.
+Logs warnings, with -verbose what happens, with -debug everything, with -json as JSON.")]
+    FlamencoManager(FlamencoManager),
+    /// Show workers and tasks of a Flamenco Manager, or tell a worker to sleep, to wake up or to end
+    #[command(subcommand)]
+    Flamenco(FlamencoCommand),
     /// Measure how fast tasks go through
     #[command(subcommand)]
     Bench(Bench),
@@ -390,6 +404,62 @@ pub struct HttpWorker {
     pub name: Option<EndpointName>,
 }
 
+/// `tasker flamenco-manager`.
+#[derive(Debug, Clone, Args)]
+pub struct FlamencoManager {
+    /// Log everything
+    #[arg(long)]
+    pub debug: bool,
+    /// Log what happens
+    #[arg(long)]
+    pub verbose: bool,
+    /// Delete all tasks after ENTER was pressed, and end; workers and updates stay
+    #[arg(long)]
+    pub cleanslate: bool,
+    /// Delete all updates that the Server has not got after ENTER was pressed, and end
+    #[arg(long)]
+    pub purgequeue: bool,
+}
+
+/// `tasker flamenco`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum FlamencoCommand {
+    /// List the workers: what each is, is to become, and has for a task
+    #[command(after_help = "Example:\n  tasker flamenco workers --config /etc/flamenco/flamenco-manager.yaml")]
+    Workers,
+    /// List the tasks that the manager has, the oldest first
+    #[command(after_help = "Example:\n  tasker flamenco tasks --limit 20")]
+    Tasks(FlamencoTasks),
+    /// Tell a worker to become awake or asleep, or to shut down
+    #[command(name = "set-status", after_help = "Example:\n  tasker flamenco set-status node-a asleep --lazy")]
+    SetStatus(SetStatus),
+}
+
+/// `tasker flamenco tasks`.
+#[derive(Debug, Clone, Args)]
+pub struct FlamencoTasks {
+    /// Tasks at most
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub limit: u32,
+    /// Only tasks after the one of this id
+    #[arg(long, value_name = "ID")]
+    pub after: Option<ObjectId>,
+}
+
+/// `tasker flamenco set-status`.
+#[derive(Debug, Clone, Args)]
+pub struct SetStatus {
+    /// Nickname or id of the worker
+    #[arg(value_name = "WORKER")]
+    pub worker: String,
+    /// awake, asleep or shutdown
+    #[arg(value_name = "STATUS")]
+    pub status: String,
+    /// Let it finish its task first
+    #[arg(long)]
+    pub lazy: bool,
+}
+
 /// `tasker bench`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Bench {
@@ -413,6 +483,9 @@ pub enum Bench {
     /// Measures the engine behind the handler `http`, without broker and database.
     #[command(after_help = "Example:\n  tasker bench http --count 16000 --delay 1000")]
     Http(BenchHttp),
+    /// A Flamenco Manager with simulated workers
+    #[command(after_help = "Example:\n  tasker bench flamenco --workers 1000 --tasks 100000")]
+    Flamenco(BenchFlamenco),
     /// A server process of `tasker bench http`
     #[command(hide = true, after_help = "Example:\n  tasker bench http-server --hosts 127.0.0.1,127.0.0.2 --delay 1000")]
     HttpServer(BenchHttpServer),
@@ -501,6 +574,20 @@ pub struct BenchFleet {
     /// Tasks to submit, one after the other
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub tasks: u64,
+}
+
+/// `tasker bench flamenco`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchFlamenco {
+    /// Workers that ask for tasks
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub workers: u32,
+    /// Tasks in the queue
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(200..=10_000_000))]
+    pub tasks: u32,
+    /// Seconds in which workers ask for tasks, and then send updates
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u32).range(6..=3600))]
+    pub seconds: u32,
 }
 
 /// `tasker initialize`.

@@ -1,7 +1,7 @@
 //! The command line: what may be asked (`args`; `tree` is what help shows of it), and every command.
 //!
 //! `tasks`, `queues` and `schedules` ask the API, `verify` adds up, `wait` waits, `render` turns answers into text and `table` into
-//! tables, `refusal` into the words of flags, `exit` into exit codes. `access` says where, with which token and whose certificates to trust, `listen` where to listen, `complete` completes names in shells. `configuration` and `initialize` work on the configuration, `tokens` on the database. `servers` starts what
+//! tables, `refusal` into the words of flags, `exit` into exit codes. `access` says where, with which token and whose certificates to trust, `listen` where to listen, `complete` completes names in shells. `configuration` and `initialize` work on the configuration, `tokens` on the database. `flamenco` starts a manager of render farms and looks at one. `servers` starts what
 //! `app` puts together, and the bench; `stopping` says what a stop waits for.
 //!
 //! Promise: data on standard output, everything else on standard error; every failure is one clear text and exit code 1.
@@ -11,6 +11,7 @@ pub mod args;
 mod complete;
 mod configuration;
 mod exit;
+mod flamenco;
 mod global;
 mod initialize;
 mod input;
@@ -51,7 +52,7 @@ pub use tree::command;
 /// # Errors
 /// The exit code: [`Code::Ok`] after help and version, [`Code::Failure`] after wrong usage (2 means something else here).
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, Code> {
-    let words: Vec<OsString> = words.into_iter().collect();
+    let words: Vec<OsString> = with_two_dashes(words.into_iter().collect());
     let read = command().try_get_matches_from(&words).and_then(|matches| Cli::from_arg_matches(&matches));
     let told = read.map_err(|error| {
         if !error.use_stderr() {
@@ -87,6 +88,17 @@ pub fn main(words: std::env::ArgsOs) -> ExitCode {
     }
 }
 
+/// The flags of `tasker flamenco-manager` may have one dash, as its predecessor's have.
+fn with_two_dashes(mut words: Vec<OsString>) -> Vec<OsString> {
+    const FLAGS: [&str; 5] = ["-debug", "-verbose", "-json", "-cleanslate", "-purgequeue"];
+    if let Some(at) = words.iter().position(|word| word == "flamenco-manager") {
+        for word in words.iter_mut().skip(at + 1).filter(|word| FLAGS.iter().any(|flag| *word == flag)) {
+            *word = [OsString::from("-"), std::mem::take(word)].into_iter().collect();
+        }
+    }
+    words
+}
+
 /// Runs a command. Whatever went wrong has been told.
 async fn run(cli: Cli) -> Code {
     let Cli { global, command } = cli;
@@ -96,6 +108,8 @@ async fn run(cli: Cli) -> Code {
         Command::Endpoint(args) => servers::endpoint(&global, args).await,
         Command::Worker(args) => servers::worker(&global, args).await,
         Command::HttpWorker(args) => servers::http_worker(&global, args).await,
+        Command::FlamencoManager(args) => flamenco::manager(&global, args).await,
+        Command::Flamenco(command) => flamenco::run(&global, command).await,
         Command::Bench(args) => servers::bench(&global, args).await,
         Command::Initialize(args) => initialize::run(&global, args).await,
         Command::Submit(args) => tasks::submit(&global, args).await,

@@ -17,7 +17,7 @@ use super::stopping::Stopping;
 use super::tokens::command_to_create;
 use crate::api::{DoorError, check_guarded};
 use crate::app::{self, ApiProcess, Embedded, EndpointProcess, HttpWorkerProcess, Workers};
-use crate::bench::{self, By, Calls, Load, Queueing, Stack};
+use crate::bench::{self, By, Calls, Farming, Load, Queueing, Stack};
 use crate::broker::SharedBroker;
 use crate::broker::amqp::{AmqpBroker, AmqpOptions, Role};
 use crate::broker::fetch::ApiBroker;
@@ -230,6 +230,11 @@ pub(super) async fn bench(global: &Global, args: Bench) -> Result<Code, Failure>
             print(&bench::run_http(calls, by).await?)?;
             Ok(Code::Ok)
         }
+        Bench::Flamenco(args) => {
+            let phase = Duration::from_secs(args.seconds.into());
+            print(&bench::run_flamenco(Farming { workers: args.workers as usize, tasks: args.tasks as usize, phase }).await?)?;
+            Ok(Code::Ok)
+        }
         Bench::HttpServer(args) => {
             bench::run_http_server(&args.hosts, Duration::from_millis(args.delay)).await?;
             Ok(Code::Ok)
@@ -262,7 +267,7 @@ fn quiet() -> Vec<Flag> {
 }
 
 /// What every server does before anything else.
-fn begin() -> Result<Signals, Failure> {
+pub(super) fn begin() -> Result<Signals, Failure> {
     app::seclude();
     Ok(Signals::install()?)
 }
@@ -299,6 +304,6 @@ fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
     })
 }
 
-fn ended(asked: bool) -> Result<Code, Failure> {
+pub(super) fn ended(asked: bool) -> Result<Code, Failure> {
     if asked { Ok(Code::Ok) } else { Err(Failure::Setup("a component of the process ended unexpectedly; the log says which".to_owned())) }
 }

@@ -5,8 +5,22 @@ use clap::CommandFactory;
 use super::args::Cli;
 
 /// Global options with the commands that have no use for them, so that their help does not show them there.
-const NO_API: [&str; 12] =
-    ["up", "api", "endpoint", "http-worker", "bench", "initialize", "token", "config", "completions", "version", "man", "__complete"];
+const NO_API: [&str; 14] = [
+    "up",
+    "api",
+    "endpoint",
+    "http-worker",
+    "bench",
+    "initialize",
+    "token",
+    "config",
+    "completions",
+    "version",
+    "man",
+    "__complete",
+    "flamenco-manager",
+    "flamenco",
+];
 const NO_JSON: [&str; 9] = ["up", "api", "endpoint", "worker", "http-worker", "bench", "completions", "man", "__complete"];
 const NO_FILE: [&str; 4] = ["completions", "version", "man", "__complete"];
 

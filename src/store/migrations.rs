@@ -22,7 +22,23 @@ pub(super) static MYSQL: LazyLock<Migrator> = LazyLock::new(|| migrator(files::M
 pub(super) static SQLITE: LazyLock<Migrator> = LazyLock::new(|| migrator(files::SQLITE));
 
 /// The tables made by all versions so far, in the order in which they can be dropped, for [`super::Store::reset`].
-const TABLES: [&str; 9] = ["schedule", "queue", "queued_task", "response", "task", "subscription", "endpoint", "token", HISTORY];
+const TABLES: [&str; 15] = [
+    "farm_note",
+    "farm_barred",
+    "farm_update",
+    "farm_parent",
+    "farm_task",
+    "farm_worker",
+    "schedule",
+    "queue",
+    "queued_task",
+    "response",
+    "task",
+    "subscription",
+    "endpoint",
+    "token",
+    HISTORY,
+];
 /// The table that remembers which migrations ran.
 const HISTORY: &str = "_sqlx_migrations";
 

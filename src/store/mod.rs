@@ -14,6 +14,7 @@ mod census;
 mod clock_offset;
 mod columns;
 mod error;
+pub mod farm;
 mod fault;
 mod ledger;
 mod migrations;

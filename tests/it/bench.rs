@@ -88,3 +88,9 @@ fn a_queue_on_real_servers_with_workers_killed() -> anyhow::Result<()> {
     let report = bench(&["queue", "--count", "2000", "--slots", "16", "--kills", "3", "--config", &configuration(&home)?])?;
     shows(&report, &["3 killed meanwhile", "none run twice"])
 }
+
+#[test]
+fn flamenco() -> anyhow::Result<()> {
+    let report = bench(&["flamenco", "--workers", "10", "--tasks", "400", "--seconds", "6"])?;
+    shows(&report, &["hand-out", "POST /task", "updates", "per second", "MiB at most"])
+}

@@ -19,6 +19,7 @@ use source::{Edge, Source};
 const LAYERS: &[(&str, &[&str])] = &[
     // What things are; no I/O.
     ("domain", &[]),
+    ("farm", &["domain"]),
     // Leaves.
     ("http_tasks", &[]),
     ("https", &[]),
@@ -34,7 +35,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("watch", &["domain"]),
     ("admission", &["domain", "config"]),
     // The outside world.
-    ("store", &["domain", "backoff", "clock", "config"]),
+    ("store", &["domain", "farm", "backoff", "clock", "config"]),
     ("client", &["domain", "contract", "config", "https"]),
     ("broker", &["domain", "contract", "client", "backoff", "config", "https", "telemetry"]),
     ("http_remote", &["http_tasks", "backoff", "config", "broker"]),
@@ -73,11 +74,14 @@ const LAYERS: &[(&str, &[&str])] = &[
             "acceptor",
         ],
     ),
+    // Render farms: the protocol of Flamenco 2.x in front of the farm.
+    ("flamenco", &["domain", "farm", "store", "backoff", "clock", "config", "https"]),
     // Puts the parts of a process together.
     (
         "app",
         &[
             "domain",
+            "flamenco",
             "shell",
             "client",
             "clock",
@@ -104,7 +108,26 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     // Starts a platform and drives it through what customers and endpoints really see.
-    ("bench", &["domain", "contract", "client", "http_tasks", "config", "store", "broker", "http_remote", "endpoint", "handlers", "app"]),
+    (
+        "bench",
+        &[
+            "domain",
+            "farm",
+            "flamenco",
+            "clock",
+            "https",
+            "contract",
+            "client",
+            "http_tasks",
+            "config",
+            "store",
+            "broker",
+            "http_remote",
+            "endpoint",
+            "handlers",
+            "app",
+        ],
+    ),
     (
         "cli",
         &[
@@ -121,6 +144,8 @@ const LAYERS: &[(&str, &[&str])] = &[
             "broker",
             "endpoint",
             "handlers",
+            "farm",
+            "flamenco",
             "api",
             "app",
             "bench",
@@ -129,8 +154,13 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Libraries that only some modules may use; `actix` stands for all crates of that family.
-const LIBRARIES: &[(&str, &[&str])] =
-    &[("sqlx", &["store"]), ("lapin", &["broker"]), ("actix", &["api"]), ("hyper", &["http_tasks", "bench"]), ("flate2", &["http_tasks"])];
+const LIBRARIES: &[(&str, &[&str])] = &[
+    ("sqlx", &["store"]),
+    ("lapin", &["broker"]),
+    ("actix", &["api", "flamenco"]),
+    ("hyper", &["http_tasks", "bench"]),
+    ("flate2", &["http_tasks", "flamenco"]),
+];
 
 #[test]
 fn arrows_run_with_the_table() -> anyhow::Result<()> {

@@ -34,6 +34,7 @@ mod documents;
 mod endpoint;
 mod executables;
 mod faults;
+mod flamenco;
 mod full_disk;
 mod full_ledger;
 mod http_tasks;

@@ -1,5 +1,6 @@
 //! One suite over both databases: what the `Store` promises, case by case, each with a database of its own.
 
+mod farm;
 mod ledger;
 mod presence;
 mod queue;
@@ -117,6 +118,16 @@ conformance! {
         keeps_tokens_by_name,
         gives_each_name_and_each_secret_once,
         forgets_what_was_revoked;
+    farm:
+        keeps_workers_and_tasks,
+        hands_out_in_turn,
+        hands_each_task_to_one_worker,
+        keeps_an_offer_for_a_while,
+        takes_back_from_who_is_gone,
+        judges_failures,
+        queues_updates_in_their_order,
+        lets_one_manager_push,
+        a_choice_costs_the_same_however_many_tasks_there_are;
     schema:
         migrates_once_when_three_start_together,
         refuses_a_schema_that_does_not_fit,

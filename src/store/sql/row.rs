@@ -8,6 +8,7 @@ use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use crate::domain::{Counts, EndpointName, TaskId, TaskType, Timestamp};
+use crate::farm::ObjectId;
 use crate::store::columns;
 use crate::store::fault::Fault;
 use crate::store::ledger::counts_of;
@@ -106,6 +107,14 @@ impl Cell<'_> for Timestamp {
 impl Cell<'_> for TaskId {
     fn read(row: &Row, at: usize) -> Result<Option<Self>, Fault> {
         Ok(row.get::<Option<Uuid>>(at)?.map(Self))
+    }
+}
+
+impl Cell<'_> for ObjectId {
+    fn read(row: &Row, at: usize) -> Result<Option<Self>, Fault> {
+        let bytes = row.get::<Option<&[u8]>>(at)?;
+        let corrupt = |bytes: &[u8]| columns::corrupt(format!("column {at}"), format!("an id has 12 bytes, not {}", bytes.len()));
+        Ok(bytes.map(|bytes| Self::from_bytes(bytes).ok_or_else(|| corrupt(bytes))).transpose()?)
     }
 }
 

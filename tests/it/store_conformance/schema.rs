@@ -9,7 +9,23 @@ use uuid::Uuid;
 
 use super::ledger::{Ledger, RETENTION, admin, at, config, task, together};
 
-const TABLES: [&str; 9] = ["_sqlx_migrations", "endpoint", "queue", "queued_task", "response", "schedule", "subscription", "task", "token"];
+const TABLES: [&str; 15] = [
+    "_sqlx_migrations",
+    "endpoint",
+    "farm_barred",
+    "farm_note",
+    "farm_parent",
+    "farm_task",
+    "farm_update",
+    "farm_worker",
+    "queue",
+    "queued_task",
+    "response",
+    "schedule",
+    "subscription",
+    "task",
+    "token",
+];
 
 fn schema_reason(result: Result<(), StoreError>) -> String {
     match result {

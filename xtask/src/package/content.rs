@@ -10,8 +10,13 @@ use anyhow::Context;
 use super::{Source, output};
 
 /// systemd's units of this repository; those of the Thunder example have an installation of their own.
-pub(super) const UNITS: [&str; 4] =
-    ["tasker-api.service", "tasker-endpoint@.service", "tasker-worker@.service", "tasker-http-worker.service"];
+pub(super) const UNITS: [&str; 5] = [
+    "tasker-api.service",
+    "tasker-endpoint@.service",
+    "tasker-worker@.service",
+    "tasker-http-worker.service",
+    "tasker-flamenco-manager.service",
+];
 
 /// The shells, and how each calls the file with the completions of a program.
 pub(super) const SHELLS: [(&str, &str); 3] = [("bash", "tasker"), ("zsh", "_tasker"), ("fish", "tasker.fish")];

@@ -1,0 +1,166 @@
+//! What people call, and programs that look after the farm.
+//!
+//! From this machine everybody may; from others only if `user_authentication.disableSecurity` says so. A browser that was sent here by a page
+//! of somebody else's may not.
+
+use serde_json::{Value, json};
+use url::form_urlencoded;
+
+use super::log_files::Log;
+use super::overview::{self, Overview};
+use super::page;
+use super::reply::{Reply, Request};
+use super::route::Call;
+use super::site::Site;
+use super::wire;
+use crate::farm::{ObjectId, Request as Wanted, Worker};
+use crate::store::Result;
+
+/// Whether a call is one of these.
+pub(super) const fn is_for_people(call: Call<'_>) -> bool {
+    matches!(
+        call,
+        Call::Page
+            | Call::AsJson
+            | Call::Kick
+            | Call::LogFile { .. }
+            | Call::WorkerAction(_)
+            | Call::SleepSchedule(_)
+            | Call::RedirectToServer(_)
+    )
+}
+
+/// Answers people.
+pub(super) async fn answer(site: &Site, call: Call<'_>, request: &Request) -> Result<Reply> {
+    if let Call::RedirectToServer(task) = call {
+        return Ok(redirect(site, task));
+    }
+    if let Some(refused) = refused(site, request) {
+        return Ok(refused);
+    }
+    match call {
+        Call::Page => Ok(page::render(&overview::take(site).await?, site.clock.now())),
+        Call::AsJson => {
+            let overview = overview::take(site).await?;
+            Ok(Reply::json(200, &as_json(site, &overview)).with("Cache-Control", "no-cache").with("Connection", "close"))
+        }
+        Call::Kick => {
+            site.download.notify_one();
+            Ok(Reply::text(200, "tasks are being fetched from the Server"))
+        }
+        Call::LogFile { job, task } => log_file(site, job, task, request).await,
+        Call::WorkerAction(worker) => action(site, worker, request).await,
+        Call::SleepSchedule(worker) => sleep_schedule(site, worker, request).await,
+        _ => Ok(Reply::empty(404)),
+    }
+}
+
+fn refused(site: &Site, request: &Request) -> Option<Reply> {
+    let here = request.peer.is_some_and(|peer| peer.to_canonical().is_loopback());
+    if !here && !site.settings.open_to_people {
+        let why = "only this machine may look; set user_authentication.disableSecurity to true to let everybody in your network";
+        return Some(Reply::text(401, why));
+    }
+    let elsewhere = request.origin.as_ref().is_some_and(|origin| origin.split_once("://").is_none_or(|(_, host)| host != request.host));
+    elsewhere.then(|| Reply::text(403, "a page of another site sent this request"))
+}
+
+fn as_json(site: &Site, overview: &Overview) -> Value {
+    let workers: Vec<Value> = overview
+        .workers
+        .iter()
+        .map(|(worker, barred)| {
+            let mut out = wire::worker_out(worker);
+            out["blacklist"] = json!(barred);
+            out
+        })
+        .collect();
+    json!({
+        "nr_of_workers": overview.workers.len(),
+        "nr_of_tasks": overview.tasks,
+        "upstream_queue_size": overview.updates,
+        "version": env!("CARGO_PKG_VERSION"),
+        "workers": workers,
+        "manager_name": overview.name,
+        "manager_mode": site.settings.mode,
+        "server": {"name": site.settings.server.host_str().unwrap_or_default(), "url": overview.server},
+    })
+}
+
+fn redirect(site: &Site, task: &str) -> Reply {
+    match task.parse::<ObjectId>() {
+        Ok(task) => Reply::empty(307).with("Location", site.upstream.address(&format!("/flamenco/tasks/{task}"))),
+        Err(error) => Reply::text(404, error.to_string()),
+    }
+}
+
+async fn log_file(site: &Site, job: &str, task: &str, request: &Request) -> Result<Reply> {
+    let (Ok(job), Ok(task)) = (job.parse(), task.parse()) else { return Ok(Reply::text(404, "there is no such log")) };
+    let whole = ["Wget/", "curl/"].iter().any(|program| request.user_agent.starts_with(program));
+    let reply = |body| Reply { status: 200, headers: vec![("Content-Type", "text/plain; charset=utf-8".to_owned())], body };
+    Ok(match site.logs.read(job, task, whole).await {
+        Ok(Some(Log::Text(text))) => reply(text),
+        Ok(Some(Log::Compressed(bytes))) => reply(bytes).with("Content-Encoding", "gzip"),
+        Ok(None) => Reply::text(404, "there is no such log"),
+        Err(error) => {
+            tracing::error!(%task, %error, "cannot read the log of a task");
+            Reply::text(500, "the log cannot be read")
+        }
+    })
+}
+
+async fn action(site: &Site, worker: &str, request: &Request) -> Result<Reply> {
+    let Ok(worker) = worker.parse::<ObjectId>() else { return Ok(Reply::text(400, format!("{worker:?} is not the id of a worker"))) };
+    if site.farm.worker(worker).await?.is_none() {
+        return Ok(Reply::text(404, format!("there is no worker {worker}")));
+    }
+    let fields: std::collections::HashMap<String, String> = form_urlencoded::parse(&request.body).into_owned().collect();
+    let field = |name: &str| fields.get(name).map_or("", |value| &**value);
+    let lazy = field("lazy") == "true";
+    match field("action") {
+        "set-status" => match Wanted::by_people(field("status")) {
+            Ok(wanted) => ask_for(site, worker, wanted, lazy).await,
+            Err(refused) => Ok(Reply::text(400, refused)),
+        },
+        "shutdown" => ask_for(site, worker, Wanted::Shutdown, lazy).await,
+        "ack-timeout" => Ok(match site.farm.change_worker(worker, Worker::acknowledge_timeout).await? {
+            Some((_, true)) => Reply::empty(204),
+            _ => Reply::text(400, "this worker has not timed out"),
+        }),
+        "forget-worker" => {
+            let lines = site.farm.take_all_back(worker, "was removed", site.clock.now()).await?;
+            site.logs.append(lines).await;
+            site.farm.forget_worker(worker).await?;
+            Ok(Reply::empty(204))
+        }
+        "forget-blacklist-line" => match field("job_id").parse() {
+            Ok(job) => match site.farm.admit_again(worker, job, field("task_type")).await? {
+                true => Ok(Reply::empty(204)),
+                false => Ok(Reply::text(400, "this worker is not barred from that")),
+            },
+            Err(error) => Ok(Reply::text(400, format!("job_id: {error}"))),
+        },
+        other => Ok(Reply::text(
+            400,
+            format!("unknown action {other:?} (expected: set-status, shutdown, ack-timeout, forget-worker, forget-blacklist-line)"),
+        )),
+    }
+}
+
+async fn ask_for(site: &Site, worker: ObjectId, wanted: Wanted, lazy: bool) -> Result<Reply> {
+    site.farm.change_worker(worker, move |worker| worker.request(wanted, lazy)).await?;
+    Ok(Reply::empty(204))
+}
+
+async fn sleep_schedule(site: &Site, worker: &str, request: &Request) -> Result<Reply> {
+    let Ok(worker) = worker.parse::<ObjectId>() else { return Ok(Reply::text(400, format!("{worker:?} is not the id of a worker"))) };
+    if request.content_type != "application/json" {
+        return Ok(Reply::text(406, "the Content-Type must be application/json"));
+    }
+    let schedule = match wire::sleep_in(&request.body) {
+        Ok(schedule) => schedule,
+        Err(error) => return Ok(Reply::text(400, error.to_string())),
+    };
+    let changed = site.farm.change_worker(worker, move |worker| worker.sleep = schedule.clone()).await?;
+    Ok(if changed.is_some() { Reply::empty(204) } else { Reply::text(404, format!("there is no worker {worker}")) })
+}

@@ -1,0 +1,88 @@
+//! Tasks as the Server has them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures::FutureExt;
+
+use super::worker_rows::Lock;
+use super::{Farm, parents, task_rows};
+use crate::domain::Timestamp;
+use crate::farm::{ObjectId, Task, TaskStatus};
+use crate::store::fault::Fault;
+use crate::store::sql::Conn;
+use crate::store::{Result, batch};
+
+impl Farm {
+    /// Keeps tasks as the Server has them, over those of the same ids. A task that a worker runs, and of which the Server is still to be told
+    /// something, stays: the Server's word is older. Answers how many were kept.
+    pub async fn download(&self, tasks: &[Task]) -> Result<usize> {
+        let mut kept = 0;
+        for tasks in batch::runs(tasks, batch::WIDE_ROWS, bytes) {
+            let tasks: Arc<[Task]> = tasks.into();
+            kept += self.store.transact(move |conn| keep(conn, tasks.clone()).boxed()).await?;
+        }
+        Ok(kept)
+    }
+
+    /// The Server has another version of a task that is about to be handed out. What only the farm knows of it stays.
+    pub async fn replace(&self, task: &Task) -> Result<()> {
+        let task = Arc::new(task.clone());
+        self.store.transact(move |conn| replace(conn, task.clone()).boxed()).await
+    }
+
+    /// The Server does not have a task any more, or nothing that can be read.
+    pub async fn drop_task(&self, task: ObjectId, now: Timestamp) -> Result<()> {
+        self.store.transact(move |conn| drop_task(conn, task, now).boxed()).await
+    }
+}
+
+/// Bytes of a task in a statement, about.
+fn bytes(task: &Task) -> usize {
+    let settings = |command: &crate::farm::Command| serde_json::to_string(&command.settings).map_or(0, |text| text.len());
+    512 + task.log.len() + task.activity.len() + task.parents.len() * 26 + task.commands.iter().map(settings).sum::<usize>()
+}
+
+async fn keep(conn: &mut Conn<'_>, tasks: Arc<[Task]>) -> Result<usize, Fault> {
+    let mut ahead = BTreeSet::new();
+    let ids: Vec<ObjectId> = tasks.iter().map(|task| task.id).collect();
+    for ids in ids.chunks(batch::KEYS) {
+        let mut select = conn.sql("SELECT t.id FROM farm_task AS t WHERE t.status IN (?, ?) ");
+        select.bind(TaskStatus::Active.code()).bind(TaskStatus::CancelRequested.code());
+        select.push("AND EXISTS (SELECT 1 FROM farm_update AS u WHERE u.task_id = t.id) AND t.id IN ").keys(ids);
+        for row in select.fetch_all().await? {
+            ahead.insert(row.get::<ObjectId>(0)?);
+        }
+    }
+    let tasks: Vec<Task> = tasks.iter().filter(|task| !ahead.contains(&task.id)).cloned().collect();
+    task_rows::put(conn, &tasks).await?;
+    parents::put(conn, &tasks).await?;
+    Ok(tasks.len())
+}
+
+async fn replace(conn: &mut Conn<'_>, task: Arc<Task>) -> Result<(), Fault> {
+    let mut task = Task::clone(&task);
+    if let Some(before) = task_rows::find(conn, task.id).await? {
+        (task.worker_id, task.last_worker_ping) = (before.worker_id, before.last_worker_ping);
+        let kept = |new: String, old: String| if new.is_empty() { old } else { new };
+        task.log = kept(task.log, before.log);
+        task.activity = kept(task.activity, before.activity);
+        task.worker = kept(task.worker, before.worker);
+        task.timing = task.timing.or(before.timing);
+        if task.parents.is_empty() {
+            task.parents = before.parents;
+        }
+        if task.failed_by.is_empty() {
+            task.failed_by = before.failed_by;
+        }
+    }
+    task_rows::put(conn, std::slice::from_ref(&task)).await?;
+    parents::put(conn, std::slice::from_ref(&task)).await
+}
+
+async fn drop_task(conn: &mut Conn<'_>, task: ObjectId, now: Timestamp) -> Result<(), Fault> {
+    if let Some(brief) = task_rows::brief(conn, task, Lock::Held).await? {
+        task_rows::set_status(conn, &brief, TaskStatus::Canceled, now).await?;
+    }
+    Ok(())
+}

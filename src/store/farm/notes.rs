@@ -1,0 +1,69 @@
+//! Single values, and leases for what one of several managers does at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+
+use super::Farm;
+use crate::domain::Timestamp;
+use crate::store::Result;
+use crate::store::fault::Fault;
+use crate::store::sql::Conn;
+
+impl Farm {
+    /// A value.
+    pub async fn note(&self, name: &'static str) -> Result<Option<String>> {
+        self.store.run(move |conn| read(conn, name).boxed()).await
+    }
+
+    /// Keeps a value.
+    pub async fn set_note(&self, name: &'static str, value: &str) -> Result<()> {
+        let value: Arc<str> = value.into();
+        self.store.transact(move |conn| write(conn, name, value.clone()).boxed()).await
+    }
+
+    /// Forgets a value.
+    pub async fn forget_note(&self, name: &'static str) -> Result<()> {
+        let delete = "DELETE FROM farm_note WHERE name = ?";
+        self.store.transact(move |conn| async move { conn.sql(delete).bind(name).execute().await.map(drop) }.boxed()).await
+    }
+
+    /// Takes a lease, or keeps it for longer; whether this holder has it now. Until it runs out or is given back nobody else gets it.
+    pub async fn take_lease(&self, name: &'static str, holder: &str, now: Timestamp, hold: Duration) -> Result<bool> {
+        let holder: Arc<str> = holder.into();
+        self.store.transact(move |conn| take(conn, name, holder.clone(), now, now.after(hold)).boxed()).await
+    }
+
+    /// Gives a lease back.
+    pub async fn return_lease(&self, name: &'static str, holder: &str) -> Result<()> {
+        let holder: Arc<str> = holder.into();
+        let delete = "DELETE FROM farm_note WHERE name = ? AND value = ?";
+        self.store
+            .transact(move |conn| {
+                let holder = holder.clone();
+                async move { conn.sql(delete).bind(name).bind(&*holder).execute().await.map(drop) }.boxed()
+            })
+            .await
+    }
+}
+
+async fn read(conn: &mut Conn<'_>, name: &'static str) -> Result<Option<String>, Fault> {
+    let row = conn.sql("SELECT value FROM farm_note WHERE name = ?").bind(name).fetch_optional().await?;
+    row.map(|row| row.get(0)).transpose()
+}
+
+async fn write(conn: &mut Conn<'_>, name: &'static str, value: Arc<str>) -> Result<(), Fault> {
+    let mut insert = conn.insert("farm_note");
+    insert.row().set("name", name).set("value", &*value);
+    insert.or_update(&["name"]).await
+}
+
+async fn take(conn: &mut Conn<'_>, name: &'static str, holder: Arc<str>, now: Timestamp, until: Timestamp) -> Result<bool, Fault> {
+    let mut insert = conn.insert("farm_note");
+    insert.row().set("name", name).set("value", &*holder).set("until", until);
+    insert.or_keep("name").await?;
+    let mut take = conn.sql("UPDATE farm_note SET value = ?, until = ? WHERE name = ? AND (value = ? OR until IS NULL OR until <= ?)");
+    take.bind(&*holder).bind(until).bind(name).bind(&*holder).bind(now).execute().await?;
+    Ok(read(conn, name).await?.as_deref() == Some(&*holder))
+}

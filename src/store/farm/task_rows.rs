@@ -1,0 +1,265 @@
+//! Tasks.
+
+use futures::FutureExt;
+use serde::{Deserialize, Serialize};
+
+use super::worker_rows::{Lock, text};
+use super::{Farm, parents};
+use crate::domain::Timestamp;
+use crate::farm::{Command, FailedBy, MANAGER_LOCAL, ObjectId, Task, TaskStatus, optional_id};
+use crate::store::columns::corrupt;
+use crate::store::fault::Fault;
+use crate::store::sql::{Conn, selected};
+use crate::store::{Result, batch};
+
+/// Tasks that are deleted in one transaction at most.
+const DELETED: i64 = 1000;
+
+impl Farm {
+    /// A task.
+    pub async fn task(&self, id: ObjectId) -> Result<Option<Task>> {
+        self.store.run(move |conn| find(conn, id).boxed()).await
+    }
+
+    /// The first tasks in the order of their ids, from after one.
+    pub async fn tasks_after(&self, after: Option<ObjectId>, most: u32) -> Result<Vec<Task>> {
+        self.store.run(move |conn| after_id(conn, after, most).boxed()).await
+    }
+
+    /// How many tasks there are.
+    pub async fn count_tasks(&self) -> Result<u64> {
+        self.store.run(|conn| async { conn.sql("SELECT COUNT(*) FROM farm_task").fetch_one().await?.count(0) }.boxed()).await
+    }
+
+    /// Deletes all tasks; how many there were.
+    pub async fn delete_all_tasks(&self) -> Result<u64> {
+        self.store
+            .transact(|conn| {
+                async {
+                    conn.sql("DELETE FROM farm_parent").execute().await?;
+                    conn.sql("DELETE FROM farm_task").execute().await
+                }
+                .boxed()
+            })
+            .await
+    }
+
+    /// Deletes tasks that no worker has had since then, and of those that no worker ever had those that have not changed since. Answers
+    /// how many; fewer than there are at a time.
+    pub async fn delete_old_tasks(&self, before: Timestamp) -> Result<u64> {
+        self.store.transact(move |conn| delete_old(conn, before).boxed()).await
+    }
+}
+
+/// What the database keeps of a task without looking into it.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Document {
+    #[serde(with = "optional_id")]
+    manager: Option<ObjectId>,
+    #[serde(with = "optional_id")]
+    project: Option<ObjectId>,
+    #[serde(with = "optional_id")]
+    user: Option<ObjectId>,
+    name: String,
+    commands: Vec<Command>,
+    log: String,
+    parents: Vec<ObjectId>,
+}
+
+selected! {
+    /// A task as its row has it.
+    TaskColumns<'r> {
+        id: ObjectId = "id",
+        status: u8 = "status",
+        job: &'r [u8] = "job",
+        job_type: &'r str = "job_type",
+        task_type: &'r str = "task_type",
+        job_turn: i32 = "job_turn",
+        turn: i32 = "turn",
+        etag: &'r str = "etag",
+        activity: &'r str = "activity",
+        worker: &'r str = "worker",
+        worker_id: Option<ObjectId> = "worker_id",
+        failed_by: Option<&'r str> = "failed_by",
+        timing: Option<&'r str> = "timing",
+        last_worker_ping: Option<Timestamp> = "last_worker_ping",
+        last_updated: Option<Timestamp> = "last_updated",
+        document: &'r str = "document",
+    }
+}
+
+impl TaskColumns<'_> {
+    fn decode(self) -> Result<Task> {
+        let at = |column: &str| format!("task {}, column {column}", self.id);
+        let document: Document = serde_json::from_str(self.document).map_err(|error| corrupt(at("document"), error))?;
+        Ok(Task {
+            id: self.id,
+            etag: self.etag.to_owned(),
+            status: status(self.status, self.id)?,
+            job: ObjectId::from_bytes(self.job),
+            manager: document.manager,
+            project: document.project,
+            user: document.user,
+            name: document.name,
+            priority: self.turn.saturating_neg(),
+            job_priority: self.job_turn.saturating_neg(),
+            job_type: self.job_type.to_owned(),
+            task_type: self.task_type.to_owned(),
+            commands: document.commands,
+            log: document.log,
+            activity: self.activity.to_owned(),
+            worker: self.worker.to_owned(),
+            parents: document.parents,
+            failed_by: failed_by(self.failed_by, self.id)?,
+            timing: self.timing.map(|timing| serde_json::from_str(timing).map_err(|error| corrupt(at("timing"), error))).transpose()?,
+            worker_id: self.worker_id,
+            last_worker_ping: self.last_worker_ping,
+            last_updated: self.last_updated,
+        })
+    }
+}
+
+fn status(code: u8, id: ObjectId) -> Result<TaskStatus> {
+    TaskStatus::from_code(code).ok_or_else(|| corrupt(format!("task {id}, column status"), format!("{code} is not a status")))
+}
+
+fn failed_by(list: Option<&str>, id: ObjectId) -> Result<Vec<FailedBy>> {
+    let read = |list| serde_json::from_str(list).map_err(|error| corrupt(format!("task {id}, column failed_by"), error));
+    list.map_or_else(|| Ok(Vec::new()), read)
+}
+
+/// A task.
+pub(super) async fn find(conn: &mut Conn<'_>, id: ObjectId) -> Result<Option<Task>, Fault> {
+    let select = format!("SELECT {} FROM farm_task WHERE id = ?", TaskColumns::LIST);
+    let row = conn.sql(select).bind(id).fetch_optional().await?;
+    row.map(|row| Ok(TaskColumns::read(&mut row.cells())?.decode()?)).transpose()
+}
+
+async fn after_id(conn: &mut Conn<'_>, after: Option<ObjectId>, most: u32) -> Result<Vec<Task>, Fault> {
+    let after = after.map(|id| id.as_bytes().to_vec()).unwrap_or_default();
+    let select = format!("SELECT {} FROM farm_task WHERE id > ? ORDER BY id LIMIT ?", TaskColumns::LIST);
+    let rows = conn.sql(select).bind(after).bind(i64::from(most)).fetch_all().await?;
+    rows.iter().map(|row| Ok(TaskColumns::read(&mut row.cells())?.decode()?)).collect()
+}
+
+/// What decisions about a task need, without its commands.
+pub(super) struct Brief {
+    pub id: ObjectId,
+    pub status: TaskStatus,
+    pub job: Option<ObjectId>,
+    pub job_type: String,
+    pub task_type: String,
+    pub worker_id: Option<ObjectId>,
+    pub failed_by: Vec<FailedBy>,
+    pub last_worker_ping: Option<Timestamp>,
+}
+
+impl Brief {
+    pub fn is_local(&self) -> bool {
+        self.job_type == MANAGER_LOCAL
+    }
+
+    /// The key of its job; empty when it has none.
+    pub fn job_key(&self) -> Vec<u8> {
+        job_key(self.job)
+    }
+}
+
+/// The key of a job; empty for none.
+pub(super) fn job_key(job: Option<ObjectId>) -> Vec<u8> {
+    job.map(|job| job.as_bytes().to_vec()).unwrap_or_default()
+}
+
+/// A task in brief.
+pub(super) async fn brief(conn: &mut Conn<'_>, id: ObjectId, lock: Lock) -> Result<Option<Brief>, Fault> {
+    let locked = if lock == Lock::Held { conn.dialect().locked() } else { "" };
+    let mut select = conn.sql(format!(
+        "SELECT status, job, job_type, task_type, worker_id, failed_by, last_worker_ping FROM farm_task WHERE id = ? {locked}"
+    ));
+    let Some(row) = select.bind(id).fetch_optional().await? else { return Ok(None) };
+    Ok(Some(Brief {
+        id,
+        status: status(row.get(0)?, id)?,
+        job: ObjectId::from_bytes(row.get(1)?),
+        job_type: row.get(2)?,
+        task_type: row.get(3)?,
+        worker_id: row.get(4)?,
+        failed_by: failed_by(row.get(5)?, id)?,
+        last_worker_ping: row.get(6)?,
+    }))
+}
+
+/// Writes tasks over those of the same ids. Parents are seen to afterwards, see [`parents::refresh`].
+pub(super) async fn put(conn: &mut Conn<'_>, tasks: &[Task]) -> Result<(), Fault> {
+    let mut rows = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        let document = Document {
+            manager: task.manager,
+            project: task.project,
+            user: task.user,
+            name: task.name.clone(),
+            commands: task.commands.clone(),
+            log: task.log.clone(),
+            parents: task.parents.clone(),
+        };
+        let failed_by = if task.failed_by.is_empty() { None } else { Some(text(&task.failed_by)?) };
+        rows.push((task, text(&document)?, failed_by, task.timing.as_ref().map(text).transpose()?));
+    }
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let mut insert = conn.insert("farm_task");
+    for (task, document, failed_by, timing) in rows {
+        insert
+            .row()
+            .set("id", task.id)
+            .set("status", task.status.code())
+            .set("job", job_key(task.job))
+            .set("job_type", &*task.job_type)
+            .set("task_type", &*task.task_type)
+            .set("job_turn", task.job_priority.saturating_neg())
+            .set("turn", task.priority.saturating_neg())
+            .set("etag", &*task.etag)
+            .set("activity", &*task.activity)
+            .set("worker", &*task.worker)
+            .set("worker_id", task.worker_id)
+            .set("failed_by", failed_by)
+            .set("timing", timing)
+            .set("last_worker_ping", task.last_worker_ping)
+            .set("last_updated", task.last_updated)
+            .set("reserved_by", None::<ObjectId>)
+            .set("reserved_until", None::<Timestamp>)
+            .set("document", document);
+    }
+    insert.or_update(&["id"]).await
+}
+
+/// Gives a task another status, unless it has changed since it was looked at; whether it was so.
+pub(super) async fn set_status(conn: &mut Conn<'_>, task: &Brief, status: TaskStatus, now: Timestamp) -> Result<bool, Fault> {
+    let mut update = conn
+        .sql("UPDATE farm_task SET status = ?, last_updated = ?, reserved_by = NULL, reserved_until = NULL WHERE id = ? AND status = ?");
+    let changed = update.bind(status.code()).bind(now).bind(task.id).bind(task.status.code()).execute().await? > 0;
+    if changed && (task.status == TaskStatus::Completed) != (status == TaskStatus::Completed) {
+        parents::refresh_children(conn, &[task.id]).await?;
+    }
+    Ok(changed)
+}
+
+async fn delete_old(conn: &mut Conn<'_>, before: Timestamp) -> Result<u64, Fault> {
+    let mut select = conn.sql(
+        "SELECT id FROM farm_task WHERE last_worker_ping <= ? \
+         OR (last_worker_ping IS NULL AND (last_updated IS NULL OR last_updated <= ?)) LIMIT ?",
+    );
+    let rows = select.bind(before).bind(before).bind(DELETED).fetch_all().await?;
+    let ids = rows.iter().map(|row| row.get(0)).collect::<Result<Vec<ObjectId>, Fault>>()?;
+    let mut deleted = 0;
+    for ids in ids.chunks(batch::KEYS) {
+        let mut delete = conn.sql("DELETE FROM farm_task WHERE id IN ");
+        deleted += delete.keys(ids).execute().await?;
+        conn.sql("DELETE FROM farm_parent WHERE task_id IN ").keys(ids).execute().await?;
+        // A parent that is not known counts as completed.
+        parents::refresh_children(conn, ids).await?;
+    }
+    Ok(deleted)
+}

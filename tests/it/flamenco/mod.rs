@@ -1,0 +1,12 @@
+//! The Flamenco Manager against a scripted Flamenco Server and scripted workers. Tests begin with the number of what they check in the list of
+//! what a manager must do; some check several.
+
+mod faults;
+mod people;
+mod program;
+mod rig;
+mod scheduling;
+mod server;
+mod updates;
+mod upstream;
+mod workers;
