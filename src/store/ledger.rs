@@ -82,9 +82,10 @@ static STOPPED: LazyLock<ReportEvent> = LazyLock::new(|| ReportEvent::Finished {
 });
 
 /// The attempt that was lost with a worker, after so many others.
-pub(super) fn worker_lost(worker: &EndpointName, before: usize) -> AttemptError {
+pub(super) fn worker_lost(worker: &EndpointName, received: bool, before: usize) -> AttemptError {
     let attempt = u32::try_from(before).unwrap_or(u32::MAX).saturating_add(1);
-    AttemptError { attempt, errnr: errnr::LOST, errmsg: format!("lost: the worker {worker} had received it and is gone") }
+    let had = if received { "had received it" } else { "was given it, may have begun," };
+    AttemptError { attempt, errnr: errnr::LOST, errmsg: format!("lost: the worker {worker} {had} and is gone") }
 }
 
 /// What must be known of a task to decide about it.

@@ -33,8 +33,8 @@ pub(super) async fn take_back(
         let (Some(state), Some(rule)) = (states.get(&orphan.id), rules.iter().find(|rule| rule.task_type == orphan.task_type)) else {
             continue;
         };
-        if orphan.received {
-            orphan.attempts.push(worker_lost(&orphan.worker, orphan.attempts.len()));
+        if orphan.may_have_begun() {
+            orphan.attempts.push(worker_lost(&orphan.worker, orphan.received, orphan.attempts.len()));
         }
         let change = match state.take_back(orphan.attempts.len(), rule.attempts, now, retention) {
             Back::Waits(change) => {
@@ -88,7 +88,7 @@ async fn orphans(conn: &mut Conn<'_>, rules: &[QueueRule], of: Option<&[TaskId]>
     let (in_order, then, same) = (dialect.in_order(), dialect.then(), dialect.same());
     let (turn, by_key) = (dialect.index("queued_turn"), dialect.by_primary_key());
     let mut select = conn.sql(format!(
-        "SELECT {in_order} q.task_id, q.task_type, r.endpoint, r.home IS NOT NULL, t.attempts, q.unique_scope, q.unique_key \
+        "SELECT {in_order} q.task_id, q.task_type, r.endpoint, r.home IS NOT NULL, t.attempts, q.unique_scope, q.unique_key, s.state \
          FROM queued_task AS q {turn} {then} response AS r {by_key} ON r.task_id = q.task_id \
          JOIN task AS t ON t.id = q.task_id LEFT JOIN subscription AS s ON s.endpoint = r.endpoint AND s.task_type = q.task_type \
          WHERE q.state = ? AND +r.status < ? \
@@ -111,6 +111,7 @@ fn orphan(row: &Row) -> Result<Orphan, Fault> {
         task_type: row.get(1)?,
         worker: row.get(2)?,
         received: row.get(3)?,
+        left: row.get::<Option<u8>>(7)? == Some(SubscriptionState::Left.code()),
         attempts: columns::attempts(row.get(4)?, || format!("task {id}, column attempts"))?,
         unique: unique.map(|(scope, key)| UniqueKey { scope, key }),
     })

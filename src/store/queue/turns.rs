@@ -67,10 +67,20 @@ pub(super) struct Orphan {
     pub id: TaskId,
     pub task_type: TaskType,
     pub worker: EndpointName,
-    /// Whether the worker had received it, so that it may have begun.
+    /// Whether the worker has reported that it received it.
     pub received: bool,
+    /// Whether the worker has said goodbye.
+    pub left: bool,
     pub attempts: Vec<AttemptError>,
     pub unique: Option<UniqueKey>,
+}
+
+impl Orphan {
+    /// Whether the worker may have begun it. A worker that went in silence may have received it, and its report may have been lost with the
+    /// connection; one that said goodbye has reported before whatever it had.
+    pub const fn may_have_begun(&self) -> bool {
+        self.received || !self.left
+    }
 }
 
 /// A worker that is there.

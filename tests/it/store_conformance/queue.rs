@@ -233,6 +233,10 @@ pub async fn takes_back_what_a_worker_leaves(ledger: &Ledger) -> Result<()> {
     let attempts = task.queued.as_ref().map(|queued| queued.attempts.clone()).unwrap_or_default();
     assert_eq!((task.status, task.counts.expected, attempts.len()), (TaskStatus::Created, 0, 1));
     assert_eq!((attempts[0].attempt, attempts[0].errnr), (1, errnr::LOST));
+    // The report of the other may have been lost with the worker.
+    let other = ledger.task(given.iter().map(|given| given.task.id).max().context("two were given")?).await?;
+    let lost: Vec<_> = other.queued.iter().flat_map(|queued| &queued.attempts).map(|attempt| attempt.errmsg.as_str()).collect();
+    assert_eq!(lost, ["lost: the worker w was given it, may have begun, and is gone"]);
     assert_eq!(ledger.store.mark_published(&[begun], at(100)).await?, 0, "asked for again just before: it waits all the same");
     assert_eq!(ledger.task(begun).await?.status, TaskStatus::Created);
     let applied = ledger.store.apply(&[finished(begun, "w", 0)], at(101), RETENTION).await?;
