@@ -62,6 +62,7 @@ impl Collector {
         let Applied {
             moved: _,
             room: _,
+            followed: _,
             changed,
             repeated,
             adopted,

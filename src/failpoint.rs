@@ -33,6 +33,8 @@ failpoints! {
         "Successors are committed; the tasks before them still ask for one.";
     SCHEDULER_SUBMITTED = "scheduler.submitted",
         "The task of a schedule is committed; its time is not noted as done yet.";
+    ADVANCER_MOVED = "advancer.moved",
+        "Requests have moved on, with jobs and tasks; nothing is published yet, nobody is told.";
     INTAKE_TAKEN = "intake.taken",
         "An endpoint has taken messages from the broker; its journal does not have them yet.";
     INTAKE_JOURNALED = "intake.journaled", "The journal has tasks; the broker has no acknowledgement yet.";

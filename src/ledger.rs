@@ -8,12 +8,16 @@
 //!
 //! Telling endpoints is not done here but by the caller, which learns from the answer whom to tell (`publisher`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bell::Bell;
 use crate::clock::Clock;
-use crate::domain::{NewTask, Report, TaskId, TaskStatus, TaskType, Timestamp};
-use crate::store::{Accepted, Applied, CancelOutcome, Freeze, QueueRule, Settlement, SharedStore, StoreError, TakenBack, Turns};
+use crate::domain::{NewRequest, NewTask, Report, RequestToken, TaskId, TaskStatus, TaskType, Timestamp};
+use crate::store::{
+    Accepted, Advanced, Applied, Begun, CancelOutcome, CanceledRequest, DueRequest, Freeze, Plan, QueueRule, Recorded, Settlement,
+    SharedStore, StoreError, TakenBack, Terms, Turns,
+};
 use crate::telemetry::SharedMetrics;
 use crate::watch::Watch;
 
@@ -25,6 +29,7 @@ pub struct Ledger {
     metrics: SharedMetrics,
     watch: Watch,
     bell: Bell,
+    requests: Bell,
     /// How long an ended task is kept.
     retention: Duration,
 }
@@ -33,12 +38,17 @@ pub struct Ledger {
 impl Ledger {
     /// A ledger over this store; `watch` is told of the tasks that end.
     pub fn new(store: SharedStore, clock: Clock, metrics: SharedMetrics, watch: Watch, retention: Duration) -> Self {
-        Self { store, clock, metrics, watch, bell: Bell::default(), retention }
+        Self { store, clock, metrics, watch, bell: Bell::default(), requests: Bell::default(), retention }
     }
 
     /// Rung when a task that waits in a queue may be given to a worker.
     pub fn bell(&self) -> &Bell {
         &self.bell
+    }
+
+    /// Rung when a request may move on: one was recorded, or the task of a job has ended.
+    pub fn requests(&self) -> &Bell {
+        &self.requests
     }
 
     /// Records submissions. Those of a queue that nobody waits before are given to workers with room at once, to be asked for again at
@@ -73,7 +83,55 @@ impl Ledger {
         if applied.room {
             self.bell.ring();
         }
+        if applied.followed {
+            self.requests.ring();
+        }
         Ok(applied)
+    }
+
+    /// Records a request.
+    pub async fn record_request(&self, new: &NewRequest) -> Result<Recorded, StoreError> {
+        let recorded = self.store.record_request(new).await?;
+        self.requests.ring();
+        Ok(recorded)
+    }
+
+    /// Moves requests on, as the plan says.
+    pub async fn advance(&self, due: &[DueRequest], plan: Arc<Plan>, terms: &Terms) -> Result<Advanced, StoreError> {
+        let advanced = self.store.advance(due, plan, terms, self.clock.now()).await?;
+        let given = advanced.tasks.iter().filter(|(_, worker)| worker.is_some()).count();
+        self.metrics.count_move(TaskStatus::Sent, given as u64);
+        if advanced.tasks.iter().any(|(task, worker)| task.place.is_some() && worker.is_none()) {
+            self.bell.ring();
+        }
+        self.stopped(&advanced.stopped);
+        Ok(advanced)
+    }
+
+    /// Cancels a request. `None` when there is none.
+    pub async fn cancel_request(&self, token: &RequestToken) -> Result<Option<CanceledRequest>, StoreError> {
+        let outcome = self.store.cancel_request(token, self.clock.now(), self.retention).await?;
+        if let Some(outcome) = &outcome {
+            self.stopped(&outcome.stopped);
+        }
+        Ok(outcome)
+    }
+
+    /// Begins the failed jobs of a request anew, each with so many attempts. `None` when there is none.
+    pub async fn begin_anew(
+        &self,
+        token: &RequestToken,
+        tries: &[(String, u32)],
+        expires_at: Timestamp,
+    ) -> Result<Option<Begun>, StoreError> {
+        let begun = self.store.begin_anew(token, tries, self.clock.now(), expires_at).await?;
+        self.requests.ring();
+        Ok(begun)
+    }
+
+    fn stopped(&self, outcomes: &[CancelOutcome]) {
+        let moved: Vec<_> = outcomes.iter().map(|outcome| (outcome.task.id, outcome.task.status)).collect();
+        self.moved(&moved);
     }
 
     /// Writes what the reconciler decided.

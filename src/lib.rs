@@ -10,7 +10,8 @@
 //! 5. The [`reconciler`] looks at every task whose time has come: publishes, asks again, passes deadlines, forgets.
 //! 6. Tasks of a work queue are given to one worker each by the dispatcher in [`queue`], which the [`bell`] wakes; workers are endpoints with so many slots.
 //!    The [`scheduler`] submits tasks at times.
-//! 7. [`presence`] knows who is there and asks those that return for what they owe.
+//! 7. [`requests`] moves steps of jobs on: each job is such a task.
+//! 8. [`presence`] knows who is there and asks those that return for what they owe.
 //!
 //! [`http_tasks`] makes thousands of HTTP calls at once and needs none of the rest; the handler `http` calls it, and [`http_remote`] has
 //! them made by workers elsewhere.
@@ -53,6 +54,7 @@ pub mod presence;
 pub mod publisher;
 pub mod queue;
 pub mod reconciler;
+pub mod requests;
 pub mod scheduler;
 pub mod service;
 pub mod shell;

@@ -107,6 +107,9 @@ impl Observer {
             self.metrics.open_tasks.with_label_values(&labels).set(i64::try_from(row.count).unwrap_or(i64::MAX));
             self.metrics.oldest_task_seconds.with_label_values(&labels).set(now.since(row.oldest).as_secs_f64());
         }
+        for (status, count) in self.store.open_requests().await? {
+            self.metrics.open_requests.with_label_values(&[status.as_str()]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
         self.look_at_queues().await
     }
 

@@ -2,9 +2,10 @@
 //! client may use it: the task of a schedule or of a success would be lost.
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use sha2::{Digest, Sha256};
 
 use crate::config::Config;
-use crate::domain::{Identifier, InvalidName, TaskId, TaskType, Timestamp};
+use crate::domain::{Identifier, InvalidName, RequestToken, TaskId, TaskType, Timestamp};
 
 /// What the identifiers of successors begin with.
 const AFTER: &str = "after-";
@@ -32,6 +33,24 @@ pub fn of_run(name: &str, time: Timestamp) -> Result<Identifier, InvalidName> {
 /// Never: an id is short.
 pub fn of_successor(before: TaskId) -> Result<Identifier, InvalidName> {
     format!("{AFTER}{before}").parse()
+}
+
+/// The identifier of the task that performs an attempt of a job. One that would be too long ends with a digest of itself.
+///
+/// # Panics
+/// Never: a token has no control characters, and those of a job's name are left out.
+#[expect(clippy::expect_used, reason = "see above")]
+pub fn of_job(token: &RequestToken, step: u32, job: &str, attempt: u32) -> Identifier {
+    let name: String = job.chars().filter(|char| !char.is_control()).collect();
+    let whole = format!("{token}.{step}.{name}.{attempt}");
+    let text = match whole.chars().count() {
+        ..=191 => whole,
+        _ => {
+            let digest: String = Sha256::digest(&whole)[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+            whole.chars().take(191 - 1 - digest.len()).chain(['.']).chain(digest.chars()).collect()
+        }
+    };
+    text.parse().expect("1 to 191 characters without control characters")
 }
 
 /// Why a client may not use an identifier for a task of this type, if so.

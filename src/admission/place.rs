@@ -48,5 +48,6 @@ pub(super) fn new_task(policy: &TypePolicy, identifier: Identifier, payload: Jso
         place,
         payload,
         submitted_by: None,
+        followed: false,
     }
 }

@@ -24,11 +24,12 @@ use crate::admission::Admission;
 use crate::broker::SharedBroker;
 use crate::clock::Clock;
 use crate::config::{Config, Schedule, TypePolicy};
-use crate::domain::{TaskType, Timestamp};
+use crate::domain::{RequestToken, TaskType, Timestamp};
 use crate::keyring::Keyring;
 use crate::ledger::Ledger;
 use crate::publisher::Publisher;
 use crate::queue::Desk;
+use crate::requests::Calls;
 use crate::store::SharedStore;
 use crate::telemetry::Metrics;
 use crate::watch::Watch;
@@ -52,6 +53,10 @@ pub struct ApiState {
     pub metrics: Arc<Metrics>,
     /// Who waits for which task.
     pub watch: Watch,
+    /// Who waits for which request.
+    pub requests: Watch<RequestToken>,
+    /// How jobs are performed.
+    pub calls: Arc<Calls>,
     /// The ledger's time.
     pub clock: Clock,
     /// Where workers wait for tasks.

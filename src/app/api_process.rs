@@ -21,6 +21,7 @@ use crate::presence::PresenceWatch;
 use crate::publisher::Publisher;
 use crate::queue::{Desk, Dispatcher, rules};
 use crate::reconciler::Reconciler;
+use crate::requests::{Advancer, Calls};
 use crate::scheduler::Scheduler;
 use crate::service::Service;
 use crate::store::SharedStore;
@@ -66,6 +67,17 @@ impl ApiProcess {
         let (outgoing, accepted) = mpsc::channel(HAND_OVER);
         let (acceptor, accept) = Acceptor::new(ledger.clone(), clock.clone(), metrics.clone(), outgoing, rules(&config));
         let scheduler = Scheduler::new(config.clone(), admission.clone(), store.clone(), acceptor.clone(), clock.clone(), metrics.clone());
+        let (calls, requests) = (Arc::new(Calls::new(config.clone(), admission.clone())), Watch::default());
+        let advancer = Advancer::new(
+            config.clone(),
+            calls.clone(),
+            store.clone(),
+            ledger.clone(),
+            publisher.clone(),
+            clock.clone(),
+            metrics.clone(),
+            requests.clone(),
+        );
         let state = ApiState {
             config: config.clone(),
             store: store.clone(),
@@ -75,6 +87,8 @@ impl ApiProcess {
             acceptor,
             metrics: metrics.clone(),
             watch,
+            requests,
+            calls,
             clock: clock.clone(),
             desk,
             admission: admission.clone(),
@@ -99,6 +113,7 @@ impl ApiProcess {
             Service::start("collector", &died, |stop| in_time(clock.clone(), stop.clone(), log_end("collector", collector.run(stop)))),
             Service::start("reconciler", &died, |stop| in_time(clock.clone(), stop.clone(), reconciler.run(stop))),
             Service::start("dispatcher", &died, |stop| in_time(clock.clone(), stop.clone(), dispatcher.run(stop))),
+            Service::start("advancer", &died, |stop| in_time(clock.clone(), stop.clone(), advancer.run(stop))),
             Service::start("observer", &died, |stop| observer.run(stop)),
         ];
         Ok(Self {

@@ -18,7 +18,7 @@ use super::settings::{
     Tasks, TlsFiles, TypePolicy,
 };
 use super::yaml::DEFAULT_ORIGIN;
-use super::{queue, rules, schedules};
+use super::{queue, requests, rules, schedules};
 use crate::backoff::Backoff;
 use crate::domain::Authority;
 use crate::http_tasks::Allowed;
@@ -43,6 +43,7 @@ pub(super) fn decode(merged: Merged) -> (Config, Findings) {
     let task_types = task_types(&findings, types, &api, &tasks);
     let scheduled = root.take("schedules");
     let schedules = schedules::read(&findings, scheduled, &task_types);
+    let requests = requests::read(&findings, root.table("requests"), &task_types);
     let mut manager = root.table("manager");
     let db = database(manager.table("db"));
     let message_queue = message_queue(manager.table("message_queue"));
@@ -53,7 +54,18 @@ pub(super) fn decode(merged: Merged) -> (Config, Findings) {
     let log = log(root.table("log"));
     root.finish();
 
-    let config = Config { task_types, schedules, api, manager: Manager { db, message_queue }, rabbitmq, endpoint, http_worker, tasks, log };
+    let config = Config {
+        task_types,
+        schedules,
+        requests,
+        api,
+        manager: Manager { db, message_queue },
+        rabbitmq,
+        endpoint,
+        http_worker,
+        tasks,
+        log,
+    };
     let mut findings = findings.into_inner();
     rules::check(&config, &mut findings);
     findings.problems.sort_by(|a, b| a.key.cmp(&b.key));

@@ -1,7 +1,7 @@
 //! What a process is told before it starts, checked before anything else happens.
 //!
 //! `settings` has one struct a concern. `layers` lays default, file, environment and flags over each other, `placeholder` puts variables into the file, `decode` turns the result into
-//! these structs, with `queue` and `schedules` for parts of them, and `rules` holds them against each other; `reader` and `kinds` are its tools. `span` and `size` know the
+//! these structs, with `queue`, `requests` and `schedules` for parts of them, and `rules` holds them against each other; `reader` and `kinds` are its tools. `span` and `size` know the
 //! units, `secret` keeps passwords out of every text, `show` prints what is in effect,
 //! `exposed` looks who can read files with secrets.
 //!
@@ -16,6 +16,8 @@ mod placeholder;
 mod problem;
 mod queue;
 mod reader;
+mod request;
+mod requests;
 mod rules;
 mod schedule;
 mod schedules;
@@ -30,6 +32,7 @@ pub use layers::{ConfigFile, DEFAULT, Environment, Flag, Sources};
 pub use problem::{ConfigError, Problem};
 pub use queue::{Delivery, Pointer, QueuePolicy, Successor};
 pub use reader::Entry;
+pub use request::{JobPolicy, Requests, RetryPolicy};
 pub use rules::is_loopback;
 pub use schedule::{Missed, Schedule};
 pub use secret::Secret;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::problem::{ConfigError, Problem};
 use super::queue::QueuePolicy;
 use super::reader::Entry;
+use super::request::Requests;
 use super::schedule::Schedule;
 use super::secret::Secret;
 use crate::backoff::Backoff;
@@ -24,6 +25,8 @@ pub struct Config {
     pub task_types: Vec<TypePolicy>,
     /// Tasks that are submitted at times.
     pub schedules: Vec<Schedule>,
+    /// Steps of jobs.
+    pub requests: Requests,
     /// The HTTP side.
     pub api: Api,
     /// Database and broker, under the name the original gave them.

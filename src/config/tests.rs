@@ -176,7 +176,7 @@ fn refuses_with_key_expectation_value_and_source() {
             vec![
                 "api.port: expected a whole number from 0 to 65535, got `65536` (my.yaml:2)".into(),
                 "api.prot: unknown key; did you mean `port`? (my.yaml:2)".into(),
-                "colour: unknown key; known here: task_types, api, tasks, schedules, manager, rabbitmq, endpoint, http_worker, log (my.yaml:3)".into(),
+                "colour: unknown key; known here: task_types, api, tasks, schedules, requests, manager, rabbitmq, endpoint, http_worker, log (my.yaml:3)".into(),
                 "log.format: expected `text` or `json`, got `xml` (my.yaml:4)".into(),
             ],
         ),
@@ -258,7 +258,7 @@ fn refuses_bad_variables() {
             "api.prot: unknown key; did you mean `port`? (the environment variable TASKER_API__PROT)",
             "log.format: expected `text` or `json`, got a map (the environment variable TASKER_LOG__FORMAT__DEEP)",
             &format!("manager.db.uri: {uri}, got another text (the environment variable TASKER_MANAGER__DB__URI)"),
-            "x: unknown key; known here: task_types, api, tasks, schedules, manager, rabbitmq, endpoint, http_worker, log (the environment variable TASKER_X__Y__Z)",
+            "x: unknown key; known here: task_types, api, tasks, schedules, requests, manager, rabbitmq, endpoint, http_worker, log (the environment variable TASKER_X__Y__Z)",
         ]
     );
 }

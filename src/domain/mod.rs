@@ -1,7 +1,7 @@
 //! The nouns of the product and the rules that hold between them. No I/O, no clock, no other module of ours.
 //!
 //! `names` what things may be called · `timestamp` points in time · `task` and `response` the two rows of the ledger with
-//! their state machines · `queue` what a task of a work queue has besides · `outcome` what a handler asks for · `message` what travels
+//! their state machines · `queue` what a task of a work queue has besides · `request` steps of jobs · `outcome` what a handler asks for · `message` what travels
 //! through the broker · `digest` what makes two submissions the same · `token` who may use the API · `authority` how hosts are named · `likeness` what to say of a misspelt name · `json_check` which
 //! bytes are JSON that every reader agrees on: what comes from outside passes it before it becomes a [`Json`].
 
@@ -14,6 +14,7 @@ mod names;
 mod outcome;
 mod payload;
 mod queue;
+mod request;
 mod response;
 mod task;
 mod timestamp;
@@ -22,10 +23,13 @@ mod token;
 pub use authority::Authority;
 pub use digest::{digest, payload_key, value_at};
 pub use message::{Audience, Command, Presence, PresenceState, RefusedType, Report, ReportEvent, TaskMessage, WireVersion, WorkPart};
-pub use names::{EndpointName, Identifier, InvalidName, RESERVED_TASK_TYPES, TaskId, TaskType, TokenName};
+pub use names::{EndpointName, Identifier, InvalidName, RESERVED_TASK_TYPES, RequestToken, TaskId, TaskType, TokenName};
 pub use outcome::{AttemptError, Outcome, errnr};
 pub use payload::trimmed;
 pub use queue::{MAX_PRIORITY, PayloadKey, Place, Queued, UniqueKey};
+pub use request::{
+    Job, JobStatus, MAX_PARAMS, NewRequest, Request, RequestFault, RequestStatus, Step, When, faults_of_steps, read_extras, too_many_extras,
+};
 pub use response::{LateAnswer, Response, ResponseEvent, ResponseStatus};
 pub use task::{Counts, IllegalMove, NewTask, Task, TaskEvent, TaskStatus};
 pub use timestamp::Timestamp;

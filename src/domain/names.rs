@@ -52,6 +52,9 @@ pub enum InvalidName {
     /// The customer's own identifier.
     #[error("an identifier is 1 to 191 characters without control characters")]
     Identifier,
+    /// The name of a request.
+    #[error("a token of a request is 1 to 191 letters, digits, dots, underscores and dashes")]
+    RequestToken,
     /// Task ids are UUIDs.
     #[error("a task id is a UUID")]
     TaskId,
@@ -155,6 +158,16 @@ name!(
     |text| {
         let formed = (1..=191).contains(&text.chars().count()) && !text.chars().any(char::is_control);
         formed.then_some(()).ok_or(InvalidName::Identifier)
+    }
+);
+
+name!(
+    /// The name of a request: 1 to 191 letters, digits, dots, underscores and dashes. tasker's own are UUIDs.
+    RequestToken,
+    |text| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        let formed = (1..=191).contains(&text.len()) && text.bytes().all(allowed);
+        formed.then_some(()).ok_or(InvalidName::RequestToken)
     }
 );
 

@@ -164,6 +164,8 @@ pub struct NewTask {
     pub expires_at: Timestamp,
     /// The token it was submitted with; none without one, and for what tasker submits.
     pub submitted_by: Option<TokenName>,
+    /// Whether something waits for its end: then that is noted in the ledger for whoever has to go on.
+    pub followed: bool,
 }
 
 /// A task as the ledger has it.

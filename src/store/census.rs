@@ -246,6 +246,7 @@ mod tests {
             published_at: None,
             expires_at: at(1000),
             finished_at: None,
+            followed: false,
         };
         let identifier = "i".parse().expect("an identifier");
         Audit {

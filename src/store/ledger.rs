@@ -53,6 +53,8 @@ pub struct Applied {
     pub doubled: u64,
     /// Whether a worker of a work queue has room again: a response of such a task has ended.
     pub room: bool,
+    /// Whether a task has ended that something waits for.
+    pub followed: bool,
     /// Endpoints that say they have a task whose row was withdrawn: they must be told to stop.
     pub to_stop: Vec<(TaskType, TaskId, EndpointName)>,
 }
@@ -104,6 +106,8 @@ pub(super) struct TaskState {
     pub published_at: Option<Timestamp>,
     pub expires_at: Timestamp,
     pub finished_at: Option<Timestamp>,
+    /// Whether something waits for its end.
+    pub followed: bool,
 }
 
 /// What the ledger knows of an endpoint that was ever subscribed to a type.
@@ -161,9 +165,16 @@ pub(super) struct TaskChange {
     pub asks: Option<u32>,
     /// Whether it is of a work queue.
     pub queued: bool,
+    /// Whether something waits for its end.
+    pub followed: bool,
 }
 
 impl TaskChange {
+    /// Whether somebody is to be told that the task has ended.
+    pub fn ends_followed(&self) -> bool {
+        self.followed && self.to.is_final() && !self.from.is_final()
+    }
+
     /// Whether the task leaves its queue, and whether it has succeeded.
     pub fn leaves_queue(&self) -> Option<bool> {
         let counts = counts_of(self.counts);
@@ -328,6 +339,7 @@ impl TaskState {
             due_at: None,
             asks: None,
             queued: self.queued,
+            followed: self.followed,
         }
     }
 
@@ -535,6 +547,7 @@ pub(super) fn fold<'a>(
         if change.to != task.status {
             folded.applied.moved.push((id, change.to));
         }
+        folded.applied.followed |= change.ends_followed();
         folded.tasks.push((id, change));
     }
     folded
@@ -592,6 +605,7 @@ mod tests {
             published_at: Some(NOW),
             expires_at,
             finished_at: status.is_final().then_some(NOW),
+            followed: false,
         }
     }
 

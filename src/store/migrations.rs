@@ -22,7 +22,10 @@ pub(super) static MYSQL: LazyLock<Migrator> = LazyLock::new(|| migrator(files::M
 pub(super) static SQLITE: LazyLock<Migrator> = LazyLock::new(|| migrator(files::SQLITE));
 
 /// The tables made by all versions so far, in the order in which they can be dropped, for [`super::Store::reset`].
-const TABLES: [&str; 15] = [
+const TABLES: [&str; 18] = [
+    "jobs",
+    "requests",
+    "ended",
     "farm_note",
     "farm_barred",
     "farm_update",

@@ -4,7 +4,7 @@
 //! small facade of `sql`; `mysql` and `sqlite` hold what is their own: sessions, transactions, the verdict on errors, migrations. All
 //! times come from the caller's [`crate::clock::Clock`], which follows the database's.
 //!
-//! Order of locks, the same in every operation that writes: task rows by id, then response rows by (task, endpoint). The holder of a
+//! Order of locks, the same in every operation that writes: rows of requests by token, then task rows by id, then response rows by (task, endpoint). The holder of a
 //! task row's lock decides alone about that task, so counts and states are derived from what was read under the lock and never from
 //! affected rows.
 
@@ -23,6 +23,7 @@ mod presence;
 mod queue;
 mod read;
 mod report;
+mod requests;
 mod responses;
 mod schedules;
 mod scratch;
@@ -44,6 +45,10 @@ pub use ledger::{Applied, Settlement};
 pub use presence::{EndpointForgotten, EndpointRecord, Missed, StandbyRecord, Subscribers, SubscriptionRecord};
 pub use queue::{Given, QueueRecord, QueueRule, TakenBack, Turns};
 pub use read::{LIST_BYTES, OpenTasks, Owed, ResponseFilter, TaskQuery};
+pub use requests::{
+    Advanced, Answer, Begun, Call, CanceledRequest, DueRequest, JobChange, NewJob, Plan, Recorded, RequestChange, RequestQuery,
+    RequestView, Standing, Terms,
+};
 pub use responses::OpenRow;
 pub use schedules::ScheduleRecord;
 pub use scratch::{drop_scratch, scratch};

@@ -167,7 +167,7 @@ async fn lose(conn: &mut Conn<'_>, id: TaskId, now: Timestamp) -> Result<u32, Fa
     Ok(u32::try_from(names.len()).unwrap_or(u32::MAX))
 }
 
-async fn cancel(conn: &mut Conn<'_>, id: TaskId, now: Timestamp, retention: Duration) -> Result<Option<CancelOutcome>, Fault> {
+pub(super) async fn cancel(conn: &mut Conn<'_>, id: TaskId, now: Timestamp, retention: Duration) -> Result<Option<CancelOutcome>, Fault> {
     let Some(state) = lock(conn, &[id]).await?.remove(&id) else { return Ok(None) };
     let mut open = conn.sql("SELECT endpoint, status FROM response WHERE task_id = ? AND +status < ? ORDER BY endpoint");
     let open = open.bind(id).bind(ENDED).fetch_all().await?;

@@ -123,6 +123,7 @@ mod tests {
             receive_by: at(90),
             expires_at: at(100),
             submitted_by: None,
+            followed: false,
             place: queued.then(|| Place {
                 priority: 1,
                 run_at: run_at.map(at),

@@ -84,7 +84,7 @@ pub(super) fn weight(task: &&NewTask) -> usize {
     256 + task.identifier.as_str().len() + task.payload.get().len() + endpoints
 }
 
-async fn accept(
+pub(super) async fn accept(
     conn: &mut Conn<'_>,
     tasks: Arc<[NewTask]>,
     rules: Arc<[QueueRule]>,
@@ -118,7 +118,8 @@ async fn accept(
                 .set("expected", entry.expected)
                 .set("frozen_at", entry.given_at)
                 .set("published_at", entry.given_at)
-                .set("submitted_by", task.submitted_by.as_ref().map(TokenName::as_str));
+                .set("submitted_by", task.submitted_by.as_ref().map(TokenName::as_str))
+                .set("followed", task.followed);
         }
         inserted += insert.if_new().await?;
     }

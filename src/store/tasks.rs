@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::batch;
+use super::batch::{self, padded};
 use super::columns::{self, attempts, corrupt, json, name, task_status};
 use super::fault::Fault;
 use super::ledger::{TaskChange, TaskState, grouped};
@@ -118,6 +118,7 @@ selected! {
         published_at: Option<Timestamp> = "t.published_at",
         expires_at: Timestamp = "t.expires_at",
         finished_at: Option<Timestamp> = "t.finished_at",
+        followed: bool = "t.followed",
     }
 }
 
@@ -138,6 +139,7 @@ pub(super) fn task_state(cells: &mut Cells<'_>) -> Result<(TaskId, TaskState), F
         published_at: columns.published_at,
         expires_at: columns.expires_at,
         finished_at: columns.finished_at,
+        followed: columns.followed,
     };
     Ok((columns.id, state))
 }
@@ -157,9 +159,10 @@ pub(super) async fn lock(conn: &mut Conn<'_>, ids: &[TaskId]) -> Result<HashMap<
 }
 
 /// Writes changes of tasks that are locked, one statement for each distinct change. Those that have ended
-/// leave their queues.
+/// leave their queues; of those that something waits for, it is noted that they have ended.
 pub(super) async fn write(conn: &mut Conn<'_>, changes: Vec<(TaskId, TaskChange)>) -> Result<(), Fault> {
     let left: Vec<(TaskId, bool)> = changes.iter().filter_map(|(id, change)| Some((*id, change.leaves_queue()?))).collect();
+    let ended: Vec<TaskId> = changes.iter().filter(|(_, change)| change.ends_followed()).map(|(id, _)| *id).collect();
     let by_key = conn.dialect().by_primary_key();
     for (change, ids) in grouped(changes) {
         for ids in ids.chunks(batch::KEYS) {
@@ -177,6 +180,13 @@ pub(super) async fn write(conn: &mut Conn<'_>, changes: Vec<(TaskId, TaskChange)
             let changed = update.keys(ids).execute().await?;
             all_of(changed, ids, "a task was moved by another although it was locked")?;
         }
+    }
+    for ids in ended.chunks(batch::NARROW_ROWS) {
+        let mut insert = conn.insert("ended");
+        for id in padded(ids) {
+            insert.row().set("task_id", *id);
+        }
+        insert.or_keep("task_id").await?;
     }
     if left.is_empty() { Ok(()) } else { leave::leave(conn, left).await }
 }

@@ -65,6 +65,14 @@ pub struct Metrics {
     pub queued: IntGaugeVec,
     /// 1 while the queue of a `task_type` is paused.
     pub queue_paused: IntGaugeVec,
+    /// Requests that came to a `status`.
+    pub requests: IntCounterVec,
+    /// Requests that have not ended by `status`.
+    pub open_requests: IntGaugeVec,
+    /// Attempts of jobs that have ended by `status`: completed, failed, retry, canceled.
+    pub jobs: IntCounterVec,
+    /// Time to move a batch of requests on.
+    pub advance_seconds: Histogram,
     /// Messages that could not be decoded, by `source`: responses, presence.
     pub undecodable: IntCounterVec,
     /// Messages that were to go to the dead exchange, which did not take them, by `source`.
@@ -158,6 +166,10 @@ impl Metrics {
             taken_back: count("tasker_queue_taken_back_total", "Tasks that went back to their queue since their worker was gone")?,
             queued: gauge("tasker_queue_tasks", "Tasks of work queues that have not ended", &["task_type", "state"])?,
             queue_paused: gauge("tasker_queue_paused", "1 while the queue of a type is paused", &["task_type"])?,
+            requests: counter("tasker_requests_total", "Requests that came to a status", &["status"])?,
+            open_requests: gauge("tasker_open_requests", "Requests that have not ended", &["status"])?,
+            jobs: counter("tasker_jobs_total", "Attempts of jobs that have ended", &["status"])?,
+            advance_seconds: histogram("tasker_advance_seconds", "Time to move a batch of requests on", SECONDS)?,
             undecodable: counter("tasker_undecodable_total", "Messages put on the dead exchange", &["source"])?,
             dead_dropped: counter("tasker_dead_dropped_total", "Messages lost since the dead exchange did not take them", &["source"])?,
             open_tasks: gauge("tasker_open_tasks", "Open tasks", &["task_type", "status"])?,

@@ -17,6 +17,7 @@ use tasker::domain::{EndpointName, Presence, PresenceState, Report, ReportEvent,
 use tasker::ledger::Ledger;
 use tasker::publisher::{self, Publisher};
 use tasker::queue::Desk;
+use tasker::requests::Calls;
 use tasker::store::{Freeze, SharedStore};
 use tasker::telemetry::Metrics;
 use tasker::watch::Watch;
@@ -125,6 +126,7 @@ impl Rig {
         let link = broker.connect();
         let publisher =
             Publisher::new(config.clone(), store.clone(), ledger.clone(), link.clone(), clock.clone(), metrics.clone(), desk.clone());
+        let calls = Arc::new(Calls::new(config.clone(), admission.clone()));
         let state = ApiState {
             config,
             store: store.clone(),
@@ -134,6 +136,8 @@ impl Rig {
             acceptor,
             metrics,
             watch,
+            requests: Watch::default(),
+            calls,
             clock,
             desk,
             admission,

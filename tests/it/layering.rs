@@ -49,6 +49,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("scheduler", &["domain", "failpoint", "admission", "store", "clock", "config", "telemetry", "acceptor"]),
     ("presence", &["domain", "store", "ledger", "broker", "clock", "config", "telemetry", "publisher", "collector"]),
     ("reconciler", &["domain", "store", "ledger", "backoff", "clock", "publisher"]),
+    (
+        "requests",
+        &["domain", "failpoint", "admission", "store", "ledger", "backoff", "clock", "config", "telemetry", "watch", "publisher", "queue"],
+    ),
     ("observer", &["domain", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch"]),
     // What runs on the servers: never the store.
     ("endpoint", &["domain", "failpoint", "broker", "backoff", "clock", "config", "service", "telemetry"]),
@@ -71,6 +75,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "ledger",
             "publisher",
             "queue",
+            "requests",
             "acceptor",
         ],
     ),
@@ -101,6 +106,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "scheduler",
             "presence",
             "reconciler",
+            "requests",
             "observer",
             "endpoint",
             "handlers",

@@ -83,6 +83,7 @@ impl Site {
             receive_by: now.after(Duration::from_secs(20)),
             expires_at: now.after(Duration::from_secs(600)),
             submitted_by: None,
+            followed: false,
         };
         let tasks: Vec<NewTask> = std::iter::repeat_with(task).take(count).collect();
         let due = Timestamp::from_micros(now.as_micros() - 1);

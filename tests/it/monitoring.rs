@@ -122,7 +122,15 @@ fn documented() -> anyhow::Result<Known> {
 /// themselves while there are such tasks.
 fn labels_of_vectors() -> BTreeMap<String, BTreeSet<String>> {
     let metrics = Metrics::new();
-    let vectors: [&dyn Collector; 5] = [&metrics.unsubmitted, &metrics.undecodable, &metrics.dead_dropped, &metrics.asks, &metrics.refused];
+    let vectors: [&dyn Collector; 7] = [
+        &metrics.unsubmitted,
+        &metrics.undecodable,
+        &metrics.dead_dropped,
+        &metrics.asks,
+        &metrics.refused,
+        &metrics.requests,
+        &metrics.jobs,
+    ];
     let gauges: [&dyn Collector; 4] = [&metrics.queued, &metrics.queue_paused, &metrics.open_tasks, &metrics.oldest_task_seconds];
     let described = vectors.into_iter().chain(gauges).flat_map(|vector| vector.desc());
     described.map(|desc| (desc.fq_name.clone(), desc.variable_labels.iter().cloned().collect())).collect()

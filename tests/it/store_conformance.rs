@@ -7,6 +7,7 @@ mod queue;
 mod read;
 mod refusals;
 mod report;
+mod requests;
 mod schema;
 mod settle;
 mod submit;
@@ -62,6 +63,14 @@ conformance! {
         keeps_what_an_endpoint_says,
         keeps_the_first_answer_that_came_after_the_end,
         tells_that_a_task_ran_twice;
+    requests:
+        records_a_request_once,
+        goes_through_its_steps,
+        tries_again_and_keeps_what_failed,
+        fails_at_once_or_after_what_is_to_be_done,
+        is_moved_by_one_of_many,
+        takes_what_producers_insert,
+        cancels_and_forgets;
     queue:
         gives_the_best_first,
         gives_each_once_and_never_more_than_fits,

@@ -32,6 +32,11 @@ impl<'s> Insert<'s> {
         self
     }
 
+    /// Writes the rows, none of which is there.
+    pub async fn all(self) -> Result<(), Fault> {
+        self.run("INSERT INTO", "").await.map(drop)
+    }
+
     /// Writes the rows that have no key of another one; answers how many.
     pub async fn if_new(self) -> Result<u64, Fault> {
         let dialect = self.statement.dialect();

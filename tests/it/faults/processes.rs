@@ -7,6 +7,7 @@ use anyhow::{Context, ensure};
 use chrono::DateTime;
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection};
 use tasker::failpoint::{self, Failpoint};
 
 use super::{all_is_accounted_for, load_for};
@@ -17,12 +18,15 @@ use crate::support::platform::Platform;
 /// Between which steps an API process can be killed that has work queues and schedules.
 const QUEUE_FAILPOINTS: [Failpoint; 3] = [failpoint::DISPATCHER_GIVEN, failpoint::SUCCESSORS_QUEUED, failpoint::SCHEDULER_SUBMITTED];
 
+/// Between which steps an API process can be killed that moves requests on.
+const REQUEST_FAILPOINTS: [Failpoint; 1] = [failpoint::ADVANCER_MOVED];
+
 /// The type of the tasks that follow those of [`QUEUE`].
 const AFTER: &str = "after";
 
 #[test]
 fn every_failpoint_ends_a_process_in_a_test() {
-    let killed = API_FAILPOINTS.iter().chain(&ENDPOINT_FAILPOINTS).chain(&QUEUE_FAILPOINTS);
+    let killed = API_FAILPOINTS.iter().chain(&ENDPOINT_FAILPOINTS).chain(&QUEUE_FAILPOINTS).chain(&REQUEST_FAILPOINTS);
     let killed: BTreeSet<&str> = killed.map(|point| point.name()).collect();
     let missed = failpoint::ALL.iter().filter(|point| !killed.contains(point.name()));
     let missed: Vec<_> = missed.map(|point| format!("{}: {}", point.name(), point.after())).collect();
@@ -95,6 +99,68 @@ fn an_api_process_dies_between_every_two_steps_of_a_queue() -> anyhow::Result<()
         })?;
         taken.insert(identifier, successor);
     }
+    all_is_accounted_for(fleet, &taken)
+}
+
+/// What a producer does with the database.
+fn produce(fleet: &Fleet, statement: String) -> anyhow::Result<()> {
+    fleet.platform.block_on(async {
+        let mut producer = MySqlConnection::connect(&fleet.platform.database()).await?;
+        producer.execute(AssertSqlSafe(statement)).await?;
+        Ok(producer.close().await?)
+    })
+}
+
+/// A producer inserts requests with SQL. Each must complete, each of its jobs run once.
+#[test]
+fn an_api_process_dies_between_every_two_steps_of_requests() -> anyhow::Result<()> {
+    const REQUESTS: usize = 40;
+    let fleet = Fleet::with_queue(Platform::idle()?)?;
+    let job = json!({"type": QUEUE, "payload": json!({"seconds": 0, "mark": marks(&fleet)}).to_string()});
+    let jobs = ["first", "a", "b", "c", "last"];
+    fleet.configure(|config| {
+        config["requests"] = json!({"jobs": jobs.iter().map(|name| ((*name).to_owned(), job.clone())).collect::<serde_json::Map<_, _>>()});
+        Ok(())
+    })?;
+    let mut fleet = fleet.with_processes()?;
+    let insert = |from: usize| {
+        let steps = r#"[{"name": "1", "jobs": ["first"]}, {"name": "2", "jobs": ["a", "b", "c"]}, {"name": "3", "jobs": ["last"]}]"#;
+        let row = |at: usize| format!("('r{at}', 'x', 'go', '{{}}', '{steps}')");
+        let rows: Vec<String> = (from..from + REQUESTS).map(row).collect();
+        format!("INSERT INTO requests (token, request_token, action, params, steps) VALUES {}", rows.join(", "))
+    };
+    produce(&fleet, insert(0))?;
+    dies_at_each_of(&mut fleet, "api1", &REQUEST_FAILPOINTS, [3, 1])?;
+    fleet.ready()?;
+    // While no process moves them on, producers do not wait.
+    for name in ["api1", "api2"] {
+        fleet.ask(name, Signal::TERM)?;
+        fleet.until_left(name)?;
+    }
+    produce(&fleet, insert(REQUESTS))?;
+    fleet.ready()?;
+    let database =
+        tasker::config::Database { verbose: false, uri: tasker::config::Secret::new(fleet.platform.database()), max_connections: 2 };
+    let store = fleet.platform.block_on(async { tasker::store::open(&database) })?;
+    let mut taken = BTreeMap::new();
+    for at in 0..2 * REQUESTS {
+        let token = format!("r{at}").parse()?;
+        let request = fleet.until("the request completes", |fleet| {
+            let request = fleet.platform.block_on(store.request(&token))?.context("it is gone")?;
+            ensure!(request.status == tasker::domain::RequestStatus::Completed, "{request:?}");
+            Ok(request)
+        })?;
+        ensure!(request.step == 2 && request.error.is_none(), "{request:?}");
+        let done = fleet.platform.block_on(store.jobs(&token))?;
+        let names: Vec<&str> = done.iter().map(|job| job.name.as_str()).collect();
+        ensure!(names == jobs && done.iter().all(|job| job.attempt == 1), "{done:?}");
+        for job in done {
+            let identifier = format!("{token}.{}.{}.1", job.step, job.name);
+            let id = job.task_id.context("no task")?.to_string();
+            taken.insert(identifier, Taken { id, endpoints: Vec::new(), errnr: 0, queued: true });
+        }
+    }
+    fleet.platform.block_on(store.close());
     all_is_accounted_for(fleet, &taken)
 }
 

@@ -9,8 +9,9 @@ use uuid::Uuid;
 
 use super::ledger::{Ledger, RETENTION, admin, at, config, task, together};
 
-const TABLES: [&str; 15] = [
+const TABLES: [&str; 18] = [
     "_sqlx_migrations",
+    "ended",
     "endpoint",
     "farm_barred",
     "farm_note",
@@ -18,8 +19,10 @@ const TABLES: [&str; 15] = [
     "farm_task",
     "farm_update",
     "farm_worker",
+    "jobs",
     "queue",
     "queued_task",
+    "requests",
     "response",
     "schedule",
     "subscription",

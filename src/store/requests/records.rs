@@ -1,0 +1,162 @@
+//! What is known of a request when it is looked at, and what is done to it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::domain::{EndpointName, Job, JobStatus, Json, NewTask, Request, RequestStatus, RequestToken, TaskId, TaskStatus, Timestamp};
+
+/// A request that is to be looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueRequest {
+    /// Its name as the row has it: a producer may have inserted one that is no token.
+    pub token: String,
+    /// Tasks of its jobs that have ended and were not looked at yet.
+    pub ended: Vec<TaskId>,
+}
+
+/// What is known of a request while its row is locked.
+#[derive(Debug, Clone)]
+pub struct RequestView {
+    /// The request.
+    pub request: Request,
+    /// The attempts of the jobs of the step that runs and of later ones, in the order of their numbers.
+    pub jobs: Vec<Job>,
+    /// How the tasks stand of those attempts that are in progress. A task that is not there was forgotten.
+    pub standing: HashMap<TaskId, Standing>,
+}
+
+/// How the task of a job stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Standing {
+    /// It waits in its queue: nobody has it.
+    Waits,
+    /// It goes on.
+    Runs {
+        /// Some of the endpoints that have not received it though its deadline is over, and how many these are in all.
+        missing: (Vec<EndpointName>, u32),
+    },
+    /// It has ended.
+    Ended {
+        /// How.
+        status: TaskStatus,
+        /// How many endpoints did not finish.
+        unfinished: u32,
+        /// What they have answered, by name.
+        answers: Vec<Answer>,
+    },
+}
+
+/// What an endpoint has answered, or that it has not.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// Who.
+    pub endpoint: EndpointName,
+    /// Its error number; none when it did not finish.
+    pub errnr: Option<i32>,
+    /// Its error text.
+    pub errmsg: String,
+    /// Its answer, whose text is compared.
+    pub payload: Option<String>,
+}
+
+/// What is done to a request. It follows from a [`RequestView`] alone.
+#[derive(Debug, Clone)]
+pub struct RequestChange {
+    /// What it becomes.
+    pub status: RequestStatus,
+    /// Why it cannot complete.
+    pub error: Option<String>,
+    /// The step that runs.
+    pub step: u32,
+    /// Its extras, where they change.
+    pub extras: Option<BTreeMap<String, String>>,
+    /// When it ended.
+    pub completed: Option<Timestamp>,
+    /// When to look at it again without being told; at the latest when it is given up.
+    pub due_at: Option<Timestamp>,
+    /// When it is given up.
+    pub expires_at: Timestamp,
+    /// Attempts that change.
+    pub jobs: Vec<JobChange>,
+    /// Attempts to be recorded.
+    pub new_jobs: Vec<NewJob>,
+    /// Tasks to be canceled that nobody has yet: when somebody has, it is decided anew.
+    pub withdrawn: Vec<TaskId>,
+    /// Tasks to be canceled wherever they are.
+    pub canceled: Vec<TaskId>,
+}
+
+/// What becomes of an attempt.
+#[derive(Debug, Clone)]
+pub struct JobChange {
+    /// Which one.
+    pub id: u64,
+    /// The state it was read in.
+    pub from: JobStatus,
+    /// What it becomes.
+    pub to: JobStatus,
+    /// Why it did not complete.
+    pub error: Option<String>,
+    /// What it adds to the extras.
+    pub extras: Option<BTreeMap<String, String>>,
+    /// The task that performs it from now on.
+    pub task: Option<Box<NewTask>>,
+}
+
+/// An attempt to be recorded.
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    /// See [`Job`].
+    pub name: String,
+    /// See [`Job`].
+    pub step: u32,
+    /// See [`Job`].
+    pub attempt: u32,
+    /// See [`Job`].
+    pub last_attempt: Option<u32>,
+    /// See [`Job`].
+    pub status: JobStatus,
+    /// See [`Job`].
+    pub error: Option<String>,
+    /// See [`Job`].
+    pub due_at: Option<Timestamp>,
+    /// The task that performs it.
+    pub task: Option<Box<NewTask>>,
+}
+
+/// What a job is told.
+#[derive(Debug, Clone)]
+pub struct Call<'a> {
+    /// The request, with the extras of all jobs before.
+    pub request: &'a Request,
+    /// The place of the step.
+    pub step: u32,
+    /// The name of the job.
+    pub job: &'a str,
+    /// Which attempt it is.
+    pub attempt: u32,
+}
+
+/// What advancing requests has done.
+#[derive(Debug, Default)]
+pub struct Advanced {
+    /// How many requests were looked at; others had the rest.
+    pub looked_at: usize,
+    /// Requests whose status changed, with the status they have now.
+    pub moved: Vec<(RequestToken, RequestStatus)>,
+    /// Attempts that have ended, by their status.
+    pub jobs: Vec<(JobStatus, u64)>,
+    /// Tasks that were recorded, each with the worker that has been given it.
+    pub tasks: Vec<(NewTask, Option<EndpointName>)>,
+    /// Tasks that were canceled, with the endpoints to be told.
+    pub stopped: Vec<super::super::CancelOutcome>,
+    /// Tasks of earlier steps and jobs whose answers were too long to be read now: look again at once.
+    pub more: bool,
+}
+
+/// The answer of an endpoint as JSON.
+impl Answer {
+    /// The payload for whoever reads members of it.
+    pub fn json(&self) -> Option<Json> {
+        self.payload.as_ref().and_then(|text| serde_json::from_str(text).ok())
+    }
+}

@@ -1,0 +1,177 @@
+//! Rows of requests and jobs: how they are read.
+
+use std::collections::BTreeMap;
+
+use crate::domain::{
+    Job, JobStatus, MAX_PARAMS, Request, RequestFault, RequestStatus, RequestToken, Step, TaskId, Timestamp, faults_of_steps, json,
+    json_check,
+};
+use crate::store::Result;
+use crate::store::columns::{corrupt, json as json_of, name};
+use crate::store::fault::Fault;
+use crate::store::sql::{Row, selected};
+
+selected! {
+    /// What a [`Request`] is read from, of a table called `r`.
+    RequestColumns<'r> {
+        token: &'r str = "r.token",
+        request_token: Option<String> = "r.request_token",
+        action: String = "r.action",
+        status: u8 = "r.status",
+        error: Option<String> = "r.error",
+        step: u32 = "r.step",
+        steps: &'r str = "r.steps",
+        params: String = "r.params",
+        extras: Option<&'r str> = "r.extras",
+        created: Timestamp = "r.created",
+        completed: Option<Timestamp> = "r.completed",
+        expires_at: Option<Timestamp> = "r.expires_at",
+    }
+}
+
+/// What to select for [`request`].
+pub(super) const REQUEST: &str = RequestColumns::LIST;
+
+/// The request of a row. What a producer has inserted that cannot be carried out is its flaw.
+pub(super) fn request(row: &Row) -> Result<Request, Fault> {
+    Ok(RequestColumns::read(&mut row.cells())?.decode()?)
+}
+
+impl RequestColumns<'_> {
+    fn decode(self) -> Result<Request> {
+        let at = |column| format!("request {}, column {column}", self.token);
+        let status = RequestStatus::from_code(self.status);
+        let status = status.ok_or_else(|| corrupt(at("status"), format!("{} is no status", self.status)))?;
+        let mut flaws = Vec::new();
+        let steps = steps(self.steps).unwrap_or_else(|flaw| {
+            flaws.push(flaw);
+            Vec::new()
+        });
+        if let Some(flaw) = params_flaw(&self.params) {
+            flaws.push(flaw);
+        }
+        let params = if flaws.is_empty() { json_of(self.params, || at("params"))? } else { json(&()) };
+        // A producer may say nothing, or null.
+        let extras = serde_json::from_str::<Option<BTreeMap<String, String>>>(self.extras.unwrap_or("null"));
+        let extras = extras.unwrap_or_else(|error| {
+            flaws.push(format!("the column extras is not an object of strings: {error}"));
+            None
+        });
+        Ok(Request {
+            token: name(self.token, || at("token"))?,
+            request_token: self.request_token,
+            action: self.action,
+            status,
+            error: self.error,
+            step: self.step,
+            steps,
+            params,
+            extras: extras.unwrap_or_default(),
+            flaw: (!flaws.is_empty()).then(|| flaws.join("; ")),
+            created: self.created,
+            completed: self.completed,
+            expires_at: self.expires_at,
+        })
+    }
+}
+
+fn steps(text: &str) -> Result<Vec<Step>, String> {
+    let steps: Vec<Step> = serde_json::from_str(text)
+        .map_err(|error| format!("the column steps is not a list such as [{{\"name\": \"a\", \"jobs\": [\"b\"]}}]: {error}"))?;
+    match faults_of_steps(&steps).as_slice() {
+        [] => Ok(steps),
+        faults => Err(faults.iter().map(RequestFault::to_string).collect::<Vec<_>>().join("; ")),
+    }
+}
+
+/// What is wrong with params that did not come through the API.
+fn params_flaw(text: &str) -> Option<String> {
+    if text.len() > MAX_PARAMS {
+        return Some(format!("the column params has {} bytes; at most {MAX_PARAMS} are allowed", text.len()));
+    }
+    json_check::check(text.as_bytes()).err().map(|fault| format!("the column params is not JSON: {fault}"))
+}
+
+selected! {
+    /// What a [`Job`] is read from, of a table called `j`, after its request.
+    JobColumns<'r> {
+        id: i64 = "j.id",
+        name: String = "j.name",
+        step: u32 = "j.step",
+        attempt: u32 = "j.try",
+        last_attempt: Option<u32> = "j.last_try",
+        status: u8 = "j.status",
+        error: Option<String> = "j.error",
+        extras: Option<&'r str> = "j.extras",
+        created: Timestamp = "j.created",
+        due_at: Option<Timestamp> = "j.due_at",
+        completed: Option<Timestamp> = "j.completed",
+        task_id: Option<TaskId> = "j.task_id",
+    }
+}
+
+/// What to select for [`job`].
+pub(super) fn job_of_request() -> String {
+    format!("j.token, {}", JobColumns::LIST)
+}
+
+/// The job of a row, with the token of its request.
+pub(super) fn job(row: &Row) -> Result<(RequestToken, Job), Fault> {
+    let mut cells = row.cells();
+    let token: &str = cells.take()?;
+    let columns = JobColumns::read(&mut cells)?;
+    let at = |column| format!("job {}, column {column}", columns.id);
+    let status = JobStatus::from_code(columns.status);
+    let extras = columns.extras.map(serde_json::from_str).transpose().map_err(|error| corrupt(at("extras"), error))?;
+    let token = name(token, || at("token"))?;
+    let status = status.ok_or_else(|| corrupt(at("status"), format!("{} is no status", columns.status)))?;
+    let job = Job {
+        id: columns.id.unsigned_abs(),
+        name: columns.name,
+        step: columns.step,
+        attempt: columns.attempt,
+        last_attempt: columns.last_attempt,
+        status,
+        error: columns.error,
+        extras,
+        created: columns.created,
+        due_at: columns.due_at,
+        completed: columns.completed,
+        task_id: columns.task_id,
+    };
+    Ok((token, job))
+}
+
+/// A job's number as its column has it.
+pub(super) fn column_id(id: u64) -> i64 {
+    i64::try_from(id).unwrap_or(i64::MAX)
+}
+
+/// Extras as their column has them.
+pub(super) fn extras_text(extras: &BTreeMap<String, String>) -> String {
+    json(extras).get().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_producers_insert_is_told_apart() {
+        assert_eq!(steps(r#"[{"name": "a", "jobs": ["b"]}]"#).map(|steps| steps.len()), Ok(1));
+        for (text, word) in [
+            ("", "not a list"),
+            ("{}", "not a list"),
+            ("[]", "at least one step"),
+            (r#"[{"name": "a"}]"#, "missing field `jobs`"),
+            (r#"[{"name": "a", "jobs": []}]"#, "at least one job (step `a`)"),
+            (r#"[{"name": "a", "jobs": ["b", "b"]}]"#, "for the second time"),
+            (r#"[{"name": "a", "jobs": ["b"], "when": "never"}]"#, "unknown variant"),
+        ] {
+            assert!(steps(text).is_err_and(|flaw| flaw.contains(word)), "{text}");
+        }
+        assert_eq!(params_flaw(r#"{"id": 333}"#), None);
+        assert!(params_flaw("id=333").is_some_and(|flaw| flaw.contains("not JSON")));
+        assert!(params_flaw(&format!("\"{}\"", "x".repeat(MAX_PARAMS))).is_some_and(|flaw| flaw.contains("262146 bytes")));
+    }
+}

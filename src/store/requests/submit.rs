@@ -1,0 +1,59 @@
+//! Recording requests.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+
+use super::rows::{REQUEST, request};
+use crate::domain::{NewRequest, Request, RequestStatus, digest};
+use crate::store::fault::Fault;
+use crate::store::sql::Conn;
+use crate::store::{Result, Retry, Store};
+
+/// What became of a request that was to be recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recorded {
+    /// It is there.
+    New,
+    /// It was there, whole as it is.
+    Same,
+    /// There is one with its name, and other params, steps or another action.
+    Other,
+}
+
+impl Store {
+    /// Records a request. One with a client's name is recorded once: a repeat finds it, also after it has ended.
+    pub async fn record_request(&self, new: &NewRequest) -> Result<Recorded> {
+        self.fits(std::iter::once(new.params.get().len() + new.steps.len() * 256))?;
+        let new = Arc::new(new.clone());
+        self.transact(move |conn| record(conn, new.clone()).boxed()).await
+    }
+}
+
+async fn record(conn: &mut Conn<'_>, new: Arc<NewRequest>) -> Result<Recorded, Fault> {
+    let mut insert = conn.insert("requests");
+    insert
+        .row()
+        .set("token", new.token.as_str())
+        .set("request_token", new.request_token.as_deref())
+        .set("action", new.action.as_str())
+        .set("params", new.params.get())
+        .set("steps", crate::domain::json(&new.steps).get())
+        .set("status", RequestStatus::Queuing.code())
+        .set("created", new.created)
+        .set("expires_at", new.expires_at);
+    if insert.if_new().await? > 0 {
+        return Ok(Recorded::New);
+    }
+    let mut select = conn.sql(format!("SELECT {REQUEST} FROM requests AS r WHERE r.token = ?"));
+    let Some(row) = select.bind(new.token.as_str()).fetch_optional().await? else {
+        return Err(Fault::Again(Retry::Conflict, "a request of the same name was forgotten meanwhile".into()));
+    };
+    Ok(if same(&new, &request(&row)?) { Recorded::Same } else { Recorded::Other })
+}
+
+/// Whether a request is the one that was recorded.
+fn same(new: &NewRequest, recorded: &Request) -> bool {
+    let params = |json: &crate::domain::Json| digest(json.get(), &[]);
+    new.action == recorded.action && new.steps == recorded.steps && params(&new.params) == params(&recorded.params)
+}
