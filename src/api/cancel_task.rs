@@ -9,7 +9,7 @@ use super::named::{self, TaskName};
 use super::problem::Problem;
 use super::{Answer, Api, ApiState, access, answer, segment};
 use crate::contract::{self, ProblemCode};
-use crate::domain::{Task, Timestamp, json};
+use crate::domain::{EndpointName, Task, Timestamp, json};
 use crate::publisher::Stop;
 use crate::store::{CancelOutcome, StoreError};
 
@@ -65,12 +65,17 @@ async fn cancel(state: &ApiState, task: &Task, now: Timestamp) -> Result<Option<
     if let Some(CancelOutcome { to_stop, refused: false, .. }) = &outcome
         && !to_stop.is_empty()
     {
-        // Workers that fetch their tasks find it in the ledger.
-        state.desk.wake(to_stop);
-        let stop = Stop { task_type: task.task_type.clone(), task_id: task.id, endpoints: to_stop.clone() };
-        let publisher = state.publisher.clone();
-        // The customer need not wait for the broker: the cancel is recorded, and who misses this message is told again.
-        tokio::spawn(async move { publisher.stop(vec![stop]).await });
+        tell(state, task, to_stop.clone());
     }
     Ok(outcome)
+}
+
+/// Tells endpoints to stop a task that was canceled. The customer need not wait for the broker: the cancel is recorded, and who misses this
+/// message is told again.
+pub(super) fn tell(state: &ApiState, task: &Task, endpoints: Vec<EndpointName>) {
+    // Workers that fetch their tasks find it in the ledger.
+    state.desk.wake(&endpoints);
+    let stop = Stop { task_type: task.task_type.clone(), task_id: task.id, endpoints };
+    let publisher = state.publisher.clone();
+    tokio::spawn(async move { publisher.stop(vec![stop]).await });
 }

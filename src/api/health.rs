@@ -38,6 +38,7 @@ pub async fn index(api: web::Data<Api>) -> Answer {
         name: env!("CARGO_PKG_NAME").to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         task_types: api.state.config.task_types.iter().map(|policy| policy.name.clone()).collect(),
+        actions: api.state.config.requests.actions.keys().cloned().collect(),
         links: api.routes.iter().map(|route| route.pattern.to_owned()).collect(),
     };
     answer(StatusCode::OK, &index, 512)

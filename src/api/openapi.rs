@@ -23,6 +23,7 @@ use super::{Answer, Api};
         (name = "tasks", description = "Submit, read, list and cancel tasks"),
         (name = "endpoints", description = "Who performs them"),
         (name = "queues", description = "Task types whose tasks are performed once, by one worker"),
+        (name = "requests", description = "Steps of jobs, one step after the other, the jobs of a step at the same time"),
         (name = "workers", description = "For workers that reach nothing but this interface"),
         (name = "operation", description = "For those who look after the process"),
     )
@@ -107,8 +108,13 @@ fn form(path: &str, place: &ParameterIn, name: &str) -> Option<&'static str> {
         "id" if in_path => r"^[^\u0000-\u001f\u007f-\u009f]{1,191}$",
         "wait" => "^0*([0-5]?[0-9]s|60s|[01]m|[0-5]?[0-9]{1,4}ms|60000ms)$",
         "responses" => "^(all|failed|missing|none)$",
+        "token" if in_path => "^[A-Za-z0-9._-]{1,191}$",
+        "status" if path == "/requests" => {
+            "^(Queuing|Inprogress|Completed|Failed|Canceled)(,(Queuing|Inprogress|Completed|Failed|Canceled))*$"
+        }
         "status" => "^(CREATED|SENT|INCOMPLETE|DONE|CANCELED|EXPIRED)(,(CREATED|SENT|INCOMPLETE|DONE|CANCELED|EXPIRED))*$",
         "cursor" if path == "/endpoints" => "^e(2[DEde]|3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa]|5[Ff]){1,128}$",
+        "cursor" if path == "/requests" => r"^r[0-9]{1,16}\.[A-Za-z0-9._-]{1,191}$",
         "cursor" => "^t[0-9A-Fa-f]{32}$",
         _ => return None,
     })

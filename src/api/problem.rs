@@ -21,14 +21,21 @@ impl ProblemCode {
             Self::InsufficientScope | Self::CrossSite => StatusCode::FORBIDDEN,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::BadPath | Self::InvalidJson | Self::IncompleteBody => StatusCode::BAD_REQUEST,
-            Self::UnknownTaskType | Self::UnknownTask | Self::UnknownEndpoint | Self::UnknownSchedule | Self::NotFound => {
-                StatusCode::NOT_FOUND
-            }
+            Self::UnknownTaskType
+            | Self::UnknownTask
+            | Self::UnknownEndpoint
+            | Self::UnknownSchedule
+            | Self::UnknownRequest
+            | Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::NameTaken | Self::AmbiguousTask | Self::IdentifierConflict | Self::AlreadyEnded | Self::EndpointPresent => {
-                StatusCode::CONFLICT
-            }
+            Self::NameTaken
+            | Self::AmbiguousTask
+            | Self::IdentifierConflict
+            | Self::RequestConflict
+            | Self::AlreadyEnded
+            | Self::NothingFailed
+            | Self::EndpointPresent => StatusCode::CONFLICT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::InvalidSubmission | Self::InvalidMessage | Self::InvalidQuery => StatusCode::UNPROCESSABLE_ENTITY,
@@ -63,13 +70,16 @@ impl ProblemCode {
             Self::AmbiguousTask => "Several tasks have this name",
             Self::UnknownEndpoint => "Unknown endpoint",
             Self::UnknownSchedule => "Unknown schedule",
+            Self::UnknownRequest => "Unknown request",
             Self::EndpointPresent => "The endpoint is there",
             Self::NotFound => "Nothing here",
             Self::MethodNotAllowed => "Method not allowed",
             Self::BodyTimeout => "The body took too long",
             Self::NameTaken => "The name is taken",
             Self::IdentifierConflict => "The identifier is taken",
-            Self::AlreadyEnded => "The task has already ended",
+            Self::RequestConflict => "The name of the request is taken",
+            Self::AlreadyEnded => "It has already ended",
+            Self::NothingFailed => "No job has failed",
             Self::BodyTooLarge => "The body is too large",
             Self::UnsupportedMediaType => "The body must be application/json",
             Self::InvalidSubmission => "The submission has problems",

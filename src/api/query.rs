@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::percent;
 use super::problem::Problem;
 use crate::contract::{ProblemCode, ProblemItem};
-use crate::domain::{EndpointName, TaskId, Timestamp};
+use crate::domain::{EndpointName, RequestToken, TaskId, Timestamp};
 
 /// A query string on its way to be used up.
 #[derive(Debug)]
@@ -116,6 +116,21 @@ pub fn read_task_cursor(text: &str) -> Result<TaskId, String> {
     id.ok_or_else(no_cursor)
 }
 
+/// Where a list of requests goes on.
+pub fn request_cursor(created: Timestamp, token: &RequestToken) -> String {
+    format!("r{}.{token}", created.as_micros())
+}
+
+/// The place in a list of requests that a cursor names.
+///
+/// # Errors
+/// A message for a person.
+pub fn read_request_cursor(text: &str) -> Result<(Timestamp, RequestToken), String> {
+    let (micros, token) = text.strip_prefix('r').and_then(|text| text.split_once('.')).ok_or_else(no_cursor)?;
+    let micros = Some(micros).filter(|micros| micros.bytes().all(|byte| byte.is_ascii_digit())).and_then(|micros| micros.parse().ok());
+    Ok((Timestamp::from_micros(micros.ok_or_else(no_cursor)?), token.parse().map_err(|_| no_cursor())?))
+}
+
 /// Where a list of endpoints goes on.
 pub fn endpoint_cursor(last: &EndpointName) -> String {
     use std::fmt::Write;
@@ -200,6 +215,11 @@ mod tests {
         for text in ["", "t", "x", "t123", &id.to_string(), &format!("t{id}"), &endpoint_cursor(&"a".parse().expect("a name"))] {
             assert!(read_task_cursor(text).is_err(), "{text}");
         }
+        let (at, token) = (Timestamp::from_micros(1_700_000_000_000_000), "a.b-c".parse().expect("a token"));
+        assert_eq!(read_request_cursor(&request_cursor(at, &token)), Ok((at, token)));
+        for text in ["", "r", "r1", "r1.", "r.a", "r-1.a", "r1.a b", "r99999999999999999999.a", &task_cursor(id)] {
+            assert!(read_request_cursor(text).is_err(), "{text}");
+        }
         for text in ["", "e", "e1", "ezz", "e2f", "e00", "eé", &task_cursor(id)] {
             assert!(read_endpoint_cursor(text).is_err(), "{text}");
         }
@@ -214,7 +234,7 @@ mod tests {
 
         #[test]
         fn nothing_in_a_query_panics(text in any::<String>()) {
-            let _ = (Query::new(&text).finish(), span(&text, MINUTE), time(&text), read_task_cursor(&text), read_endpoint_cursor(&text));
+            let _ = (Query::new(&text).finish(), span(&text, MINUTE), time(&text), read_task_cursor(&text), read_endpoint_cursor(&text), read_request_cursor(&text));
         }
     }
 }

@@ -10,8 +10,8 @@ use actix_web::{HttpRequest, web};
 use utoipa::OpenApi;
 
 use super::route::{About, For, Operation, Route, Routes};
-use super::{Answer, Api, cancel_task, forget_endpoint, health, list_endpoints, list_tasks, named, openapi, queues, schedules};
-use super::{serve_worker, show_task, submit_task, take_census, tasks, unknown};
+use super::{Answer, Api, cancel_task, forget_endpoint, health, list_endpoints, list_tasks, named, openapi, queues, requests};
+use super::{schedules, serve_worker, show_task, submit_task, take_census, tasks, unknown};
 use crate::domain::Scope;
 
 const READ: For = For::Scope(Scope::Read);
@@ -74,6 +74,18 @@ pub const ROUTES: Routes = Routes(&[
         about: About::CoveredTypes,
         operations: &[operation!(GET, READ, tasks::show), operation!(DELETE, SUBMIT, tasks::cancel)],
     },
+    Route {
+        pattern: "/requests",
+        about: About::AllTypes,
+        operations: &[operation!(GET, READ, requests::list), operation!(POST, SUBMIT, requests::submit)],
+    },
+    Route {
+        pattern: "/requests/{token}",
+        about: About::AllTypes,
+        operations: &[operation!(GET, READ, requests::show), operation!(DELETE, SUBMIT, requests::cancel)],
+    },
+    Route { pattern: "/requests/{token}/retry", about: About::AllTypes, operations: &[operation!(POST, SUBMIT, requests::retry)] },
+    Route { pattern: "/api/poll/{token}", about: About::AllTypes, operations: &[operation!(GET, READ, requests::poll)] },
     Route { pattern: "/workers/{name}/tasks", about: About::Worker, operations: &[operation!(POST, WORK, serve_worker::tasks)] },
     Route { pattern: "/workers/{name}/reports", about: About::Worker, operations: &[operation!(POST, WORK, serve_worker::reports)] },
     Route { pattern: "/workers/{name}/presence", about: About::Worker, operations: &[operation!(POST, WORK, serve_worker::presence)] },

@@ -1,7 +1,6 @@
 //! `GET /{type}/{id}`: a task with what became of it, now or when it has ended.
 
 use std::future::ready;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,20 +8,17 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use futures::stream::{self, Stream, StreamExt};
-use tokio::time::{Instant, sleep};
 use utoipa::IntoParams;
 
 use super::answer::to_json;
 use super::named::{self, TaskName};
 use super::problem::Problem;
 use super::query::{self, Query};
+use super::until_ended::{MAX_WAIT, until_ended};
 use super::{Answer, Api, access, answer};
 use crate::contract::{self, Responses, TaskResponse, TaskWithResponses};
 use crate::domain::{EndpointName, Response, ResponseStatus, Task, TaskId};
 use crate::store::{ResponseFilter, StoreError};
-
-/// The longest `wait`. Proxies on the way rarely wait longer than this either.
-const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// Responses that are read first; most tasks have no more, and are answered in one piece.
 const FIRST_PAGE: u32 = 64;
@@ -111,7 +107,8 @@ pub async fn show_task(api: web::Data<Api>, request: HttpRequest) -> Answer {
 pub(super) async fn answer_with(api: web::Data<Api>, request: &HttpRequest, mut task: Task, wanted: Wanted) -> Answer {
     let Wanted { wait, include } = wanted;
     if let Some(wait) = wait.filter(|_| !task.status.is_final()) {
-        task = until_ended(&api, request, task, wait).await?;
+        let (watch, id) = (&api.state.watch, task.id);
+        task = until_ended(&api, request, wait, watch, &id, async || look(&api, &task).await, |task| task.status.is_final()).await?;
     }
     // The wait has cost nothing yet; what follows is read for somebody who may still have it.
     access::check_again(&api, request)?;
@@ -131,36 +128,6 @@ fn include(text: &str) -> Result<Include, String> {
         Some(Responses::Missing) => Ok(Include::These(ResponseFilter::Missing)),
         Some(Responses::None) => Ok(Include::None),
         None => Err("must be all, failed, missing or none".to_owned()),
-    }
-}
-
-/// The task when it has ended, when the time is over or when the process stops. A look that fails is only told if it was
-/// the last one: the next may succeed.
-async fn until_ended(api: &Api, request: &HttpRequest, task: Task, wait: Duration) -> Result<Task, Problem> {
-    let _place = api.waits.read(access::token_id(request))?;
-    let deadline = Instant::now() + wait;
-    let id = task.id;
-    // Arm, then look, then wait: an end between the first look and this line is seen by the next look.
-    let mut waiter = api.state.watch.subscribe(id);
-    loop {
-        access::check_again(api, request)?;
-        let over = Instant::now() >= deadline || api.stop.is_cancelled();
-        match look(api, &task).await {
-            Ok(task) if task.status.is_final() || over => return Ok(task),
-            Err(problem) if over => return Err(problem),
-            Ok(_) | Err(_) => {}
-        }
-        // Another process may have collected the end: look about once a second, out of step with other waiting requests.
-        let pause = Duration::from_millis(fastrand::u64(750..1250)).min(deadline.saturating_duration_since(Instant::now()));
-        let mut pause = pin!(sleep(pause));
-        tokio::select! {
-            () = waiter.ended() => {
-                // Told once. What is seen now decides, and if it is not the end the clock goes on.
-                waiter = api.state.watch.subscribe(id);
-            }
-            () = &mut pause => {}
-            () = api.stop.cancelled() => {}
-        }
     }
 }
 

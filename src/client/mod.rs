@@ -15,10 +15,11 @@ use serde::de::DeserializeOwned;
 
 use crate::config::{Secret, is_loopback};
 use crate::contract::{
-    BODY_HEADER, Census, ENVELOPE, EndpointPage, ForgottenEndpoint, Index, Queue, QueueList, Readiness, Responses, Schedule, ScheduleList,
-    Submission, Task, TaskPage, TaskWithResponses, TasksGiven, TasksWanted, WorkerReports,
+    BODY_HEADER, Census, ENVELOPE, EndpointPage, ForgottenEndpoint, Index, Queue, QueueList, Readiness, Request, RequestPage,
+    RequestSubmission, RequestToken, Responses, Schedule, ScheduleList, Submission, Task, TaskPage, TaskWithResponses, TasksGiven,
+    TasksWanted, WorkerReports,
 };
-use crate::domain::{EndpointName, TaskStatus, TaskType, Timestamp};
+use crate::domain::{EndpointName, RequestStatus, TaskStatus, TaskType, Timestamp};
 pub use error::ClientError;
 use error::{hint, problem, root_cause, shown, tls_error};
 
@@ -76,6 +77,23 @@ pub struct Query {
     /// Only tasks accepted at or after this.
     pub since: Option<Timestamp>,
     /// Only tasks accepted before this.
+    pub until: Option<Timestamp>,
+    /// At most this many.
+    pub limit: Option<u32>,
+    /// Where the page before ended.
+    pub cursor: Option<String>,
+}
+
+/// Which requests to list.
+#[derive(Debug, Clone, Default)]
+pub struct RequestQuery {
+    /// Only these states; empty means all.
+    pub status: Vec<RequestStatus>,
+    /// Only requests for this.
+    pub action: Option<String>,
+    /// Only requests recorded at or after this.
+    pub since: Option<Timestamp>,
+    /// Only requests recorded before this.
     pub until: Option<Timestamp>,
     /// At most this many.
     pub limit: Option<u32>,
@@ -264,6 +282,58 @@ impl Client {
     pub async fn pause(&self, task_type: &TaskType, paused: bool) -> Result<Queue, ClientError> {
         let what = if paused { "pause" } else { "resume" };
         Ok(self.answer(self.post(&["queues", task_type.as_str(), what])?, ANSWER).await?.1)
+    }
+
+    /// Submits a request; answers its token, and whether the same was submitted before.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn submit_request(&self, submission: &RequestSubmission) -> Result<(RequestToken, bool), ClientError> {
+        let (status, token) = self.answer(self.post(&["requests"])?.json(submission), ANSWER).await?;
+        Ok((token, status == StatusCode::OK))
+    }
+
+    /// A request with its jobs. With `wait` the API answers when the request ends, at the latest after that time or a minute.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn request_of(&self, token: &str, wait: Option<Duration>) -> Result<Request, ClientError> {
+        let wait = wait.map(|wait| format!("{}ms", wait.min(LONGEST_WAIT).as_millis()));
+        let request = self.request(Method::GET, &["requests", token])?.query(&given([("wait", wait)]));
+        Ok(self.answer(request, ANSWER + LONGEST_WAIT).await?.1)
+    }
+
+    /// A page of the requests.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn requests(&self, query: &RequestQuery) -> Result<RequestPage, ClientError> {
+        let status: Vec<_> = query.status.iter().map(|status| status.as_str()).collect();
+        let parameters = [
+            ("status", (!status.is_empty()).then(|| status.join(","))),
+            ("action", query.action.clone()),
+            ("since", query.since.map(|time| time.to_string())),
+            ("until", query.until.map(|time| time.to_string())),
+            ("limit", query.limit.map(|limit| limit.to_string())),
+            ("cursor", query.cursor.clone()),
+        ];
+        Ok(self.answer(self.request(Method::GET, &["requests"])?.query(&given(parameters)), ANSWER).await?.1)
+    }
+
+    /// Cancels a request.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; [`ClientError::Refused`] with 409 when it has ended otherwise.
+    pub async fn cancel_request(&self, token: &str) -> Result<Request, ClientError> {
+        Ok(self.answer(self.request(Method::DELETE, &["requests", token])?, ANSWER).await?.1)
+    }
+
+    /// Retries the failed jobs of a request.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; [`ClientError::Refused`] with 409 when none has failed.
+    pub async fn retry_request(&self, token: &str) -> Result<Request, ClientError> {
+        Ok(self.answer(self.post(&["requests", token, "retry"])?, ANSWER).await?.1)
     }
 
     /// The sums of some tasks of a type, from the oldest on.

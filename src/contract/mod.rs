@@ -1,7 +1,7 @@
 //! The JSON of the HTTP API, described once: each type says how it is written, how it is read, and its schema.
 //!
 //! `task` and `response` the ledger's two rows · `submission` what a customer asks for · `endpoint` who performs
-//! tasks · `queue` and `schedule` how these stand · `census` sums of tasks · `problem` why a request is refused ·
+//! tasks · `queue` and `schedule` how these stand · `request` steps of jobs · `census` sums of tasks · `problem` why a request is refused ·
 //! `process` what an API process says of itself · `worker` what workers send and get.
 //!
 //! The server moves what it has read from the ledger into these types, so that an answer of thousands of rows is
@@ -16,6 +16,7 @@ mod endpoint;
 mod problem;
 mod process;
 mod queue;
+mod request;
 mod response;
 mod schedule;
 mod submission;
@@ -27,6 +28,7 @@ pub use endpoint::{Endpoint, EndpointPage, ForgottenEndpoint, Standby, Subscript
 pub use problem::{Problem, ProblemCode, ProblemItem};
 pub use process::{Heartbeat, Index, Readiness};
 pub use queue::{Queue, QueueList};
+pub use request::{Job, Request, RequestPage, RequestPoll, RequestStep, RequestSubmission, RequestToken};
 pub use response::{ResponseId, TaskResponse};
 pub use schedule::{Schedule, ScheduleList};
 pub use submission::{BODY_HEADER, ENVELOPE, Submission};

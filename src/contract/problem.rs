@@ -112,6 +112,8 @@ pub enum ProblemCode {
     UnknownEndpoint,
     /// No schedule of this name is configured.
     UnknownSchedule,
+    /// No request has the token.
+    UnknownRequest,
     /// The endpoint is there, so it is not forgotten.
     EndpointPresent,
     /// There is nothing at this path.
@@ -124,8 +126,12 @@ pub enum ProblemCode {
     NameTaken,
     /// The identifier belongs to a task of other content.
     IdentifierConflict,
-    /// The task has ended otherwise and cannot be canceled.
+    /// The client's name for the request belongs to a request of other content.
+    RequestConflict,
+    /// The task or the request has ended otherwise and cannot be canceled.
     AlreadyEnded,
+    /// The request has no failed job that could be run again.
+    NothingFailed,
     /// The body is longer than allowed.
     BodyTooLarge,
     /// The body is not plain `application/json`.
@@ -167,13 +173,16 @@ impl ProblemCode {
             Self::AmbiguousTask => "ambiguous_task",
             Self::UnknownEndpoint => "unknown_endpoint",
             Self::UnknownSchedule => "unknown_schedule",
+            Self::UnknownRequest => "unknown_request",
             Self::EndpointPresent => "endpoint_present",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::BodyTimeout => "body_timeout",
             Self::NameTaken => "name_taken",
             Self::IdentifierConflict => "identifier_conflict",
+            Self::RequestConflict => "request_conflict",
             Self::AlreadyEnded => "already_ended",
+            Self::NothingFailed => "nothing_failed",
             Self::BodyTooLarge => "body_too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::InvalidSubmission => "invalid_submission",

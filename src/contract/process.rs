@@ -19,6 +19,10 @@ pub struct Index {
     /// The configured task types: each is a path.
     #[schema(value_type = Vec<String>)]
     pub task_types: Vec<TaskType>,
+    /// The configured actions of requests.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub actions: Vec<String>,
     /// Every path. What stands in braces is to be replaced: `{type}` by a configured task type.
     #[serde(default)]
     #[schema(required = true)]

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 /// Names that can never be task types: paths of the API and parts of the broker's topology.
 pub const RESERVED_TASK_TYPES: &[&str] = &[
+    "api",
     "census",
     "control",
     "dashboard",

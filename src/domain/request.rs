@@ -26,10 +26,10 @@ pub const MAX_NAME: usize = 191;
 /// Declares the states of a row with the numbers and words that the original's columns have.
 macro_rules! states {
     ($(#[$meta:meta])* $name:ident $count:literal { $($(#[$of:meta])* $state:ident = $code:literal, $word:literal;)* }) => {
-        $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+        $(#[$meta])*
         pub enum $name {
-            $($(#[$of])* #[serde(rename = $word)] $state,)*
+            $($(#[$of])* $state,)*
         }
 
         impl $name {
@@ -76,6 +76,7 @@ states! {
 
 states! {
     /// Where an attempt of a job stands.
+    #[serde(rename_all = "lowercase")]
     JobStatus 6 {
         /// Recorded; it has no task yet.
         New = 0, "new";

@@ -10,7 +10,7 @@ use super::Template;
 use super::planner::{Jobs, Patience};
 use crate::admission::{Admission, Asked, of_job};
 use crate::config::{Config, RetryPolicy};
-use crate::domain::{Json, NewTask, Timestamp, json, likeness};
+use crate::domain::{Json, NewTask, TaskType, Timestamp, json, likeness};
 use crate::store::Call;
 
 /// Makes the tasks of jobs, as the configuration says.
@@ -43,6 +43,15 @@ impl Calls {
         self.config.requests.jobs.get(job).map_or(self.config.requests.retry, |policy| policy.retry)
     }
 
+    /// The type of a job's tasks.
+    ///
+    /// # Errors
+    /// Why nothing performs it, as a sentence.
+    pub fn type_of(&self, job: &str) -> Result<TaskType, String> {
+        let named = self.config.requests.jobs.get(job).map(|given| given.task_type.clone()).or_else(|| job.parse().ok());
+        named.filter(|name| self.config.policy(name).is_some()).ok_or_else(|| self.unknown(job))
+    }
+
     fn unknown(&self, job: &str) -> String {
         let known =
             self.config.requests.jobs.keys().map(String::as_str).chain(self.config.task_types.iter().map(|policy| policy.name.as_str()));
@@ -59,10 +68,7 @@ impl Jobs for Calls {
 
     fn task(&self, call: &Call<'_>, now: Timestamp) -> Result<NewTask, String> {
         let given = self.config.requests.jobs.get(call.job);
-        let task_type = match given {
-            Some(given) => given.task_type.clone(),
-            None => call.job.parse().map_err(|_| self.unknown(call.job))?,
-        };
+        let task_type = self.type_of(call.job)?;
         let policy = self.config.policy(&task_type).ok_or_else(|| self.unknown(call.job))?;
         let place = usize::try_from(call.step).unwrap_or(usize::MAX);
         let told = json(&Told {

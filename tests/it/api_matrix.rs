@@ -67,6 +67,15 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("GET",    "/tasks/{id}",              "1111 3.3. .. 33."),
     ("HEAD",   "/tasks/{id}",              "1111 3.3. .. 33."),
     ("DELETE", "/tasks/{id}",              "1111 .33. .. 33."),
+    ("GET",    "/requests",                "1111 3.3. 33 33."),
+    ("HEAD",   "/requests",                "1111 3.3. 33 33."),
+    ("POST",   "/requests",                "1111 .33. 33 33."),
+    ("GET",    "/requests/{token}",        "1111 3.3. 33 33."),
+    ("HEAD",   "/requests/{token}",        "1111 3.3. 33 33."),
+    ("DELETE", "/requests/{token}",        "1111 .33. 33 33."),
+    ("POST",   "/requests/{token}/retry",  "1111 .33. 33 33."),
+    ("GET",    "/api/poll/{token}",        "1111 3.3. 33 33."),
+    ("HEAD",   "/api/poll/{token}",        "1111 3.3. 33 33."),
     ("POST",   "/workers/{name}/tasks",    "1111 33.. .3 .33"),
     ("POST",   "/workers/{name}/reports",  "1111 33.. .3 .33"),
     ("POST",   "/workers/{name}/presence", "1111 33.. .3 .33"),
@@ -126,7 +135,7 @@ fn request(rig: &Rig, method: &str, pattern: &str, worker: &str) -> reqwest::Req
         Some("schedules") => "nightly",
         _ => "web1",
     };
-    let path = pattern.replace("{type}", task_type).replace("{id}", "there").replace("{name}", name);
+    let path = pattern.replace("{type}", task_type).replace("{id}", "there").replace("{name}", name).replace("{token}", "there");
     let query = if pattern == "/census" { "?type=worker" } else { "" };
     let request = rig.request(method, &format!("{path}{query}"));
     match method {
@@ -146,6 +155,7 @@ fn body(pattern: &str, worker: &str) -> Value {
             "v": 1, "kind": "alive", "endpoint": worker, "instance": id, "home": id, "session": id, "types": ["builds"],
             "interval_ms": 10_000, "version": "1", "slots": 3,
         }),
+        "/requests" => json!({"action": "build", "steps": [{"name": "build", "jobs": ["builds"]}]}),
         _ => json!({"identifier": Uuid::new_v4().to_string()}),
     }
 }

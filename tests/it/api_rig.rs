@@ -101,6 +101,16 @@ impl Rig {
         tokio::time::timeout(PATIENCE, look).await.expect("it comes to that");
     }
 
+    /// Waits until somebody waits for the end of a request.
+    pub async fn until_request_waits(&self) {
+        let look = async {
+            while self.state.requests.is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, look).await.expect("it comes to that");
+    }
+
     pub async fn start() -> Self {
         Self::start_with(Limits::default()).await
     }

@@ -41,8 +41,9 @@ impl Store {
         self.run(move |conn| jobs(conn, token.clone()).boxed()).await
     }
 
-    /// Requests, newest first, without those whose rows cannot be read. At most `limit`, fewer where params are large, none at the end.
-    pub async fn requests(&self, query: &RequestQuery) -> Result<Vec<Request>> {
+    /// Requests, newest first, without those whose rows cannot be read, and whether more may follow. At most `limit`, fewer where params are
+    /// large.
+    pub async fn requests(&self, query: &RequestQuery) -> Result<(Vec<Request>, bool)> {
         let query = Arc::new(query.clone());
         self.run(move |conn| list(conn, query.clone()).boxed()).await
     }
@@ -63,24 +64,27 @@ async fn jobs(conn: &mut Conn<'_>, token: RequestToken) -> Result<Vec<Job>, Faul
     select.bind(token.as_str()).fetch_all().await?.iter().map(|row| Ok(job(row)?.1)).collect()
 }
 
-async fn list(conn: &mut Conn<'_>, query: Arc<RequestQuery>) -> Result<Vec<Request>, Fault> {
+async fn list(conn: &mut Conn<'_>, query: Arc<RequestQuery>) -> Result<(Vec<Request>, bool), Fault> {
     let states: Vec<Option<RequestStatus>> = match query.status.is_empty() {
         true => vec![None],
         // One read for each status: each is a walk along a key that stops at the limit.
         false => RequestStatus::ALL.into_iter().filter(|status| query.status.contains(status)).map(Some).collect(),
     };
-    let (mut requests, mut complete_from) = (Vec::new(), None);
+    let (mut requests, mut complete_from, mut more) = (Vec::new(), None, false);
     for status in states {
-        let those = list_one(conn, &query, status).await?;
+        let (those, full) = list_one(conn, &query, status).await?;
         let bytes: usize = those.iter().map(|request| request.params.get().len()).sum();
+        more |= full || bytes >= LIST_BYTES;
         // Where one read has ended early, older requests of the others do not follow yet.
         complete_from = complete_from.max(those.last().filter(|_| bytes >= LIST_BYTES).map(place));
         requests.extend(those);
     }
     requests.retain(|request| complete_from.as_ref().is_none_or(|from| place(request) >= *from));
     requests.sort_by_key(|request| std::cmp::Reverse(place(request)));
-    requests.truncate(usize::try_from(query.limit).unwrap_or(usize::MAX));
-    Ok(requests)
+    let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
+    more |= requests.len() > limit;
+    requests.truncate(limit);
+    Ok((requests, more))
 }
 
 /// Where a request stands in the list.
@@ -88,7 +92,8 @@ fn place(request: &Request) -> (Timestamp, RequestToken) {
     (request.created, request.token.clone())
 }
 
-async fn list_one(conn: &mut Conn<'_>, query: &RequestQuery, status: Option<RequestStatus>) -> Result<Vec<Request>, Fault> {
+/// Requests of a status, and whether as many rows were read as may be.
+async fn list_one(conn: &mut Conn<'_>, query: &RequestQuery, status: Option<RequestStatus>) -> Result<(Vec<Request>, bool), Fault> {
     let index = conn.dialect().index(match (&query.action, status) {
         (Some(_), _) => "requests_action",
         (None, Some(_)) => "requests_state",
@@ -120,7 +125,9 @@ async fn list_one(conn: &mut Conn<'_>, query: &RequestQuery, status: Option<Requ
         Err(Fault::Told(StoreError::Corrupt { .. })) => Ok((None, 0)),
         Err(fault) => Err(fault),
     };
-    Ok(select.fetch_within(LIST_BYTES, read).await?.into_iter().flatten().collect())
+    let rows = select.fetch_within(LIST_BYTES, read).await?;
+    let full = rows.len() >= usize::try_from(query.limit).unwrap_or(usize::MAX);
+    Ok((rows.into_iter().flatten().collect(), full))
 }
 
 async fn open(conn: &mut Conn<'_>) -> Result<Vec<(RequestStatus, u64)>, Fault> {

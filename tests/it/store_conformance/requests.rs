@@ -105,10 +105,10 @@ pub async fn records_a_request_once(ledger: &Ledger) -> Result<()> {
     let other = request(Some("mine"), vec![step("one", &["b"], When::AllOk)]);
     assert_eq!(ledger.store.record_request(&other).await?, Recorded::Other);
     assert_eq!(ledger.store.record_request(&request(None, steps())).await?, Recorded::New);
-    let all = ledger.store.requests(&RequestQuery { limit: 10, ..RequestQuery::default() }).await?;
+    let (all, _) = ledger.store.requests(&RequestQuery { limit: 10, ..RequestQuery::default() }).await?;
     assert_eq!(all.len(), 2);
     let before = Some((all[0].created, all[0].token.clone()));
-    let rest = ledger.store.requests(&RequestQuery { limit: 10, before, ..RequestQuery::default() }).await?;
+    let (rest, _) = ledger.store.requests(&RequestQuery { limit: 10, before, ..RequestQuery::default() }).await?;
     assert_eq!(rest.iter().map(|request| &request.token).collect::<Vec<_>>(), [&all[1].token]);
     let of = |status, action: &str| RequestQuery { limit: 10, status, action: Some(action.into()), ..RequestQuery::default() };
     for (query, count) in [
@@ -117,7 +117,7 @@ pub async fn records_a_request_once(ledger: &Ledger) -> Result<()> {
         (of(vec![RequestStatus::Failed], "go"), 0),
         (of(vec![RequestStatus::Queuing], "go"), 2),
     ] {
-        assert_eq!(ledger.store.requests(&query).await?.len(), count, "{query:?}");
+        assert_eq!(ledger.store.requests(&query).await?.0.len(), count, "{query:?}");
     }
     assert!(all.iter().any(|request| request.token == first.token && request.request_token.as_deref() == Some("mine")));
     assert_eq!(ledger.store.open_requests().await?, [(RequestStatus::Queuing, 2), (RequestStatus::Inprogress, 0)]);
