@@ -13,7 +13,9 @@ use crate::farm::ObjectId;
 
 pub use super::global::Global;
 use super::listen::Listen;
+use super::page::Page;
 use super::queues::Queue;
+use super::request_args::RequestCommand;
 use super::schedules::Schedules;
 use super::verify::Verify;
 use super::when::{ago, to_come};
@@ -37,12 +39,12 @@ Examples:
 Exit codes:
   0    ok
   1    wrong usage, no connection, or refused by the API
-  2    some endpoints failed
+  2    some endpoints failed, or the request failed
   3    some endpoints did not receive the task
   4    no endpoint answered
   5    canceled
-  124  timed out waiting; the task goes on
-  130  interrupted (Ctrl-C) while waiting; the task goes on
+  124  timed out waiting; the task or request goes on
+  130  interrupted (Ctrl-C) while waiting; the task or request goes on
 
 Environment:
   TASKER_API_URL     address of the API for commands that ask one, as --api
@@ -168,6 +170,9 @@ The type is needed where tasks of several types have the identifier."
     /// List the scheduled tasks and when each is next; run, pause or resume a schedule
     #[command(after_help = "Examples:\n  tasker schedules\n  tasker schedules run nightly")]
     Schedules(Schedules),
+    /// Submit requests and follow them: steps of jobs, one step after the other, the jobs of a step side by side
+    #[command(subcommand)]
+    Request(RequestCommand),
     /// Add up what was accepted and what became of it: nothing missing, nothing run twice
     #[command(after_help = "\
 Examples:
@@ -734,17 +739,6 @@ pub struct List {
     /// Where and how much.
     #[command(flatten)]
     pub page: Page,
-}
-
-/// Which part of a long list.
-#[derive(Debug, Clone, Args)]
-pub struct Page {
-    /// Entries at most
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub limit: u32,
-    /// Go on where the page before ended
-    #[arg(long, value_name = "CURSOR")]
-    pub cursor: Option<String>,
 }
 
 /// `tasker cancel`.

@@ -1,4 +1,4 @@
-//! What a shell completes: commands, flags and their values, and task types and names of endpoints as the API knows them.
+//! What a shell completes: commands, flags and their values, and task types, names of endpoints and actions of requests as the API knows them.
 //!
 //! In bash, zsh and fish the script of `tasker completions` runs `tasker __complete` at each TAB, so nothing has to be renewed when commands
 //! change, and all three complete the same. An engine of our own for that: the one of `clap_complete` is not stable yet. A TAB must not
@@ -116,6 +116,7 @@ fn words(line: &str) -> Vec<String> {
 enum Known {
     TaskTypes,
     Endpoints,
+    Actions,
 }
 
 /// Where in the tree of commands the last word of a line stands.
@@ -209,6 +210,7 @@ impl<'a> Place<'a> {
             ("submit", "endpoints", _) | ("status", "of_endpoint", _) | ("forget", "name", _) => Some(Known::Endpoints),
             ("cancel", "names", _) if self.positionals == 0 => Some(Known::TaskTypes),
             (_, _, Some("TYPE")) => Some(Known::TaskTypes),
+            (_, _, Some("ACTION")) => Some(Known::Actions),
             _ => None,
         }
     }
@@ -223,6 +225,7 @@ async fn ask(known: Known, global: &Global) -> Option<Vec<String>> {
 async fn names(known: Known, client: &Client) -> Result<Vec<String>, ClientError> {
     Ok(match known {
         Known::TaskTypes => client.index().await?.task_types.iter().map(ToString::to_string).collect(),
+        Known::Actions => client.index().await?.actions,
         Known::Endpoints => {
             client.endpoints(Some(ENDPOINTS), None).await?.endpoints.iter().map(|endpoint| endpoint.name.to_string()).collect()
         }
@@ -289,7 +292,7 @@ mod tests {
 
     #[test]
     fn knows_where_types_and_endpoints_stand() {
-        use Known::{Endpoints, TaskTypes};
+        use Known::{Actions, Endpoints, TaskTypes};
         for (line, wanted) in [
             ("tasker submit ", Some(TaskTypes)),
             ("tasker submit worker ", None),
@@ -305,6 +308,9 @@ mod tests {
             ("tasker endpoints --type ", Some(TaskTypes)),
             ("tasker endpoints forget ", Some(Endpoints)),
             ("tasker queue pause ", Some(TaskTypes)),
+            ("tasker request submit ", Some(Actions)),
+            ("tasker request submit a ", None),
+            ("tasker request list --action ", Some(Actions)),
             ("tasker up --endpoints ", None),
             ("tasker endpoint -t ", None),
             ("tasker ", None),

@@ -1,7 +1,7 @@
 //! What a command tells the shell.
 
 use crate::contract::Task;
-use crate::domain::{Counts, TaskStatus};
+use crate::domain::{Counts, RequestStatus, TaskStatus};
 
 /// The exit code of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,19 +11,19 @@ pub enum Code {
     Ok = 0,
     /// Wrong usage, no connection, or refused by the API.
     Failure = 1,
-    /// Some endpoints finished with an error, or did not finish in time.
+    /// Some endpoints finished with an error, or did not finish in time; the request failed.
     SomeFailed = 2,
     /// Some endpoints did not receive the task.
     SomeMissing = 3,
     /// No endpoint has finished.
     NobodyAnswered = 4,
-    /// The task was canceled.
+    /// The task or the request was canceled.
     Canceled = 5,
-    /// The wait timed out; the task goes on.
+    /// The wait timed out; the task or the request goes on.
     TimedOut = 124,
-    /// SIGINT (Ctrl-C) ended a wait; the task goes on.
+    /// SIGINT (Ctrl-C) ended a wait; the task or the request goes on.
     Interrupted = 130,
-    /// SIGTERM ended a wait; the task goes on.
+    /// SIGTERM ended a wait; the task or the request goes on.
     Terminated = 143,
 }
 
@@ -49,6 +49,16 @@ pub fn verdict(task: &Task) -> Option<Code> {
         _ if failed > 0 || finished < expected => Code::SomeFailed,
         _ => Code::Ok,
     })
+}
+
+/// What came of a request; nothing while it is worth waiting.
+pub fn verdict_on_request(status: RequestStatus) -> Option<Code> {
+    match status {
+        RequestStatus::Queuing | RequestStatus::Inprogress => None,
+        RequestStatus::Completed => Some(Code::Ok),
+        RequestStatus::Failed => Some(Code::SomeFailed),
+        RequestStatus::Canceled => Some(Code::Canceled),
+    }
 }
 
 /// Whether a task was sent when no endpoint subscribed to its type.

@@ -3,6 +3,9 @@
 use std::io::{self, Read};
 use std::path::Path;
 
+use super::output::Failure;
+use crate::domain::Json;
+
 /// What to call the source of a text.
 pub(super) fn name(path: &Path) -> String {
     if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
@@ -16,4 +19,17 @@ pub(super) fn read(path: &Path, most: u64) -> io::Result<String> {
     let mut text = String::new();
     io::stdin().take(most).read_to_string(&mut text)?;
     Ok(text)
+}
+
+/// The JSON that was given with a flag, or in a file; none when neither was.
+pub(super) fn json(flag: &str, given: Option<&str>, file: Option<&Path>) -> Result<Option<Json>, Failure> {
+    let (text, source) = match (given, file) {
+        (Some(text), _) => (text.to_owned(), flag.to_owned()),
+        (None, Some(path)) => {
+            let name = name(path);
+            (read(path, u64::MAX).map_err(|error| Failure::Usage(format!("cannot read {name}: {error}")))?, name)
+        }
+        (None, None) => return Ok(None),
+    };
+    serde_json::from_str(&text).map(Some).map_err(|error| Failure::Usage(format!("{source}: not JSON: {error}")))
 }

@@ -1,7 +1,7 @@
 //! The command line: what may be asked (`args`; `tree` is what help shows of it), and every command.
 //!
-//! `tasks`, `queues` and `schedules` ask the API, `verify` adds up, `wait` waits, `render` turns answers into text and `table` into
-//! tables, `refusal` into the words of flags, `exit` into exit codes. `access` says where, with which token and whose certificates to trust, `listen` where to listen, `complete` completes names in shells. `configuration` and `initialize` work on the configuration, `tokens` on the database. `flamenco` starts a manager of render farms and looks at one. `servers` starts what
+//! `tasks`, `requests`, `queues` and `schedules` ask the API, `verify` adds up, `wait` waits, `render` turns answers into text, `picture`
+//! draws a request, `table` makes tables, `refusal` into the words of flags, `exit` into exit codes. `access` says where, with which token and whose certificates to trust, `listen` where to listen, `complete` completes names in shells. `configuration` and `initialize` work on the configuration, `tokens` and `import` on the `database`. `flamenco` starts a manager of render farms and looks at one. `servers` starts what
 //! `app` puts together, and the bench; `stopping` says what a stop waits for.
 //!
 //! Promise: data on standard output, everything else on standard error; every failure is one clear text and exit code 1.
@@ -10,17 +10,23 @@ mod access;
 pub mod args;
 mod complete;
 mod configuration;
+mod database;
 mod exit;
 mod flamenco;
 mod global;
+mod import;
 mod initialize;
 mod input;
 mod listen;
 mod manual;
 mod output;
+mod page;
+mod picture;
 mod queues;
 mod refusal;
 mod render;
+mod request_args;
+mod requests;
 mod schedules;
 mod servers;
 mod signals;
@@ -119,6 +125,7 @@ async fn run(cli: Cli) -> Code {
         Command::Endpoints(args) => tasks::endpoints(&global, args).await,
         Command::Queue(command) => queues::run(&global, command).await,
         Command::Schedules(args) => schedules::run(&global, args).await,
+        Command::Request(command) => requests::run(&global, command).await,
         Command::Verify(args) => verify::run(&global, args).await,
         Command::Token(command) => tokens::run(&global, command).await,
         Command::Config(command) => configuration::run(&global, command).await,

@@ -1,26 +1,44 @@
 //! What the API refuses, in the words of the command line: a person has typed flags, not JSON.
 
 use crate::client::ClientError;
-use crate::contract::{Problem, Submission};
+use crate::contract::Submission;
 
 /// A refusal with the names of flags in place of JSON pointers and query parameters; every other error as it is.
 pub(super) fn with_flags(error: ClientError, submission: Option<&Submission>) -> ClientError {
-    match error {
-        ClientError::Refused { status, problem } => {
-            ClientError::Refused { status, problem: Box::new(problem_with_flags(*problem, submission)) }
-        }
-        other => other,
-    }
+    told_by(error, |pointer| flag(pointer, submission))
 }
 
-fn problem_with_flags(mut problem: Problem, submission: Option<&Submission>) -> Problem {
+/// The same for a request.
+pub(super) fn with_flags_of_request(error: ClientError) -> ClientError {
+    told_by(error, flag_of_request)
+}
+
+fn told_by(error: ClientError, flag: impl Fn(&str) -> String) -> ClientError {
+    let ClientError::Refused { status, mut problem } = error else { return error };
     for error in &mut problem.errors {
-        let flag = |pointer: &str| flag(pointer, submission);
         let words = error.message.split(' ').map(|word| if word.starts_with('/') { flag(word) } else { word.to_owned() });
         error.message = words.collect::<Vec<_>>().join(" ");
         error.pointer = flag(&error.pointer);
     }
-    problem
+    ClientError::Refused { status, problem }
+}
+
+/// The flag that has made a member of a request, or a parameter of a query; other texts stay as they are.
+fn flag_of_request(pointer: &str) -> String {
+    if let Some(parameter) = pointer.strip_prefix('?') {
+        return format!("--{parameter}");
+    }
+    let mut parts = pointer.split('/').skip(1);
+    match (parts.next(), parts.next().map(str::parse::<usize>), parts.next(), parts.next().map(str::parse::<usize>)) {
+        (Some("action"), None, ..) => "ACTION".to_owned(),
+        (Some("params"), None, ..) => "--params".to_owned(),
+        (Some("request_token"), None, ..) => "--request-token".to_owned(),
+        (Some("steps"), None, ..) => "--step".to_owned(),
+        (Some("steps"), Some(Ok(step)), Some("jobs"), Some(Ok(job))) => format!("job {} of --step {}", job + 1, step + 1),
+        (Some("steps"), Some(Ok(step)), Some(member), None) => format!("{member} of --step {}", step + 1),
+        (Some("steps"), Some(Ok(step)), None, None) => format!("--step {}", step + 1),
+        _ => pointer.to_owned(),
+    }
 }
 
 /// The flag that has made a member of a body or a parameter of a query; other texts stay as they are.
@@ -46,7 +64,7 @@ fn flag(pointer: &str, submission: Option<&Submission>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::{ProblemItem, examples};
+    use crate::contract::{Problem, ProblemItem, examples};
 
     #[test]
     fn a_person_is_told_of_flags() {
@@ -70,5 +88,21 @@ mod tests {
             ": is missing",
         ];
         assert_eq!(told.lines().map(str::trim).collect::<Vec<_>>(), lines);
+    }
+
+    #[test]
+    fn a_step_is_told_by_its_number() {
+        for (pointer, told) in [
+            ("/action", "ACTION"),
+            ("/params", "--params"),
+            ("/steps", "--step"),
+            ("/steps/0", "--step 1"),
+            ("/steps/1/name", "name of --step 2"),
+            ("/steps/1/jobs/2", "job 3 of --step 2"),
+            ("/other/1", "/other/1"),
+            ("?status", "--status"),
+        ] {
+            assert_eq!(flag_of_request(pointer), told);
+        }
     }
 }

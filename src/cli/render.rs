@@ -149,7 +149,7 @@ fn standing(response: &TaskResponse) -> (String, Colour) {
 }
 
 /// The last line says what went wrong, those before it what came before.
-fn last_line_first(text: &str) -> String {
+pub(super) fn last_line_first(text: &str) -> String {
     text.lines().rev().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" | ")
 }
 
@@ -343,7 +343,7 @@ pub(super) fn clock(time: Timestamp) -> String {
     DateTime::<Utc>::from(time).format("%Y-%m-%d %H:%M:%SZ").to_string()
 }
 
-fn seconds(span: Duration) -> String {
+pub(super) fn seconds(span: Duration) -> String {
     format!("{:.1} s", span.as_secs_f64())
 }
 

@@ -4,6 +4,7 @@
 
 use std::env;
 use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
 
 /// The narrowest screen that tables are fitted to; a narrower one wraps lines.
 const NARROWEST: usize = 40;
@@ -26,9 +27,27 @@ impl Screen {
     /// Of any width, without colours.
     pub(super) const PLAIN: Self = Self { width: None, colours: false };
 
+    /// Of any width, with colours.
+    #[cfg(test)]
+    pub(super) const COLOURED: Self = Self { width: None, colours: true };
+
+    /// Of a width, without colours.
+    #[cfg(test)]
+    pub(super) const fn of_width(width: usize) -> Self {
+        Self { width: Some(width), colours: false }
+    }
+
     /// Where standard output goes.
     pub(super) fn of_output() -> Self {
-        let out = io::stdout();
+        Self::of(io::stdout())
+    }
+
+    /// Where standard error goes.
+    pub(super) fn of_errors() -> Self {
+        Self::of(io::stderr())
+    }
+
+    fn of(out: impl IsTerminal + AsFd) -> Self {
         if !out.is_terminal() {
             return Self::PLAIN;
         }
@@ -153,6 +172,23 @@ impl<const N: usize> Table<N> {
     }
 }
 
+/// A line of texts, cut where the screen ends, without blanks at its end.
+pub(super) fn line(cells: &[Cell], screen: Screen) -> String {
+    let mut left = screen.width.unwrap_or(usize::MAX);
+    let last = cells.iter().rposition(|cell| !cell.text.trim_end().is_empty()).unwrap_or_default();
+    let mut text = String::new();
+    for (place, cell) in cells[..=last].iter().enumerate() {
+        let whole = if place == last { cell.text.trim_end() } else { &cell.text };
+        let shown = cut(whole, left);
+        left = left.saturating_sub(width(&shown));
+        text.push_str(&screen.paint(&shown, cell.colour));
+        if shown.len() < whole.len() {
+            break;
+        }
+    }
+    text + "\n"
+}
+
 fn taken(widths: &[Option<usize>]) -> usize {
     let (sum, count) = widths.iter().flatten().fold((0, 0usize), |(sum, count), width| (sum + width, count + 1));
     sum + GAP * count.saturating_sub(1)
@@ -174,7 +210,7 @@ fn cut(text: &str, room: usize) -> String {
     shown
 }
 
-fn width(text: &str) -> usize {
+pub(super) fn width(text: &str) -> usize {
     text.chars().map(cells).sum()
 }
 
@@ -206,29 +242,25 @@ mod tests {
         table
     }
 
-    fn on(width: usize) -> Screen {
-        Screen { width: Some(width), colours: false }
-    }
-
     #[test]
     fn a_file_gets_everything() {
         let x = "x".repeat(50);
         let whole = format!("NAME  WHEN                  MESSAGE\nweb1  2024-07-12 10:00:00Z  {x}\n日本\n");
         assert_eq!(table().text(Screen::PLAIN), whole);
-        assert_eq!(table().text(on(78)), whole, "it fits exactly");
+        assert_eq!(table().text(Screen::of_width(78)), whole, "it fits exactly");
     }
 
     #[test]
     fn a_narrow_screen_gets_what_fits() {
-        assert_eq!(table().text(on(60)), format!("NAME  MESSAGE\nweb1  {}\n日本\n", "x".repeat(50)));
-        assert_eq!(table().text(on(40)), format!("NAME  MESSAGE\nweb1  {}…\n日本\n", "x".repeat(33)));
-        assert!(table().text(on(40)).lines().all(|line| width(line) <= 40));
+        assert_eq!(table().text(Screen::of_width(60)), format!("NAME  MESSAGE\nweb1  {}\n日本\n", "x".repeat(50)));
+        assert_eq!(table().text(Screen::of_width(40)), format!("NAME  MESSAGE\nweb1  {}…\n日本\n", "x".repeat(33)));
+        assert!(table().text(Screen::of_width(40)).lines().all(|line| width(line) <= 40));
         assert_eq!(cut("日本語", 4), "日…");
     }
 
     #[test]
     fn colours_are_for_screens_that_have_some() {
-        let screen = Screen { width: None, colours: true };
+        let screen = Screen::COLOURED;
         assert!(table().text(screen).contains(&format!("\x1b[31m{}\x1b[0m\n", "x".repeat(50))));
         assert_eq!(screen.paint("", Colour::Good), "");
         assert_eq!(Screen::PLAIN.paint("a", Colour::Good), "a");

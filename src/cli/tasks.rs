@@ -1,25 +1,22 @@
 //! The commands that ask the API: submit, status, list, cancel, endpoints.
 
-use std::sync::Arc;
-
 use serde::Serialize;
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::client::{Client, ClientError, Query, TaskName};
 use crate::clock::Clock;
 use crate::config::span;
 use crate::contract::{Endpoint, EndpointPage, ProblemCode, Responses, Submission, Task, TaskWithResponses};
-use crate::domain::{EndpointName, Identifier, Json, TaskId, TaskType};
+use crate::domain::{EndpointName, Identifier, TaskId, TaskType};
 
 use super::args::{Cancel, Endpoints, EndpointsAction, Global, List, Status, Submit, Waiting};
 use super::exit::{Code, verdict};
-use super::output::{self, Failure, note, note_json, show};
+use super::output::{Failure, note, note_json, show};
 use super::wait::{self, Audience, Interrupts};
 use super::{access, input, refusal, render};
 
 pub(super) async fn submit(global: &Global, args: Submit) -> Result<Code, Failure> {
-    let payload = payload(&args)?;
+    let payload = input::json("--payload", args.payload.as_deref(), args.payload_file.as_deref())?;
     let identifier = args.identifier.map_or_else(fresh_identifier, Ok)?;
     let client = access::client(global)?;
     let interrupts = args.waiting.wait.is_some().then(Interrupts::install).transpose()?;
@@ -70,20 +67,6 @@ fn fresh_identifier() -> Result<Identifier, Failure> {
     Uuid::new_v4().to_string().parse().map_err(|error| Failure::Usage(format!("{error}")))
 }
 
-fn payload(args: &Submit) -> Result<Option<Json>, Failure> {
-    let (text, source) = match (&args.payload, &args.payload_file) {
-        (Some(text), _) => (text.clone(), "--payload".to_owned()),
-        (None, Some(path)) => {
-            let text = input::read(path, u64::MAX);
-            let name = input::name(path);
-            (text.map_err(|error| Failure::Usage(format!("cannot read {name}: {error}")))?, name)
-        }
-        (None, None) => return Ok(None),
-    };
-    let raw: Box<RawValue> = serde_json::from_str(&text).map_err(|error| Failure::Usage(format!("{source}: not JSON: {error}")))?;
-    Ok(Some(Arc::from(raw)))
-}
-
 pub(super) async fn status(global: &Global, args: Status) -> Result<Code, Failure> {
     let client = access::client(global)?;
     let (name, shown) = (TaskName { task_type: args.task_type, id: args.id }, args.waiting.shown(global.json));
@@ -108,43 +91,31 @@ async fn settle(
     of_endpoint: Option<&EndpointName>,
     interrupts: Interrupts,
 ) -> Result<Code, Failure> {
-    let audience = match (global.json, output::is_watched()) {
-        (true, _) => Audience::Program,
-        (false, true) => Audience::Terminal,
-        (false, false) => Audience::Log,
-    };
     let (name, shown) = (TaskName::of(task), waiting.shown(global.json));
     let outcome = async {
-        let code = wait::until_settled(client, &name, waiting.wait.flatten(), audience).await?;
+        let ask = async |wait| Ok(client.status(&name, Some(wait), Responses::None).await?.task);
+        let code = wait::until_settled(ask, waiting.wait.flatten(), Audience::of(global.json)).await?;
         let report = match of_endpoint {
             Some(endpoint) => client.answer_of(&name, endpoint).await?,
             None => report(client, &name, shown).await?,
         };
         Ok((code, report))
     };
-    match interrupts.unless_one(outcome).await? {
+    let outcome = interrupts.unless_one(outcome).await?;
+    let code = match &outcome {
         Ok((code, report)) => {
             match of_endpoint {
-                Some(endpoint) => show_answer(global, &report, endpoint)?,
-                None => show_report(global, &report, shown)?,
+                Some(endpoint) => show_answer(global, report, endpoint)?,
+                None => show_report(global, report, shown)?,
             };
-            if code == Code::TimedOut {
-                goes_on(global, task, "timed_out", "timed out waiting");
-            }
-            Ok(code)
+            *code
         }
-        Err(code) => {
-            goes_on(global, task, "interrupted", "stopped waiting");
-            Ok(code)
-        }
-    }
-}
-
-/// Says that a task goes on although nobody waits for it any more.
-fn goes_on(global: &Global, task: &Task, code: &'static str, why: &str) {
+        Err(code) => *code,
+    };
     let (name, api) = (render::typed(task), access::flags(global));
-    let text = format!("{why}; the task goes on\n  watch it:   tasker status {name}{api} --wait\n  cancel it:  tasker cancel {name}{api}");
-    note(&if global.json { output::error_as_json(code, &text.replace("\n ", ",")) } else { format!("tasker: {text}") });
+    let commands = [format!("tasker status {name}{api} --wait"), format!("tasker cancel {name}{api}")];
+    wait::say_it_goes_on(global.json, "task", code, &commands);
+    Ok(code)
 }
 
 /// Endpoints whose answers a person reads with the verdict; of more only those are shown that call for a look.
@@ -283,7 +254,7 @@ pub(super) async fn endpoints(global: &Global, args: Endpoints) -> Result<Code, 
 }
 
 /// Tells a person that a page is not the last; a program finds the cursor in it.
-fn more(global: &Global, cursor: Option<&str>) {
+pub(super) fn more(global: &Global, cursor: Option<&str>) {
     if let Some(cursor) = cursor.filter(|_| !global.json) {
         note(&format!("there are more: --cursor {cursor}"));
     }

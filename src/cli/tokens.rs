@@ -1,6 +1,5 @@
 //! `tasker token`: who may use the API. Works on the database itself, so that the first token needs none.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -13,16 +12,15 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::args::{Global, ListTokens, NewToken, RevokeToken, TokenCommand};
-use super::configuration;
+use super::database::{Opened, open};
 use super::exit::Code;
 use super::output::{self, Failure, note, print, print_json};
 use super::{input, render};
-use crate::app;
-use crate::config::{ConfigFile, Environment, Secret, Sources};
+use crate::config::Secret;
 use crate::domain::likeness;
 use crate::domain::{EndpointName, Scope, SecretHash, TaskType, Timestamp, Token, TokenName};
 use crate::shell;
-use crate::store::{self, SharedStore, TokenCreated};
+use crate::store::TokenCreated;
 
 /// What the text of a secret begins with, so that whoever finds one knows what it is.
 const PREFIX: &str = "tasker_";
@@ -232,56 +230,6 @@ fn secret(text: &str, shortest: usize) -> Option<Secret> {
     let word = text.trim();
     let formed = (shortest..=LONGEST).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_graphic());
     formed.then(|| Secret::new(word))
-}
-
-/// The store that is meant.
-struct Opened {
-    store: SharedStore,
-    /// What to call it.
-    place: String,
-    /// The task types that there are, as far as can be told.
-    known: Known,
-}
-
-/// Task types, and why they are known.
-struct Known {
-    how: &'static str,
-    types: BTreeSet<TaskType>,
-}
-
-/// The store that is meant: that of `tasker up` unless a configuration is named.
-async fn open(global: &Global, data_dir: Option<&Path>, make: bool) -> Result<Opened, Failure> {
-    let file = match (data_dir, global.named_file()) {
-        (None, Some(file)) => file,
-        (given, _) => {
-            let directory = given.map_or_else(|| PathBuf::from(super::args::DATA_DIR), Path::to_owned);
-            if !make && !directory.exists() {
-                let what = "name the directory of `tasker up` with --data-dir, or a configuration with -m or --config";
-                return Err(Failure::Usage(format!("there is no directory {}: {what}", directory.display())));
-            }
-            let (_, database) = app::embedded_database(&directory)?;
-            let store = store::open(&database)?;
-            store.migrate().await?;
-            let known = Known { how: "its endpoints have", types: of_endpoints(&store).await? };
-            return Ok(Opened { store, place: format!("the database of `tasker up` in {}", directory.display()), known });
-        }
-    };
-    let place = format!("the database of {}", shown(&file));
-    let config = configuration::read(&Sources { file, environment: Environment::of_process(), flags: Vec::new() }, &["manager.db"])?;
-    let known = Known { how: "configured", types: config.task_types.iter().map(|policy| policy.name.clone()).collect() };
-    Ok(Opened { store: store::open(config.database()?)?, place, known })
-}
-
-/// The task types that the endpoints of `tasker up` have: its directory does not say what it was started with.
-async fn of_endpoints(store: &SharedStore) -> Result<BTreeSet<TaskType>, Failure> {
-    /// It has few; a ledger of its own may have been used with many.
-    const MOST: u32 = 1000;
-    let endpoints = store.endpoints(None, MOST).await?;
-    Ok(endpoints.into_iter().flat_map(|endpoint| endpoint.subscriptions).map(|subscription| subscription.task_type).collect())
-}
-
-fn shown(file: &ConfigFile) -> String {
-    file.path().map_or_else(|| "the configuration".to_owned(), |path| path.display().to_string())
 }
 
 /// What is good for creating a token that lets everything be done.

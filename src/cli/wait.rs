@@ -1,4 +1,4 @@
-//! Waits until a task is settled, and says meanwhile how it stands: a progress bar for a person, a line now and then for a log.
+//! Waits until a task or a request is settled, and says meanwhile how it stands: a progress bar for a person, a line now and then for a log.
 
 use std::time::{Duration, Instant};
 
@@ -7,17 +7,19 @@ use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::backoff::Backoff;
-use crate::client::{Client, ClientError, TaskName};
+use crate::client::ClientError;
 use crate::clock::Clock;
-use crate::contract::{Responses, Task};
-use crate::domain::{Counts, EndpointName, TaskId, TaskStatus};
+use crate::contract::{Request, Task};
+use crate::domain::{Counts, EndpointName, RequestStatus, TaskId, TaskStatus};
 
-use super::exit::{Code, verdict};
-use super::output::{Failure, note, note_json};
+use super::exit::{Code, verdict, verdict_on_request};
+use super::output::{Failure, error_as_json, is_watched, note, note_json};
+use super::picture::{self, Sum};
 use super::render;
+use super::table::Screen;
 
-/// How long each question lies at the API. The API answers at once when a task *ends*; that it became incomplete, or how
-/// many have finished, is only seen by asking again.
+/// How long each question lies at the API. The API answers at once when a task or a request *ends*; how far it is meanwhile is only seen by
+/// asking again.
 const WATCHED: Duration = Duration::from_millis(500);
 const UNWATCHED: Duration = Duration::from_secs(3);
 
@@ -30,6 +32,9 @@ const HEARTBEAT: Duration = Duration::from_secs(30);
 /// Names of endpoints in the progress bar at most.
 const NAMES: usize = 2;
 
+/// Lines of a request above the bar at most: a terminal that scrolls shows no progress.
+const LINES: usize = 20;
+
 /// Who is told how a wait stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Audience {
@@ -41,28 +46,59 @@ pub(super) enum Audience {
     Program,
 }
 
-/// Waits, at most for `limit`. Answers the verdict, or [`Code::TimedOut`].
-pub(super) async fn until_settled(
-    client: &Client,
-    name: &TaskName,
+impl Audience {
+    /// Who reads standard error.
+    pub(super) fn of(json: bool) -> Self {
+        match (json, is_watched()) {
+            (true, _) => Self::Program,
+            (false, true) => Self::Terminal,
+            (false, false) => Self::Log,
+        }
+    }
+}
+
+/// What is waited for.
+pub(super) trait Awaited {
+    /// The bar with what stands around it.
+    const TEMPLATE: &'static str;
+
+    /// What came of it; nothing while it is worth waiting.
+    fn verdict(&self) -> Option<Code>;
+
+    /// How many of its parts are over, and how many there are.
+    fn parts(&self) -> (u64, u64);
+
+    /// What a person sees beside the bar.
+    fn message(&self) -> String;
+
+    /// How it stands, in a line.
+    fn summary(&self) -> String;
+
+    /// The same for programs.
+    fn standing(&self) -> impl Serialize;
+}
+
+/// Waits, at most for `limit`; `ask` has the API answer after so long a wait. Answers the verdict, or [`Code::TimedOut`].
+pub(super) async fn until_settled<T: Awaited>(
+    ask: impl AsyncFn(Duration) -> Result<T, ClientError>,
     limit: Option<Duration>,
     audience: Audience,
 ) -> Result<Code, ClientError> {
     let started = Instant::now();
     let left = || limit.map_or(Duration::MAX, |limit| limit.saturating_sub(started.elapsed()));
     let slice = if audience == Audience::Terminal { WATCHED } else { UNWATCHED };
-    let mut progress = Progress::new(audience, started);
+    let mut progress = Progress::new(audience, started, T::TEMPLATE);
     let (mut failures, mut answered) = (0, Instant::now());
     loop {
         let asked = Instant::now();
         let wait = slice.min(left());
-        match client.status(name, Some(wait), Responses::None).await {
-            Ok(report) => {
+        match ask(wait).await {
+            Ok(awaited) => {
                 (failures, answered) = (0, Instant::now());
-                if let Some(code) = verdict(&report.task) {
+                if let Some(code) = awaited.verdict() {
                     return Ok(code);
                 }
-                progress.show(&report.task);
+                progress.show(&awaited);
             }
             Err(error) if error.is_transient() && answered.elapsed() < OUTAGE => {
                 failures += 1;
@@ -101,6 +137,17 @@ impl Interrupts {
     }
 }
 
+/// Says that what was waited for goes on although the wait is over, and how to watch and cancel it.
+pub(super) fn say_it_goes_on(json: bool, what: &str, code: Code, [watch, cancel]: &[String; 2]) {
+    let (word, why) = match code {
+        Code::TimedOut => ("timed_out", "timed out waiting"),
+        Code::Interrupted | Code::Terminated => ("interrupted", "stopped waiting"),
+        _ => return,
+    };
+    let text = format!("{why}; the {what} goes on\n  watch it:   {watch}\n  cancel it:  {cancel}");
+    note(&if json { error_as_json(word, &text.replace("\n ", ",")) } else { format!("tasker: {text}") });
+}
+
 /// How a wait stands, for those who are told. A bar is gone when this is dropped.
 struct Progress {
     audience: Audience,
@@ -109,24 +156,25 @@ struct Progress {
 }
 
 impl Progress {
-    fn new(audience: Audience, now: Instant) -> Self {
+    fn new(audience: Audience, now: Instant, template: &str) -> Self {
         let target = if audience == Audience::Terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target);
-        if let Ok(style) = ProgressStyle::with_template("{wide_bar:.green} {pos}/{len} endpoints {elapsed} {msg}") {
+        if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
         Self { audience, bar, beat: Beat::new(now) }
     }
 
-    fn show(&mut self, task: &Task) {
-        self.bar.set_length(task.counts.expected.into());
-        self.bar.set_position((task.counts.finished + task.counts.canceled + task.counts.expired).into());
-        self.bar.set_message(message(task));
+    fn show(&mut self, awaited: &impl Awaited) {
+        let (over, all) = awaited.parts();
+        self.bar.set_length(all);
+        self.bar.set_position(over);
+        self.bar.set_message(awaited.message());
         if self.beat.is_due(Instant::now()) {
             match self.audience {
                 Audience::Terminal => {}
-                Audience::Log => note(&format!("waiting: {}", render::summary(task, Clock::system().now()))),
-                Audience::Program => note_json(&Waiting { waiting: Standing::of(task) }),
+                Audience::Log => note(&format!("waiting: {}", awaited.summary())),
+                Audience::Program => note_json(&Waiting { waiting: awaited.standing() }),
             }
         }
     }
@@ -164,13 +212,40 @@ impl Beat {
 
 /// A line of a log for programs.
 #[derive(Serialize)]
-struct Waiting<'a> {
-    waiting: Standing<'a>,
+struct Waiting<T> {
+    waiting: T,
+}
+
+impl Awaited for Task {
+    const TEMPLATE: &'static str = "{wide_bar:.green} {pos}/{len} endpoints {elapsed} {msg}";
+
+    fn verdict(&self) -> Option<Code> {
+        verdict(self)
+    }
+
+    fn parts(&self) -> (u64, u64) {
+        let Counts { expected, finished, canceled, expired, .. } = self.counts;
+        ((finished + canceled + expired).into(), expected.into())
+    }
+
+    fn message(&self) -> String {
+        message(self)
+    }
+
+    fn summary(&self) -> String {
+        render::summary(self, Clock::system().now())
+    }
+
+    fn standing(&self) -> impl Serialize {
+        let Counts { expected, received, finished, failed, .. } = self.counts;
+        let missing = self.missing.as_deref().unwrap_or_default();
+        TaskStanding { id: self.id, status: self.status, expected, received, finished, failed, missing }
+    }
 }
 
 /// How a task stands.
 #[derive(Serialize)]
-struct Standing<'a> {
+struct TaskStanding<'a> {
     id: TaskId,
     status: TaskStatus,
     expected: u32,
@@ -181,15 +256,45 @@ struct Standing<'a> {
     missing: &'a [EndpointName],
 }
 
-impl<'a> Standing<'a> {
-    fn of(task: &'a Task) -> Self {
-        let Counts { expected, received, finished, failed, .. } = task.counts;
-        let missing = task.missing.as_deref().unwrap_or_default();
-        Self { id: task.id, status: task.status, expected, received, finished, failed, missing }
+impl Awaited for Request {
+    const TEMPLATE: &'static str = "{msg}\n{wide_bar:.green} {pos}/{len} jobs {elapsed}";
+
+    fn verdict(&self) -> Option<Code> {
+        verdict_on_request(self.status)
+    }
+
+    fn parts(&self) -> (u64, u64) {
+        let sum = Sum::of(self);
+        (sum.ended() as u64, sum.all as u64)
+    }
+
+    fn message(&self) -> String {
+        let now = Clock::system().now();
+        let drawn = picture::steps(self, now, false, Screen::of_errors());
+        if drawn.lines().count() <= LINES { drawn.trim_end().to_owned() } else { picture::summary(self, now) }
+    }
+
+    fn summary(&self) -> String {
+        picture::summary(self, Clock::system().now())
+    }
+
+    fn standing(&self) -> impl Serialize {
+        let sum = Sum::of(self);
+        RequestStanding { token: &self.token, status: self.status, step: self.step, jobs: sum.all, completed: sum.completed }
     }
 }
 
-/// What stands after the bar.
+/// How a request stands.
+#[derive(Serialize)]
+struct RequestStanding<'a> {
+    token: &'a str,
+    status: RequestStatus,
+    step: u32,
+    jobs: usize,
+    completed: usize,
+}
+
+/// What stands after the bar of a task.
 fn message(task: &Task) -> String {
     let failed = (task.counts.failed > 0).then(|| format!("{} failed", task.counts.failed));
     let missing = task.missing.as_deref().unwrap_or_default();

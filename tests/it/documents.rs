@@ -364,6 +364,36 @@ fn a_work_queue_is_set_up_as_its_page_says() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_request_is_made_as_its_page_says() -> anyhow::Result<()> {
+    let page = examples_of(&checkout("docs/requests.md"))?;
+    let reader = Reader::new()?;
+    for example in page.iter().filter(|example| example.is_script() || example.file() == Some("requests.yaml")) {
+        reader.write(example)?;
+    }
+    let start = one(&page, "sh", "tasker up --handlers-dir jobs")?.commands();
+    let (up, before) = start.split_last().context("a command")?;
+    for command in before {
+        reader.follow(command)?;
+    }
+    let up = reader.up(up, 7)?;
+    let session = one(&page, "text", "$ tasker request submit")?;
+    let mut told = String::new();
+    for command in session.commands() {
+        told += &format!("$ {command}\n{}\n", reader.follow(&command)?);
+    }
+    let shown: Vec<&str> = told.lines().filter(|line| !line.starts_with("submitted ")).collect();
+    assert_eq!(form(&shown.join("\n")), form(&session.text), "{told}");
+    drop(up);
+    // The same as a configured action.
+    let _up = reader.up(one(&page, "sh", "tasker up --config requests.yaml")?.text.trim(), 3)?;
+    for command in one(&page, "sh", "tasker request submit remove_user")?.commands() {
+        let told = reader.follow(&command)?;
+        ensure!(!command.contains("submit") || told.contains("Completed remove_user"), "{told}");
+    }
+    Ok(())
+}
+
 /// The first minutes, as the README has them.
 #[test]
 fn the_first_five_minutes_are_as_told() -> anyhow::Result<()> {

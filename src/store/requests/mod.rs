@@ -5,6 +5,7 @@
 //! jobs, so whoever changes a row of `jobs` has it.
 
 mod advance;
+mod import;
 mod read;
 mod records;
 mod rows;

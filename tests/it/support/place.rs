@@ -44,6 +44,11 @@ impl Place {
         self.command(line).output().map(Said::of).context("cannot be started")
     }
 
+    /// Runs a command of these words to its end.
+    pub fn said(&self, words: &[String], more: &[&str]) -> anyhow::Result<Said> {
+        self.command("").args(words).args(more).output().map(Said::of).context("cannot be started")
+    }
+
     /// Runs a command to its end, which must be good.
     pub fn good(&self, line: &str) -> anyhow::Result<Said> {
         let said = self.any(line)?;

@@ -1,0 +1,149 @@
+//! `tasker request`: steps of jobs.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::exit::{Code, verdict_on_request};
+use super::global::Global;
+use super::output::{Failure, note, note_json, show};
+use super::request_args::{ListRequests, NamedRequests, RequestCommand, ShowRequest, StepFlag, SubmitRequest, WaitForRequest};
+use super::tasks::more;
+use super::wait::{self, Audience, Interrupts};
+use super::{access, input, picture, refusal};
+use crate::client::{Client, ClientError, RequestQuery};
+use crate::clock::Clock;
+use crate::contract::{Request, RequestStep, RequestSubmission, RequestToken};
+use crate::domain::{Json, json};
+use crate::shell;
+
+/// The action of a request that names none.
+const AD_HOC: &str = "ad-hoc";
+
+pub(super) async fn run(global: &Global, command: RequestCommand) -> Result<Code, Failure> {
+    match command {
+        RequestCommand::Submit(args) => submit(global, args).await,
+        RequestCommand::Show(args) => status(global, args).await,
+        RequestCommand::List(args) => list(global, args).await,
+        RequestCommand::Cancel(args) => each(global, args, async |client, token| client.cancel_request(token).await).await,
+        RequestCommand::Retry(args) => each(global, args, async |client, token| client.retry_request(token).await).await,
+        RequestCommand::Import(args) => super::import::run(global, args).await,
+    }
+}
+
+async fn submit(global: &Global, args: SubmitRequest) -> Result<Code, Failure> {
+    let params = params(&args)?;
+    let client = access::client(global)?;
+    let interrupts = args.waiting.wait.is_some().then(Interrupts::install).transpose()?;
+    let action = args.action.unwrap_or_else(|| AD_HOC.to_owned());
+    let steps = args.steps.into_iter().enumerate().map(named).collect();
+    let submission = RequestSubmission { action, params, steps, request_token: args.request_token };
+    let submitted = client.submit_request(&submission).await.map_err(|error| refused(global, error));
+    let (RequestToken { token }, repeated) = submitted?;
+    let what = if repeated { "was there already:" } else { "submitted" };
+    let begun = format!("{what} {} (request {token})", submission.action);
+    let Some(interrupts) = interrupts else {
+        show(global.json, &RequestToken { token }, |_| format!("{begun}\n"))?;
+        return Ok(Code::Ok);
+    };
+    // At once: whoever loses patience must know what was started.
+    match global.json {
+        true => note_json(&Begun { submitted: RequestToken { token: token.clone() } }),
+        false => note(&begun),
+    }
+    settle(global, &client, &token, &args.waiting, interrupts).await
+}
+
+/// A request that is waited for, as programs are told of it.
+#[derive(Serialize)]
+struct Begun {
+    submitted: RequestToken,
+}
+
+/// A step with the name that it was given, or one by its place.
+fn named((place, StepFlag { name, when, jobs }): (usize, StepFlag)) -> RequestStep {
+    RequestStep { name: name.unwrap_or_else(|| format!("step{}", place + 1)), jobs, when }
+}
+
+fn params(args: &SubmitRequest) -> Result<Option<Json>, Failure> {
+    if args.members.is_empty() {
+        return input::json("--params", args.params.as_deref(), args.params_file.as_deref());
+    }
+    let mut members = serde_json::Map::new();
+    for (key, value) in &args.members {
+        if members.insert(key.clone(), value.clone()).is_some() {
+            return Err(Failure::Usage(format!("--param gives `{key}` twice")));
+        }
+    }
+    Ok(Some(json(&members)))
+}
+
+/// A refusal for those who are told: a program reads the API's own words.
+fn refused(global: &Global, error: ClientError) -> ClientError {
+    if global.json { error } else { refusal::with_flags_of_request(error) }
+}
+
+async fn status(global: &Global, args: ShowRequest) -> Result<Code, Failure> {
+    let client = access::client(global)?;
+    let request = client.request_of(&args.token, None).await?;
+    if args.waiting.wait.is_some() && !request.status.is_final() {
+        // Only now: an interruption of the question ends the command at once.
+        return settle(global, &client, &args.token, &args.waiting, Interrupts::install()?).await;
+    }
+    draw(global, &request, args.waiting.all)
+}
+
+/// Waits and shows what there is then.
+async fn settle(global: &Global, client: &Client, token: &str, waiting: &WaitForRequest, interrupts: Interrupts) -> Result<Code, Failure> {
+    let outcome = async {
+        let ask = async |wait: Duration| client.request_of(token, Some(wait)).await;
+        let code = wait::until_settled(ask, waiting.wait.flatten(), Audience::of(global.json)).await?;
+        Ok((code, client.request_of(token, None).await?))
+    };
+    let code = match interrupts.unless_one(outcome).await? {
+        Ok((code, request)) => {
+            draw(global, &request, waiting.all)?;
+            code
+        }
+        Err(code) => code,
+    };
+    let (token, api) = (shell::word(token), access::flags(global));
+    let commands = [format!("tasker request show {token}{api} --wait"), format!("tasker request cancel {token}{api}")];
+    wait::say_it_goes_on(global.json, "request", code, &commands);
+    Ok(code)
+}
+
+fn draw(global: &Global, request: &Request, whole: bool) -> Result<Code, Failure> {
+    show(global.json, request, |screen| picture::picture(request, Clock::system().now(), whole, screen))?;
+    Ok(verdict_on_request(request.status).unwrap_or(Code::Ok))
+}
+
+async fn list(global: &Global, args: ListRequests) -> Result<Code, Failure> {
+    let ListRequests { status, action, since, until, page } = args;
+    let query = RequestQuery { status, action, since, until, limit: Some(page.limit), cursor: page.cursor };
+    let page = access::client(global)?.requests(&query).await.map_err(|error| refused(global, error))?;
+    show(global.json, &page, |screen| picture::requests(&page.requests, Clock::system().now(), screen))?;
+    more(global, page.next_cursor.as_deref());
+    Ok(Code::Ok)
+}
+
+/// Does something to each of these requests, whatever comes of the others.
+async fn each(
+    global: &Global,
+    args: NamedRequests,
+    act: impl AsyncFn(&Client, &str) -> Result<Request, ClientError>,
+) -> Result<Code, Failure> {
+    let client = access::client(global)?;
+    let mut code = Code::Ok;
+    for token in &args.tokens {
+        match act(&client, token).await {
+            Ok(request) => show(global.json, &request, |screen| picture::picture(&request, Clock::system().now(), false, screen))?,
+            Err(error) if args.tokens.len() > 1 && !global.json => {
+                note(&format!("tasker: {token}: {error}"));
+                code = Code::Failure;
+            }
+            Err(error) => code = Failure::from(error).report(global.json),
+        }
+    }
+    Ok(code)
+}

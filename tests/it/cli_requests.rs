@@ -1,0 +1,168 @@
+//! `tasker request` as it is typed, on a `tasker up` whose jobs are executables of a directory.
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+use tasker_services::until;
+
+use crate::support::place::{Place, Said, Up};
+
+/// How long a test waits for what must come. Long, because machines are busy; only failures take it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Finds something out, and says what it was told.
+const GET: &str = r#"#!/bin/sh
+cat > told-get
+echo '{"extras": {"email": "ada@example.net"}}'
+"#;
+
+/// Holds until it may go, fails while there is a file `broken`.
+const DEL: &str = r#"#!/bin/sh
+cat > "told-$TASKER_TYPE"
+[ ! -e broken ] || { echo 'no such account' >&2; exit 3; }
+while [ -e hold ]; do sleep 0.05; done
+"#;
+
+/// A directory with jobs, and the platform that performs them.
+struct Site {
+    place: Place,
+    up: Up,
+}
+
+impl Site {
+    fn new() -> anyhow::Result<Self> {
+        let place = Place::new()?;
+        for (name, text) in [("get", GET), ("del1", DEL), ("del2", DEL)] {
+            place.write(&format!("jobs/{name}"), text)?;
+            std::fs::set_permissions(place.path().join("jobs").join(name), std::fs::Permissions::from_mode(0o755))?;
+        }
+        let up = place.up("--listen 127.0.0.1:0 --endpoints console1 --handlers-dir jobs --delivery queue")?;
+        let site = Self { place, up };
+        until("the jobs can be performed", PATIENCE, || {
+            let said = site.typed("endpoints --json")?;
+            ensure!(
+                ["get", "del1", "del2"].iter().all(|job| said.out.contains(&format!(r#"{{"type":"{job}","subscribed":true"#))),
+                "{said:?}"
+            );
+            Ok(())
+        })?;
+        Ok(site)
+    }
+
+    /// What a command says. A `+` stands for a blank inside of a word.
+    fn typed(&self, line: &str) -> anyhow::Result<Said> {
+        let words = line.split(' ').map(|word| word.replace('+', " ")).collect::<Vec<_>>();
+        self.place.said(&words, &["--api", &self.up.api])
+    }
+
+    fn json(&self, line: &str) -> anyhow::Result<Value> {
+        let said = self.typed(&format!("{line} --json"))?;
+        serde_json::from_str(&said.out).with_context(|| format!("{line}: {said:?}"))
+    }
+
+    fn file(&self, name: &str) -> std::path::PathBuf {
+        self.place.path().join("jobs").join(name)
+    }
+
+    /// What a job was told.
+    fn told(&self, job: &str) -> anyhow::Result<Value> {
+        let task: Value = serde_json::from_str(&std::fs::read_to_string(self.file(&format!("told-{job}")))?)?;
+        Ok(task["payload"].clone())
+    }
+
+    fn until_status(&self, token: &str, status: &str) -> anyhow::Result<Value> {
+        until(&format!("the request is {status}"), PATIENCE, || {
+            let request = self.json(&format!("request show {token}"))?;
+            ensure!(request["status"] == status, "{request}");
+            Ok(request)
+        })
+    }
+}
+
+#[test]
+fn a_request_is_typed_and_followed_to_its_end() -> anyhow::Result<()> {
+    let site = Site::new()?;
+    let done = site.typed("request submit --step get --step del1+del2 --param id=333 --param name=Ada --wait 60s")?;
+    ensure!(done.code == Some(0) && done.err.starts_with("submitted ad-hoc (request "), "{done:?}");
+    let drawn: Vec<&str> = done.out.lines().collect();
+    ensure!(drawn[0].starts_with("Completed ad-hoc (request ") && drawn[1] == "✓ step1" && drawn[3] == "▼", "{done:?}");
+    ensure!(drawn[2].starts_with("│ ✓ get   completed in ") && drawn[6].starts_with("  ✓ del2  completed in "), "{done:?}");
+    ensure!(drawn[7].starts_with("3 of 3 jobs completed, in "), "{done:?}");
+    // What the first job has found out reaches the others.
+    let told = site.told("del2")?;
+    ensure!(told["extras"] == json!({"email": "ada@example.net"}) && told["params"] == json!({"id": 333, "name": "Ada"}), "{told}");
+    for (member, value) in [("action", json!("ad-hoc")), ("step", json!("step2")), ("job", json!("del2")), ("try", json!(1))] {
+        ensure!(told[member] == value, "{member}: {told}");
+    }
+    let listed = site.typed("request list")?;
+    ensure!(listed.out.lines().nth(1).is_some_and(|line| line.starts_with("Completed  ad-hoc  ")), "{listed:?}");
+    ensure!(site.json("request list --status Failed,Canceled")?["requests"] == json!([]));
+    Ok(())
+}
+
+#[test]
+fn failed_jobs_are_run_again_and_a_request_can_be_canceled() -> anyhow::Result<()> {
+    let site = Site::new()?;
+    std::fs::write(site.file("broken"), "")?;
+    let submit = "request submit clean --step get --step delete:del1 --step tell(any_failed):get --request-token one";
+    let failed = site.typed(&format!("{submit} --wait 60s"))?;
+    ensure!(failed.code == Some(2) && failed.out.starts_with("Failed clean (request "), "{failed:?}");
+    ensure!(failed.out.contains("✗ delete\n") && failed.out.contains("✗ del1  failed  no such account\n"), "{failed:?}");
+    ensure!(failed.out.contains("✓ tell (any_failed)\n"), "{failed:?}");
+    // The same again is the same request.
+    let again = site.typed(submit)?;
+    ensure!(again.code == Some(0) && again.out.starts_with("was there already: clean (request "), "{again:?}");
+    let token = site.json(submit)?["token"].as_str().context("a token")?.to_owned();
+    let other = site.typed(&format!("{submit} --param id=1"))?;
+    ensure!(other.code == Some(1) && other.err.contains(&token), "{other:?}");
+
+    std::fs::remove_file(site.file("broken"))?;
+    std::fs::write(site.file("hold"), "")?;
+    let begun = site.typed(&format!("request retry {token}"))?;
+    ensure!(begun.code == Some(0) && begun.out.starts_with("Inprogress clean "), "{begun:?}");
+    let timed_out = site.typed(&format!("request show {token} --wait 1s"))?;
+    ensure!(timed_out.code == Some(124) && timed_out.err.contains(&format!("cancel it:  tasker request cancel {token}")), "{timed_out:?}");
+    std::fs::remove_file(site.file("hold"))?;
+    let done = site.typed(&format!("request show {token} --wait 60s --all"))?;
+    ensure!(done.code == Some(0) && done.out.contains("try 1  failed ") && done.out.contains("✓ del1  completed at try 2"), "{done:?}");
+
+    std::fs::write(site.file("hold"), "")?;
+    let running = site.json("request submit --step del1 --step del2")?["token"].as_str().context("a token")?.to_owned();
+    site.until_status(&running, "Inprogress")?;
+    let canceled = site.typed(&format!("request cancel {running}"))?;
+    ensure!(canceled.code == Some(0) && canceled.out.starts_with("Canceled ad-hoc "), "{canceled:?}");
+    let shown = site.typed(&format!("request show {running}"))?;
+    ensure!(shown.code == Some(5) && shown.out.contains("not run"), "{shown:?}");
+    let ended = site.typed(&format!("request cancel {token} nothing"))?;
+    ensure!(ended.code == Some(1) && ended.err.contains("is Completed and cannot be canceled"), "{ended:?}");
+    ensure!(ended.err.contains(r#"request "nothing" not found"#), "{ended:?}");
+    let refused = site.typed(&format!("request retry {token}"))?;
+    ensure!(refused.code == Some(1) && refused.err.contains("only the jobs of a Failed one"), "{refused:?}");
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_typed_is_told_in_words_of_the_command_line() -> anyhow::Result<()> {
+    let site = Site::new()?;
+    for (line, words) in [
+        ("request submit", "<ACTION>"),
+        ("request submit remove", r#"ACTION: unknown action "remove" (configured: none)"#),
+        ("request submit --step gte", r#"job 1 of --step 1: unknown job "gte""#),
+        ("request submit --step get+get", "job 2 of --step 1: is the job `get`"),
+        ("request submit --step never(sometimes):get", "`sometimes` is not one of all_ok, all_done, any_failed"),
+        ("request submit --step get --param id", "expected KEY=VALUE"),
+        ("request submit --step get --param id=1 --param id=2", "--param gives `id` twice"),
+        ("request submit --step get --params {", "--params: not JSON: "),
+        ("request list --status Done", "expected one of Queuing, Inprogress"),
+        ("request show a+b", r#""a b" is not a token"#),
+        ("request list --cursor x", "--cursor: "),
+    ] {
+        let said = site.typed(line)?;
+        ensure!(said.code == Some(1) && said.out.is_empty() && said.err.contains(words), "{line}: {said:?}");
+    }
+    let json = site.typed("request show nothing --json")?;
+    ensure!(json.code == Some(1) && json.err.contains(r#""code":"unknown_request""#), "{json:?}");
+    Ok(())
+}
