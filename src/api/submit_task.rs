@@ -22,7 +22,10 @@ use crate::store::Accepted;
 /// The same submission again answers 200 with the task that is there, so a request that got no answer can simply be repeated.
 #[utoipa::path(
     post, path = "/{type}", operation_id = "submitTask", tag = "tasks",
-    params(("type" = String, Path, description = "A configured task type")),
+    params(
+        ("type" = String, Path, description = "A configured task type"),
+        ("Tasker-Body" = Option<String>, Header, description = "`envelope`: the body is a submission, also for a type with `body: payload`"),
+    ),
     request_body(content = contract::Submission, content_type = "application/json"),
     responses(
         (status = 201, description = "Recorded", body = contract::Task, headers(("Location" = String, description = "Where to read the task"))),
