@@ -133,6 +133,7 @@ async fn carry_out(what: Do, work: &Work, context: &Context) -> Outcome {
             after: after_ms.map(Duration::from_millis),
             errnr: errnr::TRY_AGAIN,
             errmsg: format!("attempt {} was asked to be tried again", work.attempt),
+            payload: None,
         },
         Do::Panic => panic!("the payload asked for it"),
         Do::Hang { deaf: true } => std::future::pending().await,

@@ -28,6 +28,8 @@ pub enum Outcome {
         errnr: i32,
         /// One or a few lines for a person.
         errmsg: String,
+        /// What there is to show if no attempt is left.
+        payload: Option<Json>,
     },
 }
 
@@ -39,7 +41,7 @@ impl Outcome {
 
     /// Another try after the type's backoff.
     pub fn retry(errmsg: impl Into<String>) -> Self {
-        Self::Retry { after: None, errnr: errnr::TRY_AGAIN, errmsg: errmsg.into() }
+        Self::Retry { after: None, errnr: errnr::TRY_AGAIN, errmsg: errmsg.into(), payload: None }
     }
 }
 

@@ -378,9 +378,12 @@ fn outcome(status: ExitStatus, answer: Result<Option<Json>, String>, errmsg: Str
     match (status.code(), status.signal(), answer) {
         (Some(0), _, Ok(answer)) => Outcome::Done(answer.unwrap_or_else(|| json(&()))),
         (Some(0), _, Err(reason)) => Outcome::failed(errnr::BAD_ANSWER, reason),
-        (Some(errnr::TRY_AGAIN), _, _) => {
-            Outcome::Retry { after: None, errnr: errnr::TRY_AGAIN, errmsg: or("asked for another try".to_owned()) }
-        }
+        (Some(errnr::TRY_AGAIN), _, answer) => Outcome::Retry {
+            after: None,
+            errnr: errnr::TRY_AGAIN,
+            errmsg: or("asked for another try".to_owned()),
+            payload: answer.ok().flatten(),
+        },
         (Some(code), _, answer) => Outcome::Failed { errnr: code, errmsg: or(format!("exit code {code}")), payload: answer.ok().flatten() },
         (None, signal, answer) => {
             let signal = signal.unwrap_or(0);

@@ -65,7 +65,7 @@ pub enum End {
 pub fn interrupted(on_stop: OnStop, errmsg: &str) -> Outcome {
     match on_stop {
         OnStop::Fail => Outcome::failed(errnr::INTERRUPTED, errmsg),
-        OnStop::Rerun | OnStop::Wait => Outcome::Retry { after: None, errnr: errnr::INTERRUPTED, errmsg: errmsg.to_owned() },
+        OnStop::Rerun | OnStop::Wait => Outcome::Retry { after: None, errnr: errnr::INTERRUPTED, errmsg: errmsg.to_owned(), payload: None },
     }
 }
 
@@ -147,17 +147,21 @@ pub fn normalise(outcome: Outcome, output_limit: usize) -> Outcome {
             Some(objection) => Outcome::failed(errnr::BAD_ANSWER, objection),
         },
         Outcome::Failed { errnr, errmsg, payload } => {
-            let objection = payload.as_ref().and_then(|payload| objection(payload, output_limit));
-            let payload = payload.filter(|_| objection.is_none());
-            let errmsg = match objection {
-                None => shortened(errmsg, ERRMSG_LIMIT),
-                Some(objection) => format!("{}\n{objection}", shortened(errmsg, ERRMSG_LIMIT - objection.len() - 1)),
-            };
+            let (errmsg, payload) = showable(errmsg, payload, output_limit);
             Outcome::Failed { errnr: never_zero(errnr), errmsg, payload }
         }
-        Outcome::Retry { after, errnr, errmsg } => {
-            Outcome::Retry { after, errnr: never_zero(errnr), errmsg: shortened(errmsg, ERRMSG_LIMIT) }
+        Outcome::Retry { after, errnr, errmsg, payload } => {
+            let (errmsg, payload) = showable(errmsg, payload, output_limit);
+            Outcome::Retry { after, errnr: never_zero(errnr), errmsg, payload }
         }
+    }
+}
+
+/// What can be shown of a failure; an answer that cannot is left out, which its error text then says.
+fn showable(errmsg: String, payload: Option<Json>, output_limit: usize) -> (String, Option<Json>) {
+    match payload.as_ref().and_then(|payload| objection(payload, output_limit)) {
+        None => (shortened(errmsg, ERRMSG_LIMIT), payload),
+        Some(objection) => (format!("{}\n{objection}", shortened(errmsg, ERRMSG_LIMIT - objection.len() - 1)), None),
     }
 }
 
@@ -222,14 +226,14 @@ pub fn decide(
         Outcome::Retry { errnr, errmsg, .. } if interrupted(errnr) && crashes >= POISON => {
             (errnr, format!("poison: {crashes} times {errmsg}"), None)
         }
-        Outcome::Retry { after, errnr, errmsg } => {
+        Outcome::Retry { after, errnr, errmsg, payload } => {
             let after = after.unwrap_or_else(|| retries.backoff.wait(attempt, chance));
             // A wait that outlasts the task would end in silence: its error is worth more.
             if attempt < retries.attempts && after < retries.time_left {
                 attempts.push(AttemptError { attempt, errnr, errmsg });
                 return Step::Again { after, attempts };
             }
-            (errnr, errmsg, None)
+            (errnr, errmsg, payload)
         }
     };
     Step::Final(ReportEvent::Finished { errnr, errmsg, payload, attempt, attempts, log, run })
@@ -283,7 +287,7 @@ mod tests {
     }
 
     fn again(after: Option<u64>) -> Outcome {
-        Outcome::Retry { after: after.map(Duration::from_secs), errnr: 75, errmsg: "busy".into() }
+        Outcome::Retry { after: after.map(Duration::from_secs), errnr: 75, errmsg: "busy".into(), payload: Some(json(&"seen")) }
     }
 
     #[test]
@@ -293,9 +297,12 @@ mod tests {
             panic!("not tried again");
         };
         assert_eq!((after, attempts.len(), attempts[1].attempt), (Duration::from_secs(4), 2, 2));
-        for (outcome, attempt) in [(again(None), 3), (again(Some(1000)), 1), (Outcome::failed(32, "no"), 1)] {
+        for (outcome, attempt, number, shown) in
+            [(again(None), 3, 75, true), (again(Some(1000)), 1, 75, true), (Outcome::failed(32, "no"), 1, 32, false)]
+        {
             let step = decide(outcome, attempt, None, earlier.clone(), None, &retries(3), 1.0);
-            assert!(matches!(step, Step::Final(ReportEvent::Finished { errnr: 75 | 32, payload: None, .. })), "{step:?}");
+            let Step::Final(ReportEvent::Finished { errnr, payload, .. }) = step else { panic!("{step:?}") };
+            assert_eq!((errnr, payload.is_some()), (number, shown));
         }
         let step = decide(Outcome::Done(json(&1)), 2, None, earlier, Some("log".into()), &retries(3), 0.0);
         let Step::Final(ReportEvent::Finished { errnr: 0, attempt: 2, attempts, log: Some(_), .. }) = step else { panic!("{step:?}") };
@@ -330,7 +337,7 @@ mod tests {
 
     #[test]
     fn what_ends_the_process_again_and_again_is_poison() {
-        let crash = || Outcome::Retry { after: None, errnr: errnr::INTERRUPTED, errmsg: "it ended".into() };
+        let crash = || Outcome::Retry { after: None, errnr: errnr::INTERRUPTED, errmsg: "it ended".into(), payload: None };
         let earlier = |numbers: &[i32]| -> Vec<AttemptError> {
             (1..).zip(numbers).map(|(attempt, errnr)| AttemptError { attempt, errnr: *errnr, errmsg: String::new() }).collect()
         };
