@@ -1,4 +1,4 @@
-//! The bytes of an item of a message: JSON with a version. [`envelope`] has the form of version 2 and puts items into lists.
+//! The bytes of an item of a message: JSON with a version. `envelope` has the form of version 2 and puts items into lists.
 //!
 //! An item of an unknown version or kind is refused, not guessed at: the caller puts it on the dead exchange with the
 //! reason. Members that a version does not know are ignored, so that a newer sender may add some.
