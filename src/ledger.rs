@@ -97,8 +97,8 @@ impl Ledger {
     }
 
     /// Moves requests on, as the plan says.
-    pub async fn advance(&self, due: &[DueRequest], plan: Arc<Plan>, terms: &Terms) -> Result<Advanced, StoreError> {
-        let advanced = self.store.advance(due, plan, terms, self.clock.now()).await?;
+    pub async fn advance(&self, due: &[DueRequest], plan: Arc<Plan>, terms: &Terms, now: Timestamp) -> Result<Advanced, StoreError> {
+        let advanced = self.store.advance(due, plan, terms, now).await?;
         let given = advanced.tasks.iter().filter(|(_, worker)| worker.is_some()).count();
         self.metrics.count_move(TaskStatus::Sent, given as u64);
         if advanced.tasks.iter().any(|(task, worker)| task.place.is_some() && worker.is_none()) {

@@ -16,6 +16,8 @@
 //! [`http_tasks`] makes thousands of HTTP calls at once and needs none of the rest; the handler `http` calls it, and [`http_remote`] has
 //! them made by workers elsewhere.
 //!
+//! [`flamenco`] speaks the protocol of render farms in front of the [`farm`], which knows nothing of it.
+//!
 //! [`contract`] describes the JSON of the HTTP API once, for those who write it and those who read it. [`client`] is the one HTTP client of
 //! the API: of the command line, the bench, and workers that reach nothing but the API.
 //!

@@ -129,7 +129,7 @@ impl Advancer {
         let plan: Arc<Plan> = Arc::new(move |view| planner::next(view, &*calls, at));
         let terms =
             Terms { rules: rules(&self.config).into(), lease_until: now.after(PUBLISH_LEASE), retention: self.config.tasks.retention };
-        let looked_at = match self.ledger.advance(&due, plan.clone(), &terms).await {
+        let looked_at = match self.ledger.advance(&due, plan.clone(), &terms, now).await {
             Ok(advanced) => self.follow(advanced).await,
             Err(error) if error.is_row_fault() || matches!(error, StoreError::Corrupt { .. }) => {
                 self.one_by_one(&due, &plan, &terms, now).await?
@@ -145,7 +145,7 @@ impl Advancer {
     async fn one_by_one(&self, due: &[DueRequest], plan: &Arc<Plan>, terms: &Terms, now: Timestamp) -> Result<usize, StoreError> {
         let mut looked_at = 0;
         for request in due {
-            match self.ledger.advance(std::slice::from_ref(request), plan.clone(), terms).await {
+            match self.ledger.advance(std::slice::from_ref(request), plan.clone(), terms, now).await {
                 Ok(advanced) => looked_at += self.follow(advanced).await,
                 Err(error) if error.is_row_fault() || matches!(error, StoreError::Corrupt { .. }) => {
                     tracing::error!(request = request.token, %error, "a request cannot be moved on, and has failed");
