@@ -8,8 +8,9 @@ use std::collections::HashMap;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use super::members::{Members, kind, pointer};
+use super::members::{Members, pointer};
 use crate::contract::ProblemItem;
+use crate::domain::json_check::kind;
 use crate::domain::{Json, Step, When, json};
 
 /// What a client asks for.

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 
-use super::members::{Members, kind, pointer};
+use super::members::{Members, pointer};
 use crate::admission::Asked;
 use crate::config::{TypePolicy, span};
 use crate::contract::ProblemItem;
+use crate::domain::json_check::kind;
 use crate::domain::{EndpointName, Identifier, Json, MAX_PRIORITY, Timestamp, json};
 
 /// Endpoints one submission may list.

@@ -13,7 +13,9 @@ use super::global::Global;
 use super::output::{Failure, note, show};
 use super::request_args::ImportRequests;
 use crate::config::{Database, Secret, span};
-use crate::domain::{Job, JobStatus, Json, Request, RequestStatus, RequestToken, Step, Timestamp, faults_of_steps, json, too_many_extras};
+use crate::domain::{
+    Job, JobStatus, Request, RequestStatus, RequestToken, Step, Timestamp, json, read_extras, read_params, read_steps, too_many_extras,
+};
 use crate::store::{self, OriginalJob, OriginalRequest, OriginalTime, SharedStore};
 
 /// Requests that are read and written together.
@@ -179,9 +181,11 @@ impl Problems {
 fn converted(original: &OriginalRequest, rerun: bool, now: Timestamp) -> Result<(Request, Vec<Job>), Vec<String>> {
     let mut wrong = Vec::new();
     let token = original.token.parse::<RequestToken>().map_err(|error| wrong.push(format!("token: {error}"))).ok();
-    let steps = steps(&original.steps).map_err(|why| wrong.extend(why)).unwrap_or_default();
-    let params = json_of("params", original.params.as_deref(), &mut wrong);
-    let extras = extras(original.extras.as_deref(), &mut wrong);
+    let steps = read_steps(&original.steps).map_err(|why| wrong.extend(why)).unwrap_or_default();
+    let params = original.params.clone().unwrap_or_else(|| "{}".to_owned());
+    let params = read_params(params).map_err(|why| wrong.push(why)).unwrap_or_else(|()| json(&()));
+    let extras = read_extras(original.extras.as_deref()).map_err(|why| wrong.push(why)).unwrap_or_default();
+    wrong.extend(too_many_extras(&extras));
     let status = u8::try_from(original.status).ok().and_then(RequestStatus::from_code);
     let status = status.filter(|status| *status != RequestStatus::Canceled);
     if status.is_none() {
@@ -270,26 +274,6 @@ fn converted_job(
         completed: completed.or_else(|| status.is_final().then_some(now)),
         task_id: None,
     })
-}
-
-fn steps(text: &str) -> Result<Vec<Step>, Vec<String>> {
-    let steps: Vec<Step> = serde_json::from_str(text).map_err(|error| vec![format!("steps: not a list of steps with jobs: {error}")])?;
-    let faults: Vec<_> = faults_of_steps(&steps).iter().map(ToString::to_string).collect();
-    if faults.is_empty() { Ok(steps) } else { Err(faults) }
-}
-
-fn json_of(column: &str, text: Option<&str>, wrong: &mut Vec<String>) -> Json {
-    serde_json::from_str(text.unwrap_or("{}")).unwrap_or_else(|error| {
-        wrong.push(format!("{column}: not JSON: {error}"));
-        json(&())
-    })
-}
-
-fn extras(text: Option<&str>, wrong: &mut Vec<String>) -> BTreeMap<String, String> {
-    let read = serde_json::from_str::<Option<BTreeMap<String, String>>>(text.unwrap_or("null"));
-    let extras = read.map_err(|error| wrong.push(format!("extras: not an object of strings: {error}"))).ok().flatten().unwrap_or_default();
-    wrong.extend(too_many_extras(&extras));
-    extras
 }
 
 fn time(column: &str, time: &OriginalTime, wrong: &mut Vec<String>) -> Timestamp {

@@ -7,6 +7,8 @@
 
 use std::fmt;
 
+use serde_json::value::RawValue;
+
 /// Objects and arrays within each other at most, the outermost included. One more than common JSON readers allow for a
 /// value, because the payload is always at least one level down.
 pub const MAX_DEPTH: u32 = 128;
@@ -48,6 +50,18 @@ impl fmt::Display for Fault {
             FaultKind::Range => write!(f, "the number at byte {offset} is out of range"),
             FaultKind::Depth => write!(f, "nested deeper than {MAX_DEPTH} levels at byte {offset}"),
         }
+    }
+}
+
+/// What a JSON value is, for a person.
+pub fn kind(value: &RawValue) -> &'static str {
+    match value.get().as_bytes().first() {
+        Some(b'{') => "an object",
+        Some(b'[') => "an array",
+        Some(b'"') => "a string",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'n') => "null",
+        _ => "a number",
     }
 }
 

@@ -36,12 +36,18 @@ pub fn quoted(name: &str) -> String {
     }
 }
 
-/// The known names, or the first of them.
-pub fn listed(known: &[&str]) -> String {
-    match known.len() {
-        0 => "none".to_owned(),
-        count if count > LISTED => format!("{} and {} more", known[..LISTED].join(", "), count - LISTED),
-        _ => known.join(", "),
+/// The names, or the first of them.
+pub fn listed(names: &[&str]) -> String {
+    listed_of(names, names.len())
+}
+
+/// The same of names of which not all are here: there are `count`.
+pub fn listed_of(names: &[&str], count: usize) -> String {
+    let shown = &names[..names.len().min(LISTED)];
+    match count.saturating_sub(shown.len()) {
+        _ if shown.is_empty() => "none".to_owned(),
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
     }
 }
 

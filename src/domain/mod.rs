@@ -28,7 +28,8 @@ pub use outcome::{AttemptError, Outcome, errnr};
 pub use payload::trimmed;
 pub use queue::{MAX_PRIORITY, PayloadKey, Place, Queued, UniqueKey};
 pub use request::{
-    Job, JobStatus, MAX_PARAMS, NewRequest, Request, RequestFault, RequestStatus, Step, When, faults_of_steps, read_extras, too_many_extras,
+    Job, JobStatus, NewRequest, Request, RequestFault, RequestStatus, Step, When, answered_extras, faults_of_steps, read_extras,
+    read_params, read_steps, too_many_extras,
 };
 pub use response::{LateAnswer, Response, ResponseEvent, ResponseStatus};
 pub use task::{Counts, IllegalMove, NewTask, Task, TaskEvent, TaskStatus};

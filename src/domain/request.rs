@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{Json, RequestToken, TaskId, Timestamp};
+use super::digest::value_at;
+use super::{Json, RequestToken, TaskId, Timestamp, json_check};
 
 /// Steps of a request at most.
 pub const MAX_STEPS: usize = 100;
@@ -354,36 +356,54 @@ pub struct Job {
     pub task_id: Option<TaskId>,
 }
 
-/// Checks the extras that a job has answered.
+/// The steps in a text that did not come through the API.
+///
+/// # Errors
+/// All that is wrong with it, each as a sentence.
+pub fn read_steps(text: &str) -> Result<Vec<Step>, Vec<String>> {
+    const LIKE: &str = r#"[{"name": "a", "jobs": ["b"]}]"#;
+    let steps: Vec<Step> = serde_json::from_str(text)
+        .map_err(|error| vec![format!("steps: not a list of steps with jobs such as {LIKE}: {}", json_check::in_words(&error))])?;
+    let faults = faults_of_steps(&steps);
+    if faults.is_empty() { Ok(steps) } else { Err(faults.iter().map(ToString::to_string).collect()) }
+}
+
+/// The params in a text that did not come through the API.
+///
+/// # Errors
+/// What is wrong with it, as a sentence.
+pub fn read_params(text: String) -> Result<Json, String> {
+    if text.len() > MAX_PARAMS {
+        return Err(format!("params: {} bytes long; at most {MAX_PARAMS} are allowed", text.len()));
+    }
+    json_check::check(text.as_bytes()).map_err(|fault| format!("params: not JSON: {fault}"))?;
+    RawValue::from_string(text).map(Json::from).map_err(|error| format!("params: not JSON: {error}"))
+}
+
+/// The extras in a text that did not come through the API; none or null for no extras.
+///
+/// # Errors
+/// What is wrong with it, as a sentence.
+pub fn read_extras(text: Option<&str>) -> Result<BTreeMap<String, String>, String> {
+    let extras = serde_json::from_str::<Option<BTreeMap<String, String>>>(text.unwrap_or("null"));
+    extras.map(Option::unwrap_or_default).map_err(|error| format!("extras: not an object of strings: {}", json_check::in_words(&error)))
+}
+
+/// The extras that a job has answered; none in an answer that is not an object.
 ///
 /// # Errors
 /// What is wrong, as the rest of a sentence about the answer.
-pub fn read_extras(answer: &Json) -> Result<BTreeMap<String, String>, String> {
-    #[derive(Deserialize)]
-    struct Answer {
-        extras: Option<serde_json::Value>,
-    }
-    // An answer that is no object has no extras.
-    let Ok(Answer { extras: Some(extras) }) = serde_json::from_str::<Answer>(answer.get()) else { return Ok(BTreeMap::new()) };
-    let serde_json::Value::Object(members) = extras else {
+pub fn answered_extras(answer: &RawValue) -> Result<BTreeMap<String, String>, String> {
+    let Some(extras) = value_at(answer, "/extras").filter(|extras| extras.get() != "null") else { return Ok(BTreeMap::new()) };
+    if !extras.get().starts_with('{') {
         return Err("has `extras` that are no object; expected an object of strings".into());
-    };
-    let text = |(key, value): (String, serde_json::Value)| match value {
-        serde_json::Value::String(text) => Ok((key, text)),
-        other => Err(format!("has `extras` with {} under `{key}`; expected an object of strings", kind(&other))),
+    }
+    let members: BTreeMap<String, &RawValue> = serde_json::from_str(extras.get()).map_err(|error| error.to_string())?;
+    let text = |(key, value): (String, &RawValue)| match serde_json::from_str(value.get()) {
+        Ok(text) => Ok((key, text)),
+        Err(_) => Err(format!("has `extras` with {} under `{key}`; expected an object of strings", json_check::kind(value))),
     };
     members.into_iter().map(text).collect()
-}
-
-const fn kind(value: &serde_json::Value) -> &'static str {
-    match value {
-        serde_json::Value::Null => "null",
-        serde_json::Value::Bool(_) => "a boolean",
-        serde_json::Value::Number(_) => "a number",
-        serde_json::Value::String(_) => "a string",
-        serde_json::Value::Array(_) => "an array",
-        serde_json::Value::Object(_) => "an object",
-    }
 }
 
 /// Whether extras are more than a request may have, as a sentence.
@@ -445,9 +465,31 @@ mod tests {
     }
 
     #[test]
+    fn texts_from_elsewhere_are_read_or_told_apart() {
+        assert_eq!(read_steps(r#"[{"name": "a", "jobs": ["b"]}]"#).map(|steps| steps.len()), Ok(1));
+        for (text, word) in [
+            ("", "not a list"),
+            ("{}", "not a list"),
+            ("[]", "at least one step"),
+            (r#"[{"name": "a"}]"#, "missing field `jobs`"),
+            (r#"[{"name": "a", "jobs": []}]"#, "at least one job (step `a`)"),
+            (r#"[{"name": "a", "jobs": ["b", "b"]}]"#, "for the second time"),
+            (r#"[{"name": "a", "jobs": ["b"], "when": "never"}]"#, "unknown variant"),
+        ] {
+            assert!(read_steps(text).is_err_and(|faults| faults.join("; ").contains(word)), "{text}");
+        }
+        let params = |text: &str| read_params(text.to_owned()).map(|params| params.get().to_owned());
+        assert_eq!(params(r#"{"id": 333}"#), Ok(r#"{"id": 333}"#.to_owned()));
+        assert!(params("id=333").is_err_and(|fault| fault.contains("not JSON")));
+        assert!(params(&format!("\"{}\"", "x".repeat(MAX_PARAMS))).is_err_and(|fault| fault.contains("262146 bytes")));
+        assert_eq!((read_extras(None), read_extras(Some("null"))), (Ok(BTreeMap::new()), Ok(BTreeMap::new())));
+        assert!(read_extras(Some(r#"{"a": 1}"#)).is_err_and(|fault| fault.contains("not an object of strings")));
+    }
+
+    #[test]
     fn extras_are_strings_within_bounds() {
-        let read = |text: &str| read_extras(&serde_json::from_str(text).expect("JSON"));
-        for none in ["1", "\"\"", "{}", r#"{"extras": null}"#, r#"{"extras": {}}"#, "[]"] {
+        let read = |text: &str| answered_extras(serde_json::from_str(text).expect("JSON"));
+        for none in ["1", "\"\"", "{}", r#"{"extras": null}"#, r#"{"extras": {}}"#, "[]", "[1, 2]", r#"[{"a": "1"}]"#] {
             assert_eq!(read(none), Ok(BTreeMap::new()), "{none}");
         }
         assert_eq!(read(r#"{"extras": {"a": "1"}}"#), Ok(BTreeMap::from([("a".into(), "1".into())])));

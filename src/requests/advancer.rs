@@ -21,7 +21,7 @@ use crate::domain::{RequestToken, Timestamp};
 use crate::ledger::Ledger;
 use crate::publisher::{Outgoing, Publisher, Stop};
 use crate::queue::rules;
-use crate::store::{Advanced, DueRequest, Plan, SharedStore, StoreError, Terms};
+use crate::store::{Advanced, DueRequest, Plan, QueueRule, SharedStore, StoreError, Terms};
 use crate::telemetry::SharedMetrics;
 use crate::watch::Watch;
 
@@ -39,6 +39,7 @@ const FORGOTTEN: u32 = 256;
 #[derive(Debug)]
 pub struct Advancer {
     config: Arc<Config>,
+    rules: Arc<[QueueRule]>,
     calls: Arc<Calls>,
     store: SharedStore,
     ledger: Ledger,
@@ -85,7 +86,7 @@ impl Advancer {
         metrics: SharedMetrics,
         watch: Watch<RequestToken>,
     ) -> Self {
-        Self { config, calls, store, ledger, publisher, clock, metrics, watch }
+        Self { rules: rules(&config).into(), config, calls, store, ledger, publisher, clock, metrics, watch }
     }
 
     /// Moves requests on until told to stop; the pass in hand is finished.
@@ -125,15 +126,13 @@ impl Advancer {
             return Ok(false);
         }
         let started = Instant::now();
-        let (calls, at) = (self.calls.clone(), now);
-        let plan: Arc<Plan> = Arc::new(move |view| planner::next(view, &*calls, at));
-        let terms =
-            Terms { rules: rules(&self.config).into(), lease_until: now.after(PUBLISH_LEASE), retention: self.config.tasks.retention };
+        let calls = self.calls.clone();
+        let plan: Arc<Plan> = Arc::new(move |view| planner::next(view, &*calls, now));
+        let retention = self.config.tasks.retention;
+        let terms = Terms { rules: self.rules.clone(), lease_until: now.after(PUBLISH_LEASE), retention };
         let looked_at = match self.ledger.advance(&due, plan.clone(), &terms, now).await {
             Ok(advanced) => self.follow(advanced).await,
-            Err(error) if error.is_row_fault() || matches!(error, StoreError::Corrupt { .. }) => {
-                self.one_by_one(&due, &plan, &terms, now).await?
-            }
+            Err(error) if error.is_row_fault() => self.one_by_one(&due, &plan, &terms, now).await?,
             Err(error) => return Err(error),
         };
         self.metrics.advance_seconds.observe(started.elapsed().as_secs_f64());
@@ -147,7 +146,7 @@ impl Advancer {
         for request in due {
             match self.ledger.advance(std::slice::from_ref(request), plan.clone(), terms, now).await {
                 Ok(advanced) => looked_at += self.follow(advanced).await,
-                Err(error) if error.is_row_fault() || matches!(error, StoreError::Corrupt { .. }) => {
+                Err(error) if error.is_row_fault() => {
                     tracing::error!(request = request.token, %error, "a request cannot be moved on, and has failed");
                     self.store.fail_request(request, &error.to_string(), now).await?;
                     looked_at += 1;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::domain::{
-    EndpointName, JobStatus, NewTask, Request, RequestStatus, TaskId, TaskStatus, Timestamp, errnr, read_extras, too_many_extras,
+    EndpointName, JobStatus, NewTask, Request, RequestStatus, TaskId, TaskStatus, Timestamp, answered_extras, errnr, likeness,
+    too_many_extras,
 };
 use crate::store::{Answer, Call, JobChange, NewJob, RequestChange, RequestView, Standing};
 
@@ -75,7 +76,6 @@ struct Attempt {
 /// A request on its way through the steps.
 struct Course<'a> {
     request: Request,
-    began_as: RequestStatus,
     attempts: Vec<Attempt>,
     standing: &'a std::collections::HashMap<TaskId, Standing>,
     jobs: &'a dyn Jobs,
@@ -104,7 +104,6 @@ impl<'a> Course<'a> {
         };
         Self {
             request: view.request.clone(),
-            began_as: view.request.status,
             attempts: view.jobs.iter().map(attempt).collect(),
             standing: &view.standing,
             jobs,
@@ -336,7 +335,7 @@ impl<'a> Course<'a> {
     fn withdraw(&mut self) {
         for at in self.newest().into_iter().flatten() {
             let attempt = &mut self.attempts[at];
-            let waits = || attempt.task_id.filter(|id| self.standing.get(id) == Some(&Standing::Waits));
+            let waits = || attempt.task_id.filter(|id| matches!(self.standing.get(id), Some(Standing::Waits)));
             match attempt.status {
                 JobStatus::New => {}
                 // Its task is not recorded yet.
@@ -372,7 +371,6 @@ impl<'a> Course<'a> {
                 None => new_jobs.push(NewJob { name, step, attempt: number, last_attempt: last, status, error, due_at, task }),
             }
         }
-        debug_assert!(!self.began_as.is_final() || new_jobs.is_empty(), "nothing begins after the end");
         RequestChange {
             status: self.request.status,
             error: self.request.error,
@@ -406,7 +404,7 @@ impl End {
     fn of(status: TaskStatus, unfinished: u32, answers: &[Answer]) -> Self {
         let mut extras = BTreeMap::new();
         for answer in answers {
-            match answer.json().as_ref().map_or_else(|| Ok(BTreeMap::new()), read_extras) {
+            match answer.payload.as_deref().map_or_else(|| Ok(BTreeMap::new()), answered_extras) {
                 Ok(found) => extras.extend(found),
                 Err(fault) => return Self::failed(&format!("the answer of {} {fault}", answer.endpoint)),
             }
@@ -431,9 +429,8 @@ impl End {
             (TaskStatus::Done, Some(answer)) => (JobStatus::Failed, Some(told(answer))),
             (_, Some(answer)) if answer.errnr.is_some() => (JobStatus::Failed, Some(told(answer))),
             (_, Some(_)) if answers.len() > 1 => {
-                let names: Vec<&EndpointName> =
-                    answers.iter().filter(|answer| answer.errnr.is_none()).map(|answer| &answer.endpoint).collect();
-                (JobStatus::Failed, Some(format!("its task expired; not finished: {}", listed(&names, unfinished))))
+                let names = answers.iter().filter(|answer| answer.errnr.is_none()).map(|answer| &answer.endpoint);
+                (JobStatus::Failed, Some(format!("its task expired; not finished: {}", listed(names, unfinished))))
             }
             _ => (JobStatus::Failed, Some("its task expired before it was finished".to_owned())),
         };
@@ -441,11 +438,10 @@ impl End {
     }
 }
 
-/// Names of endpoints that are meant, of so many in all.
-fn listed(names: &[&EndpointName], all: u32) -> String {
-    let shown: Vec<&str> = names.iter().take(10).map(|name| name.as_str()).collect();
-    let more = usize::try_from(all).unwrap_or(usize::MAX).saturating_sub(shown.len());
-    if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
+/// Names of endpoints, of so many in all.
+fn listed<'a>(names: impl IntoIterator<Item = &'a EndpointName>, all: u32) -> String {
+    let names: Vec<&str> = names.into_iter().map(EndpointName::as_str).collect();
+    likeness::listed_of(&names, usize::try_from(all).unwrap_or(usize::MAX))
 }
 
 /// Why a job has failed that was not finished in time.
@@ -453,8 +449,7 @@ fn too_late(within: Duration, standing: &Standing) -> String {
     let within = crate::config::span::format(within);
     match standing {
         Standing::Runs { missing: (names, count) } if *count > 0 => {
-            let names: Vec<&EndpointName> = names.iter().collect();
-            format!("not finished within {within}: {} did not receive it", listed(&names, *count))
+            format!("not finished within {within}: {} did not receive it", listed(names, *count))
         }
         Standing::Waits => format!("not finished within {within}: no worker had room for it"),
         _ => format!("not finished within {within}"),
@@ -597,7 +592,7 @@ mod tests {
                 endpoint: "ep".parse().expect("a name"),
                 errnr: Some(errnr),
                 errmsg: String::new(),
-                payload: Some(payload.into()),
+                payload: serde_json::from_str(payload).ok(),
             };
             self.view.standing.insert(id, Standing::Ended { status: TaskStatus::Done, unfinished: 0, answers: vec![answer] });
         }
@@ -637,7 +632,7 @@ mod tests {
             let end = End::of(status, unfinished, &answers);
             assert_eq!((end.status, end.error.as_deref()), (ends, error), "{status:?} {answers:?}");
         }
-        let strange = Answer { payload: Some(r#"{"extras": {"a": 1}}"#.into()), ..good };
+        let strange = Answer { payload: serde_json::from_str(r#"{"extras": {"a": 1}}"#).ok(), ..good };
         let end = End::of(T::Done, 0, &[strange]);
         assert_eq!((end.status, end.extras.len()), (J::Failed, 0));
         assert!(end.error.is_some_and(|error| error.contains("the answer of a has `extras` with a number")));

@@ -213,7 +213,8 @@ async fn answers(conn: &mut Conn<'_>, ended: &[TaskId], standing: &mut HashMap<T
             conn.sql(format!("SELECT task_id, endpoint, status, errnr, errmsg, payload FROM response {by_key} WHERE task_id IN "));
         select.keys(ids).push(" ORDER BY task_id, endpoint");
         let rows = select.fetch_within(batch::READ_BYTES, |row| answer(row).map(|(id, answer)| ((id, answer), length(row)))).await?;
-        let bytes: usize = rows.iter().map(|(_, answer)| answer.payload.as_ref().map_or(0, String::len) + answer.errmsg.len()).sum();
+        let bytes: usize =
+            rows.iter().map(|(_, answer)| answer.payload.as_ref().map_or(0, |payload| payload.get().len()) + answer.errmsg.len()).sum();
         let last = rows.last().map(|(id, _)| *id).filter(|_| bytes >= batch::READ_BYTES);
         let first = rows.first().map(|(id, _)| *id);
         for (id, answer) in rows {
@@ -234,7 +235,11 @@ fn answer(row: &Row) -> Result<(TaskId, Answer), Fault> {
     let id: TaskId = row.get(0)?;
     let status = columns::response_status(row.get(2)?, || format!("response to task {id}, column status"))?;
     let errnr = row.get::<Option<i32>>(3)?.filter(|_| status == ResponseStatus::Finished);
-    Ok((id, Answer { endpoint: row.get(1)?, errnr, errmsg: row.get::<Option<String>>(4)?.unwrap_or_default(), payload: row.get(5)? }))
+    let payload = row.get::<Option<String>>(5)?.map(|text| columns::json(text, || format!("response to task {id}, column payload")));
+    Ok((
+        id,
+        Answer { endpoint: row.get(1)?, errnr, errmsg: row.get::<Option<String>>(4)?.unwrap_or_default(), payload: payload.transpose()? },
+    ))
 }
 
 fn length(row: &Row) -> usize {
@@ -284,13 +289,13 @@ impl Written {
     }
 
     async fn write(
-        &mut self,
+        &self,
         conn: &mut Conn<'_>,
         terms: &Terms,
         now: Timestamp,
     ) -> Result<Vec<(NewTask, Option<crate::domain::EndpointName>)>, Fault> {
         let mut tasks: Vec<NewTask> = Vec::new();
-        for (_, change) in &mut self.requests {
+        for (_, change) in &self.requests {
             tasks.extend(change.jobs.iter().filter_map(|job| job.task.as_deref()).cloned());
             tasks.extend(change.new_jobs.iter().filter_map(|job| job.task.as_deref()).cloned());
         }

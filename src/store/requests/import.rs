@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 
-use super::super::batch::{self, NARROW_ROWS};
-use super::super::fault::Fault;
-use super::super::sql::Conn;
-use super::super::{Result, Store};
+use super::rows::extras_text;
 use crate::domain::{Job, Request, RequestStatus, RequestToken, Timestamp, json};
+use crate::store::batch::{self, NARROW_ROWS};
+use crate::store::fault::Fault;
+use crate::store::sql::Conn;
+use crate::store::{Result, Store};
 
 impl Store {
     /// Records requests with their jobs as they stand; those whose token is there are left as they are. One that is in progress is looked
@@ -36,7 +37,7 @@ async fn import(conn: &mut Conn<'_>, requests: Arc<[(Request, Vec<Job>)]>, now: 
             .set("request_token", request.request_token.as_deref())
             .set("action", request.action.as_str())
             .set("params", request.params.get())
-            .set("extras", json(&request.extras).get())
+            .set("extras", extras_text(&request.extras))
             .set("steps", json(&request.steps).get())
             .set("step", request.step)
             .set("status", request.status.code())

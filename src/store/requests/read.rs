@@ -54,12 +54,12 @@ impl Store {
     }
 }
 
-async fn find(conn: &mut Conn<'_>, token: RequestToken) -> Result<Option<Request>, Fault> {
+pub(super) async fn find(conn: &mut Conn<'_>, token: RequestToken) -> Result<Option<Request>, Fault> {
     let mut select = conn.sql(format!("SELECT {REQUEST} FROM requests AS r WHERE r.token = ?"));
     select.bind(token.as_str()).fetch_optional().await?.as_ref().map(request).transpose()
 }
 
-async fn jobs(conn: &mut Conn<'_>, token: RequestToken) -> Result<Vec<Job>, Fault> {
+pub(super) async fn jobs(conn: &mut Conn<'_>, token: RequestToken) -> Result<Vec<Job>, Fault> {
     let mut select = conn.sql(format!("SELECT {} FROM jobs AS j WHERE j.token = ? ORDER BY j.id", job_of_request()));
     select.bind(token.as_str()).fetch_all().await?.iter().map(|row| Ok(job(row)?.1)).collect()
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::domain::{EndpointName, Job, JobStatus, Json, NewTask, Request, RequestStatus, RequestToken, TaskId, TaskStatus, Timestamp};
+use crate::store::settle::CancelOutcome;
 
 /// A request that is to be looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub struct RequestView {
 }
 
 /// How the task of a job stands.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub enum Standing {
     /// It waits in its queue: nobody has it.
     Waits,
@@ -46,7 +47,7 @@ pub enum Standing {
 }
 
 /// What an endpoint has answered, or that it has not.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Answer {
     /// Who.
     pub endpoint: EndpointName,
@@ -54,8 +55,8 @@ pub struct Answer {
     pub errnr: Option<i32>,
     /// Its error text.
     pub errmsg: String,
-    /// Its answer, whose text is compared.
-    pub payload: Option<String>,
+    /// Its answer.
+    pub payload: Option<Json>,
 }
 
 /// What is done to a request. It follows from a [`RequestView`] alone.
@@ -148,15 +149,7 @@ pub struct Advanced {
     /// Tasks that were recorded, each with the worker that has been given it.
     pub tasks: Vec<(NewTask, Option<EndpointName>)>,
     /// Tasks that were canceled, with the endpoints to be told.
-    pub stopped: Vec<super::super::CancelOutcome>,
+    pub stopped: Vec<CancelOutcome>,
     /// Tasks of earlier steps and jobs whose answers were too long to be read now: look again at once.
     pub more: bool,
-}
-
-/// The answer of an endpoint as JSON.
-impl Answer {
-    /// The payload for whoever reads members of it.
-    pub fn json(&self) -> Option<Json> {
-        self.payload.as_ref().and_then(|text| serde_json::from_str(text).ok())
-    }
 }

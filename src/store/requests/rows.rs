@@ -2,12 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::{
-    Job, JobStatus, MAX_PARAMS, Request, RequestFault, RequestStatus, RequestToken, Step, TaskId, Timestamp, faults_of_steps, json,
-    json_check,
-};
+use crate::domain::{Job, JobStatus, Request, RequestStatus, RequestToken, TaskId, Timestamp, json, read_extras, read_params, read_steps};
 use crate::store::Result;
-use crate::store::columns::{corrupt, json as json_of, name};
+use crate::store::columns::{corrupt, name};
 use crate::store::fault::Fault;
 use crate::store::sql::{Row, selected};
 
@@ -43,20 +40,9 @@ impl RequestColumns<'_> {
         let status = RequestStatus::from_code(self.status);
         let status = status.ok_or_else(|| corrupt(at("status"), format!("{} is no status", self.status)))?;
         let mut flaws = Vec::new();
-        let steps = steps(self.steps).unwrap_or_else(|flaw| {
-            flaws.push(flaw);
-            Vec::new()
-        });
-        if let Some(flaw) = params_flaw(&self.params) {
-            flaws.push(flaw);
-        }
-        let params = if flaws.is_empty() { json_of(self.params, || at("params"))? } else { json(&()) };
-        // A producer may say nothing, or null.
-        let extras = serde_json::from_str::<Option<BTreeMap<String, String>>>(self.extras.unwrap_or("null"));
-        let extras = extras.unwrap_or_else(|error| {
-            flaws.push(format!("the column extras is not an object of strings: {error}"));
-            None
-        });
+        let steps = read_steps(self.steps).map_err(|told| flaws.extend(told)).unwrap_or_default();
+        let params = read_params(self.params).map_err(|told| flaws.push(told)).unwrap_or_else(|()| json(&()));
+        let extras = read_extras(self.extras).map_err(|told| flaws.push(told)).unwrap_or_default();
         Ok(Request {
             token: name(self.token, || at("token"))?,
             request_token: self.request_token,
@@ -66,30 +52,13 @@ impl RequestColumns<'_> {
             step: self.step,
             steps,
             params,
-            extras: extras.unwrap_or_default(),
+            extras,
             flaw: (!flaws.is_empty()).then(|| flaws.join("; ")),
             created: self.created,
             completed: self.completed,
             expires_at: self.expires_at,
         })
     }
-}
-
-fn steps(text: &str) -> Result<Vec<Step>, String> {
-    let steps: Vec<Step> = serde_json::from_str(text)
-        .map_err(|error| format!("the column steps is not a list such as [{{\"name\": \"a\", \"jobs\": [\"b\"]}}]: {error}"))?;
-    match faults_of_steps(&steps).as_slice() {
-        [] => Ok(steps),
-        faults => Err(faults.iter().map(RequestFault::to_string).collect::<Vec<_>>().join("; ")),
-    }
-}
-
-/// What is wrong with params that did not come through the API.
-fn params_flaw(text: &str) -> Option<String> {
-    if text.len() > MAX_PARAMS {
-        return Some(format!("the column params has {} bytes; at most {MAX_PARAMS} are allowed", text.len()));
-    }
-    json_check::check(text.as_bytes()).err().map(|fault| format!("the column params is not JSON: {fault}"))
 }
 
 selected! {
@@ -150,28 +119,4 @@ pub(super) fn column_id(id: u64) -> i64 {
 /// Extras as their column has them.
 pub(super) fn extras_text(extras: &BTreeMap<String, String>) -> String {
     json(extras).get().to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_producers_insert_is_told_apart() {
-        assert_eq!(steps(r#"[{"name": "a", "jobs": ["b"]}]"#).map(|steps| steps.len()), Ok(1));
-        for (text, word) in [
-            ("", "not a list"),
-            ("{}", "not a list"),
-            ("[]", "at least one step"),
-            (r#"[{"name": "a"}]"#, "missing field `jobs`"),
-            (r#"[{"name": "a", "jobs": []}]"#, "at least one job (step `a`)"),
-            (r#"[{"name": "a", "jobs": ["b", "b"]}]"#, "for the second time"),
-            (r#"[{"name": "a", "jobs": ["b"], "when": "never"}]"#, "unknown variant"),
-        ] {
-            assert!(steps(text).is_err_and(|flaw| flaw.contains(word)), "{text}");
-        }
-        assert_eq!(params_flaw(r#"{"id": 333}"#), None);
-        assert!(params_flaw("id=333").is_some_and(|flaw| flaw.contains("not JSON")));
-        assert!(params_flaw(&format!("\"{}\"", "x".repeat(MAX_PARAMS))).is_some_and(|flaw| flaw.contains("262146 bytes")));
-    }
 }

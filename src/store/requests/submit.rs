@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 
-use super::rows::{REQUEST, request};
-use crate::domain::{NewRequest, Request, RequestStatus, digest};
+use super::read;
+use crate::domain::{Json, NewRequest, Request, RequestStatus, digest, json};
 use crate::store::fault::Fault;
 use crate::store::sql::Conn;
 use crate::store::{Result, Retry, Store};
@@ -38,22 +38,21 @@ async fn record(conn: &mut Conn<'_>, new: Arc<NewRequest>) -> Result<Recorded, F
         .set("request_token", new.request_token.as_deref())
         .set("action", new.action.as_str())
         .set("params", new.params.get())
-        .set("steps", crate::domain::json(&new.steps).get())
+        .set("steps", json(&new.steps).get())
         .set("status", RequestStatus::Queuing.code())
         .set("created", new.created)
         .set("expires_at", new.expires_at);
     if insert.if_new().await? > 0 {
         return Ok(Recorded::New);
     }
-    let mut select = conn.sql(format!("SELECT {REQUEST} FROM requests AS r WHERE r.token = ?"));
-    let Some(row) = select.bind(new.token.as_str()).fetch_optional().await? else {
+    let Some(recorded) = read::find(conn, new.token.clone()).await? else {
         return Err(Fault::Again(Retry::Conflict, "a request of the same name was forgotten meanwhile".into()));
     };
-    Ok(if same(&new, &request(&row)?) { Recorded::Same } else { Recorded::Other })
+    Ok(if same(&new, &recorded) { Recorded::Same } else { Recorded::Other })
 }
 
 /// Whether a request is the one that was recorded.
 fn same(new: &NewRequest, recorded: &Request) -> bool {
-    let params = |json: &crate::domain::Json| digest(json.get(), &[]);
+    let params = |json: &Json| digest(json.get(), &[]);
     new.action == recorded.action && new.steps == recorded.steps && params(&new.params) == params(&recorded.params)
 }

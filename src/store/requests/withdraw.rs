@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use futures::FutureExt;
 
-use super::rows::{REQUEST, job, job_of_request, request};
+use super::read;
+use super::rows::{REQUEST, request};
 use crate::domain::{Job, JobStatus, Request, RequestStatus, RequestToken, TaskId, Timestamp};
 use crate::store::fault::Fault;
 use crate::store::settle::{self, CancelOutcome};
@@ -63,10 +64,7 @@ async fn locked(conn: &mut Conn<'_>, token: &RequestToken) -> Result<Option<(Req
     let mut select = conn.sql(format!("SELECT {REQUEST} FROM requests AS r WHERE r.token = ? {lock}"));
     let Some(row) = select.bind(token.as_str()).fetch_optional().await? else { return Ok(None) };
     let request = request(&row)?;
-    let mut select = conn.sql(format!("SELECT {} FROM jobs AS j WHERE j.token = ? ORDER BY j.id", job_of_request()));
-    let rows = select.bind(token.as_str()).fetch_all().await?;
-    let jobs = rows.iter().map(|row| Ok(job(row)?.1)).collect::<Result<_, Fault>>()?;
-    Ok(Some((request, jobs)))
+    Ok(Some((request, read::jobs(conn, token.clone()).await?)))
 }
 
 async fn cancel(conn: &mut Conn<'_>, token: RequestToken, now: Timestamp, retention: Duration) -> Result<Option<CanceledRequest>, Fault> {

@@ -256,11 +256,11 @@ pub async fn takes_what_producers_insert(ledger: &Ledger) -> Result<()> {
     ledger.known(&[name("ep")], noon()).await?;
     let rows = [
         ("good", r#"[{"name": "one", "jobs": ["a"]}]"#, r#"{"id": 1}"#, None),
-        ("no-json", "one", "{}", Some("not a list such as")),
+        ("no-json", "one", "{}", Some("not a list of steps with jobs such as")),
         ("empty", "[]", "{}", Some("at least one step")),
         ("jobless", r#"[{"name": "one", "jobs": []}]"#, "{}", Some("at least one job")),
         ("twice", r#"[{"name": "one", "jobs": ["a", "a"]}]"#, "{}", Some("second time")),
-        ("params", r#"[{"name": "one", "jobs": ["a"]}]"#, "id=1", Some("params is not JSON")),
+        ("params", r#"[{"name": "one", "jobs": ["a"]}]"#, "id=1", Some("params: not JSON")),
         ("unknown", r#"[{"name": "one", "jobs": ["a", "nobody"]}]"#, "{}", Some("job `nobody`: unknown job")),
         ("no token", r#"[{"name": "one", "jobs": ["a"]}]"#, "{}", None),
     ];
