@@ -49,7 +49,7 @@ pub struct Advancer {
     watch: Watch<RequestToken>,
 }
 
-/// When the patterns say to look at more than is due.
+/// When to look for requests in progress that nothing leads to.
 struct Sweeps<'a> {
     patterns: [&'a Cron; 3],
     next: Option<Timestamp>,
@@ -61,15 +61,16 @@ impl<'a> Sweeps<'a> {
         Self { patterns: [&requests.new_cron, &requests.job_cron, &requests.in_progress_cron], next: None }
     }
 
-    /// Whether a time of one of the patterns has passed; the first call says so.
-    fn due(&mut self, now: Timestamp) -> bool {
-        if self.next.is_some_and(|next| next > now) {
-            return false;
-        }
+    /// Whether a time of one of the patterns has passed, or none was waited for yet.
+    fn are_due(&self, now: Timestamp) -> bool {
+        self.next.is_none_or(|next| next <= now)
+    }
+
+    /// Waits for the next time.
+    fn done(&mut self, now: Timestamp) {
         let from = DateTime::<Utc>::from(now);
         let next = self.patterns.iter().filter_map(|pattern| pattern.find_next_occurrence(&from, false).ok()).min();
         self.next = Some(next.map_or(Timestamp::from_micros(i64::MAX), Timestamp::from));
-        true
     }
 }
 
@@ -97,8 +98,7 @@ impl Advancer {
         let (mut sweeps, mut forgotten, mut failures) = (Sweeps::new(&self.config), Instant::now(), 0u32);
         while !stop.is_cancelled() {
             let now = self.clock.now();
-            let swept = sweeps.due(now);
-            let pass = self.pass(now, swept).await;
+            let pass = self.look(now, &mut sweeps).await;
             if forgotten.elapsed() >= FORGET {
                 forgotten = Instant::now();
                 self.forget(now).await;
@@ -112,16 +112,26 @@ impl Advancer {
                 Err(error) => {
                     failures = failures.saturating_add(1);
                     tracing::debug!(%error, "could not move requests on");
-                    sweeps.next = sweeps.next.filter(|_| !swept);
                     stop.run_until_cancelled(tokio::time::sleep(Backoff::CONNECTION.jittered(failures))).await;
                 }
             }
         }
     }
 
+    async fn look(&self, now: Timestamp, sweeps: &mut Sweeps<'_>) -> Result<bool, StoreError> {
+        if sweeps.are_due(now) {
+            let swept = self.store.sweep_requests(now).await?;
+            sweeps.done(now);
+            if swept > 0 {
+                tracing::info!(requests = swept, "found requests that nothing led to");
+            }
+        }
+        self.pass(now).await
+    }
+
     /// Moves on what is due. Answers whether there may be more.
-    async fn pass(&self, now: Timestamp, swept: bool) -> Result<bool, StoreError> {
-        let due = self.store.due_requests(now, swept, BATCH).await?;
+    async fn pass(&self, now: Timestamp) -> Result<bool, StoreError> {
+        let due = self.store.due_requests(now, BATCH).await?;
         if due.is_empty() {
             return Ok(false);
         }

@@ -36,10 +36,15 @@ pub struct Terms {
 }
 
 impl Store {
-    /// Requests that are to be looked at, so many at most: those with a task that has ended, those that are new, and those whose time has
-    /// come; with `all_open`, also the open ones without a time, which somebody has inserted or changed with SQL.
-    pub async fn due_requests(&self, now: Timestamp, all_open: bool, limit: u32) -> Result<Vec<DueRequest>> {
-        self.run(move |conn| due(conn, now, all_open, limit).boxed()).await
+    /// Requests that are to be looked at, at most `limit` of each kind: with a task that has ended, new, or due.
+    pub async fn due_requests(&self, now: Timestamp, limit: u32) -> Result<Vec<DueRequest>> {
+        self.run(move |conn| due(conn, now, limit).boxed()).await
+    }
+
+    /// Makes the requests in progress due that nothing would lead to, since somebody has inserted or changed rows with SQL: those without a
+    /// time, those with a new job that is due, and those of which no job is in progress. Answers how many.
+    pub async fn sweep_requests(&self, now: Timestamp) -> Result<u64> {
+        self.transact(move |conn| sweep(conn, now).boxed()).await
     }
 
     /// Moves requests on, each as the plan says of what is read while its row is locked: its row, its jobs and the tasks of those, all in one
@@ -61,7 +66,7 @@ impl Store {
     }
 }
 
-async fn due(conn: &mut Conn<'_>, now: Timestamp, all_open: bool, limit: u32) -> Result<Vec<DueRequest>, Fault> {
+async fn due(conn: &mut Conn<'_>, now: Timestamp, limit: u32) -> Result<Vec<DueRequest>, Fault> {
     let mut found: BTreeMap<String, Vec<TaskId>> = BTreeMap::new();
     let mut orphans = Vec::new();
     let mut ended =
@@ -82,17 +87,21 @@ async fn due(conn: &mut Conn<'_>, now: Timestamp, all_open: bool, limit: u32) ->
     for row in new.bind(RequestStatus::Queuing.code()).bind(limit).fetch_all().await? {
         found.entry(row.get(0)?).or_default();
     }
-    if all_open {
-        let index = conn.dialect().index("requests_due");
-        let mut untimely = conn.sql(format!("SELECT token FROM requests {index} WHERE status = ? AND due_at IS NULL LIMIT ?"));
-        for row in untimely.bind(RequestStatus::Inprogress.code()).bind(limit).fetch_all().await? {
-            found.entry(row.get(0)?).or_default();
-        }
-    }
     let mut due: Vec<_> = found.into_iter().map(|(token, ended)| DueRequest { token, ended }).collect();
     // Rows of requests that are gone: no name fits, so they are removed alone.
     due.extend((!orphans.is_empty()).then(|| DueRequest { token: String::new(), ended: orphans }));
     Ok(due)
+}
+
+async fn sweep(conn: &mut Conn<'_>, now: Timestamp) -> Result<u64, Fault> {
+    let mut update = conn.sql(
+        "UPDATE requests SET due_at = ? WHERE status = ? AND (due_at IS NULL OR due_at > ? AND ( \
+         EXISTS (SELECT 1 FROM jobs AS j WHERE j.token = requests.token AND j.step = requests.step AND j.status = ? \
+         AND (j.due_at IS NULL OR j.due_at <= ?)) \
+         OR NOT EXISTS (SELECT 1 FROM jobs AS j WHERE j.token = requests.token AND j.step = requests.step AND j.status = ?)))",
+    );
+    update.bind(now).bind(RequestStatus::Inprogress.code()).bind(now).bind(JobStatus::New.code()).bind(now);
+    update.bind(JobStatus::Inprogress.code()).execute().await
 }
 
 async fn advance(conn: &mut Conn<'_>, due: Arc<[DueRequest]>, plan: Arc<Plan>, terms: Terms, now: Timestamp) -> Result<Advanced, Fault> {

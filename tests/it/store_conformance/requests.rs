@@ -52,7 +52,7 @@ fn plan(now: Timestamp) -> Arc<Plan> {
 
 /// One pass over what is due.
 async fn pass(store: &SharedStore, now: Timestamp) -> Result<Advanced> {
-    let due = store.due_requests(now, true, 100).await?;
+    let due = store.due_requests(now, 100).await?;
     let terms = Terms { rules: Vec::new().into(), lease_until: now.after(Duration::from_secs(10)), retention: RETENTION };
     let advanced = store.advance(&due, plan(now), &terms, now).await?;
     let sets: Vec<_> = advanced.tasks.iter().map(|(task, _)| tasker::store::Freeze { id: task.id, expected: vec![name("ep")] }).collect();
@@ -270,7 +270,7 @@ pub async fn takes_what_producers_insert(ledger: &Ledger) -> Result<()> {
         );
         ledger.execute(&insert).await?;
     }
-    let due = ledger.store.due_requests(noon(), false, 100).await?;
+    let due = ledger.store.due_requests(noon(), 100).await?;
     assert_eq!(due.len(), rows.len());
     let terms = Terms { rules: Vec::new().into(), lease_until: at(10), retention: RETENTION };
     for request in &due {
@@ -291,10 +291,22 @@ pub async fn takes_what_producers_insert(ledger: &Ledger) -> Result<()> {
             }
         }
     }
-    assert!(ledger.store.due_requests(noon(), false, 100).await?.is_empty(), "nothing is left for ever");
+    assert!(ledger.store.due_requests(noon(), 100).await?.is_empty(), "nothing is left for ever");
     // What is in progress without a time is found as well.
     ledger.execute("UPDATE requests SET due_at = NULL WHERE token = 'good'").await?;
-    assert_eq!(ledger.store.due_requests(noon(), true, 100).await?.len(), 1);
+    assert_eq!(ledger.store.sweep_requests(noon()).await?, 1);
+    assert_eq!(ledger.store.due_requests(noon(), 100).await?.len(), 1);
+    // So is what somebody has changed: an attempt that is new, or the end of all there are.
+    pass(&ledger.store, noon()).await?;
+    assert_eq!(ledger.store.sweep_requests(at(1)).await?, 0, "it waits for the end of a task");
+    for change in
+        ["INSERT INTO jobs (name, token, step, try) VALUES ('a', 'good', 0, 2)", "UPDATE jobs SET status = 2 WHERE token = 'good'"]
+    {
+        ledger.execute(change).await?;
+        assert_eq!(ledger.store.sweep_requests(at(1)).await?, 1, "{change}");
+        pass(&ledger.store, at(1)).await?;
+    }
+    assert_eq!(state(ledger, &"good".parse()?).await?.0.status, RequestStatus::Completed);
     Ok(())
 }
 
@@ -310,7 +322,7 @@ pub async fn cancels_and_forgets(ledger: &Ledger) -> Result<()> {
     assert_eq!((found.completed, told(&jobs)), (Some(at(2)), vec![("a", 1, "canceled"), ("b", 1, "canceled")]));
     assert!(!ledger.store.cancel_request(&new.token, at(3), RETENTION).await?.context("it is there")?.changed);
     pass(&ledger.store, at(3)).await?;
-    assert!(ledger.store.due_requests(at(4), true, 100).await?.is_empty(), "its tasks that have ended are seen to");
+    assert!(ledger.store.due_requests(at(4), 100).await?.is_empty(), "its tasks that have ended are seen to");
     assert_eq!(ledger.store.forget_requests(at(2), 10).await?, 0);
     assert_eq!(ledger.store.forget_requests(at(3), 10).await?, 1);
     assert!(ledger.store.request(&new.token).await?.is_none() && ledger.store.jobs(&new.token).await?.is_empty());
