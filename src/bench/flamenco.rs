@@ -197,28 +197,13 @@ async fn hand_outs(farm: &Farm, name: &str, count: usize) -> anyhow::Result<Span
 fn tasks(numbers: std::ops::Range<usize>) -> Vec<Task> {
     let now = Clock::system().now();
     let task = |number: usize| Task {
-        id: format!("5e90d0000000{number:012x}").parse().expect("24 digits"),
         etag: "bench".to_owned(),
         status: TaskStatus::ClaimedByManager,
         job: MANAGER.parse().ok(),
-        manager: None,
-        project: None,
-        user: None,
         name: format!("frame {number}"),
-        priority: 50,
-        job_priority: 50,
-        job_type: "bench".to_owned(),
-        task_type: "sleep".to_owned(),
         commands: vec![crate::farm::Command { name: "sleep".to_owned(), settings: serde_json::Map::new() }],
-        log: String::new(),
-        activity: String::new(),
-        worker: String::new(),
-        parents: Vec::new(),
-        failed_by: Vec::new(),
-        timing: None,
-        worker_id: None,
-        last_worker_ping: None,
         last_updated: Some(now),
+        ..Task::new(format!("5e90d0000000{number:012x}").parse().expect("24 digits"), "bench", "sleep")
     };
     numbers.map(task).collect()
 }

@@ -13,17 +13,17 @@ use crate::domain::{EndpointName, Json, Step, TaskType};
 pub struct Requests {
     /// Whether this process moves them on. The HTTP side answers in any case.
     pub enabled: bool,
-    /// When to look for new ones even though nothing told of them.
+    /// When to look for requests whose rows somebody has changed with SQL: the original's pattern for new requests.
     pub new_cron: Cron,
-    /// When to look for jobs without a task.
+    /// The same: the original's pattern for jobs.
     pub job_cron: Cron,
-    /// When to look at all that are in progress.
+    /// The same: the original's pattern for requests in progress.
     pub in_progress_cron: Cron,
-    /// How long one may take.
+    /// How long a request may take.
     pub expires_after: Duration,
-    /// How long an ended one is kept.
+    /// How long an ended request is kept.
     pub retention: Duration,
-    /// How often jobs are tried of which nothing else is said.
+    /// How often a job without a policy of its own is tried.
     pub retry: RetryPolicy,
     /// The steps of actions.
     pub actions: BTreeMap<String, Vec<Step>>,
@@ -47,7 +47,7 @@ pub struct JobPolicy {
     pub task_type: TaskType,
     /// What its tasks are told, with places such as `{/params/id}`; none for the whole call.
     pub payload: Option<Json>,
-    /// Who performs them; empty for whoever does that for the type.
+    /// The endpoints that perform them; empty for all that are subscribed to the type, or for its workers.
     pub endpoints: Vec<EndpointName>,
     /// How often it is tried.
     pub retry: RetryPolicy,

@@ -192,6 +192,35 @@ pub struct Task {
 }
 
 impl Task {
+    /// A queued task without commands, of the priority that the Server gives by default.
+    pub fn new(id: ObjectId, job_type: &str, task_type: &str) -> Self {
+        const PRIORITY: i32 = 50;
+        Self {
+            id,
+            etag: String::new(),
+            status: TaskStatus::Queued,
+            job: None,
+            manager: None,
+            project: None,
+            user: None,
+            name: String::new(),
+            priority: PRIORITY,
+            job_priority: PRIORITY,
+            job_type: job_type.to_owned(),
+            task_type: task_type.to_owned(),
+            commands: Vec::new(),
+            log: String::new(),
+            activity: String::new(),
+            worker: String::new(),
+            parents: Vec::new(),
+            failed_by: Vec::new(),
+            timing: None,
+            worker_id: None,
+            last_worker_ping: None,
+            last_updated: None,
+        }
+    }
+
     /// Whether the Server knows nothing of it.
     pub fn is_local(&self) -> bool {
         self.job_type == MANAGER_LOCAL

@@ -274,7 +274,7 @@ fn id_out(id: Option<ObjectId>) -> Value {
 /// A task as a worker gets it.
 pub(super) fn task_out(task: &Task) -> Value {
     let commands: Vec<Value> = task.commands.iter().map(|command| json!({"name": command.name, "settings": command.settings})).collect();
-    let mut out = json!({
+    let out = json!({
         "_id": task.id,
         "job": id_out(task.job),
         "manager": id_out(task.manager),
@@ -288,26 +288,43 @@ pub(super) fn task_out(task: &Task) -> Value {
         "task_type": task.task_type,
         "commands": commands,
     });
-    for (key, text) in [("_etag", &task.etag), ("log", &task.log), ("activity", &task.activity), ("worker", &task.worker)] {
-        if !text.is_empty() {
-            out[key] = json!(text);
+    with(
+        out,
+        [
+            ("_etag", text_out(&task.etag)),
+            ("log", text_out(&task.log)),
+            ("activity", text_out(&task.activity)),
+            ("worker", text_out(&task.worker)),
+            ("parents", (!task.parents.is_empty()).then(|| json!(task.parents))),
+            ("failed_by_workers", (!task.failed_by.is_empty()).then(|| json!(task.failed_by))),
+            ("metrics", task.timing.as_ref().map(timing_out)),
+        ],
+    )
+}
+
+/// An object with these members besides, as far as there are values for them.
+fn with<const N: usize>(mut object: Value, members: [(&'static str, Option<Value>); N]) -> Value {
+    for (key, value) in members {
+        if let Some(value) = value {
+            object[key] = value;
         }
     }
-    if !task.parents.is_empty() {
-        out["parents"] = json!(task.parents);
-    }
-    if !task.failed_by.is_empty() {
-        out["failed_by_workers"] = json!(task.failed_by);
-    }
-    if let Some(timing) = &task.timing {
-        out["metrics"] = json!({"timing": timing});
-    }
-    out
+    object
+}
+
+/// A text, unless it is empty.
+fn text_out(text: &str) -> Option<Value> {
+    (!text.is_empty()).then(|| json!(text))
+}
+
+/// How long the phases of a task took.
+fn timing_out(timing: &Timing) -> Value {
+    json!({"timing": timing})
 }
 
 /// An update as the Server gets it.
 pub(super) fn update_out(update: &Update) -> Value {
-    let mut out = json!({
+    let out = json!({
         "_id": update.id,
         "task_id": update.task,
         "received_on_manager": update.queued_at,
@@ -318,27 +335,21 @@ pub(super) fn update_out(update: &Update) -> Value {
         "command_progress_percentage": update.progress.in_command,
         "worker": update.worker,
     });
-    if let Some(status) = update.status {
-        out["task_status"] = json!(status.as_str());
-    }
-    if !update.activity.is_empty() {
-        out["activity"] = json!(update.activity);
-    }
-    if let Some(tail) = &update.log_tail {
-        out["log_tail"] = json!(tail);
-    }
-    if let Some(failed_by) = &update.failed_by {
-        out["failed_by_workers"] = json!(failed_by);
-    }
-    if let Some(timing) = &update.timing {
-        out["metrics"] = json!({"timing": timing});
-    }
-    out
+    with(
+        out,
+        [
+            ("task_status", update.status.map(|status| json!(status.as_str()))),
+            ("activity", text_out(&update.activity)),
+            ("log_tail", update.log_tail.as_ref().map(|tail| json!(tail))),
+            ("failed_by_workers", update.failed_by.as_ref().map(|failed_by| json!(failed_by))),
+            ("metrics", update.timing.as_ref().map(timing_out)),
+        ],
+    )
 }
 
 /// A worker as it gets itself, and as people see it.
 pub(super) fn worker_out(worker: &Worker) -> Value {
-    let mut out = json!({
+    let out = json!({
         "_id": worker.id,
         "nickname": worker.nickname,
         "platform": worker.platform,
@@ -351,18 +362,16 @@ pub(super) fn worker_out(worker: &Worker) -> Value {
         "time_cost": 0,
         "sleep_schedule": worker.sleep,
     });
-    for (key, value) in [
-        ("current_task", worker.current_task.map(|id| json!(id))),
-        ("current_job", worker.current_job.map(|id| json!(id))),
-        ("current_task_status", Some(json!(worker.current_task_status)).filter(|_| !worker.current_task_status.is_empty())),
-        ("current_task_updated", worker.current_task_updated.map(|time| json!(time))),
-        ("last_activity", worker.last_activity.map(|time| json!(time))),
-    ] {
-        if let Some(value) = value {
-            out[key] = value;
-        }
-    }
-    out
+    with(
+        out,
+        [
+            ("current_task", worker.current_task.map(|id| json!(id))),
+            ("current_job", worker.current_job.map(|id| json!(id))),
+            ("current_task_status", text_out(&worker.current_task_status)),
+            ("current_task_updated", worker.current_task_updated.map(|time| json!(time))),
+            ("last_activity", worker.last_activity.map(|time| json!(time))),
+        ],
+    )
 }
 
 /// What a worker is barred from, as people see it.

@@ -159,28 +159,11 @@ async fn c17_a_server_that_refuses_connections_keeps_no_task_back() -> Result<()
 /// A task that came before the Server went away.
 pub fn known_task() -> tasker::farm::Task {
     tasker::farm::Task {
-        id: id(1).parse().expect("an id"),
         etag: "e".into(),
-        status: TaskStatus::Queued,
         job: JOB.parse().ok(),
-        manager: None,
-        project: None,
-        user: None,
         name: "one".into(),
-        priority: 50,
-        job_priority: 50,
-        job_type: "sleep".into(),
-        task_type: "sleep".into(),
-        commands: Vec::new(),
-        log: String::new(),
-        activity: String::new(),
-        worker: String::new(),
-        parents: Vec::new(),
-        failed_by: Vec::new(),
-        timing: None,
-        worker_id: None,
-        last_worker_ping: None,
         last_updated: Some(tasker::clock::Clock::system().now()),
+        ..tasker::farm::Task::new(id(1).parse().expect("an id"), "sleep", "sleep")
     }
 }
 

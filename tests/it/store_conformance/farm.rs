@@ -20,30 +20,8 @@ fn job() -> ObjectId {
 }
 
 fn task(number: u32) -> Task {
-    Task {
-        id: id(number),
-        etag: "e".into(),
-        status: TaskStatus::Queued,
-        job: Some(job()),
-        manager: None,
-        project: None,
-        user: None,
-        name: format!("task {number}"),
-        priority: 50,
-        job_priority: 50,
-        job_type: "sleep".into(),
-        task_type: "sleep".into(),
-        commands: Vec::new(),
-        log: String::new(),
-        activity: String::new(),
-        worker: String::new(),
-        parents: Vec::new(),
-        failed_by: Vec::new(),
-        timing: None,
-        worker_id: None,
-        last_worker_ping: None,
-        last_updated: Some(at(0)),
-    }
+    let name = format!("task {number}");
+    Task { etag: "e".into(), job: Some(job()), name, last_updated: Some(at(0)), ..Task::new(id(number), "sleep", "sleep") }
 }
 
 fn seen(seconds: u64) -> Seen {
