@@ -65,7 +65,7 @@ pub async fn submit(api: web::Data<Api>, request: HttpRequest, payload: web::Pay
     Ok(answer)
 }
 
-/// The request that a submission asks for, or all that is wrong with it.
+/// The request of a submission, or all its problems.
 fn new_request(api: &Api, submission: RequestSubmission) -> Result<Result<NewRequest, Vec<ProblemItem>>, Problem> {
     let RequestSubmission { action, params, steps, request_token } = submission;
     let settings = &api.state.config.requests;
@@ -74,7 +74,7 @@ fn new_request(api: &Api, submission: RequestSubmission) -> Result<Result<NewReq
         let text = unknown("action", &action, "configured", settings.actions.keys().map(String::as_str)).text;
         return Ok(Err(vec![ProblemItem::new("/action", format!("{text}; a request for another action brings its `steps`"))]));
     };
-    // What is configured was checked when the process started.
+    // The steps of configured actions were checked at the start of the process.
     let mut faults = if own { unknown_jobs(api, &steps) } else { Vec::new() };
     let now = api.now()?;
     let made = NewRequest::new(request_token, action, params, steps, now, now.after(settings.expires_after));
@@ -198,7 +198,7 @@ pub async fn show(api: web::Data<Api>, request: HttpRequest) -> Answer {
         let look = async || find(&api, &token).await;
         found = until_ended(&api, &request, wait, &api.state.requests, &token, look, |found| found.status.is_final()).await?;
     }
-    // The wait has cost nothing yet; what follows is read for somebody who may still have it.
+    // The token may have been revoked during the wait.
     access::check_again(&api, &request)?;
     whole(&api, &request, found).await
 }
@@ -261,7 +261,7 @@ pub async fn cancel(api: web::Data<Api>, request: HttpRequest) -> Answer {
     changed(&api, &request, found).await
 }
 
-/// The ledger first: it decides which tasks end, and who has to be told.
+/// The ledger comes first: it decides which tasks end and which endpoints must be told.
 async fn withdraw(state: &ApiState, token: &domain::RequestToken) -> Result<Option<CanceledRequest>, StoreError> {
     let Some(mut canceled) = state.ledger.cancel_request(token).await? else { return Ok(None) };
     if canceled.changed {

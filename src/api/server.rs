@@ -53,7 +53,7 @@ pub async fn serve(state: ApiState, door: Door, stop: CancellationToken) -> io::
     // Accepted sockets have it from the listener. The system counts from the moment a client takes nothing more, however it was asked for.
     set_tcp_user_timeout(&door.listener, u32::try_from(limits.write_timeout.as_millis()).unwrap_or(u32::MAX))?;
 
-    // What is wrapped last is entered first.
+    // actix enters the middleware that is wrapped last first: `observe`, then `admit`.
     let app =
         move || App::new().app_data(api.clone()).wrap(from_fn(access::admit)).wrap(from_fn(request::observe)).configure(routes::mount);
     let server = HttpServer::new(app)

@@ -110,7 +110,7 @@ pub(super) async fn answer_with(api: web::Data<Api>, request: &HttpRequest, mut 
         let (watch, id) = (&api.state.watch, task.id);
         task = until_ended(&api, request, wait, watch, &id, async || look(&api, &task).await, |task| task.status.is_final()).await?;
     }
-    // The wait has cost nothing yet; what follows is read for somebody who may still have it.
+    // The token may have been revoked during the wait.
     access::check_again(&api, request)?;
     api.room(request, 2 * task.payload.get().len() + first_page(&task) * ROOM_EACH).await?;
     show(api, task, include).await

@@ -1,8 +1,8 @@
 //! The envelope of version 2.
 //!
-//! A task has two parts. `work` is what was submitted: it is made from the row of the ledger, always to the same bytes, whichever process
-//! publishes the task, asks for it again or gives it to another worker. So it can be signed once, and handed on by who cannot sign.
-//! `delivery` is what one message says of it: the span that is left, and what has become of it so far.
+//! A task has two parts. `work` is the submission. Every process makes the same bytes of it from the row of the ledger, at the first publish,
+//! at each question and for each worker. So it can be signed once, and a process that cannot sign can hand it on. `delivery` belongs to one
+//! message: the span that is left, and the attempts so far.
 //!
 //! ```json
 //! {"v":2,"kind":"task",

@@ -1,6 +1,6 @@
 //! `tasker request import`: requests and jobs of the original Tasker Worker, once, out of its database.
 //!
-//! Reads and checks all of it before anything is written, and refuses while it changes. What was written is counted again at the end.
+//! Reads and checks all rows before it writes one, and refuses while the original changes. At the end it compares the numbers of rows.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;

@@ -78,7 +78,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, Code> {
     Ok(cli)
 }
 
-/// The program. Here and not in the executable: what is awaited there would be compiled there, after all of the library.
+/// The program. It is here and not in the executable, because the compiler would generate its futures a second time there.
 pub fn main(words: std::env::ArgsOs) -> ExitCode {
     app::keep_files_from_children();
     let cli = match parse(words) {

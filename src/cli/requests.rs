@@ -46,7 +46,7 @@ async fn submit(global: &Global, args: SubmitRequest) -> Result<Code, Failure> {
         show(global.json, &RequestToken { token }, |_| format!("{begun}\n"))?;
         return Ok(Code::Ok);
     };
-    // At once: whoever loses patience must know what was started.
+    // Before the wait: a person who interrupts it must know the name of the submission.
     match global.json {
         true => note_json(&Begun { submitted: RequestToken { token: token.clone() } }),
         false => note(&begun),

@@ -30,7 +30,7 @@ pub(super) async fn submit(global: &Global, args: Submit) -> Result<Code, Failur
         show(global.json, &submitted.task, |screen| render::submitted(&submitted, screen))?;
         return Ok(Code::Ok);
     };
-    // At once: whoever loses patience must know what was started.
+    // Before the wait: a person who interrupts it must know the name of the submission.
     match global.json {
         true => note_json(&Begun { submitted: Name::of(&submitted.task) }),
         false => note(&render::begun(&submitted)),

@@ -137,7 +137,7 @@ impl Interrupts {
     }
 }
 
-/// Says that what was waited for goes on although the wait is over, and how to watch and cancel it.
+/// Says that the wait is over, that the task or the request goes on, and how to watch and cancel it.
 pub(super) fn say_it_goes_on(json: bool, what: &str, code: Code, [watch, cancel]: &[String; 2]) {
     let (word, why) = match code {
         Code::TimedOut => ("timed_out", "timed out waiting"),

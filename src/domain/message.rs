@@ -63,7 +63,7 @@ impl WireVersion {
     }
 }
 
-/// What a task is: the same in every message about it, whoever sends it, however often it is asked for.
+/// The immutable part of a task: every message about the task has the same one.
 #[derive(Debug, Clone)]
 pub struct WorkPart {
     /// Our name for it.

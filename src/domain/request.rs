@@ -307,7 +307,7 @@ pub struct Request {
     pub action: String,
     /// Where it stands.
     pub status: RequestStatus,
-    /// Why it cannot complete: the first job that failed, or what is wrong with the request.
+    /// Why it cannot complete: the first job that failed, or the fault of the request.
     pub error: Option<String>,
     /// The place of the step that runs, or ran last, from 0 on.
     pub step: u32,
@@ -338,7 +338,7 @@ pub struct Job {
     pub step: u32,
     /// Which attempt it is, from 1 on.
     pub attempt: u32,
-    /// Which attempt is the last that may be made, where that differs from what is configured.
+    /// The number of the last allowed attempt, where it differs from the configured one.
     pub last_attempt: Option<u32>,
     /// Where it stands.
     pub status: JobStatus,

@@ -164,7 +164,7 @@ pub struct NewTask {
     pub expires_at: Timestamp,
     /// The token it was submitted with; none without one, and for what tasker submits.
     pub submitted_by: Option<TokenName>,
-    /// Whether something waits for its end: then that is noted in the ledger for whoever has to go on.
+    /// Whether something waits for its end. If so, the ledger notes the end for the process that has to go on.
     pub followed: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Answers requests: finds who has to, and keeps the time.
+//! Answers requests: routes each to its handler, and limits the time.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! A request and what is answered, without any HTTP library.
+//! A request and its reply, without any HTTP library.
 
 use std::net::IpAddr;
 

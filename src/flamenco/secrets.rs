@@ -1,4 +1,4 @@
-//! Secrets of workers: what is kept of them, and whether one fits.
+//! Secrets of workers: how they are stored and checked.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -21,7 +21,7 @@ const ROUNDS: NonZeroU32 = NonZeroU32::new(10_000).expect("more than none");
 /// Workers whose secrets are remembered.
 const REMEMBERED: usize = 10_000;
 
-/// What is kept of a secret: a salt, and the slow hash of both.
+/// The stored form of a secret: a salt, and the slow hash of salt and secret.
 ///
 /// # Errors
 /// When the system has no random bytes.
@@ -33,20 +33,20 @@ pub(super) fn hashed(secret: &str) -> Result<Vec<u8>, ring::error::Unspecified> 
     Ok(kept)
 }
 
-/// Whether a secret is the one of which this was kept.
+/// Whether a secret fits its stored form.
 fn fits(kept: &[u8], secret: &str) -> bool {
     let Some((salt, hash)) = kept.split_at_checked(SALT) else { return false };
     pbkdf2::verify(pbkdf2::PBKDF2_HMAC_SHA256, ROUNDS, salt, secret.as_bytes(), hash).is_ok()
 }
 
-/// Which secrets have fitted. Workers show theirs with every request, and the slow hash is for those who steal the database.
+/// Secrets that have fitted. Workers send theirs with every request; the slow hash protects against a stolen database only.
 #[derive(Debug, Default)]
 pub(super) struct Secrets {
     fitted: Mutex<HashMap<ObjectId, (Vec<u8>, SecretHash)>>,
 }
 
 impl Secrets {
-    /// Whether a worker's secret is the one of which this was kept.
+    /// Whether a worker's secret fits its stored form.
     pub async fn fits(&self, worker: ObjectId, kept: Vec<u8>, secret: String) -> bool {
         let quick = SecretHash::of(secret.as_bytes());
         {

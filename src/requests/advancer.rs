@@ -1,8 +1,9 @@
 //! Finds requests that may move on, and has the ledger move them.
 //!
-//! Any number of processes may run this loop: a request is locked while it is moved, and the others skip it. What it is rung for, and what it finds when it looks by
-//! itself, are the same: tasks of jobs that have ended (rows of `ended`, written with their end), new requests, and those whose time has come. So nothing depends on the process that
-//! took a request or ended a task. The three patterns of the configuration are the safety net for rows that somebody has changed with SQL.
+//! Any number of processes may run this loop. A process locks the requests that it moves, and the others skip these. A pass finds requests in
+//! three ways: by tasks of jobs that have ended (rows of `ended`, written with the end), by their state (new), and by their time. The bell of
+//! the ledger only makes the next pass come sooner, so nothing depends on the process that took a request or ended a task. At the times of
+//! the three configured patterns, a sweep makes requests due whose rows somebody has changed with SQL.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -146,7 +147,7 @@ impl Advancer {
             Err(error) => return Err(error),
         };
         self.metrics.advance_seconds.observe(started.elapsed().as_secs_f64());
-        // Others have the rest; whoever has them sees to them.
+        // The other requests are locked by other processes, which move them.
         Ok(looked_at > 0 && due.len() >= usize::try_from(BATCH).unwrap_or(usize::MAX))
     }
 
@@ -167,7 +168,7 @@ impl Advancer {
         Ok(looked_at)
     }
 
-    /// Does what follows for this process: tells, counts, publishes. If it dies before, the tasks are due when their lease is over.
+    /// Counts the moves, wakes waiting requests and publishes the tasks. If the process dies before, the tasks are due when their lease is over.
     async fn follow(&self, advanced: Advanced) -> usize {
         crate::failpoint::ADVANCER_MOVED.reach();
         let Advanced { looked_at, moved, jobs, tasks, stopped, more } = advanced;

@@ -1,4 +1,4 @@
-//! What is to be done with a request, worked out from what is known of it. No I/O, no clock.
+//! Decides the changes of a request from its row, its jobs and the states of their tasks. No I/O, no clock.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -36,7 +36,7 @@ pub trait Jobs {
     fn life(&self) -> Duration;
 }
 
-/// What is to be done with a request now; none when nothing is.
+/// The changes of a request now; none when nothing changes.
 pub fn next(view: &RequestView, jobs: &dyn Jobs, now: Timestamp) -> Option<RequestChange> {
     let mut course = Course::new(view, jobs, now);
     let closed = course.close();
@@ -260,8 +260,7 @@ impl<'a> Course<'a> {
         self.newest().into_iter().all(|at| at.is_some_and(|at| self.attempts[at].status.is_final()))
     }
 
-    /// Begins what is to begin in the step: jobs without an attempt, attempts whose time has come, the next attempt after one that is to be
-    /// tried again.
+    /// Begins attempts of the step: the first one of a job, one whose time has come, and one after an attempt that asked for another.
     fn run_step(&mut self) {
         let jobs = self.request.steps.get(self.place()).map_or_else(Vec::new, |step| step.jobs.clone());
         for (job, newest) in jobs.into_iter().zip(self.newest()) {
@@ -414,7 +413,7 @@ impl End {
             (Some(errnr), "") => format!("error {errnr}"),
             (_, text) => text.to_owned(),
         };
-        // Where many perform a job, it has to be said who has failed.
+        // With several endpoints, the text names the endpoint that failed.
         let told = |answer: &Answer| match answers.len() {
             1 => told(answer),
             _ => format!("{}: {}", answer.endpoint, told(answer)),

@@ -76,8 +76,8 @@ pub(super) struct Orphan {
 }
 
 impl Orphan {
-    /// Whether the worker may have begun it. A worker that went in silence may have received it, and its report may have been lost with the
-    /// connection; one that said goodbye has reported before whatever it had.
+    /// Whether the worker may have begun it. The report of a worker that went in silence may have been lost with the connection. A worker that
+    /// said goodbye has reported all its tasks before.
     pub const fn may_have_begun(&self) -> bool {
         self.received || !self.left
     }

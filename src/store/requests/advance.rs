@@ -18,10 +18,10 @@ use crate::store::submit;
 use crate::store::tasks::lock;
 use crate::store::{Accepted, QueueRule, Result, Retry, Store};
 
-/// What is done to a request, by what is known of it; none when there is nothing to do.
+/// Decides the changes of a request; none when nothing changes.
 pub type Plan = dyn Fn(&RequestView) -> Option<RequestChange> + Send + Sync;
 
-/// Of the endpoints that have not received a task, those that are named.
+/// Names of endpoints without the task that are read at most.
 const NAMED: u32 = 10;
 
 /// What recording the tasks of jobs needs to know.
@@ -213,7 +213,7 @@ async fn standing(conn: &mut Conn<'_>, ids: &[TaskId]) -> Result<(HashMap<TaskId
     Ok((standing, unread))
 }
 
-/// Reads what was answered to tasks that have ended. Those that do not fit stand as if they ran.
+/// Reads the answers to tasks that have ended. A task whose answers do not fit is left as running until the next pass.
 async fn answers(conn: &mut Conn<'_>, ended: &[TaskId], standing: &mut HashMap<TaskId, Standing>) -> Result<Vec<TaskId>, Fault> {
     let mut unread = Vec::new();
     for ids in ended.chunks(batch::KEYS) {
@@ -256,7 +256,7 @@ fn length(row: &Row) -> usize {
     text(4) + text(5)
 }
 
-/// Cancels tasks of jobs; those that are withdrawn only while nobody has them.
+/// Cancels tasks of jobs. A task in `withdrawn` must not have been given to a worker.
 async fn cancel(
     conn: &mut Conn<'_>,
     withdrawn: &[TaskId],

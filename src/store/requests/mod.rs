@@ -1,8 +1,8 @@
-//! Requests and their jobs. `records` what is known of them and what is done to them, `rows` how their rows are read, `submit` and
-//! `read` what clients ask for, `advance` moves them on, `withdraw` cancels and begins anew.
+//! Requests and their jobs. `records` has the types for reading and changing them, `rows` reads their rows, `submit` and `read` serve
+//! clients, `advance` moves requests on, `withdraw` cancels them and begins failed jobs anew, `import` takes over those of another database.
 //!
-//! Order of locks: rows of requests by token, then those of tasks, as everywhere. The holder of a request's row decides alone about its
-//! jobs, so whoever changes a row of `jobs` has it.
+//! Order of locks: rows of requests by token, then those of tasks, as everywhere. Only the holder of
+//! a request's row lock changes its rows in `jobs`.
 
 mod advance;
 mod import;

@@ -1,4 +1,4 @@
-//! What is known of a request when it is looked at, and what is done to it.
+//! The state of a request as it is read under its lock, and the changes that are written.
 
 use std::collections::{BTreeMap, HashMap};
 
