@@ -6,6 +6,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
@@ -27,6 +28,7 @@ const STREAM: usize = 8 << 20;
 pub struct Room {
     free: Arc<Semaphore>,
     total: usize,
+    timeout: Duration,
 }
 
 /// A part of it.
@@ -34,26 +36,31 @@ pub struct Room {
 pub struct Share(OwnedSemaphorePermit);
 
 impl Room {
-    /// For so many bytes.
-    pub fn new(bytes: usize) -> Self {
+    /// For so many bytes, which an answer waits for no longer than this.
+    pub fn new(bytes: usize, timeout: Duration) -> Self {
         let total = bytes.clamp(PIECE, u32::MAX as usize).min(Semaphore::MAX_PERMITS);
-        Self { free: Arc::new(Semaphore::new(total)), total }
+        Self { free: Arc::new(Semaphore::new(total)), total, timeout }
     }
 
-    /// Room for an answer of about so many bytes, before they are read: when there is some.
-    pub async fn reserve(&self, bytes: usize) -> Option<Share> {
-        self.free.clone().acquire_many_owned(self.permits(bytes)).await.ok().map(Share)
+    /// Waits for room for an answer of about so many bytes, before they are read.
+    ///
+    /// # Errors
+    /// When there is none in time.
+    pub async fn reserve(&self, bytes: usize) -> Result<Share, Problem> {
+        let free = self.free.clone().acquire_many_owned(self.permits(bytes));
+        tokio::time::timeout(self.timeout, free).await.ok().and_then(Result::ok).map(Share).ok_or_else(no_room)
     }
 
     fn permits(&self, bytes: usize) -> u32 {
         u32::try_from(bytes.min(self.total)).unwrap_or(u32::MAX)
     }
 
-    /// The answer in pieces, with room for what it really holds.
+    /// The answer in pieces, with room for what it really holds. One with nothing reserved waits for its turn behind those that reserve; one that needs
+    /// more than it has reserved does not wait, since two of them could wait for each other.
     ///
     /// # Errors
     /// When there is no room.
-    pub fn hold(&self, answer: HttpResponse, reserved: Option<Share>) -> Result<HttpResponse, Problem> {
+    pub async fn hold(&self, answer: HttpResponse, reserved: Option<Share>) -> Result<HttpResponse, Problem> {
         let (length, size) = match answer.body().size() {
             BodySize::None | BodySize::Sized(0) => return Ok(answer),
             BodySize::Sized(length) => (usize::try_from(length).unwrap_or(usize::MAX), BodySize::Sized(length)),
@@ -63,23 +70,22 @@ impl Room {
             return Ok(answer);
         }
         let wanted = self.permits(length) as usize;
-        let mut share = reserved.map(|Share(permit)| permit);
-        let held = share.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let Share(mut share) = match reserved {
+            Some(share) => share,
+            None => self.reserve(wanted).await?,
+        };
+        let held = share.num_permits();
         if held > wanted {
-            drop(share.as_mut().and_then(|permit| permit.split(held - wanted)));
+            drop(share.split(held - wanted));
         } else if held < wanted {
-            let more = self.free.clone().try_acquire_many_owned(self.permits(wanted - held)).map_err(|_| no_room())?;
-            match &mut share {
-                Some(share) => share.merge(more),
-                none => *none = Some(more),
-            }
+            share.merge(self.free.clone().try_acquire_many_owned(self.permits(wanted - held)).map_err(|_| no_room())?);
         }
         Ok(answer.map_body(|_, body| Pieces { rest: Bytes::new(), body, size, _share: share }.boxed()))
     }
 }
 
 /// What a client is told that has to wait for others to take their answers.
-pub fn no_room() -> Problem {
+fn no_room() -> Problem {
     Problem::new(ProblemCode::Overloaded, "too many long answers are under way; ask again").retry_after(5)
 }
 
@@ -88,7 +94,7 @@ struct Pieces {
     rest: Bytes,
     body: BoxBody,
     size: BodySize,
-    _share: Option<OwnedSemaphorePermit>,
+    _share: OwnedSemaphorePermit,
 }
 
 impl MessageBody for Pieces {
@@ -121,13 +127,13 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_holds_its_room_until_it_is_gone() {
-        let room = Room::new(10 * PIECE);
-        let reserved = room.reserve(4 * PIECE).await;
-        let one = room.hold(answer(2 * PIECE), reserved).expect("room");
+        let room = Room::new(10 * PIECE, Duration::ZERO);
+        let reserved = room.reserve(4 * PIECE).await.expect("room");
+        let one = room.hold(answer(2 * PIECE), Some(reserved)).await.expect("room");
         assert_eq!(room.free.available_permits(), 8 * PIECE, "what was reserved for nothing is given back");
-        let two = room.hold(answer(8 * PIECE), None).expect("room");
-        assert!(room.hold(answer(PIECE + 1), None).is_err());
-        assert!(room.hold(answer(PIECE), None).is_ok(), "short answers are not counted");
+        let two = room.hold(answer(8 * PIECE), None).await.expect("room");
+        assert!(room.hold(answer(PIECE + 1), None).await.is_err());
+        assert!(room.hold(answer(PIECE), None).await.is_ok(), "short answers are not counted");
         let mut body = Box::pin(two.into_body());
         let mut pieces = 0;
         while let Some(piece) = poll_fn(|context| body.as_mut().poll_next(context)).await {
@@ -138,6 +144,24 @@ mod tests {
         drop((body, one));
         assert_eq!(room.free.available_permits(), 10 * PIECE);
         // One that is longer than all the room can have it all.
-        assert!(room.hold(answer(11 * PIECE), None).is_ok());
+        assert!(room.hold(answer(11 * PIECE), None).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_without_a_reservation_waits_behind_those_with_one() {
+        let room = Room::new(10 * PIECE, Duration::from_secs(5));
+        let first = room.reserve(10 * PIECE).await.expect("room");
+        let second = tokio::spawn({
+            let room = room.clone();
+            async move { room.reserve(10 * PIECE).await.expect("room") }
+        });
+        tokio::task::yield_now().await;
+        let mut answer = std::pin::pin!(room.hold(answer(2 * PIECE), None));
+        assert!(futures::poll!(&mut answer).is_pending());
+        drop(first);
+        drop(second.await.expect("no panic"));
+        assert!(answer.await.is_ok());
+        let _all = room.reserve(10 * PIECE).await.expect("room");
+        assert!(room.reserve(PIECE).await.is_err(), "nobody waits for ever");
     }
 }

@@ -38,11 +38,10 @@ pub async fn observe(request: ServiceRequest, next: Next<impl MessageBody + 'sta
     let span = tracing::info_span!("request", request_id = %id, method, route = &*route, token = tracing::field::Empty);
 
     let (request, answer) = next.call(request).instrument(span.clone()).await?.into_parts();
-    let _entered = span.enter();
     let problem = answer.error().and_then(|error| error.as_error::<Problem>());
     let mut answer = match problem {
         Some(problem) => {
-            log(problem, answer.status().as_u16());
+            span.in_scope(|| log(problem, answer.status().as_u16()));
             if let Some(api) = request.app_data::<web::Data<Api>>() {
                 api.refusals.note(&api.state.metrics, problem, request.peer_addr().map(|peer| peer.ip()));
             }
@@ -54,14 +53,15 @@ pub async fn observe(request: ServiceRequest, next: Next<impl MessageBody + 'sta
         }
         None => {
             let share = request.extensions_mut().remove::<Share>();
-            match request.app_data::<web::Data<Api>>().map(|api| api.answers.hold(answer.map_into_boxed_body(), share)) {
-                Some(Ok(answer)) => answer,
-                Some(Err(problem)) => {
-                    log(&problem, 503);
-                    problem.render(&id)
-                }
-                None => Problem::internal("a request without the interface's data").render(&id),
-            }
+            let held = match request.app_data::<web::Data<Api>>() {
+                Some(api) => api.answers.hold(answer.map_into_boxed_body(), share).await,
+                None => Err(Problem::internal("a request without the interface's data")),
+            };
+            held.unwrap_or_else(|problem| {
+                let refusal = problem.render(&id);
+                span.in_scope(|| log(&problem, refusal.status().as_u16()));
+                refusal
+            })
         }
     };
     let address = request.peer_addr().map(|peer| peer.ip());
@@ -85,7 +85,7 @@ pub async fn observe(request: ServiceRequest, next: Next<impl MessageBody + 'sta
     if let Some(api) = request.app_data::<web::Data<Api>>() {
         api.state.metrics.http_requests.with_label_values(&[&route, method, status.as_str()]).observe(elapsed.as_secs_f64());
     }
-    tracing::debug!(status = status.as_u16(), elapsed_ms = elapsed.as_millis(), "answered");
+    tracing::debug!(parent: &span, status = status.as_u16(), elapsed_ms = elapsed.as_millis(), "answered");
     Ok(ServiceResponse::new(request, answer))
 }
 

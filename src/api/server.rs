@@ -35,7 +35,7 @@ pub async fn serve(state: ApiState, door: Door, stop: CancellationToken) -> io::
     let stop_timeout = state.config.api.stop_timeout;
     let limits = state.limits.clone();
     let bodies = Arc::new(Semaphore::new(limits.body_budget.min(Semaphore::MAX_PERMITS)));
-    let answers = Room::new(limits.answer_budget);
+    let answers = Room::new(limits.answer_budget, limits.room_timeout);
     let waits = Waits::new(&limits);
     let backstage = Backstage::here(limits.store_timeout);
     let keyring = Keyring::new(state.store.clone(), door.is_local());

@@ -120,8 +120,7 @@ impl Api {
         if bytes <= outgoing::PIECE {
             return Ok(());
         }
-        let share = tokio::time::timeout(self.state.limits.room_timeout, self.answers.reserve(bytes)).await.ok().flatten();
-        let share = share.ok_or_else(outgoing::no_room)?;
+        let share = self.answers.reserve(bytes).await?;
         request.extensions_mut().insert::<Share>(share);
         Ok(())
     }
