@@ -158,7 +158,10 @@ impl Rig {
         let stop = CancellationToken::new();
         let server = tokio::spawn(serve(state.clone(), Door::new(listener, None).expect("a door"), stop.clone()));
         let client = tasker::https::client().build().expect("an HTTP client");
-        Self { address, store, broker, state, accepted, client, stop, server, directory }
+        let rig = Self { address, store, broker, state, accepted, client, stop, server, directory };
+        // It is answered when the tokens have been read: until then, routes for everybody do not know whether there is one.
+        rig.get("/").await;
+        rig
     }
 
     /// The address of the ledger, for those who want to stand in its way.

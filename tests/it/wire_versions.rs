@@ -93,12 +93,14 @@ async fn the_journal_of_version_1_is_taken_over() {
     endpoint.stopped().await;
 }
 
-/// The reports of the next messages, until there are so many.
-async fn bodies(api: &mut ApiSide, reports: usize) -> Vec<usize> {
+/// How many reports the next messages have each, until so many tasks have ended. A task that takes long is reported as received before.
+async fn sizes(api: &mut ApiSide, mut tasks: usize) -> Vec<usize> {
     let mut sizes = Vec::new();
-    while sizes.iter().sum::<usize>() < reports {
+    while tasks > 0 {
         let body = api.body().await;
-        sizes.push(envelope::items(&body).len());
+        let reports: Vec<_> = envelope::items(&body).iter().map(|item| wire::decode_report(item).expect("a report")).collect();
+        sizes.push(reports.len());
+        tasks -= reports.iter().filter(|report| !matches!(report.event, ReportEvent::Received)).count();
     }
     sizes
 }
@@ -134,12 +136,12 @@ async fn an_api_of_version_1_is_sent_one_report_a_message() {
         }
     };
     send(&api, WireVersion::One).await;
-    assert_eq!(bodies(&mut api, 20).await, [1; 20]);
+    assert!(sizes(&mut api, 20).await.iter().all(|size| *size == 1));
     // An API process of version 2 has been started: what asks in version 2 reads lists. Then it is the old one again.
     send(&api, WireVersion::Two).await;
-    assert!(bodies(&mut api, 20).await.len() < 20, "no two reports went together");
+    assert!(sizes(&mut api, 20).await.iter().any(|size| *size > 1), "no two reports went together");
     send(&api, WireVersion::One).await;
-    assert_eq!(bodies(&mut api, 20).await, [1; 20]);
+    assert!(sizes(&mut api, 20).await.iter().all(|size| *size == 1));
     endpoint.stopped().await;
 }
 
