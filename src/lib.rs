@@ -22,7 +22,7 @@
 //! the API: of the command line, the bench, and workers that reach nothing but the API.
 //!
 //! [`app`] puts the parts of a process together; [`cli`] is the command line; [`mod@bench`] measures the whole. [`domain`] holds
-//! the words and the state machines; [`config`], [`telemetry`], [`clock`], [`backoff`], [`service`], [`https`] and [`observer`] are what every
+//! the words and the state machines; [`config`], [`telemetry`], [`clock`], [`backoff`], [`service`], [`https`], [`request_body`] and [`observer`] are what every
 //! process needs; [`shell`] quotes words of commands that are shown; [`failpoint`] is where tests end it. `docs/architecture.md` gives the reasons; `tests/it/layering.rs` holds the table of who may know whom.
 
 pub mod acceptor;
@@ -56,6 +56,7 @@ pub mod presence;
 pub mod publisher;
 pub mod queue;
 pub mod reconciler;
+pub mod request_body;
 pub mod requests;
 pub mod scheduler;
 pub mod service;

@@ -1,39 +1,24 @@
-//! Reads a request body within its limits: type, length, time, and the memory of all bodies together.
+//! The bodies of this interface: their type, and what is said about those that break a rule.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::web;
-use futures::StreamExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::Semaphore;
 
 use super::problem::Problem;
 use crate::config::size;
 use crate::contract::ProblemCode;
 use crate::domain::json_check;
+use crate::request_body::{self, Body, BodyError, Rules};
 
-/// A body earns a second for each of these many bytes it has delivered, on top of [`super::Limits::body_timeout`]: a slow
-/// line may take its time, a client that drips may not.
-const BYTES_PER_SECOND: f64 = 16.0 * 1024.0;
-
-/// A complete body. Its share of the memory for bodies is given back when it is dropped.
-#[derive(Debug)]
-pub struct Body {
-    /// All of it.
-    pub bytes: Vec<u8>,
-    _share: Option<OwnedSemaphorePermit>,
-}
-
-impl Body {
-    /// Its text, if it is JSON that every reader agrees on.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub fn json(&self) -> Result<&str, Problem> {
-        json_check::check(&self.bytes).map_err(|fault| Problem::new(ProblemCode::InvalidJson, fault.to_string()))
-    }
+/// The text of a body, if it is JSON that every reader agrees on.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn json(body: &Body) -> Result<&str, Problem> {
+    json_check::check(&body.bytes).map_err(|fault| Problem::new(ProblemCode::InvalidJson, fault.to_string()))
 }
 
 /// How long a body may be.
@@ -45,56 +30,29 @@ pub struct Limit {
     pub setting: Option<&'static str>,
 }
 
-/// What a body must keep to.
-#[derive(Debug)]
-pub struct Rules<'a> {
-    /// How long it may be.
-    pub limit: Limit,
-    /// See [`BYTES_PER_SECOND`].
-    pub timeout: Duration,
-    /// One permit for each byte that all bodies together may hold.
-    pub budget: &'a Arc<Semaphore>,
-}
-
 /// Reads the body of a request of the right type.
 ///
 /// # Errors
-/// The rule that was broken; as early as it shows, so that a body that says it is too long is not read at all.
-pub async fn read(headers: &HeaderMap, mut payload: web::Payload, rules: Rules<'_>) -> Result<Body, Problem> {
-    let too_large = |announced: Option<usize>| {
-        let Limit { bytes, setting } = rules.limit;
-        let length = announced.map_or_else(|| "more".to_owned(), |announced| size::spell(announced as u64));
-        let setting = setting.map_or_else(String::new, |setting| format!(" ({setting})"));
-        Problem::new(ProblemCode::BodyTooLarge, format!("the body has {length}, the limit is {}{setting}", size::format(bytes as u64)))
-    };
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()).and_then(|length| length.parse().ok());
-    if announced.is_some_and(|length: usize| length > rules.limit.bytes) {
-        return Err(too_large(announced));
-    }
-
-    let start = Instant::now();
-    let mut body = Body { bytes: Vec::with_capacity(announced.unwrap_or(0).min(64 * 1024)), _share: None };
-    loop {
-        let earned = Duration::from_secs_f64(body.bytes.len() as f64 / BYTES_PER_SECOND);
-        let deadline = start + rules.timeout + earned;
-        let Ok(chunk) = timeout_at(deadline, payload.next()).await else {
-            return Err(Problem::new(ProblemCode::BodyTimeout, "the body did not arrive in time"));
-        };
-        let Some(chunk) = chunk else { return Ok(body) };
-        let chunk = chunk.map_err(|error| Problem::new(ProblemCode::IncompleteBody, "the body ended early").because(error))?;
-        if body.bytes.len() + chunk.len() > rules.limit.bytes {
-            return Err(too_large(announced));
+/// The rule that was broken.
+pub async fn read(
+    headers: &HeaderMap,
+    mut payload: web::Payload,
+    limit: Limit,
+    timeout: Duration,
+    budget: &Arc<Semaphore>,
+) -> Result<Body, Problem> {
+    let rules = Rules { longest: limit.bytes, timeout, budget };
+    request_body::read(headers, &mut payload, rules).await.map_err(|error| match error {
+        BodyError::TooLong { announced } => {
+            let length = announced.map_or_else(|| "more".to_owned(), |announced| size::spell(announced as u64));
+            let setting = limit.setting.map_or_else(String::new, |setting| format!(" ({setting})"));
+            let most = size::format(limit.bytes as u64);
+            Problem::new(ProblemCode::BodyTooLarge, format!("the body has {length}, the limit is {most}{setting}"))
         }
-        let bytes = u32::try_from(chunk.len()).map_err(|_| too_large(announced))?;
-        let Ok(share) = Arc::clone(rules.budget).try_acquire_many_owned(bytes) else {
-            return Err(Problem::new(ProblemCode::Overloaded, "too many request bodies are held; send this one again").retry_after(1));
-        };
-        match &mut body._share {
-            Some(held) => held.merge(share),
-            none => *none = Some(share),
-        }
-        body.bytes.extend_from_slice(&chunk);
-    }
+        BodyError::Late => Problem::new(ProblemCode::BodyTimeout, error.to_string()),
+        BodyError::Overloaded => Problem::new(ProblemCode::Overloaded, error.to_string()).retry_after(1),
+        BodyError::Incomplete(ref cause) => Problem::new(ProblemCode::IncompleteBody, error.to_string()).because(cause),
+    })
 }
 
 /// Only plain JSON, which [`super::access`] sees to before anything is read: another charset or a compressed body would have to be understood first.

@@ -9,7 +9,7 @@ use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, web};
 use utoipa::IntoParams;
 
-use super::body::Limit;
+use super::body::{self, Limit};
 use super::problem::Problem;
 use super::query::{self, Query};
 use super::request_submission::{self, RequestSubmission};
@@ -47,7 +47,7 @@ pub async fn submit(api: web::Data<Api>, request: HttpRequest, payload: web::Pay
     let limit = Limit { bytes: api.state.config.api.body_limit, setting: Some("api.body_limit") };
     let body = api.body(&request, payload, limit).await?;
     let invalid = |problems| Problem::invalid(ProblemCode::InvalidSubmission, problems);
-    let submission = request_submission::parse(body.json()?).map_err(invalid)?;
+    let submission = request_submission::parse(body::json(&body)?).map_err(invalid)?;
     drop(body);
     let new = new_request(&api, submission)?.map_err(invalid)?;
     let (ledger, recorded) = (api.state.ledger.clone(), new.clone());

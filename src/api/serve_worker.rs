@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::body::Limit;
+use super::body::{self, Limit};
 use super::problem::Problem;
 use super::{Answer, Api, ApiState, access, answer, segment};
 use crate::broker::{Address, Message, wire};
@@ -226,7 +226,7 @@ fn worker(request: &HttpRequest) -> Result<EndpointName, Problem> {
 
 async fn read<T: DeserializeOwned>(api: &Api, request: &HttpRequest, payload: web::Payload) -> Result<T, Problem> {
     let body = api.body(request, payload, LIMIT).await?;
-    serde_json::from_str(body.json()?).map_err(|error| invalid("", json_check::in_words(&error)))
+    serde_json::from_str(body::json(&body)?).map_err(|error| invalid("", json_check::in_words(&error)))
 }
 
 fn invalid(pointer: impl Into<String>, message: String) -> Problem {

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::backstage::Backstage;
-use super::body::{self, Body, Limit, Rules};
+use super::body::{self, Limit};
 use super::guard::Hosts;
 use super::heard::Heard;
 use super::limits::Limits;
@@ -29,6 +29,7 @@ use crate::keyring::Keyring;
 use crate::ledger::Ledger;
 use crate::publisher::Publisher;
 use crate::queue::Desk;
+use crate::request_body::Body;
 use crate::requests::Calls;
 use crate::store::SharedStore;
 use crate::telemetry::Metrics;
@@ -127,8 +128,7 @@ impl Api {
 
     /// The body of a request.
     pub async fn body(&self, request: &HttpRequest, payload: web::Payload, limit: Limit) -> Result<Body, Problem> {
-        let rules = Rules { limit, timeout: self.state.limits.body_timeout, budget: &self.bodies };
-        body::read(request.headers(), payload, rules).await
+        body::read(request.headers(), payload, limit, self.state.limits.body_timeout, &self.bodies).await
     }
 
     /// The configured schedule of a name.

@@ -6,7 +6,7 @@ use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
-use super::body::Limit;
+use super::body::{self, Limit};
 use super::problem::Problem;
 use super::submission::{self, Submission};
 use super::{Answer, Api, access, answer, named, percent};
@@ -42,7 +42,7 @@ pub async fn submit_task(api: web::Data<Api>, request: HttpRequest, payload: web
     let policy = named::task_type(&api, &request)?;
     let limit = Limit { bytes: api.state.config.api.body_limit, setting: Some("api.body_limit") };
     let body = api.body(&request, payload, limit).await?;
-    let text = body.json()?;
+    let text = body::json(&body)?;
     let enveloped = request.headers().get(BODY_HEADER).is_some_and(|form| form == ENVELOPE);
     let form = if enveloped { Body::Envelope } else { policy.body };
     let submission = match form {

@@ -2,6 +2,8 @@
 
 /// Lines that it has at most.
 const LINES: usize = 10;
+/// Bytes that it has at most: a line may be of any length.
+const BYTES: usize = 16 * 1024;
 
 /// The last ten lines, ending with a line feed; nothing for a log that has only blanks.
 pub fn log_tail(log: &str) -> Option<String> {
@@ -9,6 +11,7 @@ pub fn log_tail(log: &str) -> Option<String> {
     if log.is_empty() {
         return None;
     }
+    let log = &log[log.ceil_char_boundary(log.len().saturating_sub(BYTES))..];
     let start = log.rmatch_indices('\n').nth(LINES - 1).map_or(0, |(at, _)| at + 1);
     Some(format!("{}\n", &log[start..]))
 }
@@ -26,5 +29,11 @@ mod tests {
         for empty in ["", "\n", " \n\t"] {
             assert_eq!(log_tail(empty), None);
         }
+    }
+
+    #[test]
+    fn keeps_the_end_of_an_endless_line() {
+        let tail = log_tail(&format!("begin {}", "é".repeat(20_000))).expect("the end");
+        assert!(tail.len() <= BYTES + 1 && tail.starts_with('é') && tail.ends_with("é\n"));
     }
 }

@@ -1,5 +1,7 @@
 //! What workers say about their tasks, and what the Server is to be told.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{FailedBy, ObjectId, TaskStatus, Timing, log_tail};
@@ -27,8 +29,8 @@ pub struct WorkerReport {
     pub activity: String,
     /// How far it is.
     pub progress: Progress,
-    /// New lines of its log.
-    pub log: String,
+    /// New lines of its log, with a line feed at the end; or nothing.
+    pub log: Arc<str>,
     /// How long its phases took.
     pub timing: Option<Timing>,
 }
@@ -83,8 +85,8 @@ impl Update {
     }
 
     /// What the manager itself has to say, with the line that goes into the log.
-    pub fn of_manager(task: ObjectId, now: Timestamp, status: Option<TaskStatus>, activity: &str) -> (Self, String) {
-        let line = format!("{now}: {activity}\n");
+    pub fn of_manager(task: ObjectId, now: Timestamp, status: Option<TaskStatus>, activity: &str) -> (Self, Arc<str>) {
+        let line: Arc<str> = format!("{now}: {activity}\n").into();
         (Self { status, activity: activity.to_owned(), log_tail: log_tail(&line), ..Self::new(task, now) }, line)
     }
 }

@@ -8,22 +8,27 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use bytes::BytesMut;
 use futures::StreamExt;
 use rustls::ServerConfig;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::answers;
 use super::reply::{Reply, Request};
+use super::route::Call;
 use super::site::Site;
+use crate::request_body::{self, BodyError, Rules};
 
 /// For the head of a request.
 const HEAD: Duration = Duration::from_secs(15);
-/// For all of a request: it may bring a long log.
+/// For a body, on top of what it earns by arriving.
+const BODY: Duration = Duration::from_secs(15);
+/// For a body, whatever it earns: it may bring a long log.
 const WHOLE: Duration = Duration::from_secs(600);
-/// Bytes of a body at most.
-const LONGEST: usize = 64 << 20;
+/// Bytes of all bodies held at the same time.
+const BODIES: usize = 128 << 20;
 /// Requests under way may take so long once the manager stops.
 const STOP: u64 = 5;
 
@@ -32,12 +37,10 @@ const STOP: u64 = 5;
 /// # Errors
 /// When the listener cannot be used.
 pub async fn serve(site: Arc<Site>, listener: TcpListener, tls: Option<ServerConfig>, stop: CancellationToken) -> io::Result<()> {
-    // Where the database is called: connections that are made in a thread of the server would end with it.
-    let runtime = Handle::current();
+    let desk = Desk { site, runtime: Handle::current(), bodies: Arc::new(Semaphore::new(BODIES)) };
     let app = move || {
-        let (site, runtime) = (site.clone(), runtime.clone());
-        let answer = move |request: HttpRequest, payload: web::Payload| answer(site.clone(), runtime.clone(), request, payload);
-        App::new().default_service(web::to(answer))
+        let desk = desk.clone();
+        App::new().default_service(web::to(move |request, payload| desk.clone().answer(request, payload)))
     };
     let server = HttpServer::new(app)
         .workers(std::thread::available_parallelism().map_or(2, usize::from))
@@ -61,15 +64,48 @@ pub async fn serve(site: Arc<Site>, listener: TcpListener, tls: Option<ServerCon
     }
 }
 
-async fn answer(site: Arc<Site>, runtime: Handle, request: HttpRequest, payload: web::Payload) -> HttpResponse {
-    let body = match tokio::time::timeout(WHOLE, read(payload)).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(reply)) => return response(reply),
-        Err(_) => return response(Reply::text(408, "the request took too long")),
-    };
+/// What the listener hands requests to.
+#[derive(Debug, Clone)]
+struct Desk {
+    site: Arc<Site>,
+    /// Where the database is called: connections that are made in a thread of the server would end with it.
+    runtime: Handle,
+    /// One permit for each byte that all bodies together may hold.
+    bodies: Arc<Semaphore>,
+}
+
+impl Desk {
+    async fn answer(self, request: HttpRequest, mut payload: web::Payload) -> HttpResponse {
+        response(self.reply(&request, &mut payload).await.unwrap_or_else(|refused| refused))
+    }
+
+    async fn reply(&self, request: &HttpRequest, payload: &mut web::Payload) -> Result<Reply, Reply> {
+        let admitted = self.to_its_end(answers::admit(self.site.clone(), head(request))).await??;
+        let call = admitted.call;
+        let rules = Rules { longest: call.longest_body(), timeout: BODY, budget: &self.bodies };
+        let read = timeout(WHOLE, request_body::read(request.headers(), payload, rules)).await;
+        let body = match read.unwrap_or(Err(BodyError::Late)) {
+            Ok(body) => body,
+            Err(error) => {
+                if let (Call::Update(_), BodyError::TooLong { .. }) = (call, &error) {
+                    drain(payload).await;
+                }
+                return Err(answers::without_body(call, &error));
+            }
+        };
+        self.to_its_end(answers::answer(self.site.clone(), admitted, body)).await
+    }
+
+    /// Does something to its end, whether or not the worker waits for it.
+    async fn to_its_end<T: Send + 'static>(&self, done: impl Future<Output = T> + Send + 'static) -> Result<T, Reply> {
+        self.runtime.spawn(done).await.map_err(|_| Reply::text(500, "the manager has a defect; its log says more"))
+    }
+}
+
+fn head(request: &HttpRequest) -> Request {
     let header = |name: HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let peer = request.peer_addr();
-    let request = Request {
+    Request {
         method: request.method().as_str().to_owned(),
         path: request.uri().path().to_owned(),
         authorization: header(header::AUTHORIZATION),
@@ -79,23 +115,12 @@ async fn answer(site: Arc<Site>, runtime: Handle, request: HttpRequest, payload:
         host: header(header::HOST).unwrap_or_default(),
         peer: peer.map(|peer| peer.ip()),
         peer_port: peer.map_or(0, |peer| peer.port()),
-        body,
-    };
-    // Done to its end, whether or not the worker waits for it.
-    let answered = runtime.spawn(answers::answer(site, request)).await;
-    response(answered.unwrap_or_else(|_| Reply::text(500, "the manager has a defect; its log says more")))
+    }
 }
 
-async fn read(mut payload: web::Payload) -> Result<bytes::Bytes, Reply> {
-    let mut body = BytesMut::new();
-    while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|error| Reply::text(400, format!("the body cannot be read: {error}")))?;
-        if body.len() + chunk.len() > LONGEST {
-            return Err(Reply::text(413, format!("the body is longer than {LONGEST} bytes")));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body.freeze())
+/// Takes the rest of a body and keeps nothing of it: a worker reads no answer while it sends.
+async fn drain(payload: &mut web::Payload) {
+    _ = timeout(WHOLE, async { while let Some(Ok(_)) = payload.next().await {} }).await;
 }
 
 fn response(reply: Reply) -> HttpResponse {

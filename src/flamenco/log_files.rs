@@ -65,9 +65,8 @@ impl LogFiles {
             }
             other => other?,
         };
-        let end = if line.text.ends_with('\n') { "" } else { "\n" };
         // One write, so that lines of others do not come between.
-        file.write_all(format!("{}{end}", line.text).as_bytes())
+        file.write_all(line.text.as_bytes())
     }
 
     /// Puts the log of a task aside: the task begins anew.
@@ -187,12 +186,12 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let files = LogFiles::new(directory.path());
         let (job, task) = (ObjectId::new(Timestamp::from_micros(0)), ObjectId::new(Timestamp::from_micros(0)));
-        let line = |text: &str| vec![LogLine { job: Some(job), task, text: text.to_owned() }];
+        let line = |text: &str| vec![LogLine { job: Some(job), task, text: text.into() }];
         let path = files.file(job, task);
         for run in ["one", "two", "three"] {
             files.rotate(Some(job), task).await;
             assert!(!path.exists());
-            files.append(line(run)).await;
+            files.append(line(&format!("{run}\n"))).await;
             files.append(line("more\n")).await;
             files.append(line("")).await;
             assert_eq!(fs::read_to_string(&path).expect("a log"), format!("{run}\nmore\n"));
@@ -210,7 +209,7 @@ mod tests {
         let (job, task) = (ObjectId::new(Timestamp::from_micros(0)), ObjectId::new(Timestamp::from_micros(0)));
         assert!(files.read(job, task, false).await.expect("no trouble").is_none());
         let text: String = (0..4000).map(|line| format!("line {line}\n")).collect();
-        files.append(vec![LogLine { job: Some(job), task, text: text.clone() }]).await;
+        files.append(vec![LogLine { job: Some(job), task, text: text.clone().into() }]).await;
         let Some(Log::Text(all)) = files.read(job, task, true).await.expect("a log") else { panic!("text") };
         assert_eq!(all, text.as_bytes());
         let Some(Log::Text(parts)) = files.read(job, task, false).await.expect("a log") else { panic!("text") };

@@ -36,7 +36,6 @@ pub use http::serve;
 pub use log_uploads::LogUploads;
 pub use notifier::Notifier;
 pub use pusher::Pusher;
-pub use reply::{Reply, Request};
 pub use settings::{FILE, Fetch, Settings, SettingsError, Times};
 pub use site::{Site, forget_downloads};
 pub use upstream::Upstream;

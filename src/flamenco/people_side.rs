@@ -13,11 +13,12 @@ use super::reply::{Reply, Request};
 use super::route::Call;
 use super::site::Site;
 use super::wire;
-use crate::farm::{ObjectId, Request as Wanted, Worker};
+use crate::farm::{InvalidObjectId, ObjectId, Request as Wanted, Worker};
+use crate::request_body::Body;
 use crate::store::Result;
 
 /// Whether a call is one of these.
-pub(super) const fn is_for_people(call: Call<'_>) -> bool {
+pub(super) const fn is_for_people(call: Call) -> bool {
     matches!(
         call,
         Call::Page
@@ -31,13 +32,7 @@ pub(super) const fn is_for_people(call: Call<'_>) -> bool {
 }
 
 /// Answers people.
-pub(super) async fn answer(site: &Site, call: Call<'_>, request: &Request) -> Result<Reply> {
-    if let Call::RedirectToServer(task) = call {
-        return Ok(redirect(site, task));
-    }
-    if let Some(refused) = refused(site, request) {
-        return Ok(refused);
-    }
+pub(super) async fn answer(site: &Site, call: Call, request: &Request, body: Body) -> Result<Reply> {
     match call {
         Call::Page => Ok(page::render(&overview::take(site).await?, site.clock.now())),
         Call::AsJson => {
@@ -49,13 +44,18 @@ pub(super) async fn answer(site: &Site, call: Call<'_>, request: &Request) -> Re
             Ok(Reply::text(200, "tasks are being fetched from the Server"))
         }
         Call::LogFile { job, task } => log_file(site, job, task, request).await,
-        Call::WorkerAction(worker) => action(site, worker, request).await,
-        Call::SleepSchedule(worker) => sleep_schedule(site, worker, request).await,
+        Call::WorkerAction(worker) => action(site, worker, &body).await,
+        Call::SleepSchedule(worker) => sleep_schedule(site, worker, request, &body).await,
+        Call::RedirectToServer(task) => Ok(redirect(site, task)),
         _ => Ok(Reply::empty(404)),
     }
 }
 
-fn refused(site: &Site, request: &Request) -> Option<Reply> {
+/// The answer to somebody who may not look after the farm.
+pub(super) fn refused(site: &Site, call: Call, request: &Request) -> Option<Reply> {
+    if let Call::RedirectToServer(_) = call {
+        return None;
+    }
     let here = request.peer.is_some_and(|peer| peer.to_canonical().is_loopback());
     if !here && !site.settings.open_to_people {
         let why = "only this machine may look; set user_authentication.disableSecurity to true to let everybody in your network";
@@ -87,15 +87,15 @@ fn as_json(site: &Site, overview: &Overview) -> Value {
     })
 }
 
-fn redirect(site: &Site, task: &str) -> Reply {
-    match task.parse::<ObjectId>() {
-        Ok(task) => Reply::empty(307).with("Location", site.upstream.address(&format!("/flamenco/tasks/{task}"))),
-        Err(error) => Reply::text(404, error.to_string()),
+fn redirect(site: &Site, task: Option<ObjectId>) -> Reply {
+    match task {
+        Some(task) => Reply::empty(307).with("Location", site.upstream.address(&format!("/flamenco/tasks/{task}"))),
+        None => Reply::text(404, InvalidObjectId.to_string()),
     }
 }
 
-async fn log_file(site: &Site, job: &str, task: &str, request: &Request) -> Result<Reply> {
-    let (Ok(job), Ok(task)) = (job.parse(), task.parse()) else { return Ok(Reply::text(404, "there is no such log")) };
+async fn log_file(site: &Site, job: Option<ObjectId>, task: Option<ObjectId>, request: &Request) -> Result<Reply> {
+    let (Some(job), Some(task)) = (job, task) else { return Ok(Reply::text(404, "there is no such log")) };
     let whole = ["Wget/", "curl/"].iter().any(|program| request.user_agent.starts_with(program));
     let reply = |body| Reply { status: 200, headers: vec![("Content-Type", "text/plain; charset=utf-8".to_owned())], body };
     Ok(match site.logs.read(job, task, whole).await {
@@ -109,12 +109,12 @@ async fn log_file(site: &Site, job: &str, task: &str, request: &Request) -> Resu
     })
 }
 
-async fn action(site: &Site, worker: &str, request: &Request) -> Result<Reply> {
-    let Ok(worker) = worker.parse::<ObjectId>() else { return Ok(Reply::text(400, format!("{worker:?} is not the id of a worker"))) };
+async fn action(site: &Site, worker: Option<ObjectId>, body: &Body) -> Result<Reply> {
+    let Some(worker) = worker else { return Ok(no_worker_id()) };
     if site.farm.worker(worker).await?.is_none() {
         return Ok(Reply::text(404, format!("there is no worker {worker}")));
     }
-    let fields: std::collections::HashMap<String, String> = form_urlencoded::parse(&request.body).into_owned().collect();
+    let fields: std::collections::HashMap<String, String> = form_urlencoded::parse(&body.bytes).into_owned().collect();
     let field = |name: &str| fields.get(name).map_or("", |value| &**value);
     let lazy = field("lazy") == "true";
     match field("action") {
@@ -152,12 +152,16 @@ async fn ask_for(site: &Site, worker: ObjectId, wanted: Wanted, lazy: bool) -> R
     Ok(Reply::empty(204))
 }
 
-async fn sleep_schedule(site: &Site, worker: &str, request: &Request) -> Result<Reply> {
-    let Ok(worker) = worker.parse::<ObjectId>() else { return Ok(Reply::text(400, format!("{worker:?} is not the id of a worker"))) };
+fn no_worker_id() -> Reply {
+    Reply::text(400, format!("the path ends with the id of a worker: {InvalidObjectId}"))
+}
+
+async fn sleep_schedule(site: &Site, worker: Option<ObjectId>, request: &Request, body: &Body) -> Result<Reply> {
+    let Some(worker) = worker else { return Ok(no_worker_id()) };
     if request.content_type != "application/json" {
         return Ok(Reply::text(406, "the Content-Type must be application/json"));
     }
-    let schedule = match wire::sleep_in(&request.body) {
+    let schedule = match wire::sleep_in(&body.bytes) {
         Ok(schedule) => schedule,
         Err(error) => return Ok(Reply::text(400, error.to_string())),
     };

@@ -1,13 +1,12 @@
-//! A request and its reply, without any HTTP library.
+//! The head of a request and its reply, without any HTTP library.
 
 use std::net::IpAddr;
 
-use bytes::Bytes;
 use serde_json::Value;
 
-/// A request.
-#[derive(Debug, Clone, Default)]
-pub struct Request {
+/// A request without its body.
+#[derive(Debug)]
+pub(super) struct Request {
     /// `GET`, `POST`, ...
     pub method: String,
     /// As it was sent, without the query.
@@ -26,13 +25,11 @@ pub struct Request {
     pub peer: Option<IpAddr>,
     /// Its port there.
     pub peer_port: u16,
-    /// Its body.
-    pub body: Bytes,
 }
 
 /// What is answered.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Reply {
+pub(super) struct Reply {
     /// The status.
     pub status: u16,
     /// Headers.

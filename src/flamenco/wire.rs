@@ -11,6 +11,8 @@ use crate::farm::{
 };
 use crate::store::farm::Barred;
 
+/// Bytes of what a worker says it does; more is cut off.
+const LONGEST_ACTIVITY: usize = 4096;
 /// The longest type of a task or job.
 const LONGEST_TYPE: usize = 190;
 
@@ -86,7 +88,12 @@ struct ReportIn {
 /// What a worker says about a task. A status that nobody knows is left out: a report that is refused would keep all later ones of the
 /// worker waiting.
 pub(super) fn report_in(body: &[u8]) -> serde_json::Result<WorkerReport> {
-    let report: ReportIn = object(body)?;
+    let mut report: ReportIn = object(body)?;
+    if !report.log.is_empty() && !report.log.ends_with('\n') {
+        report.log.push('\n');
+    }
+    // All of what the Server is told has to fit into a push.
+    report.activity.truncate(report.activity.floor_char_boundary(LONGEST_ACTIVITY));
     Ok(WorkerReport {
         status: report.task_status.parse().ok(),
         raw_status: report.task_status,
@@ -96,7 +103,7 @@ pub(super) fn report_in(body: &[u8]) -> serde_json::Result<WorkerReport> {
             command: report.current_command_idx,
             in_command: report.command_progress_percentage,
         },
-        log: report.log,
+        log: report.log.into(),
         timing: report.metrics.map(|metrics| metrics.timing),
     })
 }

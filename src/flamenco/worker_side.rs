@@ -12,6 +12,7 @@ use super::upstream::Check;
 use super::wire::{self, Output, Registration, SignOn};
 use crate::domain::Timestamp;
 use crate::farm::{ObjectId, Task, TaskStatus, Worker, WorkerStatus};
+use crate::request_body::Body;
 use crate::store::Result;
 use crate::store::farm::{Asked, Reported};
 
@@ -19,36 +20,31 @@ use crate::store::farm::{Asked, Reported};
 const ROUNDS: usize = 3;
 
 /// Answers a worker.
-pub(super) async fn answer(site: &Site, call: Call<'_>, request: &Request) -> Result<Reply> {
-    if let Call::Register = call {
-        return register(site, request).await;
-    }
-    let Some(worker) = who(site, request).await? else { return Ok(unauthorized(call)) };
+pub(super) async fn answer(site: &Site, worker: ObjectId, call: Call, request: &Request, body: Body) -> Result<Reply> {
     match call {
-        Call::SignOn => sign_on(site, worker, request).await,
+        Call::SignOn => sign_on(site, worker, request, &body).await,
         Call::SignOff => sign_off(site, worker).await,
         Call::Task => task(site, worker, request).await,
-        Call::Update(task) => match task.parse() {
-            Ok(task) => update(site, worker, task, request).await,
-            Err(_) => Ok(Reply::text(404, "there is no such task")),
-        },
+        Call::Update(task) => update(site, worker, task, request, body).await,
         Call::Return(task) => give_back(site, worker, task, request).await,
         Call::MayRun(task) => may_run(site, worker, task, request).await,
         Call::StatusChange => status_change(site, worker, request).await,
         Call::Acknowledge(status) => acknowledge(site, worker, status).await,
-        Call::OutputProduced => Ok(output_produced(request)),
+        // It does not become that: it ends, and signs off.
+        Call::AcknowledgeShutdown => Ok(Reply::empty(204)),
+        Call::OutputProduced => Ok(output_produced(&body)),
         _ => Ok(Reply::empty(404)),
     }
 }
 
 /// The worker whose id and secret a request shows.
-async fn who(site: &Site, request: &Request) -> Result<Option<ObjectId>> {
+pub(super) async fn who(site: &Site, request: &Request) -> Result<Option<ObjectId>> {
     let Some((worker, secret)) = basic(request.authorization.as_deref()) else { return Ok(None) };
     let Some(kept) = site.farm.secret(worker).await? else { return Ok(None) };
     Ok(site.secrets.fits(worker, kept, secret).await.then_some(worker))
 }
 
-fn unauthorized(call: Call<'_>) -> Reply {
+pub(super) fn unauthorized(call: Call) -> Reply {
     let why = "unknown worker, or wrong secret";
     let reply = match call {
         Call::MayRun(_) => Reply::json(401, &may_not(why)),
@@ -58,7 +54,7 @@ fn unauthorized(call: Call<'_>) -> Reply {
 }
 
 /// The answer to a worker that has been deleted meanwhile.
-fn gone(call: Call<'_>) -> Reply {
+fn gone(call: Call) -> Reply {
     let why = "this worker has been deleted";
     match call {
         Call::MayRun(_) => Reply::json(403, &may_not(why)),
@@ -75,14 +71,17 @@ fn bad_json(error: &serde_json::Error) -> Reply {
     Reply::text(400, format!("the body is not the JSON that is expected here: {error}"))
 }
 
-async fn register(site: &Site, request: &Request) -> Result<Reply> {
+/// The answer to a worker that may not register.
+pub(super) fn refused_newcomer(site: &Site, request: &Request) -> Option<Reply> {
+    let secret = site.settings.registration_secret.as_ref()?;
+    let valid = registration_token::is_valid(request.authorization.as_deref(), secret.reveal(), seconds(site.clock.now()));
+    (!valid).then(|| Reply::text(403, "a token signed with the worker_registration_secret is needed"))
+}
+
+/// Registers a worker.
+pub(super) async fn register(site: &Site, request: &Request, body: Body) -> Result<Reply> {
     let now = site.clock.now();
-    if let Some(secret) = &site.settings.registration_secret
-        && !registration_token::is_valid(request.authorization.as_deref(), secret.reveal(), seconds(now))
-    {
-        return Ok(Reply::text(403, "a token signed with the worker_registration_secret is needed"));
-    }
-    let registration: Registration = match wire::object(&request.body) {
+    let registration: Registration = match wire::object(&body.bytes) {
         Ok(registration) => registration,
         Err(error) => return Ok(bad_json(&error)),
     };
@@ -107,8 +106,8 @@ fn seconds(now: Timestamp) -> f64 {
     now.as_micros() as f64 / 1e6
 }
 
-async fn sign_on(site: &Site, worker: ObjectId, request: &Request) -> Result<Reply> {
-    let sign_on: SignOn = match wire::object(&request.body) {
+async fn sign_on(site: &Site, worker: ObjectId, request: &Request, body: &Body) -> Result<Reply> {
+    let sign_on: SignOn = match wire::object(&body.bytes) {
         Ok(sign_on) => sign_on,
         Err(error) => return Ok(bad_json(&error)),
     };
@@ -191,16 +190,19 @@ async fn has_changed(site: &Site, task: &Task, within: std::time::Duration) -> R
     }
 }
 
-async fn update(site: &Site, worker: ObjectId, task: ObjectId, request: &Request) -> Result<Reply> {
-    let report = match wire::report_in(&request.body) {
+async fn update(site: &Site, worker: ObjectId, task: Option<ObjectId>, request: &Request, mut body: Body) -> Result<Reply> {
+    let Some(task) = task else { return Ok(Reply::text(404, "there is no such task")) };
+    let report = match wire::report_in(&body.bytes) {
         Ok(report) => report,
         Err(error) => return Ok(bad_json(&error)),
     };
+    // Its share stays taken, since the report holds the same log.
+    body.bytes = Vec::new();
     if report.status.is_none() && !report.raw_status.is_empty() {
         tracing::warn!(%task, status = %report.raw_status, "a worker reported a status that nobody knows; it is left out");
     }
     match site.farm.report(worker, task, report, site.settings.failures, &site.seen(request)).await {
-        Ok(Reported::Gone) => Ok(gone(Call::Update(""))),
+        Ok(Reported::Gone) => Ok(gone(Call::Update(None))),
         Ok(Reported::Unknown) => Ok(Reply::text(404, "there is no such task")),
         Ok(Reported::Taken) => Ok(Reply::text(409, "another worker has this task")),
         Ok(Reported::Accepted(lines)) => {
@@ -216,17 +218,17 @@ async fn update(site: &Site, worker: ObjectId, task: ObjectId, request: &Request
     }
 }
 
-async fn give_back(site: &Site, worker: ObjectId, task: &str, request: &Request) -> Result<Reply> {
+async fn give_back(site: &Site, worker: ObjectId, task: Option<ObjectId>, request: &Request) -> Result<Reply> {
     let unknown = || Reply::json(404, &json!({"message": "there is no such task"}));
-    let Ok(task) = task.parse() else { return Ok(unknown()) };
-    let Some((known, lines)) = site.farm.give_back(worker, task, &site.seen(request)).await? else { return Ok(gone(Call::Return(""))) };
+    let Some(task) = task else { return Ok(unknown()) };
+    let Some((known, lines)) = site.farm.give_back(worker, task, &site.seen(request)).await? else { return Ok(gone(Call::Return(None))) };
     site.logs.append(lines).await;
     Ok(if known { Reply::empty(204) } else { unknown() })
 }
 
-async fn may_run(site: &Site, worker: ObjectId, task: &str, request: &Request) -> Result<Reply> {
-    let Ok(task) = task.parse() else { return Ok(Reply::json(404, &may_not("unknown task"))) };
-    let Some(may_run) = site.farm.may_run(worker, Some(task), &site.seen(request)).await? else { return Ok(gone(Call::MayRun(""))) };
+async fn may_run(site: &Site, worker: ObjectId, task: Option<ObjectId>, request: &Request) -> Result<Reply> {
+    let Some(task) = task else { return Ok(Reply::json(404, &may_not("unknown task"))) };
+    let Some(may_run) = site.farm.may_run(worker, task, &site.seen(request)).await? else { return Ok(gone(Call::MayRun(None))) };
     let mut body = json!({"may_keep_running": may_run.refused.is_none()});
     if let Some(reason) = &may_run.refused {
         body["reason"] = json!(reason);
@@ -250,22 +252,18 @@ async fn status_change(site: &Site, worker: ObjectId, request: &Request) -> Resu
     })
 }
 
-async fn acknowledge(site: &Site, worker: ObjectId, status: &str) -> Result<Reply> {
-    // It does not become that: it ends, and signs off.
-    if status == "shutdown" {
-        return Ok(Reply::empty(204));
-    }
-    let Ok(status) = status.parse::<WorkerStatus>() else {
-        tracing::warn!(%worker, status, "a worker acknowledged a status that nobody knows; it stays what it is");
+async fn acknowledge(site: &Site, worker: ObjectId, status: Option<WorkerStatus>) -> Result<Reply> {
+    let Some(status) = status else {
+        tracing::warn!(%worker, "a worker acknowledged a status that nobody knows; it stays what it is");
         return Ok(Reply::empty(204));
     };
     let changed = site.farm.change_worker(worker, move |worker| worker.acknowledge(status)).await?;
-    Ok(if changed.is_some() { Reply::empty(204) } else { gone(Call::Acknowledge("")) })
+    Ok(if changed.is_some() { Reply::empty(204) } else { gone(Call::Acknowledge(Some(status))) })
 }
 
 /// Previews of output are not kept.
-fn output_produced(request: &Request) -> Reply {
-    match wire::object::<Output>(&request.body) {
+fn output_produced(body: &Body) -> Reply {
+    match wire::object::<Output>(&body.bytes) {
         Ok(output) if output.paths.is_empty() => Reply::text(422, "paths is empty"),
         Ok(_) => Reply::empty(204),
         Err(error) => bad_json(&error),

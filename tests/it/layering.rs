@@ -24,6 +24,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("http_tasks", &[]),
     ("https", &[]),
     ("failpoint", &[]),
+    ("request_body", &[]),
     ("shell", &[]),
     ("contract", &["domain"]),
     ("bell", &[]),
@@ -69,6 +70,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "backoff",
             "clock",
             "config",
+            "request_body",
             "telemetry",
             "watch",
             "keyring",
@@ -80,7 +82,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     // Render farms: the protocol of Flamenco 2.x in front of the farm.
-    ("flamenco", &["domain", "farm", "store", "backoff", "clock", "config", "https"]),
+    ("flamenco", &["domain", "farm", "store", "backoff", "clock", "config", "https", "request_body"]),
     // Puts the parts of a process together.
     (
         "app",
@@ -163,7 +165,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 const LIBRARIES: &[(&str, &[&str])] = &[
     ("sqlx", &["store"]),
     ("lapin", &["broker"]),
-    ("actix", &["api", "flamenco"]),
+    ("actix", &["request_body", "api", "flamenco"]),
     ("hyper", &["http_tasks", "bench"]),
     ("flate2", &["http_tasks", "flamenco"]),
 ];

@@ -20,6 +20,8 @@ pub use barred::Barred;
 pub use hand_out::{Asked, Assigned};
 pub use reports::{MayRun, Reported};
 
+use std::sync::Arc;
+
 use super::SharedStore;
 use crate::farm::ObjectId;
 
@@ -44,5 +46,5 @@ pub struct LogLine {
     /// The task.
     pub task: ObjectId,
     /// What to append.
-    pub text: String,
+    pub text: Arc<str>,
 }

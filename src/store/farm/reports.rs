@@ -50,7 +50,7 @@ impl Farm {
     }
 
     /// Says whether a worker may go on with a task, and notes that it does; nothing for a worker that is not there.
-    pub async fn may_run(&self, worker: ObjectId, task: Option<ObjectId>, seen: &Seen) -> Result<Option<MayRun>> {
+    pub async fn may_run(&self, worker: ObjectId, task: ObjectId, seen: &Seen) -> Result<Option<MayRun>> {
         let seen = Arc::new(seen.clone());
         self.store.transact(move |conn| may_run(conn, worker, task, seen.clone()).boxed()).await
     }
@@ -180,23 +180,19 @@ async fn failed_on(conn: &mut Conn<'_>, worker: ObjectId, brief: &Brief) -> Resu
     Ok(failed)
 }
 
-async fn may_run(conn: &mut Conn<'_>, worker: ObjectId, task: Option<ObjectId>, seen: Arc<Seen>) -> Result<Option<MayRun>, Fault> {
+async fn may_run(conn: &mut Conn<'_>, worker: ObjectId, task: ObjectId, seen: Arc<Seen>) -> Result<Option<MayRun>, Fault> {
     let now = seen.at;
     let Some(before) = worker_rows::find(conn, worker, Lock::Held).await? else { return Ok(None) };
     let mut worker = before.clone();
     worker.works();
     worker.seen(&seen);
-    let brief = match task {
-        Some(task) => task_rows::brief(conn, task, Lock::Held).await?,
-        None => None,
-    };
-    let refused = match &brief {
+    let refused = match &task_rows::brief(conn, task, Lock::Held).await? {
         None => Some("unknown task".to_owned()),
         Some(task) if task.worker_id.is_some_and(|id| id != worker.id) => Some("another worker has this task".to_owned()),
         Some(task) if task.status != TaskStatus::Active => Some(format!("task is {}", task.status.as_str())),
         Some(_) => worker.must_become().map(|request| format!("worker must go {}", request.as_str())),
     };
-    if let (None, Some(task)) = (&refused, task) {
+    if refused.is_none() {
         worker.current_task_updated = Some(now);
         let mut ping = conn.sql("UPDATE farm_task SET worker_id = ?, last_worker_ping = ? WHERE id = ? AND status = ?");
         ping.bind(worker.id).bind(now).bind(task).bind(TaskStatus::Active.code()).execute().await?;

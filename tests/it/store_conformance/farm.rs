@@ -189,7 +189,7 @@ pub async fn queues_updates_in_their_order(ledger: &Ledger) -> Result<()> {
     // Canceled by the Server: what runs is stopped first.
     farm.cancel(&[id(2)], at(4)).await?;
     ensure!(farm.task(id(2)).await?.context("the task")?.status == TaskStatus::CancelRequested);
-    let refused = farm.may_run(w, Some(id(2)), &seen(5)).await?.context("the worker")?;
+    let refused = farm.may_run(w, id(2), &seen(5)).await?.context("the worker")?;
     ensure!(refused.refused.is_some());
     farm.cancel(&[id(2), id(77)], at(6)).await?;
     ensure!(farm.task(id(2)).await?.context("the task")?.status == TaskStatus::Canceled && farm.count_updates().await? == 3);
