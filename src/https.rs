@@ -19,3 +19,30 @@ pub fn client() -> reqwest::ClientBuilder {
 pub fn build(configured: impl Fn() -> reqwest::ClientBuilder) -> reqwest::Result<reqwest::Client> {
     configured().build().or_else(|_| configured().tls_certs_only([]).build())
 }
+
+/// What went wrong with TLS, if that was the reason.
+pub fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
+    let mut chain: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = chain {
+        if let Some(error) = error.downcast_ref() {
+            return Some(error);
+        }
+        // An I/O error is in the place of what it wraps, and does not name it as its source.
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        chain = wrapped.map(|wrapped| wrapped as _).or_else(|| error.source());
+    }
+    None
+}
+
+/// The innermost error, which says what happened; the outer ones say during what, and name the whole address.
+pub fn root_cause(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "no answer in time".to_owned();
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    let text = cause.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+}

@@ -37,7 +37,7 @@ impl FlamencoProcess {
         let door = Door::new(listener, settings.tls.as_ref()).map_err(std::io::Error::other)?;
         let (address, died) = (door.address(), CancellationToken::new());
         let upstream = Arc::new(Upstream::new(settings.clone())?);
-        let site = Site::new(settings, Farm::new(store.clone()), Clock::system(), upstream);
+        let site = Site::new(settings, address, Farm::new(store.clone()), Clock::system(), upstream);
         let (uploads, wanted_logs) = LogUploads::new(site.clone());
         let (notifier, downloader) = (Notifier::new(site.clone()), Downloader::new(site.clone()));
         let (pusher, housekeeping) = (Pusher::new(site.clone(), wanted_logs), Housekeeping::new(site.clone(), store.clone()));

@@ -146,33 +146,6 @@ pub(super) fn problem(status: StatusCode, body: &[u8]) -> Problem {
     })
 }
 
-/// What went wrong with TLS, if that was the reason.
-pub(super) fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
-    let mut chain: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = chain {
-        if let Some(error) = error.downcast_ref() {
-            return Some(error);
-        }
-        // An I/O error is in the place of what it wraps, and does not name it as its source.
-        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        chain = wrapped.map(|wrapped| wrapped as _).or_else(|| error.source());
-    }
-    None
-}
-
-/// The innermost error, which says what happened; the outer ones say during what, and name the whole address.
-pub(super) fn root_cause(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return "no answer in time".to_owned();
-    }
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    let text = cause.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

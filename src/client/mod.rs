@@ -20,8 +20,9 @@ use crate::contract::{
     TasksWanted, WorkerReports,
 };
 use crate::domain::{EndpointName, RequestStatus, TaskStatus, TaskType, Timestamp};
+use crate::https;
 pub use error::ClientError;
-use error::{hint, problem, root_cause, shown, tls_error};
+use error::{hint, problem, shown};
 
 /// Where the API is when nothing says so.
 pub const USUAL_URL: &str = "http://127.0.0.1:8888";
@@ -140,7 +141,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::Trust`].
     pub fn trusting(self, trust: Trust) -> Result<Self, ClientError> {
-        let unusable = |error: reqwest::Error| ClientError::Trust(root_cause(&error));
+        let unusable = |error: reqwest::Error| ClientError::Trust(https::root_cause(&error));
         let http = match trust {
             Trust::System => return Ok(self),
             Trust::Bundle(pem) => {
@@ -455,8 +456,8 @@ impl Client {
     }
 
     fn failure(&self, error: &reqwest::Error) -> ClientError {
-        let (url, reason) = (self.url(), root_cause(error));
-        match tls_error(error) {
+        let (url, reason) = (self.url(), https::root_cause(error));
+        match https::tls_error(error) {
             Some(rustls::Error::InvalidCertificate(_)) => return ClientError::Untrusted { url, reason },
             Some(rustls::Error::InvalidMessage(_)) => return ClientError::Scheme { url, spoken: "https", other: "http" },
             _ => {}
@@ -471,7 +472,7 @@ impl Client {
 
 fn http() -> reqwest::ClientBuilder {
     // A redirect could carry a submission, and the token, to somewhere else.
-    crate::https::client().connect_timeout(CONNECT).redirect(reqwest::redirect::Policy::none())
+    https::client().connect_timeout(CONNECT).redirect(reqwest::redirect::Policy::none())
 }
 
 /// The address of a path below the base, each segment encoded.

@@ -93,6 +93,11 @@ impl Worker {
         self.software.clone_from(&seen.software);
     }
 
+    /// Whether it sent something after this.
+    pub fn was_heard_after(&self, time: Timestamp) -> bool {
+        self.last_activity.is_some_and(|last| last > time)
+    }
+
     /// It signs on, perhaps with other task types or another nickname; whether its task types have changed.
     pub fn sign_on(&mut self, task_types: Vec<String>, nickname: String) -> bool {
         if !nickname.is_empty() {

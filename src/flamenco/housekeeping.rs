@@ -34,8 +34,7 @@ impl Housekeeping {
             tokio::join!(
                 every(soon, READ_EVERY, "the database's clock could not be read", || self.read_clock()),
                 every(times.grace, times.timeouts, "timeouts could not be looked for", || self.time_out()),
-                every(times.grace, times.timeouts.min(Duration::from_secs(30)), "old workers could not be removed", || self
-                    .remove_workers()),
+                every(times.grace, times.removals, "old workers could not be removed", || self.remove_workers()),
                 every(times.cleanup.0, times.cleanup.1, "old tasks could not be deleted", || self.delete_tasks()),
                 every(times.sleep.0, times.sleep.1, "sleep schedules could not be followed", || self.follow_schedules()),
             )
@@ -83,9 +82,8 @@ impl Housekeeping {
         let (site, now) = (&self.site, self.site.clock.now());
         let Some((age, statuses)) = &site.settings.worker_cleanup else { return Ok(()) };
         for worker in site.farm.workers_silent_since(statuses, now.before(*age)).await? {
-            let lines = site.farm.take_all_back(worker, "was removed", now).await?;
+            let Some(lines) = site.farm.remove_worker(worker, Some(now.before(*age)), now).await? else { continue };
             site.logs.append(lines).await;
-            site.farm.forget_worker(worker).await?;
             tracing::info!(%worker, "an old worker was removed");
         }
         Ok(())

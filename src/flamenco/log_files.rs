@@ -164,9 +164,13 @@ fn compress(path: &Path) -> io::Result<Vec<u8>> {
         // So that the Server does not ask for it again and again.
         return gzip(b"The manager has no log of this task.\n");
     };
-    let bytes = gzip(&fs::read(path)?)?;
-    fs::write(&packed, &bytes)?;
-    Ok(bytes)
+    // Whole or not at all: what is there is taken for good.
+    let fresh = with_end(&packed, ".new");
+    let mut encoder = GzEncoder::new(File::create(&fresh)?, Compression::default());
+    io::copy(&mut File::open(path)?, &mut encoder)?;
+    encoder.finish()?;
+    fs::rename(&fresh, &packed)?;
+    fs::read(&packed)
 }
 
 /// Compresses bytes.

@@ -26,6 +26,7 @@ mod secrets;
 mod settings;
 mod site;
 mod span;
+mod test_job;
 mod upstream;
 mod wire;
 mod worker_side;
@@ -44,28 +45,50 @@ pub use upstream::Upstream;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing {
+    use std::path::Path;
+
+    use super::settings::Settings;
+    use super::{registration_token, route, secrets, wire};
+
     /// Reads a task as the Server sends it, and writes it as a worker gets it.
     ///
     /// # Errors
     /// What is wrong with it.
     pub fn task(bytes: &[u8]) -> Result<String, String> {
-        let task = super::wire::task_in(bytes).map_err(|error| error.to_string())?;
-        Ok(super::wire::task_out(&task).to_string())
+        let task = wire::task_in(bytes).map_err(|error| error.to_string())?;
+        Ok(wire::task_out(&task).to_string())
     }
 
-    /// Reads a report of a worker.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub fn report(bytes: &[u8]) -> Result<crate::farm::WorkerReport, String> {
-        super::wire::report_in(bytes).map_err(|error| error.to_string())
+    /// Has every other reader look at bytes from outside: what workers, people and the Server send, heads of requests, and the file of settings.
+    pub fn read_all(bytes: &[u8]) {
+        _ = (wire::report_in(bytes), wire::pushed_in(bytes), wire::download_in(bytes), wire::chunk_in(bytes), wire::sleep_in(bytes));
+        _ = (wire::object::<wire::Registration>(bytes), wire::object::<wire::SignOn>(bytes), wire::object::<wire::Output>(bytes));
+        let Ok(text) = std::str::from_utf8(bytes) else { return };
+        _ = (secrets::basic(Some(text)), registration_token::is_valid(Some(text), "shared", 0.0));
+        for method in ["GET", "POST"] {
+            _ = route::route(method, text);
+        }
+        _ = Settings::parse(Path::new("flamenco-manager.yaml"), text);
     }
+}
 
-    /// Reads the Server's answer to a push.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub fn pushed(bytes: &[u8]) -> Result<usize, String> {
-        super::wire::pushed_in(bytes).map(|pushed| pushed.handled.len()).map_err(|error| error.to_string())
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::fuzzing;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            _ = fuzzing::task(&bytes);
+            fuzzing::read_all(&bytes);
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in "(Basic |Bearer |/tasks/|manager_id: |\\{\"|\\[)?.{0,200}") {
+            _ = fuzzing::task(text.as_bytes());
+            fuzzing::read_all(text.as_bytes());
+        }
     }
 }

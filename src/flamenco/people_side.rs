@@ -12,10 +12,13 @@ use super::page;
 use super::reply::{Reply, Request};
 use super::route::Call;
 use super::site::Site;
-use super::wire;
-use crate::farm::{InvalidObjectId, ObjectId, Request as Wanted, Worker};
+use super::{test_job, wire};
+use crate::farm::{InvalidObjectId, ObjectId, Request as Wanted, Worker, WorkerStatus};
 use crate::request_body::Body;
 use crate::store::Result;
+
+/// What people may have done to a worker.
+const ACTIONS: &str = "set-status, shutdown, ack-timeout, forget-worker, forget-blacklist-line, send-test-job";
 
 /// Whether a call is one of these.
 pub(super) const fn is_for_people(call: Call) -> bool {
@@ -111,9 +114,9 @@ async fn log_file(site: &Site, job: Option<ObjectId>, task: Option<ObjectId>, re
 
 async fn action(site: &Site, worker: Option<ObjectId>, body: &Body) -> Result<Reply> {
     let Some(worker) = worker else { return Ok(no_worker_id()) };
-    if site.farm.worker(worker).await?.is_none() {
+    let Some(status) = site.farm.worker(worker).await?.map(|worker| worker.status) else {
         return Ok(Reply::text(404, format!("there is no worker {worker}")));
-    }
+    };
     let fields: std::collections::HashMap<String, String> = form_urlencoded::parse(&body.bytes).into_owned().collect();
     let field = |name: &str| fields.get(name).map_or("", |value| &**value);
     let lazy = field("lazy") == "true";
@@ -128,9 +131,8 @@ async fn action(site: &Site, worker: Option<ObjectId>, body: &Body) -> Result<Re
             _ => Reply::text(400, "this worker has not timed out"),
         }),
         "forget-worker" => {
-            let lines = site.farm.take_all_back(worker, "was removed", site.clock.now()).await?;
-            site.logs.append(lines).await;
-            site.farm.forget_worker(worker).await?;
+            let lines = site.farm.remove_worker(worker, None, site.clock.now()).await?;
+            site.logs.append(lines.unwrap_or_default()).await;
             Ok(Reply::empty(204))
         }
         "forget-blacklist-line" => match field("job_id").parse() {
@@ -140,10 +142,15 @@ async fn action(site: &Site, worker: Option<ObjectId>, body: &Body) -> Result<Re
             },
             Err(error) => Ok(Reply::text(400, format!("job_id: {error}"))),
         },
-        other => Ok(Reply::text(
-            400,
-            format!("unknown action {other:?} (expected: set-status, shutdown, ack-timeout, forget-worker, forget-blacklist-line)"),
-        )),
+        "send-test-job" if status != WorkerStatus::Testing => {
+            Ok(Reply::text(400, "only a worker that was started with --test gets a test job"))
+        }
+        "send-test-job" => {
+            let task = test_job::task(site.clock.now());
+            site.farm.download(std::slice::from_ref(&task)).await?;
+            Ok(Reply::text(200, format!("task {} waits for a worker that supports {}", task.id, task.task_type)))
+        }
+        other => Ok(Reply::text(400, format!("unknown action {other:?} (expected: {ACTIONS})"))),
     }
 }
 

@@ -22,6 +22,22 @@ const LEASE: &str = "push";
 /// After a push that failed.
 const PAUSE: Backoff = Backoff { first: Duration::from_secs(1), max: Duration::from_secs(30) };
 
+/// Updates that wait.
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    any: bool,
+    /// So many as go together at most.
+    many: bool,
+}
+
+impl Waiting {
+    /// Whether to push, so long after the last push that succeeded: updates wait for one time at most, and the Server is asked for tasks
+    /// to cancel after another.
+    fn is_due(self, since_last: Duration, push: Duration, cancel: Duration) -> bool {
+        self.many || self.any && since_last >= push || since_last >= cancel
+    }
+}
+
 /// The pusher.
 #[derive(Debug)]
 pub struct Pusher {
@@ -66,8 +82,9 @@ impl Pusher {
         while !stop.is_cancelled() && Instant::now() >= self.not_before {
             let waits = self.site.farm.has_updates(1).await?;
             let many = waits && self.site.farm.has_updates(settings.push_count).await?;
-            let idle = |least: Duration| self.last.is_none_or(|last| last.elapsed() >= least);
-            if !(forced || many || waits && idle(settings.push_interval) || idle(settings.cancel_interval)) {
+            let since_last = self.last.map_or(Duration::MAX, |last| last.elapsed());
+            let waiting = Waiting { any: waits, many };
+            if !forced && !waiting.is_due(since_last, settings.push_interval, settings.cancel_interval) {
                 return Ok(());
             }
             // Longer than a push takes, so that nobody else begins one meanwhile.
@@ -117,5 +134,30 @@ impl Pusher {
             _ = self.logs.try_send(WantedLog { job, task });
         }
         forgotten.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pushes_by_count_and_by_time() {
+        let (nothing, one) = (Waiting { any: false, many: false }, Waiting { any: true, many: false });
+        let many = Waiting { any: true, many: true };
+        for (waiting, seconds, due) in [
+            (nothing, 0.0, false),
+            (nothing, 9.9, false),
+            (nothing, 10.0, true),
+            (one, 0.0, false),
+            (one, 4.9, false),
+            (one, 5.0, true),
+            (many, 0.0, true),
+        ] {
+            let since_last = Duration::from_secs_f64(seconds);
+            let is_due = waiting.is_due(since_last, Duration::from_secs(5), Duration::from_secs(10));
+            assert_eq!(is_due, due, "{waiting:?} after {seconds} s");
+        }
+        assert!(nothing.is_due(Duration::MAX, Duration::from_secs(5), Duration::from_secs(10)), "nothing was ever pushed");
     }
 }

@@ -64,6 +64,8 @@ pub struct Times {
     pub grace: Duration,
     /// How often timeouts and silent workers are looked for.
     pub timeouts: Duration,
+    /// How often workers are looked for that are to be removed.
+    pub removals: Duration,
     /// When old tasks are first deleted, and how often.
     pub cleanup: (Duration, Duration),
     /// When sleep schedules are first looked at, and how often.
@@ -86,6 +88,7 @@ impl Default for Times {
         Self {
             grace: seconds(300),
             timeouts: seconds(60),
+            removals: seconds(30),
             cleanup: (seconds(360), seconds(600)),
             sleep: (seconds(10), seconds(60)),
             push: seconds(1),
@@ -192,8 +195,8 @@ struct RawValue {
 }
 
 /// The file as it is written. `V` is a variable in the layout of the file's version.
-#[derive(Deserialize)]
-#[serde(default, bound = "V: Deserialize<'de>")]
+#[derive(Deserialize, Default)]
+#[serde(default, bound = "V: Deserialize<'de> + Default")]
 struct File<V> {
     mode: Option<String>,
     manager_name: Option<String>,
@@ -233,51 +236,6 @@ struct File<V> {
     user_authentication: UserAuthentication,
     variables: BTreeMap<String, V>,
     path_replacement: BTreeMap<String, BTreeMap<String, String>>,
-}
-
-impl<V> Default for File<V> {
-    fn default() -> Self {
-        Self {
-            mode: None,
-            manager_name: None,
-            listen: None,
-            listen_https: None,
-            own_url: None,
-            flamenco: None,
-            manager_id: None,
-            manager_secret: None,
-            tlskey: None,
-            tlscert: None,
-            acme_domain_name: None,
-            database_url: None,
-            database_path: None,
-            task_logs_path: None,
-            task_fetch: None,
-            compress_pushes: false,
-            download_task_sleep: None,
-            download_task_sleep_seconds: None,
-            download_task_recheck_throttle: None,
-            download_task_recheck_throttle_seconds: None,
-            task_update_push_max_interval: None,
-            task_update_push_max_interval_seconds: None,
-            task_update_push_max_count: None,
-            cancel_task_fetch_max_interval: None,
-            cancel_task_fetch_max_interval_seconds: None,
-            active_task_timeout_interval: None,
-            active_task_timeout_interval_seconds: None,
-            active_worker_timeout_interval: None,
-            active_worker_timeout_interval_seconds: None,
-            task_cleanup_max_age: None,
-            worker_cleanup_max_age: None,
-            worker_cleanup_status: None,
-            blacklist_threshold: None,
-            task_fail_after_softfail_count: None,
-            worker_registration_secret: None,
-            user_authentication: UserAuthentication::default(),
-            variables: BTreeMap::new(),
-            path_replacement: BTreeMap::new(),
-        }
-    }
 }
 
 impl Settings {

@@ -1,5 +1,6 @@
 //! What all parts of a manager share.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -44,16 +45,17 @@ pub struct Site {
     pub(super) types_changed: Notify,
     /// When an idle worker last wanted a download.
     last_kick: Mutex<Option<Instant>>,
-    /// What this manager is called where only one may do something.
+    /// What this manager is called where only one may do something. It has the same name again when it is restarted, so that it need not
+    /// wait for what it held when it was killed.
     pub(super) holder: String,
 }
 
 impl Site {
-    /// A site on a farm.
-    pub fn new(settings: Arc<Settings>, farm: Farm, clock: Clock, upstream: Arc<Upstream>) -> Arc<Self> {
+    /// A site on a farm, which is reached at an address.
+    pub fn new(settings: Arc<Settings>, address: SocketAddr, farm: Farm, clock: Clock, upstream: Arc<Upstream>) -> Arc<Self> {
         Arc::new(Self {
             logs: LogFiles::new(&settings.task_logs),
-            holder: holder(&settings.listen),
+            holder: format!("{} {address}", rustix::system::uname().nodename().to_string_lossy()),
             settings,
             farm,
             clock,
@@ -81,9 +83,4 @@ impl Site {
             self.download.notify_one();
         }
     }
-}
-
-/// A name that a manager has again when it is restarted, so that it need not wait for what it held when it was killed.
-fn holder(listen: &str) -> String {
-    format!("{} {listen}", rustix::system::uname().nodename().to_string_lossy())
 }

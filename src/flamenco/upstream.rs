@@ -204,16 +204,15 @@ fn away(error: reqwest::Error) -> UpstreamError {
     UpstreamError::Away(reason(&error))
 }
 
-/// What is wrong, without the address: the cause that lies deepest says most.
+/// What is wrong.
 fn reason(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return "it did not answer in time".to_owned();
+    let cause = https::root_cause(error);
+    match https::tls_error(error) {
+        Some(rustls::Error::InvalidCertificate(_)) => format!(
+            "its certificate is not trusted ({cause}): add the certificate of its CA to the system's, or name a file with all CAs in SSL_CERT_FILE"
+        ),
+        _ => cause,
     }
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
 }
 
 async fn body(mut response: reqwest::Response) -> Result<Vec<u8>, UpstreamError> {

@@ -484,11 +484,6 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            _ = (task_in(&bytes), report_in(&bytes), pushed_in(&bytes), download_in(&bytes), chunk_in(&bytes), sleep_in(&bytes));
-        }
-
-        #[test]
         fn what_is_read_can_be_written_and_read_again(name in ".*", number in any::<f64>(), text in ".*", priority in any::<i32>()) {
             let settings = json!({"number": number, "text": text});
             let more = format!(", \"name\": {}, \"priority\": {priority}, \"commands\": [{{\"name\": \"c\", \"settings\": {settings}}}]", json!(name));

@@ -6,19 +6,16 @@ use serde_json::value::RawValue;
 
 use super::subscription::SubscriptionState;
 use super::{Result, StoreError};
-use crate::domain::{AttemptError, EndpointName, Json, LateAnswer, PayloadKey, ResponseStatus, TaskStatus, TaskType};
+use crate::domain::{AttemptError, EndpointName, Json, PayloadKey, ResponseStatus, TaskStatus, TaskType};
 
-/// An answer after the end as JSON text.
-pub(super) fn late(answer: &LateAnswer) -> Result<String> {
-    serde_json::to_string(answer).map_err(|error| StoreError::Statement { reason: format!("an answer cannot be written: {error}") })
+/// JSON text for a column.
+pub(super) fn json_text<T: serde::Serialize + ?Sized>(value: &T) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| StoreError::Statement { reason: format!("a value cannot be written as JSON: {error}") })
 }
 
 /// A list as JSON text, or `None` for an empty one.
 pub(super) fn list<T: serde::Serialize>(items: &[T]) -> Result<Option<String>> {
-    if items.is_empty() {
-        return Ok(None);
-    }
-    serde_json::to_string(items).map(Some).map_err(|error| StoreError::Statement { reason: format!("a list cannot be written: {error}") })
+    if items.is_empty() { Ok(None) } else { json_text(items).map(Some) }
 }
 
 /// Attempts out of their column.

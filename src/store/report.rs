@@ -195,7 +195,7 @@ async fn subscribers(conn: &mut Conn<'_>, keys: Vec<(&EndpointName, &TaskType)>)
 async fn keep_late(conn: &mut Conn<'_>, answers: Vec<((TaskId, &EndpointName), LateAnswer)>) -> Result<(), Fault> {
     for ((id, endpoint), answer) in answers {
         let mut keep = conn.sql("UPDATE response SET late = ? WHERE task_id = ? AND endpoint = ?");
-        keep.bind(columns::late(&answer)?).bind(id).bind(endpoint).execute().await?;
+        keep.bind(columns::json_text(&answer)?).bind(id).bind(endpoint).execute().await?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! One suite over both databases: what the `Store` promises, case by case, each with a database of its own.
 
 mod farm;
-mod ledger;
+pub(crate) mod ledger;
 mod presence;
 mod queue;
 mod read;
@@ -133,6 +133,7 @@ conformance! {
         hands_each_task_to_one_worker,
         keeps_an_offer_for_a_while,
         takes_back_from_who_is_gone,
+        removes_a_worker_with_what_it_has,
         judges_failures,
         queues_updates_in_their_order,
         lets_one_manager_push,

@@ -102,7 +102,7 @@ impl Nemesis {
         let [api_to_broker, endpoint_to_broker] =
             [fleet.platform.proxy_to(&fleet.platform.amqp())?, fleet.platform.proxy_to(&fleet.platform.amqp())?];
         let broker = |link: &Proxy| ("TASKER_MANAGER__MESSAGE_QUEUE__PORT", link.address().port().to_string());
-        let clock = Shift::new(&fleet.platform, "clock")?;
+        let clock = Shift::new(fleet.platform.home(), "clock")?;
         let mut environment = vec![broker(&api_to_broker), ("TASKER_MANAGER__DB__URI", database.to_string())];
         environment.extend(clock.environment.iter().cloned());
         fleet.start_api(APIS[0], &environment)?;

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 
-use super::worker_rows::Lock;
-use super::{Farm, parents, task_rows};
+use super::{Farm, Lock, parents, task_rows};
 use crate::domain::Timestamp;
 use crate::farm::{ObjectId, Task, TaskStatus};
 use crate::store::fault::Fault;

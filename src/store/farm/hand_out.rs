@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use futures::FutureExt;
 
-use super::worker_rows::{Lock, change_row};
-use super::{Farm, LogLine, barred, outgoing, task_rows, worker_rows};
+use super::worker_rows::change_row;
+use super::{Farm, Lock, LogLine, barred, outgoing, task_rows, worker_rows};
 use crate::domain::Timestamp;
 use crate::farm::{ObjectId, Request, Seen, Task, TaskStatus, Update, Worker};
 use crate::store::Result;

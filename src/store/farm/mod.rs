@@ -48,3 +48,10 @@ pub struct LogLine {
     /// What to append.
     pub text: Arc<str>,
 }
+
+/// Whether others may change a row meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lock {
+    None,
+    Held,
+}

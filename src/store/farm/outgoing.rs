@@ -5,9 +5,8 @@ use std::sync::Arc;
 use futures::FutureExt;
 
 use super::Farm;
-use super::worker_rows::text;
 use crate::farm::{ObjectId, Update};
-use crate::store::columns::corrupt;
+use crate::store::columns::{corrupt, json_text};
 use crate::store::fault::Fault;
 use crate::store::sql::Conn;
 use crate::store::{Result, batch};
@@ -46,7 +45,7 @@ pub(super) async fn queue(conn: &mut Conn<'_>, is_local: bool, updates: &[Update
         return Ok(());
     }
     for update in updates {
-        let document = text(update)?;
+        let document = json_text(update)?;
         let mut insert = conn.sql("INSERT INTO farm_update (id, task_id, document) VALUES (?, ?, ?)");
         insert.bind(update.id).bind(update.task).bind(document).execute().await?;
     }

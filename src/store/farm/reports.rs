@@ -5,11 +5,11 @@ use std::sync::Arc;
 use futures::FutureExt;
 
 use super::task_rows::Brief;
-use super::worker_rows::{Lock, text};
-use super::{Farm, LogLine, barred, outgoing, task_rows, worker_rows};
+use super::{Farm, Lock, LogLine, barred, outgoing, task_rows, worker_rows};
 use crate::domain::Timestamp;
 use crate::farm::{FailedBy, Failing, FailureLimits, ObjectId, Request, Seen, TaskStatus, Update, Worker, WorkerReport, log_tail};
 use crate::store::Result;
+use crate::store::columns::json_text;
 use crate::store::fault::Fault;
 use crate::store::sql::Conn;
 
@@ -67,12 +67,12 @@ async fn take_in(
     let now = seen.at;
     let Some(mut worker) = worker_rows::find(conn, worker, Lock::Held).await? else { return Ok(Reported::Gone) };
     worker.seen(&seen);
-    let brief = task_rows::brief(conn, task, Lock::Held).await?;
-    let mine = brief.filter(|task| task.worker_id.is_none_or(|id| id == worker.id));
-    let Some(brief) = mine else {
-        worker_rows::write(conn, &worker).await?;
-        let known = task_rows::brief(conn, task, Lock::None).await?.is_some();
-        return Ok(if known { Reported::Taken } else { Reported::Unknown });
+    let brief = match task_rows::brief(conn, task, Lock::Held).await? {
+        Some(task) if task.worker_id.is_none_or(|id| id == worker.id) => task,
+        other => {
+            worker_rows::write(conn, &worker).await?;
+            return Ok(if other.is_some() { Reported::Taken } else { Reported::Unknown });
+        }
     };
     worker.current_task_updated = Some(now);
     if !report.raw_status.is_empty() {
@@ -113,10 +113,10 @@ async fn apply(conn: &mut Conn<'_>, worker: &Worker, brief: &Brief, update: &Upd
         change.push(", activity = ?").bind(&*update.activity);
     }
     if let Some(timing) = update.timing.as_ref().filter(|timing| !timing.is_empty()) {
-        change.push(", timing = ?").bind(text(timing)?);
+        change.push(", timing = ?").bind(json_text(timing)?);
     }
     if let Some(failed_by) = &update.failed_by {
-        change.push(", failed_by = ?").bind(text(failed_by)?);
+        change.push(", failed_by = ?").bind(json_text(failed_by)?);
     }
     change.push(" WHERE id = ?").bind(brief.id).execute().await?;
     if let Some(reported) = update.status {

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 
-use super::worker_rows::Lock;
-use super::{Farm, LogLine, outgoing, task_rows, worker_rows};
+use super::{Farm, Lock, LogLine, outgoing, task_rows, worker_rows};
 use crate::domain::Timestamp;
 use crate::farm::{ObjectId, Seen, TaskStatus, Update, Worker};
 use crate::store::Result;
@@ -24,17 +23,10 @@ impl Farm {
         self.store.transact(move |conn| sign_off(conn, worker, now).boxed()).await
     }
 
-    /// Takes back what a worker has, before it is forgotten.
-    pub async fn take_all_back(&self, worker: ObjectId, why: &'static str, now: Timestamp) -> Result<Vec<LogLine>> {
-        self.store
-            .transact(move |conn| {
-                async move {
-                    let Some(worker) = worker_rows::find(conn, worker, Lock::Held).await? else { return Ok(Vec::new()) };
-                    release_all(conn, &worker, why, now).await
-                }
-                .boxed()
-            })
-            .await
+    /// Removes a worker, and takes back what it has; only if it was last heard of before, when that is the reason. Nothing for a worker
+    /// that is not removed.
+    pub async fn remove_worker(&self, worker: ObjectId, silent_since: Option<Timestamp>, now: Timestamp) -> Result<Option<Vec<LogLine>>> {
+        self.store.transact(move |conn| remove(conn, worker, silent_since, now).boxed()).await
     }
 
     /// The Server wants tasks canceled.
@@ -63,6 +55,21 @@ async fn sign_off(conn: &mut Conn<'_>, worker: ObjectId, now: Timestamp) -> Resu
     let lines = release_all(conn, &worker, "signed off", now).await?;
     worker.sign_off();
     worker_rows::write(conn, &worker).await?;
+    Ok(Some(lines))
+}
+
+async fn remove(
+    conn: &mut Conn<'_>,
+    worker: ObjectId,
+    silent_since: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<Option<Vec<LogLine>>, Fault> {
+    let Some(worker) = worker_rows::find(conn, worker, Lock::Held).await? else { return Ok(None) };
+    if silent_since.is_some_and(|since| worker.was_heard_after(since)) {
+        return Ok(None);
+    }
+    let lines = release_all(conn, &worker, "was removed", now).await?;
+    worker_rows::delete(conn, worker.id).await?;
     Ok(Some(lines))
 }
 

@@ -3,11 +3,10 @@
 use futures::FutureExt;
 use serde::{Deserialize, Serialize};
 
-use super::worker_rows::{Lock, text};
-use super::{Farm, parents};
+use super::{Farm, Lock, parents};
 use crate::domain::Timestamp;
 use crate::farm::{Command, FailedBy, MANAGER_LOCAL, ObjectId, Task, TaskStatus, optional_id};
-use crate::store::columns::corrupt;
+use crate::store::columns::{corrupt, json_text, list};
 use crate::store::fault::Fault;
 use crate::store::sql::{Conn, selected};
 use crate::store::{Result, batch};
@@ -203,8 +202,8 @@ pub(super) async fn put(conn: &mut Conn<'_>, tasks: &[Task]) -> Result<(), Fault
             log: task.log.clone(),
             parents: task.parents.clone(),
         };
-        let failed_by = if task.failed_by.is_empty() { None } else { Some(text(&task.failed_by)?) };
-        rows.push((task, text(&document)?, failed_by, task.timing.as_ref().map(text).transpose()?));
+        let failed_by = list(&task.failed_by)?;
+        rows.push((task, json_text(&document)?, failed_by, task.timing.as_ref().map(json_text).transpose()?));
     }
     if rows.is_empty() {
         return Ok(());

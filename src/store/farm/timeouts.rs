@@ -2,8 +2,7 @@
 
 use futures::FutureExt;
 
-use super::worker_rows::Lock;
-use super::{Farm, LogLine, outgoing, take_back, task_rows, worker_rows};
+use super::{Farm, Lock, LogLine, outgoing, take_back, task_rows, worker_rows};
 use crate::domain::Timestamp;
 use crate::farm::{ObjectId, TaskStatus, Update, WorkerStatus};
 use crate::store::Result;
@@ -76,7 +75,7 @@ async fn time_out_worker(
 ) -> Result<Vec<LogLine>, Fault> {
     let Some(mut worker) = worker_rows::find(conn, worker, Lock::Held).await? else { return Ok(Vec::new()) };
     if let Some(since) = silent_since
-        && (worker.status != WorkerStatus::Awake || worker.last_activity.is_some_and(|at| at > since))
+        && (worker.status != WorkerStatus::Awake || worker.was_heard_after(since))
     {
         return Ok(Vec::new());
     }

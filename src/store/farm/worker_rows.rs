@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 
-use super::Farm;
+use super::{Farm, Lock};
 use crate::domain::Timestamp;
 use crate::farm::{ObjectId, Worker};
 use crate::store::Result;
-use crate::store::columns::{corrupt, name};
+use crate::store::columns::{corrupt, json_text, name};
 use crate::store::fault::Fault;
 use crate::store::sql::{Conn, selected};
 
@@ -44,23 +44,11 @@ impl Farm {
         self.store.transact(move |conn| change_row(conn, id, change.clone()).boxed()).await
     }
 
-    /// Removes a worker; whether there was one.
-    pub async fn forget_worker(&self, id: ObjectId) -> Result<bool> {
-        self.store.transact(move |conn| delete(conn, id).boxed()).await
-    }
-
     /// Workers of these statuses that were last heard of before.
     pub async fn workers_silent_since(&self, statuses: &[String], before: Timestamp) -> Result<Vec<ObjectId>> {
         let statuses: Arc<[String]> = statuses.into();
         self.store.run(move |conn| silent(conn, statuses.clone(), before).boxed()).await
     }
-}
-
-/// Whether others may change a row meanwhile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lock {
-    None,
-    Held,
 }
 
 selected! {
@@ -107,14 +95,8 @@ impl WorkerColumns<'_> {
     }
 }
 
-/// JSON text for a column.
-pub(super) fn text<T: serde::Serialize>(value: &T) -> Result<String> {
-    let failed = |error| crate::store::StoreError::Statement { reason: format!("a value cannot be written as JSON: {error}") };
-    serde_json::to_string(value).map_err(failed)
-}
-
 async fn insert(conn: &mut Conn<'_>, worker: Arc<Worker>, secret: Arc<[u8]>) -> Result<(), Fault> {
-    let (task_types, sleep) = (text(&worker.task_types)?, text(&worker.sleep)?);
+    let (task_types, sleep) = (json_text(&worker.task_types)?, json_text(&worker.sleep)?);
     let mut insert = conn.insert("farm_worker");
     insert
         .row()
@@ -160,9 +142,9 @@ pub(super) async fn write(conn: &mut Conn<'_>, worker: &Worker) -> Result<(), Fa
     );
     update.bind(&*worker.nickname).bind(&*worker.platform).bind(&*worker.address).bind(&*worker.software);
     update.bind(worker.status.as_str()).bind(worker.requested.map(|request| request.as_str())).bind(worker.lazy);
-    update.bind(text(&worker.task_types)?).bind(worker.current_task).bind(worker.current_job);
+    update.bind(json_text(&worker.task_types)?).bind(worker.current_task).bind(worker.current_job);
     update.bind(&*worker.current_task_status).bind(worker.current_task_updated).bind(worker.last_activity);
-    update.bind(text(&worker.sleep)?).bind(worker.id);
+    update.bind(json_text(&worker.sleep)?).bind(worker.id);
     update.execute().await?;
     Ok(())
 }
@@ -185,9 +167,10 @@ where
     Ok(Some((worker, said)))
 }
 
-async fn delete(conn: &mut Conn<'_>, id: ObjectId) -> Result<bool, Fault> {
+/// Deletes a worker's row, and what it is barred from.
+pub(super) async fn delete(conn: &mut Conn<'_>, id: ObjectId) -> Result<(), Fault> {
     conn.sql("DELETE FROM farm_barred WHERE worker_id = ?").bind(id).execute().await?;
-    Ok(conn.sql("DELETE FROM farm_worker WHERE id = ?").bind(id).execute().await? > 0)
+    conn.sql("DELETE FROM farm_worker WHERE id = ?").bind(id).execute().await.map(drop)
 }
 
 async fn silent(conn: &mut Conn<'_>, statuses: Arc<[String]>, before: Timestamp) -> Result<Vec<ObjectId>, Fault> {

@@ -24,7 +24,7 @@ fn year(fleet: &mut Fleet, name: &str) -> anyhow::Result<i32> {
 #[test]
 fn clocks_jump() -> anyhow::Result<()> {
     let platform = Platform::idle()?;
-    let (api, endpoint) = (Shift::new(&platform, "api.clock")?, Shift::new(&platform, "endpoint.clock")?);
+    let (api, endpoint) = (Shift::new(platform.home(), "api.clock")?, Shift::new(platform.home(), "endpoint.clock")?);
     let mut fleet = Fleet::new(platform)?;
     fleet.start_api("api1", &api.environment)?;
     fleet.start_api("api2", &[])?;
@@ -69,7 +69,7 @@ fn attempts(fleet: &Fleet, id: &str) -> Vec<String> {
 #[test]
 fn an_endpoint_starts_again_in_another_year() -> anyhow::Result<()> {
     let platform = Platform::idle()?;
-    let clock = Shift::new(&platform, "clock")?;
+    let clock = Shift::new(platform.home(), "clock")?;
     let mut fleet = Fleet::new(platform)?;
     fleet.start_api("api1", &[])?;
     fleet.start_endpoint("console1", &clock.environment)?;
@@ -135,7 +135,7 @@ fn submitted(fleet: &Fleet, mut payload: Value) -> anyhow::Result<String> {
 #[test]
 fn the_clock_of_the_database_is_set() -> anyhow::Result<()> {
     let mut platform = Platform::idle_private()?;
-    let clock = Shift::new(&platform, "database.clock")?;
+    let clock = Shift::new(platform.home(), "database.clock")?;
     platform.servers().1.restart_with(&clock.environment)?;
     let mut fleet = Fleet::usual(platform)?;
     let urls = fleet.urls();
@@ -178,7 +178,7 @@ fn the_clock_of_the_database_is_set() -> anyhow::Result<()> {
 #[test]
 fn a_clock_that_is_off_is_told() -> anyhow::Result<()> {
     let platform = Platform::idle()?;
-    let clock = Shift::new(&platform, "endpoint.clock")?;
+    let clock = Shift::new(platform.home(), "endpoint.clock")?;
     let mut fleet = Fleet::new(platform)?;
     fleet.start_api("api1", &[])?;
     fleet.start_endpoint("console1", &clock.environment)?;

@@ -73,7 +73,7 @@ pub async fn keeps_workers_and_tasks(ledger: &Ledger) -> Result<()> {
     full.priority = -i32::MAX;
     ensure!(other.task(id(1)).await? == Some(full) && farm.count_tasks().await? == 2);
     ensure!(farm.tasks_after(Some(id(1)), 5).await? == [task(2)]);
-    ensure!(farm.forget_worker(worker).await? && !farm.forget_worker(worker).await?);
+    ensure!(farm.remove_worker(worker, None, at(1)).await?.is_some() && farm.remove_worker(worker, None, at(1)).await?.is_none());
     ensure!(farm.delete_all_tasks().await? == 2 && other.count_tasks().await? == 0);
     Ok(())
 }
@@ -149,6 +149,18 @@ pub async fn takes_back_from_who_is_gone(ledger: &Ledger) -> Result<()> {
     ensure!(matches!(report(&farm, b, id(2), TaskStatus::Completed, 101).await?, Reported::Accepted(_)));
     ensure!(farm.task(id(2)).await?.context("the task")?.status == TaskStatus::Failed);
     ensure!(farm.time_out_workers(at(500), at(501)).await?.is_empty(), "nobody is awake");
+    Ok(())
+}
+
+pub async fn removes_a_worker_with_what_it_has(ledger: &Ledger) -> Result<()> {
+    let farm = Farm::new(ledger.store.clone());
+    let w = worker(&farm, 1, &["sleep"]).await?;
+    farm.download(&[task(1)]).await?;
+    ensure!(hand_out(&farm, w, 5).await? == Some(id(1)));
+    ensure!(farm.remove_worker(w, Some(at(4)), at(6)).await?.is_none(), "it was heard of later");
+    ensure!(farm.remove_worker(w, Some(at(5)), at(6)).await?.map(|lines| lines.len()) == Some(1));
+    ensure!(farm.worker(w).await?.is_none() && farm.secret(w).await?.is_none());
+    ensure!(farm.task(id(1)).await?.context("the task")?.status == TaskStatus::ClaimedByManager);
     Ok(())
 }
 

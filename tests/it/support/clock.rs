@@ -5,8 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::process::Command;
 
 use anyhow::{Context, ensure};
-
-use super::platform::Platform;
+use tasker_services::Home;
 
 /// The clock of some processes.
 pub struct Shift {
@@ -17,8 +16,8 @@ pub struct Shift {
 
 impl Shift {
     /// One that tells the truth so far.
-    pub fn new(platform: &Platform, name: &str) -> anyhow::Result<Self> {
-        let (library, path) = (platform.home().join("clock.so"), platform.home().join(name));
+    pub fn new(home: &Home, name: &str) -> anyhow::Result<Self> {
+        let (library, path) = (home.join("clock.so"), home.join(name));
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/clock.c");
         let made = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).status().context("running cc")?;
         ensure!(made.success(), "cc ended with {made}");
