@@ -15,19 +15,19 @@ use tokio_util::sync::CancellationToken;
 use crate::api_rig::{PATIENCE, Rig};
 
 /// An authority, and the files of a server it has signed.
-struct Signed {
-    authority: String,
+pub struct Signed {
+    pub authority: String,
     directory: TempDir,
 }
 
 impl Signed {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let signed = Self { authority: String::new(), directory: tempfile::tempdir().expect("a directory") };
         let authority = signed.renew();
         Self { authority, ..signed }
     }
 
-    fn files(&self) -> TlsFiles {
+    pub fn files(&self) -> TlsFiles {
         TlsFiles { certificate: self.directory.path().join("server.cert"), key: self.directory.path().join("server.key") }
     }
 

@@ -3,11 +3,15 @@
 
 mod bodies;
 mod faults;
+mod manager;
+mod outages;
 mod people;
 mod program;
 mod rig;
 mod scheduling;
 mod server;
+mod several;
+mod tls;
 mod updates;
 mod upstream;
 mod workers;

@@ -41,3 +41,24 @@ async fn people_act_on_workers() -> Result<()> {
     ensure!(record.lazy && record.requested == Some(tasker::farm::Request::Shutdown));
     Ok(())
 }
+
+#[tokio::test]
+async fn a_worker_in_test_mode_gets_a_test_job() -> Result<()> {
+    let rig = Rig::with(
+        "_meta: {version: 2}\nvariables: {blender: {direction: oneway, values: [{platform: linux, value: /opt/blender}]}}",
+        |_| (),
+    )
+    .await?;
+    let worker = rig.worker("a", &["test-blender-render"]).await?;
+    ensure!(rig.action(&worker, "action=send-test-job").await? == 400, "it is not in test mode");
+    ensure!(worker.post_nothing("ack-status-change/testing").await?.0 == 204);
+    ensure!(rig.action(&worker, "action=send-test-job").await? == 200);
+    let (status, task) = worker.ask().await?;
+    ensure!(status == 200 && task["task_type"] == "test-blender-render" && task["job_type"] == "manager-local", "{status} {task}");
+    let command = task["commands"][1]["settings"]["cmd"].as_str().unwrap_or_default().to_owned();
+    ensure!(task["commands"][1]["name"] == "exec" && command.starts_with("/opt/blender --background"), "{command}");
+    let path = format!("tasks/{}/update", task["_id"].as_str().unwrap_or_default());
+    ensure!(worker.post(&path, &json!({"task_status": "completed", "log": "rendered"})).await?.0 == 204);
+    ensure!(worker.ask().await?.0 == 204 && rig.farm.count_updates().await? == 0, "the Server knows nothing of it");
+    Ok(())
+}

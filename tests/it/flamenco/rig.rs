@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -40,7 +41,7 @@ pub fn task(number: u32, more: &Value) -> Value {
 
 /// Waits for something that has to come.
 pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
-    let end = tokio::time::Instant::now() + Duration::from_secs(60);
+    let end = tokio::time::Instant::now() + Duration::from_secs(180);
     loop {
         if let Some(found) = look().await? {
             return Ok(found);
@@ -83,13 +84,20 @@ impl Rig {
         settings.times.answer = Duration::from_secs(30);
         settings.times.check = (Duration::from_secs(20), Duration::from_secs(25));
         change(&mut settings);
-        let mut rig = Self { server, farm: farm(&settings).await?, url: String::new(), directory, settings, process: None };
+        let mut rig = Self {
+            server,
+            farm: Farm::new(store_at(settings.database.reveal()).await?),
+            url: String::new(),
+            directory,
+            settings,
+            process: None,
+        };
         rig.up().await?;
         Ok(rig)
     }
 
     async fn up(&mut self) -> anyhow::Result<()> {
-        let store = store(&self.settings).await?;
+        let store = store_at(self.settings.database.reveal()).await?;
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let process = FlamencoProcess::start(self.settings.clone(), store, listener)?;
         self.url = format!("http://{}", process.address);
@@ -143,13 +151,7 @@ impl Rig {
 
     /// A worker that has registered.
     pub async fn registered(&self, nickname: &str, types: &[&str]) -> anyhow::Result<Worker> {
-        let secret = format!("secret of {nickname}");
-        let body = json!({"secret": secret, "platform": "linux", "supported_task_types": types, "nickname": nickname});
-        let (status, answer) = send(reqwest_client().post(format!("{}/register-worker", self.url)).json(&body)).await?;
-        ensure!(status == 200, "{status} {answer}");
-        let answer: Value = serde_json::from_str(&answer)?;
-        let id = answer["_id"].as_str().context("an id")?.to_owned();
-        Ok(Worker { url: self.url.clone(), id, secret })
+        register(&self.url, nickname, types).await
     }
 
     /// A task as the manager has it.
@@ -179,19 +181,39 @@ impl Rig {
     }
 }
 
-pub async fn store(settings: &Settings) -> anyhow::Result<tasker::store::SharedStore> {
-    let uri = Secret::new(settings.database.reveal());
-    let store = tasker::store::open(&Database { verbose: false, uri, max_connections: 8 })?;
+/// Registers a worker with a manager.
+pub async fn register(url: &str, nickname: &str, types: &[&str]) -> anyhow::Result<Worker> {
+    register_by(&reqwest_client(), url, nickname, types).await
+}
+
+/// The same through a client.
+pub async fn register_by(client: &reqwest::Client, url: &str, nickname: &str, types: &[&str]) -> anyhow::Result<Worker> {
+    let secret = format!("secret of {nickname}");
+    let body = json!({"secret": secret, "platform": "linux", "supported_task_types": types, "nickname": nickname});
+    let (status, answer) = send(client.post(format!("{url}/register-worker")).json(&body)).await?;
+    ensure!(status == 200, "{status} {answer}");
+    let answer: Value = serde_json::from_str(&answer)?;
+    let id = answer["_id"].as_str().context("an id")?.to_owned();
+    Ok(Worker { url: url.to_owned(), id, secret })
+}
+
+pub async fn store_at(uri: &str) -> anyhow::Result<tasker::store::SharedStore> {
+    let store = tasker::store::open(&Database { verbose: false, uri: Secret::new(uri), max_connections: 8 })?;
     store.migrate().await?;
     Ok(store)
 }
 
-async fn farm(settings: &Settings) -> anyhow::Result<Farm> {
-    Ok(Farm::new(store(settings).await?))
+/// A client for all tests: it keeps no connection, which would belong to the test that made it.
+pub fn reqwest_client() -> reqwest::Client {
+    static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
+        let client = tasker::https::client().redirect(reqwest::redirect::Policy::none()).pool_max_idle_per_host(0);
+        client.build().expect("a client")
+    });
+    CLIENT.clone()
 }
 
-pub fn reqwest_client() -> reqwest::Client {
-    tasker::https::client().redirect(reqwest::redirect::Policy::none()).build().expect("a client")
+pub async fn send_get(url: &str) -> anyhow::Result<(u16, String)> {
+    send(reqwest_client().get(url)).await
 }
 
 pub async fn send(request: reqwest::RequestBuilder) -> anyhow::Result<(u16, String)> {

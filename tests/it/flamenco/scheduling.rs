@@ -152,18 +152,18 @@ async fn c17_a_server_that_is_away_or_hangs_keeps_no_worker_waiting() -> Result<
 async fn c17_a_server_that_refuses_connections_keeps_no_task_back() -> Result<()> {
     let rig = Rig::with("", |settings| settings.server = "http://127.0.0.1:1/".parse().expect("an address")).await?;
     let worker = rig.worker("a", &["sleep"]).await?;
-    rig.farm.download(&[known_task()]).await?;
+    rig.farm.download(&[known_task(1)]).await?;
     worker.performs(1).await
 }
 
 /// A task that came before the Server went away.
-pub fn known_task() -> tasker::farm::Task {
+pub fn known_task(number: u32) -> tasker::farm::Task {
     tasker::farm::Task {
         etag: "e".into(),
         job: JOB.parse().ok(),
-        name: "one".into(),
+        name: format!("task {number}"),
         last_updated: Some(tasker::clock::Clock::system().now()),
-        ..tasker::farm::Task::new(id(1).parse().expect("an id"), "sleep", "sleep")
+        ..tasker::farm::Task::new(id(number).parse().expect("an id"), "sleep", "sleep")
     }
 }
 
@@ -342,7 +342,8 @@ async fn c37_timeouts() -> Result<()> {
         settings.task_timeout = Duration::from_millis(1);
         settings.worker_timeout = Duration::from_millis(1);
     };
-    // Nothing times out while workers may not have been able to call.
+    // Nothing times out while workers may not have been able to call: five minutes, which nobody can set.
+    ensure!(tasker::flamenco::Times::default().grace == Duration::from_secs(300));
     let rig = Rig::with("", short).await?;
     let worker = rig.worker("a", &["sleep"]).await?;
     rig.tasks(&[task(1, &json!({}))]).await?;
@@ -379,7 +380,8 @@ async fn c37_a_silent_worker_loses_its_task() -> Result<()> {
         settings.worker_timeout = Duration::from_millis(1);
     })
     .await?;
-    let worker = rig.worker("a", &["sleep"]).await?;
+    let (worker, asleep) = (rig.worker("a", &["sleep"]).await?, rig.worker("b", &["sleep"]).await?);
+    ensure!(asleep.post_nothing("ack-status-change/asleep").await?.0 == 204);
     rig.tasks(&[task(1, &json!({}))]).await?;
     // It may have timed out in between.
     until("the task", async || {
@@ -395,5 +397,8 @@ async fn c37_a_silent_worker_loses_its_task() -> Result<()> {
     ensure!(rig.status(1).await? != TaskStatus::Failed);
     until("the timeout", async || Ok((rig.record(&worker).await?.status == tasker::farm::WorkerStatus::Timeout).then_some(()))).await?;
     ensure!(worker.ask().await? == (423, json!({"status_requested": "awake"})));
+    // One that sleeps is silent by right, even for much longer than the other.
+    let record = rig.record(&asleep).await?;
+    ensure!(record.status == tasker::farm::WorkerStatus::Asleep && record.requested.is_none(), "{record:?}");
     Ok(())
 }

@@ -5,9 +5,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
+use rustls::ServerConfig;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tasker::config::TlsFiles;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 use super::rig::until;
 
@@ -63,14 +66,32 @@ pub struct Server {
 
 impl Server {
     pub async fn start() -> anyhow::Result<Self> {
+        Self::start_with(None).await
+    }
+
+    /// One that shows a certificate.
+    pub async fn start_tls(files: &TlsFiles) -> anyhow::Result<Self> {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        let (_, tls) = tasker::api::Door::new(listener, Some(files))?.into_parts();
+        Self::start_with(tls).await
+    }
+
+    async fn start_with(tls: Option<ServerConfig>) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let url = format!("http://{}/", listener.local_addr()?);
+        let url = format!("{}://{}/", if tls.is_some() { "https" } else { "http" }, listener.local_addr()?);
+        let tls = tls.map(|tls| TlsAcceptor::from(Arc::new(tls)));
         let asked = Arc::new(Mutex::new(Vec::new()));
         let script: Arc<Mutex<Script>> = Arc::new(Mutex::new(Arc::new(|_: &Asked| None)));
         let (keep, told) = (asked.clone(), script.clone());
         let serving = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, keep.clone(), told.clone()));
+                let (tls, keep, told) = (tls.clone(), keep.clone(), told.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        Some(tls) => serve(tls.accept(stream).await?, keep, told).await,
+                        None => serve(stream, keep, told).await,
+                    }
+                });
             }
         });
         Ok(Self { url, asked, script, _serving: tokio_util::task::AbortOnDropHandle::new(serving) })
@@ -102,7 +123,11 @@ impl Server {
     }
 }
 
-async fn serve(mut stream: TcpStream, keep: Arc<Mutex<Vec<Asked>>>, script: Arc<Mutex<Script>>) -> anyhow::Result<()> {
+async fn serve(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    keep: Arc<Mutex<Vec<Asked>>>,
+    script: Arc<Mutex<Script>>,
+) -> anyhow::Result<()> {
     let mut bytes = Vec::new();
     loop {
         let head = loop {

@@ -52,18 +52,28 @@ async fn c25_updates_of_others_and_of_nothing() -> Result<()> {
 
 #[tokio::test]
 async fn c26_late_updates_bring_their_logs_and_nothing_else() -> Result<()> {
-    let rig = Rig::start().await?;
-    let worker = rig.worker("a", &["sleep"]).await?;
-    rig.tasks(&[task(1, &json!({}))]).await?;
-    worker.gets(1).await?;
-    worker.reports(1, "failed").await?;
-    ensure!(rig.status(1).await? == TaskStatus::Failed);
-    let late = json!({"task_status": "completed", "activity": "late", "log": "the rest"});
-    ensure!(worker.update(1, &late).await? == 204);
-    ensure!(rig.status(1).await? == TaskStatus::Failed && rig.task(1).await?.activity == "failed");
-    ensure!(fs::read_to_string(rig.log(1))?.ends_with("the rest\n"));
-    let update = rig.server.until_update("the late one", |update| update["log_tail"] == "the rest\n").await?;
-    ensure!(update.get("task_status").is_none() && update.get("activity").is_none(), "{update}");
+    for status in [TaskStatus::Failed, TaskStatus::CancelRequested] {
+        let rig = Rig::start().await?;
+        let worker = rig.worker("a", &["sleep"]).await?;
+        rig.tasks(&[task(1, &json!({}))]).await?;
+        worker.gets(1).await?;
+        match status {
+            TaskStatus::Failed => worker.reports(1, "failed").await?,
+            _ => drop(rig.farm.cancel(&[id(1).parse()?], tasker::clock::Clock::system().now()).await?),
+        }
+        ensure!(rig.status(1).await? == status);
+        let activity = rig.task(1).await?.activity;
+        for reported in ["completed", "active"] {
+            let (log, tail) = (format!("the rest of {reported}"), format!("the rest of {reported}\n"));
+            let late = json!({"task_status": reported, "activity": "late", "log": log, "task_progress_percentage": 70});
+            ensure!(worker.update(1, &late).await? == 204);
+            ensure!(rig.status(1).await? == status && rig.task(1).await?.activity == activity);
+            ensure!(fs::read_to_string(rig.log(1))?.ends_with(&tail));
+            let update = rig.server.until_update("the late one", |update| update["log_tail"] == tail.as_str()).await?;
+            ensure!(update.get("task_status").is_none() && update.get("activity").is_none(), "{update}");
+            ensure!(update["task_progress_percentage"] == 70, "{update}");
+        }
+    }
     Ok(())
 }
 
