@@ -34,6 +34,31 @@ impl fmt::Display for Spans {
     }
 }
 
+/// The text of an API process that Prometheus reads.
+#[derive(Debug)]
+pub struct Metrics(pub String);
+
+impl Metrics {
+    /// A counter by its name with labels; zero when it was never counted.
+    pub fn count(&self, name: &str) -> u64 {
+        self.value(name).unwrap_or(0)
+    }
+
+    fn value(&self, name: &str) -> Option<u64> {
+        self.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    /// The least bound of a histogram's buckets that at least `percent` of its values do not exceed; none without values, or above all bounds.
+    pub fn bound(&self, name: &str, percent: f64) -> Option<Duration> {
+        let count = self.value(&format!("{name}_count")).filter(|count| *count > 0)?;
+        let bucket = format!("{name}_bucket{{le=\"");
+        let buckets = self.0.lines().filter_map(|line| line.strip_prefix(&bucket)?.split_once("\"} "));
+        let mut bounds = buckets.filter_map(|(bound, count)| Some((bound.parse::<f64>().ok()?, count.parse::<u64>().ok()?)));
+        let (bound, _) = bounds.find(|(_, within)| *within as f64 >= percent / 100.0 * count as f64)?;
+        Duration::try_from_secs_f64(bound).ok()
+    }
+}
+
 /// Resident memory of a process in MiB, now; `None` where `/proc` does not tell.
 pub fn resident_mib(pid: u32) -> Option<f64> {
     status_mib(&format!("/proc/{pid}/status"), "VmRSS:")
@@ -75,6 +100,16 @@ mod tests {
         assert_eq!(spans.percentile(99.0), Duration::from_millis(99));
         assert_eq!(spans.percentile(100.0), Duration::from_millis(100));
         assert_eq!(spans.percentile(0.0), Duration::from_millis(1));
+    }
+
+    #[test]
+    fn metrics_are_read() {
+        let text = "# HELP a A\na{b=\"c\"} 7\nh_bucket{le=\"0.5\"} 98\nh_bucket{le=\"1\"} 99\nh_bucket{le=\"+Inf\"} 100\nh_count 100\n";
+        let metrics = Metrics(text.to_owned());
+        assert_eq!((metrics.count("a{b=\"c\"}"), metrics.count("a")), (7, 0));
+        assert_eq!(metrics.bound("h", 50.0), Some(Duration::from_millis(500)));
+        assert_eq!(metrics.bound("h", 99.0), Some(Duration::from_secs(1)));
+        assert_eq!((metrics.bound("h", 99.5), metrics.bound("i", 50.0)), (None, None));
     }
 
     #[test]

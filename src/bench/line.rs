@@ -1,4 +1,4 @@
-//! A connection on which a customer submits one task after the other.
+//! A connection on which a customer makes one submission after the other.
 //!
 //! The customer's side runs on the processors that are measured. A client that keeps a pool, follows redirects and reads addresses anew
 //! for each request takes a tenth of them; this one does what a server sees of any client, and no more.
@@ -22,17 +22,17 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// Connects to an API at this base URL, to submit tasks of this type.
-    pub async fn open(url: &str, task_type: &str) -> anyhow::Result<Self> {
+    /// Connects to an API at this base URL, to post to this path.
+    pub async fn open(url: &str, path: &str) -> anyhow::Result<Self> {
         let address = url.strip_prefix("http://").context("the API of the bench speaks plain HTTP")?.to_owned();
         let stream = TcpStream::connect(&address).await?;
         stream.set_nodelay(true)?;
         let (sender, driver) = handshake(TokioIo::new(stream)).await?;
         tokio::spawn(driver);
-        Ok(Self { sender, address, path: format!("/{task_type}") })
+        Ok(Self { sender, address, path: path.to_owned() })
     }
 
-    /// Submits a task; answers what the API said.
+    /// Posts a submission; answers what the API said.
     pub async fn post(&mut self, submission: String) -> anyhow::Result<(StatusCode, Vec<u8>)> {
         let request = Request::post(&self.path).header(HOST, &self.address).header(CONTENT_TYPE, "application/json").body(submission)?;
         self.sender.ready().await?;

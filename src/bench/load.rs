@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use hyper::StatusCode;
 
-use super::figures::Spans;
+use super::figures::{Metrics, Spans};
 use super::line::Line;
-use crate::client::{Client, Query, TaskName};
-use crate::contract::{Endpoint, Responses, Submission, Task};
+use crate::client::{Client, Query, RequestQuery, TaskName};
+use crate::contract::{Endpoint, Request, Responses, Submission, Task};
 use crate::domain::{Counts, TaskStatus, json};
 
 /// How often the API is asked how far it is.
@@ -39,23 +39,36 @@ impl Customer {
     /// # Errors
     /// When the answer is not 201.
     pub async fn post(&self, task_type: &str, identifier: &str, payload: &str) -> anyhow::Result<Duration> {
-        post(&mut Line::open(&self.client.url(), task_type).await?, identifier, payload).await
+        let mut line = Line::open(&self.client.url(), &format!("/{task_type}")).await?;
+        post(&mut line, submission(identifier, payload)?).await
     }
 
-    /// Posts so many tasks named `<prefix>-<number>`, so many at a time. With a `rate` a second they are spread evenly, and
+    /// Posts so many tasks named `<prefix>-<number>`, as [`Self::post_each`] does.
+    ///
+    /// # Errors
+    /// As [`Self::post_each`].
+    pub async fn post_many(&self, task_type: &str, prefix: &str, load: Load) -> anyhow::Result<Spans> {
+        let (payload, prefix) = ("x".repeat(load.payload_bytes), prefix.to_owned());
+        self.post_each(&format!("/{task_type}"), load, move |number| submission(&format!("{prefix}-{number}"), &payload)).await
+    }
+
+    /// Posts so many bodies to a path, so many at a time. With a `rate` a second they are spread evenly, and
     /// the time a post waits for its turn counts as part of its span.
     ///
     /// # Errors
     /// The first that fails ends the bench: a lost submission must not be averaged away.
-    pub async fn post_many(&self, task_type: &str, prefix: &str, load: Load) -> anyhow::Result<Spans> {
-        let next = Arc::new(AtomicUsize::new(0));
-        let payload: Arc<str> = "x".repeat(load.payload_bytes).into();
+    pub async fn post_each(
+        &self,
+        path: &str,
+        load: Load,
+        body: impl Fn(usize) -> anyhow::Result<String> + Send + Sync + 'static,
+    ) -> anyhow::Result<Spans> {
+        let (next, body) = (Arc::new(AtomicUsize::new(0)), Arc::new(body));
         let started = Instant::now();
         let workers = (0..load.concurrency.max(1)).map(|_| {
-            let (me, next, payload) = (self.clone(), next.clone(), payload.clone());
-            let (task_type, prefix) = (task_type.to_owned(), prefix.to_owned());
+            let (me, next, body, path) = (self.clone(), next.clone(), body.clone(), path.to_owned());
             tokio::spawn(async move {
-                let mut line = Line::open(&me.client.url(), &task_type).await?;
+                let mut line = Line::open(&me.client.url(), &path).await?;
                 let mut spans = Spans::default();
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
@@ -66,7 +79,7 @@ impl Customer {
                     if let Some(planned) = planned {
                         tokio::time::sleep_until(planned.into()).await;
                     }
-                    let span = post(&mut line, &format!("{prefix}-{number}"), &payload).await?;
+                    let span = post(&mut line, body(number)?).await?;
                     spans.push(planned.map_or(span, |planned| planned.elapsed()));
                 }
             })
@@ -96,13 +109,13 @@ impl Customer {
         }
     }
 
-    /// All tasks whose identifier begins so.
+    /// All tasks of a type.
     ///
     /// # Errors
     /// When they cannot be read.
-    pub async fn list(&self, task_type: &str, prefix: &str) -> anyhow::Result<Vec<Task>> {
+    pub async fn list(&self, task_type: &str) -> anyhow::Result<Vec<Task>> {
         let (mut tasks, task_type) = (Vec::new(), task_type.parse()?);
-        let mut query = Query { identifier: Some(prefix.to_owned()), limit: Some(1000), ..Query::default() };
+        let mut query = Query { limit: Some(1000), ..Query::default() };
         loop {
             let page = self.client.list(Some(&task_type), &query).await.context("a page of tasks")?;
             tasks.extend(page.tasks);
@@ -113,14 +126,36 @@ impl Customer {
         }
     }
 
-    /// How many tasks the API process has brought to this status so far, from its metrics.
+    /// All requests, newest first.
     ///
     /// # Errors
     /// When they cannot be read.
+    pub async fn requests(&self) -> anyhow::Result<Vec<Request>> {
+        let (mut requests, mut query) = (Vec::new(), RequestQuery { limit: Some(1000), ..RequestQuery::default() });
+        loop {
+            let page = self.client.requests(&query).await.context("a page of requests")?;
+            requests.extend(page.requests);
+            if page.next_cursor.is_none() {
+                return Ok(requests);
+            }
+            query.cursor = page.next_cursor;
+        }
+    }
+
+    /// The metrics of the API process.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub async fn metrics(&self) -> anyhow::Result<Metrics> {
+        Ok(Metrics(self.client.metrics().await?))
+    }
+
+    /// How many tasks the API process has brought to this status so far.
+    ///
+    /// # Errors
+    /// When its metrics cannot be read.
     pub async fn moved_to(&self, status: &str) -> anyhow::Result<u64> {
-        let text = self.client.metrics().await?;
-        let name = format!("tasker_task_moves_total{{status=\"{status}\"}} ");
-        Ok(text.lines().find_map(|line| line.strip_prefix(&name)).and_then(|value| value.parse().ok()).unwrap_or(0))
+        Ok(self.metrics().await?.count(&format!("tasker_task_moves_total{{status=\"{status}\"}}")))
     }
 
     /// Waits until so many tasks are `DONE`, or the patience is over; answers how long that took since `started`.
@@ -138,23 +173,27 @@ impl Customer {
         }
     }
 
-    /// How many tasks of a type are known to have been run twice.
+    /// How often handlers of a type have run.
     ///
     /// # Errors
-    /// When they cannot be counted, or do not add up.
-    pub async fn double(&self, task_type: &str) -> anyhow::Result<u64> {
-        let (mut double, mut cursor, task_type) = (0, None, task_type.parse()?);
+    /// When that cannot be counted, tasks do not add up, or some are known to have been run twice.
+    pub async fn executions(&self, task_type: &str) -> anyhow::Result<u64> {
+        let (mut double, mut executions, mut cursor, task_type) = (0, 0, None, task_type.parse()?);
         loop {
             let census = self.client.census(&task_type, None, None, cursor).await.context("a census")?;
             if census.missing > 0 {
                 bail!("{} tasks do not add up", census.missing);
             }
-            double += census.double;
+            (double, executions) = (double + census.double, executions + census.executions);
             cursor = census.next_cursor;
             if cursor.is_none() {
-                return Ok(double);
+                break;
             }
         }
+        if double > 0 {
+            bail!("{double} tasks were run twice");
+        }
+        Ok(executions)
     }
 
     /// Waits until an endpoint is subscribed to something.
@@ -190,8 +229,12 @@ impl Customer {
     }
 }
 
-async fn post(line: &mut Line, identifier: &str, payload: &str) -> anyhow::Result<Duration> {
-    let submission = serde_json::to_string(&Submission::new(identifier.parse()?, Some(json(&payload))))?;
+/// The body that submits a task.
+fn submission(identifier: &str, payload: &str) -> anyhow::Result<String> {
+    Ok(serde_json::to_string(&Submission::new(identifier.parse()?, Some(json(&payload))))?)
+}
+
+async fn post(line: &mut Line, submission: String) -> anyhow::Result<Duration> {
     let started = Instant::now();
     let (status, answer) = line.post(submission).await?;
     if status != StatusCode::CREATED {
@@ -234,11 +277,11 @@ pub fn rates(tasks: &[Task], posted: Duration, posts: &Spans, done: Duration) ->
 /// What to post, and how fast.
 #[derive(Debug, Clone, Copy)]
 pub struct Load {
-    /// Tasks in all.
+    /// Submissions in all.
     pub count: usize,
     /// Posts under way at a time.
     pub concurrency: usize,
-    /// Tasks a second; as fast as they go when absent.
+    /// Submissions a second; as fast as they go when absent.
     pub rate: Option<f64>,
     /// Length of the payload, a JSON string.
     pub payload_bytes: usize,

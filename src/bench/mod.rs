@@ -10,8 +10,10 @@ mod http_server;
 mod line;
 mod load;
 mod queue;
+mod requests;
 mod stack;
 mod tasks;
+mod workers;
 
 pub use broadcast::run as run_fleet;
 pub use flamenco::{Farming, run as run_flamenco};
@@ -19,5 +21,6 @@ pub use http::{By, Calls, run as run_http};
 pub use http_server::run as run_http_server;
 pub use load::Load;
 pub use queue::{Queueing, run as run_queue};
+pub use requests::{Requesting, run as run_requests};
 pub use stack::Stack;
 pub use tasks::run as run_tasks;

@@ -1,16 +1,14 @@
 //! `tasker bench queue`: many small tasks through a work queue, performed by workers that are killed meanwhile if told to.
 
 use std::fmt::Write;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
 use super::load::{LOOK, Load, each_is_done, rates};
-use super::stack::{Stack, WorkerChild};
-use crate::app::EndpointProcess;
+use super::stack::Stack;
+use super::workers::Workers;
 use crate::domain::EndpointName;
-use crate::handlers;
 
 /// How long the last task may take after the last post.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -28,12 +26,6 @@ pub struct Queueing {
     pub kills: u32,
 }
 
-/// Workers, wherever they run.
-enum Workers {
-    Here(Vec<EndpointProcess>),
-    Processes(Vec<Option<WorkerChild>>),
-}
-
 /// Runs it; answers the workers it used, and what was measured as text. It fails when something cannot start, or a task was lost
 /// or run twice.
 pub async fn run(stack: &Stack, queueing: Queueing) -> (Vec<EndpointName>, anyhow::Result<String>) {
@@ -46,24 +38,10 @@ pub async fn run(stack: &Stack, queueing: Queueing) -> (Vec<EndpointName>, anyho
 async fn measure(stack: &Stack, queueing: Queueing, names: &[EndpointName]) -> anyhow::Result<String> {
     let Queueing { load, workers, slots, kills } = queueing;
     let (first, spare) = names.split_at(workers as usize);
-    let mut at_work = Workers::Here(Vec::new());
-    if stack.has_processes() {
-        let children = first.iter().map(|name| stack.worker(name, slots).map(Some)).collect::<anyhow::Result<Vec<_>>>()?;
-        at_work = Workers::Processes(children);
-    } else if kills > 0 {
+    if kills > 0 && !stack.has_processes() {
         bail!("only worker processes can be killed: name a configuration with -m or --config");
-    } else if let Workers::Here(here) = &mut at_work {
-        let mut settings = (*stack.config).clone();
-        settings.endpoint.data_dir = stack.directory().to_owned();
-        let settings = Arc::new(settings);
-        for name in first {
-            let builtin = handlers::builtin(&settings.endpoint);
-            here.push(EndpointProcess::start(settings.clone(), name.clone(), &[], Some(slots), stack.link(), builtin)?);
-        }
     }
-    for name in first {
-        stack.customer.subscribed(name.as_str(), PATIENCE).await?;
-    }
+    let mut at_work = Workers::start(stack, first, slots, PATIENCE).await?;
 
     let task_type = stack.task_type.as_str();
     let started = Instant::now();
@@ -73,21 +51,12 @@ async fn measure(stack: &Stack, queueing: Queueing, names: &[EndpointName]) -> a
     let (posts, posted) = posts;
     let (posts, killed) = (posts?, killed?);
     let done = stack.customer.until_done(load.count, started, PATIENCE).await?;
-    let tasks = stack.customer.list(task_type, "bench-").await?;
-    let double = stack.customer.double(task_type).await?;
+    let tasks = stack.customer.list(task_type).await?;
     let resident = stack.resident();
-    match at_work {
-        Workers::Here(here) => drop(futures::future::join_all(here.into_iter().map(EndpointProcess::stop)).await),
-        Workers::Processes(children) => {
-            for child in children.into_iter().flatten() {
-                child.stop().await?;
-            }
-        }
-    }
+    // Also that none was run twice. A worker that was killed runs its tasks again.
+    stack.customer.executions(task_type).await?;
+    at_work.stop().await?;
     each_is_done(&tasks, load.count)?;
-    if double > 0 {
-        bail!("{double} tasks were run twice");
-    }
     let mut report = String::new();
     writeln!(report, "tasks        {} posted by {} at a time, payload {} bytes", load.count, load.concurrency, load.payload_bytes)?;
     writeln!(report, "performed    by {workers} workers with {slots} slots each, {killed} killed meanwhile")?;

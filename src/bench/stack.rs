@@ -2,6 +2,7 @@
 //! configured broker, with a scratch database beside the configured one and an exchange prefix of its own. Nothing of a
 //! real installation is touched, and all of it is removed afterwards.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -18,10 +19,12 @@ use crate::app::ApiProcess;
 use crate::broker::SharedBroker;
 use crate::broker::amqp::{AmqpBroker, AmqpOptions, Role};
 use crate::broker::memory::MemoryBroker;
-use crate::config::{Config, Database, Delivery, MessageQueue, Secret, TypePolicy};
+use crate::config::{Config, Database, Delivery, JobPolicy, MessageQueue, Secret, TypePolicy};
 use crate::domain::{EndpointName, TaskType};
 use crate::store;
 
+/// Jobs of requests, by their steps. All are tasks of the only type.
+pub(super) const STEPS: [&[&str]; 3] = [&["look"], &["left", "middle", "right"], &["tell"]];
 /// The endpoint that has nothing to do.
 pub(super) const IDLE: &str = "idle";
 /// How long the API may take to be ready.
@@ -254,6 +257,9 @@ fn prepare(mut config: Config, delivery: Delivery) -> anyhow::Result<(Config, Ta
     }
     policy.concurrency = 64;
     config.task_types = vec![policy];
+    let job =
+        JobPolicy { task_type: task_type.clone(), payload: None, endpoints: Vec::new(), retry: config.requests.retry, finish_within: None };
+    config.requests.jobs = STEPS.concat().into_iter().map(|name| (name.to_owned(), job.clone())).collect();
     Ok((config, task_type, tempfile::tempdir()?))
 }
 
@@ -263,6 +269,7 @@ fn file_of(config: &Config, task_type: &TaskType, delivery: Delivery, db: &Datab
     let presence = if delivery == Delivery::Queue { "1s" } else { "10s" };
     json!({
         "task_types": [{"name": task_type, "delivery": delivery.as_str()}],
+        "requests": {"jobs": STEPS.concat().into_iter().map(|name| (name, task_type)).collect::<BTreeMap<_, _>>()},
         "endpoint": {"presence_interval": presence},
         "api": {"host": config.api.host, "port": config.api.port, "wait_for_endpoints_timeout": 30},
         "manager": {

@@ -58,7 +58,7 @@ async fn measure(stack: &Stack, load: Load) -> anyhow::Result<String> {
     let posted = started.elapsed();
     let done = stack.customer.until_done(load.count, started, PATIENCE).await?;
 
-    let tasks = stack.customer.list(task_type, "bench-").await?;
+    let tasks = stack.customer.list(task_type).await?;
     let resident = stack.resident();
     endpoint.stop().await;
     verify(&tasks, load.count, &runs.lock().map(|runs| runs.clone()).unwrap_or_default())?;

@@ -483,6 +483,11 @@ pub enum Bench {
     /// Without -m or --config it measures the embedded platform.
     #[command(after_help = "Example:\n  tasker bench queue --count 20000 --workers 2 --slots 512 --kills 4 -m development")]
     Queue(BenchQueue),
+    /// Many requests of three steps - one job, three, one - through a work queue
+    ///
+    /// Without -m or --config it measures the embedded platform.
+    #[command(after_help = "Example:\n  tasker bench requests --count 5000 --concurrency 64 -m development")]
+    Requests(BenchRequests),
     /// Many HTTP calls at once, to servers of its own
     ///
     /// Measures the engine behind the handler `http`, without broker and database.
@@ -534,6 +539,29 @@ pub struct BenchQueue {
     /// Kill a worker so many times; every other one is not started again, and another takes its place
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000))]
     pub kills: u32,
+}
+
+/// `tasker bench requests`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchRequests {
+    /// Requests to submit
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub count: u64,
+    /// Submissions at the same time
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub concurrency: u32,
+    /// Submissions a second, evenly spread [default: as fast as they go]
+    #[arg(long, value_name = "N", value_parser = rate)]
+    pub rate: Option<f64>,
+    /// Size of the params of each request
+    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=200_000))]
+    pub params_bytes: u32,
+    /// Workers; processes of their own on a real broker
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub workers: u32,
+    /// Jobs that each worker performs at the same time
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub slots: u32,
 }
 
 /// `tasker bench http`.

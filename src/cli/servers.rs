@@ -17,7 +17,7 @@ use super::stopping::Stopping;
 use super::tokens::command_to_create;
 use crate::api::{DoorError, check_guarded};
 use crate::app::{self, ApiProcess, Embedded, EndpointProcess, HttpWorkerProcess, Workers};
-use crate::bench::{self, By, Calls, Farming, Load, Queueing, Stack};
+use crate::bench::{self, By, Calls, Farming, Load, Queueing, Requesting, Stack};
 use crate::broker::SharedBroker;
 use crate::broker::amqp::{AmqpBroker, AmqpOptions, Role};
 use crate::broker::fetch::ApiBroker;
@@ -211,6 +211,16 @@ pub(super) async fn bench(global: &Global, args: Bench) -> Result<Code, Failure>
             };
             let queueing = Queueing { load, workers: args.workers, slots: args.slots, kills: args.kills };
             on_a_stack(global, Delivery::Queue, async |stack| bench::run_queue(stack, queueing).await).await
+        }
+        Bench::Requests(args) => {
+            let load = Load {
+                count: args.count as usize,
+                concurrency: args.concurrency as usize,
+                rate: args.rate,
+                payload_bytes: args.params_bytes as usize,
+            };
+            let requesting = Requesting { load, workers: args.workers, slots: args.slots };
+            on_a_stack(global, Delivery::Queue, async |stack| bench::run_requests(stack, requesting).await).await
         }
         Bench::Http(args) => {
             let calls = Calls {

@@ -29,7 +29,7 @@ use crate::watch::Watch;
 /// How often to look without being told.
 const LOOK: Duration = Duration::from_millis(500);
 /// Requests that are moved in one transaction at most.
-const BATCH: u32 = 128;
+const BATCH: u32 = 256;
 /// How long the process that records the tasks of jobs has to publish them before any other may.
 const PUBLISH_LEASE: Duration = Duration::from_secs(10);
 /// How often ended requests are forgotten, and how many at once.
@@ -171,7 +171,11 @@ impl Advancer {
     /// Counts the moves, wakes waiting requests and publishes the tasks. If the process dies before, the tasks are due when their lease is over.
     async fn follow(&self, advanced: Advanced) -> usize {
         crate::failpoint::ADVANCER_MOVED.reach();
-        let Advanced { looked_at, moved, jobs, tasks, stopped, more } = advanced;
+        let Advanced { looked_at, steps, moved, jobs, tasks, stopped, more } = advanced;
+        let now = self.clock.now();
+        for end in steps {
+            self.metrics.request_step_seconds.observe(now.since(end).as_secs_f64());
+        }
         for (token, status) in &moved {
             self.metrics.requests.with_label_values(&[status.as_str()]).inc();
             tracing::debug!(request = %token, status = status.as_str(), "a request has moved");

@@ -126,7 +126,7 @@ impl<'a> Course<'a> {
             let end = match attempt.task_id.map(|id| (id, self.standing.get(&id))) {
                 None => End::failed("no task performs it: it was begun by another program"),
                 Some((_, None)) => End::failed("its task was forgotten before its outcome was looked at"),
-                Some((_, Some(Standing::Ended { status, unfinished, answers }))) => End::of(*status, *unfinished, answers),
+                Some((_, Some(Standing::Ended { status, unfinished, answers, .. }))) => End::of(*status, *unfinished, answers),
                 Some((id, Some(standing))) => {
                     let within = self.jobs.patience(&attempt.name).finish_within;
                     let Some(within) = within.filter(|within| attempt.begins.after(*within) <= self.now) else { continue };
@@ -593,7 +593,7 @@ mod tests {
                 errmsg: String::new(),
                 payload: serde_json::from_str(payload).ok(),
             };
-            self.view.standing.insert(id, Standing::Ended { status: TaskStatus::Done, unfinished: 0, answers: vec![answer] });
+            self.view.standing.insert(id, Standing::Ended { status: TaskStatus::Done, at: None, unfinished: 0, answers: vec![answer] });
         }
 
         fn told(&self) -> Vec<(&str, u32, &str)> {

@@ -73,6 +73,8 @@ pub struct Metrics {
     pub jobs: IntCounterVec,
     /// Time to move a batch of requests on.
     pub advance_seconds: Histogram,
+    /// From the end of a step's last job until the tasks of the next step are recorded, or the end of the request.
+    pub request_step_seconds: Histogram,
     /// Messages that could not be decoded, by `source`: responses, presence.
     pub undecodable: IntCounterVec,
     /// Messages that were to go to the dead exchange, which did not take them, by `source`.
@@ -170,6 +172,11 @@ impl Metrics {
             open_requests: gauge("tasker_open_requests", "Requests that have not ended", &["status"])?,
             jobs: counter("tasker_jobs_total", "Attempts of jobs that have ended", &["status"])?,
             advance_seconds: histogram("tasker_advance_seconds", "Time to move a batch of requests on", SECONDS)?,
+            request_step_seconds: histogram(
+                "tasker_request_step_seconds",
+                "Time from the end of a step's last job until the next step is recorded",
+                SECONDS,
+            )?,
             undecodable: counter("tasker_undecodable_total", "Messages put on the dead exchange", &["source"])?,
             dead_dropped: counter("tasker_dead_dropped_total", "Messages lost since the dead exchange did not take them", &["source"])?,
             open_tasks: gauge("tasker_open_tasks", "Open tasks", &["task_type", "status"])?,

@@ -90,6 +90,22 @@ fn a_queue_on_real_servers_with_workers_killed() -> anyhow::Result<()> {
 }
 
 #[test]
+fn requests_embedded() -> anyhow::Result<()> {
+    let report = bench(&["requests", "--count", "60", "--concurrency", "8", "--slots", "16"])?;
+    shows(
+        &report,
+        &["60 posted by 8", "300 jobs", "each run exactly once", "end to end", "to the tasks of the next: p50 within", "MiB resident"],
+    )
+}
+
+#[test]
+fn requests_on_real_servers() -> anyhow::Result<()> {
+    let home = Home::new("bench")?;
+    let report = bench(&["requests", "--count", "60", "--rate", "200", "--config", &configuration(&home)?])?;
+    shows(&report, &["300 jobs", "2 workers with 512 slots each", "each run exactly once"])
+}
+
+#[test]
 fn flamenco() -> anyhow::Result<()> {
     let report = bench(&["flamenco", "--workers", "10", "--tasks", "400", "--seconds", "6"])?;
     shows(&report, &["hand-out", "POST /task", "updates", "per second", "MiB at most"])

@@ -21,6 +21,8 @@ use crate::store::{Accepted, QueueRule, Result, Retry, Store};
 /// Decides the changes of a request; none when nothing changes.
 pub type Plan = dyn Fn(&RequestView) -> Option<RequestChange> + Send + Sync;
 
+/// New requests are at least one of so many that are moved at the same time.
+const NEW_SHARE: u32 = 8;
 /// Names of endpoints without the task that are read at most.
 const NAMED: u32 = 10;
 
@@ -36,7 +38,8 @@ pub struct Terms {
 }
 
 impl Store {
-    /// Requests that are to be looked at, at most `limit` of each kind: with a task that has ended, new, or due.
+    /// Requests that are to be looked at: with a task that has ended, due, or new, at most `limit` of each kind; fewer new ones while there
+    /// are others.
     pub async fn due_requests(&self, now: Timestamp, limit: u32) -> Result<Vec<DueRequest>> {
         self.run(move |conn| due(conn, now, limit).boxed()).await
     }
@@ -82,9 +85,12 @@ async fn due(conn: &mut Conn<'_>, now: Timestamp, limit: u32) -> Result<Vec<DueR
     for row in timely.bind(RequestStatus::Inprogress.code()).bind(now).bind(limit).fetch_all().await? {
         found.entry(row.get(0)?).or_default();
     }
+    // What has begun is moved on first, so that requests do not all wait for each other. New ones have a share in any case.
+    let begun = u32::try_from(found.len()).unwrap_or(u32::MAX);
+    let share = limit.saturating_sub(begun).max(limit / NEW_SHARE).max(1);
     let index = conn.dialect().index("requests_state");
     let mut new = conn.sql(format!("SELECT token FROM requests {index} WHERE status = ? ORDER BY created, token LIMIT ?"));
-    for row in new.bind(RequestStatus::Queuing.code()).bind(limit).fetch_all().await? {
+    for row in new.bind(RequestStatus::Queuing.code()).bind(share).fetch_all().await? {
         found.entry(row.get(0)?).or_default();
     }
     let mut due: Vec<_> = found.into_iter().map(|(token, ended)| DueRequest { token, ended }).collect();
@@ -105,7 +111,7 @@ async fn sweep(conn: &mut Conn<'_>, now: Timestamp) -> Result<u64, Fault> {
 }
 
 async fn advance(conn: &mut Conn<'_>, due: Arc<[DueRequest]>, plan: Arc<Plan>, terms: Terms, now: Timestamp) -> Result<Advanced, Fault> {
-    let requests = lock_requests(conn, &due).await?;
+    let (requests, rest) = lock_requests(conn, &due).await?;
     let mut jobs = open_jobs(conn, &requests).await?;
     let mut views: Vec<RequestView> = Vec::with_capacity(requests.len());
     for request in requests {
@@ -117,7 +123,7 @@ async fn advance(conn: &mut Conn<'_>, due: Arc<[DueRequest]>, plan: Arc<Plan>, t
     };
     let tasks: Vec<TaskId> = views.iter().flat_map(|view| running(&view.jobs)).collect();
     let (mut standing, unread) = standing(conn, &batch::sorted(&tasks)).await?;
-    let mut advanced = Advanced { looked_at: views.len(), more: !unread.is_empty(), ..Advanced::default() };
+    let mut advanced = Advanced { looked_at: views.len(), more: rest || !unread.is_empty(), ..Advanced::default() };
     let mut written = Written::default();
     // Not those of requests that another process has: it may have looked before they ended.
     let mine: HashSet<String> = views.iter().map(|view| view.request.token.as_str().to_owned()).collect();
@@ -128,6 +134,9 @@ async fn advance(conn: &mut Conn<'_>, due: Arc<[DueRequest]>, plan: Arc<Plan>, t
         if let Some(change) = plan(&view) {
             if change.status != view.request.status {
                 advanced.moved.push((view.request.token.clone(), change.status));
+            }
+            if change.step != view.request.step || change.status.is_final() {
+                advanced.steps.extend(view.standing.values().filter_map(Standing::ended_at).max());
             }
             written.add(view.request, change);
         }
@@ -143,18 +152,30 @@ async fn advance(conn: &mut Conn<'_>, due: Arc<[DueRequest]>, plan: Arc<Plan>, t
     Ok(advanced)
 }
 
-/// Locks the requests that no other process has.
-async fn lock_requests(conn: &mut Conn<'_>, due: &[DueRequest]) -> Result<Vec<Request>, Fault> {
+/// Locks the requests that no other process has, fewer where they are long. Answers whether some were left for another time.
+async fn lock_requests(conn: &mut Conn<'_>, due: &[DueRequest]) -> Result<(Vec<Request>, bool), Fault> {
     let lock = conn.dialect().locked_unless_taken();
     let tokens: Vec<&str> = due.iter().map(|due| due.token.as_str()).filter(|token| !token.is_empty()).collect();
-    let mut requests = Vec::with_capacity(tokens.len());
+    let (mut requests, mut bytes) = (Vec::with_capacity(tokens.len()), 0);
     for tokens in tokens.chunks(batch::KEYS) {
         let mut select = conn.sql(format!("SELECT {REQUEST} FROM requests AS r WHERE r.token IN "));
-        for row in select.keys(tokens).push(" ORDER BY r.token ").push(lock).fetch_all().await? {
-            requests.push(request(&row)?);
+        select.keys(tokens).push(" ORDER BY r.token ").push(lock);
+        let read = |row: &Row| {
+            let request = request(row)?;
+            let extras: usize = request.extras.iter().map(|(key, text)| key.len() + text.len()).sum();
+            let names: usize = request.steps.iter().flat_map(|step| &step.jobs).map(String::len).sum();
+            let bytes = request.params.get().len() + extras + names;
+            Ok(((request, bytes), bytes))
+        };
+        for (request, length) in select.fetch_within(batch::READ_BYTES - bytes, read).await? {
+            requests.push(request);
+            bytes += length;
+        }
+        if bytes >= batch::READ_BYTES {
+            return Ok((requests, true));
         }
     }
-    Ok(requests)
+    Ok((requests, false))
 }
 
 /// The attempts of the steps that run and of later ones, by request, in the order of their numbers.
@@ -179,7 +200,7 @@ async fn open_jobs(conn: &mut Conn<'_>, requests: &[Request]) -> Result<HashMap<
 async fn standing(conn: &mut Conn<'_>, ids: &[TaskId]) -> Result<(HashMap<TaskId, Standing>, Vec<TaskId>), Fault> {
     let (mut standing, mut ended, mut late) = (HashMap::with_capacity(ids.len()), Vec::new(), Vec::new());
     for ids in ids.chunks(batch::KEYS) {
-        let mut select = conn.sql("SELECT id, status, expected, finished, received FROM task WHERE id IN ");
+        let mut select = conn.sql("SELECT id, status, expected, finished, received, finished_at FROM task WHERE id IN ");
         for row in select.keys(ids).fetch_all().await? {
             let id: TaskId = row.get(0)?;
             let status = columns::task_status(row.get(1)?, || format!("task {id}, column status"))?;
@@ -187,7 +208,7 @@ async fn standing(conn: &mut Conn<'_>, ids: &[TaskId]) -> Result<(HashMap<TaskId
             let known = match status {
                 _ if status.is_final() => {
                     ended.push(id);
-                    Standing::Ended { status, unfinished: expected.saturating_sub(finished), answers: Vec::new() }
+                    Standing::Ended { status, at: row.get(5)?, unfinished: expected.saturating_sub(finished), answers: Vec::new() }
                 }
                 TaskStatus::Created => Standing::Waits,
                 TaskStatus::Incomplete => {

@@ -39,11 +39,23 @@ pub enum Standing {
     Ended {
         /// How.
         status: TaskStatus,
+        /// When.
+        at: Option<Timestamp>,
         /// How many endpoints did not finish.
         unfinished: u32,
         /// What they have answered, by name.
         answers: Vec<Answer>,
     },
+}
+
+impl Standing {
+    /// When the task ended, if it has.
+    pub const fn ended_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Ended { at, .. } => *at,
+            Self::Waits | Self::Runs { .. } => None,
+        }
+    }
 }
 
 /// What an endpoint has answered, or that it has not.
@@ -142,6 +154,8 @@ pub struct Call<'a> {
 pub struct Advanced {
     /// How many requests were looked at; others had the rest.
     pub looked_at: usize,
+    /// When the last task of each step ended that is over now.
+    pub steps: Vec<Timestamp>,
     /// Requests whose status changed, with the status they have now.
     pub moved: Vec<(RequestToken, RequestStatus)>,
     /// Attempts that have ended, by their status.
