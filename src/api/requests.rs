@@ -50,6 +50,7 @@ pub async fn submit(api: web::Data<Api>, request: HttpRequest, payload: web::Pay
     let submission = request_submission::parse(body::json(&body)?).map_err(invalid)?;
     drop(body);
     let new = new_request(&api, submission)?.map_err(invalid)?;
+    let new = NewRequest { submitted_by: access::token_name(&request), ..new };
     let (ledger, recorded) = (api.state.ledger.clone(), new.clone());
     let status = match api.run(async move { ledger.record_request(&recorded).await }).await? {
         Recorded::New => StatusCode::CREATED,
@@ -219,6 +220,14 @@ fn unknown_request(token: &domain::RequestToken) -> Problem {
     Problem::new(ProblemCode::UnknownRequest, detail).about(token.as_str(), None)
 }
 
+/// A token that may not read changes the requests alone that were submitted with it; of others it is told nothing.
+async fn check_submitter(api: &Api, request: &HttpRequest, token: &domain::RequestToken) -> Result<(), Problem> {
+    let Some(own) = access::blind(request) else { return Ok(()) };
+    let (store, of) = (Arc::clone(&api.state.store), token.clone());
+    let submitter = api.run(async move { store.request_submitter(&of).await }).await?;
+    if submitter.as_deref() == Some(own.as_str()) { Ok(()) } else { Err(unknown_request(token)) }
+}
+
 /// Answers with a request and its jobs.
 async fn whole(api: &Api, request: &HttpRequest, found: domain::Request) -> Answer {
     let number: usize = found.steps.iter().map(|step| step.jobs.len()).sum();
@@ -239,7 +248,8 @@ async fn changed(api: &Api, request: &HttpRequest, mut found: domain::Request) -
     answer(StatusCode::OK, &Request::from(found), 1024)
 }
 
-/// Cancels a request: jobs that have not begun never will, those that run are told to stop. A repeat answers the same.
+/// Cancels a request: jobs that have not begun never will, those that run are told to stop. A repeat answers the same. A token that may not
+/// read cancels what was submitted with it alone.
 #[utoipa::path(
     delete, path = "/requests/{token}", operation_id = "cancelRequest", tag = "requests",
     params(("token" = String, Path, description = "The token of the request")),
@@ -251,6 +261,7 @@ async fn changed(api: &Api, request: &HttpRequest, mut found: domain::Request) -
 )]
 pub async fn cancel(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let token = token(&request, 1)?;
+    check_submitter(&api, &request, &token).await?;
     let (state, of) = (api.state.clone(), token.clone());
     let canceled = api.run(async move { withdraw(&state, &of).await }).await?;
     let CanceledRequest { request: found, refused, .. } = canceled.ok_or_else(|| unknown_request(&token))?;
@@ -273,7 +284,8 @@ async fn withdraw(state: &ApiState, token: &domain::RequestToken) -> Result<Opti
     Ok(Some(canceled))
 }
 
-/// Runs the failed jobs of a request again, and what follows them. Completed jobs are not repeated.
+/// Runs the failed jobs of a request again, and what follows them. Completed jobs are not repeated. A token that may not read does so with
+/// what was submitted with it alone.
 #[utoipa::path(
     post, path = "/requests/{token}/retry", operation_id = "retryRequest", tag = "requests",
     params(("token" = String, Path, description = "The token of the request")),
@@ -285,6 +297,7 @@ async fn withdraw(state: &ApiState, token: &domain::RequestToken) -> Result<Opti
 )]
 pub async fn retry(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let (token, now) = (token(&request, 1)?, api.now()?);
+    check_submitter(&api, &request, &token).await?;
     let jobs = find(&api, &token).await?.steps.into_iter().flat_map(|step| step.jobs);
     let tries: Vec<_> = jobs.map(|job| (api.state.calls.retry(&job).tries, job)).map(|(tries, job)| (job, tries)).collect();
     let (ledger, of, expires_at) = (api.state.ledger.clone(), token.clone(), now.after(api.state.config.requests.expires_after));

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::digest::value_at;
-use super::{Json, RequestToken, TaskId, Timestamp, json_check};
+use super::{Json, RequestToken, TaskId, Timestamp, TokenName, json_check};
 
 /// Steps of a request at most.
 pub const MAX_STEPS: usize = 100;
@@ -234,6 +234,8 @@ pub struct NewRequest {
     pub created: Timestamp,
     /// When it is given up.
     pub expires_at: Timestamp,
+    /// The token it was submitted with.
+    pub submitted_by: Option<TokenName>,
 }
 
 impl NewRequest {
@@ -266,7 +268,7 @@ impl NewRequest {
             return Err(faults);
         }
         let token = request_token.as_deref().map_or_else(RequestToken::new, RequestToken::of);
-        Ok(Self { token, request_token, action, params, steps, created, expires_at })
+        Ok(Self { token, request_token, action, params, steps, created, expires_at, submitted_by: None })
     }
 }
 

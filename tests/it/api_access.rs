@@ -4,6 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use serde_json::Value;
+use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
 use tasker::api::{Door, DoorError, Limits, check_guarded, serve};
 use tasker::domain::{Scope, SecretHash, Token};
 use tasker::store::TokenCreated;
@@ -329,6 +330,53 @@ async fn a_token_that_may_only_submit_cancels_its_own_tasks_and_reads_none() {
     assert!(!canceled.text.contains("canary"), "{canceled:?}");
     assert_eq!(with(&rig, &one, "DELETE", &format!("/worker/{id}")).await.status, 200, "a repeat answers the same");
     assert!(with(&rig, &reader, "DELETE", "/worker/mine").await.text.contains("canary"), "who may read it may cancel it");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_may_only_submit_cancels_and_retries_its_own_requests_alone() {
+    let rig = guarded().await;
+    let (one, other, reader) = ("1".repeat(40), "2".repeat(40), "3".repeat(40));
+    create(&rig, &one, &[Scope::Submit], &[]).await;
+    create(&rig, &other, &[Scope::Submit, Scope::Work], &[]).await;
+    create(&rig, &reader, &[Scope::Submit, Scope::Read], &[]).await;
+    let steps = r#"[{"name": "a", "jobs": ["worker"]}]"#;
+    let submit = async |secret: &str, name: &str| {
+        let request = rig.request("POST", "/requests").bearer_auth(secret).header("Content-Type", "application/json");
+        let body = format!(r#"{{"action": "go", "request_token": "{name}", "params": "a canary", "steps": {steps}}}"#);
+        let made = rig.send(request.body(body)).await;
+        assert_eq!(made.status, 201, "{made:?}");
+        made.json()["token"].as_str().expect("a token").to_owned()
+    };
+    let (mine, readers) = (submit(&one, "mine").await, submit(&reader, "readers").await);
+    let insert = format!("INSERT INTO requests (token, action, params, steps) VALUES ('inserted', 'go', '1', '{steps}')");
+    let mut producer = SqliteConnection::connect(&rig.ledger()).await.expect("connects");
+    producer.execute(AssertSqlSafe(insert)).await.expect("inserted");
+
+    let send = async |secret: &str, method: &str, token: &str| {
+        let path = format!("/requests/{token}{}", if method == "POST" { "/retry" } else { "" });
+        let request = rig.request(method, &path).bearer_auth(secret).header("Content-Type", "application/json");
+        rig.send(request).await
+    };
+    for method in ["DELETE", "POST"] {
+        let unknown = send(&other, method, "unheard-of").await;
+        assert_eq!((unknown.status, unknown.code()), (404, "unknown_request".to_owned()));
+        for (secret, token) in [(&other, &*mine), (&other, "inserted"), (&one, "inserted"), (&one, &*readers)] {
+            let answer = send(secret, method, token).await;
+            assert_eq!((answer.status, answer.code()), (404, unknown.code()), "{method} {token}");
+            let detail = |answer: &Answer, name: &str| answer.json()["detail"].as_str().map(|text| text.replace(name, "NAME"));
+            assert_eq!(detail(&answer, token), detail(&unknown, "unheard-of"), "{method} {token}");
+        }
+    }
+    assert_eq!(with(&rig, &reader, "GET", &format!("/requests/{mine}")).await.json()["status"], "Queuing", "nothing was canceled");
+    assert_eq!(send(&one, "POST", &mine).await.code(), "nothing_failed", "it is found");
+    let canceled = send(&one, "DELETE", &mine).await;
+    assert_eq!((canceled.status, canceled.json()["status"].clone()), (200, "Canceled".into()));
+    assert!(!canceled.text.contains("canary"), "{canceled:?}");
+    assert!(send(&reader, "DELETE", &mine).await.text.contains("canary"), "who may read it may cancel it");
+    for (secret, token) in [(&reader, "inserted"), (&ADMIN.to_owned(), &*readers)] {
+        assert_eq!(send(secret, "DELETE", token).await.status, 200, "{token}");
+    }
     rig.stop().await;
 }
 

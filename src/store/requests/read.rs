@@ -35,6 +35,12 @@ impl Store {
         self.run(move |conn| find(conn, token.clone()).boxed()).await
     }
 
+    /// The token a request was submitted with; none for one without a token, of a row that was inserted, or when there is none.
+    pub async fn request_submitter(&self, token: &RequestToken) -> Result<Option<String>> {
+        let token = token.clone();
+        self.run(move |conn| submitter(conn, token.clone()).boxed()).await
+    }
+
     /// All attempts of the jobs of a request, in the order of recording.
     pub async fn jobs(&self, token: &RequestToken) -> Result<Vec<Job>> {
         let token = token.clone();
@@ -57,6 +63,11 @@ impl Store {
 pub(super) async fn find(conn: &mut Conn<'_>, token: RequestToken) -> Result<Option<Request>, Fault> {
     let mut select = conn.sql(format!("SELECT {REQUEST} FROM requests AS r WHERE r.token = ?"));
     select.bind(token.as_str()).fetch_optional().await?.as_ref().map(request).transpose()
+}
+
+async fn submitter(conn: &mut Conn<'_>, token: RequestToken) -> Result<Option<String>, Fault> {
+    let found = conn.sql("SELECT submitted_by FROM requests WHERE token = ?").bind(token.as_str()).fetch_optional().await?;
+    Ok(found.map(|row| row.get(0)).transpose()?.flatten())
 }
 
 pub(super) async fn jobs(conn: &mut Conn<'_>, token: RequestToken) -> Result<Vec<Job>, Fault> {

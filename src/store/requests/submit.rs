@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 
 use super::read;
-use crate::domain::{Json, NewRequest, Request, RequestStatus, digest, json};
+use crate::domain::{Json, NewRequest, Request, RequestStatus, TokenName, digest, json};
 use crate::store::fault::Fault;
 use crate::store::sql::Conn;
 use crate::store::{Result, Retry, Store};
@@ -41,7 +41,8 @@ async fn record(conn: &mut Conn<'_>, new: Arc<NewRequest>) -> Result<Recorded, F
         .set("steps", json(&new.steps).get())
         .set("status", RequestStatus::Queuing.code())
         .set("created", new.created)
-        .set("expires_at", new.expires_at);
+        .set("expires_at", new.expires_at)
+        .set("submitted_by", new.submitted_by.as_ref().map(TokenName::as_str));
     if insert.if_new().await? > 0 {
         return Ok(Recorded::New);
     }

@@ -104,7 +104,10 @@ pub async fn records_a_request_once(ledger: &Ledger) -> Result<()> {
     assert_eq!((recorded[0], recorded[1], recorded[7]), (Recorded::New, Recorded::Same, Recorded::Same));
     let other = request(Some("mine"), vec![step("one", &["b"], When::AllOk)]);
     assert_eq!(ledger.store.record_request(&other).await?, Recorded::Other);
-    assert_eq!(ledger.store.record_request(&request(None, steps())).await?, Recorded::New);
+    assert_eq!(ledger.store.request_submitter(&first.token).await?, None);
+    let of_token = NewRequest { submitted_by: Some("ci".parse()?), ..request(None, steps()) };
+    assert_eq!(ledger.store.record_request(&of_token).await?, Recorded::New);
+    assert_eq!(ledger.store.request_submitter(&of_token.token).await?.as_deref(), Some("ci"));
     let (all, _) = ledger.store.requests(&RequestQuery { limit: 10, ..RequestQuery::default() }).await?;
     assert_eq!(all.len(), 2);
     let before = Some((all[0].created, all[0].token.clone()));
