@@ -117,7 +117,7 @@ pub fn read_task_cursor(text: &str) -> Result<TaskId, String> {
 }
 
 /// Where a list of requests goes on.
-pub fn request_cursor(created: Timestamp, token: &RequestToken) -> String {
+pub fn request_cursor(created: Timestamp, token: &str) -> String {
     format!("r{}.{token}", created.as_micros())
 }
 
@@ -126,9 +126,18 @@ pub fn request_cursor(created: Timestamp, token: &RequestToken) -> String {
 /// # Errors
 /// A message for a person.
 pub fn read_request_cursor(text: &str) -> Result<(Timestamp, RequestToken), String> {
+    let (created, token) = read_request_place(text)?;
+    Ok((created, token.parse().map_err(|_| no_cursor())?))
+}
+
+/// The same where a request may have a name that is no token: a producer may insert such a row.
+///
+/// # Errors
+/// A message for a person.
+pub fn read_request_place(text: &str) -> Result<(Timestamp, String), String> {
     let (micros, token) = text.strip_prefix('r').and_then(|text| text.split_once('.')).ok_or_else(no_cursor)?;
     let micros = Some(micros).filter(|micros| micros.bytes().all(|byte| byte.is_ascii_digit())).and_then(|micros| micros.parse().ok());
-    Ok((Timestamp::from_micros(micros.ok_or_else(no_cursor)?), token.parse().map_err(|_| no_cursor())?))
+    Ok((Timestamp::from_micros(micros.ok_or_else(no_cursor)?), token.to_owned()))
 }
 
 /// Where a list of endpoints goes on.
@@ -215,8 +224,9 @@ mod tests {
         for text in ["", "t", "x", "t123", &id.to_string(), &format!("t{id}"), &endpoint_cursor(&"a".parse().expect("a name"))] {
             assert!(read_task_cursor(text).is_err(), "{text}");
         }
-        let (at, token) = (Timestamp::from_micros(1_700_000_000_000_000), "a.b-c".parse().expect("a token"));
-        assert_eq!(read_request_cursor(&request_cursor(at, &token)), Ok((at, token)));
+        let (at, token) = (Timestamp::from_micros(1_700_000_000_000_000), "a.b-c");
+        assert_eq!(read_request_cursor(&request_cursor(at, token)), Ok((at, token.parse().expect("a token"))));
+        assert_eq!(read_request_place(&request_cursor(at, "a b")), Ok((at, "a b".to_owned())));
         for text in ["", "r", "r1", "r1.", "r.a", "r-1.a", "r1.a b", "r99999999999999999999.a", &task_cursor(id)] {
             assert!(read_request_cursor(text).is_err(), "{text}");
         }

@@ -154,7 +154,7 @@ pub async fn list(api: web::Data<Api>, request: HttpRequest) -> Answer {
     api.room(&request, 2 * LIST_BYTES).await?;
     let store = Arc::clone(&api.state.store);
     let (requests, more) = api.run(async move { store.requests(&wanted).await }).await?;
-    let next_cursor = requests.last().filter(|_| more).map(|last| query::request_cursor(last.created, &last.token));
+    let next_cursor = requests.last().filter(|_| more).map(|last| query::request_cursor(last.created, last.token.as_str()));
     let capacity = 1024 + requests.iter().map(|request| 1024 + request.params.get().len()).sum::<usize>();
     let requests = requests.into_iter().map(Request::from).collect();
     answer(StatusCode::OK, &RequestPage { requests, next_cursor }, capacity)

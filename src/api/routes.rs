@@ -55,6 +55,7 @@ pub const ROUTES: Routes = Routes(&[
     Route { pattern: "/metrics", about: About::AllTypes, operations: &[operation!(GET, READ, health::metrics)] },
     Route { pattern: "/openapi.json", about: About::Nothing, operations: &[operation!(GET, READ, openapi::show)] },
     Route { pattern: "/census", about: About::TypeInQuery, operations: &[operation!(GET, READ, take_census::take_census)] },
+    Route { pattern: "/census/requests", about: About::AllTypes, operations: &[operation!(GET, READ, take_census::take_request_census)] },
     Route { pattern: "/endpoints", about: About::AllTypes, operations: &[operation!(GET, READ, list_endpoints::list_endpoints)] },
     Route {
         pattern: "/endpoints/{name}",

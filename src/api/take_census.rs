@@ -1,4 +1,4 @@
-//! `GET /census`: whether the tasks of a type add up.
+//! `GET /census`: whether the tasks of a type add up, and requests.
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use actix_web::{HttpRequest, web};
 use super::problem::Problem;
 use super::query::{self, Query};
 use super::{Answer, Api, answer, unknown};
-use crate::contract::{self, Census, ProblemCode, ProblemItem};
-use crate::store::CensusQuery;
+use crate::contract::{self, Census, ProblemCode, ProblemItem, RequestCensus};
+use crate::store::{CensusQuery, RequestCensusQuery};
 
-/// Tasks on a page when nothing is said. Each is read with all of its responses.
+/// Tasks or requests on a page when nothing is said. Each is read with all of its responses, or jobs.
 const DEFAULT_LIMIT: u32 = 100;
 
 /// Adds up the tasks of a type: each accepted, with a response for every endpoint that must answer.
@@ -54,4 +54,37 @@ pub async fn take_census(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let (store, task_type, now) = (Arc::clone(&api.state.store), policy.name.clone(), api.now()?);
     let census = api.run(async move { store.census(&task_type, &wanted, now).await }).await?;
     answer(StatusCode::OK, &Census::from(census), 512)
+}
+
+/// Adds up requests: each ended with all that it needs, or in time and looked after, and its jobs as their tasks.
+///
+/// Goes from the oldest request to the newest, page by page.
+#[utoipa::path(
+    get, path = "/census/requests", operation_id = "takeRequestCensus", tag = "operation",
+    params(
+        ("since" = Option<String>, Query, description = "Only requests recorded at or after this time (RFC 3339)"),
+        ("until" = Option<String>, Query, description = "Only requests recorded before this time (RFC 3339)"),
+        ("limit" = Option<u32>, Query, description = "Requests on a page, 1 to 1000, by default 100", minimum = 1, maximum = 1000),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses(
+        (status = 200, description = "The sums of a page", body = RequestCensus),
+        (status = 422, description = "`invalid_query`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 500, description = "`internal`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`database_unavailable`", body = contract::Problem, content_type = "application/problem+json", headers(("Retry-After" = u32))),
+    )
+)]
+pub async fn take_request_census(api: web::Data<Api>, request: HttpRequest) -> Answer {
+    let mut query = Query::new(request.query_string());
+    let wanted = RequestCensusQuery {
+        since: query.take("since", query::time),
+        until: query.take("until", query::time),
+        after: query.take("cursor", query::read_request_place),
+        limit: query.take("limit", query::limit).unwrap_or(DEFAULT_LIMIT),
+        retention: api.state.config.tasks.retention,
+    };
+    query.finish()?;
+    let (store, now) = (Arc::clone(&api.state.store), api.now()?);
+    let census = api.run(async move { store.request_census(&wanted, now).await }).await?;
+    answer(StatusCode::OK, &RequestCensus::from(census), 512)
 }

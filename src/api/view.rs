@@ -3,9 +3,11 @@
 
 use std::time::Duration;
 
-use super::query::task_cursor;
+use super::query::{request_cursor, task_cursor};
 use crate::config;
-use crate::contract::{Census, Endpoint, Flaw, Queue, ResponseId, Schedule, Standby, Subscription, TaskResponse};
+use crate::contract::{
+    Census, Endpoint, Flaw, Queue, RequestCensus, RequestFlaw, ResponseId, Schedule, Standby, Subscription, TaskResponse,
+};
 use crate::domain::{self, Presence, Timestamp};
 use crate::store::{self, EndpointRecord, QueueRecord, ScheduleRecord, StandbyRecord, SubscriptionRecord};
 
@@ -95,5 +97,15 @@ impl From<store::Census> for Census {
         let flaws = flaws.into_iter().map(|store::Flaw { id, identifier, reason }| Flaw { id, identifier, reason }).collect();
         let next_cursor = next.map(task_cursor);
         Self { accepted, accounted, missing, expected, open, double, executions, interrupted, excess, flaws, next_cursor }
+    }
+}
+
+/// The same of requests.
+impl From<store::RequestCensus> for RequestCensus {
+    fn from(census: store::RequestCensus) -> Self {
+        let store::RequestCensus { accepted, accounted, missing, open, attempts, flaws, next } = census;
+        let flaws = flaws.into_iter().map(|store::RequestFlaw { token, reason }| RequestFlaw { token, reason }).collect();
+        let next_cursor = next.map(|(created, token)| request_cursor(created, &token));
+        Self { accepted, accounted, missing, open, attempts, flaws, next_cursor }
     }
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::client::Client;
-use crate::contract::{Census, Flaw};
+use crate::contract::{Census, Flaw, RequestCensus, RequestFlaw};
 use crate::domain::{TaskType, Timestamp};
 
 use super::access;
@@ -20,16 +20,16 @@ use super::when::ago;
 /// `tasker verify`.
 #[derive(Debug, Clone, Args)]
 pub struct Verify {
-    /// Task types [default: all that the API is configured with]
+    /// Task types [default: all that the API is configured with, and requests]
     #[arg(value_name = "TYPE")]
     pub task_types: Vec<TaskType>,
-    /// Only tasks accepted since then: a time such as 2024-07-12T10:00:00Z, or a span such as 2h before now
+    /// Only tasks and requests accepted since then: a time such as 2024-07-12T10:00:00Z, or a span such as 2h before now
     #[arg(long, value_name = "TIME", value_parser = ago)]
     pub since: Option<Timestamp>,
-    /// Only tasks accepted before then
+    /// Only tasks and requests accepted before then
     #[arg(long, value_name = "TIME", value_parser = ago)]
     pub until: Option<Timestamp>,
-    /// Fail while any response is open, even if it is in time
+    /// Fail while any response or request is open, even if it is in time
     #[arg(long)]
     pub ended: bool,
 }
@@ -90,16 +90,75 @@ impl Verified {
     }
 }
 
+/// The sums of requests. No task type can have their name.
+#[derive(Debug, Default, Serialize)]
+struct VerifiedRequests {
+    r#type: &'static str,
+    accepted: u64,
+    accounted: u64,
+    missing: u64,
+    open: u64,
+    attempts: u64,
+    flaws: Vec<RequestFlaw>,
+}
+
+impl VerifiedRequests {
+    /// Adds a page; answers where the next one begins.
+    fn add(&mut self, page: RequestCensus) -> Option<String> {
+        self.accepted += page.accepted;
+        self.accounted += page.accounted;
+        self.missing += page.missing;
+        self.open += page.open;
+        self.attempts += page.attempts;
+        self.flaws.extend(page.flaws);
+        self.flaws.truncate(FLAWS);
+        page.next_cursor
+    }
+}
+
+/// What is shown: a list of sums, those of requests last.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Sums {
+    Tasks(Verified),
+    Requests(VerifiedRequests),
+}
+
+impl Sums {
+    /// Whether the sums are those of a ledger in order; `ended` also asks for nothing that is open.
+    const fn are_good(&self, ended: bool) -> bool {
+        match self {
+            Self::Tasks(sum) => sum.missing == 0 && sum.double == 0 && sum.excess == 0 && (!ended || sum.open == 0),
+            Self::Requests(sum) => sum.missing == 0 && (!ended || sum.open == 0),
+        }
+    }
+}
+
 pub(super) async fn run(global: &Global, args: Verify) -> Result<Code, Failure> {
     let client = access::client(global)?;
     let types = if args.task_types.is_empty() { client.index().await?.task_types } else { args.task_types.clone() };
     let mut verified = Vec::new();
     for task_type in types {
-        verified.push(add_up(&client, task_type, &args).await?);
+        verified.push(Sums::Tasks(add_up(&client, task_type, &args).await?));
+    }
+    if args.task_types.is_empty() {
+        let requests = add_up_requests(&client, &args).await?;
+        verified.extend((requests.accepted > 0).then_some(Sums::Requests(requests)));
     }
     output::show(global.json, &verified, |screen| text(&verified, screen))?;
-    let good = |sum: &Verified| sum.missing == 0 && sum.double == 0 && sum.excess == 0 && (!args.ended || sum.open == 0);
-    Ok(if verified.iter().all(good) { Code::Ok } else { Code::SomeFailed })
+    Ok(if verified.iter().all(|sums| sums.are_good(args.ended)) { Code::Ok } else { Code::SomeFailed })
+}
+
+/// The sums of all pages of requests.
+async fn add_up_requests(client: &Client, args: &Verify) -> Result<VerifiedRequests, Failure> {
+    let mut sum = VerifiedRequests { r#type: "requests", ..VerifiedRequests::default() };
+    let mut cursor = None;
+    loop {
+        cursor = sum.add(client.request_census(args.since, args.until, cursor).await?);
+        if cursor.is_none() {
+            return Ok(sum);
+        }
+    }
 }
 
 /// The sums of all pages.
@@ -115,7 +174,7 @@ async fn add_up(client: &Client, task_type: TaskType, args: &Verify) -> Result<V
 }
 
 /// Sums by type, what is wrong, and a verdict.
-fn text(verified: &[Verified], screen: Screen) -> String {
+fn text(verified: &[Sums], screen: Screen) -> String {
     use Narrow::{Drop, Keep};
     let columns = [
         ("TYPE", Keep),
@@ -129,37 +188,60 @@ fn text(verified: &[Verified], screen: Screen) -> String {
         ("DOUBLE", Keep),
     ];
     let mut table = Table::new(columns);
-    for sum in verified {
-        let Verified { task_type, accepted, accounted, missing, expected, open, executions, interrupted, double, .. } = sum;
-        let number = |count: &u64| Cell::from(count.to_string());
-        let wrong = |count: &u64| Cell::new(count.to_string(), if *count > 0 { Colour::Bad } else { Colour::Plain });
-        table.push([
-            task_type.as_str().into(),
-            number(accepted),
-            number(accounted),
-            wrong(missing),
-            number(expected),
-            number(open),
-            number(executions),
-            number(interrupted),
-            wrong(double),
-        ]);
+    let number = |count: &u64| Cell::from(count.to_string());
+    let wrong = |count: &u64| Cell::new(count.to_string(), if *count > 0 { Colour::Bad } else { Colour::Plain });
+    let none = || Cell::from("-");
+    for sums in verified {
+        table.push(match sums {
+            Sums::Tasks(sum) => [
+                sum.task_type.as_str().into(),
+                number(&sum.accepted),
+                number(&sum.accounted),
+                wrong(&sum.missing),
+                number(&sum.expected),
+                number(&sum.open),
+                number(&sum.executions),
+                number(&sum.interrupted),
+                wrong(&sum.double),
+            ],
+            Sums::Requests(sum) => [
+                sum.r#type.into(),
+                number(&sum.accepted),
+                number(&sum.accounted),
+                wrong(&sum.missing),
+                none(),
+                number(&sum.open),
+                none(),
+                none(),
+                none(),
+            ],
+        });
     }
     let mut text = table.text(screen);
-    for Verified { task_type, flaws, .. } in verified {
-        for flaw in flaws {
-            _ = writeln!(text, "{task_type} {} (task {}): {}", visible(flaw.identifier.as_str()), flaw.id, visible(&flaw.reason));
+    let (mut tasks, mut requests, mut double, mut excess) = (0, 0, 0, 0);
+    for sums in verified {
+        match sums {
+            Sums::Tasks(sum) => {
+                for flaw in &sum.flaws {
+                    let identifier = visible(flaw.identifier.as_str());
+                    _ = writeln!(text, "{} {identifier} (task {}): {}", sum.task_type, flaw.id, visible(&flaw.reason));
+                }
+                (tasks, double, excess) = (tasks + sum.missing, double + sum.double, excess + sum.excess);
+            }
+            Sums::Requests(sum) => {
+                for flaw in &sum.flaws {
+                    _ = writeln!(text, "request {}: {}", visible(&flaw.token), visible(&flaw.reason));
+                }
+                requests += sum.missing;
+            }
         }
     }
-    let sum = |of: fn(&Verified) -> u64| verified.iter().map(of).sum::<u64>();
-    let (missing, double, excess) = (sum(|one| one.missing), sum(|one| one.double), sum(|one| one.excess));
-    let (said, colour) = match (missing, double, excess) {
-        (0, 0, 0) => ("all that was accepted is accounted for, nothing was run twice".to_owned(), Colour::Good),
-        (missing, double, 0) => (format!("{missing} tasks do not add up, {double} responses were run twice"), Colour::Bad),
-        (missing, double, excess) => {
-            let what = format!(
-                "{missing} tasks do not add up, {double} responses were run twice, {excess} had more attempts than their policy allows"
-            );
+    let (said, colour) = match (tasks, requests, double, excess) {
+        (0, 0, 0, 0) => ("all that was accepted is accounted for, nothing was run twice".to_owned(), Colour::Good),
+        _ => {
+            let of_requests = if requests > 0 { format!(", {requests} requests do not add up") } else { String::new() };
+            let of_attempts = if excess > 0 { format!(", {excess} had more attempts than their policy allows") } else { String::new() };
+            let what = format!("{tasks} tasks do not add up, {double} responses were run twice{of_attempts}{of_requests}");
             (what, Colour::Bad)
         }
     };

@@ -15,9 +15,9 @@ use serde::de::DeserializeOwned;
 
 use crate::config::{Secret, is_loopback};
 use crate::contract::{
-    BODY_HEADER, Census, ENVELOPE, EndpointPage, ForgottenEndpoint, Index, Queue, QueueList, Readiness, Request, RequestPage,
-    RequestSubmission, RequestToken, Responses, Schedule, ScheduleList, Submission, Task, TaskPage, TaskWithResponses, TasksGiven,
-    TasksWanted, WorkerReports,
+    BODY_HEADER, Census, ENVELOPE, EndpointPage, ForgottenEndpoint, Index, Queue, QueueList, Readiness, Request, RequestCensus,
+    RequestPage, RequestSubmission, RequestToken, Responses, Schedule, ScheduleList, Submission, Task, TaskPage, TaskWithResponses,
+    TasksGiven, TasksWanted, WorkerReports,
 };
 use crate::domain::{EndpointName, RequestStatus, TaskStatus, TaskType, Timestamp};
 use crate::https;
@@ -355,6 +355,21 @@ impl Client {
             ("cursor", cursor),
         ];
         let request = self.request(Method::GET, &["census"])?.query(&given(parameters));
+        Ok(self.answer(request, ANSWER).await?.1)
+    }
+
+    /// Adds up a page of requests.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn request_census(
+        &self,
+        since: Option<Timestamp>,
+        until: Option<Timestamp>,
+        cursor: Option<String>,
+    ) -> Result<RequestCensus, ClientError> {
+        let parameters = [("since", since.map(|time| time.to_string())), ("until", until.map(|time| time.to_string())), ("cursor", cursor)];
+        let request = self.request(Method::GET, &["census", "requests"])?.query(&given(parameters));
         Ok(self.answer(request, ANSWER).await?.1)
     }
 

@@ -1,4 +1,4 @@
-//! Whether tasks add up.
+//! Whether tasks and requests add up.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -48,6 +48,35 @@ pub struct Flaw {
     /// The customer's name for it.
     #[schema(value_type = String)]
     pub identifier: Identifier,
+    /// For people.
+    pub reason: String,
+}
+
+/// The sums of some requests.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct RequestCensus {
+    /// Requests that were recorded or inserted.
+    pub accepted: u64,
+    /// Of these, those that add up and have ended, or are in time and looked after.
+    pub accounted: u64,
+    /// The others: nobody moves them on, or their jobs and tasks do not fit together.
+    pub missing: u64,
+    /// Requests that have not ended.
+    pub open: u64,
+    /// Attempts of jobs of all of them.
+    pub attempts: u64,
+    /// What is wrong; the first 20 of a page.
+    pub flaws: Vec<RequestFlaw>,
+    /// Where to go on; null at the end.
+    #[schema(required = true)]
+    pub next_cursor: Option<String>,
+}
+
+/// What is wrong with a request.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct RequestFlaw {
+    /// The token of the request, as its row has it.
+    pub token: String,
     /// For people.
     pub reason: String,
 }

@@ -23,7 +23,7 @@ mod submission;
 mod task;
 mod worker;
 
-pub use census::{Census, Flaw};
+pub use census::{Census, Flaw, RequestCensus, RequestFlaw};
 pub use endpoint::{Endpoint, EndpointPage, ForgottenEndpoint, Standby, Subscription};
 pub use problem::{Problem, ProblemCode, ProblemItem};
 pub use process::{Heartbeat, Index, Readiness};

@@ -48,8 +48,8 @@ pub use presence::{EndpointForgotten, EndpointRecord, Missed, StandbyRecord, Sub
 pub use queue::{Given, QueueRecord, QueueRule, TakenBack, Turns};
 pub use read::{LIST_BYTES, OpenTasks, Owed, ResponseFilter, TaskQuery};
 pub use requests::{
-    Advanced, Answer, Begun, Call, CanceledRequest, DueRequest, JobChange, NewJob, Plan, Recorded, RequestChange, RequestQuery,
-    RequestView, Standing, Terms,
+    Advanced, Answer, Begun, Call, CanceledRequest, DueRequest, JobChange, NewJob, Plan, Recorded, RequestCensus, RequestCensusQuery,
+    RequestChange, RequestFlaw, RequestQuery, RequestView, Standing, Terms,
 };
 pub use responses::OpenRow;
 pub use schedules::ScheduleRecord;

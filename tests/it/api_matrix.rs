@@ -50,6 +50,8 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("HEAD",   "/openapi.json",            "1111 3.3. .. 33."),
     ("GET",    "/census",                  "1111 3.3. .3 33."),
     ("HEAD",   "/census",                  "1111 3.3. .3 33."),
+    ("GET",    "/census/requests",         "1111 3.3. 33 33."),
+    ("HEAD",   "/census/requests",         "1111 3.3. 33 33."),
     ("GET",    "/endpoints",               "1111 3.3. 33 33."),
     ("HEAD",   "/endpoints",               "1111 3.3. 33 33."),
     ("DELETE", "/endpoints/{name}",        "1111 333. 33 33."),

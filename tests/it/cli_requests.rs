@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
+use sqlx::{Connection, Executor, SqliteConnection};
 use tasker_services::until;
 
 use crate::support::place::{Place, Said, Up};
@@ -140,6 +141,36 @@ fn failed_jobs_are_run_again_and_a_request_can_be_canceled() -> anyhow::Result<(
     ensure!(ended.err.contains(r#"request "nothing" not found"#), "{ended:?}");
     let refused = site.typed(&format!("request retry {token}"))?;
     ensure!(refused.code == Some(1) && refused.err.contains("only the jobs of a Failed one"), "{refused:?}");
+    Ok(())
+}
+
+#[test]
+fn requests_are_verified() -> anyhow::Result<()> {
+    let site = Site::new()?;
+    let none = site.typed("verify")?;
+    ensure!(none.code == Some(0) && !none.out.contains("requests"), "{none:?}");
+    ensure!(site.typed("request submit --step get --step del1 --wait 60s")?.code == Some(0));
+    let good = site.typed("verify --ended")?;
+    ensure!(good.code == Some(0) && good.out.contains("\nrequests  1         1          0        -          0 "), "{good:?}");
+
+    // Completed with one of its two jobs, as no request becomes.
+    let rows = r#"
+        INSERT INTO requests (token, action, params, steps, status, completed)
+        VALUES ('half', 'go', '1', '[{"name": "s", "jobs": ["get", "del1"]}]', 2, 1577836800000000);
+        INSERT INTO jobs (name, token, step, status) VALUES ('get', 'half', 0, 2);"#;
+    let ledger = format!("sqlite://{}", site.place.path().join("tasker-data/tasker.db").display());
+    tokio::runtime::Runtime::new()?.block_on(async {
+        let mut producer = SqliteConnection::connect(&ledger).await?;
+        producer.execute(rows).await?;
+        producer.close().await
+    })?;
+    let bad = site.typed("verify")?;
+    ensure!(bad.code == Some(2) && bad.out.contains("request half: it is Completed and job `del1` of step 1 is not\n"), "{bad:?}");
+    ensure!(bad.out.ends_with("0 tasks do not add up, 0 responses were run twice, 1 requests do not add up\n"), "{bad:?}");
+    let sums = site.json("verify")?;
+    let requests = sums.as_array().and_then(|sums| sums.last()).context("sums")?;
+    ensure!(requests["type"] == "requests" && requests["missing"] == 1 && requests["flaws"][0]["token"] == "half", "{sums}");
+    ensure!(site.typed("verify get")?.code == Some(0), "types that are named are verified alone");
     Ok(())
 }
 

@@ -67,8 +67,11 @@ conformance! {
         records_a_request_once,
         goes_through_its_steps,
         tries_again_and_keeps_what_failed,
+        keeps_a_hundred_attempts,
         fails_at_once_or_after_what_is_to_be_done,
         is_moved_by_one_of_many,
+        merges_extras_alike_whichever_process_moves_a_request,
+        adds_up,
         takes_what_producers_insert,
         cancels_and_forgets;
     queue:

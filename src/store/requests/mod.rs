@@ -1,10 +1,12 @@
 //! Requests and their jobs. `records` has the types for reading and changing them, `rows` reads their rows, `submit` and `read` serve
-//! clients, `advance` moves requests on, `withdraw` cancels them and begins failed jobs anew, `import` takes over those of another database.
+//! clients, `advance` moves requests on, `census` adds them up, `withdraw` cancels them and begins failed jobs anew, `import` takes over those
+//! of another database.
 //!
 //! Order of locks: rows of requests by token, then those of tasks, as everywhere. Only the holder of
 //! a request's row lock changes its rows in `jobs`.
 
 mod advance;
+mod census;
 mod import;
 mod read;
 mod records;
@@ -13,6 +15,7 @@ mod submit;
 mod withdraw;
 
 pub use advance::{Plan, Terms};
+pub use census::{RequestCensus, RequestCensusQuery, RequestFlaw};
 pub use read::RequestQuery;
 pub use records::{Advanced, Answer, Call, DueRequest, JobChange, NewJob, RequestChange, RequestView, Standing};
 pub use submit::Recorded;

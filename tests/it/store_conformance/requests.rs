@@ -10,17 +10,17 @@ use tasker::domain::{
     Job, JobStatus, NewRequest, NewTask, Report, ReportEvent, Request, RequestStatus, RequestToken, Step, TaskId, Timestamp, When, json,
 };
 use tasker::requests::{Jobs, Patience, next};
-use tasker::store::{Advanced, Begun, Call, Plan, Recorded, RequestQuery, SharedStore, Terms};
+use tasker::store::{Advanced, Begun, Call, Plan, Recorded, RequestCensusQuery, RequestQuery, SharedStore, Terms};
 
 use super::ledger::{Ledger, RETENTION, at, finished, name, noon, report, task, together};
 
-/// Jobs that endpoint `ep` performs, except `nobody`, which nobody does.
+/// Jobs that endpoint `ep` performs, except `nobody`, which nobody does. `stubborn` is tried a hundred times, others three times.
 struct ByEndpoint;
 
 impl Jobs for ByEndpoint {
-    fn patience(&self, _: &str) -> Patience {
+    fn patience(&self, job: &str) -> Patience {
         let backoff = Backoff { first: Duration::from_secs(10), max: Duration::from_secs(15) };
-        Patience { tries: 3, backoff, finish_within: None }
+        Patience { tries: if job == "stubborn" { 100 } else { 3 }, backoff, finish_within: None }
     }
 
     fn task(&self, call: &Call<'_>, now: Timestamp) -> Result<NewTask, String> {
@@ -186,6 +186,41 @@ pub async fn tries_again_and_keeps_what_failed(ledger: &Ledger) -> Result<()> {
     Ok(())
 }
 
+pub async fn keeps_a_hundred_attempts(ledger: &Ledger) -> Result<()> {
+    let new = request(None, vec![step("one", &["stubborn"], When::AllOk), step("two", &["a"], When::AllOk)]);
+    begin(ledger, &new).await?;
+    let mut now = 0;
+    for attempt in 1..=100 {
+        let (running, jobs) = state(ledger, &new.token).await?;
+        assert_eq!((running.status, jobs.len()), (RequestStatus::Inprogress, attempt));
+        let report = with_extras(of(&jobs, "stubborn"), 75, &[("attempt", &attempt.to_string())]);
+        now += 1;
+        answer(ledger, &[report], at(now)).await?;
+        // The longest wait between two attempts.
+        now += 15;
+        pass(&ledger.store, at(now)).await?;
+    }
+    let (failed, jobs) = state(ledger, &new.token).await?;
+    assert_eq!((failed.status, failed.step, jobs.len()), (RequestStatus::Failed, 0, 100));
+    assert_eq!(failed.extras, BTreeMap::from([("attempt".to_owned(), "100".to_owned())]));
+    let tasks: std::collections::HashSet<_> = jobs.iter().filter_map(|job| job.task_id).collect();
+    assert_eq!(tasks.len(), 100, "each attempt has a task of its own");
+    for (place, job) in jobs.iter().enumerate() {
+        let number = place + 1;
+        let (status, error) = match number {
+            100 => (JobStatus::Failed, "the service is away (attempt 100 of 100)"),
+            _ => (JobStatus::Retry, "the service is away"),
+        };
+        assert_eq!((job.name.as_str(), job.attempt, job.status), ("stubborn", u32::try_from(number)?, status));
+        assert_eq!(job.error.as_deref(), Some(error));
+        assert_eq!(job.extras, Some(BTreeMap::from([("attempt".to_owned(), number.to_string())])));
+    }
+    assert!(jobs.is_sorted_by_key(|job| (job.id, job.created)) && jobs.iter().skip(1).all(|job| job.due_at > Some(job.created)));
+    pass(&ledger.store, at(now + 1000)).await?;
+    assert_eq!(state(ledger, &new.token).await?.1.len(), 100, "that was the last");
+    Ok(())
+}
+
 pub async fn fails_at_once_or_after_what_is_to_be_done(ledger: &Ledger) -> Result<()> {
     let new = request(None, vec![step("one", &["a", "b"], When::AllOk), step("two", &["c"], When::AllOk)]);
     begin(ledger, &new).await?;
@@ -252,6 +287,134 @@ pub async fn is_moved_by_one_of_many(ledger: &Ledger) -> Result<()> {
     for store in stores {
         store.close().await;
     }
+    Ok(())
+}
+
+pub async fn merges_extras_alike_whichever_process_moves_a_request(ledger: &Ledger) -> Result<()> {
+    const JOBS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+    ledger.known(&[name("ep")], noon()).await?;
+    let steps = || vec![step("one", &JOBS, When::AllOk), step("two", &["last"], When::AllOk)];
+    let requests: Vec<_> = (0..6).map(|_| request(None, steps())).collect();
+    for new in &requests {
+        ledger.store.record_request(new).await?;
+    }
+    pass(&ledger.store, noon()).await?;
+    let stores: Vec<SharedStore> = (0..3).map(|_| ledger.another()).collect::<Result<_>>()?;
+    // Each round ends a job of each request, each request in another order; all processes look at the same time.
+    for round in 0..JOBS.len() {
+        let mut reports = Vec::new();
+        for (place, new) in requests.iter().enumerate() {
+            let job = JOBS[(round * [1, 5][place % 2] + place) % JOBS.len()];
+            let jobs = ledger.store.jobs(&new.token).await?;
+            reports.push(with_extras(of(&jobs, job), 0, &[("same", job), (job, "1")]));
+        }
+        let now = at(1 + u64::try_from(round)?);
+        let applied = stores.iter().cloned().zip(reports.chunks(2).map(<[_]>::to_vec)).map(|(store, reports)| async move {
+            store.apply(&reports, now, RETENTION).await?;
+            pass(&store, now).await
+        });
+        together(applied).await?;
+    }
+    // What a process has left to another that looked too early.
+    pass(&ledger.store, at(10)).await?;
+    for new in &requests {
+        let (running, jobs) = state(ledger, &new.token).await?;
+        assert_eq!((running.step, jobs.len()), (1, JOBS.len() + 1));
+        let mut wanted: BTreeMap<_, _> = JOBS.iter().map(|job| ((*job).to_owned(), "1".to_owned())).collect();
+        wanted.insert("same".to_owned(), "f".to_owned());
+        assert_eq!(running.extras, wanted, "the last job counts, whoever ended first");
+        let told = ledger.task(of(&jobs, "last")).await?.payload;
+        assert_eq!(told.get(), json(&("last", &wanted)).get());
+    }
+    for store in stores {
+        store.close().await;
+    }
+    Ok(())
+}
+
+pub async fn adds_up(ledger: &Ledger) -> Result<()> {
+    let two = || vec![step("one", &["a", "b"], When::AllOk), step("two", &["c"], When::AllOk)];
+    let running = request(Some("running"), two());
+    begin(ledger, &running).await?;
+    let query = |limit| RequestCensusQuery { limit, retention: RETENTION, ..RequestCensusQuery::default() };
+    let census = async |limit, now| anyhow::Ok(ledger.store.request_census(&query(limit), now).await?);
+    let good = census(10, at(5)).await?;
+    assert_eq!((good.accepted, good.accounted, good.missing, good.open, good.attempts), (1, 1, 0, 1, 2), "{good:?}");
+    assert_eq!((&good.flaws, &good.next), (&vec![], &None));
+    // Its tasks end and no process looks at that.
+    let jobs = ledger.store.jobs(&running.token).await?;
+    ledger.store.apply(&[finished(of(&jobs, "a"), "ep", 0)], at(10), RETENTION).await?;
+    assert_eq!(census(10, at(100)).await?.missing, 0);
+    let late = census(10, at(200)).await?;
+    assert!(late.flaws[0].reason.contains("job `a` of step 1 is in progress, its task has ended and nobody"), "{late:?}");
+    pass(&ledger.store, at(200)).await?;
+    assert_eq!(census(10, at(201)).await?.missing, 0);
+
+    let task = of(&ledger.store.jobs(&running.token).await?, "a");
+    let steps = |jobs: &str| format!(r#"[{{"name": "one", "jobs": [{jobs}]}}, {{"name": "two", "jobs": ["c"]}}]"#);
+    let (one, many) = (steps(r#""a""#), steps(r#""a", "b""#));
+    let long_ago = match ledger.is_mysql() {
+        true => "'2020-01-01 00:00:00'",
+        false => "1577836800000000",
+    };
+    let wrong = [
+        ("nobody", 0, "no process has begun it", vec![]),
+        ("bare token", 1, "all jobs of its step have ended and no process", vec![("a", 0, 2)]),
+        ("early", 1, "job `c` of step 2 is open while the request is at step 1", vec![("a", 0, 0), ("c", 1, 0)]),
+        ("taskless", 1, "job `a` of step 1 is in progress and its task is missing", vec![("a", 0, 1)]),
+        ("short", 2, "it is Completed and job `c` of step 2 is not", vec![("a", 0, 2)]),
+        ("stray", 3, "job `x` of step 1 is not in the steps", vec![("x", 0, 3)]),
+        ("order", 3, "step 2 has begun before step 1", vec![("c", 1, 3), ("a", 0, 3)]),
+        ("left", 4, "job `a` of step 1 is open, and the request has ended", vec![("a", 0, 0)]),
+        ("odd", 9, "its status is none of 0 to 4", vec![]),
+    ];
+    for (token, status, _, jobs) in &wrong {
+        let ended = if *status > 1 { long_ago } else { "NULL" };
+        ledger.execute(&format!(
+            "INSERT INTO requests (token, action, params, steps, status, created, completed)              VALUES ('{token}', 'go', '1', '{one}', {status}, {long_ago}, {ended})"
+        )).await?;
+        for (name, step, status) in jobs {
+            ledger
+                .execute(&format!(
+                    "INSERT INTO jobs (name, token, step, status, created) VALUES ('{name}', '{token}', {step}, {status}, {long_ago})"
+                ))
+                .await?;
+        }
+    }
+    // A job that has failed, and its task is done; one whose task is still there, and one whose task is gone.
+    ledger.execute(&format!(
+        "INSERT INTO requests (token, action, params, steps, status, created, completed) VALUES          ('otherwise', 'go', '1', '{many}', 3, {long_ago}, {long_ago}), ('going', 'go', '1', '{many}', 3, {long_ago}, {long_ago})"
+    )).await?;
+    let open = of(&ledger.store.jobs(&running.token).await?, "b");
+    for (token, status, id) in [("otherwise", 4, task), ("going", 3, open)] {
+        let id = format!("X'{}'", id.0.simple());
+        ledger
+            .execute(&format!(
+                "INSERT INTO jobs (name, token, step, status, created, task_id) VALUES ('a', '{token}', 0, {status}, {long_ago}, {id})"
+            ))
+            .await?;
+    }
+    let told =
+        [("otherwise", "job `a` of step 1 has another end than its task"), ("going", "job `a` of step 1 has ended and its task has not")];
+    let all = census(100, at(300)).await?;
+    assert_eq!((all.accepted, all.missing, all.next.clone()), (12, 11, None), "{all:#?}");
+    for (token, reason) in wrong.iter().map(|(token, _, reason, _)| (*token, *reason)).chain(told) {
+        let flaw = all.flaws.iter().find(|flaw| flaw.token == token).with_context(|| format!("{token}: {all:#?}"))?;
+        ensure!(flaw.reason.contains(reason), "{token}: {}", flaw.reason);
+    }
+    // The same in pages.
+    let (mut pages, mut after) = (Vec::new(), None);
+    loop {
+        let page = ledger.store.request_census(&RequestCensusQuery { after, ..query(4) }, at(300)).await?;
+        after = page.next.clone();
+        pages.push((page.accepted, page.missing));
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(pages.iter().fold((0, 0), |sum, page| (sum.0 + page.0, sum.1 + page.1)), (12, 11), "{pages:?}");
+    let recent = RequestCensusQuery { since: Some(noon()), ..query(10) };
+    assert_eq!(ledger.store.request_census(&recent, at(300)).await?.accepted, 1);
     Ok(())
 }
 
