@@ -93,6 +93,19 @@ impl Worker {
         self.software.clone_from(&seen.software);
     }
 
+    /// It has shown that it has its task, and perhaps called the task something. Noted again no more often than that it was seen.
+    pub fn shows_task(&mut self, called: &str, now: Timestamp) {
+        const LONGEST: usize = 64;
+        let called = &called[..called.floor_char_boundary(LONGEST)];
+        let says_more = !called.is_empty() && called != self.current_task_status;
+        if says_more {
+            called.clone_into(&mut self.current_task_status);
+        }
+        if says_more || self.current_task_updated.is_none_or(|last| now.since(last) >= SEEN_EVERY) {
+            self.current_task_updated = Some(now);
+        }
+    }
+
     /// Whether it sent something after this.
     pub fn was_heard_after(&self, time: Timestamp) -> bool {
         self.last_activity.is_some_and(|last| last > time)
@@ -206,6 +219,25 @@ mod tests {
                 assert_eq!(after(|worker| _ = worker.acknowledge_timeout()), (acknowledged, requested));
             }
         }
+    }
+
+    #[test]
+    fn what_it_shows_again_and_again_is_noted_now_and_then() {
+        let at = |second: i64| Timestamp::from_micros(second * 1_000_000);
+        let mut worker = worker(S::Awake, None);
+        for (called, now, expected) in [
+            ("active", 10, ("active", 10)),
+            ("", 11, ("active", 10)),
+            ("active", 11, ("active", 10)),
+            ("completed", 11, ("completed", 11)),
+            ("", 13, ("completed", 13)),
+        ] {
+            worker.shows_task(called, at(now));
+            let (status, second) = expected;
+            assert_eq!((&*worker.current_task_status, worker.current_task_updated), (status, Some(at(second))), "{called} {now}");
+        }
+        worker.shows_task(&"é".repeat(100), at(20));
+        assert_eq!(worker.current_task_status, "é".repeat(32));
     }
 
     #[test]

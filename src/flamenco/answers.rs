@@ -9,22 +9,22 @@ use serde_json::json;
 use tokio::time::{Instant, timeout};
 
 use super::reply::{Reply, Request};
-use super::route::{Call, Route, route};
+use super::route::{Call, PersonCall, Route, WorkerCall, route};
 use super::site::Site;
 use super::{people_side, worker_side};
 use crate::farm::ObjectId;
 use crate::request_body::{Body, BodyError};
 use crate::store::Result;
 
-/// Who may send a request.
+/// Who sends a request, and may.
 #[derive(Debug, Clone, Copy)]
 enum Caller {
-    /// The worker that has shown its secret.
-    Worker(ObjectId),
     /// Whoever registers.
     Newcomer,
+    /// The worker that has shown its secret.
+    Worker(ObjectId, WorkerCall),
     /// Somebody who looks after the farm.
-    Person,
+    Person(PersonCall),
 }
 
 /// A request that was let in.
@@ -53,12 +53,13 @@ pub(super) async fn admit(site: Arc<Site>, request: Request) -> Result<Admitted,
 
 /// Who sends a request; or why it is not let in.
 async fn caller(site: &Site, call: Call, request: &Request) -> Result<Result<Caller, Reply>> {
-    Ok(if people_side::is_for_people(call) {
-        people_side::refused(site, call, request).map_or(Ok(Caller::Person), Err)
-    } else if call == Call::Register {
-        worker_side::refused_newcomer(site, request).map_or(Ok(Caller::Newcomer), Err)
-    } else {
-        worker_side::who(site, request).await?.map(Caller::Worker).ok_or_else(|| worker_side::unauthorized(call))
+    Ok(match call {
+        Call::Register => worker_side::refused_newcomer(site, request).map_or(Ok(Caller::Newcomer), Err),
+        Call::Worker(call) => match worker_side::who(site, request).await? {
+            Some(worker) => Ok(Caller::Worker(worker, call)),
+            None => Err(worker_side::unauthorized(call)),
+        },
+        Call::Person(call) => people_side::refused(site, call, request).map_or(Ok(Caller::Person(call)), Err),
     })
 }
 
@@ -67,9 +68,9 @@ pub(super) async fn answer(site: Arc<Site>, admitted: Admitted, body: Body) -> R
     let Admitted { call, caller, request, within: left } = admitted;
     let answered = async {
         match caller {
-            Caller::Worker(worker) => worker_side::answer(&site, worker, call, &request, body).await,
             Caller::Newcomer => worker_side::register(&site, &request, body).await,
-            Caller::Person => people_side::answer(&site, call, &request, body).await,
+            Caller::Worker(worker, call) => worker_side::answer(&site, worker, call, &request, body).await,
+            Caller::Person(call) => people_side::answer(&site, call, &request, body).await,
         }
     };
     within(&site, left, call, answered).await.unwrap_or_else(|reply| reply)
@@ -94,7 +95,7 @@ async fn within<T>(site: &Site, limit: Duration, call: Call, done: impl Future<O
 pub(super) fn without_body(call: Call, error: &BodyError) -> Reply {
     let status = match error {
         // A worker drops what gets this answer; anything else it would send again for ever, and all later reports would wait.
-        BodyError::TooLong { .. } if matches!(call, Call::Update(_)) => 409,
+        BodyError::TooLong { .. } if matches!(call, Call::Worker(WorkerCall::Update(_))) => 409,
         BodyError::TooLong { .. } => 413,
         BodyError::Late => 408,
         BodyError::Incomplete(_) => 400,
@@ -107,8 +108,8 @@ pub(super) fn without_body(call: Call, error: &BodyError) -> Reply {
 /// asks again.
 fn in_trouble(call: Call, status: u16, why: &str) -> Reply {
     match call {
-        Call::MayRun(_) => Reply::json(200, &json!({"may_keep_running": true})),
-        Call::Return(_) => Reply::json(status, &json!({"message": why})),
+        Call::Worker(WorkerCall::MayRun(_)) => Reply::json(200, &json!({"may_keep_running": true})),
+        Call::Worker(WorkerCall::Return(_)) => Reply::json(status, &json!({"message": why})),
         _ => Reply::text(status, why),
     }
 }

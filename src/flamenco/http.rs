@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::answers;
 use super::reply::{Reply, Request};
-use super::route::Call;
+use super::route::{Call, WorkerCall};
 use super::site::Site;
 use crate::request_body::{self, BodyError, Rules};
 
@@ -87,7 +87,7 @@ impl Desk {
         let body = match read.unwrap_or(Err(BodyError::Late)) {
             Ok(body) => body,
             Err(error) => {
-                if let (Call::Update(_), BodyError::TooLong { .. }) = (call, &error) {
+                if let (Call::Worker(WorkerCall::Update(_)), BodyError::TooLong { .. }) = (call, &error) {
                     drain(payload).await;
                 }
                 return Err(answers::without_body(call, &error));

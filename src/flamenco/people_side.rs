@@ -10,7 +10,7 @@ use super::log_files::Log;
 use super::overview::{self, Overview};
 use super::page;
 use super::reply::{Reply, Request};
-use super::route::Call;
+use super::route::PersonCall;
 use super::site::Site;
 use super::{test_job, wire};
 use crate::farm::{InvalidObjectId, ObjectId, Request as Wanted, Worker, WorkerStatus};
@@ -20,43 +20,28 @@ use crate::store::Result;
 /// What people may have done to a worker.
 const ACTIONS: &str = "set-status, shutdown, ack-timeout, forget-worker, forget-blacklist-line, send-test-job";
 
-/// Whether a call is one of these.
-pub(super) const fn is_for_people(call: Call) -> bool {
-    matches!(
-        call,
-        Call::Page
-            | Call::AsJson
-            | Call::Kick
-            | Call::LogFile { .. }
-            | Call::WorkerAction(_)
-            | Call::SleepSchedule(_)
-            | Call::RedirectToServer(_)
-    )
-}
-
 /// Answers people.
-pub(super) async fn answer(site: &Site, call: Call, request: &Request, body: Body) -> Result<Reply> {
+pub(super) async fn answer(site: &Site, call: PersonCall, request: &Request, body: Body) -> Result<Reply> {
     match call {
-        Call::Page => Ok(page::render(&overview::take(site).await?, site.clock.now())),
-        Call::AsJson => {
+        PersonCall::Page => Ok(page::render(&overview::take(site).await?, site.clock.now())),
+        PersonCall::AsJson => {
             let overview = overview::take(site).await?;
             Ok(Reply::json(200, &as_json(site, &overview)).with("Cache-Control", "no-cache").with("Connection", "close"))
         }
-        Call::Kick => {
+        PersonCall::Kick => {
             site.download.notify_one();
             Ok(Reply::text(200, "tasks are being fetched from the Server"))
         }
-        Call::LogFile { job, task } => log_file(site, job, task, request).await,
-        Call::WorkerAction(worker) => action(site, worker, &body).await,
-        Call::SleepSchedule(worker) => sleep_schedule(site, worker, request, &body).await,
-        Call::RedirectToServer(task) => Ok(redirect(site, task)),
-        _ => Ok(Reply::empty(404)),
+        PersonCall::LogFile { job, task } => log_file(site, job, task, request).await,
+        PersonCall::WorkerAction(worker) => action(site, worker, &body).await,
+        PersonCall::SleepSchedule(worker) => sleep_schedule(site, worker, request, &body).await,
+        PersonCall::RedirectToServer(task) => Ok(redirect(site, task)),
     }
 }
 
 /// The answer to somebody who may not look after the farm.
-pub(super) fn refused(site: &Site, call: Call, request: &Request) -> Option<Reply> {
-    if let Call::RedirectToServer(_) = call {
+pub(super) fn refused(site: &Site, call: PersonCall, request: &Request) -> Option<Reply> {
+    if let PersonCall::RedirectToServer(_) = call {
         return None;
     }
     let here = request.peer.is_some_and(|peer| peer.to_canonical().is_loopback());

@@ -6,6 +6,13 @@ use crate::farm::{ObjectId, WorkerStatus};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Call {
     Register,
+    Worker(WorkerCall),
+    Person(PersonCall),
+}
+
+/// What a worker calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WorkerCall {
     SignOn,
     SignOff,
     Task,
@@ -17,12 +24,14 @@ pub(super) enum Call {
     Acknowledge(Option<WorkerStatus>),
     AcknowledgeShutdown,
     OutputProduced,
+}
+
+/// What people call, and programs that look after the farm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PersonCall {
     RedirectToServer(Option<ObjectId>),
     Kick,
-    LogFile {
-        job: Option<ObjectId>,
-        task: Option<ObjectId>,
-    },
+    LogFile { job: Option<ObjectId>, task: Option<ObjectId> },
     Page,
     AsJson,
     WorkerAction(Option<ObjectId>),
@@ -33,7 +42,7 @@ impl Call {
     /// Bytes of its body at most. Reports bring logs.
     pub const fn longest_body(self) -> usize {
         match self {
-            Self::Update(_) => 64 << 20,
+            Self::Worker(WorkerCall::Update(_)) => 64 << 20,
             _ => 1 << 20,
         }
     }
@@ -74,24 +83,24 @@ fn call(path: &str) -> Option<(Call, &'static [&'static str])> {
     }
     let id = |text: &str| text.parse().ok();
     Some(match parts[..count] {
-        [""] => (Call::Page, GET),
+        [""] => (Call::Person(PersonCall::Page), GET),
         ["register-worker"] => (Call::Register, POST),
-        ["sign-on"] => (Call::SignOn, POST),
-        ["sign-off"] => (Call::SignOff, POST),
-        ["task"] => (Call::Task, POST),
-        ["tasks", task, "update"] => (Call::Update(id(task)), POST),
-        ["tasks", task, "return"] => (Call::Return(id(task)), POST),
-        ["tasks", task, "redir-to-server"] => (Call::RedirectToServer(id(task)), ANY),
-        ["may-i-run", task] if !task.is_empty() => (Call::MayRun(id(task)), GET),
-        ["status-change"] => (Call::StatusChange, GET),
-        ["ack-status-change", "shutdown"] => (Call::AcknowledgeShutdown, POST),
-        ["ack-status-change", status] if !status.is_empty() => (Call::Acknowledge(status.parse().ok()), POST),
-        ["output-produced"] => (Call::OutputProduced, POST),
-        ["kick"] => (Call::Kick, ANY),
-        ["logfile", job, task] if !task.is_empty() => (Call::LogFile { job: id(job), task: id(task) }, ANY),
-        ["as-json"] => (Call::AsJson, GET),
-        ["worker-action", worker] if !worker.is_empty() => (Call::WorkerAction(id(worker)), POST),
-        ["set-sleep-schedule", worker] if !worker.is_empty() => (Call::SleepSchedule(id(worker)), POST),
+        ["sign-on"] => (Call::Worker(WorkerCall::SignOn), POST),
+        ["sign-off"] => (Call::Worker(WorkerCall::SignOff), POST),
+        ["task"] => (Call::Worker(WorkerCall::Task), POST),
+        ["tasks", task, "update"] => (Call::Worker(WorkerCall::Update(id(task))), POST),
+        ["tasks", task, "return"] => (Call::Worker(WorkerCall::Return(id(task))), POST),
+        ["tasks", task, "redir-to-server"] => (Call::Person(PersonCall::RedirectToServer(id(task))), ANY),
+        ["may-i-run", task] if !task.is_empty() => (Call::Worker(WorkerCall::MayRun(id(task))), GET),
+        ["status-change"] => (Call::Worker(WorkerCall::StatusChange), GET),
+        ["ack-status-change", "shutdown"] => (Call::Worker(WorkerCall::AcknowledgeShutdown), POST),
+        ["ack-status-change", status] if !status.is_empty() => (Call::Worker(WorkerCall::Acknowledge(status.parse().ok())), POST),
+        ["output-produced"] => (Call::Worker(WorkerCall::OutputProduced), POST),
+        ["kick"] => (Call::Person(PersonCall::Kick), ANY),
+        ["logfile", job, task] if !task.is_empty() => (Call::Person(PersonCall::LogFile { job: id(job), task: id(task) }), ANY),
+        ["as-json"] => (Call::Person(PersonCall::AsJson), GET),
+        ["worker-action", worker] if !worker.is_empty() => (Call::Person(PersonCall::WorkerAction(id(worker))), POST),
+        ["set-sleep-schedule", worker] if !worker.is_empty() => (Call::Person(PersonCall::SleepSchedule(id(worker))), POST),
         _ => return None,
     })
 }
@@ -106,22 +115,22 @@ mod tests {
         let id: Option<ObjectId> = known.parse().ok();
         let update = format!("/tasks/{known}/update");
         for (method, path, expected) in [
-            ("POST", "/task", Route::To(Call::Task)),
+            ("POST", "/task", Route::To(Call::Worker(WorkerCall::Task))),
             ("GET", "/task", Route::WrongMethod),
             ("POST", "/task/", Route::Elsewhere("/task")),
-            ("POST", &*update, Route::To(Call::Update(id))),
-            ("POST", "/tasks/1/update", Route::To(Call::Update(None))),
+            ("POST", &*update, Route::To(Call::Worker(WorkerCall::Update(id)))),
+            ("POST", "/tasks/1/update", Route::To(Call::Worker(WorkerCall::Update(None)))),
             ("PUT", "/tasks/1/update", Route::WrongMethod),
-            ("GET", "/tasks/1/redir-to-server", Route::To(Call::RedirectToServer(None))),
-            ("GET", "/may-i-run/1", Route::To(Call::MayRun(None))),
+            ("GET", "/tasks/1/redir-to-server", Route::To(Call::Person(PersonCall::RedirectToServer(None)))),
+            ("GET", "/may-i-run/1", Route::To(Call::Worker(WorkerCall::MayRun(None)))),
             ("GET", "/may-i-run/1/", Route::Elsewhere("/may-i-run/1")),
             ("GET", "/may-i-run/", Route::Unknown),
-            ("POST", "/ack-status-change/asleep", Route::To(Call::Acknowledge(Some(WorkerStatus::Asleep)))),
-            ("POST", "/ack-status-change/odd", Route::To(Call::Acknowledge(None))),
-            ("POST", "/ack-status-change/shutdown", Route::To(Call::AcknowledgeShutdown)),
-            ("GET", "/", Route::To(Call::Page)),
-            ("DELETE", "/kick", Route::To(Call::Kick)),
-            ("GET", "/logfile/1/2", Route::To(Call::LogFile { job: None, task: None })),
+            ("POST", "/ack-status-change/asleep", Route::To(Call::Worker(WorkerCall::Acknowledge(Some(WorkerStatus::Asleep))))),
+            ("POST", "/ack-status-change/odd", Route::To(Call::Worker(WorkerCall::Acknowledge(None)))),
+            ("POST", "/ack-status-change/shutdown", Route::To(Call::Worker(WorkerCall::AcknowledgeShutdown))),
+            ("GET", "/", Route::To(Call::Person(PersonCall::Page))),
+            ("DELETE", "/kick", Route::To(Call::Person(PersonCall::Kick))),
+            ("GET", "/logfile/1/2", Route::To(Call::Person(PersonCall::LogFile { job: None, task: None }))),
             ("GET", "/logfile/1/2/3/4", Route::Unknown),
             ("GET", "/tasks/1", Route::Unknown),
             ("GET", "//", Route::Unknown),

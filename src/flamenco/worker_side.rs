@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::registration_token;
 use super::reply::{Reply, Request};
-use super::route::Call;
+use super::route::WorkerCall;
 use super::secrets::{basic, hashed};
 use super::site::Site;
 use super::upstream::Check;
@@ -20,20 +20,19 @@ use crate::store::farm::{Asked, Reported};
 const ROUNDS: usize = 3;
 
 /// Answers a worker.
-pub(super) async fn answer(site: &Site, worker: ObjectId, call: Call, request: &Request, body: Body) -> Result<Reply> {
+pub(super) async fn answer(site: &Site, worker: ObjectId, call: WorkerCall, request: &Request, body: Body) -> Result<Reply> {
     match call {
-        Call::SignOn => sign_on(site, worker, request, &body).await,
-        Call::SignOff => sign_off(site, worker).await,
-        Call::Task => task(site, worker, request).await,
-        Call::Update(task) => update(site, worker, task, request, body).await,
-        Call::Return(task) => give_back(site, worker, task, request).await,
-        Call::MayRun(task) => may_run(site, worker, task, request).await,
-        Call::StatusChange => status_change(site, worker, request).await,
-        Call::Acknowledge(status) => acknowledge(site, worker, status).await,
+        WorkerCall::SignOn => sign_on(site, worker, request, &body).await,
+        WorkerCall::SignOff => sign_off(site, worker).await,
+        WorkerCall::Task => task(site, worker, request).await,
+        WorkerCall::Update(task) => update(site, worker, task, request, body).await,
+        WorkerCall::Return(task) => give_back(site, worker, task, request).await,
+        WorkerCall::MayRun(task) => may_run(site, worker, task, request).await,
+        WorkerCall::StatusChange => status_change(site, worker, request).await,
+        WorkerCall::Acknowledge(status) => acknowledge(site, worker, status).await,
         // It does not become that: it ends, and signs off.
-        Call::AcknowledgeShutdown => Ok(Reply::empty(204)),
-        Call::OutputProduced => Ok(output_produced(&body)),
-        _ => Ok(Reply::empty(404)),
+        WorkerCall::AcknowledgeShutdown => Ok(Reply::empty(204)),
+        WorkerCall::OutputProduced => Ok(output_produced(&body)),
     }
 }
 
@@ -44,21 +43,21 @@ pub(super) async fn who(site: &Site, request: &Request) -> Result<Option<ObjectI
     Ok(site.secrets.fits(worker, kept, secret).await.then_some(worker))
 }
 
-pub(super) fn unauthorized(call: Call) -> Reply {
+pub(super) fn unauthorized(call: WorkerCall) -> Reply {
     let why = "unknown worker, or wrong secret";
     let reply = match call {
-        Call::MayRun(_) => Reply::json(401, &may_not(why)),
+        WorkerCall::MayRun(_) => Reply::json(401, &may_not(why)),
         _ => Reply::text(401, why),
     };
     reply.with("WWW-Authenticate", "Basic realm=\"Flamenco Manager\"")
 }
 
 /// The answer to a worker that has been deleted meanwhile.
-fn gone(call: Call) -> Reply {
+fn gone(call: WorkerCall) -> Reply {
     let why = "this worker has been deleted";
     match call {
-        Call::MayRun(_) => Reply::json(403, &may_not(why)),
-        Call::Return(_) => Reply::json(403, &json!({"message": why})),
+        WorkerCall::MayRun(_) => Reply::json(403, &may_not(why)),
+        WorkerCall::Return(_) => Reply::json(403, &json!({"message": why})),
         _ => Reply::text(403, why),
     }
 }
@@ -116,7 +115,7 @@ async fn sign_on(site: &Site, worker: ObjectId, request: &Request, body: &Body) 
         worker.seen(&seen);
         worker.sign_on(sign_on.supported_task_types.clone(), sign_on.nickname.clone())
     };
-    let Some((worker, types_changed)) = site.farm.change_worker(worker, change).await? else { return Ok(gone(Call::SignOn)) };
+    let Some((worker, types_changed)) = site.farm.change_worker(worker, change).await? else { return Ok(gone(WorkerCall::SignOn)) };
     tracing::info!(worker = %worker.identifier(), "a worker has signed on");
     if types_changed {
         site.types_changed.notify_one();
@@ -125,7 +124,7 @@ async fn sign_on(site: &Site, worker: ObjectId, request: &Request, body: &Body) 
 }
 
 async fn sign_off(site: &Site, worker: ObjectId) -> Result<Reply> {
-    let Some(lines) = site.farm.sign_off(worker, site.clock.now()).await? else { return Ok(gone(Call::SignOff)) };
+    let Some(lines) = site.farm.sign_off(worker, site.clock.now()).await? else { return Ok(gone(WorkerCall::SignOff)) };
     site.logs.append(lines).await;
     Ok(Reply::empty(204))
 }
@@ -135,7 +134,7 @@ async fn task(site: &Site, worker: ObjectId, request: &Request) -> Result<Reply>
     let until = Instant::now() + all;
     for _ in 0..ROUNDS {
         let (worker, mut task) = match site.farm.ask(worker, &site.seen(request)).await? {
-            Asked::Gone => return Ok(gone(Call::Task)),
+            Asked::Gone => return Ok(gone(WorkerCall::Task)),
             Asked::Told(request) => return Ok(Reply::json(423, &json!({"status_requested": request.as_str()}))),
             Asked::NoTypes => return Ok(Reply::text(406, "this worker supports no type of task")),
             Asked::Nothing => {
@@ -202,7 +201,7 @@ async fn update(site: &Site, worker: ObjectId, task: Option<ObjectId>, request: 
         tracing::warn!(%task, status = %report.raw_status, "a worker reported a status that nobody knows; it is left out");
     }
     match site.farm.report(worker, task, report, site.settings.failures, &site.seen(request)).await {
-        Ok(Reported::Gone) => Ok(gone(Call::Update(None))),
+        Ok(Reported::Gone) => Ok(gone(WorkerCall::Update(None))),
         Ok(Reported::Unknown) => Ok(Reply::text(404, "there is no such task")),
         Ok(Reported::Taken) => Ok(Reply::text(409, "another worker has this task")),
         Ok(Reported::Accepted(lines)) => {
@@ -221,14 +220,16 @@ async fn update(site: &Site, worker: ObjectId, task: Option<ObjectId>, request: 
 async fn give_back(site: &Site, worker: ObjectId, task: Option<ObjectId>, request: &Request) -> Result<Reply> {
     let unknown = || Reply::json(404, &json!({"message": "there is no such task"}));
     let Some(task) = task else { return Ok(unknown()) };
-    let Some((known, lines)) = site.farm.give_back(worker, task, &site.seen(request)).await? else { return Ok(gone(Call::Return(None))) };
+    let Some((known, lines)) = site.farm.give_back(worker, task, &site.seen(request)).await? else {
+        return Ok(gone(WorkerCall::Return(None)));
+    };
     site.logs.append(lines).await;
     Ok(if known { Reply::empty(204) } else { unknown() })
 }
 
 async fn may_run(site: &Site, worker: ObjectId, task: Option<ObjectId>, request: &Request) -> Result<Reply> {
     let Some(task) = task else { return Ok(Reply::json(404, &may_not("unknown task"))) };
-    let Some(may_run) = site.farm.may_run(worker, task, &site.seen(request)).await? else { return Ok(gone(Call::MayRun(None))) };
+    let Some(may_run) = site.farm.may_run(worker, task, &site.seen(request)).await? else { return Ok(gone(WorkerCall::MayRun(None))) };
     let mut body = json!({"may_keep_running": may_run.refused.is_none()});
     if let Some(reason) = &may_run.refused {
         body["reason"] = json!(reason);
@@ -244,7 +245,7 @@ async fn may_run(site: &Site, worker: ObjectId, task: Option<ObjectId>, request:
 async fn status_change(site: &Site, worker: ObjectId, request: &Request) -> Result<Reply> {
     let seen = site.seen(request);
     let Some((worker, ())) = site.farm.change_worker(worker, move |worker| worker.seen(&seen)).await? else {
-        return Ok(gone(Call::StatusChange));
+        return Ok(gone(WorkerCall::StatusChange));
     };
     Ok(match worker.requested {
         Some(requested) => Reply::json(200, &json!({"status_requested": requested.as_str()})),
@@ -258,7 +259,7 @@ async fn acknowledge(site: &Site, worker: ObjectId, status: Option<WorkerStatus>
         return Ok(Reply::empty(204));
     };
     let changed = site.farm.change_worker(worker, move |worker| worker.acknowledge(status)).await?;
-    Ok(if changed.is_some() { Reply::empty(204) } else { gone(Call::Acknowledge(Some(status))) })
+    Ok(if changed.is_some() { Reply::empty(204) } else { gone(WorkerCall::Acknowledge(Some(status))) })
 }
 
 /// Previews of output are not kept.

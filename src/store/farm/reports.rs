@@ -65,20 +65,18 @@ async fn take_in(
     seen: Arc<Seen>,
 ) -> Result<Reported, Fault> {
     let now = seen.at;
-    let Some(mut worker) = worker_rows::find(conn, worker, Lock::Held).await? else { return Ok(Reported::Gone) };
+    let Some(before) = worker_rows::find(conn, worker, Lock::Held).await? else { return Ok(Reported::Gone) };
+    let mut worker = before.clone();
     worker.seen(&seen);
     let brief = match task_rows::brief(conn, task, Lock::Held).await? {
         Some(task) if task.worker_id.is_none_or(|id| id == worker.id) => task,
         other => {
-            worker_rows::write(conn, &worker).await?;
+            worker_rows::write_changed(conn, &worker, &before).await?;
             return Ok(if other.is_some() { Reported::Taken } else { Reported::Unknown });
         }
     };
-    worker.current_task_updated = Some(now);
-    if !report.raw_status.is_empty() {
-        worker.current_task_status = report.raw_status.chars().take(64).collect();
-    }
-    worker_rows::write(conn, &worker).await?;
+    worker.shows_task(&report.raw_status, now);
+    worker_rows::write_changed(conn, &worker, &before).await?;
 
     let mut update = Update {
         progress: report.progress,
@@ -193,12 +191,10 @@ async fn may_run(conn: &mut Conn<'_>, worker: ObjectId, task: ObjectId, seen: Ar
         Some(_) => worker.must_become().map(|request| format!("worker must go {}", request.as_str())),
     };
     if refused.is_none() {
-        worker.current_task_updated = Some(now);
+        worker.shows_task("", now);
         let mut ping = conn.sql("UPDATE farm_task SET worker_id = ?, last_worker_ping = ? WHERE id = ? AND status = ?");
         ping.bind(worker.id).bind(now).bind(task).bind(TaskStatus::Active.code()).execute().await?;
     }
-    if worker != before {
-        worker_rows::write(conn, &worker).await?;
-    }
+    worker_rows::write_changed(conn, &worker, &before).await?;
     Ok(Some(MayRun { refused, requested: worker.requested }))
 }

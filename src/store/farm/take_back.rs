@@ -40,13 +40,13 @@ impl Farm {
 }
 
 async fn give_back(conn: &mut Conn<'_>, worker: ObjectId, task: ObjectId, seen: Arc<Seen>) -> Result<Option<(bool, Vec<LogLine>)>, Fault> {
-    let Some(mut worker) = worker_rows::find(conn, worker, Lock::Held).await? else { return Ok(None) };
-    worker.seen(&seen);
-    worker_rows::write(conn, &worker).await?;
+    let now = seen.at;
+    let is_seen = Arc::new(move |worker: &mut Worker| worker.seen(&seen));
+    let Some((worker, ())) = worker_rows::change_row(conn, worker, is_seen).await? else { return Ok(None) };
     if task_rows::brief(conn, task, Lock::None).await?.is_none() {
         return Ok(Some((false, Vec::new())));
     }
-    let line = release(conn, &worker, task, "returned it", seen.at).await?;
+    let line = release(conn, &worker, task, "returned it", now).await?;
     Ok(Some((true, line.into_iter().collect())))
 }
 

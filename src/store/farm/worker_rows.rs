@@ -149,6 +149,11 @@ pub(super) async fn write(conn: &mut Conn<'_>, worker: &Worker) -> Result<(), Fa
     Ok(())
 }
 
+/// The same, if it is another one than before.
+pub(super) async fn write_changed(conn: &mut Conn<'_>, worker: &Worker, before: &Worker) -> Result<(), Fault> {
+    if worker == before { Ok(()) } else { write(conn, worker).await }
+}
+
 /// Changes a worker's row, and writes it if that made a difference.
 pub(super) async fn change_row<T>(
     conn: &mut Conn<'_>,
@@ -161,9 +166,7 @@ where
     let Some(before) = find(conn, id, Lock::Held).await? else { return Ok(None) };
     let mut worker = before.clone();
     let said = change(&mut worker);
-    if worker != before {
-        write(conn, &worker).await?;
-    }
+    write_changed(conn, &worker, &before).await?;
     Ok(Some((worker, said)))
 }
 

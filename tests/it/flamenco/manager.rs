@@ -41,7 +41,12 @@ impl Manager {
         self.process.kill()
     }
 
-    /// Ends it at once and starts it again.
+    /// Asks it to end, which it has to do before systemd would kill it.
+    pub fn stop(&mut self) -> Result<()> {
+        self.process.stop(Duration::from_secs(30))
+    }
+
+    /// Ends it at once, unless it has ended, and starts it again.
     pub fn restart(&mut self) -> Result<()> {
         self.process.kill()?;
         self.process = launch(&self.home, &self.environment)?;

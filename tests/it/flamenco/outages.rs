@@ -155,3 +155,24 @@ async fn the_server_is_away_for_an_hour() -> Result<()> {
     ensure!(peak < 100, "{peak} MiB at the end");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_stops_while_the_server_hangs_and_keeps_what_was_not_taken() -> Result<()> {
+    let server = Server::start().await?;
+    server.answers(|_| Some(Answer { after: Duration::from_secs(3600), ..Answer::empty(204) }));
+    let mut manager = Manager::start(&format!("flamenco: {}", server.url))?;
+    let farm = Farm::new(store_at(&format!("sqlite://{}", manager.home.join("flamenco-manager.sqlite").display())).await?);
+    farm.download(&[known_task(1)]).await?;
+    let worker = register(&manager.url, "a", &["sleep"]).await?;
+    worker.gets(1).await?;
+    server.until_asked("task-update-batch", 1).await?;
+    manager.stop()?;
+    ensure!(farm.count_updates().await? == 2);
+    server.answers(|_| None);
+    manager.restart()?;
+    worker.reports(1, "completed").await?;
+    until("all updates", async || Ok((farm.count_updates().await? == 0).then_some(()))).await?;
+    let told: Vec<_> = server.updates().into_iter().filter_map(|update| update["task_status"].as_str().map(str::to_owned)).collect();
+    ensure!(told == ["active", "completed"], "{told:?}");
+    Ok(())
+}
