@@ -1,5 +1,7 @@
 //! What workers call to come and go: registration, secrets, sign-on and sign-off, statuses.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -233,7 +235,7 @@ async fn output_paths_methods_and_slashes() -> Result<()> {
 #[tokio::test]
 async fn sleep_schedules_are_followed() -> Result<()> {
     let rig = Rig::with("", |settings| {
-        settings.times.sleep = (std::time::Duration::from_millis(20), std::time::Duration::from_millis(20));
+        settings.times.sleep = (Duration::from_millis(20), Duration::from_millis(20));
     })
     .await?;
     let worker = rig.worker("a", &["sleep"]).await?;
@@ -246,5 +248,19 @@ async fn sleep_schedules_are_followed() -> Result<()> {
     ensure!(set("{\"schedule_active\": true, \"time_start\": \"\", \"days_of_week\": \"\"}", "application/json").await? == 204);
     until("the request", async || Ok((rig.record(&worker).await?.requested == Some(Request::Asleep)).then_some(()))).await?;
     ensure!(worker.ask().await?.0 == 423);
+    Ok(())
+}
+
+#[tokio::test]
+async fn workers_that_signed_off_long_ago_are_removed() -> Result<()> {
+    let rig = Rig::with("worker_cleanup_max_age: 1ms", |settings| {
+        (settings.times.grace, settings.times.removals) = (Duration::from_millis(20), Duration::from_millis(20));
+    })
+    .await?;
+    let (gone, awake) = (rig.worker("a", &["sleep"]).await?, rig.worker("b", &["sleep"]).await?);
+    ensure!(awake.ask().await?.0 == 204 && gone.post_nothing("sign-off").await?.0 == 204);
+    until("the removal", async || Ok(rig.farm.worker(gone.id.parse()?).await?.is_none().then_some(()))).await?;
+    ensure!(gone.ask().await?.0 == 401, "it has to register anew");
+    ensure!(rig.record(&awake).await?.status == WorkerStatus::Awake);
     Ok(())
 }
