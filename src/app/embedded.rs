@@ -19,7 +19,7 @@ use crate::config::{Config, Database, Secret};
 use crate::domain::{EndpointName, TaskType};
 use crate::endpoint::AgentHandle;
 use crate::handlers;
-use crate::store;
+use crate::store::{self, Claim};
 
 /// Connections to the SQLite file: one writes, the others read.
 const CONNECTIONS: u32 = 8;
@@ -48,6 +48,8 @@ pub struct Embedded {
     types: Vec<TaskType>,
     data_dir: String,
     config: Arc<Config>,
+    /// Nobody else serves this ledger: its endpoints would be gone for the broker in that process.
+    claim: Claim,
     /// Whether there is a token.
     guarded: bool,
     trial: Option<Trial>,
@@ -58,7 +60,7 @@ impl Embedded {
     /// kept in the `configured` database, or in a file of the directory.
     ///
     /// # Errors
-    /// When the directory cannot be written, or is used by another process; or when others can reach the listener and there is no token,
+    /// When the directory cannot be written; when another process uses the directory or the database; or when others can reach the listener and there is no token,
     /// which `token_command` creates.
     pub async fn start(
         mut config: Config,
@@ -85,6 +87,13 @@ impl Embedded {
         };
         let store = store::open(configured.as_ref().unwrap_or(&file))?;
         store.migrate().await.context(unusable)?;
+        let Some(claim) = store.claim().await? else {
+            let (what, do_this) = match &configured {
+                Some(_) => ("the database of manager.db".to_owned(), "stop that one, or name another database"),
+                None => (format!("the directory {}", data_dir.display()), "name another with --data-dir"),
+            };
+            bail!("another `tasker up` uses {what}; {do_this}");
+        };
         check_guarded(listener.local_addr()?, &store, token_command).await?;
         let guarded = !store.tokens().await?.is_empty();
         config.endpoint.data_dir = data_dir.join("endpoints");
@@ -99,10 +108,10 @@ impl Embedded {
                 EndpointProcess::start(config.clone(), name.clone(), &[], slots, broker.connect(), builtin)
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
-        let tokens: Vec<_> = std::iter::once(api.died()).chain(started.iter().map(EndpointProcess::died)).cloned().collect();
+        let tokens: Vec<_> = [api.died(), claim.lost()].into_iter().chain(started.iter().map(EndpointProcess::died)).cloned().collect();
         let died = any_of(&tokens);
         let data_dir = data_dir.display().to_string();
-        Ok(Self { api, broker, endpoints: started, died, names: endpoints, workers: named, types, data_dir, config, guarded, trial })
+        Ok(Self { api, broker, endpoints: started, died, names: endpoints, workers: named, types, data_dir, config, claim, guarded, trial })
     }
 
     /// Where the API listens.
@@ -143,6 +152,7 @@ impl Embedded {
             tracing::warn!("not all that the endpoints said last is in the ledger: some may be waited for as if they were there");
         }
         self.api.stop().await;
+        drop(self.claim);
     }
 }
 

@@ -11,6 +11,7 @@
 mod attempt;
 mod batch;
 mod census;
+mod claim;
 mod clock_offset;
 mod columns;
 mod error;
@@ -40,6 +41,7 @@ mod tokens;
 mod window;
 
 pub use census::{Census, CensusQuery, Flaw};
+pub use claim::Claim;
 pub use clock_offset::ClockOffsets;
 pub use error::{Refusal, Result, StoreError};
 pub use ledger::{Applied, Settlement};
@@ -126,6 +128,14 @@ impl Store {
         match &self.session {
             Session::MySql(session) => session.check_schema().await,
             Session::Sqlite(session) => session.check_schema().await,
+        }
+    }
+
+    /// Claims the database for this process; `None` while another one has it.
+    pub async fn claim(&self) -> Result<Option<Claim>> {
+        match &self.session {
+            Session::MySql(session) => session.claim().await,
+            Session::Sqlite(session) => session.claim(),
         }
     }
 

@@ -111,18 +111,23 @@ impl Site {
         Ok(Self { home: Home::new("requests")?, port: Port::free()?, database, services, up: None })
     }
 
-    /// As its unit starts it.
-    fn start(&mut self, more: &[(&str, &str)]) -> anyhow::Result<()> {
+    /// As its unit starts it, with this directory and port.
+    fn command(&self, data: &str, port: u16) -> anyhow::Result<Command> {
         let mut command = tasker();
-        command.args(["up", "--use-database", "--config", CONFIG, "--endpoints", "", "--data-dir"]).arg(self.home.join("data"));
+        command.args(["up", "--use-database", "--config", CONFIG, "--endpoints", "", "--data-dir"]).arg(self.home.join(data));
         let server: reqwest::Url = shared()?.parse()?;
-        let port = server.port().context("a database server has a port")?.to_string();
-        command.env("PORT", self.port.number().to_string()).env("ENV", "test").env("TASKER_ENDPOINT__HANDLERS_DIR", HANDLERS);
+        command.env("PORT", port.to_string()).env("ENV", "test").env("TASKER_ENDPOINT__HANDLERS_DIR", HANDLERS);
         command.env("DB_USER", server.username()).env("DB_PASS", server.password().unwrap_or_default());
+        let port = server.port().context("a database server has a port")?.to_string();
         command.env("DB_HOST", server.host_str().unwrap_or_default()).env("DB_PORT", port).env("DB_NAME", &self.database);
         for (name, service) in ["URL_SERVICE1", "URL_SERVICE2", "URL_SERVICE3"].iter().zip(&self.services) {
             command.env(name, service.url());
         }
+        Ok(command)
+    }
+
+    fn start(&mut self, more: &[(&str, &str)]) -> anyhow::Result<()> {
+        let mut command = self.command("data", self.port.number())?;
         command.envs(more.iter().copied());
         let mut up = self.home.start("up", &mut command)?;
         up.ready(PATIENCE, || {
@@ -241,4 +246,19 @@ fn a_producer_inserts_rows_as_before_and_switches_the_worker_off() -> anyhow::Re
         ensure!(code == Some(0) && drawn.starts_with("Completed"), "{drawn}{told}");
     }
     Ok(())
+}
+
+#[test]
+fn a_database_is_served_by_one_process() -> anyhow::Result<()> {
+    let mut site = Site::new([Service::up()?, Service::up()?, Service::up()?])?;
+    site.start(&[])?;
+    let token = site.submit()?;
+    let second = site.command("elsewhere", Port::free()?.number())?.output()?;
+    let told = String::from_utf8_lossy(&second.stderr);
+    ensure!(second.status.code() == Some(1) && told.contains("another `tasker up` uses the database of manager.db"), "{told}");
+    let (code, drawn, told) = site.says(&["request", "show", &token, "--wait", "80s"])?;
+    ensure!(code == Some(0) && drawn.starts_with("Completed"), "{drawn}{told}");
+    // A process that was killed holds nothing.
+    site.up.take().context("it runs")?.kill()?;
+    site.start(&[])
 }

@@ -146,6 +146,7 @@ conformance! {
         refuses_a_schema_that_does_not_fit,
         goes_down_and_up_again,
         resets_everything,
+        is_claimed_by_one_at_a_time,
         tells_the_time;
     trouble:
         outlives_callers_that_go_away,

@@ -4,6 +4,7 @@
 //! READ COMMITTED throughout: it locks rows and no gaps, so that claims do not hold up inserts. What is read without a lock
 //! of its own is read under the lock of its task row, and is therefore the latest there is.
 
+mod claim;
 mod schema;
 mod session;
 mod trouble;

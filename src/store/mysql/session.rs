@@ -9,13 +9,16 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, MySqlConnection, MySqlPool};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::schema;
 use super::trouble::{self, Lookout};
 use super::verdict::verdict;
+use super::{claim, schema};
 use crate::config;
 use crate::domain::Timestamp;
 use crate::store::attempt::{attempt, ended};
+use crate::store::claim::{Claim, Held};
 use crate::store::fault::{ACQUIRE, Fault, MIGRATION_PATIENCE, PATIENCE, Site, Way, retried};
 use crate::store::migrations::Change;
 use crate::store::sql::{Conn, Work};
@@ -184,6 +187,19 @@ impl Session {
     /// Whether the schema is this program's.
     pub async fn check_schema(&self) -> Result<()> {
         self.run_within(PATIENCE, |conn| schema::check(conn).boxed()).await
+    }
+
+    /// Claims the database, by a lock that a connection of its own holds.
+    pub async fn claim(&self) -> Result<Option<Claim>> {
+        let options = self.options.clone();
+        let taken = retried(self.site.clone(), move || {
+            let options = options.clone();
+            async move { claim::take(&options).await }
+        });
+        let Some(conn) = taken.await? else { return Ok(None) };
+        let lost = CancellationToken::new();
+        let keeper = tokio::spawn(claim::keep(conn, self.options.clone(), lost.clone()));
+        Ok(Some(Claim { lost, _held: Held::Connection { _keeper: AbortOnDropHandle::new(keeper) } }))
     }
 
     /// Ends the connections.

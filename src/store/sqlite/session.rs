@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::config;
 use crate::domain::Timestamp;
 use crate::store::attempt::attempt;
+use crate::store::claim::{self, Claim};
 use crate::store::fault::{ACQUIRE, Fault, MIGRATION_PATIENCE, PATIENCE, Site, Way, retried};
 use crate::store::migrations::Change;
 use crate::store::sql::{Conn, Work};
@@ -100,6 +101,11 @@ impl Session {
     #[expect(clippy::unused_self, reason = "a server has to be asked")]
     pub const fn largest_row(&self) -> usize {
         LARGEST_ROW
+    }
+
+    /// Claims the database, by a lock on a file beside it: SQLite has locks of its own on the file itself.
+    pub fn claim(&self) -> Result<Option<Claim>> {
+        claim::lock(Path::new(&format!("{}.lock", self.site.way.database)))
     }
 
     /// The time of day. The file is on this machine, and so is its clock.

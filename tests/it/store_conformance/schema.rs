@@ -104,6 +104,17 @@ pub async fn resets_everything(ledger: &Ledger) -> Result<()> {
     Ok(())
 }
 
+pub async fn is_claimed_by_one_at_a_time(ledger: &Ledger) -> Result<()> {
+    let other = ledger.another()?;
+    let claim = ledger.store.claim().await?.expect("nobody has it");
+    assert!(other.claim().await?.is_none());
+    assert!(!claim.lost().is_cancelled());
+    drop(claim);
+    assert!(other.claim().await?.is_some(), "it ends with the claim");
+    other.close().await;
+    Ok(())
+}
+
 pub async fn tells_the_time(ledger: &Ledger) -> Result<()> {
     let before = tasker::clock::Clock::system().now();
     let now = ledger.store.now().await?;
