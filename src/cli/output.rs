@@ -123,6 +123,17 @@ pub(super) fn show(json: bool, value: &impl Serialize, text: impl FnOnce(Screen)
     if json { print_json(value) } else { print(&text(Screen::of_output())) }
 }
 
+/// The same of a list. Where it is empty, people are told on standard error what would fill it.
+pub(super) fn list(json: bool, value: &impl Serialize, none: Option<&str>, text: impl FnOnce(Screen) -> String) -> Result<(), Failure> {
+    match none.filter(|_| !json) {
+        Some(none) => {
+            note(none);
+            Ok(())
+        }
+        None => show(json, value, text),
+    }
+}
+
 /// Writes a value as a line of JSON to standard output.
 pub(super) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string(value).map_err(|error| Failure::Output(error.into()))?;

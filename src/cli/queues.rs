@@ -35,12 +35,17 @@ pub struct OneQueue {
     pub task_type: TaskType,
 }
 
+/// Said where there is none.
+const NONE: &str = "no work queues: a task type with `delivery: queue` has one";
+
 pub(super) async fn run(global: &Global, command: Queue) -> Result<Code, Failure> {
     let client = access::client(global)?;
     let (task_type, paused) = match command {
         Queue::List => {
             let list = client.queues().await?;
-            output::show(global.json, &list, |screen| table(&list.queues, Clock::system().now(), screen))?;
+            output::list(global.json, &list, list.queues.is_empty().then_some(NONE), |screen| {
+                table(&list.queues, Clock::system().now(), screen)
+            })?;
             return Ok(Code::Ok);
         }
         Queue::Pause(one) => (one.task_type, true),

@@ -23,7 +23,7 @@ Examples:
 A configured action (requests.actions) has steps; --step gives others, each with its jobs:
   get                      the job `get`
   'copy: copy1 copy2'      the step `copy` with two jobs that run at the same time
-  'undo(any_failed): del'  a step that runs when a job of the steps before has failed; all_done: whatever became of them
+  'undo(any_failed): del'  a step that runs when a job of the steps before has failed; all_done: in any case
 
 A job is a task type, or what requests.jobs says of it.
 Ctrl-C ends a wait, never the request.")]

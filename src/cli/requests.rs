@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::exit::{Code, verdict_on_request};
 use super::global::Global;
-use super::output::{Failure, note, note_json, show};
+use super::output::{self, Failure, note, note_json, show};
 use super::request_args::{ListRequests, NamedRequests, RequestCommand, ShowRequest, StepFlag, SubmitRequest, WaitForRequest};
 use super::tasks::more;
 use super::wait::{self, Audience, Interrupts};
@@ -118,11 +118,17 @@ fn draw(global: &Global, request: &Request, whole: bool) -> Result<Code, Failure
     Ok(verdict_on_request(request.status).unwrap_or(Code::Ok))
 }
 
+/// Said where there is none, and where there is none of those that were asked for.
+const NONE: &str = "no requests: `tasker request submit` makes one";
+const NONE_SUCH: &str = "no such requests: `tasker request list` without filters shows all";
+
 async fn list(global: &Global, args: ListRequests) -> Result<Code, Failure> {
     let ListRequests { status, action, since, until, page } = args;
     let query = RequestQuery { status, action, since, until, limit: Some(page.limit), cursor: page.cursor };
     let page = access::client(global)?.requests(&query).await.map_err(|error| refused(global, error))?;
-    show(global.json, &page, |screen| picture::requests(&page.requests, Clock::system().now(), screen))?;
+    let all = RequestQuery { limit: query.limit, ..RequestQuery::default() };
+    let none = page.requests.is_empty().then_some(if query == all { NONE } else { NONE_SUCH });
+    output::list(global.json, &page, none, |screen| picture::requests(&page.requests, Clock::system().now(), screen))?;
     more(global, page.next_cursor.as_deref());
     Ok(Code::Ok)
 }

@@ -48,12 +48,15 @@ pub enum SchedulesAction {
     },
 }
 
+/// Said where there is none.
+const NONE: &str = "no schedules: `schedules` in the configuration of the API lists them, each with a name, a task type and a cron pattern";
+
 pub(super) async fn run(global: &Global, args: Schedules) -> Result<Code, Failure> {
     let client = access::client(global)?;
     match args.action {
         None => {
             let list = client.schedules().await?;
-            output::show(global.json, &list, |screen| table(&list.schedules, screen))?;
+            output::list(global.json, &list, list.schedules.is_empty().then_some(NONE), |screen| table(&list.schedules, screen))?;
         }
         Some(SchedulesAction::Run { name }) => {
             let submitted = Submitted { task: client.run_schedule(&name).await?, repeated: false };

@@ -47,6 +47,12 @@ impl Screen {
         Self::of(io::stderr())
     }
 
+    /// Lines of the terminal that standard error goes to; none where it is not one, or does not tell.
+    pub(super) fn lines_of_errors() -> Option<usize> {
+        let size = rustix::termios::tcgetwinsize(io::stderr()).ok()?;
+        Some(usize::from(size.ws_row)).filter(|lines| *lines > 0)
+    }
+
     fn of(out: impl IsTerminal + AsFd) -> Self {
         if !out.is_terminal() {
             return Self::PLAIN;

@@ -271,7 +271,9 @@ impl Awaited for Request {
     fn message(&self) -> String {
         let now = Clock::system().now();
         let drawn = picture::steps(self, now, false, Screen::of_errors());
-        if drawn.lines().count() <= LINES { drawn.trim_end().to_owned() } else { picture::summary(self, now) }
+        // The bar has a line of its own, and so has the cursor: what does not fit on the screen cannot be drawn anew.
+        let most = Screen::lines_of_errors().map_or(LINES, |lines| LINES.min(lines.saturating_sub(2)));
+        if drawn.lines().count() <= most { drawn.trim_end().to_owned() } else { picture::summary(self, now) }
     }
 
     fn summary(&self) -> String {

@@ -86,7 +86,7 @@ pub struct Query {
 }
 
 /// Which requests to list.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RequestQuery {
     /// Only these states; empty means all.
     pub status: Vec<RequestStatus>,

@@ -147,9 +147,20 @@ fn failed_jobs_are_run_again_and_a_request_can_be_canceled() -> anyhow::Result<(
 #[test]
 fn requests_are_verified() -> anyhow::Result<()> {
     let site = Site::new()?;
+    for (line, words, json) in [
+        ("request list", "no requests: `tasker request submit` makes one\n", r#"{"requests":[],"next_cursor":null}"#),
+        ("schedules", "no schedules: `schedules` in the configuration of the API lists them", r#"{"schedules":[]}"#),
+    ] {
+        let empty = site.typed(line)?;
+        ensure!(empty.code == Some(0) && empty.out.is_empty() && empty.err.starts_with(words), "{line}: {empty:?}");
+        let empty = site.typed(&format!("{line} --json"))?;
+        ensure!(empty.err.is_empty() && empty.out.trim_end() == json, "{line}: {empty:?}");
+    }
     let none = site.typed("verify")?;
     ensure!(none.code == Some(0) && !none.out.contains("requests"), "{none:?}");
     ensure!(site.typed("request submit --step get --step del1 --wait 60s")?.code == Some(0));
+    let such = site.typed("request list --status Failed")?;
+    ensure!(such.out.is_empty() && such.err.starts_with("no such requests: "), "{such:?}");
     let good = site.typed("verify --ended")?;
     ensure!(good.code == Some(0) && good.out.contains("\nrequests  1         1          0        -          0 "), "{good:?}");
 
@@ -171,6 +182,36 @@ fn requests_are_verified() -> anyhow::Result<()> {
     let requests = sums.as_array().and_then(|sums| sums.last()).context("sums")?;
     ensure!(requests["type"] == "requests" && requests["missing"] == 1 && requests["flaws"][0]["token"] == "half", "{sums}");
     ensure!(site.typed("verify get")?.code == Some(0), "types that are named are verified alone");
+    Ok(())
+}
+
+#[test]
+fn attempts_of_the_type_multiply_with_tries_of_the_job() -> anyhow::Result<()> {
+    let place = Place::new()?;
+    for job in ["twice", "once"] {
+        place.write(&format!("jobs/{job}"), "#!/bin/sh\necho run >> runs-$TASKER_TYPE\nexit 75\n")?;
+        std::fs::set_permissions(place.path().join("jobs").join(job), std::fs::Permissions::from_mode(0o755))?;
+    }
+    place.write(
+        "requests.yaml",
+        "task_types:
+  - {name: twice, delivery: queue, attempts: 2, backoff: {first: 10ms, max: 10ms}}
+  - {name: once, delivery: queue, attempts: 1}
+requests: {retry: {tries: 3, first: 10ms, max: 10ms}}
+endpoint: {handlers_dir: jobs}
+",
+    )?;
+    let up = place.up("--config requests.yaml --listen 127.0.0.1:0")?;
+    for (job, runs) in [("twice", 6), ("once", 3)] {
+        let words = ["request", "submit", "--step", job, "--wait", "60s", "--json"].map(str::to_owned);
+        let said = place.said(&words, &["--api", &up.api])?;
+        let request: Value = serde_json::from_str(&said.out).with_context(|| format!("{said:?}"))?;
+        let tries: Vec<_> = request["jobs"].as_array().context("jobs")?.iter().map(|job| (&job["try"], &job["status"])).collect();
+        let wanted = [(&json!(1), &json!("retry")), (&json!(2), &json!("retry")), (&json!(3), &json!("failed"))];
+        ensure!(said.code == Some(2) && tries == wanted, "{request}");
+        let ran = std::fs::read_to_string(place.path().join(format!("jobs/runs-{job}")))?.lines().count();
+        ensure!(ran == runs, "{job} ran {ran} times");
+    }
     Ok(())
 }
 
