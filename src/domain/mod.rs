@@ -2,12 +2,14 @@
 //!
 //! `names` what things may be called · `timestamp` points in time · `task` and `response` the two rows of the ledger with
 //! their state machines · `queue` what a task of a work queue has besides · `request` steps of jobs · `outcome` what a handler asks for · `message` what travels
-//! through the broker · `digest` what makes two submissions the same · `token` who may use the API · `authority` how hosts are named · `likeness` what to say of a misspelt name · `json_check` which
+//! through the broker · `digest` what makes two submissions the same · `token` who may use the API · `authority` how hosts are named · `labels` what
+//! endpoints say of themselves and `selector` whom such facts select · `likeness` what to say of a misspelt name · `json_check` which
 //! bytes are JSON that every reader agrees on: what comes from outside passes it before it becomes a [`Json`].
 
 mod authority;
 mod digest;
 pub mod json_check;
+mod labels;
 pub mod likeness;
 mod message;
 mod names;
@@ -16,12 +18,14 @@ mod payload;
 mod queue;
 mod request;
 mod response;
+mod selector;
 mod task;
 mod timestamp;
 mod token;
 
 pub use authority::Authority;
 pub use digest::{digest, payload_key, value_at};
+pub use labels::{BUILT_IN, InvalidLabel, Labels};
 pub use message::{Audience, Command, Presence, PresenceState, RefusedType, Report, ReportEvent, TaskMessage, WireVersion, WorkPart};
 pub use names::{EndpointName, Identifier, InvalidName, RESERVED_TASK_TYPES, RequestToken, TaskId, TaskType, TokenName};
 pub use outcome::{AttemptError, Outcome, errnr};
@@ -32,6 +36,7 @@ pub use request::{
     read_params, read_steps, too_many_extras,
 };
 pub use response::{LateAnswer, Response, ResponseEvent, ResponseStatus};
+pub use selector::{InvalidSelector, Selector};
 pub use task::{Counts, IllegalMove, NewTask, Task, TaskEvent, TaskStatus};
 pub use timestamp::Timestamp;
 pub use token::{InvalidScope, Scope, SecretHash, Token};

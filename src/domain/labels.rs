@@ -1,0 +1,160 @@
+//! What an endpoint says of itself so that tasks can be aimed at it: `site=berlin`, `role=web`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Facts that every endpoint has without being told; no label may have their names. `os` and `arch` come from the program, `name` and
+/// `version` from its presence.
+pub const BUILT_IN: [&str; 4] = ["arch", "name", "os", "version"];
+
+/// Why something is no label.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidLabel {
+    /// Keys stand in selectors.
+    #[error(
+        "`{0}` is no name of a label: expected 1 to 63 letters, digits, `.`, `_`, `-` and `/` that begin and end with a letter or digit"
+    )]
+    Key(String),
+    /// The name of a fact that every endpoint has.
+    #[error("`{0}` is built in (arch, name, os, version): choose another name")]
+    BuiltIn(String),
+    /// Values stand in tables and logs.
+    #[error("the value of `{0}` is at most {max} bytes without control characters", max = Labels::VALUE_LENGTH)]
+    Value(String),
+    /// They travel with every sign of life.
+    #[error("{0} labels; at most {max} are allowed", max = Labels::MAX)]
+    TooMany(usize),
+}
+
+/// The labels of an endpoint, by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Labels(BTreeMap<String, String>);
+
+impl Labels {
+    /// Labels at most, the built-in facts not counted.
+    pub const MAX: usize = 32;
+    /// Bytes that a value may have.
+    pub const VALUE_LENGTH: usize = 255;
+    /// Bytes that a key may have.
+    const KEY_LENGTH: usize = 63;
+
+    /// Labels that somebody has written.
+    ///
+    /// # Errors
+    /// The first that is none, or that there are too many.
+    pub fn of(labels: impl IntoIterator<Item = (String, String)>) -> Result<Self, InvalidLabel> {
+        let labels: BTreeMap<String, String> = labels.into_iter().collect();
+        for (key, value) in &labels {
+            check_key(key)?;
+            if BUILT_IN.contains(&key.as_str()) {
+                return Err(InvalidLabel::BuiltIn(key.clone()));
+            }
+            check_value(key, value)?;
+        }
+        if labels.len() > Self::MAX { Err(InvalidLabel::TooMany(labels.len())) } else { Ok(Self(labels)) }
+    }
+
+    /// Those of a message: what is no label is left out, and so is what is too much. A program of another version may have sent them.
+    #[must_use]
+    pub fn believed(labels: BTreeMap<String, String>) -> Self {
+        let fits = |(key, value): &(String, String)| check_key(key).and_then(|()| check_value(key, value)).is_ok();
+        Self(labels.into_iter().filter(fits).take(Self::MAX + BUILT_IN.len()).collect())
+    }
+
+    /// The same with the facts of the program that runs.
+    #[must_use]
+    pub fn with_platform(mut self) -> Self {
+        self.0.insert("os".to_owned(), std::env::consts::OS.to_owned());
+        self.0.insert("arch".to_owned(), std::env::consts::ARCH.to_owned());
+        self
+    }
+
+    /// These, and the others where these say nothing.
+    #[must_use]
+    pub fn or(mut self, others: Self) -> Self {
+        for (key, value) in others.0 {
+            self.0.entry(key).or_insert(value);
+        }
+        self
+    }
+
+    /// The value of a label.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(String::as_str)
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl fmt::Display for Labels {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (key, value)) in self.iter().enumerate() {
+            let separator = if index == 0 { "" } else { " " };
+            write!(formatter, "{separator}{key}={value}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a text can be the name of a label.
+///
+/// # Errors
+/// With what is expected.
+pub fn check_key(key: &str) -> Result<(), InvalidLabel> {
+    let ends = [key.as_bytes().first(), key.as_bytes().last()].into_iter().all(|end| end.is_some_and(u8::is_ascii_alphanumeric));
+    let inside = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte));
+    if ends && inside && key.len() <= Labels::KEY_LENGTH { Ok(()) } else { Err(InvalidLabel::Key(key.to_owned())) }
+}
+
+fn check_value(key: &str, value: &str) -> Result<(), InvalidLabel> {
+    let fits = value.len() <= Labels::VALUE_LENGTH && !value.chars().any(char::is_control);
+    if fits { Ok(()) } else { Err(InvalidLabel::Value(key.to_owned())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(labels: &[(&str, &str)]) -> Result<Labels, InvalidLabel> {
+        Labels::of(labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())))
+    }
+
+    #[test]
+    fn what_is_no_label_is_named() {
+        assert!(of(&[("site", "berlin"), ("example.org/role", "web 1"), ("a", "")]).is_ok());
+        for key in ["", "-a", "a-", "a b", "ä", "a=b", &"x".repeat(64)] {
+            assert_eq!(of(&[(key, "1")]), Err(InvalidLabel::Key(key.to_owned())));
+        }
+        assert_eq!(of(&[("name", "1")]), Err(InvalidLabel::BuiltIn("name".to_owned())));
+        for value in ["a\nb", &"x".repeat(256)] {
+            assert_eq!(of(&[("a", value)]), Err(InvalidLabel::Value("a".to_owned())));
+        }
+        let many: Vec<(String, String)> = (0..33).map(|n| (format!("k{n}"), String::new())).collect();
+        assert_eq!(Labels::of(many), Err(InvalidLabel::TooMany(33)));
+    }
+
+    #[test]
+    fn of_a_message_only_labels_are_believed() {
+        let labels = [("os", "linux"), ("a b", "1"), ("good", "yes"), ("bad", "\u{7}")];
+        let labels = Labels::believed(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
+        assert_eq!(labels.to_string(), "good=yes os=linux");
+        let many = (0..100).map(|n| (format!("k{n}"), String::new())).collect();
+        assert_eq!(Labels::believed(many).len(), Labels::MAX + BUILT_IN.len());
+    }
+}

@@ -1,0 +1,573 @@
+//! Expressions that say which endpoints are meant: `site=berlin and not (role=db or version~"^0\.")`.
+//!
+//! ```text
+//! expression = conjunction { "or" conjunction }
+//! conjunction = factor { ("and" | ",") factor }
+//! factor = "not" factor | "(" expression ")" | "!" key | key [ test ]
+//! test = "=" value | "!=" value | "~" regex | "!~" regex | "in" "(" value { "," value } ")" | "notin" "(" value { "," value } ")"
+//! key, value, regex = word | '"' characters, with \" for a quote and \\ for a backslash '"'
+//! ```
+//!
+//! A key alone asks whether the label is there. Values are globs: `*` stands for any characters, `?` for one. A regular expression
+//! matches anywhere in the value. `!=`, `!~` and `notin` also hold for endpoints without the label, as in Kubernetes.
+
+use std::fmt;
+use std::str::FromStr;
+
+use regex::{Regex, RegexBuilder};
+
+use super::labels::check_key;
+
+/// Bytes that an expression may have.
+const LENGTH: usize = 4096;
+/// How deep parentheses and `not` may be nested: the parser and the evaluation go down with them.
+const DEPTH: usize = 32;
+/// Bytes that a compiled regular expression may have. Those of this crate take time in proportion to the text.
+const REGEX_SIZE: usize = 256 << 10;
+
+/// Why a text is no selector.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("at character {at}: {message}")]
+pub struct InvalidSelector {
+    /// Where, in characters from 1.
+    pub at: usize,
+    /// What is wrong and what was expected.
+    pub message: String,
+}
+
+/// An expression over the facts of an endpoint.
+#[derive(Debug, Clone)]
+pub struct Selector(Expression);
+
+#[derive(Debug, Clone)]
+enum Expression {
+    All(Vec<Expression>),
+    Any(Vec<Expression>),
+    Not(Box<Expression>),
+    Term { key: String, test: Test },
+}
+
+#[derive(Debug, Clone)]
+enum Test {
+    Present,
+    OneOf(Vec<String>),
+    Matches(Regex),
+}
+
+impl Selector {
+    /// Whether an endpoint with these facts is meant.
+    pub fn matches<'a>(&self, fact: impl Fn(&str) -> Option<&'a str>) -> bool {
+        self.0.holds(&fact)
+    }
+
+    /// The names of the facts it asks for.
+    pub fn keys(&self) -> Vec<&str> {
+        let mut keys = Vec::new();
+        self.0.collect_keys(&mut keys);
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+}
+
+impl Expression {
+    fn holds<'a>(&self, fact: &impl Fn(&str) -> Option<&'a str>) -> bool {
+        match self {
+            Self::All(parts) => parts.iter().all(|part| part.holds(fact)),
+            Self::Any(parts) => parts.iter().any(|part| part.holds(fact)),
+            Self::Not(part) => !part.holds(fact),
+            Self::Term { key, test } => fact(key).is_some_and(|value| match test {
+                Test::Present => true,
+                Test::OneOf(globs) => globs.iter().any(|glob| glob_matches(glob, value)),
+                Test::Matches(regex) => regex.is_match(value),
+            }),
+        }
+    }
+
+    fn collect_keys<'a>(&'a self, keys: &mut Vec<&'a str>) {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().for_each(|part| part.collect_keys(keys)),
+            Self::Not(part) => part.collect_keys(keys),
+            Self::Term { key, .. } => keys.push(key),
+        }
+    }
+}
+
+/// Whether a whole text is like a glob. Takes time in proportion to the product of both lengths at most.
+fn glob_matches(glob: &str, text: &str) -> bool {
+    if !glob.contains(['*', '?']) {
+        return glob == text;
+    }
+    let (glob, text): (Vec<char>, Vec<char>) = (glob.chars().collect(), text.chars().collect());
+    let (mut at, mut next, mut star) = (0, 0, None);
+    while next < text.len() {
+        match glob.get(at) {
+            Some('*') => {
+                star = Some((at + 1, next));
+                at += 1;
+            }
+            Some(one) if *one == '?' || *one == text[next] => (at, next) = (at + 1, next + 1),
+            // The last star takes one character more.
+            _ => match star {
+                Some((after, taken)) => {
+                    star = Some((after, taken + 1));
+                    (at, next) = (after, taken + 1);
+                }
+                None => return false,
+            },
+        }
+    }
+    glob[at..].iter().all(|rest| *rest == '*')
+}
+
+impl FromStr for Selector {
+    type Err = InvalidSelector;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSelector> {
+        if text.len() > LENGTH {
+            let message = format!("a selector has at most {LENGTH} bytes, this one has {}", text.len());
+            return Err(InvalidSelector { at: 1, message });
+        }
+        let mut parser = Parser { text, at: 0, depth: 0 };
+        let expression = parser.expression()?;
+        match parser.peek() {
+            None => Ok(Self(expression)),
+            Some(_) => Err(parser.expected("`and`, `or` or the end")),
+        }
+    }
+}
+
+/// Goes through the text once, a function for each rule of the grammar.
+struct Parser<'a> {
+    text: &'a str,
+    at: usize,
+    depth: usize,
+}
+
+impl<'a> Parser<'a> {
+    fn expression(&mut self) -> Result<Expression, InvalidSelector> {
+        let mut parts = vec![self.conjunction()?];
+        while self.keyword("or") {
+            parts.push(self.conjunction()?);
+        }
+        Ok(joined(parts, Expression::Any))
+    }
+
+    fn conjunction(&mut self) -> Result<Expression, InvalidSelector> {
+        let mut parts = vec![self.factor()?];
+        while self.symbol(",") || self.keyword("and") {
+            parts.push(self.factor()?);
+        }
+        Ok(joined(parts, Expression::All))
+    }
+
+    fn factor(&mut self) -> Result<Expression, InvalidSelector> {
+        self.depth += 1;
+        if self.depth > DEPTH {
+            return Err(self.wrong(format!("more than {DEPTH} levels of parentheses and `not`")));
+        }
+        let factor = if self.symbol("(") {
+            let inner = self.expression()?;
+            if !self.symbol(")") {
+                return Err(self.expected("`)`"));
+            }
+            inner
+        } else if self.keyword("not") {
+            Expression::Not(Box::new(self.factor()?))
+        } else if self.symbol("!") {
+            let key = self.key()?;
+            negated(Expression::Term { key, test: Test::Present })
+        } else {
+            self.term()?
+        };
+        self.depth -= 1;
+        Ok(factor)
+    }
+
+    fn term(&mut self) -> Result<Expression, InvalidSelector> {
+        let key = self.key()?;
+        let (test, holds) = if self.symbol("!=") {
+            (Test::OneOf(vec![self.value()?]), false)
+        } else if self.symbol("!~") {
+            (self.regex()?, false)
+        } else if self.symbol("=") {
+            (Test::OneOf(vec![self.value()?]), true)
+        } else if self.symbol("~") {
+            (self.regex()?, true)
+        } else if self.keyword("in") {
+            (self.list()?, true)
+        } else if self.keyword("notin") {
+            (self.list()?, false)
+        } else {
+            (Test::Present, true)
+        };
+        let term = Expression::Term { key, test };
+        Ok(if holds { term } else { negated(term) })
+    }
+
+    fn list(&mut self) -> Result<Test, InvalidSelector> {
+        if !self.symbol("(") {
+            return Err(self.expected("`(` and the values, such as `in (a, b)`"));
+        }
+        let mut values = vec![self.value()?];
+        while self.symbol(",") {
+            values.push(self.value()?);
+        }
+        if !self.symbol(")") {
+            return Err(self.expected("`,` or `)`"));
+        }
+        Ok(Test::OneOf(values))
+    }
+
+    fn key(&mut self) -> Result<String, InvalidSelector> {
+        self.skip_space();
+        let start = self.at;
+        let key = self.word(|byte| byte.is_ascii_whitespace() || b"(),\"!=~".contains(&byte), "the name of a label")?;
+        check_key(&key).map_err(|error| InvalidSelector { at: self.characters(start), message: error.to_string() })?;
+        Ok(key)
+    }
+
+    fn value(&mut self) -> Result<String, InvalidSelector> {
+        self.word(
+            |byte| byte.is_ascii_whitespace() || b"(),\"".contains(&byte),
+            "a value (in double quotes when it is empty or has spaces, commas or parentheses)",
+        )
+    }
+
+    fn regex(&mut self) -> Result<Test, InvalidSelector> {
+        self.skip_space();
+        let start = self.at;
+        let text = self.value()?;
+        let regex = RegexBuilder::new(&text).size_limit(REGEX_SIZE).build();
+        let invalid = |error: regex::Error| InvalidSelector {
+            at: self.characters(start),
+            message: format!("{} is no regular expression that can be used: {}", quoted(&text), one_line(&error.to_string())),
+        };
+        Ok(Test::Matches(regex.map_err(invalid)?))
+    }
+
+    /// A word up to a byte that ends it, or a text in quotes.
+    fn word(&mut self, ends: impl Fn(u8) -> bool, what: &str) -> Result<String, InvalidSelector> {
+        self.skip_space();
+        if self.text[self.at..].starts_with('"') {
+            return self.in_quotes();
+        }
+        let rest = &self.text[self.at..];
+        let length = rest.bytes().position(ends).unwrap_or(rest.len());
+        if length == 0 {
+            return Err(self.expected(what));
+        }
+        self.at += length;
+        Ok(rest[..length].to_owned())
+    }
+
+    fn in_quotes(&mut self) -> Result<String, InvalidSelector> {
+        let (start, mut text) = (self.at, String::new());
+        let mut rest = self.text[self.at + 1..].char_indices();
+        while let Some((index, character)) = rest.next() {
+            match character {
+                '"' => {
+                    self.at += index + 2;
+                    return Ok(text);
+                }
+                '\\' => match rest.next() {
+                    Some((_, next @ ('"' | '\\'))) => text.push(next),
+                    // A regular expression is full of backslashes: only the two escapes above are ours.
+                    Some((_, next)) => text.extend(['\\', next]),
+                    None => break,
+                },
+                character => text.push(character),
+            }
+        }
+        Err(InvalidSelector { at: self.characters(start), message: "the quote is not closed".to_owned() })
+    }
+
+    /// Takes a word of the language, which ends where a key would.
+    fn keyword(&mut self, keyword: &str) -> bool {
+        self.skip_space();
+        let rest = &self.text.as_bytes()[self.at..];
+        let Some((word, rest)) = rest.split_at_checked(keyword.len()) else { return false };
+        let ends = rest.first().is_none_or(|byte| byte.is_ascii_whitespace() || b"(),\"".contains(byte));
+        let found = ends && word.eq_ignore_ascii_case(keyword.as_bytes());
+        if found {
+            self.at += keyword.len();
+        }
+        found
+    }
+
+    fn symbol(&mut self, symbol: &str) -> bool {
+        self.skip_space();
+        let found = self.text[self.at..].starts_with(symbol);
+        if found {
+            self.at += symbol.len();
+        }
+        found
+    }
+
+    fn peek(&mut self) -> Option<char> {
+        self.skip_space();
+        self.text[self.at..].chars().next()
+    }
+
+    fn skip_space(&mut self) {
+        let rest = self.text.as_bytes()[self.at..].iter();
+        self.at += rest.take_while(|byte| byte.is_ascii_whitespace()).count();
+    }
+
+    fn expected(&mut self, what: &str) -> InvalidSelector {
+        let found = match self.peek() {
+            None => "the end".to_owned(),
+            Some(_) => {
+                let rest = &self.text[self.at..];
+                quoted(rest.split_whitespace().next().unwrap_or(rest))
+            }
+        };
+        self.wrong(format!("expected {what}, found {found}"))
+    }
+
+    fn wrong(&self, message: String) -> InvalidSelector {
+        InvalidSelector { at: self.characters(self.at), message }
+    }
+
+    fn characters(&self, at: usize) -> usize {
+        self.text[..at].chars().count() + 1
+    }
+}
+
+fn joined(mut parts: Vec<Expression>, join: fn(Vec<Expression>) -> Expression) -> Expression {
+    match parts.len() {
+        1 => parts.remove(0),
+        _ => join(parts),
+    }
+}
+
+fn negated(expression: Expression) -> Expression {
+    Expression::Not(Box::new(expression))
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// One spelling for all texts that say the same: with it a selector is stored and compared.
+impl fmt::Display for Selector {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.write(formatter, false)
+    }
+}
+
+impl Expression {
+    /// `inside`: a list of parts stands in parentheses where it is a part of something else.
+    fn write(&self, out: &mut fmt::Formatter<'_>, inside: bool) -> fmt::Result {
+        match self {
+            Self::All(parts) => write_list(out, parts, " and ", inside),
+            Self::Any(parts) => write_list(out, parts, " or ", inside),
+            Self::Not(part) => match &**part {
+                Self::Term { key, test } => test.write(out, key, true),
+                part => {
+                    out.write_str("not ")?;
+                    part.write(out, true)
+                }
+            },
+            Self::Term { key, test } => test.write(out, key, false),
+        }
+    }
+}
+
+fn write_list(out: &mut fmt::Formatter<'_>, parts: &[Expression], between: &str, inside: bool) -> fmt::Result {
+    out.write_str(if inside { "(" } else { "" })?;
+    for (index, part) in parts.iter().enumerate() {
+        out.write_str(if index == 0 { "" } else { between })?;
+        part.write(out, true)?;
+    }
+    out.write_str(if inside { ")" } else { "" })
+}
+
+impl Test {
+    fn write(&self, out: &mut fmt::Formatter<'_>, key: &str, negated: bool) -> fmt::Result {
+        let key = if is_keyword(key) { quoted(key) } else { key.to_owned() };
+        let not = if negated { "!" } else { "" };
+        match self {
+            Self::Present => write!(out, "{not}{key}"),
+            Self::OneOf(globs) if globs.len() == 1 => write!(out, "{key}{not}={}", spelt(&globs[0])),
+            Self::OneOf(globs) => {
+                let globs: Vec<String> = globs.iter().map(|glob| spelt(glob)).collect();
+                write!(out, "{key} {}in ({})", if negated { "not" } else { "" }, globs.join(", "))
+            }
+            Self::Matches(regex) => write!(out, "{key}{not}~{}", quoted(regex.as_str())),
+        }
+    }
+}
+
+fn is_keyword(key: &str) -> bool {
+    ["and", "or", "not", "in", "notin"].iter().any(|keyword| key.eq_ignore_ascii_case(keyword))
+}
+
+/// A value as it may stand in an expression.
+fn spelt(value: &str) -> String {
+    let plain = |byte: u8| !byte.is_ascii_whitespace() && !b"(),\"\\".contains(&byte);
+    if !value.is_empty() && value.bytes().all(plain) { value.to_owned() } else { quoted(value) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const FACTS: [(&str, &str); 5] = [("name", "web1"), ("site", "berlin"), ("role", "web"), ("version", "0.1.0"), ("in", "x y")];
+
+    fn holds(text: &str) -> bool {
+        let selector: Selector = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+        selector.matches(|key| FACTS.iter().find(|(name, _)| *name == key).map(|(_, value)| *value))
+    }
+
+    #[test]
+    fn each_test_holds_for_whom_it_should() {
+        let yes = [
+            "site=berlin",
+            "site = ber*",
+            "site=*",
+            "name=web?",
+            "site!=paris",
+            "rack!=1",
+            "site in (paris, ber*)",
+            "site notin (paris)",
+            "rack notin (1)",
+            "site",
+            "!rack",
+            "version~^0\\.",
+            r#"version~"^0\.1""#,
+            "version!~^1",
+            "rack!~x",
+            "site=berlin,role=web",
+            "site=paris or role=web",
+            "not site=paris",
+            "NOT (site=paris OR site=rome) AND role=web",
+            "site=paris and role=db or name",
+            r#""in"="x y""#,
+            r#"in="x y""#,
+            "!rack and site",
+            "role in(web)",
+            "(((site)))",
+            "not not site",
+        ];
+        for text in yes {
+            assert!(holds(text), "{text}");
+        }
+        let no = [
+            "site=Berlin",
+            "site=ber",
+            "name=web",
+            "rack",
+            "!site",
+            "rack=*",
+            "rack~.*",
+            "site=paris, role=web",
+            "not site",
+            "site=berlin and not (role=web or role=db)",
+            r#"site="""#,
+            "version~^1",
+        ];
+        for text in no {
+            assert!(!holds(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_place() {
+        let told = |text: &str| text.parse::<Selector>().expect_err(text).to_string();
+        for (text, begin) in [
+            ("", "at character 1: expected the name of a label, found the end"),
+            ("site=", "at character 6: expected a value"),
+            ("site=a b", "at character 8: expected `and`, `or` or the end, found \"b\""),
+            ("site in a", "at character 9: expected `(`"),
+            ("site in (a", "at character 11: expected `,` or `)`, found the end"),
+            ("(site", "at character 6: expected `)`, found the end"),
+            ("site=\"a", "at character 6: the quote is not closed"),
+            ("a~\"(\"", "at character 3: \"(\" is no regular expression"),
+            ("-a=1", "at character 1: `-a` is no name of a label"),
+            ("a=1 and", "at character 8: expected the name of a label, found the end"),
+            ("ä=1", "at character 1: `ä` is no name of a label"),
+        ] {
+            assert!(told(text).starts_with(begin), "{text}: {}", told(text));
+        }
+        assert!(told(&"(".repeat(33)).contains("more than 32 levels"));
+        assert!(told(&"a,".repeat(3000)).contains("at most 4096 bytes"));
+        assert!(told("a~x{1000}{1000}").contains("regular expression"));
+    }
+
+    #[test]
+    fn a_selector_has_one_spelling() {
+        for (text, spelling) in [
+            ("a = b , c", "a=b and c"),
+            ("(a or b) , !c", "(a or b) and !c"),
+            ("a and b or c", "(a and b) or c"),
+            ("not a", "!a"),
+            ("not(a , b)", "not (a and b)"),
+            ("a in (x)", "a=x"),
+            ("a notin ( x ,y z)", ""),
+            ("a notin ( x ,\"y z\")", "a notin (x, \"y z\")"),
+            ("a~b", "a~\"b\""),
+        ] {
+            match text.parse::<Selector>() {
+                Ok(selector) => assert_eq!(selector.to_string(), spelling),
+                Err(_) => assert_eq!(spelling, "", "{text}"),
+            }
+        }
+        assert_eq!("b, a=1, c~x, b".parse::<Selector>().expect("valid").keys(), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn globs() {
+        for (glob, text) in [("*", ""), ("a*b", "ab"), ("a*b*c", "axxbyyc"), ("?", "ä"), ("**a", "xa"), ("web*.ber", "web1.x.ber")] {
+            assert!(glob_matches(glob, text), "{glob} {text}");
+        }
+        for (glob, text) in [("?", ""), ("a*b", "a"), ("a*b", "abc"), ("", "a"), ("a?", "a")] {
+            assert!(!glob_matches(glob, text), "{glob} {text}");
+        }
+    }
+
+    fn expressions() -> impl Strategy<Value = String> {
+        let key = prop_oneof![Just("a"), Just("site"), Just("\"in\""), Just("x/y.z")];
+        let value = prop_oneof![Just("b"), Just("\"\""), Just("\"x y\""), Just("we*"), Just("\"\\\\\\\"\""), Just("a=b!~")];
+        let term = (key, value, 0..8u8).prop_map(|(key, value, test)| match test {
+            0 => format!("{key}={value}"),
+            1 => format!("{key} != {value}"),
+            2 => format!("{key} in ({value}, c)"),
+            3 => format!("{key} notin ({value})"),
+            4 => key.to_owned(),
+            5 => format!("!{key}"),
+            6 => format!("{key}~\"^a\\d\""),
+            _ => format!("{key}!~b"),
+        });
+        term.prop_recursive(4, 24, 3, |inner| {
+            prop_oneof![
+                (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a}) or {b}")),
+                (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("{a} , ({b})")),
+                inner.prop_map(|a| format!("not ({a})")),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn its_spelling_says_the_same(text in expressions(), a in "[ab]?", site in "(b|web|x y)?") {
+            let selector: Selector = text.parse().expect("valid");
+            let again: Selector = selector.to_string().parse().expect("its spelling is valid");
+            prop_assert_eq!(selector.to_string(), again.to_string());
+            let fact = |key: &str| match key { "a" => Some(a.as_str()), "site" => Some(site.as_str()), _ => None };
+            prop_assert_eq!(selector.matches(fact), again.matches(fact));
+        }
+
+        #[test]
+        fn any_text_is_a_selector_or_refused(text in "[a-c\"\\\\!=~(),* \u{e4}]{0,40}") {
+            if let Ok(selector) = text.parse::<Selector>() {
+                prop_assert!(selector.to_string().parse::<Selector>().is_ok(), "{} of {}", selector, text);
+            }
+        }
+    }
+}
