@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::broker::{Address, BrokerError, Delivery, Message, Origin, SharedBroker, Source, envelope, wire};
 use crate::domain::{
-    Command, EndpointName, Presence, PresenceState, Report, ReportEvent, TaskId, TaskMessage, TaskType, WireVersion, json,
+    Command, EndpointName, Labels, Presence, PresenceState, Report, ReportEvent, TaskId, TaskMessage, TaskType, WireVersion, json,
 };
 
 /// Deliveries a link takes before the first is acknowledged, and in one go.
@@ -140,6 +140,7 @@ impl Member {
                     trouble: None,
                     slots: None,
                     reads: WireVersion::NEWEST,
+                    labels: Labels::default(),
                 };
                 Message { reads: WireVersion::NEWEST, ..Message::new(Address::Presence, wire::encode_presence(&presence)) }
             });

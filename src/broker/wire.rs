@@ -17,8 +17,8 @@ use uuid::Uuid;
 use super::envelope::{AudienceText, DeliveryForm, TaskIn, TaskOut, WorkForm};
 use crate::contract::{self, PresenceKind, WorkerCommand, WorkerPresence, WorkerReport, WorkerReportHead};
 use crate::domain::{
-    AttemptError, Command, EndpointName, Identifier, Json, Presence, PresenceState, RefusedType, Report, ReportEvent, TaskId, TaskMessage,
-    TaskType, Timestamp, WireVersion, WorkPart, errnr, json_check::in_words,
+    AttemptError, Command, EndpointName, Identifier, Json, Labels, Presence, PresenceState, RefusedType, Report, ReportEvent, TaskId,
+    TaskMessage, TaskType, Timestamp, WireVersion, WorkPart, errnr, json_check::in_words,
 };
 
 /// The version of everything that is no task.
@@ -311,6 +311,7 @@ pub fn decode_report(body: &[u8]) -> Result<Report, WireError> {
 
 /// What lies in the queue of presence.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "nearly every message is the large one")]
 pub enum Heard {
     /// The word of an endpoint.
     Presence(Presence),
@@ -357,7 +358,9 @@ pub fn encode_presence(presence: &Presence) -> Bytes {
         trouble,
         slots,
         reads,
+        labels,
     } = presence;
+    let labels = labels.into();
     let refused =
         refused.into_iter().map(|RefusedType { task_type, held, reason }| contract::RefusedType { task_type, held, reason }).collect();
     let kind = match state {
@@ -381,6 +384,7 @@ pub fn encode_presence(presence: &Presence) -> Bytes {
         trouble,
         slots,
         reads,
+        labels,
     };
     bytes(&message)
 }
@@ -415,6 +419,7 @@ fn presence_of(kind: &str, body: &[u8]) -> Result<Presence, WireError> {
         trouble,
         slots,
         reads,
+        labels,
         ..
     } = presence;
     let types = task_types.len() + refused.len();
@@ -429,8 +434,23 @@ fn presence_of(kind: &str, body: &[u8]) -> Result<Presence, WireError> {
         reason: shortened(reason),
     });
     let refused = refused.collect();
-    let (sent_at, reads) = (sent_at_ms.map(from_1970), WireVersion::up_to(reads));
-    Ok(Presence { endpoint, instance, home, session, task_types, refused, state, interval, sent_at, version, trouble, slots, reads })
+    let (sent_at, reads, labels) = (sent_at_ms.map(from_1970), WireVersion::up_to(reads), Labels::believed(labels));
+    Ok(Presence {
+        endpoint,
+        instance,
+        home,
+        session,
+        task_types,
+        refused,
+        state,
+        interval,
+        sent_at,
+        version,
+        trouble,
+        slots,
+        reads,
+        labels,
+    })
 }
 
 /// A text of an endpoint's own, as much of it as is kept.
@@ -530,6 +550,7 @@ mod tests {
             trouble: Some("the disk is full".into()),
             slots: Some(3),
             reads: WireVersion::Two,
+            labels: Labels::of([("site".to_owned(), "berlin".to_owned())]).expect("a label"),
         };
         assert_eq!(decode_presence(&encode_presence(&presence)).expect("decodes"), presence);
     }
@@ -747,6 +768,7 @@ mod tests {
                     trouble,
                     slots,
                     reads: WireVersion::up_to(slots.unwrap_or(1)),
+                    labels: Labels::default(),
                 }
             },
         )

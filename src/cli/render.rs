@@ -470,6 +470,7 @@ CREATED  backup  2024-07-12 10:00:00Z  2m5s  1/2, 1 not received yet  e7bd91d0-1
             last_seen: task().start_time,
             version: "0.1.0".to_owned(),
             clock_offset_ms: Some(-312_049),
+            labels: [("site".to_owned(), "berlin".to_owned())].into(),
             types: vec![subscription("worker", true), subscription("backup", false)],
         };
         let (name, types) = ("console12".parse().expect("a name"), vec![subscription("worker", false)]);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ::config::{Value, ValueKind};
 
 use super::kinds::{
-    Choice, DatabaseUri, Given, Hidden, HttpUrl, Ip, Size, Span, Text, Texts, Truth, TypeName, Whole, YEAR, named, split_list,
+    Choice, DatabaseUri, Given, Hidden, HttpUrl, Ip, LabelMap, Size, Span, Text, Texts, Truth, TypeName, Whole, YEAR, named, split_list,
 };
 use super::layers::{self, Merged};
 use super::problem::Problem;
@@ -260,6 +260,8 @@ fn endpoint(findings: &RefCell<Findings>, mut table: Table<'_>, task_types: &[Ty
         stop_timeout: table.value("stop_timeout", &Span::up_to(HOUR)),
         remember,
         journal_limit: table.value("journal_limit", &Size(1 << 20, 1 << 40)),
+        labels: table.value("labels", &LabelMap),
+        labels_file: table.optional("labels_file", &A_FILE).map(Into::into),
         pass_env: table.value("pass_env", &variable),
         run_as: table.optional("run_as", &ACCOUNT),
         output_limit: in_memory(table.value("output_limit", &Size(1 << 10, LARGEST_BODY))),

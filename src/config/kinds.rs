@@ -6,7 +6,7 @@ use std::time::Duration;
 use ::config::{Value, ValueKind};
 
 use super::{Secret, layers, size, span};
-use crate::domain::TaskType;
+use crate::domain::{BUILT_IN, Labels, TaskType};
 
 /// The longest of most spans.
 pub(super) const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -44,6 +44,14 @@ impl<'a> Given<'a> {
             ValueKind::Boolean(truth) => Some(*truth),
             ValueKind::String(text) if self.untyped => text.parse().ok(),
             _ => None,
+        }
+    }
+
+    /// A text, a number or a truth value, as a text.
+    fn scalar(&self) -> Option<String> {
+        match &self.value.kind {
+            ValueKind::Nil | ValueKind::Table(_) | ValueKind::Array(_) => None,
+            scalar => Some(scalar.to_string()),
         }
     }
 
@@ -241,6 +249,32 @@ impl Kind for Texts {
     }
     fn show(&self, value: &Vec<String>) -> serde_json::Value {
         value.clone().into()
+    }
+}
+
+/// The labels of an endpoint: a map, or `name=value` with commas where the source knows no maps.
+pub(super) struct LabelMap;
+
+impl Kind for LabelMap {
+    type Value = Labels;
+    fn expected(&self) -> String {
+        format!("a map of at most {} labels such as `site: berlin`, none of them called {}", Labels::MAX, BUILT_IN.join(", "))
+    }
+    fn parse(&self, given: &Given<'_>) -> Option<Labels> {
+        let pairs: Vec<(String, String)> = match (&given.value.kind, given.texts()) {
+            (ValueKind::Table(table), _) => {
+                table.iter().map(|(key, value)| Some((key.clone(), Given::new(value).scalar()?))).collect::<Option<_>>()?
+            }
+            (_, Some(texts)) => {
+                let pair = |text: &str| text.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
+                texts.into_iter().map(pair).collect::<Option<_>>()?
+            }
+            _ => return None,
+        };
+        Labels::of(pairs).ok()
+    }
+    fn show(&self, value: &Labels) -> serde_json::Value {
+        value.iter().map(|(key, value)| (key.to_owned(), value.into())).collect::<serde_json::Map<_, _>>().into()
     }
 }
 

@@ -11,7 +11,7 @@ use super::request::Requests;
 use super::schedule::Schedule;
 use super::secret::Secret;
 use crate::backoff::Backoff;
-use crate::domain::TaskType;
+use crate::domain::{Labels, TaskType};
 use crate::http_tasks::Allowed;
 
 /// Clocks, queues and repeats may make a task outlive its span a little; an outcome must be remembered longer
@@ -382,6 +382,10 @@ pub struct Endpoint {
     pub remember: Duration,
     /// The journal's size on disk at which no more tasks are taken. Default 256 MiB.
     pub journal_limit: u64,
+    /// What the endpoint says of itself, so that tasks can be aimed at it.
+    pub labels: Labels,
+    /// A file of more labels, which is read again at every sign of life.
+    pub labels_file: Option<PathBuf>,
     /// Environment variables that executables get besides `PATH`, `HOME`, `LANG` and the task's own.
     pub pass_env: Vec<String>,
     /// The user that executables run as, or user and group, such as `builder:docker`; this process's own when

@@ -1,5 +1,7 @@
 //! Endpoints.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -31,6 +33,10 @@ pub struct Endpoint {
     /// either way its types show it as trouble.
     #[schema(required = true)]
     pub clock_offset_ms: Option<i64>,
+    /// What it says of itself, with the facts `os` and `arch`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(required = false)]
+    pub labels: BTreeMap<String, String>,
     /// The task types it is known for.
     pub types: Vec<Subscription>,
 }

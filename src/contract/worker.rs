@@ -3,6 +3,8 @@
 //! The messages in it are those that travel through a broker too: `broker::wire` turns them into what the program works
 //! with.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -88,6 +90,10 @@ pub struct WorkerPresence {
     #[serde(default = "first")]
     #[schema(minimum = 1)]
     pub reads: u32,
+    /// What it says of itself, so that tasks can be aimed at it: at most 32 labels, and the facts `os` and `arch`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(required = false)]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// What is read by those who do not say it.
@@ -253,7 +259,7 @@ mod tests {
     use crate::api::document;
     use crate::broker::wire;
     use crate::domain::{
-        AttemptError, Command, Presence, PresenceState, RefusedType, Report, ReportEvent, TaskId, TaskMessage, TaskType, Timestamp,
+        AttemptError, Command, Labels, Presence, PresenceState, RefusedType, Report, ReportEvent, TaskId, TaskMessage, TaskType, Timestamp,
         WireVersion, WorkPart, json as raw,
     };
     use uuid::Uuid;
@@ -294,8 +300,17 @@ mod tests {
             trouble: Some("disk full".to_owned()),
             slots: Some(4),
             reads: WireVersion::NEWEST,
+            labels: Labels::default().with_platform(),
         };
-        let bare = Presence { refused: vec![], sent_at: None, trouble: None, slots: None, state: PresenceState::Alive, ..presence.clone() };
+        let bare = Presence {
+            labels: Labels::default(),
+            refused: vec![],
+            sent_at: None,
+            trouble: None,
+            slots: None,
+            state: PresenceState::Alive,
+            ..presence.clone()
+        };
         let leaving = Presence { state: PresenceState::Leaving, ..bare.clone() };
         for presence in [presence, bare, leaving] {
             assert_eq!(faults("WorkerPresence", &value(&wire::encode_presence(&presence))), [""; 0], "{presence:?}");

@@ -102,6 +102,12 @@ impl Labels {
     }
 }
 
+impl From<Labels> for BTreeMap<String, String> {
+    fn from(Labels(labels): Labels) -> Self {
+        labels
+    }
+}
+
 impl fmt::Display for Labels {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (key, value)) in self.iter().enumerate() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{AttemptError, EndpointName, Identifier, Json, ResponseEvent, TaskId, TaskType, Timestamp, errnr, json_check};
+use super::{AttemptError, EndpointName, Identifier, Json, Labels, ResponseEvent, TaskId, TaskType, Timestamp, errnr, json_check};
 
 /// What the API tells endpoints.
 #[derive(Debug, Clone)]
@@ -302,6 +302,8 @@ pub struct Presence {
     pub slots: Option<u32>,
     /// What it reads.
     pub reads: WireVersion,
+    /// What it says of itself.
+    pub labels: Labels,
 }
 
 impl Presence {

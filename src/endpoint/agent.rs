@@ -19,6 +19,7 @@ use super::executable::Executables;
 use super::executor::GRACE;
 use super::intake::{Intake, IntakeError};
 use super::journal::{Health, Journal, JournalError, Options};
+use super::labels::OwnLabels;
 use super::lane::Lane;
 use super::leftovers::Leftovers;
 use super::performer::{self, Core};
@@ -210,6 +211,7 @@ impl Agent {
             settings.output_limit,
             grace.min(settings.stop_timeout / 2),
             slots,
+            OwnLabels::new(settings.labels.clone(), settings.labels_file.clone()),
             Clock::system(),
         );
         Ok(Self {

@@ -19,6 +19,7 @@ mod handlers_dir;
 mod home;
 mod intake;
 mod journal;
+mod labels;
 mod lane;
 mod leftovers;
 mod lookout;

@@ -23,6 +23,7 @@ use super::boot::Boot;
 use super::executable::Executables;
 use super::executor::{self, End, Limits, LogTail, Retries, Signals, Step};
 use super::journal::{Health, Journal, JournalError, Record, State, StoredTask};
+use super::labels::OwnLabels;
 use super::lane::{Assignment, Lane, Turn};
 use super::outbox::Outbox;
 use super::{AttemptSink, Registry, RunningTask, Work};
@@ -55,6 +56,7 @@ pub(super) struct Core {
     pub(super) grace: Duration,
     /// Of a worker: how many tasks it performs at the same time, of all types together.
     pub(super) slots: Option<u32>,
+    pub(super) labels: OwnLabels,
     /// Fired when no more tasks are taken and those that run are finished.
     pub(super) draining: CancellationToken,
     /// Fired when running handlers are not waited for any longer.
@@ -81,6 +83,7 @@ impl Core {
         output_limit: usize,
         grace: Duration,
         slots: Option<u32>,
+        labels: OwnLabels,
         clock: Clock,
     ) -> Self {
         Self {
@@ -98,6 +101,7 @@ impl Core {
             output_limit,
             grace,
             slots,
+            labels,
             draining: CancellationToken::new(),
             lease: Mutex::default(),
             lease_until: Mutex::default(),

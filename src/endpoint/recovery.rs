@@ -121,10 +121,11 @@ mod tests {
     use crate::broker::wire;
     use crate::clock::Clock;
     use crate::config::{OnStop, Output};
-    use crate::domain::{AttemptError, Command, ReportEvent, TaskMessage, WireVersion, WorkPart, errnr};
+    use crate::domain::{AttemptError, Command, Labels, ReportEvent, TaskMessage, WireVersion, WorkPart, errnr};
     use crate::endpoint::Registry;
     use crate::endpoint::boot::Boot;
     use crate::endpoint::journal::{Deadline, Journal, Options, State};
+    use crate::endpoint::labels::OwnLabels;
     use crate::endpoint::lane::Lane;
 
     const DAY: i64 = 24 * 3600;
@@ -225,7 +226,8 @@ mod tests {
         let lane = Arc::new(Lane::new(policy(), None));
         let (name, lanes) = ("console1".parse().expect("a name"), [(policy().name, lane.clone())].into());
         let (home, grace, clock) = (uuid::Uuid::nil(), Duration::from_secs(1), Clock::system());
-        let core = Arc::new(Core::new(name, home, journal, lanes, Registry::new(), None, 1000, grace, None, clock));
+        let labels = OwnLabels::new(Labels::default(), None);
+        let core = Arc::new(Core::new(name, home, journal, lanes, Registry::new(), None, 1000, grace, None, labels, clock));
         recover(&core).await.expect("recovers");
         let states = tasks.each_ref().map(|task| core.journal.state(task.id).expect("known"));
         assert_eq!(states, [State::Pending { started: 0 }, State::Parked, State::Parked, State::Parked, State::Parked]);

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::subscription::SubscriptionState;
 use super::{Result, StoreError};
-use crate::domain::{AttemptError, EndpointName, Json, PayloadKey, ResponseStatus, TaskStatus, TaskType};
+use crate::domain::{AttemptError, EndpointName, Json, Labels, PayloadKey, ResponseStatus, TaskStatus, TaskType};
 
 /// JSON text for a column.
 pub(super) fn json_text<T: serde::Serialize + ?Sized>(value: &T) -> Result<String> {
@@ -16,6 +16,19 @@ pub(super) fn json_text<T: serde::Serialize + ?Sized>(value: &T) -> Result<Strin
 /// A list as JSON text, or `None` for an empty one.
 pub(super) fn list<T: serde::Serialize>(items: &[T]) -> Result<Option<String>> {
     if items.is_empty() { Ok(None) } else { json_text(items).map(Some) }
+}
+
+/// Labels as JSON text; none where there are none.
+pub(super) fn labels(labels: &Labels) -> Result<Option<String>> {
+    if labels.is_empty() { Ok(None) } else { json_text(labels).map(Some) }
+}
+
+/// Labels out of their column.
+pub(super) fn labels_of(text: Option<&str>) -> Result<Labels> {
+    text.map_or_else(
+        || Ok(Labels::default()),
+        |text| serde_json::from_str(text).map_err(|error| corrupt("endpoint, column labels".into(), error)),
+    )
 }
 
 /// Attempts out of their column.

@@ -10,10 +10,10 @@ use uuid::Uuid;
 use super::batch::{self, padded_rows};
 use super::clock_offset::ClockOffset;
 use super::fault::Fault;
-use super::sql::{Conn, selected};
+use super::sql::{Conn, Row, selected};
 use super::subscription::{self, Heard, Seen, Standby, Subscription, SubscriptionState};
 use super::{ClockOffsets, Result, Store, columns};
-use crate::domain::{EndpointName, Presence, TaskType, Timestamp, WireVersion};
+use crate::domain::{EndpointName, Labels, Presence, TaskType, Timestamp, WireVersion};
 
 /// What became of an endpoint that was to be forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +51,23 @@ pub struct EndpointRecord {
     pub last_seen: Timestamp,
     /// Milliseconds that its clock is ahead of the ledger's; none while that is not known.
     pub clock_offset_ms: Option<i64>,
+    /// What it says of itself.
+    pub labels: Labels,
+}
+
+/// An endpoint as a choice among those of a task type sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its name.
+    pub name: EndpointName,
+    /// Its version of the program.
+    pub version: String,
+    /// What it says of itself.
+    pub labels: Labels,
+    /// Whether it takes tasks of the type now.
+    pub subscribed: bool,
+    /// Why it takes none although it is there.
+    pub trouble: Option<String>,
 }
 
 /// Whether an endpoint takes tasks of a type.
@@ -151,6 +168,12 @@ impl Store {
     pub async fn endpoints(&self, after: Option<&EndpointName>, limit: u32) -> Result<Vec<EndpointRecord>> {
         let after = after.cloned();
         self.run(move |conn| endpoints(conn, after.clone(), limit).boxed()).await
+    }
+
+    /// All endpoints known for a task type, present or not, by name.
+    pub async fn members(&self, task_type: &TaskType) -> Result<Vec<Member>> {
+        let task_type = task_type.clone();
+        self.run(move |conn| members(conn, task_type.clone()).boxed()).await
     }
 
     /// Their names alone, all of them.
@@ -269,7 +292,7 @@ async fn see(conn: &mut Conn<'_>, presences: Arc<[Presence]>, now: Timestamp) ->
     let endpoints: Vec<_> = changes.endpoints.iter().collect();
     for run in endpoints.chunks(batch::WIDE_ROWS) {
         let mut insert = conn.insert("endpoint");
-        for (name, Heard { version, clock }) in padded_rows(run, |_| 0) {
+        for (name, Heard { version, clock, labels }) in padded_rows(run, |_| 0) {
             insert
                 .row()
                 .set("name", *name)
@@ -277,7 +300,8 @@ async fn see(conn: &mut Conn<'_>, presences: Arc<[Presence]>, now: Timestamp) ->
                 .set("last_seen", now)
                 .set("clock_offset_ms", clock.ms)
                 .set("clock_lower_ms", clock.lower_ms)
-                .set("clock_readings", clock.readings);
+                .set("clock_readings", clock.readings)
+                .set("labels", columns::labels(labels)?);
         }
         insert.or_update(&["name"]).await?;
     }
@@ -389,7 +413,8 @@ async fn readers(conn: &mut Conn<'_>, endpoints: Arc<[EndpointName]>) -> Result<
 }
 
 async fn endpoints(conn: &mut Conn<'_>, after: Option<EndpointName>, limit: u32) -> Result<Vec<EndpointRecord>, Fault> {
-    let mut select = conn.sql("SELECT name, version, last_seen, clock_offset_ms FROM endpoint WHERE name > ? ORDER BY name LIMIT ?");
+    let mut select =
+        conn.sql("SELECT name, version, last_seen, clock_offset_ms, labels FROM endpoint WHERE name > ? ORDER BY name LIMIT ?");
     let rows = select.bind(after.as_ref().map_or("", EndpointName::as_str)).bind(limit).fetch_all().await?;
     let mut endpoints = Vec::with_capacity(rows.len());
     for row in &rows {
@@ -399,6 +424,7 @@ async fn endpoints(conn: &mut Conn<'_>, after: Option<EndpointName>, limit: u32)
             version: row.get(1)?,
             last_seen: row.get(2)?,
             clock_offset_ms: row.get(3)?,
+            labels: columns::labels_of(row.get(4)?)?,
         });
     }
     let names: Vec<EndpointName> = endpoints.iter().map(|record| record.name.clone()).collect();
@@ -413,6 +439,25 @@ async fn endpoints(conn: &mut Conn<'_>, after: Option<EndpointName>, limit: u32)
         record.subscriptions = by_name.remove(&record.name).unwrap_or_default();
     }
     Ok(endpoints)
+}
+
+async fn members(conn: &mut Conn<'_>, task_type: TaskType) -> Result<Vec<Member>, Fault> {
+    let index = conn.dialect().index("subscription_type");
+    let mut select = conn.sql(format!(
+        "SELECT e.name, e.version, e.labels, s.state, s.trouble FROM subscription AS s {index} JOIN endpoint AS e ON e.name = s.endpoint \
+         WHERE s.task_type = ? ORDER BY e.name"
+    ));
+    let rows = select.bind(&task_type).fetch_all().await?;
+    let member = |row: &Row| {
+        Ok(Member {
+            name: row.get(0)?,
+            version: row.get(1)?,
+            labels: columns::labels_of(row.get(2)?)?,
+            subscribed: columns::subscription_state(row.get(3)?)? == SubscriptionState::Online,
+            trouble: row.get(4)?,
+        })
+    };
+    rows.iter().map(member).collect()
 }
 
 async fn endpoint_names(conn: &mut Conn<'_>) -> Result<Vec<EndpointName>, Fault> {

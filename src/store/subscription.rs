@@ -6,7 +6,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::clock_offset::ClockOffset;
-use crate::domain::{EndpointName, Presence, PresenceState, RefusedType, TaskType, Timestamp, WireVersion};
+use crate::domain::{EndpointName, Labels, Presence, PresenceState, RefusedType, TaskType, Timestamp, WireVersion};
 
 /// Presence messages an endpoint may miss before it is thought gone.
 const INTERVALS: u32 = 3;
@@ -184,6 +184,7 @@ pub(super) struct Changes {
 pub(super) struct Heard {
     pub version: String,
     pub clock: ClockOffset,
+    pub labels: Labels,
 }
 
 /// What presence messages do to the subscriptions and clocks as they were read.
@@ -218,7 +219,8 @@ pub(super) fn see(
         // One that only stands by says nothing about the endpoint, unless nobody else does.
         let stands_by = presence.task_types.is_empty() && presence.refused.iter().all(|refused| refused.held);
         if !stands_by || !known.keys().any(|(endpoint, _)| *endpoint == presence.endpoint) {
-            let heard = Heard { version: presence.version.clone(), clock: clock.read(presence.sent_at, now) };
+            let clock = clock.read(presence.sent_at, now);
+            let heard = Heard { version: presence.version.clone(), clock, labels: presence.labels.clone() };
             changes.endpoints.insert(presence.endpoint.clone(), heard);
         }
         let mut new = false;

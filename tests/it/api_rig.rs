@@ -13,7 +13,7 @@ use tasker::api::{ApiState, Door, Limits, serve};
 use tasker::broker::memory::MemoryBroker;
 use tasker::clock::Clock;
 use tasker::config::{Config, Database, Secret};
-use tasker::domain::{EndpointName, Presence, PresenceState, Report, ReportEvent, TaskId, TaskType, Timestamp, WireVersion, json};
+use tasker::domain::{EndpointName, Labels, Presence, PresenceState, Report, ReportEvent, TaskId, TaskType, Timestamp, WireVersion, json};
 use tasker::ledger::Ledger;
 use tasker::publisher::{self, Publisher};
 use tasker::queue::Desk;
@@ -238,6 +238,7 @@ impl Rig {
             trouble: None,
             slots: None,
             reads: WireVersion::NEWEST,
+            labels: Labels::default(),
         };
         self.store.see(&[presence], self.state.clock.now()).await.expect("the store works");
     }

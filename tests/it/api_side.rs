@@ -9,7 +9,8 @@ use tasker::broker::memory::MemoryBroker;
 use tasker::broker::{Address, Consumer, Message, SharedBroker, Source, envelope, wire};
 use tasker::config::{self, Body, OnStop, Output, TypePolicy};
 use tasker::domain::{
-    Audience, Command, EndpointName, Presence, PresenceState, Report, ReportEvent, TaskId, TaskMessage, TaskType, WireVersion, WorkPart,
+    Audience, Command, EndpointName, Labels, Presence, PresenceState, Report, ReportEvent, TaskId, TaskMessage, TaskType, WireVersion,
+    WorkPart,
 };
 use tasker::endpoint::{Agent, AgentConfig, AgentError, AgentHandle, JournalError, Registry};
 use tempfile::TempDir;
@@ -100,6 +101,8 @@ impl ApiSide {
             stop_timeout: Duration::from_secs(30),
             remember: Duration::from_secs(3600),
             journal_limit: 256 << 20,
+            labels: Labels::default(),
+            labels_file: None,
             pass_env: Vec::new(),
             run_as: None,
             output_limit: 256 << 10,

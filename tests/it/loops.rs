@@ -13,8 +13,8 @@ use tasker::broker::memory::MemoryBroker;
 use tasker::broker::{Address, Consumer, Message, SharedBroker, Source, envelope, wire};
 use tasker::config::{Config, Database, Secret};
 use tasker::domain::{
-    Command, EndpointName, Identifier, NewTask, Presence, PresenceState, Report, ReportEvent, TaskId, TaskStatus, TaskType, Timestamp,
-    WireVersion, errnr, json,
+    Command, EndpointName, Identifier, Labels, NewTask, Presence, PresenceState, Report, ReportEvent, TaskId, TaskStatus, TaskType,
+    Timestamp, WireVersion, errnr, json,
 };
 use tasker::https;
 use tasker::store::{self, ResponseFilter, SharedStore};
@@ -176,6 +176,7 @@ fn presence(name: &str, home: Uuid) -> Presence {
         trouble: None,
         slots: None,
         reads: WireVersion::One,
+        labels: Labels::default(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use tasker::domain::{NewTask, Presence, PresenceState, RefusedType, TaskType, WireVersion};
+use tasker::domain::{Labels, NewTask, Presence, PresenceState, RefusedType, TaskType, WireVersion};
 use tasker::store::{ClockOffsets, EndpointForgotten, Freeze, Missed, StandbyRecord, SubscriptionRecord};
 use uuid::Uuid;
 
@@ -24,6 +24,7 @@ pub fn presence(endpoint: &str, types: &[&str], state: PresenceState) -> Presenc
         trouble: None,
         slots: None,
         reads: WireVersion::One,
+        labels: Labels::default(),
     }
 }
 
