@@ -252,6 +252,7 @@ mod tests {
             status,
             payload: json(&""),
             endpoints: vec![],
+            target: None,
             queued: None,
             counts,
             start_time: at(0),

@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use crate::config::{Pointer, TypePolicy};
-use crate::domain::{EndpointName, Identifier, Json, NewTask, Place, TaskId, Timestamp, UniqueKey, digest, payload_key};
+use crate::domain::{
+    EndpointName, Identifier, Json, NewTask, Place, Target, TaskId, Timestamp, UniqueKey, digest, digest_of_target, payload_key,
+};
 
 /// What a submission may ask for, beside the policy of its type.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Asked {
-    /// The endpoints that are to perform it.
+    /// The endpoints that are to perform it, by name or as the target chose them.
     pub endpoints: Vec<EndpointName>,
+    /// What the endpoints must be, where they are not named.
+    pub target: Option<Target>,
     /// See [`Place::priority`].
     pub priority: Option<i32>,
     /// How long it is worth starting.
@@ -20,7 +24,7 @@ pub struct Asked {
 
 /// The task of a submission. Its life begins when it may begin.
 pub(super) fn new_task(policy: &TypePolicy, identifier: Identifier, payload: Json, asked: Asked, now: Timestamp) -> NewTask {
-    let Asked { endpoints, priority, ttl, run_at } = asked;
+    let Asked { endpoints, target, priority, ttl, run_at } = asked;
     let run_at = run_at.filter(|run_at| *run_at > now);
     let queue = policy.queue.as_ref();
     let ttl = ttl.or_else(|| queue.and_then(|queue| queue.ttl));
@@ -38,9 +42,13 @@ pub(super) fn new_task(policy: &TypePolicy, identifier: Identifier, payload: Jso
     NewTask {
         id: TaskId::new(),
         task_type: policy.name.clone(),
-        digest: digest(payload.get(), &endpoints),
+        digest: match &target {
+            Some(target) => digest_of_target(payload.get(), target),
+            None => digest(payload.get(), &endpoints),
+        },
         identifier,
         endpoints,
+        target,
         start_time: now,
         // A task that waits for its turn is not overdue.
         receive_by: if place.is_some() { expires_at } else { now.after(policy.wait_for_endpoints_timeout) },

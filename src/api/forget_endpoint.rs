@@ -6,7 +6,7 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, web};
 
 use super::problem::Problem;
-use super::query::Query;
+use super::query::{self, Query};
 use super::{Answer, Api, answer, segment};
 use crate::contract::{self, ForgottenEndpoint, ProblemCode};
 use crate::domain::{EndpointName, likeness};
@@ -32,7 +32,7 @@ use crate::store::EndpointForgotten;
 pub async fn forget_endpoint(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let text = segment(&request, 1)?;
     let mut query = Query::new(request.query_string());
-    let force = query.take("force", |text| text.parse::<bool>().map_err(|_| "must be true or false".to_owned())).unwrap_or(false);
+    let force = query.take("force", query::truth).unwrap_or(false);
     query.finish()?;
     let Ok(name) = text.parse::<EndpointName>() else { return Err(unknown(&api, &text).await) };
 

@@ -96,11 +96,18 @@ fn warnings(names: &BTreeSet<EndpointName>, unknown: &[EndpointName]) -> Vec<Str
         let likely = nearest(name.as_str(), names.iter().map(EndpointName::as_str));
         format!("endpoint {} was never heard of{}", quoted(name.as_str()), did_you_mean(likely))
     };
-    let mut warnings: Vec<String> = unknown.iter().take(MOST).map(warning).collect();
-    if unknown.len() > MOST {
-        warnings.push(format!("{} more endpoints were never heard of", unknown.len() - MOST));
+    few(unknown.iter().map(warning))
+}
+
+/// As many warnings as a person reads, and how many more there are.
+pub fn few(warnings: impl Iterator<Item = String>) -> Vec<String> {
+    let mut warnings = warnings.fuse();
+    let mut few: Vec<String> = warnings.by_ref().take(MOST).collect();
+    match warnings.count() {
+        0 => {}
+        more => few.push(format!("the same of {more} more endpoints")),
     }
-    warnings
+    few
 }
 
 #[cfg(test)]
@@ -118,7 +125,7 @@ mod tests {
         let told = warnings(&known.names, &unknown);
         assert_eq!(told[0], r#"endpoint "wbe1" was never heard of; did you mean web1?"#);
         assert_eq!(told[1], r#"endpoint "other0" was never heard of"#);
-        assert_eq!((told.len(), told[MOST].as_str()), (MOST + 1, "2 more endpoints were never heard of"));
+        assert_eq!((told.len(), told[MOST].as_str()), (MOST + 1, "the same of 2 more endpoints"));
         assert!(known.lacks(&[name("db1")]).is_empty());
     }
 }

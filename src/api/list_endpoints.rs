@@ -8,6 +8,8 @@ use actix_web::{HttpRequest, web};
 use super::query::{self, Query};
 use super::{Answer, Api, answer};
 use crate::contract::{self, Endpoint, EndpointPage};
+use crate::domain::{EndpointName, Selector, fact};
+use crate::store::{EndpointRecord, SharedStore, StoreError};
 
 /// Endpoints on a page when nothing is said.
 const DEFAULT_LIMIT: u32 = 100;
@@ -18,6 +20,7 @@ const DEFAULT_LIMIT: u32 = 100;
     params(
         ("limit" = Option<u32>, Query, description = "Endpoints on a page, 1 to 1000, by default 100", minimum = 1, maximum = 1000),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("match" = Option<String>, Query, description = "Only endpoints for which this selector holds, such as `site=berlin and not role=db`"),
     ),
     responses(
         (status = 200, description = "A page of endpoints", body = EndpointPage),
@@ -28,13 +31,38 @@ pub async fn list_endpoints(api: web::Data<Api>, request: HttpRequest) -> Answer
     let mut query = Query::new(request.query_string());
     let limit = query.take("limit", query::limit).unwrap_or(DEFAULT_LIMIT);
     let after = query.take("cursor", query::read_endpoint_cursor);
+    let selector = query.take("match", |text| text.parse::<Selector>().map_err(|invalid| format!("is no selector: {invalid}")));
     query.finish()?;
 
     let store = Arc::clone(&api.state.store);
-    let records = api.run(async move { store.endpoints(after.as_ref(), limit).await }).await?;
+    let records = api.run(async move { page(&store, selector.as_ref(), after, limit).await }).await?;
     let full = records.len() >= limit as usize;
     let next_cursor = records.last().filter(|_| full).map(|last| query::endpoint_cursor(&last.name));
     let capacity = 256 + records.len() * 256;
     let endpoints = records.into_iter().map(Endpoint::from).collect();
     answer(StatusCode::OK, &EndpointPage { endpoints, next_cursor }, capacity)
+}
+
+/// Endpoints read at once where only some of them fit.
+const STRIDE: u32 = 1000;
+
+/// The next endpoints by name for which a selector holds.
+async fn page(
+    store: &SharedStore,
+    selector: Option<&Selector>,
+    mut after: Option<EndpointName>,
+    limit: u32,
+) -> Result<Vec<EndpointRecord>, StoreError> {
+    let Some(selector) = selector else { return store.endpoints(after.as_ref(), limit).await };
+    let mut page = Vec::new();
+    loop {
+        let records = store.endpoints(after.as_ref(), STRIDE).await?;
+        let last = records.len() < STRIDE as usize;
+        after = records.last().map(|record| record.name.clone());
+        let fits = |record: &EndpointRecord| selector.matches(|key| fact(&record.name, &record.version, &record.labels, key));
+        page.extend(records.into_iter().filter(fits).take(limit as usize - page.len()));
+        if last || page.len() == limit as usize {
+            return Ok(page);
+        }
+    }
 }

@@ -47,6 +47,7 @@ mod state;
 mod submission;
 mod submit_task;
 mod take_census;
+mod target;
 mod tasks;
 mod unknown;
 mod until_ended;

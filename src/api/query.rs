@@ -62,6 +62,14 @@ fn shortened(name: &str) -> String {
     name.chars().take(100).collect()
 }
 
+/// `true` or `false`.
+///
+/// # Errors
+/// A message for a person.
+pub fn truth(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "must be true or false".to_owned())
+}
+
 /// A span such as `500ms`, `20s` or `1m`, up to a maximum.
 ///
 /// # Errors

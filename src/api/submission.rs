@@ -10,9 +10,9 @@ use serde_json::value::RawValue;
 use super::members::{Members, pointer};
 use crate::admission::Asked;
 use crate::config::{TypePolicy, span};
-use crate::contract::ProblemItem;
+use crate::contract::{OneOrMany, ProblemItem};
 use crate::domain::json_check::kind;
-use crate::domain::{EndpointName, Identifier, Json, MAX_PRIORITY, Timestamp, json};
+use crate::domain::{EndpointName, Identifier, Json, MAX_PRIORITY, Selector, Target, Timestamp, json};
 
 /// Endpoints one submission may list.
 pub const MAX_ENDPOINTS: usize = 50_000;
@@ -51,10 +51,11 @@ pub fn parse(text: &str, policy: &TypePolicy) -> Result<Submission, Vec<ProblemI
     let mut seen: HashMap<&str, &RawValue> = HashMap::new();
     for (name, value) in &members {
         let queue = policy.queue.is_some();
-        if !matches!(&**name, "identifier" | "payload" | "endpoints" | "priority" | "ttl" | "run_at") {
-            let known = if queue { "priority, ttl, run_at" } else { "endpoints" };
+        let of_endpoints = &**name == "endpoints" || TARGET.contains(&&**name);
+        if !of_endpoints && !matches!(&**name, "identifier" | "payload" | "priority" | "ttl" | "run_at") {
+            let known = if queue { "priority, ttl, run_at" } else { "endpoints, match, exclude, percent, limit, seed" };
             problems.push(ProblemItem::new(pointer(name), format!("is not a member of a submission (identifier, payload, {known})")));
-        } else if queue && &**name == "endpoints" {
+        } else if queue && of_endpoints {
             problems
                 .push(ProblemItem::new(pointer(name), "is not for a task type with a work queue: the worker that has room performs it"));
         } else if !queue && matches!(&**name, "priority" | "ttl" | "run_at") {
@@ -66,8 +67,10 @@ pub fn parse(text: &str, policy: &TypePolicy) -> Result<Submission, Vec<ProblemI
     let identifier = identifier(seen.get("identifier").copied()).map_err(|problem| problems.push(problem)).ok();
     let payload = seen.get("payload").map_or_else(|| json(&""), |value| Json::from((*value).to_owned()));
     let endpoints = seen.get("endpoints").map_or_else(Vec::new, |value| endpoints(value, &mut problems));
+    let target = target(&seen, &mut problems);
     let asked = Asked {
         endpoints,
+        target,
         priority: member(&seen, "priority", &mut problems, priority, || format!("a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}")),
         ttl: member(
             &seen,
@@ -82,6 +85,68 @@ pub fn parse(text: &str, policy: &TypePolicy) -> Result<Submission, Vec<ProblemI
         Some(identifier) if problems.is_empty() => Ok(Submission { identifier, payload, asked }),
         _ => Err(problems),
     }
+}
+
+/// The members that say what endpoints must be.
+const TARGET: [&str; 5] = ["match", "exclude", "percent", "limit", "seed"];
+
+/// Selectors that one submission may have in a list.
+const MAX_SELECTORS: usize = 100;
+
+/// What its endpoints must be; none where it says nothing about that.
+fn target(seen: &HashMap<&str, &RawValue>, problems: &mut Vec<ProblemItem>) -> Option<Target> {
+    let first = TARGET.iter().find(|name| seen.contains_key(**name))?;
+    if seen.contains_key("endpoints") {
+        let message = format!("does not go with `{first}`: `name in (web1, web2)` in `match` names endpoints, too");
+        problems.push(ProblemItem::new("/endpoints", message));
+    }
+    let target = Target {
+        selectors: selectors(seen, "match", problems),
+        exclude: selectors(seen, "exclude", problems),
+        percent: member(seen, "percent", problems, |value| number(value, 100), || "a whole number from 1 to 100".to_owned()),
+        limit: member(seen, "limit", problems, |value| number(value, u32::MAX), || "a whole number from 1 on".to_owned()),
+        seed: member(seen, "seed", problems, seed, || "a text of at most 191 characters".to_owned()),
+    };
+    if seen.contains_key("seed") && !seen.contains_key("percent") && !seen.contains_key("limit") {
+        problems.push(ProblemItem::new("/seed", "is of no use without `percent` or `limit`"));
+    }
+    Some(target)
+}
+
+/// The selectors of a member: one text, or a list.
+fn selectors(seen: &HashMap<&str, &RawValue>, name: &str, problems: &mut Vec<ProblemItem>) -> Vec<Selector> {
+    let Some(value) = seen.get(name) else { return Vec::new() };
+    let (texts, listed) = match serde_json::from_str::<OneOrMany>(value.get()) {
+        Ok(OneOrMany::One(text)) => (vec![text], false),
+        Ok(OneOrMany::Many(texts)) => (texts, true),
+        Err(_) => {
+            let message = format!("must be a selector such as `site=berlin`, or an array of them, not {}", kind(value));
+            problems.push(ProblemItem::new(pointer(name), message));
+            return Vec::new();
+        }
+    };
+    if texts.len() > MAX_SELECTORS {
+        problems.push(ProblemItem::new(pointer(name), format!("has {} selectors, {MAX_SELECTORS} are allowed", texts.len())));
+        return Vec::new();
+    }
+    let mut selectors = Vec::with_capacity(texts.len());
+    for (index, text) in texts.iter().enumerate() {
+        let place = if listed { format!("{}/{index}", pointer(name)) } else { pointer(name) };
+        match text.parse() {
+            Ok(selector) => selectors.push(selector),
+            Err(invalid) => problems.push(ProblemItem::new(place, format!("is no selector: {invalid}"))),
+        }
+    }
+    selectors
+}
+
+/// A whole number from 1 to a greatest.
+fn number<T: serde::de::DeserializeOwned + PartialOrd + From<u8>>(value: &RawValue, greatest: T) -> Option<T> {
+    serde_json::from_str::<T>(value.get()).ok().filter(|number| *number >= T::from(1) && *number <= greatest)
+}
+
+fn seed(value: &RawValue) -> Option<String> {
+    serde_json::from_str::<String>(value.get()).ok().filter(|seed| seed.chars().count() <= 191)
 }
 
 fn identifier(value: Option<&RawValue>) -> Result<Identifier, ProblemItem> {
@@ -200,10 +265,40 @@ mod tests {
             let text = serde_json::to_string(&written).expect("serialises");
             let Submission { identifier, payload, asked } = super::parse(&text, policy).expect("is taken");
             assert_eq!((identifier, payload.get()), (written.identifier, "[1]"));
-            let Asked { endpoints, priority, ttl, run_at } = asked;
+            let Asked { endpoints, target, priority, ttl, run_at } = asked;
+            assert!(target.is_none());
             assert_eq!((endpoints, priority, run_at), (written.endpoints, written.priority, written.run_at));
             assert_eq!(ttl.map(span::format), written.ttl);
         }
+    }
+
+    #[test]
+    fn reads_what_endpoints_must_be() {
+        let target = |members: &str| parse(&format!(r#"{{"identifier":"a",{members}}}"#)).map(|submission| submission.asked.target);
+        let text = |members: &str| target(members).expect("is fine").map(|target| serde_json::to_string(&target).expect("JSON"));
+        assert_eq!(text(r#""payload":1"#), None);
+        assert_eq!(text(r#""match":"a=1""#).as_deref(), Some(r#"{"match":["a=1"]}"#));
+        let all = r#""match":["a=1","b , c"],"exclude":"d","percent":10,"limit":3,"seed":"x""#;
+        assert_eq!(text(all).as_deref(), Some(r#"{"match":["a=1","b and c"],"exclude":["d"],"percent":10,"limit":3,"seed":"x"}"#));
+        for (members, expected) in [
+            (r#""match":["a","b="]"#, &["/match/1"][..]),
+            (r#""match":"(" "#, &["/match"]),
+            (r#""match":3,"exclude":{},"percent":0,"limit":-1,"seed":1"#, &["/match", "/exclude", "/percent", "/limit", "/seed"]),
+            (r#""percent":101"#, &["/percent"]),
+            (r#""seed":"x""#, &["/seed"]),
+            (r#""match":"a","endpoints":["x"]"#, &["/endpoints"]),
+        ] {
+            let problems = target(members).expect_err(members);
+            assert_eq!(problems.iter().map(|problem| problem.pointer.as_str()).collect::<Vec<_>>(), expected, "{members}");
+        }
+        assert!(
+            problems(r#"{"identifier":"a","match":"a=="b"}"#.replace("==\"b", "= )").as_str())[0]
+                .1
+                .contains("is no selector: at character")
+        );
+        let config = Config::from_yaml("task_types: [{name: builds, delivery: queue}]").expect("valid");
+        let problems = super::parse(r#"{"identifier":"a","match":"a"}"#, &config.task_types[0]).expect_err("is refused");
+        assert!(problems[0].message.contains("work queue"));
     }
 
     #[test]

@@ -8,28 +8,31 @@ use serde::Serialize;
 
 use super::body::{self, Limit};
 use super::problem::Problem;
+use super::query::{self, Query};
 use super::submission::{self, Submission};
-use super::{Answer, Api, access, answer, named, percent};
+use super::{Answer, Api, access, answer, named, percent, target};
 use crate::admission::{Asked, Fault, reserved};
-use crate::config::Body;
+use crate::config::{Body, TypePolicy};
 use crate::contract::{self, BODY_HEADER, ENVELOPE, ProblemCode, ProblemItem};
-use crate::domain::{NewTask, Task};
+use crate::domain::{Identifier, Json, NewTask, Target, Task, digest, trimmed};
 use crate::store::Accepted;
 
 /// Submits a task.
 ///
 /// Answers once the task is recorded; from then on it will be performed, whatever happens to this process or the broker.
-/// The same submission again answers 200 with the task that is there, so a request that got no answer can simply be repeated.
+/// The same submission again answers 200 with the task that is there, so a request that got no answer can simply be repeated. With `dry_run=true` nothing
+/// is recorded: the answer (200) says which endpoints the task would be for.
 #[utoipa::path(
     post, path = "/{type}", operation_id = "submitTask", tag = "tasks",
     params(
         ("type" = String, Path, description = "A configured task type"),
+        ("dry_run" = Option<bool>, Query, description = "`true`: record nothing, answer with a `Preview`"),
         ("Tasker-Body" = Option<String>, Header, description = "`envelope`: the body is a submission, also for a type with `body: payload`"),
     ),
     request_body(content = contract::Submission, content_type = "application/json"),
     responses(
         (status = 201, description = "Recorded", body = contract::Task, headers(("Location" = String, description = "Where to read the task"))),
-        (status = 200, description = "The same submission was made before: the task as it stands", body = contract::Task),
+        (status = 200, description = "The same submission was made before: the task as it stands; with `dry_run=true` a `Preview`", body = contract::Task),
         (status = 404, description = "`unknown_task_type`", body = contract::Problem, content_type = "application/problem+json"),
         (status = 409, description = "`identifier_conflict`: other content under the same identifier", body = contract::Problem, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported_media_type`", body = contract::Problem, content_type = "application/problem+json"),
@@ -40,6 +43,9 @@ use crate::store::Accepted;
 )]
 pub async fn submit_task(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
     let policy = named::task_type(&api, &request)?;
+    let mut query = Query::new(request.query_string());
+    let dry_run = query.take("dry_run", query::truth).unwrap_or(false);
+    query.finish()?;
     let limit = Limit { bytes: api.state.config.api.body_limit, setting: Some("api.body_limit") };
     let body = api.body(&request, payload, limit).await?;
     let text = body::json(&body)?;
@@ -50,7 +56,7 @@ pub async fn submit_task(api: web::Data<Api>, request: HttpRequest, payload: web
         Body::Payload => Submission::bare(text).map_err(|problem| Problem::invalid(ProblemCode::InvalidSubmission, vec![problem]))?,
     };
     drop(body);
-    let Submission { identifier, payload, asked } = submission;
+    let Submission { identifier, payload, mut asked } = submission;
     if let Some(reason) = reserved(&api.state.config, &policy.name, &identifier) {
         return Err(Problem::invalid(ProblemCode::InvalidSubmission, vec![ProblemItem::new("/identifier", reason)]));
     }
@@ -59,10 +65,35 @@ pub async fn submit_task(api: web::Data<Api>, request: HttpRequest, payload: web
         Body::Payload => "",
     };
     let item = |fault: Fault| ProblemItem::new(format!("{root}{}", fault.pointer), fault.message);
+    let preview = if dry_run { Some(target::preview(&api, policy, &asked, &identifier).await?) } else { None };
+    if let Some(target) = asked.target.as_ref().filter(|_| !dry_run) {
+        asked.endpoints = match target::choose(&api, policy, target, &identifier).await {
+            Ok(chosen) => chosen,
+            Err(nobody) => return before(&api, policy, &identifier, &payload, target).await?.ok_or(nobody),
+        };
+    }
     let task = api.state.admission.task(policy, identifier, payload, asked.clone(), api.now()?);
     let task = task.map_err(|faults| Problem::invalid(ProblemCode::InvalidSubmission, faults.into_iter().map(item).collect()))?;
+    if let Some(preview) = preview {
+        return answer(StatusCode::OK, &preview, 256 + preview.endpoints.len() * 32);
+    }
     let task = NewTask { submitted_by: access::token_name(&request), ..task };
     record(&api, form, task, &asked).await
+}
+
+/// The answer to a submission whose target chooses nobody now, if it was made before.
+async fn before(
+    api: &Api,
+    policy: &TypePolicy,
+    identifier: &Identifier,
+    payload: &Json,
+    target: &Target,
+) -> Result<Option<HttpResponse>, Problem> {
+    let (store, task_type, identifier) = (Arc::clone(&api.state.store), policy.name.clone(), identifier.clone());
+    let Some(task) = api.run(async move { store.find_by_identifier(&task_type, &identifier).await }).await? else { return Ok(None) };
+    let payload = if policy.trim { trimmed(payload.clone()) } else { payload.clone() };
+    let same = task.target.as_ref() == Some(target) && digest(task.payload.get(), &[]) == digest(payload.get(), &[]);
+    if same { repeated(task).map(Some) } else { Err(Problem::identifier_conflict(task.id)) }
 }
 
 /// How often a submission is tried whose twin was forgotten between being found and being read.

@@ -203,7 +203,7 @@ impl Customer {
     pub async fn subscribed(&self, endpoint: &str, patience: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + patience;
         while Instant::now() < deadline {
-            let seen = self.client.endpoints(Some(1000), None).await?.endpoints;
+            let seen = self.client.endpoints(None, Some(1000), None).await?.endpoints;
             let there = |row: &Endpoint| row.name.as_str() == endpoint && row.types.iter().any(|one| one.subscribed);
             if seen.iter().any(there) {
                 return Ok(());

@@ -8,7 +8,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Delivery, span};
 use crate::contract::Responses;
-use crate::domain::{EndpointName, Identifier, Scope, TaskStatus, TaskType, Timestamp, TokenName};
+use crate::domain::{EndpointName, Identifier, Scope, Selector, TaskStatus, TaskType, Timestamp, TokenName};
 use crate::farm::ObjectId;
 
 pub use super::global::Global;
@@ -668,9 +668,38 @@ pub struct Submit {
     /// Endpoints that are to perform it, separated by commas or one at a time [default: all that subscribe to the type]
     #[arg(short, long, visible_alias = "endpoint", value_name = "NAMES", value_delimiter = ',')]
     pub endpoints: Vec<EndpointName>,
+    /// Which endpoints, where they are not named.
+    #[command(flatten)]
+    pub target: Target,
+    /// Submit nothing: show which endpoints the task would be for, and which not and why
+    #[arg(long, conflicts_with = "wait")]
+    pub dry_run: bool,
+    /// Do not ask, however many endpoints the task is for
+    #[arg(long)]
+    pub yes: bool,
     /// How to wait for the end.
     #[command(flatten)]
     pub waiting: Waiting,
+}
+
+/// Which endpoints a task is for.
+#[derive(Debug, Clone, Args)]
+pub struct Target {
+    /// Only endpoints whose labels fit, such as 'site=berlin and not role=db'; repeatable, all must fit
+    #[arg(long = "match", value_name = "SELECTOR", conflicts_with = "endpoints")]
+    pub selectors: Vec<Selector>,
+    /// Not endpoints whose labels fit, such as 'name=web1*'; repeatable, none must fit
+    #[arg(long, value_name = "SELECTOR", conflicts_with = "endpoints")]
+    pub exclude: Vec<Selector>,
+    /// Only so many of a hundred of them, rounded up
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=100), conflicts_with = "endpoints")]
+    pub percent: Option<u8>,
+    /// Only so many of them
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "endpoints")]
+    pub limit: Option<u32>,
+    /// What decides who is in a part: the same seed chooses the same endpoints [default: the identifier]
+    #[arg(long, value_name = "TEXT", conflicts_with = "endpoints")]
+    pub seed: Option<String>,
 }
 
 /// How to wait for the end of a task.
@@ -790,6 +819,9 @@ pub struct Endpoints {
     /// Only endpoints that are gone
     #[arg(long)]
     pub gone: bool,
+    /// Only endpoints whose labels fit, such as 'site=berlin and not role=db'
+    #[arg(long = "match", value_name = "SELECTOR")]
+    pub selector: Option<Selector>,
     /// Where and how much.
     #[command(flatten)]
     pub page: Page,

@@ -227,7 +227,7 @@ async fn names(known: Known, client: &Client) -> Result<Vec<String>, ClientError
         Known::TaskTypes => client.index().await?.task_types.iter().map(ToString::to_string).collect(),
         Known::Actions => client.index().await?.actions,
         Known::Endpoints => {
-            client.endpoints(Some(ENDPOINTS), None).await?.endpoints.iter().map(|endpoint| endpoint.name.to_string()).collect()
+            client.endpoints(None, Some(ENDPOINTS), None).await?.endpoints.iter().map(|endpoint| endpoint.name.to_string()).collect()
         }
     })
 }

@@ -22,6 +22,7 @@ mod manual;
 mod output;
 mod page;
 mod picture;
+mod preview;
 mod queues;
 mod refusal;
 mod render;

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 
 use crate::client::Submitted;
 use crate::contract::{Endpoint, Task, TaskResponse};
-use crate::domain::{Counts, EndpointName, ResponseStatus, TaskStatus, Timestamp, Token};
+use crate::domain::{BUILT_IN, Counts, EndpointName, ResponseStatus, TaskStatus, Timestamp, Token};
 use crate::shell;
 
 use super::exit::{Code, verdict};
@@ -270,8 +270,16 @@ pub(super) fn endpoints(endpoints: &[Endpoint], now: Timestamp, screen: Screen) 
         true => Cell::new("present", Colour::Good),
     };
     use Narrow::{Cut, Drop, Keep};
-    let columns =
-        [("ENDPOINT", Keep), ("STATE", Keep), ("LAST SEEN", Drop), ("AGE", Keep), ("VERSION", Drop), ("CLOCK", Drop), ("TYPES", Cut)];
+    let columns = [
+        ("ENDPOINT", Keep),
+        ("STATE", Keep),
+        ("LAST SEEN", Drop),
+        ("AGE", Keep),
+        ("VERSION", Drop),
+        ("CLOCK", Drop),
+        ("TYPES", Cut),
+        ("LABELS", Cut),
+    ];
     let mut table = Table::new(columns);
     let mut sorted: Vec<&Endpoint> = endpoints.iter().collect();
     sorted.sort_by(|one, other| natural(one.name.as_str(), other.name.as_str()));
@@ -279,9 +287,25 @@ pub(super) fn endpoints(endpoints: &[Endpoint], now: Timestamp, screen: Screen) 
         let (seen, heard) = (clock(endpoint.last_seen), age(now.since(endpoint.last_seen)));
         let (version, offset) = (visible(&endpoint.version), endpoint.clock_offset_ms.map_or_else(|| "-".to_owned(), ahead));
         let name = endpoint.name.as_str();
-        table.push([name.into(), state(endpoint), seen.into(), heard.into(), version.into(), offset.into(), types(endpoint).into()]);
+        table.push([
+            name.into(),
+            state(endpoint),
+            seen.into(),
+            heard.into(),
+            version.into(),
+            offset.into(),
+            types(endpoint).into(),
+            labels(endpoint).into(),
+        ]);
     }
     table.text(screen)
+}
+
+/// What it says of itself, without the facts that every endpoint has.
+fn labels(endpoint: &Endpoint) -> String {
+    let own = endpoint.labels.iter().filter(|(key, _)| !BUILT_IN.contains(&key.as_str()));
+    let text = own.map(|(key, value)| visible(&format!("{key}={value}"))).collect::<Vec<_>>().join(" ");
+    if text.is_empty() { "-".to_owned() } else { text }
 }
 
 /// Milliseconds ahead or behind, in seconds with a sign.
@@ -474,16 +498,16 @@ CREATED  backup  2024-07-12 10:00:00Z  2m5s  1/2, 1 not received yet  e7bd91d0-1
             types: vec![subscription("worker", true), subscription("backup", false)],
         };
         let (name, types) = ("console12".parse().expect("a name"), vec![subscription("worker", false)]);
-        let gone = Endpoint { name, types, clock_offset_ms: None, ..endpoint.clone() };
+        let gone = Endpoint { name, types, clock_offset_ms: None, labels: [].into(), ..endpoint.clone() };
         let (name, types) = ("console2".parse().expect("a name"), vec![subscription("worker", true)]);
         let well = Endpoint { name, types, clock_offset_ms: Some(-3), ..endpoint.clone() };
         assert_eq!(
             endpoints(&[gone, well, endpoint], after(3600), Screen::PLAIN),
             "\
-ENDPOINT   STATE    LAST SEEN             AGE  VERSION  CLOCK    TYPES
-console1   present  2024-07-12 10:00:00Z  1h   0.1.0    -312.0s  worker, backup (gone)
-console2   present  2024-07-12 10:00:00Z  1h   0.1.0    +0.0s    worker
-console12  gone     2024-07-12 10:00:00Z  1h   0.1.0    -        worker
+ENDPOINT   STATE    LAST SEEN             AGE  VERSION  CLOCK    TYPES                  LABELS
+console1   present  2024-07-12 10:00:00Z  1h   0.1.0    -312.0s  worker, backup (gone)  site=berlin
+console2   present  2024-07-12 10:00:00Z  1h   0.1.0    +0.0s    worker                 site=berlin
+console12  gone     2024-07-12 10:00:00Z  1h   0.1.0    -        worker                 -
 "
         );
     }

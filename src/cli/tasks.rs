@@ -1,5 +1,7 @@
 //! The commands that ask the API: submit, status, list, cancel, endpoints.
 
+use std::io::{self, IsTerminal};
+
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -7,13 +9,13 @@ use crate::client::{Client, ClientError, Query, TaskName};
 use crate::clock::Clock;
 use crate::config::span;
 use crate::contract::{Endpoint, EndpointPage, ProblemCode, Responses, Submission, Task, TaskWithResponses};
-use crate::domain::{EndpointName, Identifier, TaskId, TaskType};
+use crate::domain::{EndpointName, Identifier, Selector, TaskId, TaskType};
 
-use super::args::{Cancel, Endpoints, EndpointsAction, Global, List, Status, Submit, Waiting};
+use super::args::{Cancel, Endpoints, EndpointsAction, Global, List, Status, Submit, Target, Waiting};
 use super::exit::{Code, verdict};
-use super::output::{Failure, note, note_json, show};
+use super::output::{self, Failure, note, note_json, show};
 use super::wait::{self, Audience, Interrupts};
-use super::{access, input, refusal, render};
+use super::{access, input, preview, refusal, render};
 
 pub(super) async fn submit(global: &Global, args: Submit) -> Result<Code, Failure> {
     let payload = input::json("--payload", args.payload.as_deref(), args.payload_file.as_deref())?;
@@ -21,7 +23,26 @@ pub(super) async fn submit(global: &Global, args: Submit) -> Result<Code, Failur
     let client = access::client(global)?;
     let interrupts = args.waiting.wait.is_some().then(Interrupts::install).transpose()?;
     let (priority, ttl, run_at) = (args.priority, args.ttl.map(span::format), args.run_at);
-    let submission = Submission { identifier, payload, endpoints: args.endpoints, priority, ttl, run_at };
+    let texts = |selectors: Vec<Selector>| selectors.into_iter().map(String::from).collect();
+    let Target { selectors, exclude, percent, limit, seed } = args.target;
+    let (selectors, exclude) = (texts(selectors), texts(exclude));
+    let submission =
+        Submission { identifier, payload, endpoints: args.endpoints, selectors, exclude, percent, limit, seed, priority, ttl, run_at };
+    // A person is asked before many servers do something; a program has decided already.
+    let asks = !args.yes && !global.json && io::stdin().is_terminal() && output::is_watched();
+    if args.dry_run || asks {
+        let preview = client.preview(&args.task_type, &submission).await;
+        match (args.dry_run, preview) {
+            (true, preview) => {
+                let preview = preview.map_err(|error| refused(global, error, Some(&submission)))?;
+                show(global.json, &preview, |screen| preview::text(&preview, screen))?;
+                return Ok(Code::Ok);
+            }
+            (false, Ok(preview)) => preview::confirm(&preview)?,
+            // What is wrong with it is told of the submission; an older API takes no such question.
+            (false, Err(_)) => {}
+        }
+    }
     let submitted = client.submit(&args.task_type, &submission).await.map_err(|error| refused(global, error, Some(&submission)))?;
     for warning in &submitted.task.warnings {
         note(&format!("tasker: warning: {warning}"));
@@ -235,8 +256,10 @@ pub(super) async fn endpoints(global: &Global, args: Endpoints) -> Result<Code, 
     let limit = args.page.limit as usize;
     let mut page = EndpointPage { endpoints: Vec::new(), next_cursor: args.page.cursor };
     loop {
-        let next =
-            client.endpoints(Some(args.page.limit), page.next_cursor.as_deref()).await.map_err(|error| refused(global, error, None))?;
+        let next = client
+            .endpoints(args.selector.as_ref(), Some(args.page.limit), page.next_cursor.as_deref())
+            .await
+            .map_err(|error| refused(global, error, None))?;
         let found: Vec<_> = next.endpoints.into_iter().filter(wanted).collect();
         if page.endpoints.len() + found.len() > limit {
             // The next page begins with these.

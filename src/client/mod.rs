@@ -15,11 +15,11 @@ use serde::de::DeserializeOwned;
 
 use crate::config::{Secret, is_loopback};
 use crate::contract::{
-    BODY_HEADER, Census, ENVELOPE, EndpointPage, ForgottenEndpoint, Index, Queue, QueueList, Readiness, Request, RequestCensus,
+    BODY_HEADER, Census, ENVELOPE, EndpointPage, ForgottenEndpoint, Index, Preview, Queue, QueueList, Readiness, Request, RequestCensus,
     RequestPage, RequestSubmission, RequestToken, Responses, Schedule, ScheduleList, Submission, Task, TaskPage, TaskWithResponses,
     TasksGiven, TasksWanted, WorkerReports,
 };
-use crate::domain::{EndpointName, RequestStatus, TaskStatus, TaskType, Timestamp};
+use crate::domain::{EndpointName, RequestStatus, Selector, TaskStatus, TaskType, Timestamp};
 use crate::https;
 pub use error::ClientError;
 use error::{hint, problem, shown};
@@ -177,6 +177,15 @@ impl Client {
         Ok(Submitted { task, repeated: status == StatusCode::OK })
     }
 
+    /// Whom a submission would be for; nothing is submitted.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn preview(&self, task_type: &TaskType, submission: &Submission) -> Result<Preview, ClientError> {
+        let request = self.post(&[task_type.as_str()])?.query(&[("dry_run", true)]).header(BODY_HEADER, ENVELOPE).json(submission);
+        Ok(self.answer(request, ANSWER).await?.1)
+    }
+
     /// A task. With `wait` the API answers when the task ends, at the latest after that time or a minute.
     ///
     /// # Errors
@@ -224,12 +233,18 @@ impl Client {
         Ok(self.answer(self.request(Method::DELETE, &name.path())?, ANSWER).await?.1)
     }
 
-    /// A page of the endpoints the API knows.
+    /// A page of the endpoints the API knows, or of those of them that fit.
     ///
     /// # Errors
     /// Any [`ClientError`].
-    pub async fn endpoints(&self, limit: Option<u32>, cursor: Option<&str>) -> Result<EndpointPage, ClientError> {
-        let parameters = [("limit", limit.map(|limit| limit.to_string())), ("cursor", cursor.map(str::to_owned))];
+    pub async fn endpoints(
+        &self,
+        fitting: Option<&Selector>,
+        limit: Option<u32>,
+        cursor: Option<&str>,
+    ) -> Result<EndpointPage, ClientError> {
+        let fitting = ("match", fitting.map(Selector::to_string));
+        let parameters = [fitting, ("limit", limit.map(|limit| limit.to_string())), ("cursor", cursor.map(str::to_owned))];
         let request = self.request(Method::GET, &["endpoints"])?.query(&given(parameters));
         Ok(self.answer(request, ANSWER).await?.1)
     }
@@ -533,7 +548,7 @@ mod tests {
     async fn says_who_does_not_answer() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
         let client = Client::new(&format!("http://{free}")).expect("an address");
-        let error = client.endpoints(None, None).await.expect_err("nobody listens");
+        let error = client.endpoints(None, None, None).await.expect_err("nobody listens");
         assert!(error.is_transient());
         assert_eq!(
             error.to_string(),

@@ -90,6 +90,7 @@ fn api(findings: &RefCell<Findings>, mut table: Table<'_>) -> Api {
         wait_for_endpoints_timeout: table.value("wait_for_endpoints_timeout", &Span { seconds: true, ..RECEIVE_TIMEOUT }),
         body_limit: in_memory(table.value("body_limit", &Size(1 << 10, LARGEST_BODY))),
         stop_timeout: table.value("stop_timeout", &Span::up_to(HOUR)),
+        confirm_above: table.value("confirm_above", &Whole(0, 1_000_000_000)),
     };
     table.finish_needed();
     api

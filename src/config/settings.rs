@@ -266,6 +266,8 @@ pub struct Api {
     pub host: IpAddr,
     /// The port to listen on; 0 takes a free one. Default 8888.
     pub port: u16,
+    /// How many endpoints the command line asks a person about before it submits a task to them. Default 100.
+    pub confirm_above: u32,
     /// Names, with a port or without, by which the API is reached beside `localhost` and loopback addresses.
     pub hosts: Vec<String>,
     /// The time in which all endpoints should have received a task. Default 30 s.

@@ -20,6 +20,7 @@ mod request;
 mod response;
 mod schedule;
 mod submission;
+mod target;
 mod task;
 mod worker;
 
@@ -31,7 +32,8 @@ pub use queue::{Queue, QueueList};
 pub use request::{Job, Request, RequestPage, RequestPoll, RequestStep, RequestSubmission, RequestToken};
 pub use response::{ResponseId, TaskResponse};
 pub use schedule::{Schedule, ScheduleList};
-pub use submission::{BODY_HEADER, ENVELOPE, Submission};
+pub use submission::{BODY_HEADER, ENVELOPE, OneOrMany, Submission};
+pub use target::{LeftOutEndpoint, Preview, Target};
 pub use task::{Queued, Responses, Task, TaskPage, TaskWithResponses};
 pub use worker::{
     PresenceKind, RefusedType, TasksGiven, TasksWanted, WorkerCommand, WorkerPresence, WorkerReport, WorkerReportHead, WorkerReports,

@@ -34,6 +34,28 @@ pub struct Submission {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false, max_items = 50_000, value_type = HashSet<EndpointName>)]
     pub endpoints: Vec<EndpointName>,
+    /// Selectors such as `site=berlin and not role=db`, a text or several: the task is for the endpoints subscribed to the type for which each
+    /// holds, see docs/targets.md. This and the next four are not for types with a work queue, and do not go with `endpoints`.
+    #[serde(rename = "match", default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false, max_items = 100, value_type = OneOrMany)]
+    pub selectors: Vec<String>,
+    /// Selectors, a text or several: not for endpoints for which one of them holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false, max_items = 100, value_type = OneOrMany)]
+    pub exclude: Vec<String>,
+    /// Only for so many of a hundred of them, rounded up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = u8, required = false, minimum = 1, maximum = 100, example = 10)]
+    pub percent: Option<u8>,
+    /// Only for so many of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = u32, required = false, minimum = 1, example = 5)]
+    pub limit: Option<u32>,
+    /// With `percent` or `limit`: what decides who is in the part. The same seed chooses the same endpoints, and of a larger part all of a smaller one; the
+    /// identifier unless said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false, max_length = 191)]
+    pub seed: Option<String>,
     /// For types with a work queue: the lower, the sooner. The type's own unless said.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = i32, required = false, minimum = -1_000_000, maximum = 1_000_000, example = 10)]
@@ -55,9 +77,31 @@ pub struct Submission {
     pub run_at: Option<Timestamp>,
 }
 
+/// One text, or several.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum OneOrMany {
+    /// One.
+    One(String),
+    /// Several.
+    Many(Vec<String>),
+}
+
 impl Submission {
     /// A submission that asks for nothing but the task.
     pub fn new(identifier: Identifier, payload: Option<Json>) -> Self {
-        Self { identifier, payload, endpoints: Vec::new(), priority: None, ttl: None, run_at: None }
+        Self {
+            identifier,
+            payload,
+            endpoints: Vec::new(),
+            selectors: Vec::new(),
+            exclude: Vec::new(),
+            percent: None,
+            limit: None,
+            seed: None,
+            priority: None,
+            ttl: None,
+            run_at: None,
+        }
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::TaskResponse;
+use super::{Target, TaskResponse};
 use crate::domain::{self, AttemptError, Counts, EndpointName, Identifier, Json, NewTask, TaskId, TaskStatus, TaskType, Timestamp};
 
 /// A task.
@@ -24,9 +24,13 @@ pub struct Task {
     /// When it was accepted.
     #[schema(value_type = String, format = DateTime)]
     pub start_time: Timestamp,
-    /// The endpoints asked for; empty means all that were subscribed.
+    /// The endpoints asked for, or chosen as `target` says; empty means all that were subscribed.
     #[schema(value_type = Vec<String>)]
     pub endpoints: Vec<EndpointName>,
+    /// What the endpoints had to be when it was submitted; absent when they were named, or when it was for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    pub target: Option<Target>,
     /// The customer's data.
     #[schema(value_type = serde_json::Value)]
     pub payload: Json,
@@ -68,6 +72,7 @@ impl From<domain::Task> for Task {
             status: task.status,
             start_time: task.start_time,
             endpoints: task.endpoints,
+            target: task.target.map(Target::from),
             payload: task.payload,
             counts: task.counts,
             published_at: task.published_at,
@@ -91,6 +96,7 @@ impl From<NewTask> for Task {
             status: TaskStatus::Created,
             start_time: task.start_time,
             endpoints: task.endpoints,
+            target: task.target.map(Target::from),
             payload: task.payload,
             counts: Counts::default(),
             published_at: None,

@@ -12,7 +12,7 @@ use std::ops::Range;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::{EndpointName, PayloadKey};
+use super::{EndpointName, PayloadKey, Target};
 
 /// The digest of a submission. `payload` must be JSON of a depth that the stack bears.
 pub fn digest(payload: &str, endpoints: &[EndpointName]) -> [u8; 32] {
@@ -25,6 +25,13 @@ pub fn digest(payload: &str, endpoints: &[EndpointName]) -> [u8; 32] {
         hash.update(name);
     }
     hash.finalize().into()
+}
+
+/// The digest of a submission that says what its endpoints must be. Whom that chooses changes from one moment to the next, and the same submission again is
+/// still the same: the target counts, in its one spelling.
+pub fn digest_of_target(payload: &str, target: &Target) -> [u8; 32] {
+    // No name begins with a brace.
+    Sha256::new_with_prefix(canonical(payload)).chain_update(b"\n").chain_update(super::json(target).get()).finalize().into()
 }
 
 /// The key that a payload has at a pointer (RFC 6901); none when there is nothing, or null.

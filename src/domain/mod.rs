@@ -3,7 +3,7 @@
 //! `names` what things may be called · `timestamp` points in time · `task` and `response` the two rows of the ledger with
 //! their state machines · `queue` what a task of a work queue has besides · `request` steps of jobs · `outcome` what a handler asks for · `message` what travels
 //! through the broker · `digest` what makes two submissions the same · `token` who may use the API · `authority` how hosts are named · `labels` what
-//! endpoints say of themselves and `selector` whom such facts select · `likeness` what to say of a misspelt name · `json_check` which
+//! endpoints say of themselves and `selector` with `target` whom such facts select · `likeness` what to say of a misspelt name · `json_check` which
 //! bytes are JSON that every reader agrees on: what comes from outside passes it before it becomes a [`Json`].
 
 mod authority;
@@ -19,12 +19,13 @@ mod queue;
 mod request;
 mod response;
 mod selector;
+mod target;
 mod task;
 mod timestamp;
 mod token;
 
 pub use authority::Authority;
-pub use digest::{digest, payload_key, value_at};
+pub use digest::{digest, digest_of_target, payload_key, value_at};
 pub use labels::{BUILT_IN, InvalidLabel, Labels};
 pub use message::{Audience, Command, Presence, PresenceState, RefusedType, Report, ReportEvent, TaskMessage, WireVersion, WorkPart};
 pub use names::{EndpointName, Identifier, InvalidName, RESERVED_TASK_TYPES, RequestToken, TaskId, TaskType, TokenName};
@@ -37,6 +38,7 @@ pub use request::{
 };
 pub use response::{LateAnswer, Response, ResponseEvent, ResponseStatus};
 pub use selector::{InvalidSelector, Selector};
+pub use target::{Choice, LeftOut, Member, Target, fact};
 pub use task::{Counts, IllegalMove, NewTask, Task, TaskEvent, TaskStatus};
 pub use timestamp::Timestamp;
 pub use token::{InvalidScope, Scope, SecretHash, Token};

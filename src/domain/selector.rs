@@ -15,6 +15,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use regex::{Regex, RegexBuilder};
+use serde::{Deserialize, Serialize};
 
 use super::labels::check_key;
 
@@ -36,7 +37,8 @@ pub struct InvalidSelector {
 }
 
 /// An expression over the facts of an endpoint.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Selector(Expression);
 
 #[derive(Debug, Clone)]
@@ -67,6 +69,29 @@ impl Selector {
         keys.sort_unstable();
         keys.dedup();
         keys
+    }
+}
+
+/// Two that are spelt alike are the same.
+impl PartialEq for Selector {
+    fn eq(&self, other: &Self) -> bool {
+        self.to_string() == other.to_string()
+    }
+}
+
+impl Eq for Selector {}
+
+impl TryFrom<String> for Selector {
+    type Error = InvalidSelector;
+
+    fn try_from(text: String) -> Result<Self, InvalidSelector> {
+        text.parse()
+    }
+}
+
+impl From<Selector> for String {
+    fn from(selector: Selector) -> Self {
+        selector.to_string()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointName, Identifier, Json, Place, Queued, TaskId, TaskType, Timestamp, TokenName};
+use super::{EndpointName, Identifier, Json, Place, Queued, Target, TaskId, TaskType, Timestamp, TokenName};
 
 /// Where a task stands. `docs/states.md` draws the arrows; [`TaskStatus::next`] is the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -150,9 +150,11 @@ pub struct NewTask {
     pub identifier: Identifier,
     /// The customer's data, `""` when none was given.
     pub payload: Json,
-    /// The endpoints asked for; empty means whoever is subscribed.
+    /// The endpoints asked for, or chosen as the target says; empty means whoever is subscribed.
     pub endpoints: Vec<EndpointName>,
-    /// SHA-256 of what makes two submissions the same: the payload's value and the set of endpoints.
+    /// What the endpoints had to be, where they were not named.
+    pub target: Option<Target>,
+    /// SHA-256 of what makes two submissions the same: the payload's value and the set of endpoints, or what they have to be.
     pub digest: [u8; 32],
     /// Where it stands in the work queue of its type; none for a task that endpoints perform.
     pub place: Option<Place>,
@@ -181,8 +183,10 @@ pub struct Task {
     pub status: TaskStatus,
     /// The customer's data.
     pub payload: Json,
-    /// The endpoints asked for; empty means whoever was subscribed.
+    /// The endpoints asked for, or chosen as the target says; empty means whoever was subscribed.
     pub endpoints: Vec<EndpointName>,
+    /// What the endpoints had to be, where they were not named.
+    pub target: Option<Target>,
     /// Of a work queue; none for a task that endpoints perform.
     pub queued: Option<Queued>,
     /// How its expected endpoints stand.

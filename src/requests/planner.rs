@@ -491,6 +491,7 @@ mod tests {
                 digest: digest(payload.get(), &[]),
                 payload,
                 endpoints: Vec::new(),
+                target: None,
                 place: None,
                 start_time: now,
                 receive_by: now,

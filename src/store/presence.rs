@@ -13,7 +13,7 @@ use super::fault::Fault;
 use super::sql::{Conn, Row, selected};
 use super::subscription::{self, Heard, Seen, Standby, Subscription, SubscriptionState};
 use super::{ClockOffsets, Result, Store, columns};
-use crate::domain::{EndpointName, Labels, Presence, TaskType, Timestamp, WireVersion};
+use crate::domain::{EndpointName, Labels, Member, Presence, TaskType, Timestamp, WireVersion};
 
 /// What became of an endpoint that was to be forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,21 +53,6 @@ pub struct EndpointRecord {
     pub clock_offset_ms: Option<i64>,
     /// What it says of itself.
     pub labels: Labels,
-}
-
-/// An endpoint as a choice among those of a task type sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    /// Its name.
-    pub name: EndpointName,
-    /// Its version of the program.
-    pub version: String,
-    /// What it says of itself.
-    pub labels: Labels,
-    /// Whether it takes tasks of the type now.
-    pub subscribed: bool,
-    /// Why it takes none although it is there.
-    pub trouble: Option<String>,
 }
 
 /// Whether an endpoint takes tasks of a type.

@@ -119,6 +119,7 @@ mod tests {
             digest: digest(payload.get(), &[]),
             payload: payload.clone(),
             endpoints: Vec::new(),
+            target: None,
             start_time: at(1),
             receive_by: at(90),
             expires_at: at(100),

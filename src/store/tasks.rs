@@ -20,6 +20,7 @@ selected! {
         status: u8 = "t.status",
         payload: String = "t.payload",
         endpoints: Option<&'r str> = "t.endpoints",
+        target: Option<&'r str> = "t.target",
         counts: Counts = "t.expected, t.received, t.finished, t.failed, t.canceled, t.expired",
         start_time: Timestamp = "t.start_time",
         published_at: Option<Timestamp> = "t.published_at",
@@ -47,6 +48,10 @@ impl TaskColumns<'_> {
             endpoints: match self.endpoints {
                 Some(list) => serde_json::from_str(list).map_err(|error| corrupt(at("endpoints"), error))?,
                 None => Vec::new(),
+            },
+            target: match self.target {
+                Some(target) => serde_json::from_str(target).map_err(|error| corrupt(at("target"), error))?,
+                None => None,
             },
             queued: match self.priority {
                 Some(priority) => Some(Queued {

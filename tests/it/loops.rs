@@ -77,6 +77,7 @@ impl Site {
             identifier: Uuid::new_v4().to_string().parse::<Identifier>().expect("an identifier"),
             payload: json(&"x"),
             endpoints: endpoints.iter().map(|name| endpoint(name)).collect(),
+            target: None,
             digest: [7; 32],
             place: None,
             start_time: now,

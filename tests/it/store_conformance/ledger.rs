@@ -219,6 +219,7 @@ pub fn task(identifier: &str) -> NewTask {
         identifier: identifier.parse().expect("an identifier"),
         payload: json(&"some data"),
         endpoints: Vec::new(),
+        target: None,
         digest: [7; 32],
         place: None,
         start_time: noon(),
