@@ -96,16 +96,16 @@ fn warnings(names: &BTreeSet<EndpointName>, unknown: &[EndpointName]) -> Vec<Str
         let likely = nearest(name.as_str(), names.iter().map(EndpointName::as_str));
         format!("endpoint {} was never heard of{}", quoted(name.as_str()), did_you_mean(likely))
     };
-    few(unknown.iter().map(warning))
+    few(unknown.iter().map(warning), "were never heard of")
 }
 
 /// As many warnings as a person reads, and how many more there are.
-pub fn few(warnings: impl Iterator<Item = String>) -> Vec<String> {
+pub fn few(warnings: impl Iterator<Item = String>, what: &str) -> Vec<String> {
     let mut warnings = warnings.fuse();
     let mut few: Vec<String> = warnings.by_ref().take(MOST).collect();
     match warnings.count() {
         0 => {}
-        more => few.push(format!("the same of {more} more endpoints")),
+        more => few.push(format!("{more} more endpoints {what}")),
     }
     few
 }
@@ -125,7 +125,7 @@ mod tests {
         let told = warnings(&known.names, &unknown);
         assert_eq!(told[0], r#"endpoint "wbe1" was never heard of; did you mean web1?"#);
         assert_eq!(told[1], r#"endpoint "other0" was never heard of"#);
-        assert_eq!((told.len(), told[MOST].as_str()), (MOST + 1, "the same of 2 more endpoints"));
+        assert_eq!((told.len(), told[MOST].as_str()), (MOST + 1, "2 more endpoints were never heard of"));
         assert!(known.lacks(&[name("db1")]).is_empty());
     }
 }

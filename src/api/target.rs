@@ -39,9 +39,13 @@ pub async fn preview(api: &Api, policy: &TypePolicy, asked: &Asked, identifier: 
         None if asked.endpoints.is_empty() => Target::default().choose(&members, identifier.as_str()),
         None => {
             warnings = api.heard.warnings(&asked.endpoints).await;
-            let away = members.iter().filter(|member| !member.subscribed && asked.endpoints.contains(&member.name));
-            warnings.extend(heard::few(away.map(|member| format!("endpoint {} is not subscribed now", quoted(member.name.as_str())))));
-            Choice { chosen: asked.endpoints.clone(), unmatched: members.len(), ..Choice::default() }
+            let mut chosen = asked.endpoints.clone();
+            chosen.sort_unstable();
+            let (named, others): (Vec<_>, Vec<_>) = members.iter().partition(|member| chosen.binary_search(&member.name).is_ok());
+            let away = named.iter().filter(|member| !member.subscribed);
+            let away = away.map(|member| format!("endpoint {} is not subscribed now", quoted(member.name.as_str())));
+            warnings.extend(heard::few(away, "are not subscribed now"));
+            Choice { chosen, unmatched: others.len(), ..Choice::default() }
         }
     };
     if asked.target.is_some() && choice.chosen.is_empty() {
@@ -49,8 +53,8 @@ pub async fn preview(api: &Api, policy: &TypePolicy, asked: &Asked, identifier: 
     }
     let chosen = |member: &&Member| choice.chosen.binary_search(&member.name).is_ok();
     let troubled = members.iter().filter(chosen).filter_map(|member| Some((&member.name, member.trouble.as_ref()?)));
-    warnings
-        .extend(heard::few(troubled.map(|(name, trouble)| format!("endpoint {} takes no tasks now: {trouble}", quoted(name.as_str())))));
+    let troubled = troubled.map(|(name, trouble)| format!("endpoint {} takes no tasks now: {trouble}", quoted(name.as_str())));
+    warnings.extend(heard::few(troubled, "take no tasks now"));
     Ok(Preview {
         task_type: policy.name.clone(),
         endpoints: choice.chosen,

@@ -36,7 +36,7 @@ fn summary(preview: &Preview) -> String {
         parts.push(format!("{} would not", left_out.len()));
     }
     if *unmatched > 0 {
-        parts.push(format!("{unmatched} of the type are not meant"));
+        parts.push(format!("{unmatched} of the type not meant"));
     }
     parts.join(", ")
 }
@@ -87,7 +87,7 @@ mod tests {
             warnings: vec!["endpoint \"web1\" takes no tasks now: disk full".to_owned()],
         };
         let expected = "\
-worker: 1 endpoint would perform it, 1 would not, 3 of the type are not meant
+worker: 1 endpoint would perform it, 1 would not, 3 of the type not meant
 ENDPOINT  WOULD
 web1      perform it
 web2      not: it is stopped

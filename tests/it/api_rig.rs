@@ -224,7 +224,22 @@ impl Rig {
 
     /// The same of an endpoint that tells its time.
     pub async fn see_at(&self, name: &str, types: &[&str], state: PresenceState, sent_at: Option<Timestamp>) {
-        let presence = Presence {
+        self.see_this(Presence { sent_at, ..self.presence(name, types, state) }).await;
+    }
+
+    /// The same of an endpoint with labels for the type `worker`.
+    pub async fn see_labelled(&self, name: &str, labels: &[(&str, &str)]) {
+        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let labels = Labels::of(labels).expect("labels");
+        self.see_this(Presence { labels, ..self.presence(name, &["worker"], PresenceState::Alive) }).await;
+    }
+
+    pub async fn see_this(&self, presence: Presence) {
+        self.store.see(&[presence], self.state.clock.now()).await.expect("the store works");
+    }
+
+    pub fn presence(&self, name: &str, types: &[&str], state: PresenceState) -> Presence {
+        Presence {
             endpoint: endpoint(name),
             instance: Uuid::nil(),
             home: Uuid::nil(),
@@ -233,14 +248,13 @@ impl Rig {
             refused: Vec::new(),
             state,
             interval: Duration::from_secs(10),
-            sent_at,
+            sent_at: None,
             version: "1.2.3".to_owned(),
             trouble: None,
             slots: None,
             reads: WireVersion::NEWEST,
             labels: Labels::default(),
-        };
-        self.store.see(&[presence], self.state.clock.now()).await.expect("the store works");
+        }
     }
 
     pub async fn connect(&self) -> TcpStream {

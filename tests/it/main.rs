@@ -13,6 +13,7 @@ mod api_requests;
 mod api_rig;
 mod api_side;
 mod api_submit;
+mod api_targets;
 mod api_tasks;
 mod api_tls;
 mod api_waits;

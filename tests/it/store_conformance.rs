@@ -48,6 +48,7 @@ conformance! {
         keeps_identifiers_and_payloads_to_the_byte,
         freezes_once,
         freezes_a_fleet,
+        keeps_what_endpoints_had_to_be,
         publishes_what_has_not_moved_on;
     report:
         moves_rows_counts_and_task,
@@ -103,6 +104,7 @@ conformance! {
         gives_up_what_a_cancel_left_open,
         forgets_only_what_has_ended;
     presence:
+        keeps_what_endpoints_say_of_themselves,
         welcomes_whoever_is_new,
         tells_a_farewell_from_a_silence,
         forgets_endpoints,

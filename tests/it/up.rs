@@ -235,3 +235,38 @@ fn a_worker_asks_for_what_it_has_handlers_for() -> anyhow::Result<()> {
     assert_eq!(site.json(&["status", "builds", "one"])?["task"]["status"], "CREATED");
     Ok(())
 }
+
+#[test]
+fn a_task_finds_the_endpoint_by_its_labels() -> anyhow::Result<()> {
+    let site = Site::new("labels")?;
+    fs::create_dir(site.home.join("config"))?;
+    let file = site.home.write("labels", "release=7\n")?;
+    site.home.write(
+        "config/labels.config.yaml",
+        &format!(
+            "task_types: [worker]\nendpoint: {{labels: {{site: berlin, rack: 12}}, labels_file: {}, presence_interval: 1s}}\n",
+            file.display()
+        ),
+    )?;
+    let mut up = site.up(&["-m", "labels"])?;
+    site.subscribed(2)?;
+    let (code, text) = site.says(&["submit", "worker", "--match", "site=berlin,rack=12 and release=7 and os", "--wait"])?;
+    ensure!(code == Some(0) && text.contains("DONE"), "{code:?}: {text}");
+    let (code, text) = site.says(&["submit", "worker", "--match", "site=paris"])?;
+    ensure!(code != Some(0) && text.contains("--match") && text.contains("chooses none of the 2 endpoints known for `worker`"), "{text}");
+    let (code, text) = site.says(&["submit", "worker", "--match", "site in berlin"])?;
+    ensure!(code == Some(1) && text.contains("at character 9: expected `(`"), "{code:?}: {text}");
+    let preview = site.json(&["submit", "worker", "--exclude", "release=8", "--dry-run"])?;
+    ensure!(preview["endpoints"].as_array().is_some_and(|it| it.len() == 2), "{preview}");
+    // The file is read again with the next sign of life.
+    fs::write(&file, "release=8\n")?;
+    until("the endpoint tells its new label", PATIENCE, || {
+        let page = site.json(&["endpoints", "--match", "release=8"])?;
+        ensure!(page["endpoints"].as_array().is_some_and(|both| both.len() == 2), "{page}");
+        Ok(())
+    })?;
+    let (_, table) = site.says(&["endpoints"])?;
+    ensure!(table.contains("rack=12 release=8 site=berlin"), "{table}");
+    up.stop(PATIENCE)?;
+    Ok(())
+}

@@ -28,6 +28,25 @@ pub fn presence(endpoint: &str, types: &[&str], state: PresenceState) -> Presenc
     }
 }
 
+pub async fn keeps_what_endpoints_say_of_themselves(ledger: &Ledger) -> Result<()> {
+    let labels = |site: &str| Labels::of([("site".to_owned(), site.to_owned())]).expect("a label");
+    let of = |endpoint: &str, site: &str| Presence { labels: labels(site), ..presence(endpoint, &["worker"], PresenceState::Alive) };
+    let troubled = Presence { trouble: Some("disk full".to_owned()), ..of("b", "k\u{f6}ln \u{1f680}") };
+    ledger.store.see(&[of("a", "berlin"), troubled, presence("c", &["backup"], PresenceState::Alive)], at(0)).await?;
+    let members = ledger.store.members(&worker()).await?;
+    let told: Vec<_> = members.iter().map(|it| (it.name.as_str(), it.labels.get("site"), it.subscribed, it.trouble.as_deref())).collect();
+    assert_eq!(told, [("a", Some("berlin"), true, None), ("b", Some("k\u{f6}ln \u{1f680}"), true, Some("disk full"))]);
+    // They are what was said last, and stay when the endpoint goes.
+    let bare = presence("a", &["worker"], PresenceState::Alive);
+    ledger.store.see(&[bare, Presence { state: PresenceState::Leaving, ..of("b", "paris") }], at(1)).await?;
+    let members = ledger.store.members(&worker()).await?;
+    let told: Vec<_> = members.iter().map(|it| (it.name.as_str(), it.labels.get("site"), it.subscribed)).collect();
+    assert_eq!(told, [("a", None, true), ("b", Some("paris"), false)]);
+    let labels = ledger.store.endpoints(None, 10).await?.into_iter().map(|record| record.labels.to_string()).collect::<Vec<_>>();
+    assert_eq!(labels, ["", "site=paris", ""]);
+    Ok(())
+}
+
 fn backup() -> TaskType {
     "backup".parse().expect("a type")
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 use serde_json::value::RawValue;
-use tasker::domain::{Counts, Json, NewTask, ResponseStatus, TaskId, TaskStatus, TaskType};
+use tasker::domain::{Counts, Json, NewTask, ResponseStatus, Target, TaskId, TaskStatus, TaskType};
 use tasker::store::{Accepted, Freeze, ResponseFilter};
 
 use super::ledger::{ALL, Ledger, RETENTION, at, fleet, names, noon, received, task, tasks, together, worker};
@@ -172,5 +172,15 @@ pub async fn publishes_what_has_not_moved_on(ledger: &Ledger) -> Result<()> {
     assert_eq!(ledger.store.claim_due(at(30), at(60), 10).await?.len(), 2);
     let other: TaskType = "backup".parse()?;
     assert!(ledger.store.list(&other, &tasker::store::TaskQuery { limit: 10, ..Default::default() }).await?.is_empty());
+    Ok(())
+}
+
+pub async fn keeps_what_endpoints_had_to_be(ledger: &Ledger) -> Result<()> {
+    let target: Target = serde_json::from_str(r#"{"match":["site=k\u00f6ln"],"exclude":["name=web1"],"percent":10,"limit":3,"seed":"x"}"#)?;
+    let aimed = NewTask { target: Some(target.clone()), endpoints: names(&["web2"]), ..task("aimed") };
+    let plain = task("plain");
+    ledger.store.accept(&[aimed.clone(), plain.clone()], at(0), RETENTION).await?;
+    let of = async |id| anyhow::Ok(ledger.store.find(id).await?.expect("it is there").target);
+    assert_eq!((of(aimed.id).await?, of(plain.id).await?), (Some(target), None));
     Ok(())
 }

@@ -1,0 +1,148 @@
+//! Tasks that are aimed at endpoints by what these say of themselves.
+
+use serde_json::{Value, json};
+use tasker::domain::{Presence, PresenceState};
+
+use crate::api_rig::Rig;
+
+/// Five endpoints of `worker`: three in Berlin, of which one is stopped, two in Paris, of which one is in trouble.
+async fn fleet() -> Rig {
+    let rig = Rig::start().await;
+    for (name, site, role) in [("web1", "berlin", "web"), ("db1", "berlin", "db"), ("web2", "paris", "web")] {
+        rig.see_labelled(name, &[("site", site), ("role", role)]).await;
+    }
+    rig.see_labelled("web9", &[("site", "berlin"), ("role", "web")]).await;
+    let web9 = rig.presence("web9", &["worker"], PresenceState::Leaving);
+    let labels = rig.store.endpoints(None, 10).await.expect("the store works").pop().expect("web9 comes last").labels;
+    rig.see_this(Presence { labels, ..web9 }).await;
+    let trouble = Some("disk full".to_owned());
+    rig.see_this(Presence { trouble, ..rig.presence("db2", &["worker"], PresenceState::Alive) }).await;
+    rig.see("other", &["Other_1"], PresenceState::Alive).await;
+    rig
+}
+
+/// The endpoints of a task of these members.
+async fn chosen(rig: &Rig, identifier: &str, members: &Value) -> Value {
+    let mut body = json!({"identifier": identifier});
+    body.as_object_mut().expect("an object").extend(members.as_object().expect("an object").clone());
+    let answer = rig.post("/worker", body.to_string()).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    answer.json()["endpoints"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_is_for_those_that_fit_and_are_there() {
+    let rig = fleet().await;
+    for (index, (members, endpoints)) in [
+        (json!({"match": "site=berlin"}), json!(["db1", "web1"])),
+        (json!({"match": ["site=berlin", "role=web"]}), json!(["web1"])),
+        (json!({"match": "site in (berlin, paris)", "exclude": "role=db"}), json!(["web1", "web2"])),
+        (json!({"exclude": ["site"]}), json!(["db2"])),
+        (json!({"match": "version~^1\\."}), json!(["db1", "db2", "web1", "web2"])),
+        (json!({"match": "name=web*", "limit": 9}), json!(["web1", "web2"])),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(chosen(&rig, &format!("t{index}"), &members).await, endpoints, "{members}");
+    }
+    let part = json!({"percent": 50, "seed": "a"});
+    let some = chosen(&rig, "part", &part).await;
+    assert_eq!(some.as_array().map(Vec::len), Some(2));
+    assert_eq!(chosen(&rig, "the same part", &part).await, some);
+    let task = &rig.get("/worker/part").await.json()["task"];
+    assert_eq!(task["target"], part);
+    assert_eq!(task["endpoints"], some);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_submission_is_the_same_task_whoever_is_there() {
+    let rig = fleet().await;
+    let body = r#"{"identifier":"a","match":"site = berlin"}"#;
+    let first = rig.post("/worker", body).await;
+    assert_eq!(first.status, 201, "{first:?}");
+    rig.see_labelled("web3", &[("site", "berlin")]).await;
+    let again = rig.post("/worker", r#"{"identifier":"a","match":["site=berlin"]}"#).await;
+    assert_eq!((again.status, &again.json()["endpoints"]), (200, &json!(["db1", "web1"])), "{again:?}");
+    for name in ["web1", "db1", "web3"] {
+        rig.see(name, &["worker"], PresenceState::Leaving).await;
+    }
+    let nobody_left = rig.post("/worker", body).await;
+    assert_eq!((nobody_left.status, &nobody_left.json()["id"]), (200, &first.json()["id"]), "{nobody_left:?}");
+    for other in
+        [r#"{"identifier":"a","match":"site=paris"}"#, r#"{"identifier":"a"}"#, r#"{"identifier":"a","payload":1,"match":"site=berlin"}"#]
+    {
+        let answer = rig.post("/worker", other).await;
+        assert_eq!((answer.status, answer.code()), (409, "identifier_conflict".to_owned()), "{other}: {answer:?}");
+    }
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_chooses_nobody_is_refused_with_the_reason() {
+    let rig = fleet().await;
+    let refused = async |body: &str| {
+        let answer = rig.post("/worker", body).await;
+        assert_eq!((answer.status, answer.code()), (422, "invalid_submission".to_owned()), "{answer:?}");
+        let error = answer.json()["errors"][0].clone();
+        (error["pointer"].as_str().expect("a pointer").to_owned(), error["message"].as_str().expect("a text").to_owned())
+    };
+    let (pointer, message) = refused(r#"{"identifier":"a","match":"site=rome"}"#).await;
+    assert_eq!((pointer.as_str(), message.as_str()), ("/match", "chooses none of the 5 endpoints known for `worker`"));
+    let (_, message) = refused(r#"{"identifier":"a","match":"site=berlin","exclude":"name in (web1, db1)"}"#).await;
+    assert!(message.ends_with("1 that it matches are stopped (web9), 2 are excluded (db1, web1)"), "{message}");
+    let (pointer, message) = refused(r#"{"identifier":"a","match":["site=a","site in"]}"#).await;
+    assert_eq!(pointer, "/match/1");
+    assert!(message.starts_with("is no selector: at character 8: expected `(`"), "{message}");
+    assert_eq!(rig.get("/worker/a").await.status, 404, "nothing was recorded");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_says_who_would_and_who_not() {
+    let rig = fleet().await;
+    let told = async |body: &str| {
+        let answer = rig.post("/worker?dry_run=true", body).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    };
+    let preview = told(r#"{"identifier":"a","match":"site=berlin or name=db2","exclude":"role=db"}"#).await;
+    let left_out = json!([{"name": "db1", "reason": "excluded"}, {"name": "web9", "reason": "not_subscribed"}]);
+    assert_eq!((&preview["endpoints"], &preview["left_out"], &preview["unmatched"]), (&json!(["db2", "web1"]), &left_out, &json!(1)));
+    assert_eq!(preview["warnings"], json!(["endpoint \"db2\" takes no tasks now: disk full"]));
+    let everybody = told(r#"{"identifier":"a"}"#).await;
+    assert_eq!(everybody["endpoints"], json!(["db1", "db2", "web1", "web2"]));
+    let named = told(r#"{"identifier":"a","endpoints":["web9","wbe1"]}"#).await;
+    assert_eq!((&named["endpoints"], &named["unmatched"]), (&json!(["wbe1", "web9"]), &json!(4)));
+    assert!(named["warnings"].to_string().contains("never heard of; did you mean web1?"), "{named}");
+    assert!(named["warnings"].to_string().contains(r#"\"web9\" is not subscribed now"#), "{named}");
+    let nobody = told(r#"{"identifier":"a","match":"site=rome"}"#).await;
+    assert_eq!(nobody["warnings"], json!(["chooses none of the 5 endpoints known for `worker`"]));
+    assert_eq!(rig.get("/worker/a").await.status, 404, "nothing was recorded");
+    assert_eq!(rig.post("/worker?dry_run=maybe", r#"{"identifier":"a"}"#).await.code(), "invalid_query");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoints_are_listed_by_their_labels() {
+    let rig = fleet().await;
+    let names = async |query: &str| {
+        let page = rig.get(&format!("/endpoints?{query}")).await;
+        assert_eq!(page.status, 200, "{page:?}");
+        let page = page.json();
+        let names = page["endpoints"].as_array().expect("a list").iter().map(|endpoint| endpoint["name"].clone()).collect::<Value>();
+        (names, page["next_cursor"].clone())
+    };
+    assert_eq!(names("match=site%3Dberlin").await, (json!(["db1", "web1", "web9"]), Value::Null));
+    let (first, cursor) = names("match=site%3Dberlin&limit=2").await;
+    assert_eq!(first, json!(["db1", "web1"]));
+    assert_eq!(
+        names(&format!("match=site%3Dberlin&limit=2&cursor={}", cursor.as_str().expect("a cursor"))).await,
+        (json!(["web9"]), Value::Null)
+    );
+    assert_eq!(rig.get("/endpoints?match=site%3D").await.code(), "invalid_query");
+    let one = &rig.get("/endpoints?match=name%3Ddb1").await.json()["endpoints"][0];
+    assert_eq!(one["labels"], json!({"role": "db", "site": "berlin"}));
+    rig.stop().await;
+}
