@@ -27,7 +27,7 @@ pub struct Body {
 pub struct Rules<'a> {
     /// Bytes at most.
     pub longest: usize,
-    /// See [`BYTES_PER_SECOND`].
+    /// How long a body may take beyond what it earns by arriving.
     pub timeout: Duration,
     /// One permit for each byte that all bodies together may hold.
     pub budget: &'a Arc<Semaphore>,
