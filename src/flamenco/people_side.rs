@@ -1,6 +1,6 @@
 //! What people call, and programs that look after the farm.
 //!
-//! From this machine everybody may; from others only if `user_authentication.disableSecurity` says so. A browser that was sent here by a page
+//! From this machine, by its local names, everybody may; from others only if `user_authentication.disableSecurity` says so. A browser that was sent here by a page
 //! of somebody else's may not.
 
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ use super::reply::{Reply, Request};
 use super::route::PersonCall;
 use super::site::Site;
 use super::{test_job, wire};
+use crate::domain::Authority;
 use crate::farm::{InvalidObjectId, ObjectId, Request as Wanted, Worker, WorkerStatus};
 use crate::request_body::Body;
 use crate::store::Result;
@@ -44,9 +45,12 @@ pub(super) fn refused(site: &Site, call: PersonCall, request: &Request) -> Optio
     if let PersonCall::RedirectToServer(_) = call {
         return None;
     }
-    let here = request.peer.is_some_and(|peer| peer.to_canonical().is_loopback());
+    // By name as well: a page may have its own name resolved to this machine, and a proxy here sends what comes from everywhere.
+    let local_name = request.host.is_empty() || Authority::parse(request.host.as_bytes()).is_some_and(|host| host.is_local());
+    let here = local_name && request.peer.is_some_and(|peer| peer.to_canonical().is_loopback());
     if !here && !site.settings.open_to_people {
-        let why = "only this machine may look; set user_authentication.disableSecurity to true to let everybody in your network";
+        let why =
+            "only this machine may look, as localhost; set user_authentication.disableSecurity to true to let everybody in your network";
         return Some(Reply::text(401, why));
     }
     let elsewhere = request.origin.as_ref().is_some_and(|origin| origin.split_once("://").is_none_or(|(_, host)| host != request.host));

@@ -1,6 +1,6 @@
 //! The page and the calls for people.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::rig::{Rig, reqwest_client, send, task};
@@ -60,5 +60,23 @@ async fn a_worker_in_test_mode_gets_a_test_job() -> Result<()> {
     let path = format!("tasks/{}/update", task["_id"].as_str().unwrap_or_default());
     ensure!(worker.post(&path, &json!({"task_status": "completed", "log": "rendered"})).await?.0 == 204);
     ensure!(worker.ask().await?.0 == 204 && rig.farm.count_updates().await? == 0, "the Server knows nothing of it");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_this_machine_by_its_own_names_looks_after_the_farm() -> anyhow::Result<()> {
+    let rig = Rig::with("", |settings| settings.open_to_people = false).await?;
+    let port = rig.url.rsplit(':').next().context("a port")?.to_owned();
+    for host in [format!("127.0.0.1:{port}"), format!("localhost:{port}"), format!("[::1]:{port}")] {
+        let (status, text) = send(reqwest_client().get(&rig.url).header("Host", &host)).await?;
+        ensure!(status == 200, "{host}: {status} {text}");
+    }
+    // The name of a page that resolves to this machine, and what a proxy here passes on.
+    for host in [format!("evil.example:{port}"), "farm.example".to_owned(), format!("192.0.2.1:{port}")] {
+        for request in [reqwest_client().get(&rig.url), reqwest_client().post(format!("{}/kick", rig.url))] {
+            let (status, text) = send(request.header("Host", &host)).await?;
+            ensure!(status == 401 && text.contains("localhost"), "{host}: {status} {text}");
+        }
+    }
     Ok(())
 }
