@@ -253,6 +253,7 @@ mod tests {
             payload: json(&""),
             endpoints: vec![],
             target: None,
+            rerun_of: None,
             queued: None,
             counts,
             start_time: at(0),

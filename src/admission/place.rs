@@ -56,6 +56,7 @@ pub(super) fn new_task(policy: &TypePolicy, identifier: Identifier, payload: Jso
         place,
         payload,
         submitted_by: None,
+        rerun_of: None,
         followed: false,
     }
 }

@@ -36,6 +36,7 @@ mod refusals;
 mod request;
 mod request_submission;
 mod requests;
+mod rerun_task;
 mod route;
 mod routes;
 mod schedules;

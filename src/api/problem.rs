@@ -79,7 +79,7 @@ impl ProblemCode {
             Self::IdentifierConflict => "The identifier is taken",
             Self::RequestConflict => "The name of the request is taken",
             Self::AlreadyEnded => "It has already ended",
-            Self::NothingFailed => "No job has failed",
+            Self::NothingFailed => "Nothing has failed",
             Self::BodyTooLarge => "The body is too large",
             Self::UnsupportedMediaType => "The body must be application/json",
             Self::InvalidSubmission => "The submission has problems",

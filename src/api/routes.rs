@@ -11,7 +11,7 @@ use utoipa::OpenApi;
 
 use super::route::{About, For, Operation, Route, Routes};
 use super::{Answer, Api, cancel_task, forget_endpoint, health, list_endpoints, list_tasks, named, openapi, queues, requests};
-use super::{schedules, serve_worker, show_task, submit_task, take_census, tasks, unknown};
+use super::{rerun_task, schedules, serve_worker, show_task, submit_task, take_census, tasks, unknown};
 use crate::domain::Scope;
 
 const READ: For = For::Scope(Scope::Read);
@@ -100,6 +100,7 @@ pub const ROUTES: Routes = Routes(&[
         about: About::TypeInPath,
         operations: &[operation!(GET, READ, show_task::show_task), operation!(DELETE, SUBMIT, cancel_task::cancel_task)],
     },
+    Route { pattern: "/{type}/{id}/rerun", about: About::TypeInPath, operations: &[operation!(POST, SUBMIT, rerun_task::rerun_task)] },
 ]);
 
 /// Every method and path that the interface serves, as a pair each.

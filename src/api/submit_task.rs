@@ -32,7 +32,7 @@ use crate::store::Accepted;
     request_body(content = contract::Submission, content_type = "application/json"),
     responses(
         (status = 201, description = "Recorded", body = contract::Task, headers(("Location" = String, description = "Where to read the task"))),
-        (status = 200, description = "The same submission was made before: the task as it stands; with `dry_run=true` a `Preview`", body = contract::Task),
+        (status = 200, description = "The same submission was made before: the task as it stands; with `dry_run=true` a `Preview`", body = contract::SubmitAnswer),
         (status = 404, description = "`unknown_task_type`", body = contract::Problem, content_type = "application/problem+json"),
         (status = 409, description = "`identifier_conflict`: other content under the same identifier", body = contract::Problem, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported_media_type`", body = contract::Problem, content_type = "application/problem+json"),
@@ -99,7 +99,7 @@ async fn before(
 /// How often a submission is tried whose twin was forgotten between being found and being read.
 const TRIES: u32 = 3;
 
-async fn record(api: &Api, form: Body, task: NewTask, asked: &Asked) -> Answer {
+pub(super) async fn record(api: &Api, form: Body, task: NewTask, asked: &Asked) -> Answer {
     for _ in 0..TRIES {
         let (acceptor, submitted) = (api.state.acceptor.clone(), task.clone());
         match api.run(async move { acceptor.submit(submitted).await }).await? {

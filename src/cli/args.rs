@@ -8,7 +8,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Delivery, span};
 use crate::contract::Responses;
-use crate::domain::{EndpointName, Identifier, Scope, Selector, TaskStatus, TaskType, Timestamp, TokenName};
+use crate::domain::{EndpointName, Fared, Identifier, Scope, Selector, TaskStatus, TaskType, Timestamp, TokenName};
 use crate::farm::ObjectId;
 
 pub use super::global::Global;
@@ -150,6 +150,16 @@ The type is needed where tasks of several types have the identifier.")]
     /// List tasks, newest first
     #[command(after_help = "Examples:\n  tasker list\n  tasker list worker --status INCOMPLETE --since 2h")]
     List(List),
+    /// Submit a task again, for those of its endpoints that did not succeed
+    ///
+    /// Endpoints that may perform the task yet are left alone. A task of a work queue that failed, expired or was canceled is queued again.
+    #[command(after_help = "\
+Examples:
+  tasker rerun backup nightly-7 --wait
+  tasker rerun backup nightly-7 --only missing
+
+The type is needed where tasks of several types have the identifier.")]
+    Rerun(Rerun),
     /// Cancel tasks: endpoints that have not begun never will, others are told to stop
     #[command(
         override_usage = "tasker cancel [OPTIONS] [TYPE] <ID>...",
@@ -767,6 +777,27 @@ pub struct Status {
     /// Show all that is known of this endpoint's response, with its whole message, answer and log
     #[arg(short = 'e', long = "endpoint", value_name = "NAME", conflicts_with_all = ["all", "responses"])]
     pub of_endpoint: Option<EndpointName>,
+    /// How to wait for the end.
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// `tasker rerun`.
+#[derive(Debug, Clone, Args)]
+#[command(allow_missing_positional = true)]
+pub struct Rerun {
+    /// Task type
+    #[arg(value_name = "TYPE")]
+    pub task_type: Option<TaskType>,
+    /// Identifier or task id
+    #[arg(value_name = "ID", required = true)]
+    pub id: String,
+    /// Only endpoints that fared so, separated by commas: failed, missing (never received it), expired, canceled [default: all of these]
+    #[arg(long, value_name = "HOW", value_delimiter = ',')]
+    pub only: Vec<Fared>,
+    /// Your name for the new task [default: a new UUID]
+    #[arg(long, value_name = "ID")]
+    pub identifier: Option<Identifier>,
     /// How to wait for the end.
     #[command(flatten)]
     pub waiting: Waiting,

@@ -122,6 +122,7 @@ async fn run(cli: Cli) -> Code {
         Command::Submit(args) => tasks::submit(&global, args).await,
         Command::Status(args) => tasks::status(&global, args).await,
         Command::List(args) => tasks::list(&global, args).await,
+        Command::Rerun(args) => tasks::rerun(&global, args).await,
         Command::Cancel(args) => tasks::cancel(&global, args).await,
         Command::Endpoints(args) => tasks::endpoints(&global, args).await,
         Command::Queue(command) => queues::run(&global, command).await,

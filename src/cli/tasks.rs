@@ -5,13 +5,13 @@ use std::io::{self, IsTerminal};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::client::{Client, ClientError, Query, TaskName};
+use crate::client::{Client, ClientError, Query, Submitted, TaskName};
 use crate::clock::Clock;
 use crate::config::span;
-use crate::contract::{Endpoint, EndpointPage, ProblemCode, Responses, Submission, Task, TaskWithResponses};
+use crate::contract::{self, Endpoint, EndpointPage, ProblemCode, Responses, Submission, Task, TaskWithResponses};
 use crate::domain::{EndpointName, Identifier, Selector, TaskId, TaskType};
 
-use super::args::{Cancel, Endpoints, EndpointsAction, Global, List, Status, Submit, Target, Waiting};
+use super::args::{Cancel, Endpoints, EndpointsAction, Global, List, Rerun, Status, Submit, Target, Waiting};
 use super::exit::{Code, verdict};
 use super::output::{self, Failure, note, note_json, show};
 use super::wait::{self, Audience, Interrupts};
@@ -44,19 +44,45 @@ pub(super) async fn submit(global: &Global, args: Submit) -> Result<Code, Failur
         }
     }
     let submitted = client.submit(&args.task_type, &submission).await.map_err(|error| refused(global, error, Some(&submission)))?;
+    follow(global, &client, &submitted, &args.waiting, interrupts).await
+}
+
+pub(super) async fn rerun(global: &Global, args: Rerun) -> Result<Code, Failure> {
+    let identifier = args.identifier.map_or_else(fresh_identifier, Ok)?;
+    let client = access::client(global)?;
+    let interrupts = args.waiting.wait.is_some().then(Interrupts::install).transpose()?;
+    let rerun = contract::Rerun { identifier, only: args.only };
+    let submitted = match args.task_type {
+        Some(task_type) => client.rerun(&task_type, &args.id, &rerun).await?,
+        None => {
+            let task = client.status(&TaskName { task_type: None, id: args.id }, None, Responses::None).await?.task;
+            client.rerun(&task.task_type, &task.id.to_string(), &rerun).await?
+        }
+    };
+    follow(global, &client, &submitted, &args.waiting, interrupts).await
+}
+
+/// Shows what was submitted, and waits for its end where that was asked for.
+async fn follow(
+    global: &Global,
+    client: &Client,
+    submitted: &Submitted,
+    waiting: &Waiting,
+    interrupts: Option<Interrupts>,
+) -> Result<Code, Failure> {
     for warning in &submitted.task.warnings {
         note(&format!("tasker: warning: {warning}"));
     }
     let Some(interrupts) = interrupts else {
-        show(global.json, &submitted.task, |screen| render::submitted(&submitted, screen))?;
+        show(global.json, &submitted.task, |screen| render::submitted(submitted, screen))?;
         return Ok(Code::Ok);
     };
     // Before the wait: a person who interrupts it must know the name of the submission.
     match global.json {
         true => note_json(&Begun { submitted: Name::of(&submitted.task) }),
-        false => note(&render::begun(&submitted)),
+        false => note(&render::begun(submitted)),
     }
-    settle(global, &client, &submitted.task, &args.waiting, None, interrupts).await
+    settle(global, client, &submitted.task, waiting, None, interrupts).await
 }
 
 /// A refusal for those who are told: a program reads the API's own words.

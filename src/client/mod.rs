@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use crate::config::{Secret, is_loopback};
 use crate::contract::{
     BODY_HEADER, Census, ENVELOPE, EndpointPage, ForgottenEndpoint, Index, Preview, Queue, QueueList, Readiness, Request, RequestCensus,
-    RequestPage, RequestSubmission, RequestToken, Responses, Schedule, ScheduleList, Submission, Task, TaskPage, TaskWithResponses,
+    RequestPage, RequestSubmission, RequestToken, Rerun, Responses, Schedule, ScheduleList, Submission, Task, TaskPage, TaskWithResponses,
     TasksGiven, TasksWanted, WorkerReports,
 };
 use crate::domain::{EndpointName, RequestStatus, Selector, TaskStatus, TaskType, Timestamp};
@@ -223,6 +223,16 @@ impl Client {
         ];
         let request = self.request(Method::GET, &[task_type.map_or("tasks", TaskType::as_str)])?.query(&given(parameters));
         Ok(self.answer(request, ANSWER).await?.1)
+    }
+
+    /// Submits a task again, for those of its endpoints that did not succeed; the same again answers the task that is there.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; [`ClientError::Refused`] with 409 when no endpoint fared so.
+    pub async fn rerun(&self, task_type: &TaskType, id: &str, rerun: &Rerun) -> Result<Submitted, ClientError> {
+        let path = [task_type.as_str(), id, "rerun"];
+        let (status, task) = self.answer(self.post(&path)?.json(rerun), ANSWER).await?;
+        Ok(Submitted { task, repeated: status == StatusCode::OK })
     }
 
     /// Cancels a task.

@@ -13,10 +13,12 @@
 
 mod census;
 mod endpoint;
+mod preview;
 mod problem;
 mod process;
 mod queue;
 mod request;
+mod rerun;
 mod response;
 mod schedule;
 mod submission;
@@ -26,14 +28,16 @@ mod worker;
 
 pub use census::{Census, Flaw, RequestCensus, RequestFlaw};
 pub use endpoint::{Endpoint, EndpointPage, ForgottenEndpoint, Standby, Subscription};
+pub use preview::{LeftOutEndpoint, Preview, SubmitAnswer};
 pub use problem::{Problem, ProblemCode, ProblemItem};
 pub use process::{Heartbeat, Index, Readiness};
 pub use queue::{Queue, QueueList};
 pub use request::{Job, Request, RequestPage, RequestPoll, RequestStep, RequestSubmission, RequestToken};
+pub use rerun::Rerun;
 pub use response::{ResponseId, TaskResponse};
 pub use schedule::{Schedule, ScheduleList};
 pub use submission::{BODY_HEADER, ENVELOPE, OneOrMany, Submission};
-pub use target::{LeftOutEndpoint, Preview, Target};
+pub use target::Target;
 pub use task::{Queued, Responses, Task, TaskPage, TaskWithResponses};
 pub use worker::{
     PresenceKind, RefusedType, TasksGiven, TasksWanted, WorkerCommand, WorkerPresence, WorkerReport, WorkerReportHead, WorkerReports,

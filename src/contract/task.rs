@@ -31,6 +31,10 @@ pub struct Task {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     pub target: Option<Target>,
+    /// The task that it repeats for some of its endpoints; absent for one that repeats none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<uuid::Uuid>, required = false)]
+    pub rerun_of: Option<TaskId>,
     /// The customer's data.
     #[schema(value_type = serde_json::Value)]
     pub payload: Json,
@@ -73,6 +77,7 @@ impl From<domain::Task> for Task {
             start_time: task.start_time,
             endpoints: task.endpoints,
             target: task.target.map(Target::from),
+            rerun_of: task.rerun_of,
             payload: task.payload,
             counts: task.counts,
             published_at: task.published_at,
@@ -97,6 +102,7 @@ impl From<NewTask> for Task {
             start_time: task.start_time,
             endpoints: task.endpoints,
             target: task.target.map(Target::from),
+            rerun_of: task.rerun_of,
             payload: task.payload,
             counts: Counts::default(),
             published_at: None,

@@ -1,7 +1,7 @@
 //! The nouns of the product and the rules that hold between them. No I/O, no clock, no other module of ours.
 //!
 //! `names` what things may be called · `timestamp` points in time · `task` and `response` the two rows of the ledger with
-//! their state machines · `queue` what a task of a work queue has besides · `request` steps of jobs · `outcome` what a handler asks for · `message` what travels
+//! their state machines · `queue` what a task of a work queue has besides · `request` steps of jobs · `rerun` who performs a task once more · `outcome` what a handler asks for · `message` what travels
 //! through the broker · `digest` what makes two submissions the same · `token` who may use the API · `authority` how hosts are named · `labels` what
 //! endpoints say of themselves and `selector` with `target` whom such facts select · `likeness` what to say of a misspelt name · `json_check` which
 //! bytes are JSON that every reader agrees on: what comes from outside passes it before it becomes a [`Json`].
@@ -17,6 +17,7 @@ mod outcome;
 mod payload;
 mod queue;
 mod request;
+mod rerun;
 mod response;
 mod selector;
 mod target;
@@ -36,6 +37,7 @@ pub use request::{
     Job, JobStatus, NewRequest, Request, RequestFault, RequestStatus, Step, When, answered_extras, faults_of_steps, read_extras,
     read_params, read_steps, too_many_extras,
 };
+pub use rerun::Fared;
 pub use response::{LateAnswer, Response, ResponseEvent, ResponseStatus};
 pub use selector::{InvalidSelector, Selector};
 pub use target::{Choice, LeftOut, Member, Target, fact};

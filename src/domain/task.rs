@@ -166,6 +166,8 @@ pub struct NewTask {
     pub expires_at: Timestamp,
     /// The token it was submitted with; none without one, and for what tasker submits.
     pub submitted_by: Option<TokenName>,
+    /// The task that it repeats for some of its endpoints.
+    pub rerun_of: Option<TaskId>,
     /// Whether something waits for its end. If so, the ledger notes the end for the process that has to go on.
     pub followed: bool,
 }
@@ -187,6 +189,8 @@ pub struct Task {
     pub endpoints: Vec<EndpointName>,
     /// What the endpoints had to be, where they were not named.
     pub target: Option<Target>,
+    /// The task that it repeats for some of its endpoints.
+    pub rerun_of: Option<TaskId>,
     /// Of a work queue; none for a task that endpoints perform.
     pub queued: Option<Queued>,
     /// How its expected endpoints stand.

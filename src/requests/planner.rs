@@ -492,6 +492,7 @@ mod tests {
                 payload,
                 endpoints: Vec::new(),
                 target: None,
+                rerun_of: None,
                 place: None,
                 start_time: now,
                 receive_by: now,

@@ -15,7 +15,7 @@ use super::subscription::SubscriptionState;
 use super::tasks::{TASK, only_task, within_budget};
 use super::window::{ids_from, ids_until, newest, prefix_end};
 use super::{Result, Store};
-use crate::domain::{EndpointName, Identifier, Response, ResponseStatus, Task, TaskId, TaskStatus, TaskType, Timestamp};
+use crate::domain::{EndpointName, Fared, Identifier, Response, ResponseStatus, Task, TaskId, TaskStatus, TaskType, Timestamp};
 
 /// A task that an endpoint has to answer.
 #[derive(Debug, Clone)]
@@ -138,6 +138,12 @@ impl Store {
         self.run(move |conn| responses(conn, id, filter, after.clone(), limit).boxed()).await
     }
 
+    /// The endpoints of a task that fared in one of these ways, by name.
+    pub async fn fared(&self, id: TaskId, ways: &[Fared]) -> Result<Vec<EndpointName>> {
+        let ways: Arc<[Fared]> = ways.into();
+        self.run(move |conn| fared(conn, id, ways.clone()).boxed()).await
+    }
+
     /// The response that an endpoint owes or has given to a task.
     pub async fn response_of(&self, id: TaskId, endpoint: &EndpointName) -> Result<Option<Response>> {
         let endpoint = endpoint.clone();
@@ -237,6 +243,22 @@ async fn responses(
     }
     let rows = select.push(" ORDER BY r.endpoint LIMIT ?").bind(limit).fetch_all().await?;
     rows.iter().map(|row| response(&mut row.cells(), id)).collect()
+}
+
+async fn fared(conn: &mut Conn<'_>, id: TaskId, ways: Arc<[Fared]>) -> Result<Vec<EndpointName>, Fault> {
+    let by_key = conn.dialect().by_primary_key();
+    let mut select = conn.sql(format!(
+        "SELECT r.endpoint, r.status, r.errnr, r.start_time IS NOT NULL FROM response AS r {by_key} WHERE r.task_id = ? ORDER BY r.endpoint"
+    ));
+    let mut endpoints = Vec::new();
+    for row in select.bind(id).fetch_all().await? {
+        let status = columns::response_status(row.get(1)?, || format!("response of task {id}, column status"))?;
+        let (errnr, received) = (row.get(2)?, row.get(3)?);
+        if ways.iter().any(|way| way.covers(status, errnr, received)) {
+            endpoints.push(row.get(0)?);
+        }
+    }
+    Ok(endpoints)
 }
 
 async fn response_of(conn: &mut Conn<'_>, id: TaskId, endpoint: EndpointName) -> Result<Option<Response>, Fault> {

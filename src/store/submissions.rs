@@ -120,6 +120,7 @@ mod tests {
             payload: payload.clone(),
             endpoints: Vec::new(),
             target: None,
+            rerun_of: None,
             start_time: at(1),
             receive_by: at(90),
             expires_at: at(100),

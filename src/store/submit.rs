@@ -108,6 +108,7 @@ pub(super) async fn accept(
                 .set("payload", task.payload.get())
                 .set("endpoints", columns::list(&task.endpoints)?)
                 .set("target", task.target.as_ref().map(columns::json_text).transpose()?)
+                .set("rerun_of", task.rerun_of)
                 .set("digest", task.digest.as_slice())
                 .set("start_time", task.start_time)
                 .set("receive_by", task.receive_by)

@@ -21,6 +21,7 @@ selected! {
         payload: String = "t.payload",
         endpoints: Option<&'r str> = "t.endpoints",
         target: Option<&'r str> = "t.target",
+        rerun_of: Option<TaskId> = "t.rerun_of",
         counts: Counts = "t.expected, t.received, t.finished, t.failed, t.canceled, t.expired",
         start_time: Timestamp = "t.start_time",
         published_at: Option<Timestamp> = "t.published_at",
@@ -53,6 +54,7 @@ impl TaskColumns<'_> {
                 Some(target) => serde_json::from_str(target).map_err(|error| corrupt(at("target"), error))?,
                 None => None,
             },
+            rerun_of: self.rerun_of,
             queued: match self.priority {
                 Some(priority) => Some(Queued {
                     priority,

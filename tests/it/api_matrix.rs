@@ -87,6 +87,7 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("GET",    "/{type}/{id}",             "1111 3.3. .3 33."),
     ("HEAD",   "/{type}/{id}",             "1111 3.3. .3 33."),
     ("DELETE", "/{type}/{id}",             "1111 .33. .3 33."),
+    ("POST",   "/{type}/{id}/rerun",       "1111 333. .3 33."),
 ];
 
 const BOUND: &str = "rack1";

@@ -166,6 +166,7 @@ fn wrong_usage_is_code_1_and_help_0() {
         "submit worker --payload 1 --payload-file x",
         "submit worker --endpoints a,,b",
         "status",
+        "rerun",
         "status a.b x",
         "status x -e web1 --all",
         "cancel",

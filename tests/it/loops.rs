@@ -78,6 +78,7 @@ impl Site {
             payload: json(&"x"),
             endpoints: endpoints.iter().map(|name| endpoint(name)).collect(),
             target: None,
+            rerun_of: None,
             digest: [7; 32],
             place: None,
             start_time: now,

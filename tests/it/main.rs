@@ -10,6 +10,7 @@ mod api_operate;
 mod api_read;
 mod api_refuse;
 mod api_requests;
+mod api_rerun;
 mod api_rig;
 mod api_side;
 mod api_submit;

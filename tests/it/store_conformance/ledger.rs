@@ -220,6 +220,7 @@ pub fn task(identifier: &str) -> NewTask {
         payload: json(&"some data"),
         endpoints: Vec::new(),
         target: None,
+        rerun_of: None,
         digest: [7; 32],
         place: None,
         start_time: noon(),

@@ -1,0 +1,2 @@
+-- The task that this one repeats for some of its endpoints.
+ALTER TABLE task ADD COLUMN rerun_of BINARY(16) NULL;

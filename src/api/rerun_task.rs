@@ -1,0 +1,77 @@
+//! `POST /{type}/{id}/rerun`: a task once more, for the endpoints that did not succeed.
+
+use std::sync::Arc;
+
+use actix_web::{HttpRequest, web};
+
+use super::body::{self, Limit};
+use super::named::{self, TaskName};
+use super::problem::Problem;
+use super::submit_task::record;
+use super::{Answer, Api, access};
+use crate::admission::{Asked, Fault, reserved};
+use crate::config::Body;
+use crate::contract::{self, ProblemCode, ProblemItem, Rerun};
+use crate::domain::{Fared, NewTask};
+
+/// Bytes that the body may have: an identifier and four words.
+const LONGEST_BODY: usize = 4 << 10;
+
+/// Submits a task again, for those of its endpoints that did not succeed.
+///
+/// The new task has the payload of the old one and names it in `rerun_of`. Responses that are still open are left alone: their endpoints may perform the
+/// task yet. Since the answer tells who did not succeed, the token needs the scope `read` as well. A task of a work queue is queued again when it has failed, expired or been canceled. The same rerun again answers 200 with the task that is there.
+#[utoipa::path(
+    post, path = "/{type}/{id}/rerun", operation_id = "rerunTask", tag = "tasks",
+    params(
+        ("type" = String, Path, description = "A configured task type"),
+        ("id" = String, Path, description = "The identifier, percent-encoded; or our id"),
+    ),
+    request_body(content = Rerun, content_type = "application/json"),
+    responses(
+        (status = 201, description = "Recorded", body = contract::Task, headers(("Location" = String, description = "Where to read the task"))),
+        (status = 200, description = "The same rerun was made before: the task as it stands", body = contract::Task),
+        (status = 404, description = "`unknown_task_type`, `unknown_task`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`nothing_failed`: no endpoint fared so; `identifier_conflict`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 415, description = "`unsupported_media_type`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_submission`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`too_many_submissions`", body = contract::Problem, content_type = "application/problem+json", headers(("Retry-After" = u32))),
+        (status = 503, description = "`database_unavailable`, `overloaded`", body = contract::Problem, content_type = "application/problem+json", headers(("Retry-After" = u32))),
+    )
+)]
+pub async fn rerun_task(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
+    if access::blind(&request).is_some() {
+        return Err(Problem::insufficient_scope(
+            "a rerun tells which endpoints did not succeed: it needs a token with the scopes `submit` and `read`",
+        ));
+    }
+    let policy = named::task_type(&api, &request)?;
+    let body = api.body(&request, payload, Limit { bytes: LONGEST_BODY, setting: None }).await?;
+    let invalid = |items| Problem::invalid(ProblemCode::InvalidSubmission, items);
+    let asked: Rerun = serde_json::from_str(body::json(&body)?).map_err(|error| invalid(vec![ProblemItem::new("", error.to_string())]))?;
+    drop(body);
+    let task = named::task(&api, policy, &TaskName::of(&request)?).await?;
+    if let Some(reason) = reserved(&api.state.config, &policy.name, &asked.identifier) {
+        return Err(invalid(vec![ProblemItem::new("/identifier", reason)]));
+    }
+    let only = if asked.only.is_empty() { Fared::ALL.to_vec() } else { asked.only };
+    let (store, id, ways) = (Arc::clone(&api.state.store), task.id, only.clone());
+    let endpoints = api.run(async move { store.fared(id, &ways).await }).await?;
+    // One that has waited in its queue to the end has no response.
+    let waited = task.queued.is_some() && task.counts.expected == 0;
+    let queued_again = waited && only.iter().any(|way| way.as_str() == task.status.as_str().to_ascii_lowercase());
+    if endpoints.is_empty() && !queued_again {
+        let ways = only.iter().map(|way| way.as_str()).collect::<Vec<_>>().join(", ");
+        let detail = format!("no endpoint of the task has fared so: {ways} (it is {})", task.status.as_str());
+        return Err(Problem::new(ProblemCode::NothingFailed, detail));
+    }
+    let asked_of = match &task.queued {
+        Some(queued) => Asked { priority: Some(queued.priority), ..Asked::default() },
+        None => Asked { endpoints, ..Asked::default() },
+    };
+    let new = api.state.admission.task(policy, asked.identifier, task.payload.clone(), asked_of.clone(), api.now()?);
+    let item = |fault: Fault| ProblemItem::new(String::new(), format!("its type does not admit the payload any more: {fault}"));
+    let new = new.map_err(|faults| invalid(faults.into_iter().map(item).collect()))?;
+    let new = NewTask { submitted_by: access::token_name(&request), rerun_of: Some(task.id), ..new };
+    record(&api, Body::Envelope, new, &asked_of).await
+}
