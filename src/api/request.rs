@@ -41,10 +41,13 @@ pub async fn observe(request: ServiceRequest, next: Next<impl MessageBody + 'sta
     let problem = answer.error().and_then(|error| error.as_error::<Problem>());
     let mut answer = match problem {
         Some(problem) => {
-            span.in_scope(|| log(problem, answer.status().as_u16()));
-            if let Some(api) = request.app_data::<web::Data<Api>>() {
-                api.refusals.note(&api.state.metrics, problem, request.peer_addr().map(|peer| peer.ip()));
-            }
+            // What is logged of it names the request and its token, which the span has.
+            span.in_scope(|| {
+                log(problem, answer.status().as_u16());
+                if let Some(api) = request.app_data::<web::Data<Api>>() {
+                    api.refusals.note(&api.state.metrics, problem, request.peer_addr().map(|peer| peer.ip()));
+                }
+            });
             let refusal = problem.render(&id);
             match request.extensions_mut().remove::<Unread>() {
                 Some(unread) => refusal.map_body(|_, body| RefusalBody { body, _unread: unread }.boxed()),
