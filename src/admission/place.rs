@@ -10,7 +10,7 @@ use crate::domain::{
 /// What a submission may ask for, beside the policy of its type.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Asked {
-    /// The endpoints that are to perform it, by name or as the target chose them.
+    /// The endpoints that are to perform it.
     pub endpoints: Vec<EndpointName>,
     /// What the endpoints must be, where they are not named.
     pub target: Option<Target>,

@@ -12,9 +12,9 @@ use super::query::{self, Query};
 use super::submission::{self, Submission};
 use super::{Answer, Api, access, answer, named, percent, target};
 use crate::admission::{Asked, Fault, reserved};
-use crate::config::{Body, TypePolicy};
+use crate::config::Body;
 use crate::contract::{self, BODY_HEADER, ENVELOPE, ProblemCode, ProblemItem};
-use crate::domain::{Identifier, Json, NewTask, Target, Task, digest, trimmed};
+use crate::domain::{NewTask, Task, digest};
 use crate::store::Accepted;
 
 /// Submits a task.
@@ -56,7 +56,7 @@ pub async fn submit_task(api: web::Data<Api>, request: HttpRequest, payload: web
         Body::Payload => Submission::bare(text).map_err(|problem| Problem::invalid(ProblemCode::InvalidSubmission, vec![problem]))?,
     };
     drop(body);
-    let Submission { identifier, payload, mut asked } = submission;
+    let Submission { identifier, payload, asked } = submission;
     if let Some(reason) = reserved(&api.state.config, &policy.name, &identifier) {
         return Err(Problem::invalid(ProblemCode::InvalidSubmission, vec![ProblemItem::new("/identifier", reason)]));
     }
@@ -65,35 +65,28 @@ pub async fn submit_task(api: web::Data<Api>, request: HttpRequest, payload: web
         Body::Payload => "",
     };
     let item = |fault: Fault| ProblemItem::new(format!("{root}{}", fault.pointer), fault.message);
-    let preview = if dry_run { Some(target::preview(&api, policy, &asked, &identifier).await?) } else { None };
-    if let Some(target) = asked.target.as_ref().filter(|_| !dry_run) {
-        asked.endpoints = match target::choose(&api, policy, target, &identifier).await {
-            Ok(chosen) => chosen,
-            Err(nobody) => return before(&api, policy, &identifier, &payload, target).await?.ok_or(nobody),
-        };
-    }
     let task = api.state.admission.task(policy, identifier, payload, asked.clone(), api.now()?);
     let task = task.map_err(|faults| Problem::invalid(ProblemCode::InvalidSubmission, faults.into_iter().map(item).collect()))?;
-    if let Some(preview) = preview {
+    if dry_run {
+        let preview = target::preview(&api, policy, &task).await?;
         return answer(StatusCode::OK, &preview, 256 + preview.endpoints.len() * 32);
     }
-    let task = NewTask { submitted_by: access::token_name(&request), ..task };
+    let mut task = NewTask { submitted_by: access::token_name(&request), ..task };
+    if let Some(target) = &task.target {
+        match target::choose(&api, policy, target, &task.identifier).await {
+            Ok(chosen) => task.endpoints = chosen,
+            Err(nobody) => return before(&api, &task).await?.ok_or(nobody),
+        }
+    }
     record(&api, form, task, &asked).await
 }
 
 /// The answer to a submission whose target chooses nobody now, if it was made before.
-async fn before(
-    api: &Api,
-    policy: &TypePolicy,
-    identifier: &Identifier,
-    payload: &Json,
-    target: &Target,
-) -> Result<Option<HttpResponse>, Problem> {
-    let (store, task_type, identifier) = (Arc::clone(&api.state.store), policy.name.clone(), identifier.clone());
-    let Some(task) = api.run(async move { store.find_by_identifier(&task_type, &identifier).await }).await? else { return Ok(None) };
-    let payload = if policy.trim { trimmed(payload.clone()) } else { payload.clone() };
-    let same = task.target.as_ref() == Some(target) && digest(task.payload.get(), &[]) == digest(payload.get(), &[]);
-    if same { repeated(task).map(Some) } else { Err(Problem::identifier_conflict(task.id)) }
+async fn before(api: &Api, task: &NewTask) -> Result<Option<HttpResponse>, Problem> {
+    let (store, task_type, identifier) = (Arc::clone(&api.state.store), task.task_type.clone(), task.identifier.clone());
+    let Some(existing) = api.run(async move { store.find_by_identifier(&task_type, &identifier).await }).await? else { return Ok(None) };
+    let same = existing.target == task.target && digest(existing.payload.get(), &[]) == digest(task.payload.get(), &[]);
+    if same { repeated(existing).map(Some) } else { Err(Problem::identifier_conflict(existing.id)) }
 }
 
 /// How often a submission is tried whose twin was forgotten between being found and being read.

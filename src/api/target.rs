@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use super::problem::Problem;
 use super::{Api, heard};
-use crate::admission::Asked;
 use crate::config::TypePolicy;
 use crate::contract::{LeftOutEndpoint, Preview, ProblemCode, ProblemItem};
 use crate::domain::likeness::quoted;
-use crate::domain::{Choice, EndpointName, Identifier, LeftOut, Member, Target};
+use crate::domain::{Choice, EndpointName, Identifier, LeftOut, Member, NewTask, Target};
 
 /// Names in a refusal at most.
 const MOST: usize = 5;
@@ -30,16 +29,16 @@ pub async fn choose(api: &Api, policy: &TypePolicy, target: &Target, identifier:
 /// Whom a submission would be for.
 ///
 /// # Errors
-/// As [`choose`].
-pub async fn preview(api: &Api, policy: &TypePolicy, asked: &Asked, identifier: &Identifier) -> Result<Preview, Problem> {
+/// When the ledger cannot be read.
+pub async fn preview(api: &Api, policy: &TypePolicy, task: &NewTask) -> Result<Preview, Problem> {
     let members = members(api, policy).await?;
     let mut warnings = Vec::new();
-    let choice = match &asked.target {
-        Some(target) => target.choose(&members, identifier.as_str()),
-        None if asked.endpoints.is_empty() => Target::default().choose(&members, identifier.as_str()),
+    let choice = match &task.target {
+        Some(target) => target.choose(&members, task.identifier.as_str()),
+        None if task.endpoints.is_empty() => Target::default().choose(&members, task.identifier.as_str()),
         None => {
-            warnings = api.heard.warnings(&asked.endpoints).await;
-            let mut chosen = asked.endpoints.clone();
+            warnings = api.heard.warnings(&task.endpoints).await;
+            let mut chosen = task.endpoints.clone();
             chosen.sort_unstable();
             let (named, others): (Vec<_>, Vec<_>) = members.iter().partition(|member| chosen.binary_search(&member.name).is_ok());
             let away = named.iter().filter(|member| !member.subscribed);
@@ -48,7 +47,7 @@ pub async fn preview(api: &Api, policy: &TypePolicy, asked: &Asked, identifier: 
             Choice { chosen, unmatched: others.len(), ..Choice::default() }
         }
     };
-    if asked.target.is_some() && choice.chosen.is_empty() {
+    if task.target.is_some() && choice.chosen.is_empty() {
         warnings.push(nobody(policy, &choice, members.len()));
     }
     let chosen = |member: &&Member| choice.chosen.binary_search(&member.name).is_ok();
