@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::domain::Labels;
 
@@ -27,16 +27,22 @@ struct LastRead {
 }
 
 impl OwnLabels {
-    pub(super) fn new(configured: Labels, file: Option<PathBuf>) -> Self {
-        Self { configured, file, read: Mutex::default() }
+    pub(super) fn new(configured: Labels, file: Option<PathBuf>) -> Arc<Self> {
+        Arc::new(Self { configured, file, read: Mutex::default() })
     }
 
     /// The labels as they are now. Those of the file come first: it is what the programs of the server write. A file that cannot be used leaves those that
     /// were read last in force, since an endpoint that lost its labels would be missed by tasks that are meant for it.
-    pub(super) fn current(&self) -> Labels {
-        let labels = match &self.file {
-            Some(file) => self.of_file(file).or(self.configured.clone()),
-            None => self.configured.clone(),
+    pub(super) async fn current(self: &Arc<Self>) -> Labels {
+        let labels = self.configured.clone();
+        let labels = match self.file.clone() {
+            Some(file) => {
+                let me = self.clone();
+                // The file system may be slow, and this is said beside everything else.
+                let look = tokio::task::spawn_blocking(move || me.of_file(&file));
+                look.await.unwrap_or_default().or(labels)
+            }
+            None => labels,
         };
         labels.with_platform()
     }
@@ -87,29 +93,26 @@ fn labels_in(file: &Path) -> Result<Labels, String> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_file_is_read_again_and_comes_first() {
+    #[tokio::test]
+    async fn the_file_is_read_again_and_comes_first() {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("labels");
         let configured = Labels::of([("site", "berlin"), ("role", "web")].map(|(key, value)| (key.to_owned(), value.to_owned())));
         let own = OwnLabels::new(configured.expect("labels"), Some(file.clone()));
         let platform = format!("arch={} os={}", std::env::consts::ARCH, std::env::consts::OS);
-        let now = || {
-            own.current()
-                .iter()
-                .filter(|(key, _)| !matches!(*key, "os" | "arch"))
-                .map(|(key, value)| format!("{key}={value}"))
-                .collect::<Vec<_>>()
+        let now = async || {
+            let labels = own.current().await;
+            labels.iter().filter(|(key, _)| !matches!(*key, "os" | "arch")).map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>()
         };
-        assert_eq!(now(), ["role=web", "site=berlin"], "a file may come later");
+        assert_eq!(now().await, ["role=web", "site=berlin"], "a file may come later");
         std::fs::write(&file, "# written by the update\n\n release = 7 \nrole=db\n").expect("writes");
-        assert_eq!(now(), ["release=7", "role=db", "site=berlin"]);
+        assert_eq!(now().await, ["release=7", "role=db", "site=berlin"]);
         for broken in ["release", "na me=1", "name=other", &"x".repeat(70_000)] {
             std::fs::write(&file, broken).expect("writes");
-            assert_eq!(now(), ["release=7", "role=db", "site=berlin"], "{broken:.20}: those read last stay");
+            assert_eq!(now().await, ["release=7", "role=db", "site=berlin"], "{broken:.20}: those read last stay");
         }
         std::fs::write(&file, "").expect("writes");
-        assert_eq!(now(), ["role=web", "site=berlin"]);
-        assert_eq!(OwnLabels::new(Labels::default(), None).current().to_string(), platform);
+        assert_eq!(now().await, ["role=web", "site=berlin"]);
+        assert_eq!(OwnLabels::new(Labels::default(), None).current().await.to_string(), platform);
     }
 }

@@ -56,7 +56,7 @@ pub(super) struct Core {
     pub(super) grace: Duration,
     /// Of a worker: how many tasks it performs at the same time, of all types together.
     pub(super) slots: Option<u32>,
-    pub(super) labels: OwnLabels,
+    pub(super) labels: Arc<OwnLabels>,
     /// Fired when no more tasks are taken and those that run are finished.
     pub(super) draining: CancellationToken,
     /// Fired when running handlers are not waited for any longer.
@@ -83,7 +83,7 @@ impl Core {
         output_limit: usize,
         grace: Duration,
         slots: Option<u32>,
-        labels: OwnLabels,
+        labels: Arc<OwnLabels>,
         clock: Clock,
     ) -> Self {
         Self {

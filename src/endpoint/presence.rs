@@ -200,7 +200,7 @@ async fn say(core: &Arc<Core>, broker: &SharedBroker, session: &Session, words: 
         trouble: core.trouble().await,
         slots: core.slots.map(|slots| if core.draining.is_cancelled() { 0 } else { slots }),
         reads: WireVersion::NEWEST,
-        labels: core.labels.current(),
+        labels: core.labels.current().await,
     };
     let messages = words.into_iter().map(|(state, types)| {
         let presence = Presence { state, task_types: types.into_iter().collect(), ..presence.clone() };
