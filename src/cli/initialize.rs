@@ -1,6 +1,6 @@
 //! `tasker initialize`: what must be there before the first process starts.
 
-use std::io::{self, BufRead, IsTerminal};
+use std::io::{self, IsTerminal};
 
 use crate::broker::provision::provision;
 use crate::config::{Database, Environment, Management, MessageQueue, Sources};
@@ -10,7 +10,7 @@ use crate::store;
 use super::args::{Global, Initialize};
 use super::configuration;
 use super::exit::Code;
-use super::output::{Failure, note, print};
+use super::output::{self, Failure, note, print};
 
 pub(super) async fn run(global: &Global, args: Initialize) -> Result<Code, Failure> {
     let sources = Sources { file: global.file(), environment: Environment::of_process(), flags: Vec::new() };
@@ -52,9 +52,7 @@ fn confirm(args: &Initialize, broker: Option<(&MessageQueue, &Management)>) -> R
         return Err(Failure::Usage(format!("--reset deletes {losses}: add --yes to do so without being asked")));
     }
     note(&format!("This deletes {losses}. Type yes to go on:"));
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer).map_err(|error| Failure::Usage(format!("cannot read the answer: {error}")))?;
-    if answer.trim() == "yes" { Ok(()) } else { Err(Failure::Usage("nothing was deleted".to_owned())) }
+    if output::answer()? == "yes" { Ok(()) } else { Err(Failure::Usage("nothing was deleted".to_owned())) }
 }
 
 /// Brings the schema up to date; with `reset`, drops what is there first.

@@ -1,6 +1,6 @@
 //! Data to standard output, everything else to standard error; people or programs on the other side.
 
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{self, BufRead, ErrorKind, IsTerminal, Write};
 
 use serde::Serialize;
 
@@ -132,6 +132,13 @@ pub(super) fn list(json: bool, value: &impl Serialize, none: Option<&str>, text:
         }
         None => show(json, value, text),
     }
+}
+
+/// Waits for the line that a person types.
+pub(super) fn answer() -> Result<String, Failure> {
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line).map_err(|error| Failure::Usage(format!("cannot read the answer: {error}")))?;
+    Ok(line.trim().to_owned())
 }
 
 /// Writes a value as a line of JSON to standard output.

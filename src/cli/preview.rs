@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use crate::contract::{LeftOutEndpoint, Preview};
 use crate::domain::LeftOut;
 
-use super::output::{Failure, note};
+use super::output::{self, Failure, note};
 use super::table::{Cell, Colour, Narrow, Screen, Table};
 
 /// The endpoints, those left out with the reason, and what there is to say besides.
@@ -63,9 +63,7 @@ pub(super) fn confirm(preview: &Preview) -> Result<(), Failure> {
     eprint!("Submit it to {endpoints}? [y/N] ");
     // Lost only where nobody could read it.
     _ = io::stderr().flush();
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer).map_err(|error| Failure::Usage(format!("cannot read the answer: {error}")))?;
-    match answer.trim() {
+    match &*output::answer()? {
         "y" | "Y" | "yes" => Ok(()),
         _ => Err(Failure::Usage("nothing was submitted".to_owned())),
     }

@@ -35,7 +35,7 @@ pub struct OneQueue {
     pub task_type: TaskType,
 }
 
-/// Said where there is none.
+/// What people read when there are no work queues.
 const NONE: &str = "no work queues: a task type with `delivery: queue` has one";
 
 pub(super) async fn run(global: &Global, command: Queue) -> Result<Code, Failure> {

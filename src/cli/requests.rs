@@ -118,7 +118,7 @@ fn draw(global: &Global, request: &Request, whole: bool) -> Result<Code, Failure
     Ok(verdict_on_request(request.status).unwrap_or(Code::Ok))
 }
 
-/// Said where there is none, and where there is none of those that were asked for.
+/// What people read when there are no requests, and when none fits the filters.
 const NONE: &str = "no requests: `tasker request submit` makes one";
 const NONE_SUCH: &str = "no such requests: `tasker request list` without filters shows all";
 

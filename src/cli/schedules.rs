@@ -48,7 +48,7 @@ pub enum SchedulesAction {
     },
 }
 
-/// Said where there is none.
+/// What people read when there are no schedules.
 const NONE: &str = "no schedules: `schedules` in the configuration of the API lists them, each with a name, a task type and a cron pattern";
 
 pub(super) async fn run(global: &Global, args: Schedules) -> Result<Code, Failure> {

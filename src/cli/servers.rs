@@ -186,16 +186,15 @@ fn worker_name() -> String {
     format!("{host}-{:08x}", fastrand::u32(..))
 }
 
+fn bench_load(count: u64, concurrency: u32, rate: Option<f64>, payload_bytes: u32) -> Load {
+    Load { count: count as usize, concurrency: concurrency as usize, rate, payload_bytes: payload_bytes as usize }
+}
+
 /// `tasker bench`.
 pub(super) async fn bench(global: &Global, args: Bench) -> Result<Code, Failure> {
     match args {
         Bench::Tasks(args) => {
-            let load = Load {
-                count: args.count as usize,
-                concurrency: args.concurrency as usize,
-                rate: args.rate,
-                payload_bytes: args.payload_bytes as usize,
-            };
+            let load = bench_load(args.count, args.concurrency, args.rate, args.payload_bytes);
             on_a_stack(global, Delivery::Fanout, async |stack| bench::run_tasks(stack, load).await).await
         }
         Bench::Fleet(args) => {
@@ -203,22 +202,12 @@ pub(super) async fn bench(global: &Global, args: Bench) -> Result<Code, Failure>
                 .await
         }
         Bench::Queue(args) => {
-            let load = Load {
-                count: args.count as usize,
-                concurrency: args.concurrency as usize,
-                rate: None,
-                payload_bytes: args.payload_bytes as usize,
-            };
+            let load = bench_load(args.count, args.concurrency, None, args.payload_bytes);
             let queueing = Queueing { load, workers: args.workers, slots: args.slots, kills: args.kills };
             on_a_stack(global, Delivery::Queue, async |stack| bench::run_queue(stack, queueing).await).await
         }
         Bench::Requests(args) => {
-            let load = Load {
-                count: args.count as usize,
-                concurrency: args.concurrency as usize,
-                rate: args.rate,
-                payload_bytes: args.params_bytes as usize,
-            };
+            let load = bench_load(args.count, args.concurrency, args.rate, args.params_bytes);
             let requesting = Requesting { load, workers: args.workers, slots: args.slots };
             on_a_stack(global, Delivery::Queue, async |stack| bench::run_requests(stack, requesting).await).await
         }

@@ -39,7 +39,7 @@ pub(super) async fn submit(global: &Global, args: Submit) -> Result<Code, Failur
                 return Ok(Code::Ok);
             }
             (false, Ok(preview)) => preview::confirm(&preview)?,
-            // What is wrong with it is told of the submission; an older API takes no such question.
+            // The submission itself fails with the same problem. An API of an older version knows no previews.
             (false, Err(_)) => {}
         }
     }

@@ -31,13 +31,6 @@ pub struct Target {
     pub seed: Option<String>,
 }
 
-impl Target {
-    /// Whether it says nothing.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
 impl From<domain::Target> for Target {
     fn from(target: domain::Target) -> Self {
         let domain::Target { selectors, exclude, percent, limit, seed } = target;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// `version` from its presence.
 pub const BUILT_IN: [&str; 4] = ["arch", "name", "os", "version"];
 
-/// Why something is no label.
+/// Why a label is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidLabel {
     /// Keys stand in selectors.
@@ -41,10 +41,10 @@ impl Labels {
     /// Bytes that a key may have.
     const KEY_LENGTH: usize = 63;
 
-    /// Labels that somebody has written.
+    /// Labels as an operator has written them.
     ///
     /// # Errors
-    /// The first that is none, or that there are too many.
+    /// [`InvalidLabel`] for the first label that is not valid, or when there are too many labels.
     pub fn of(labels: impl IntoIterator<Item = (String, String)>) -> Result<Self, InvalidLabel> {
         let labels: BTreeMap<String, String> = labels.into_iter().collect();
         for (key, value) in &labels {
@@ -57,14 +57,14 @@ impl Labels {
         if labels.len() > Self::MAX { Err(InvalidLabel::TooMany(labels.len())) } else { Ok(Self(labels)) }
     }
 
-    /// Those of a message: what is no label is left out, and so is what is too much. A program of another version may have sent them.
+    /// Labels that a message brings. Invalid labels are dropped, and so are labels beyond the limit: a program of another version may have sent them.
     #[must_use]
     pub fn believed(labels: BTreeMap<String, String>) -> Self {
         let fits = |(key, value): &(String, String)| check_key(key).and_then(|()| check_value(key, value)).is_ok();
         Self(labels.into_iter().filter(fits).take(Self::MAX + BUILT_IN.len()).collect())
     }
 
-    /// The same with the facts of the program that runs.
+    /// These labels, and the facts `os` and `arch` of the program that runs.
     #[must_use]
     pub fn with_platform(mut self) -> Self {
         self.0.insert("os".to_owned(), std::env::consts::OS.to_owned());
@@ -72,7 +72,7 @@ impl Labels {
         self
     }
 
-    /// These, and the others where these say nothing.
+    /// These labels, and those of `others` whose names are not among them.
     #[must_use]
     pub fn or(mut self, others: Self) -> Self {
         for (key, value) in others.0 {
@@ -91,14 +91,9 @@ impl Labels {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
-    /// Whether there are none.
+    /// Whether the endpoint has no labels.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
     }
 }
 
@@ -161,6 +156,6 @@ mod tests {
         let labels = Labels::believed(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
         assert_eq!(labels.to_string(), "good=yes os=linux");
         let many = (0..100).map(|n| (format!("k{n}"), String::new())).collect();
-        assert_eq!(Labels::believed(many).len(), Labels::MAX + BUILT_IN.len());
+        assert_eq!(Labels::believed(many).iter().count(), Labels::MAX + BUILT_IN.len());
     }
 }

@@ -32,7 +32,7 @@ const REGEX_SIZE: usize = 256 << 10;
 pub struct InvalidSelector {
     /// Where, in characters from 1.
     pub at: usize,
-    /// What is wrong and what was expected.
+    /// The mistake, and the text that was expected there.
     pub message: String,
 }
 
@@ -60,15 +60,6 @@ impl Selector {
     /// Whether an endpoint with these facts is meant.
     pub fn matches<'a>(&self, fact: impl Fn(&str) -> Option<&'a str>) -> bool {
         self.0.holds(&fact)
-    }
-
-    /// The names of the facts it asks for.
-    pub fn keys(&self) -> Vec<&str> {
-        let mut keys = Vec::new();
-        self.0.collect_keys(&mut keys);
-        keys.sort_unstable();
-        keys.dedup();
-        keys
     }
 }
 
@@ -106,14 +97,6 @@ impl Expression {
                 Test::OneOf(globs) => globs.iter().any(|glob| glob_matches(glob, value)),
                 Test::Matches(regex) => regex.is_match(value),
             }),
-        }
-    }
-
-    fn collect_keys<'a>(&'a self, keys: &mut Vec<&'a str>) {
-        match self {
-            Self::All(parts) | Self::Any(parts) => parts.iter().for_each(|part| part.collect_keys(keys)),
-            Self::Not(part) => part.collect_keys(keys),
-            Self::Term { key, .. } => keys.push(key),
         }
     }
 }
@@ -543,7 +526,6 @@ mod tests {
                 Err(_) => assert_eq!(spelling, "", "{text}"),
             }
         }
-        assert_eq!("b, a=1, c~x, b".parse::<Selector>().expect("valid").keys(), ["a", "b", "c"]);
     }
 
     #[test]

@@ -53,17 +53,6 @@ pub enum LeftOut {
     NotSampled,
 }
 
-impl LeftOut {
-    /// The word in JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NotSubscribed => "not_subscribed",
-            Self::Excluded => "excluded",
-            Self::NotSampled => "not_sampled",
-        }
-    }
-}
-
 /// Whom a target chooses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Choice {
