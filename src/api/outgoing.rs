@@ -45,7 +45,7 @@ impl Room {
     /// Waits for room for an answer of about so many bytes, before they are read.
     ///
     /// # Errors
-    /// When there is none in time.
+    /// [`ProblemCode::Overloaded`] when there is no room in time.
     pub async fn reserve(&self, bytes: usize) -> Result<Share, Problem> {
         let free = self.free.clone().acquire_many_owned(self.permits(bytes));
         tokio::time::timeout(self.timeout, free).await.ok().and_then(Result::ok).map(Share).ok_or_else(no_room)

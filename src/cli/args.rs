@@ -701,13 +701,13 @@ pub struct Target {
     /// Not endpoints whose labels fit, such as 'name=web1*'; repeatable, none must fit
     #[arg(long, value_name = "SELECTOR", conflicts_with = "endpoints")]
     pub exclude: Vec<Selector>,
-    /// Only so many of a hundred of them, rounded up
+    /// Only this percentage of them, rounded up
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=100), conflicts_with = "endpoints")]
     pub percent: Option<u8>,
-    /// Only so many of them
+    /// Only this many of them at most
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "endpoints")]
     pub limit: Option<u32>,
-    /// What decides who is in a part: the same seed chooses the same endpoints [default: the identifier]
+    /// Text that decides which endpoints --percent and --limit leave: the same seed chooses the same ones [default: the identifier]
     #[arg(long, value_name = "TEXT", conflicts_with = "endpoints")]
     pub seed: Option<String>,
 }

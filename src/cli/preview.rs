@@ -45,7 +45,7 @@ const fn words(reason: LeftOut) -> &'static str {
     match reason {
         LeftOut::NotSubscribed => "not: it is stopped",
         LeftOut::Excluded => "not: it is excluded",
-        LeftOut::NotSampled => "not: outside of the part",
+        LeftOut::NotSampled => "not: left out by --percent or --limit",
     }
 }
 

@@ -43,16 +43,16 @@ pub struct Submission {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false, max_items = 100, value_type = OneOrMany)]
     pub exclude: Vec<String>,
-    /// Only for so many of a hundred of them, rounded up.
+    /// Only for this percentage of these endpoints, rounded up.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = u8, required = false, minimum = 1, maximum = 100, example = 10)]
     pub percent: Option<u8>,
-    /// Only for so many of them.
+    /// Only for this many of these endpoints at most.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = u32, required = false, minimum = 1, example = 5)]
     pub limit: Option<u32>,
-    /// With `percent` or `limit`: what decides who is in the part. The same seed chooses the same endpoints, and of a larger part all of a smaller one; the
-    /// identifier unless said.
+    /// With `percent` or `limit`: the text that decides which endpoints these leave. The same seed chooses the same endpoints, and a larger part holds all
+    /// endpoints of a smaller one. The default is the identifier.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, required = false, max_length = 191)]
     pub seed: Option<String>,

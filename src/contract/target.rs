@@ -16,16 +16,16 @@ pub struct Target {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false, max_items = 100)]
     pub exclude: Vec<String>,
-    /// So many of a hundred of them, rounded up.
+    /// The percentage of these endpoints that the task is for, rounded up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = u8, required = false, minimum = 1, maximum = 100, example = 10)]
     pub percent: Option<u8>,
-    /// So many at most.
+    /// The largest number of these endpoints that the task is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = u32, required = false, minimum = 1, example = 5)]
     pub limit: Option<u32>,
-    /// What decides who is in a part of them. The same seed chooses the same endpoints, and of a larger part all of a smaller one; the identifier of the
-    /// task unless said.
+    /// The text that decides which endpoints `percent` and `limit` leave. The same seed chooses the same endpoints, and a larger part holds all endpoints of
+    /// a smaller one. The default is the identifier of the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, required = false, max_length = 191)]
     pub seed: Option<String>,

@@ -14,14 +14,14 @@ pub struct Target {
     /// None of these holds for them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<Selector>,
-    /// So many of a hundred of them, rounded up. 1 to 100.
+    /// The percentage of these endpoints that the task is for, rounded up. 1 to 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub percent: Option<u8>,
-    /// So many at most.
+    /// The largest number of these endpoints that the task is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
-    /// What decides who is in a part of them: the same seed chooses the same endpoints, and of a larger part all of a smaller one. The identifier of the
-    /// task unless said.
+    /// The text that decides which endpoints `percent` and `limit` leave. The same seed chooses the same endpoints, and a larger part holds all endpoints of
+    /// a smaller one. Without it the identifier of the task decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<String>,
 }
