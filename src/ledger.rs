@@ -19,6 +19,7 @@ use crate::store::{
     SharedStore, StoreError, TakenBack, Terms, Turns,
 };
 use crate::telemetry::SharedMetrics;
+use crate::touched::Touched;
 use crate::watch::Watch;
 
 /// Moves tasks. Clones are the same ledger.
@@ -30,6 +31,7 @@ pub struct Ledger {
     watch: Watch,
     bell: Bell,
     requests: Bell,
+    touched: Touched,
     /// How long an ended task is kept.
     retention: Duration,
 }
@@ -38,7 +40,8 @@ pub struct Ledger {
 impl Ledger {
     /// A ledger over this store; `watch` is told of the tasks that end.
     pub fn new(store: SharedStore, clock: Clock, metrics: SharedMetrics, watch: Watch, retention: Duration) -> Self {
-        Self { store, clock, metrics, watch, bell: Bell::default(), requests: Bell::default(), retention }
+        let (bell, requests, touched) = (Bell::default(), Bell::default(), Touched::default());
+        Self { store, clock, metrics, watch, bell, requests, touched, retention }
     }
 
     /// Rung when a task that waits in a queue may be given to a worker.
@@ -49,6 +52,11 @@ impl Ledger {
     /// Rung when a request may move on: one was recorded, or the task of a job has ended.
     pub fn requests(&self) -> &Bell {
         &self.requests
+    }
+
+    /// What has changed by way of this process, for those who watch.
+    pub fn touched(&self) -> &Touched {
+        &self.touched
     }
 
     /// Records submissions. Those of a queue that nobody waits before are given to workers with room at once, to be asked for again at
@@ -65,13 +73,16 @@ impl Ledger {
 
     /// Freezes who must answer; answers the tasks that this call has frozen.
     pub async fn freeze(&self, sets: &[Freeze]) -> Result<Vec<TaskId>, StoreError> {
-        self.store.freeze(sets, self.clock.now()).await
+        let frozen = self.store.freeze(sets, self.clock.now()).await?;
+        self.touched.moved(frozen.iter().copied());
+        Ok(frozen)
     }
 
     /// Notes that the broker has confirmed these tasks.
     pub async fn mark_published(&self, ids: &[TaskId]) -> Result<(), StoreError> {
         let sent = self.store.mark_published(ids, self.clock.now()).await?;
         self.metrics.count_move(TaskStatus::Sent, sent);
+        self.touched.moved(ids.iter().copied());
         Ok(())
     }
 
@@ -79,6 +90,7 @@ impl Ledger {
     pub async fn apply(&self, reports: &[Report]) -> Result<Applied, StoreError> {
         let applied = self.store.apply(reports, self.clock.now(), self.retention).await?;
         self.moved(&applied.moved);
+        self.touched.reported(reports);
         // Also after the end of a canceled task, which does not move any more.
         if applied.room {
             self.bell.ring();
@@ -183,6 +195,7 @@ impl Ledger {
             self.metrics.count_move(*status, 1);
         }
         self.watch.moved(moved);
+        self.touched.moved(moved.iter().map(|(id, _)| *id));
         if moved.iter().any(|(_, status)| status.is_final()) {
             self.bell.ring();
         }

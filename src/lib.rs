@@ -13,6 +13,8 @@
 //! 7. [`requests`] moves steps of jobs on: each job is such a task.
 //! 8. [`presence`] knows who is there and asks those that return for what they owe.
 //!
+//! [`live`] tells those who watch what goes on; [`touched`] tells it what this process has changed.
+//!
 //! [`http_tasks`] makes thousands of HTTP calls at once and needs none of the rest; the handler `http` calls it, and [`http_remote`] has
 //! them made by workers elsewhere.
 //!
@@ -51,6 +53,7 @@ pub mod http_tasks;
 pub mod https;
 pub mod keyring;
 pub mod ledger;
+pub mod live;
 pub mod observer;
 pub mod presence;
 pub mod publisher;
@@ -63,6 +66,7 @@ pub mod service;
 pub mod shell;
 pub mod store;
 pub mod telemetry;
+pub mod touched;
 pub mod watch;
 
 /// The examples of the README, compiled with the tests.

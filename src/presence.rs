@@ -22,7 +22,7 @@ use crate::clock::{self, Clock};
 use crate::collector::{Batches, Sink};
 use crate::config::Config;
 use crate::domain::likeness::listed;
-use crate::domain::{Command, EndpointName, Presence, Report, ReportEvent, Task, TaskId, TaskType, WireVersion};
+use crate::domain::{Command, EndpointName, Presence, PresenceState, Report, ReportEvent, Task, TaskId, TaskType, WireVersion};
 use crate::ledger::Ledger;
 use crate::publisher::{Ask, Publisher, Stop};
 use crate::store::{Missed, Owed, Seen, SharedStore, StoreError};
@@ -120,6 +120,7 @@ impl PresenceWatch {
                 Some(Ok(Missed { subscriptions: 0, .. })) => {}
                 Some(Ok(Missed { subscriptions, endpoints })) => {
                     let names: Vec<&str> = endpoints.iter().map(EndpointName::as_str).collect();
+                    self.ledger.touched().fleet().notify_one();
                     tracing::info!(subscriptions, endpoints = listed(&names), "endpoints missed three presence intervals");
                 }
                 Some(Err(error)) => {
@@ -253,6 +254,9 @@ impl PresenceWatch {
         for Presence { endpoint, instance, .. } in fenced {
             self.metrics.fenced.inc();
             tracing::warn!(%endpoint, %instance, "refused a second process of this name while the first may hold tasks");
+        }
+        if !newcomers.is_empty() || presences.iter().any(|presence| presence.state != PresenceState::Alive) {
+            self.ledger.touched().fleet().notify_one();
         }
         if newcomers.is_empty() {
             return Ok(());

@@ -171,6 +171,11 @@ pub(super) fn covers(request: &HttpRequest, task_type: &str) -> bool {
     request.extensions().get::<Arc<Token>>().is_none_or(|token| token.covers(task_type))
 }
 
+/// Whether the token of a request, if it has one, is good for all types.
+pub(super) fn covers_all(request: &HttpRequest) -> bool {
+    request.extensions().get::<Arc<Token>>().is_none_or(|token| token.is_unlimited())
+}
+
 /// The token of a request; none where none is needed.
 async fn token(api: &Api, headers: &HeaderMap) -> Result<Option<Arc<Token>>, Problem> {
     let shown = shown(headers);

@@ -45,6 +45,7 @@ pub async fn forget_endpoint(api: web::Data<Api>, request: HttpRequest) -> Answe
             Err(Problem::new(ProblemCode::EndpointPresent, reason))
         }
         EndpointForgotten::Gone { open } => {
+            api.state.ledger.touched().fleet().notify_one();
             tracing::info!(endpoint = %name, open, "an endpoint was forgotten");
             answer(StatusCode::OK, &ForgottenEndpoint { name, open }, 256)
         }

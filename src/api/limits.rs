@@ -32,6 +32,11 @@ pub struct Limits {
     pub workers_per_token: usize,
     /// Requests for tasks of one worker that wait at the same time. It needs one; what it has given up may still be open.
     pub waits_per_worker: usize,
+    /// Streams of events at the same time. Each has a connection and the text that is being sent, some 40 KB at 50,000 endpoints; those of
+    /// all dashboards of a company are some hundreds.
+    pub streams: usize,
+    /// Those of them with the same token.
+    pub streams_per_token: usize,
     /// How long a request waits for room for its answer.
     pub room_timeout: Duration,
 }
@@ -52,6 +57,8 @@ impl Default for Limits {
             waits_per_token: 500,
             workers_per_token: 2000,
             waits_per_worker: 4,
+            streams: 2000,
+            streams_per_token: 1500,
             room_timeout: Duration::from_secs(5),
         }
     }

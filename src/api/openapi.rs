@@ -15,14 +15,17 @@ use utoipa::{OpenApi, PartialSchema};
 
 use super::route::{For, Routes};
 use super::{Answer, Api};
+use crate::contract;
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "tasker", description = "Hands tasks to fleets of servers and knows exactly what became of each one.", license(name = "MIT OR Apache-2.0")),
+    components(schemas(contract::LiveTask, contract::LiveEndpoints, contract::LiveQueues, contract::LiveGone)),
     tags(
         (name = "tasks", description = "Submit, read, list and cancel tasks"),
         (name = "endpoints", description = "Who performs them"),
         (name = "queues", description = "Task types whose tasks are performed once, by one worker"),
+        (name = "live", description = "Watch what goes on: states of thousands of endpoints in few bytes, and events as they happen"),
         (name = "requests", description = "Steps of jobs, one step after the other, the jobs of a step at the same time"),
         (name = "workers", description = "For workers that reach nothing but this interface"),
         (name = "operation", description = "For those who look after the process"),
@@ -92,7 +95,7 @@ const TOKEN: &str = "token";
 fn give_form(path: &str, parameter: &mut RefOr<Parameter>) {
     let RefOr::T(parameter) = parameter else { return };
     let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema else { return };
-    if matches!(parameter.name.as_str(), "since" | "until") {
+    if matches!(parameter.name.as_str(), "since" | "until") && path != "/events" {
         schema.format = Some(SchemaFormat::KnownFormat(KnownFormat::DateTime));
     }
     schema.pattern = form(path, &parameter.parameter_in, &parameter.name).map(str::to_owned);

@@ -23,6 +23,10 @@ pub const PIECE: usize = 32 << 10;
 /// What an answer of unknown length holds at most: a page, and the same as JSON.
 const STREAM: usize = 8 << 20;
 
+/// Marks an answer that has no end and sees to its own memory: no room is kept for it, and its length is no time to answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Endless;
+
 /// The room for all answers together.
 #[derive(Debug, Clone)]
 pub struct Room {

@@ -53,6 +53,11 @@ impl Query {
         if self.problems.is_empty() { Ok(()) } else { Err(Problem::invalid(ProblemCode::InvalidQuery, self.problems)) }
     }
 
+    /// Notes a parameter that is needed and absent.
+    pub fn miss(&mut self, name: &str, message: &str) {
+        self.problem(name, message);
+    }
+
     fn problem(&mut self, name: &str, message: &str) {
         self.problems.push(ProblemItem::new(format!("?{name}"), message));
     }

@@ -17,7 +17,7 @@ use tracing::Instrument;
 
 use super::Api;
 use super::connections::Connection;
-use super::outgoing::Share;
+use super::outgoing::{Endless, Share};
 use super::problem::Problem;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -54,6 +54,7 @@ pub async fn observe(request: ServiceRequest, next: Next<impl MessageBody + 'sta
                 None => refusal,
             }
         }
+        None if answer.extensions().contains::<Endless>() => answer.map_into_boxed_body(),
         None => {
             let share = request.extensions_mut().remove::<Share>();
             let held = match request.app_data::<web::Data<Api>>() {
@@ -78,14 +79,17 @@ pub async fn observe(request: ServiceRequest, next: Next<impl MessageBody + 'sta
     }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     // What a task says changes from one moment to the next, and is nobody else's business.
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
     if let Some(hsts) = request.app_data::<web::Data<Api>>().and_then(|api| api.hsts.clone()) {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts);
     }
 
     let elapsed = start.elapsed();
     let status = answer.status();
-    if let Some(api) = request.app_data::<web::Data<Api>>() {
+    let endless = answer.extensions().contains::<Endless>();
+    if let Some(api) = request.app_data::<web::Data<Api>>().filter(|_| !endless) {
         api.state.metrics.http_requests.with_label_values(&[&route, method, status.as_str()]).observe(elapsed.as_secs_f64());
     }
     tracing::debug!(parent: &span, status = status.as_u16(), elapsed_ms = elapsed.as_millis(), "answered");

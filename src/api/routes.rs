@@ -10,8 +10,8 @@ use actix_web::{HttpRequest, web};
 use utoipa::OpenApi;
 
 use super::route::{About, For, Operation, Route, Routes};
-use super::{Answer, Api, cancel_task, forget_endpoint, health, list_endpoints, list_tasks, named, openapi, queues, requests};
-use super::{rerun_task, schedules, serve_worker, show_task, submit_task, take_census, tasks, unknown};
+use super::{Answer, Api, cancel_task, events, forget_endpoint, health, list_endpoints, list_tasks, named, openapi, queues, requests};
+use super::{rerun_task, schedules, serve_worker, show_task, states, submit_task, take_census, tasks, unknown};
 use crate::domain::Scope;
 
 const READ: For = For::Scope(Scope::Read);
@@ -57,6 +57,9 @@ pub const ROUTES: Routes = Routes(&[
     Route { pattern: "/census", about: About::TypeInQuery, operations: &[operation!(GET, READ, take_census::take_census)] },
     Route { pattern: "/census/requests", about: About::AllTypes, operations: &[operation!(GET, READ, take_census::take_request_census)] },
     Route { pattern: "/endpoints", about: About::AllTypes, operations: &[operation!(GET, READ, list_endpoints::list_endpoints)] },
+    Route { pattern: "/endpoints/states", about: About::AllTypes, operations: &[operation!(GET, READ, states::of_endpoints)] },
+    Route { pattern: "/endpoints/names", about: About::AllTypes, operations: &[operation!(GET, READ, states::names_of_endpoints)] },
+    Route { pattern: "/events", about: About::CoveredTypes, operations: &[operation!(GET, READ, events::watch)] },
     Route {
         pattern: "/endpoints/{name}",
         about: About::AllTypes,
@@ -100,6 +103,8 @@ pub const ROUTES: Routes = Routes(&[
         about: About::TypeInPath,
         operations: &[operation!(GET, READ, show_task::show_task), operation!(DELETE, SUBMIT, cancel_task::cancel_task)],
     },
+    Route { pattern: "/{type}/{id}/states", about: About::TypeInPath, operations: &[operation!(GET, READ, states::of_task)] },
+    Route { pattern: "/{type}/{id}/names", about: About::TypeInPath, operations: &[operation!(GET, READ, states::names_of_task)] },
     Route { pattern: "/{type}/{id}/rerun", about: About::TypeInPath, operations: &[operation!(POST, SUBMIT, rerun_task::rerun_task)] },
 ]);
 

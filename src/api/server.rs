@@ -25,6 +25,7 @@ use super::state::{Api, ApiState};
 use super::waits::Waits;
 use super::{access, request, routes};
 use crate::keyring::Keyring;
+use crate::live::Live;
 
 /// Serves until told to stop, then finishes the requests under way within `api.stop_timeout`; waiting reads are answered
 /// at once with what there is. To be called within the runtime that store and broker live in.
@@ -38,6 +39,9 @@ pub async fn serve(state: ApiState, door: Door, stop: CancellationToken) -> io::
     let answers = Room::new(limits.answer_budget, limits.room_timeout);
     let waits = Waits::new(&limits);
     let backstage = Backstage::here(limits.store_timeout);
+    let queues = state.config.of_delivery(true).map(|policy| policy.name.clone()).collect();
+    let touched = state.ledger.touched().clone();
+    let live = Live::new(state.store.clone(), touched, state.clock.clone(), state.metrics.clone(), queues, stop.clone());
     let keyring = Keyring::new(state.store.clone(), door.is_local());
     let hosts = Hosts::new(door.address().port(), door.tls.is_some(), &state.config.api.hosts);
     let _refreshing = AbortOnDropHandle::new(tokio::spawn(keyring.clone().run(stop.clone())));
@@ -45,7 +49,7 @@ pub async fn serve(state: ApiState, door: Door, stop: CancellationToken) -> io::
     let hsts = state.config.api.hsts.filter(|_| door.tls.is_some());
     let hsts = hsts.and_then(|span| HeaderValue::from_str(&format!("max-age={}", span.as_secs())).ok());
     let (stopping, routes) = (stop.clone(), routes::ROUTES);
-    let api = Api { state, backstage, stop: stopping, bodies, answers, waits, keyring, hosts, heard, probe, refusals, hsts, routes };
+    let api = Api { state, backstage, stop: stopping, bodies, answers, waits, live, keyring, hosts, heard, probe, refusals, hsts, routes };
     let api = web::Data::new(api);
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
     let most = connections::per_thread(limits.connections, workers);

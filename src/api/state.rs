@@ -27,6 +27,7 @@ use crate::config::{Config, Schedule, TypePolicy};
 use crate::domain::{RequestToken, TaskType, Timestamp};
 use crate::keyring::Keyring;
 use crate::ledger::Ledger;
+use crate::live::Live;
 use crate::publisher::Publisher;
 use crate::queue::Desk;
 use crate::request_body::Body;
@@ -82,6 +83,8 @@ pub struct Api {
     pub answers: Room,
     /// Who waits.
     pub waits: Waits,
+    /// What goes on, for those who watch.
+    pub live: Live,
     /// Whose tokens are good.
     pub keyring: Arc<Keyring>,
     /// The names of this process.

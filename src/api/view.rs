@@ -5,11 +5,9 @@ use std::time::Duration;
 
 use super::query::{request_cursor, task_cursor};
 use crate::config;
-use crate::contract::{
-    Census, Endpoint, Flaw, Queue, RequestCensus, RequestFlaw, ResponseId, Schedule, Standby, Subscription, TaskResponse,
-};
+use crate::contract::{Census, Endpoint, Flaw, RequestCensus, RequestFlaw, ResponseId, Schedule, Standby, Subscription, TaskResponse};
 use crate::domain::{self, Presence, Timestamp};
-use crate::store::{self, EndpointRecord, QueueRecord, ScheduleRecord, StandbyRecord, SubscriptionRecord};
+use crate::store::{self, EndpointRecord, ScheduleRecord, StandbyRecord, SubscriptionRecord};
 
 impl From<domain::Response> for TaskResponse {
     fn from(response: domain::Response) -> Self {
@@ -30,13 +28,6 @@ impl From<domain::Response> for TaskResponse {
             vanished: response.vanished,
             late: response.late,
         }
-    }
-}
-
-impl From<QueueRecord> for Queue {
-    fn from(record: QueueRecord) -> Self {
-        let QueueRecord { task_type, paused_at, waiting, held, delayed, running, oldest } = record;
-        Self { task_type, paused_at, waiting, held, delayed, running, oldest }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use uuid::Uuid;
 
@@ -21,8 +21,11 @@ const AGAIN_SECS: u32 = 1;
 #[derive(Debug)]
 pub struct Waits {
     limits: Limits,
-    held: Mutex<HashMap<Of, usize>>,
+    held: Held,
 }
+
+/// How many places each has.
+type Held = Arc<Mutex<HashMap<Of, usize>>>;
 
 /// Who shares a number of places.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -35,19 +38,23 @@ enum Of {
     WorkersWith(Option<Uuid>),
     /// A worker.
     Worker(EndpointName),
+    /// Streams of events of all.
+    Streams,
+    /// Streams with a token.
+    StreamsWith(Uuid),
 }
 
 impl Waits {
     /// With the limits of the interface.
     pub fn new(limits: &Limits) -> Self {
-        Self { limits: limits.clone(), held: Mutex::default() }
+        Self { limits: limits.clone(), held: Arc::default() }
     }
 
     /// A place for a read that waits for the end of a task. Where no token is needed, all who read are the same.
     ///
     /// # Errors
     /// When there is none.
-    pub fn read(&self, token: Option<Uuid>) -> Result<Place<'_>, Problem> {
+    pub fn read(&self, token: Option<Uuid>) -> Result<Place, Problem> {
         let own = token.map(|token| (Of::ReadsWith(token), self.limits.waits_per_token));
         self.take(own.into_iter().chain([(Of::Reads, self.limits.waits)]))
     }
@@ -56,14 +63,23 @@ impl Waits {
     ///
     /// # Errors
     /// When there is none.
-    pub fn worker(&self, token: Option<Uuid>, worker: &EndpointName) -> Result<Place<'_>, Problem> {
+    pub fn worker(&self, token: Option<Uuid>, worker: &EndpointName) -> Result<Place, Problem> {
         let own = (Of::Worker(worker.clone()), self.limits.waits_per_worker);
         self.take([own, (Of::WorkersWith(token), self.limits.workers_per_token)])
     }
 
+    /// A place for a stream of events. Where no token is needed, all who watch are the same.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn stream(&self, token: Option<Uuid>) -> Result<Place, Problem> {
+        let own = token.map(|token| (Of::StreamsWith(token), self.limits.streams_per_token));
+        self.take(own.into_iter().chain([(Of::Streams, self.limits.streams)]))
+    }
+
     /// All of these, or none.
-    fn take(&self, wanted: impl IntoIterator<Item = (Of, usize)>) -> Result<Place<'_>, Problem> {
-        let mut place = Place { waits: self, taken: Vec::new() };
+    fn take(&self, wanted: impl IntoIterator<Item = (Of, usize)>) -> Result<Place, Problem> {
+        let mut place = Place { held: self.held.clone(), taken: Vec::new() };
         for (of, most) in wanted {
             let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
             let count = held.get(&of).copied().unwrap_or(0);
@@ -92,6 +108,13 @@ fn full(of: &Of, most: usize) -> Problem {
         Of::WorkersWith(_) => {
             (ProblemCode::TooManyWaits, format!("{most} workers with this token wait for tasks, which is all it may have; ask again"))
         }
+        Of::Streams => (
+            ProblemCode::Overloaded,
+            format!("{most} streams of events are open, which is all that this process takes; connect again later"),
+        ),
+        Of::StreamsWith(_) => {
+            (ProblemCode::TooManyWaits, format!("{most} streams of events with this token are open, which is all it may have; close one"))
+        }
         Of::Worker(worker) => (
             ProblemCode::TooManyWaits,
             format!("{most} requests of the worker `{worker}` wait for tasks, which is all it may have; ask again"),
@@ -102,14 +125,14 @@ fn full(of: &Of, most: usize) -> Problem {
 
 /// A place, for as long as it is held.
 #[derive(Debug)]
-pub struct Place<'a> {
-    waits: &'a Waits,
+pub struct Place {
+    held: Held,
     taken: Vec<Of>,
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
-        let mut held = self.waits.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         for of in self.taken.drain(..) {
             if let Entry::Occupied(mut count) = held.entry(of) {
                 *count.get_mut() -= 1;

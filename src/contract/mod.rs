@@ -2,7 +2,7 @@
 //!
 //! `task` and `response` the ledger's two rows · `submission` what a customer asks for · `endpoint` who performs
 //! tasks · `queue` and `schedule` how these stand · `request` steps of jobs · `census` sums of tasks · `problem` why a request is refused ·
-//! `process` what an API process says of itself · `worker` what workers send and get.
+//! `process` what an API process says of itself · `live` what goes on now · `worker` what workers send and get.
 //!
 //! The server moves what it has read from the ledger into these types, so that an answer of thousands of rows is
 //! written without copies of their texts. A reader takes the answers of older and newer servers: it ignores members
@@ -13,6 +13,7 @@
 
 mod census;
 mod endpoint;
+mod live;
 mod preview;
 mod problem;
 mod process;
@@ -28,6 +29,7 @@ mod worker;
 
 pub use census::{Census, Flaw, RequestCensus, RequestFlaw};
 pub use endpoint::{Endpoint, EndpointPage, ForgottenEndpoint, Standby, Subscription};
+pub use live::{LiveEndpoints, LiveGone, LiveQueues, LiveTask, LiveVector, NameList};
 pub use preview::{LeftOutEndpoint, Preview, SubmitAnswer};
 pub use problem::{Problem, ProblemCode, ProblemItem};
 pub use process::{Heartbeat, Index, Readiness};

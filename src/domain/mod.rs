@@ -1,7 +1,7 @@
 //! The nouns of the product and the rules that hold between them. No I/O, no clock, no other module of ours.
 //!
 //! `names` what things may be called · `timestamp` points in time · `task` and `response` the two rows of the ledger with
-//! their state machines · `queue` what a task of a work queue has besides · `request` steps of jobs · `rerun` who performs a task once more · `outcome` what a handler asks for · `message` what travels
+//! their state machines · `queue` what a task of a work queue has besides · `request` steps of jobs · `rerun` who performs a task once more · `states` how endpoints stand, in few bytes · `outcome` what a handler asks for · `message` what travels
 //! through the broker · `digest` what makes two submissions the same · `token` who may use the API · `authority` how hosts are named · `labels` what
 //! endpoints say of themselves and `selector` with `target` whom such facts select · `likeness` what to say of a misspelt name · `json_check` which
 //! bytes are JSON that every reader agrees on: what comes from outside passes it before it becomes a [`Json`].
@@ -20,6 +20,7 @@ mod request;
 mod rerun;
 mod response;
 mod selector;
+mod states;
 mod target;
 mod task;
 mod timestamp;
@@ -40,6 +41,7 @@ pub use request::{
 pub use rerun::Fared;
 pub use response::{LateAnswer, Response, ResponseEvent, ResponseStatus};
 pub use selector::{InvalidSelector, Selector};
+pub use states::{FleetState, InvalidChanges, PartState, StateChange, States, decode_changes, encode_changes, generation};
 pub use target::{Choice, LeftOut, Member, Target, fact};
 pub use task::{Counts, IllegalMove, NewTask, Task, TaskEvent, TaskStatus};
 pub use timestamp::Timestamp;

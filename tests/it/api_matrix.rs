@@ -54,6 +54,12 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("HEAD",   "/census/requests",         "1111 3.3. 33 33."),
     ("GET",    "/endpoints",               "1111 3.3. 33 33."),
     ("HEAD",   "/endpoints",               "1111 3.3. 33 33."),
+    ("GET",    "/endpoints/states",        "1111 3.3. 33 33."),
+    ("HEAD",   "/endpoints/states",        "1111 3.3. 33 33."),
+    ("GET",    "/endpoints/names",         "1111 3.3. 33 33."),
+    ("HEAD",   "/endpoints/names",         "1111 3.3. 33 33."),
+    ("GET",    "/events",                  "1111 3.3. .. 33."),
+    ("HEAD",   "/events",                  "1111 3.3. .. 33."),
     ("DELETE", "/endpoints/{name}",        "1111 333. 33 33."),
     ("GET",    "/queues",                  "1111 3.3. 33 33."),
     ("HEAD",   "/queues",                  "1111 3.3. 33 33."),
@@ -87,6 +93,10 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("GET",    "/{type}/{id}",             "1111 3.3. .3 33."),
     ("HEAD",   "/{type}/{id}",             "1111 3.3. .3 33."),
     ("DELETE", "/{type}/{id}",             "1111 .33. .3 33."),
+    ("GET",    "/{type}/{id}/states",      "1111 3.3. .3 33."),
+    ("HEAD",   "/{type}/{id}/states",      "1111 3.3. .3 33."),
+    ("GET",    "/{type}/{id}/names",       "1111 3.3. .3 33."),
+    ("HEAD",   "/{type}/{id}/names",       "1111 3.3. .3 33."),
     ("POST",   "/{type}/{id}/rerun",       "1111 333. .3 33."),
 ];
 

@@ -34,6 +34,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("telemetry", &["domain", "config"]),
     ("service", &["domain", "telemetry"]),
     ("watch", &["domain"]),
+    ("touched", &["domain"]),
     ("admission", &["domain", "config"]),
     // The outside world.
     ("store", &["domain", "farm", "backoff", "clock", "config"]),
@@ -42,7 +43,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("http_remote", &["http_tasks", "backoff", "config", "broker"]),
     // The loops of an API process.
     ("keyring", &["domain", "store"]),
-    ("ledger", &["domain", "store", "bell", "clock", "telemetry", "watch"]),
+    ("ledger", &["domain", "store", "bell", "clock", "telemetry", "touched", "watch"]),
+    ("live", &["domain", "contract", "store", "clock", "telemetry", "touched"]),
     ("publisher", &["domain", "failpoint", "store", "ledger", "broker", "backoff", "clock", "config", "telemetry", "watch"]),
     ("queue", &["domain", "failpoint", "admission", "store", "ledger", "backoff", "clock", "config", "telemetry", "watch", "publisher"]),
     ("collector", &["domain", "failpoint", "store", "ledger", "broker", "backoff", "telemetry", "publisher"]),
@@ -75,6 +77,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "watch",
             "keyring",
             "ledger",
+            "live",
             "publisher",
             "queue",
             "requests",
@@ -167,7 +170,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("lapin", &["broker"]),
     ("actix", &["request_body", "api", "flamenco"]),
     ("hyper", &["http_tasks", "bench"]),
-    ("flate2", &["http_tasks", "flamenco"]),
+    ("flate2", &["http_tasks", "flamenco", "api"]),
 ];
 
 #[test]

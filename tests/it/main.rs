@@ -4,6 +4,7 @@ mod api_access;
 mod api_cancel;
 mod api_clients;
 mod api_guard;
+mod api_live;
 mod api_matrix;
 mod api_openapi;
 mod api_operate;

@@ -122,7 +122,7 @@ fn documented() -> anyhow::Result<Known> {
 /// themselves while there are such tasks.
 fn labels_of_vectors() -> BTreeMap<String, BTreeSet<String>> {
     let metrics = Metrics::new();
-    let vectors: [&dyn Collector; 7] = [
+    let vectors: [&dyn Collector; 8] = [
         &metrics.unsubmitted,
         &metrics.undecodable,
         &metrics.dead_dropped,
@@ -130,6 +130,7 @@ fn labels_of_vectors() -> BTreeMap<String, BTreeSet<String>> {
         &metrics.refused,
         &metrics.requests,
         &metrics.jobs,
+        &metrics.live_reads,
     ];
     let gauges: [&dyn Collector; 4] = [&metrics.queued, &metrics.queue_paused, &metrics.open_tasks, &metrics.oldest_task_seconds];
     let described = vectors.into_iter().chain(gauges).flat_map(|vector| vector.desc());

@@ -115,6 +115,7 @@ conformance! {
         knows_what_all_who_are_there_read,
         hands_a_name_over_to_who_stands_by,
         lists_endpoints_by_name,
+        tells_how_the_fleet_stands,
         survives_crossing_presences,
         tells_why_a_type_is_refused,
         tells_how_far_clocks_are_off;
@@ -124,6 +125,7 @@ conformance! {
         lists_by_filter,
         tells_what_is_missing,
         tells_what_is_owed,
+        tells_how_each_endpoint_stands,
         counts_open_tasks,
         tells_times_within_four_digits,
         adds_up_what_was_accepted,

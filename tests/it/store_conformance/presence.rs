@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use tasker::domain::{Labels, NewTask, Presence, PresenceState, RefusedType, TaskType, WireVersion};
+use tasker::domain::{FleetState, Labels, NewTask, Presence, PresenceState, RefusedType, TaskType, WireVersion};
 use tasker::store::{ClockOffsets, EndpointForgotten, Freeze, Missed, StandbyRecord, SubscriptionRecord};
 use uuid::Uuid;
 
@@ -376,6 +376,31 @@ pub async fn tells_how_far_clocks_are_off(ledger: &Ledger) -> Result<()> {
     store.see(&[says("well", Alive, None)], at(203)).await?;
     assert_eq!(offsets().await?, [Some(300_000), None, None]);
     assert_eq!(store.clock_offsets().await?, ClockOffsets::default());
+    Ok(())
+}
+
+pub async fn tells_how_the_fleet_stands(ledger: &Ledger) -> Result<()> {
+    use PresenceState::{Alive, Leaving};
+    let both = |endpoint: &str, state| presence(endpoint, &["worker", "backup"], state);
+    assert!(ledger.store.fleet().await?.is_empty());
+    let troubled = Presence { trouble: Some("disk full".to_owned()), ..both("d", Alive) };
+    ledger.store.see(&[both("a", Alive), both("b", Alive), both("c", Alive), troubled, both("B", Alive)], at(0)).await?;
+    ledger.store.see(&[both("c", Leaving)], at(1)).await?;
+    ledger
+        .store
+        .see(&[both("a", Alive), both("B", Alive), Presence { trouble: Some("disk full".to_owned()), ..both("d", Alive) }], at(25))
+        .await?;
+    ledger.store.miss(at(40)).await?;
+    let fleet = ledger.store.fleet().await?;
+    let told: Vec<_> = fleet.iter().map(|(name, state)| (name.as_str(), *state)).collect();
+    let expected = [
+        ("B", FleetState::Present),
+        ("a", FleetState::Present),
+        ("b", FleetState::Gone),
+        ("c", FleetState::Stopped),
+        ("d", FleetState::Trouble),
+    ];
+    assert_eq!(told, expected);
     Ok(())
 }
 

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use tasker::domain::{NewTask, TaskEvent, TaskId, TaskStatus, TaskType, Timestamp};
-use tasker::store::{Census, CensusQuery, ResponseFilter, Settlement, TaskQuery};
+use tasker::domain::{NewTask, PartState, PresenceState, ReportEvent, TaskEvent, TaskId, TaskStatus, TaskType, Timestamp};
+use tasker::store::{Census, CensusQuery, Part, Parts, ResponseFilter, Settlement, TaskQuery};
 
-use super::ledger::{ALL, Ledger, RETENTION, at, finished, name, names, noon, received, task, tasks, worker};
+use super::ledger::{ALL, Ledger, RETENTION, at, finished, name, names, noon, received, report, task, tasks, worker};
+use super::presence::presence;
 
 fn query(limit: u32) -> TaskQuery {
     TaskQuery { limit, ..TaskQuery::default() }
@@ -114,6 +115,53 @@ pub async fn tells_what_is_missing(ledger: &Ledger) -> Result<()> {
     assert_eq!(page(ResponseFilter::All, Some("aa"), 1).await?, ["b"], "the one before need not be there");
     assert_eq!(page(ResponseFilter::Missing, Some("B"), 9).await?, ["a"]);
     assert_eq!(page(ResponseFilter::All, Some("c"), 9).await?, [""; 0]);
+    Ok(())
+}
+
+pub async fn tells_how_each_endpoint_stands(ledger: &Ledger) -> Result<()> {
+    use PartState::{Canceled, Failed, Lost, Ok as Done, Received, Running, Sent, TimeLimit, Vanished, Waiting};
+    let id = ledger.one("a", &["B", "a", "b", "c", "d", "e", "f", "g"]).await?;
+    let other = ledger.one("b", &["a"]).await?;
+    assert!(ledger.store.standing(TaskId::new()).await?.is_none());
+    let look = async |which: Parts| {
+        let standing = ledger.store.standing(id).await?.expect("it is there");
+        let parts = ledger.store.parts(&standing, which).await?;
+        anyhow::Ok(parts.into_iter().map(|Part { endpoint, state, received }| (endpoint.to_string(), state, received)).collect::<Vec<_>>())
+    };
+    let told =
+        |parts: &[(&str, PartState, bool)]| parts.iter().map(|(name, state, had)| ((*name).to_owned(), *state, *had)).collect::<Vec<_>>();
+    assert_eq!(look(Parts::Of(names(&["g", "a", "nobody"]))).await?, told(&[("a", Waiting, false), ("g", Waiting, false)]));
+    ledger.store.mark_published(&[id], at(1)).await?;
+    let reports = [
+        received(id, "a"),
+        report(id, "b", ReportEvent::Progress { percent: 0 }),
+        finished(id, "c", 0),
+        finished(id, "d", 1),
+        finished(id, "e", 69),
+        finished(id, "f", 124),
+        received(id, "g"),
+        received(other, "a"),
+    ];
+    ledger.store.apply(&reports, at(2), RETENTION).await?;
+    // All have been there and are gone; these two are back.
+    ledger.store.see(&["a", "b"].map(|name| presence(name, &["worker"], PresenceState::Alive)), at(3)).await?;
+    let expected = [
+        ("B", Sent, false),
+        ("a", Received, true),
+        ("b", Running, true),
+        ("c", Done, true),
+        ("d", Failed, true),
+        ("e", Lost, true),
+        ("f", TimeLimit, true),
+        ("g", Vanished, true),
+    ];
+    assert_eq!(look(Parts::All).await?, told(&expected));
+    ledger.store.cancel(id, at(4), RETENTION).await?;
+    assert_eq!(look(Parts::Of(names(&["B"]))).await?, told(&[("B", Canceled, false)]));
+    let (standing, task) = (ledger.store.standing(id).await?.expect("it is there"), ledger.task(id).await?);
+    assert_eq!((standing.status, standing.counts, standing.task_type), (task.status, task.counts, task.task_type));
+    let times = (standing.published_at, standing.finished_at, standing.expires_at);
+    assert_eq!(times, (task.published_at, task.finished_at, task.expires_at));
     Ok(())
 }
 
