@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::bell::Bell;
 use crate::clock::Clock;
-use crate::domain::{NewRequest, NewTask, Report, RequestToken, TaskId, TaskStatus, TaskType, Timestamp};
+use crate::domain::{NewRequest, NewTask, Report, RequestToken, TaskId, TaskStatus, TaskType, Timestamp, TokenName};
 use crate::store::{
     Accepted, Advanced, Applied, Begun, CancelOutcome, CanceledRequest, DueRequest, Freeze, Plan, QueueRule, Recorded, Settlement,
     SharedStore, StoreError, TakenBack, Terms, Turns,
@@ -184,8 +184,8 @@ impl Ledger {
     }
 
     /// Stops giving tasks of a type to workers, or goes on; answers whether that changed anything.
-    pub async fn pause(&self, task_type: &TaskType, paused: bool, now: Timestamp) -> Result<bool, StoreError> {
-        let changed = self.store.pause(task_type, paused, now).await?;
+    pub async fn pause(&self, task_type: &TaskType, paused: bool, by: Option<&TokenName>, now: Timestamp) -> Result<bool, StoreError> {
+        let changed = self.store.pause(task_type, paused, by, now).await?;
         self.bell.ring();
         Ok(changed)
     }

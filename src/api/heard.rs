@@ -68,6 +68,14 @@ impl Heard {
         self.unknown(&[]).await.map(|(names, _)| names)
     }
 
+    /// The name that one is likely to mean of which nothing is known. Asked for one name now and then, so it is looked for as things are now.
+    pub async fn nearest(&self, name: &EndpointName) -> Result<Option<String>, Problem> {
+        let (store, name) = (Arc::clone(&self.store), name.clone());
+        let names = self.backstage.run(async move { store.endpoint_names().await }).await?;
+        let look = move || nearest(name.as_str(), names.iter().map(EndpointName::as_str)).map(str::to_owned);
+        self.backstage.runtime.spawn_blocking(look).await.map_err(Problem::internal)
+    }
+
     /// All names, and those of some that are not among them.
     async fn unknown(&self, some: &[EndpointName]) -> Result<(Arc<BTreeSet<EndpointName>>, Vec<EndpointName>), Problem> {
         // Held while they are read, so that many that ask at once read them once.

@@ -17,6 +17,7 @@ mod certificate;
 mod connections;
 mod door;
 mod events;
+mod explain_task;
 mod forget_endpoint;
 mod guard;
 mod health;

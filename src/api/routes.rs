@@ -10,7 +10,9 @@ use actix_web::{HttpRequest, web};
 use utoipa::OpenApi;
 
 use super::route::{About, For, Operation, Route, Routes};
-use super::{Answer, Api, cancel_task, events, forget_endpoint, health, list_endpoints, list_tasks, named, openapi, queues, requests};
+use super::{
+    Answer, Api, cancel_task, events, explain_task, forget_endpoint, health, list_endpoints, list_tasks, named, openapi, queues, requests,
+};
 use super::{rerun_task, schedules, serve_worker, show_task, states, submit_task, take_census, tasks, unknown};
 use crate::domain::Scope;
 
@@ -78,6 +80,7 @@ pub const ROUTES: Routes = Routes(&[
         about: About::CoveredTypes,
         operations: &[operation!(GET, READ, tasks::show), operation!(DELETE, SUBMIT, tasks::cancel)],
     },
+    Route { pattern: "/tasks/{id}/explain", about: About::CoveredTypes, operations: &[operation!(GET, READ, tasks::explain)] },
     Route {
         pattern: "/requests",
         about: About::AllTypes,
@@ -105,6 +108,7 @@ pub const ROUTES: Routes = Routes(&[
     },
     Route { pattern: "/{type}/{id}/states", about: About::TypeInPath, operations: &[operation!(GET, READ, states::of_task)] },
     Route { pattern: "/{type}/{id}/names", about: About::TypeInPath, operations: &[operation!(GET, READ, states::names_of_task)] },
+    Route { pattern: "/{type}/{id}/explain", about: About::TypeInPath, operations: &[operation!(GET, READ, explain_task::explain_task)] },
     Route { pattern: "/{type}/{id}/rerun", about: About::TypeInPath, operations: &[operation!(POST, SUBMIT, rerun_task::rerun_task)] },
 ]);
 

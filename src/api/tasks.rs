@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use actix_web::{HttpRequest, web};
 
+use super::explain_task::{self, ExplainQuery};
 use super::list_tasks::{self, Filters, ListQuery};
 use super::named::TaskName;
 use super::problem::Problem;
@@ -61,6 +62,26 @@ pub async fn show(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let wanted = Wanted::of(&request)?;
     let task = find(&api, &request).await?;
     show_task::answer_with(api, &request, task, wanted).await
+}
+
+/// Says why a task does not run, by its id, or by an identifier that no other task has.
+#[utoipa::path(
+    get, path = "/tasks/{id}/explain", operation_id = "explainAnyTask", tag = "tasks",
+    params(
+        ("id" = String, Path, description = "Our id; or the identifier, percent-encoded"),
+        ExplainQuery,
+    ),
+    responses(
+        (status = 200, description = "The reasons", body = contract::Explanation),
+        (status = 404, description = "`unknown_task`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`ambiguous_task`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_query`", body = contract::Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn explain(api: web::Data<Api>, request: HttpRequest) -> Answer {
+    let endpoint = explain_task::endpoint(&request)?;
+    let task = find(&api, &request).await?;
+    explain_task::answer_with(&api, task, endpoint).await
 }
 
 /// Cancels a task by its id, or by an identifier that no other task has.

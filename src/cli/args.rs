@@ -11,6 +11,7 @@ use crate::contract::Responses;
 use crate::domain::{EndpointName, Fared, Identifier, Scope, Selector, TaskStatus, TaskType, Timestamp, TokenName};
 use crate::farm::ObjectId;
 
+use super::explain::Explain;
 pub use super::global::Global;
 use super::listen::Listen;
 use super::page::Page;
@@ -147,6 +148,14 @@ Examples:
 
 The type is needed where tasks of several types have the identifier.")]
     Status(Status),
+    /// Say why a task does not run, or how far it is
+    #[command(after_help = "\
+Examples:
+  tasker explain nightly-7
+  tasker explain backup nightly-7 --endpoint web3
+
+docs/api.md lists the reasons, and what to do about each.")]
+    Explain(Explain),
     /// List tasks, newest first
     #[command(after_help = "Examples:\n  tasker list\n  tasker list worker --status INCOMPLETE --since 2h")]
     List(List),

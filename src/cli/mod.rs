@@ -1,6 +1,6 @@
 //! The command line: what may be asked (`args`; `tree` is what help shows of it), and every command.
 //!
-//! `tasks`, `requests`, `queues` and `schedules` ask the API, `verify` adds up, `wait` waits, `render` turns answers into text, `picture`
+//! `tasks`, `explain`, `requests`, `queues` and `schedules` ask the API, `verify` adds up, `wait` waits, `render` turns answers into text, `picture`
 //! draws a request, `table` makes tables, `refusal` into the words of flags, `exit` into exit codes. `access` says where, with which token and whose certificates to trust, `listen` where to listen, `complete` completes names in shells. `configuration` and `initialize` work on the configuration, `tokens` and `import` on the `database`. `flamenco` starts a manager of render farms and looks at one. `servers` starts what
 //! `app` puts together, and the bench; `stopping` says what a stop waits for.
 //!
@@ -12,6 +12,7 @@ mod complete;
 mod configuration;
 mod database;
 mod exit;
+mod explain;
 mod flamenco;
 mod global;
 mod import;
@@ -121,6 +122,7 @@ async fn run(cli: Cli) -> Code {
         Command::Initialize(args) => initialize::run(&global, args).await,
         Command::Submit(args) => tasks::submit(&global, args).await,
         Command::Status(args) => tasks::status(&global, args).await,
+        Command::Explain(args) => explain::run(&global, args).await,
         Command::List(args) => tasks::list(&global, args).await,
         Command::Rerun(args) => tasks::rerun(&global, args).await,
         Command::Cancel(args) => tasks::cancel(&global, args).await,

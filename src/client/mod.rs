@@ -15,9 +15,9 @@ use serde::de::DeserializeOwned;
 
 use crate::config::{Secret, is_loopback};
 use crate::contract::{
-    BODY_HEADER, Census, ENVELOPE, EndpointPage, ForgottenEndpoint, Index, Preview, Queue, QueueList, Readiness, Request, RequestCensus,
-    RequestPage, RequestSubmission, RequestToken, Rerun, Responses, Schedule, ScheduleList, Submission, Task, TaskPage, TaskWithResponses,
-    TasksGiven, TasksWanted, WorkerReports,
+    BODY_HEADER, Census, ENVELOPE, EndpointPage, Explanation, ForgottenEndpoint, Index, Preview, Queue, QueueList, Readiness, Request,
+    RequestCensus, RequestPage, RequestSubmission, RequestToken, Rerun, Responses, Schedule, ScheduleList, Submission, Task, TaskPage,
+    TaskWithResponses, TasksGiven, TasksWanted, WorkerReports,
 };
 use crate::domain::{EndpointName, RequestStatus, Selector, TaskStatus, TaskType, Timestamp};
 use crate::https;
@@ -205,6 +205,16 @@ impl Client {
     pub async fn answer_of(&self, name: &TaskName, endpoint: &EndpointName) -> Result<TaskWithResponses, ClientError> {
         let request = self.request(Method::GET, &name.path())?.query(&[("endpoint", endpoint.as_str())]);
         Ok(self.answer(request, ANSWER).await?.1)
+    }
+
+    /// Why a task does not run, or how far it is; at an endpoint, or altogether.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn explain(&self, name: &TaskName, endpoint: Option<&EndpointName>) -> Result<Explanation, ClientError> {
+        let [task_type, id] = name.path();
+        let endpoint = ("endpoint", endpoint.map(EndpointName::to_string));
+        Ok(self.answer(self.request(Method::GET, &[task_type, id, "explain"])?.query(&given([endpoint])), ANSWER).await?.1)
     }
 
     /// A page of the tasks of a type, or of all types.

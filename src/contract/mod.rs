@@ -1,7 +1,7 @@
 //! The JSON of the HTTP API, described once: each type says how it is written, how it is read, and its schema.
 //!
 //! `task` and `response` the ledger's two rows · `submission` what a customer asks for · `endpoint` who performs
-//! tasks · `queue` and `schedule` how these stand · `request` steps of jobs · `census` sums of tasks · `problem` why a request is refused ·
+//! tasks · `queue` and `schedule` how these stand · `request` steps of jobs · `explain` why a task does not run · `census` sums of tasks · `problem` why a request is refused ·
 //! `process` what an API process says of itself · `live` what goes on now · `worker` what workers send and get.
 //!
 //! The server moves what it has read from the ledger into these types, so that an answer of thousands of rows is
@@ -13,6 +13,7 @@
 
 mod census;
 mod endpoint;
+mod explain;
 mod live;
 mod preview;
 mod problem;
@@ -29,6 +30,7 @@ mod worker;
 
 pub use census::{Census, Flaw, RequestCensus, RequestFlaw};
 pub use endpoint::{Endpoint, EndpointPage, ForgottenEndpoint, Standby, Subscription};
+pub use explain::{Explanation, ReasonGroup};
 pub use live::{LiveEndpoints, LiveGone, LiveQueues, LiveTask, LiveVector, NameList};
 pub use preview::{LeftOutEndpoint, Preview, SubmitAnswer};
 pub use problem::{Problem, ProblemCode, ProblemItem};

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::domain::{TaskType, Timestamp};
+use crate::domain::{TaskType, Timestamp, TokenName};
 
 /// The work queues.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -22,6 +22,10 @@ pub struct Queue {
     /// Since when no tasks are given to workers.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub paused_at: Option<Timestamp>,
+    /// The token with which somebody paused it; null where that is not known.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, required = true)]
+    pub paused_by: Option<TokenName>,
     /// Tasks that wait for a worker.
     pub waiting: u64,
     /// Tasks that wait until fewer with their limit key run.

@@ -1,13 +1,14 @@
 //! The nouns of the product and the rules that hold between them. No I/O, no clock, no other module of ours.
 //!
 //! `names` what things may be called · `timestamp` points in time · `task` and `response` the two rows of the ledger with
-//! their state machines · `queue` what a task of a work queue has besides · `request` steps of jobs · `rerun` who performs a task once more · `states` how endpoints stand, in few bytes · `outcome` what a handler asks for · `message` what travels
+//! their state machines · `queue` what a task of a work queue has besides · `request` steps of jobs · `rerun` who performs a task once more · `explain` why a task does not run, with one of the reasons of `reason` · `states` how endpoints stand, in few bytes · `outcome` what a handler asks for · `message` what travels
 //! through the broker · `digest` what makes two submissions the same · `token` who may use the API · `authority` how hosts are named · `labels` what
 //! endpoints say of themselves and `selector` with `target` whom such facts select · `likeness` what to say of a misspelt name · `json_check` which
 //! bytes are JSON that every reader agrees on: what comes from outside passes it before it becomes a [`Json`].
 
 mod authority;
 mod digest;
+mod explain;
 pub mod json_check;
 mod labels;
 pub mod likeness;
@@ -16,6 +17,7 @@ mod names;
 mod outcome;
 mod payload;
 mod queue;
+mod reason;
 mod request;
 mod rerun;
 mod response;
@@ -28,12 +30,14 @@ mod token;
 
 pub use authority::Authority;
 pub use digest::{digest, digest_of_target, payload_key, value_at};
+pub use explain::{Group, Line, LinePlace, Owed, PresenceNow, RunLimits, Snapshot, Standing, Subscribed, Summary, Workers};
 pub use labels::{BUILT_IN, InvalidLabel, Labels};
 pub use message::{Audience, Command, Presence, PresenceState, RefusedType, Report, ReportEvent, TaskMessage, WireVersion, WorkPart};
 pub use names::{EndpointName, Identifier, InvalidName, RESERVED_TASK_TYPES, RequestToken, TaskId, TaskType, TokenName};
 pub use outcome::{AttemptError, Outcome, errnr};
 pub use payload::trimmed;
 pub use queue::{MAX_PRIORITY, PayloadKey, Place, Queued, UniqueKey};
+pub use reason::{Evidence, Next, Reason, ReasonCode};
 pub use request::{
     Job, JobStatus, NewRequest, Request, RequestFault, RequestStatus, Step, When, answered_extras, faults_of_steps, read_extras,
     read_params, read_steps, too_many_extras,

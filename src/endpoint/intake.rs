@@ -19,7 +19,7 @@ use super::presence::Session;
 use crate::backoff::Backoff;
 use crate::broker::dead::{DeadLetter, DeadLetters};
 use crate::broker::{BrokerError, Consumer, Delivery, Link, Origin, Refusal, Refusals, envelope, wire};
-use crate::domain::{AttemptError, Command, ReportEvent, TaskId, TaskMessage, TaskType};
+use crate::domain::{AttemptError, Command, ReasonCode, ReportEvent, TaskId, TaskMessage, TaskType};
 
 /// Deliveries taken together at most.
 const BATCH: usize = 256;
@@ -91,10 +91,11 @@ impl Intake {
     }
 
     fn follow(&self, link: Link, refused: &Refusals) {
-        let mut refused: BTreeMap<_, _> = refused.iter().map(|((task_type, _), refusal)| (task_type.clone(), refusal.clone())).collect();
+        let told = |Refusal { held, reason }: &Refusal| Refusal { held: *held, reason: ReasonCode::BrokerRefused.told(reason) };
+        let mut refused: BTreeMap<_, _> = refused.iter().map(|((task_type, _), refusal)| (task_type.clone(), told(refusal))).collect();
         // Their queues may be had, but what comes through them is not asked for, and dropped.
         for (task_type, reason) in &*self.core.unperformed.borrow() {
-            refused.insert(task_type.clone(), Refusal { held: false, reason: reason.clone() });
+            refused.insert(task_type.clone(), Refusal { held: false, reason: ReasonCode::HandlerMissing.told(reason) });
         }
         let types: BTreeSet<_> = self.core.lanes.keys().filter(|task_type| !refused.contains_key(*task_type)).cloned().collect();
         self.session.send_if_modified(|session| {

@@ -38,7 +38,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use crate::backoff::Backoff;
-use crate::domain::{AttemptError, TaskId, TaskType};
+use crate::domain::{AttemptError, ReasonCode, TaskId, TaskType};
 use index::{Index, locked};
 use lock::{lock, sign};
 use segments::{Active, Segments};
@@ -90,18 +90,19 @@ pub enum Health {
 impl Health {
     /// Why no tasks are taken, for people; `None` when they are.
     pub fn trouble(&self) -> Option<String> {
+        let full = |text: String| Some(ReasonCode::JournalFull.told(text));
         match self {
             Self::Room => None,
-            Self::Full | Self::Over => Some("the journal is full: no tasks are taken until reports have gone out".to_owned()),
-            Self::Crowded { remember, number: false } => Some(format!(
+            Self::Full | Self::Over => full("the journal is full: no tasks are taken until reports have gone out".to_owned()),
+            Self::Crowded { remember, number: false } => full(format!(
                 "the journal is full of ended tasks, which are remembered for {remember:?} so that none runs twice: no tasks are taken; raise \
                  endpoint.journal_limit"
             )),
-            Self::Crowded { remember, number: true } => Some(format!(
+            Self::Crowded { remember, number: true } => full(format!(
                 "more tasks have ended than can be remembered for {remember:?}, which none may run twice in: no tasks are taken for some \
                  minutes; perform fewer tasks with this endpoint, or let them expire sooner and lower endpoint.remember"
             )),
-            Self::Failing { reason } => Some(format!("the journal cannot be written: {reason}")),
+            Self::Failing { reason } => Some(ReasonCode::JournalFailing.told(format!("the journal cannot be written: {reason}"))),
         }
     }
 }

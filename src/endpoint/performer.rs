@@ -31,7 +31,7 @@ use crate::backoff::Backoff;
 use crate::broker::wire;
 use crate::clock::Clock;
 use crate::config::OnStop;
-use crate::domain::{Command, EndpointName, Json, Outcome, Report, ReportEvent, TaskId, TaskType, WireVersion, errnr, json};
+use crate::domain::{Command, EndpointName, Json, Outcome, ReasonCode, Report, ReportEvent, TaskId, TaskType, WireVersion, errnr, json};
 
 /// How often progress of one task is reported at most.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
@@ -182,7 +182,8 @@ impl Core {
                 core.lanes.keys().filter(|task_type| !unperformed.contains_key(*task_type)).collect()
             };
             types.sort_unstable();
-            types.into_iter().filter_map(|task_type| core.registry.trouble(task_type, core.executables.as_deref())).collect::<Vec<_>>()
+            let troubles = types.into_iter().filter_map(|task_type| core.registry.trouble(task_type, core.executables.as_deref()));
+            troubles.map(|trouble| ReasonCode::HandlerMissing.told(trouble)).collect::<Vec<_>>()
         };
         // Without a directory there is nothing to look at.
         let handlers = if self.executables.is_none() { look() } else { tokio::task::spawn_blocking(look).await.unwrap_or_default() };

@@ -11,8 +11,8 @@ use crate::store::QueueRecord;
 
 impl From<QueueRecord> for Queue {
     fn from(record: QueueRecord) -> Self {
-        let QueueRecord { task_type, paused_at, waiting, held, delayed, running, oldest } = record;
-        Self { task_type, paused_at, waiting, held, delayed, running, oldest }
+        let QueueRecord { task_type, paused_at, paused_by, waiting, held, delayed, running, oldest } = record;
+        Self { task_type, paused_at, paused_by, waiting, held, delayed, running, oldest }
     }
 }
 

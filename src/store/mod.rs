@@ -15,6 +15,7 @@ mod claim;
 mod clock_offset;
 mod columns;
 mod error;
+mod explain;
 pub mod farm;
 mod fault;
 mod ledger;

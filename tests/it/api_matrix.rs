@@ -75,6 +75,8 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("GET",    "/tasks/{id}",              "1111 3.3. .. 33."),
     ("HEAD",   "/tasks/{id}",              "1111 3.3. .. 33."),
     ("DELETE", "/tasks/{id}",              "1111 .33. .. 33."),
+    ("GET",    "/tasks/{id}/explain",      "1111 3.3. .. 33."),
+    ("HEAD",   "/tasks/{id}/explain",      "1111 3.3. .. 33."),
     ("GET",    "/requests",                "1111 3.3. 33 33."),
     ("HEAD",   "/requests",                "1111 3.3. 33 33."),
     ("POST",   "/requests",                "1111 .33. 33 33."),
@@ -97,6 +99,8 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("HEAD",   "/{type}/{id}/states",      "1111 3.3. .3 33."),
     ("GET",    "/{type}/{id}/names",       "1111 3.3. .3 33."),
     ("HEAD",   "/{type}/{id}/names",       "1111 3.3. .3 33."),
+    ("GET",    "/{type}/{id}/explain",     "1111 3.3. .3 33."),
+    ("HEAD",   "/{type}/{id}/explain",     "1111 3.3. .3 33."),
     ("POST",   "/{type}/{id}/rerun",       "1111 333. .3 33."),
 ];
 

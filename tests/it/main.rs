@@ -3,6 +3,7 @@
 mod api_access;
 mod api_cancel;
 mod api_clients;
+mod api_explain;
 mod api_guard;
 mod api_live;
 mod api_matrix;

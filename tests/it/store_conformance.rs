@@ -1,5 +1,6 @@
 //! One suite over both databases: what the `Store` promises, case by case, each with a database of its own.
 
+mod explain;
 mod farm;
 pub(crate) mod ledger;
 mod presence;
@@ -94,6 +95,10 @@ conformance! {
         costs_the_same_however_many_wait,
         remembers_how_far_schedules_are,
         remembers_which_schedules_are_paused;
+    explain:
+        explains_how_a_task_stands_at_endpoints,
+        explains_how_a_task_waits,
+        explains_at_the_same_cost_however_many_wait;
     settle:
         claims_each_due_task_once,
         claims_again_when_a_lease_runs_out,

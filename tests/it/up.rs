@@ -223,7 +223,7 @@ fn a_worker_asks_for_what_it_has_handlers_for() -> anyhow::Result<()> {
     let _worker = site.home.start("worker", &mut site.tasker(&worker))?;
     until("the worker says what it lacks", PATIENCE, || {
         let (_, text) = site.says(&["endpoints"])?;
-        let lacks = |name: &str| text.contains(&format!("{name} (not subscribed: there is no handler `{name}`"));
+        let lacks = |name: &str| text.contains(&format!("{name} (not subscribed: handler_missing: there is no handler `{name}`"));
         (lacks("builds") && lacks("reports")).then_some(()).context(text.clone())
     })?;
     for name in ["builds", "reports"] {

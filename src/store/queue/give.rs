@@ -146,24 +146,27 @@ async fn workers(conn: &mut Conn<'_>, rules: &[QueueRule], turn: Turn) -> Result
             _ => workers.push(Worker { name, task_types: vec![task_type], room: row.get(2)? }),
         }
     }
-    let (in_order, then, by_key) = (dialect.in_order(), dialect.then(), dialect.by_primary_key());
-    let (owed, owed_by) = (dialect.index("response_owed"), dialect.owed_by());
     for workers in workers.chunks_mut(batch::KEYS) {
-        let mut select = conn.sql(format!(
-            "SELECT {in_order} r.endpoint, COUNT(*) FROM response AS r {owed} {then} queued_task AS q {by_key} ON q.task_id = r.task_id \
-             WHERE {owed_by} IN "
-        ));
-        select.keys(&workers.iter().map(|worker| &worker.name).collect::<Vec<_>>()).push(" GROUP BY r.endpoint");
-        let mut taken: HashMap<EndpointName, u32> = HashMap::new();
-        for row in select.fetch_all().await? {
-            taken.insert(row.get(0)?, u32::try_from(row.count(1)?).unwrap_or(u32::MAX));
-        }
+        let taken = taken(conn, &workers.iter().map(|worker| &worker.name).collect::<Vec<_>>()).await?;
         for worker in workers {
             worker.room = worker.room.saturating_sub(taken.get(&worker.name).copied().unwrap_or_default());
         }
     }
     workers.retain(|worker| worker.room > 0);
     Ok(workers)
+}
+
+/// How many tasks each of these workers has, of all types together. No more than [`batch::KEYS`] at once.
+pub(in crate::store) async fn taken(conn: &mut Conn<'_>, workers: &[&EndpointName]) -> Result<HashMap<EndpointName, u32>, Fault> {
+    let dialect = conn.dialect();
+    let (in_order, then, by_key) = (dialect.in_order(), dialect.then(), dialect.by_primary_key());
+    let (owed, owed_by) = (dialect.index("response_owed"), dialect.owed_by());
+    let mut select = conn.sql(format!(
+        "SELECT {in_order} r.endpoint, COUNT(*) FROM response AS r {owed} {then} queued_task AS q {by_key} ON q.task_id = r.task_id \
+         WHERE {owed_by} IN "
+    ));
+    let rows = select.keys(workers).push(" GROUP BY r.endpoint").fetch_all().await?;
+    rows.iter().map(|row| Ok((row.get(0)?, u32::try_from(row.count(1)?).unwrap_or(u32::MAX)))).collect()
 }
 
 /// How many more of a type may run; none when its queue is paused, or another process is giving out what is

@@ -16,14 +16,16 @@ use std::time::Duration;
 use futures::FutureExt;
 
 use super::batch::{self, sorted};
+use super::columns;
 use super::fault::Fault;
 use super::sql::Conn;
 use super::tasks::{TASK, lock, within_budget};
 use super::{Result, Store};
-use crate::domain::{Task, TaskId, TaskStatus, TaskType, Timestamp};
+use crate::domain::{Task, TaskId, TaskStatus, TaskType, Timestamp, TokenName};
 use state::QueueEvent;
 use turns::TURNS;
 
+pub(super) use give::taken;
 pub use records::{Given, QueueRecord, QueueRule, TakenBack, Turns};
 pub(super) use state::QueueState;
 
@@ -79,11 +81,11 @@ impl Store {
         self.run(move |conn| queues(conn, task_types.clone()).boxed()).await
     }
 
-    /// Stops giving tasks of a type to workers, or goes on. Running ones go on. Answers whether that changed
-    /// anything.
-    pub async fn pause(&self, task_type: &TaskType, paused: bool, now: Timestamp) -> Result<bool> {
-        let task_type = task_type.clone();
-        self.transact(move |conn| pause(conn, task_type.clone(), paused, now).boxed()).await
+    /// Stops giving tasks of a type to workers, or goes on. Running ones go on. Notes the token with which somebody stops it. Answers
+    /// whether that changed anything.
+    pub async fn pause(&self, task_type: &TaskType, paused: bool, by: Option<&TokenName>, now: Timestamp) -> Result<bool> {
+        let (task_type, by) = (task_type.clone(), by.cloned());
+        self.transact(move |conn| pause(conn, task_type.clone(), paused, by.clone(), now).boxed()).await
     }
 }
 
@@ -139,10 +141,12 @@ async fn succeeded(conn: &mut Conn<'_>, ids: Arc<[TaskId]>, failed: Arc<[(TaskId
 
 async fn queues(conn: &mut Conn<'_>, task_types: Arc<[TaskType]>) -> Result<Vec<QueueRecord>, Fault> {
     let mut records: Vec<QueueRecord> = task_types.iter().map(QueueRecord::empty).collect();
-    for row in conn.sql("SELECT task_type, paused_at FROM queue").fetch_all().await? {
+    for row in conn.sql("SELECT task_type, paused_at, paused_by FROM queue").fetch_all().await? {
         let name: &str = row.get(0)?;
         if let Some(record) = records.iter_mut().find(|record| record.task_type.as_str() == name) {
             record.paused_at = row.get(1)?;
+            let by: Option<&str> = row.get(2)?;
+            record.paused_by = by.map(|by| columns::name(by, || "queue, column paused_by".to_owned())).transpose()?;
         }
     }
     let turn = conn.dialect().index("queued_turn");
@@ -157,13 +161,14 @@ async fn queues(conn: &mut Conn<'_>, task_types: Arc<[TaskType]>) -> Result<Vec<
     Ok(records)
 }
 
-async fn pause(conn: &mut Conn<'_>, task_type: TaskType, paused: bool, now: Timestamp) -> Result<bool, Fault> {
+async fn pause(conn: &mut Conn<'_>, task_type: TaskType, paused: bool, by: Option<TokenName>, now: Timestamp) -> Result<bool, Fault> {
     let mut insert = conn.insert("queue");
     insert.row().set("task_type", &task_type);
     insert.if_new().await?;
     let mut change = conn.sql(match paused {
-        true => "UPDATE queue SET paused_at = ? WHERE paused_at IS NULL AND task_type = ?",
-        false => "UPDATE queue SET paused_at = ? WHERE paused_at IS NOT NULL AND task_type = ?",
+        true => "UPDATE queue SET paused_at = ?, paused_by = ? WHERE paused_at IS NULL AND task_type = ?",
+        false => "UPDATE queue SET paused_at = ?, paused_by = ? WHERE paused_at IS NOT NULL AND task_type = ?",
     });
-    Ok(change.bind(paused.then_some(now)).bind(&task_type).execute().await? > 0)
+    let by = by.as_ref().filter(|_| paused).map(TokenName::as_str);
+    Ok(change.bind(paused.then_some(now)).bind(by).bind(&task_type).execute().await? > 0)
 }

@@ -1,7 +1,7 @@
 //! What is said of queues, and what became of the tasks in them.
 
 use super::state::QueueState;
-use crate::domain::{EndpointName, Task, TaskId, TaskStatus, TaskType, Timestamp};
+use crate::domain::{EndpointName, Task, TaskId, TaskStatus, TaskType, Timestamp, TokenName};
 
 /// What holds for the queue of a type.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +52,8 @@ pub struct QueueRecord {
     pub task_type: TaskType,
     /// Since when no task of it is given to workers.
     pub paused_at: Option<Timestamp>,
+    /// The token with which somebody said so; none without one.
+    pub paused_by: Option<TokenName>,
     /// Tasks that wait for a worker.
     pub waiting: u64,
     /// Tasks that wait until fewer of their key run.
@@ -66,7 +68,7 @@ pub struct QueueRecord {
 
 impl QueueRecord {
     pub(super) fn empty(task_type: &TaskType) -> Self {
-        Self { task_type: task_type.clone(), paused_at: None, waiting: 0, held: 0, delayed: 0, running: 0, oldest: None }
+        Self { task_type: task_type.clone(), paused_at: None, paused_by: None, waiting: 0, held: 0, delayed: 0, running: 0, oldest: None }
     }
 
     /// Adds tasks of a state of the queue.

@@ -178,9 +178,9 @@ pub async fn gives_nothing_at_once_that_has_to_wait(ledger: &Ledger) -> Result<(
         assert_eq!(try_one(rule, place).await?, None, "{why}");
         order(ledger, noon()).await?;
     }
-    ledger.store.pause(&worker(), true, noon()).await?;
+    ledger.store.pause(&worker(), true, None, noon()).await?;
     assert_eq!(try_one(rule(), place()).await?, None, "paused");
-    ledger.store.pause(&worker(), false, noon()).await?;
+    ledger.store.pause(&worker(), false, None, noon()).await?;
     order(ledger, noon()).await?;
     assert_eq!(try_one(rule(), place()).await?, Some("w".to_owned()), "and now nothing is in its way");
     ledger.store.see(&[Presence { slots: Some(0), state: PresenceState::Alive, ..with_slots("w", 0) }], noon()).await?;
@@ -385,11 +385,11 @@ pub async fn keeps_limits(ledger: &Ledger) -> Result<()> {
 pub async fn pauses(ledger: &Ledger) -> Result<()> {
     accept(ledger, &[queued("a", place())]).await?;
     arrive(ledger, "w", 1).await?;
-    assert!(ledger.store.pause(&worker(), true, at(1)).await?);
-    assert!(!ledger.store.pause(&worker(), true, at(2)).await?, "it was already");
+    assert!(ledger.store.pause(&worker(), true, None, at(1)).await?);
+    assert!(!ledger.store.pause(&worker(), true, None, at(2)).await?, "it was already");
     assert!(give(ledger, noon()).await?.given.is_empty());
     assert_eq!(ledger.store.queues(&[worker()]).await?[0].paused_at, Some(at(1)));
-    assert!(ledger.store.pause(&worker(), false, at(3)).await?);
+    assert!(ledger.store.pause(&worker(), false, None, at(3)).await?);
     assert_eq!(give(ledger, noon()).await?.given.len(), 1);
     Ok(())
 }
