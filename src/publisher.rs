@@ -13,8 +13,8 @@ use crate::broker::{About, Address, BrokerError, Message, SharedBroker, wire};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::{
-    AttemptError, Audience, Command, EndpointName, Identifier, Json, NewTask, Task, TaskId, TaskMessage, TaskType, Timestamp, WireVersion,
-    WorkPart,
+    AttemptError, Audience, Command, EndpointName, Expect, Identifier, Json, NewTask, Task, TaskId, TaskMessage, TaskType, Timestamp,
+    WireVersion, WorkPart,
 };
 use crate::ledger::Ledger;
 use crate::store::{Freeze, SharedStore, StoreError, Subscribers};
@@ -270,10 +270,15 @@ impl Publisher {
 
     /// Whom each task is expected of, and the version that all of them read.
     async fn expected(&self, tasks: &[Outgoing]) -> Result<(Vec<Freeze>, Vec<WireVersion>), StoreError> {
-        let mut open: Vec<TaskType> = tasks.iter().filter(|task| task.endpoints.is_empty()).map(|task| task.task_type.clone()).collect();
-        open.sort_unstable();
-        open.dedup();
-        let subscribers = if open.is_empty() { HashMap::new() } else { self.store.subscribers(&open).await? };
+        let open: BTreeSet<&TaskType> = tasks.iter().filter(|task| task.endpoints.is_empty()).map(|task| &task.task_type).collect();
+        let known = |task_type: &TaskType| self.config.policy(task_type).is_some_and(|policy| policy.expect == Expect::Known);
+        let (known, subscribed): (Vec<TaskType>, Vec<TaskType>) = open.into_iter().cloned().partition(known);
+        let mut subscribers = HashMap::new();
+        for (task_types, expect) in [(subscribed, Expect::Subscribed), (known, Expect::Known)] {
+            if !task_types.is_empty() {
+                subscribers.extend(self.store.subscribers(&task_types, expect).await?);
+            }
+        }
         let readers = self.readers(tasks.iter().map(|task| (&task.task_type, &task.endpoints[..]))).await;
         let who = |task: &Outgoing| match (task.endpoints.is_empty(), subscribers.get(&task.task_type)) {
             (true, Some(Subscribers { names, read })) => (names.clone(), *read),

@@ -1,6 +1,7 @@
-//! `DELETE /endpoints/{name}`: a server that does not come back, or a name that never was one.
+//! `DELETE /endpoints/{name}`: a server that does not come back, or a name that never was one. `DELETE /endpoints`: all that are long gone.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, web};
@@ -8,7 +9,8 @@ use actix_web::{HttpRequest, web};
 use super::problem::Problem;
 use super::query::{self, Query};
 use super::{Answer, Api, answer, segment};
-use crate::contract::{self, ForgottenEndpoint, ProblemCode};
+use crate::config::span;
+use crate::contract::{self, ForgottenEndpoint, ForgottenEndpoints, ProblemCode, ProblemItem};
 use crate::domain::{EndpointName, likeness};
 use crate::store::EndpointForgotten;
 
@@ -50,6 +52,58 @@ pub async fn forget_endpoint(api: web::Data<Api>, request: HttpRequest) -> Answe
             answer(StatusCode::OK, &ForgottenEndpoint { name, open }, 256)
         }
     }
+}
+
+/// Endpoints forgotten by one request at most.
+const MOST: u32 = 1000;
+
+/// The longest absence that can be asked for.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// Forgets the endpoints that have been away for so long.
+///
+/// Endpoints that are there stay. Each other one is forgotten as by its name, at most 1000 by one request. With `dry_run=true` none is: the answer says which would be.
+#[utoipa::path(
+    delete, path = "/endpoints", operation_id = "forgetEndpoints", tag = "endpoints",
+    params(
+        ("gone_for" = String, Query, description = "How long they have been away at least, such as `30d`"),
+        ("dry_run" = Option<bool>, Query, description = "`true`: forget none"),
+    ),
+    responses(
+        (status = 200, description = "They are forgotten; with `dry_run=true`, they would be", body = ForgottenEndpoints),
+        (status = 422, description = "`invalid_query`", body = contract::Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn forget_endpoints(api: web::Data<Api>, request: HttpRequest) -> Answer {
+    let mut query = Query::new(request.query_string());
+    let gone_for = query.take("gone_for", |text| match span::parse(text) {
+        Ok(gone_for) if gone_for <= LONGEST => Ok(gone_for),
+        _ => Err(format!("must be {}, at most {}", span::FORM, span::format(LONGEST))),
+    });
+    let dry_run = query.take("dry_run", query::truth).unwrap_or(false);
+    query.finish()?;
+    let Some(gone_for) = gone_for else {
+        let missing = ProblemItem::new("?gone_for", "is missing: how long the endpoints have been away, such as `30d`");
+        return Err(Problem::invalid(ProblemCode::InvalidQuery, vec![missing]));
+    };
+    let (store, before) = (Arc::clone(&api.state.store), api.now()?.before(gone_for));
+    let mut names = api.run(async move { store.gone_since(before, MOST + 1).await }).await?;
+    let more = names.len() > MOST as usize;
+    names.truncate(MOST as usize);
+    if dry_run {
+        return answer(StatusCode::OK, &ForgottenEndpoints { endpoints: names, open: 0, more }, 4 << 10);
+    }
+    let (mut endpoints, mut owed) = (Vec::with_capacity(names.len()), 0);
+    for name in names {
+        let (store, endpoint) = (Arc::clone(&api.state.store), name.clone());
+        // One that has come back meanwhile stays.
+        if let EndpointForgotten::Gone { open } = api.run(async move { store.forget_endpoint(&endpoint, false).await }).await? {
+            owed += open;
+            endpoints.push(name);
+        }
+    }
+    tracing::info!(endpoints = endpoints.len(), open = owed, "endpoints that were away for long were forgotten");
+    answer(StatusCode::OK, &ForgottenEndpoints { endpoints, open: owed, more }, 4 << 10)
 }
 
 /// No endpoint has the name. What there is instead is told if the ledger can tell it.

@@ -1,8 +1,9 @@
 //! Which endpoints have ever been heard of. A submission that names another one is taken, since its server may yet be set up, and warned of.
 //!
-//! Every submission with endpoints asks, so the names are kept: read again when they are old, or when one is not among them.
+//! Every submission with endpoints asks, so the names are kept: read again when they are old, or when one is not among them. Every submission
+//! without asks how many endpoints of its type are stopped; that is kept for a moment too.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +12,9 @@ use tokio::time::Instant;
 
 use super::backstage::Backstage;
 use super::problem::Problem;
-use crate::domain::EndpointName;
+use crate::contract::ProblemItem;
 use crate::domain::likeness::{did_you_mean, nearest, quoted};
+use crate::domain::{EndpointName, TaskType};
 use crate::store::SharedStore;
 
 /// Names that are younger are not read again for one that is not among them.
@@ -20,6 +22,9 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// Names that are older are read again in any case: one may be forgotten.
 const OLD: Duration = Duration::from_secs(10);
+
+/// Numbers of stopped endpoints that are older are read again.
+const RECENT: Duration = Duration::from_millis(500);
 
 /// How long a submission that is recorded already may be held up.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -32,6 +37,8 @@ pub struct Heard {
     store: SharedStore,
     backstage: Backstage,
     known: Mutex<Known>,
+    /// How many endpoints of a type are stopped, and when that was read.
+    stopped: Mutex<HashMap<TaskType, (u64, Instant)>>,
 }
 
 /// All names, and when they were read.
@@ -44,7 +51,7 @@ struct Known {
 impl Heard {
     /// Nothing has been read yet.
     pub fn new(store: SharedStore, backstage: Backstage) -> Self {
-        Self { store, backstage, known: Mutex::default() }
+        Self { store, backstage, known: Mutex::default(), stopped: Mutex::default() }
     }
 
     /// What there is to say of the endpoints that a submission names. Nothing where the ledger cannot tell: the task is recorded.
@@ -61,6 +68,41 @@ impl Heard {
             self.backstage.runtime.spawn_blocking(move || warnings(&names, &unknown)).await.ok()
         };
         tokio::time::timeout(PATIENCE, told).await.ok().flatten().unwrap_or_default()
+    }
+
+    /// Why a submission that must not name unheard-of endpoints is refused: an item for each of them.
+    ///
+    /// # Errors
+    /// When the ledger cannot tell.
+    pub async fn refused(&self, endpoints: &[EndpointName]) -> Result<Vec<ProblemItem>, Problem> {
+        let (names, unknown) = self.unknown(endpoints).await?;
+        let unknown: BTreeSet<EndpointName> = unknown.into_iter().collect();
+        let places: Vec<_> = endpoints.iter().enumerate().filter(|(_, name)| unknown.contains(*name)).take(MOST).collect();
+        let places: Vec<_> = places.into_iter().map(|(place, name)| (place, name.clone())).collect();
+        let told = move || {
+            let item = |(place, name): &(usize, EndpointName)| {
+                let likely = nearest(name.as_str(), names.iter().map(EndpointName::as_str));
+                let text = format!("{} was never heard of{}", quoted(name.as_str()), did_you_mean(likely));
+                ProblemItem::new(format!("/endpoints/{place}"), text)
+            };
+            places.iter().map(item).collect()
+        };
+        self.backstage.runtime.spawn_blocking(told).await.map_err(Problem::internal)
+    }
+
+    /// How many endpoints known for a type are stopped, as of a moment ago; none where there are none, or where the ledger cannot tell soon.
+    pub async fn stopped(&self, task_type: &TaskType) -> Option<u64> {
+        let told = async {
+            let mut stopped = self.stopped.lock().await;
+            if let Some((count, _)) = stopped.get(task_type).filter(|(_, read_at)| read_at.elapsed() < RECENT) {
+                return Some(*count);
+            }
+            let (store, of) = (Arc::clone(&self.store), task_type.clone());
+            let count = self.backstage.run(async move { store.away(&of).await }).await.ok()?;
+            stopped.insert(task_type.clone(), (count, Instant::now()));
+            Some(count)
+        };
+        tokio::time::timeout(PATIENCE, told).await.ok().flatten().filter(|count| *count > 0)
     }
 
     /// All names, fresh enough.

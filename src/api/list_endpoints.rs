@@ -5,9 +5,10 @@ use std::sync::Arc;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, web};
 
+use super::problem::Problem;
 use super::query::{self, Query};
-use super::{Answer, Api, answer};
-use crate::contract::{self, Endpoint, EndpointPage};
+use super::{Answer, Api, answer, target};
+use crate::contract::{self, Endpoint, EndpointPage, ProblemCode, ProblemItem};
 use crate::domain::{EndpointName, Selector, fact};
 use crate::store::{EndpointRecord, SharedStore, StoreError};
 
@@ -34,6 +35,17 @@ pub async fn list_endpoints(api: web::Data<Api>, request: HttpRequest) -> Answer
     let selector = query.take("match", |text| text.parse::<Selector>().map_err(|invalid| format!("is no selector: {invalid}")));
     query.finish()?;
 
+    let selector = match selector {
+        Some(selector) if !selector.groups().is_empty() => {
+            let groups = target::groups(&api).await?;
+            let unknown = |name| {
+                let text = target::unknown_group(&name, &groups);
+                Problem::invalid(ProblemCode::InvalidQuery, vec![ProblemItem::new("?match", text)])
+            };
+            Some(selector.with_groups(&groups).map_err(unknown)?)
+        }
+        selector => selector,
+    };
     let store = Arc::clone(&api.state.store);
     let records = api.run(async move { page(&store, selector.as_ref(), after, limit).await }).await?;
     let full = records.len() >= limit as usize;

@@ -19,6 +19,7 @@ mod door;
 mod events;
 mod explain_task;
 mod forget_endpoint;
+mod groups;
 mod guard;
 mod health;
 mod heard;

@@ -107,7 +107,9 @@ fn form(path: &str, place: &ParameterIn, name: &str) -> Option<&'static str> {
     Some(match name {
         "type" => "^[A-Za-z][A-Za-z0-9_-]{0,63}$",
         "name" if path.starts_with("/schedules/") => "^[A-Za-z0-9._-]{1,64}$",
+        "name" if path.starts_with("/groups/") => "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
         "name" | "endpoint" => "^[A-Za-z0-9._-]{1,128}$",
+        "gone_for" => "^[1-9][0-9]{0,2}d$",
         "id" if in_path => r"^[^\u0000-\u001f\u007f-\u009f]{1,191}$",
         "wait" => "^0*([0-5]?[0-9]s|60s|[01]m|[0-5]?[0-9]{1,4}ms|60000ms)$",
         "responses" => "^(all|failed|missing|none)$",

@@ -24,6 +24,7 @@ impl ProblemCode {
             Self::UnknownTaskType
             | Self::UnknownTask
             | Self::UnknownEndpoint
+            | Self::UnknownGroup
             | Self::UnknownSchedule
             | Self::UnknownRequest
             | Self::NotFound => StatusCode::NOT_FOUND,
@@ -38,7 +39,7 @@ impl ProblemCode {
             | Self::EndpointPresent => StatusCode::CONFLICT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::InvalidSubmission | Self::InvalidMessage | Self::InvalidQuery => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::InvalidSubmission | Self::InvalidGroup | Self::InvalidMessage | Self::InvalidQuery => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooManySubmissions | Self::TooManyWaits => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::DatabaseUnavailable | Self::BrokerUnavailable | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
@@ -69,6 +70,7 @@ impl ProblemCode {
             Self::UnknownTask => "Unknown task",
             Self::AmbiguousTask => "Several tasks have this name",
             Self::UnknownEndpoint => "Unknown endpoint",
+            Self::UnknownGroup => "Unknown group",
             Self::UnknownSchedule => "Unknown schedule",
             Self::UnknownRequest => "Unknown request",
             Self::EndpointPresent => "The endpoint is there",
@@ -83,6 +85,7 @@ impl ProblemCode {
             Self::BodyTooLarge => "The body is too large",
             Self::UnsupportedMediaType => "The body must be application/json",
             Self::InvalidSubmission => "The submission has problems",
+            Self::InvalidGroup => "The group has problems",
             Self::InvalidMessage => "The message has problems",
             Self::InvalidQuery => "The query has problems",
             Self::TooManySubmissions => "Too many submissions",

@@ -11,7 +11,7 @@ pub struct Route {
     pub pattern: &'static str,
     /// What it is about.
     pub about: About,
-    /// At most one that reads and one other. A client that may not use the other one is not told which methods there are.
+    /// At most one that reads, and others that all are for the same clients: one that may use none of those is not told which methods there are.
     pub operations: &'static [Operation],
 }
 

@@ -11,7 +11,8 @@ use utoipa::OpenApi;
 
 use super::route::{About, For, Operation, Route, Routes};
 use super::{
-    Answer, Api, cancel_task, events, explain_task, forget_endpoint, health, list_endpoints, list_tasks, named, openapi, queues, requests,
+    Answer, Api, cancel_task, events, explain_task, forget_endpoint, groups, health, list_endpoints, list_tasks, named, openapi, queues,
+    requests,
 };
 use super::{rerun_task, schedules, serve_worker, show_task, states, submit_task, take_census, tasks, unknown};
 use crate::domain::Scope;
@@ -28,6 +29,9 @@ macro_rules! taking {
     };
     (POST) => {
         web::post()
+    };
+    (PUT) => {
+        web::put()
     };
     (DELETE) => {
         web::delete()
@@ -58,14 +62,28 @@ pub const ROUTES: Routes = Routes(&[
     Route { pattern: "/openapi.json", about: About::Nothing, operations: &[operation!(GET, READ, openapi::show)] },
     Route { pattern: "/census", about: About::TypeInQuery, operations: &[operation!(GET, READ, take_census::take_census)] },
     Route { pattern: "/census/requests", about: About::AllTypes, operations: &[operation!(GET, READ, take_census::take_request_census)] },
-    Route { pattern: "/endpoints", about: About::AllTypes, operations: &[operation!(GET, READ, list_endpoints::list_endpoints)] },
     Route { pattern: "/endpoints/states", about: About::AllTypes, operations: &[operation!(GET, READ, states::of_endpoints)] },
     Route { pattern: "/endpoints/names", about: About::AllTypes, operations: &[operation!(GET, READ, states::names_of_endpoints)] },
     Route { pattern: "/events", about: About::CoveredTypes, operations: &[operation!(GET, READ, events::watch)] },
     Route {
+        pattern: "/endpoints",
+        about: About::AllTypes,
+        operations: &[operation!(GET, READ, list_endpoints::list_endpoints), operation!(DELETE, ADMIN, forget_endpoint::forget_endpoints)],
+    },
+    Route {
         pattern: "/endpoints/{name}",
         about: About::AllTypes,
         operations: &[operation!(DELETE, ADMIN, forget_endpoint::forget_endpoint)],
+    },
+    Route { pattern: "/groups", about: About::AllTypes, operations: &[operation!(GET, READ, groups::list_groups)] },
+    Route {
+        pattern: "/groups/{name}",
+        about: About::AllTypes,
+        operations: &[
+            operation!(GET, READ, groups::show_group),
+            operation!(PUT, ADMIN, groups::write_group),
+            operation!(DELETE, ADMIN, groups::delete_group),
+        ],
     },
     Route { pattern: "/queues", about: About::AllTypes, operations: &[operation!(GET, READ, queues::list)] },
     Route { pattern: "/queues/{type}/pause", about: About::AllTypes, operations: &[operation!(POST, ADMIN, queues::pause)] },
@@ -169,10 +187,11 @@ mod tests {
     }
 
     #[test]
-    fn a_path_has_one_operation_that_reads_and_one_other_at_most() {
+    fn all_that_write_at_a_path_are_for_the_same_clients() {
         for route in ROUTES.iter() {
-            let reading = route.operations.iter().filter(|operation| operation.method == "GET").count();
-            assert!(reading <= 1 && route.operations.len() <= reading + 1 && !route.operations.is_empty(), "{}", route.pattern);
+            let (reading, writing): (Vec<_>, Vec<_>) = route.operations.iter().partition(|operation| operation.method == "GET");
+            assert!(reading.len() <= 1 && !route.operations.is_empty(), "{}", route.pattern);
+            assert!(writing.windows(2).all(|pair| pair[0].needs == pair[1].needs), "{}", route.pattern);
         }
     }
 

@@ -12,7 +12,7 @@ use crate::admission::Asked;
 use crate::config::{TypePolicy, span};
 use crate::contract::{OneOrMany, ProblemItem};
 use crate::domain::json_check::kind;
-use crate::domain::{EndpointName, Identifier, Json, MAX_PRIORITY, Selector, Target, Timestamp, json};
+use crate::domain::{EndpointName, GroupName, Identifier, Json, MAX_PRIORITY, Selector, Target, Timestamp, json};
 
 /// Endpoints one submission may list.
 pub const MAX_ENDPOINTS: usize = 50_000;
@@ -53,7 +53,7 @@ pub fn parse(text: &str, policy: &TypePolicy) -> Result<Submission, Vec<ProblemI
         let queue = policy.queue.is_some();
         let of_endpoints = &**name == "endpoints" || TARGET.contains(&&**name);
         if !of_endpoints && !matches!(&**name, "identifier" | "payload" | "priority" | "ttl" | "run_at") {
-            let known = if queue { "priority, ttl, run_at" } else { "endpoints, match, exclude, percent, limit, seed" };
+            let known = if queue { "priority, ttl, run_at" } else { "endpoints, match, groups, exclude, percent, limit, seed, expect" };
             problems.push(ProblemItem::new(pointer(name), format!("is not a member of a submission (identifier, payload, {known})")));
         } else if queue && of_endpoints {
             problems
@@ -88,9 +88,9 @@ pub fn parse(text: &str, policy: &TypePolicy) -> Result<Submission, Vec<ProblemI
 }
 
 /// The members that say what endpoints must be.
-const TARGET: [&str; 5] = ["match", "exclude", "percent", "limit", "seed"];
+const TARGET: [&str; 7] = ["match", "groups", "exclude", "percent", "limit", "seed", "expect"];
 
-/// Selectors that one submission may have in a list.
+/// Selectors or groups that one submission may have in a list.
 const MAX_SELECTORS: usize = 100;
 
 /// What its endpoints must be; none where it says nothing about that.
@@ -102,10 +102,12 @@ fn target(seen: &HashMap<&str, &RawValue>, problems: &mut Vec<ProblemItem>) -> O
     }
     let target = Target {
         selectors: selectors(seen, "match", problems),
+        groups: groups(seen, problems),
         exclude: selectors(seen, "exclude", problems),
         percent: member(seen, "percent", problems, |value| number(value, 100), || "a whole number from 1 to 100".to_owned()),
         limit: member(seen, "limit", problems, |value| number(value, u32::MAX), || "a whole number from 1 on".to_owned()),
         seed: member(seen, "seed", problems, seed, || "a text of at most 191 characters".to_owned()),
+        expect: member(seen, "expect", problems, |value| serde_json::from_str(value.get()).ok(), || "`subscribed` or `known`".to_owned()),
     };
     if seen.contains_key("seed") && !seen.contains_key("percent") && !seen.contains_key("limit") {
         problems.push(ProblemItem::new("/seed", "is of no use without `percent` or `limit`"));
@@ -138,6 +140,27 @@ fn selectors(seen: &HashMap<&str, &RawValue>, name: &str, problems: &mut Vec<Pro
         }
     }
     selectors
+}
+
+/// The names of groups.
+fn groups(seen: &HashMap<&str, &RawValue>, problems: &mut Vec<ProblemItem>) -> Vec<GroupName> {
+    let Some(value) = seen.get("groups") else { return Vec::new() };
+    let Ok(texts) = serde_json::from_str::<Vec<String>>(value.get()) else {
+        problems.push(ProblemItem::new("/groups", "must be an array of the names of groups"));
+        return Vec::new();
+    };
+    if texts.len() > MAX_SELECTORS {
+        problems.push(ProblemItem::new("/groups", format!("names {} groups, {MAX_SELECTORS} are allowed", texts.len())));
+        return Vec::new();
+    }
+    let mut names = Vec::with_capacity(texts.len());
+    for (index, text) in texts.iter().enumerate() {
+        match text.parse() {
+            Ok(name) => names.push(name),
+            Err(invalid) => problems.push(ProblemItem::new(format!("/groups/{index}"), format!("is no group: {invalid}"))),
+        }
+    }
+    names
 }
 
 /// A whole number from 1 to a greatest.
@@ -278,13 +301,17 @@ mod tests {
         let text = |members: &str| target(members).expect("is fine").map(|target| serde_json::to_string(&target).expect("JSON"));
         assert_eq!(text(r#""payload":1"#), None);
         assert_eq!(text(r#""match":"a=1""#).as_deref(), Some(r#"{"match":["a=1"]}"#));
-        let all = r#""match":["a=1","b , c"],"exclude":"d","percent":10,"limit":3,"seed":"x""#;
-        assert_eq!(text(all).as_deref(), Some(r#"{"match":["a=1","b and c"],"exclude":["d"],"percent":10,"limit":3,"seed":"x"}"#));
+        let all = r#""match":["a=1","b , @c"],"groups":["g"],"exclude":"d","percent":10,"limit":3,"seed":"x","expect":"known""#;
+        let read = r#"{"match":["a=1","b and @c"],"groups":["g"],"exclude":["d"],"percent":10,"limit":3,"seed":"x","expect":"known"}"#;
+        assert_eq!(text(all).as_deref(), Some(read));
         for (members, expected) in [
             (r#""match":["a","b="]"#, &["/match/1"][..]),
             (r#""match":"(" "#, &["/match"]),
             (r#""match":3,"exclude":{},"percent":0,"limit":-1,"seed":1"#, &["/match", "/exclude", "/percent", "/limit", "/seed"]),
             (r#""percent":101"#, &["/percent"]),
+            (r#""groups":["a","-"],"expect":"all""#, &["/groups/1", "/expect"]),
+            (r#""groups":"a""#, &["/groups"]),
+            (r#""groups":["a"],"endpoints":["x"]"#, &["/endpoints"]),
             (r#""seed":"x""#, &["/seed"]),
             (r#""match":"a","endpoints":["x"]"#, &["/endpoints"]),
         ] {

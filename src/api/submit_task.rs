@@ -27,6 +27,7 @@ use crate::store::Accepted;
     params(
         ("type" = String, Path, description = "A configured task type"),
         ("dry_run" = Option<bool>, Query, description = "`true`: record nothing, answer with a `Preview`"),
+        ("strict" = Option<bool>, Query, description = "`true`: refuse `endpoints` that were never heard of, instead of a warning"),
         ("Tasker-Body" = Option<String>, Header, description = "`envelope`: the body is a submission, also for a type with `body: payload`"),
     ),
     request_body(content = contract::Submission, content_type = "application/json"),
@@ -45,6 +46,7 @@ pub async fn submit_task(api: web::Data<Api>, request: HttpRequest, payload: web
     let policy = named::task_type(&api, &request)?;
     let mut query = Query::new(request.query_string());
     let dry_run = query.take("dry_run", query::truth).unwrap_or(false);
+    let strict = query.take("strict", query::truth).unwrap_or(false);
     query.finish()?;
     let limit = Limit { bytes: api.state.config.api.body_limit, setting: Some("api.body_limit") };
     let body = api.body(&request, payload, limit).await?;
@@ -67,6 +69,12 @@ pub async fn submit_task(api: web::Data<Api>, request: HttpRequest, payload: web
     let item = |fault: Fault| ProblemItem::new(format!("{root}{}", fault.pointer), fault.message);
     let task = api.state.admission.task(policy, identifier, payload, asked.clone(), api.now()?);
     let task = task.map_err(|faults| Problem::invalid(ProblemCode::InvalidSubmission, faults.into_iter().map(item).collect()))?;
+    if strict {
+        let unheard = api.heard.refused(&task.endpoints).await?;
+        if !unheard.is_empty() {
+            return Err(Problem::invalid(ProblemCode::InvalidSubmission, unheard));
+        }
+    }
     if dry_run {
         let preview = target::preview(&api, policy, &task).await?;
         return answer(StatusCode::OK, &preview, 256 + preview.endpoints.len() * 32);
@@ -98,7 +106,11 @@ pub(super) async fn record(api: &Api, form: Body, task: NewTask, asked: &Asked) 
         match api.run(async move { acceptor.submit(submitted).await }).await? {
             Accepted::New | Accepted::Given(_) => {
                 let warnings = api.heard.warnings(&task.endpoints).await;
-                return created(form, task, warnings);
+                let stopped = match task.place.is_none() && task.endpoints.is_empty() {
+                    true => api.heard.stopped(&task.task_type).await,
+                    false => None,
+                };
+                return created(form, task, warnings, stopped);
             }
             Accepted::Existing { id, same: false } => return Err(Problem::identifier_conflict(id)),
             Accepted::Existing { id, same: true } => {
@@ -131,9 +143,9 @@ fn differences(asked: &Asked, existing: &Task) -> Vec<&'static str> {
     table.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
 }
 
-fn created(form: Body, task: NewTask, warnings: Vec<String>) -> Answer {
+fn created(form: Body, task: NewTask, warnings: Vec<String>, stopped: Option<u64>) -> Answer {
     let capacity = task.payload.get().len() + 1024;
-    let task = contract::Task { warnings, ..task.into() };
+    let task = contract::Task { warnings, stopped, ..task.into() };
     let mut answer = match form {
         Body::Envelope => answer(StatusCode::CREATED, &task, capacity)?,
         // As the clients of such interfaces expect it.

@@ -6,8 +6,8 @@ use super::problem::Problem;
 use super::{Api, heard};
 use crate::config::TypePolicy;
 use crate::contract::{LeftOutEndpoint, Preview, ProblemCode, ProblemItem};
-use crate::domain::likeness::quoted;
-use crate::domain::{Choice, EndpointName, Identifier, LeftOut, Member, NewTask, Target};
+use crate::domain::likeness::{self, quoted};
+use crate::domain::{Attendance, Choice, EndpointName, GroupName, Groups, Identifier, LeftOut, Member, NewTask, Target};
 
 /// Names in a refusal at most.
 const MOST: usize = 5;
@@ -18,7 +18,7 @@ const MOST: usize = 5;
 /// [`ProblemCode::InvalidSubmission`] when it chooses nobody.
 pub async fn choose(api: &Api, policy: &TypePolicy, target: &Target, identifier: &Identifier) -> Result<Vec<EndpointName>, Problem> {
     let members = members(api, policy).await?;
-    let choice = target.choose(&members, identifier.as_str());
+    let choice = chosen(api, policy, target, &members, identifier).await?;
     if choice.chosen.is_empty() {
         let item = ProblemItem::new("/match", nobody(policy, &choice, members.len()));
         return Err(Problem::invalid(ProblemCode::InvalidSubmission, vec![item]));
@@ -34,14 +34,14 @@ pub async fn preview(api: &Api, policy: &TypePolicy, task: &NewTask) -> Result<P
     let members = members(api, policy).await?;
     let mut warnings = Vec::new();
     let choice = match &task.target {
-        Some(target) => target.choose(&members, task.identifier.as_str()),
-        None if task.endpoints.is_empty() => Target::default().choose(&members, task.identifier.as_str()),
+        Some(target) => chosen(api, policy, target, &members, &task.identifier).await?,
+        None if task.endpoints.is_empty() => chosen(api, policy, &Target::default(), &members, &task.identifier).await?,
         None => {
             warnings = api.heard.warnings(&task.endpoints).await;
             let mut chosen = task.endpoints.clone();
             chosen.sort_unstable();
             let (named, others): (Vec<_>, Vec<_>) = members.iter().partition(|member| chosen.binary_search(&member.name).is_ok());
-            let away = named.iter().filter(|member| !member.subscribed);
+            let away = named.iter().filter(|member| member.attendance != Attendance::Subscribed);
             let away = away.map(|member| format!("endpoint {} is not subscribed now", quoted(member.name.as_str())));
             warnings.extend(heard::few(away, "are not subscribed now"));
             Choice { chosen, unmatched: others.len(), ..Choice::default() }
@@ -64,6 +64,37 @@ pub async fn preview(api: &Api, policy: &TypePolicy, task: &NewTask) -> Result<P
     })
 }
 
+/// Whom a target chooses among the endpoints of a type.
+///
+/// # Errors
+/// [`ProblemCode::InvalidSubmission`] when it names a group that is not stored.
+async fn chosen(api: &Api, policy: &TypePolicy, target: &Target, members: &[Member], identifier: &Identifier) -> Result<Choice, Problem> {
+    let groups = if target.groups_named().next().is_some() { groups(api).await? } else { Groups::new() };
+    let unknown = |name: GroupName| {
+        let place = match target.groups.iter().position(|group| *group == name) {
+            Some(place) => format!("/groups/{place}"),
+            None if target.selectors.iter().any(|selector| selector.groups().contains(&&name)) => "/match".to_owned(),
+            None => "/exclude".to_owned(),
+        };
+        Problem::invalid(ProblemCode::InvalidSubmission, vec![ProblemItem::new(place, unknown_group(&name, &groups))])
+    };
+    target.choose(members, &groups, policy.expect, identifier.as_str()).map_err(unknown)
+}
+
+/// The stored groups.
+///
+/// # Errors
+/// When the ledger cannot be read.
+pub async fn groups(api: &Api) -> Result<Groups, Problem> {
+    let store = Arc::clone(&api.state.store);
+    api.run(async move { store.group_selectors().await }).await
+}
+
+/// What to say of a group that is not stored.
+pub fn unknown_group(name: &GroupName, groups: &Groups) -> String {
+    likeness::unknown("group", name.as_str(), "stored", groups.keys().map(GroupName::as_str)).text
+}
+
 async fn members(api: &Api, policy: &TypePolicy) -> Result<Vec<Member>, Problem> {
     let (store, task_type) = (Arc::clone(&api.state.store), policy.name.clone());
     api.run(async move { store.members(&task_type).await }).await
@@ -77,7 +108,11 @@ fn nobody(policy: &TypePolicy, choice: &Choice, known: usize) -> String {
         let more = if names.len() > MOST { ", ..." } else { "" };
         (!names.is_empty()).then(|| format!("{} {words} ({}{more})", names.len(), names[..names.len().min(MOST)].join(", ")))
     };
-    let reasons = [of(LeftOut::NotSubscribed, "that it matches are stopped"), of(LeftOut::Excluded, "are excluded")];
+    let reasons = [
+        of(LeftOut::NotSubscribed, "that it matches are stopped"),
+        of(LeftOut::NoHandler, "have no handler for the type"),
+        of(LeftOut::Excluded, "are excluded"),
+    ];
     let reasons: Vec<String> = reasons.into_iter().flatten().collect();
     if reasons.is_empty() { text } else { format!("{text}: {}", reasons.join(", ")) }
 }

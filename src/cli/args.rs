@@ -8,11 +8,12 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Delivery, span};
 use crate::contract::Responses;
-use crate::domain::{EndpointName, Fared, Identifier, Scope, Selector, TaskStatus, TaskType, Timestamp, TokenName};
+use crate::domain::{EndpointName, Expect, Fared, GroupName, Identifier, Scope, Selector, TaskStatus, TaskType, Timestamp, TokenName};
 use crate::farm::ObjectId;
 
 use super::explain::Explain;
 pub use super::global::Global;
+use super::groups::GroupCommand;
 use super::listen::Listen;
 use super::page::Page;
 use super::queues::Queue;
@@ -183,6 +184,16 @@ The type is needed where tasks of several types have the identifier."
     /// List the endpoints, when they were last heard of and what they subscribe to
     #[command(after_help = "Examples:\n  tasker endpoints\n  tasker endpoints --type worker --gone\n  tasker endpoints forget console7")]
     Endpoints(Endpoints),
+    /// List, show, store and delete groups of endpoints: selectors under a name
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  tasker group set web 'role=web and not site=lab'
+  tasker group show web
+  tasker submit worker --group web"
+    )]
+    Group(GroupCommand),
     /// List the work queues, pause one or let it go on
     #[command(subcommand)]
     Queue(Queue),
@@ -693,6 +704,9 @@ pub struct Submit {
     /// Submit nothing: show which endpoints the task would be for, and which not and why
     #[arg(long, conflicts_with = "wait")]
     pub dry_run: bool,
+    /// Refuse endpoints that were never heard of, instead of a warning
+    #[arg(long, requires = "endpoints")]
+    pub strict: bool,
     /// Do not ask, however many endpoints the task is for
     #[arg(long)]
     pub yes: bool,
@@ -704,9 +718,12 @@ pub struct Submit {
 /// Which endpoints a task is for.
 #[derive(Debug, Clone, Args)]
 pub struct Target {
-    /// Only endpoints whose labels fit, such as 'site=berlin and not role=db'; repeatable, all must fit
+    /// Only endpoints whose labels fit, such as 'site=berlin and not role=db' or '@web and site=berlin'; repeatable, all must fit
     #[arg(long = "match", value_name = "SELECTOR", conflicts_with = "endpoints")]
     pub selectors: Vec<Selector>,
+    /// The endpoints of these groups, and those of --match, if that is given too
+    #[arg(long = "group", visible_alias = "groups", value_name = "NAMES", value_delimiter = ',', conflicts_with = "endpoints")]
+    pub groups: Vec<GroupName>,
     /// Not endpoints whose labels fit, such as 'name=web1*'; repeatable, none must fit
     #[arg(long, value_name = "SELECTOR", conflicts_with = "endpoints")]
     pub exclude: Vec<Selector>,
@@ -719,6 +736,22 @@ pub struct Target {
     /// Text that decides which endpoints --percent and --limit leave: the same seed chooses the same ones [default: the identifier]
     #[arg(long, value_name = "TEXT", conflicts_with = "endpoints")]
     pub seed: Option<String>,
+    /// known: also endpoints that are stopped, which get the task when they are back in time [default: as the type says, else subscribed]
+    #[arg(long, value_name = "WHICH", conflicts_with = "endpoints")]
+    pub expect: Option<Expect>,
+}
+
+impl ValueEnum for Expect {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Subscribed, Self::Known]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            Self::Subscribed => PossibleValue::new("subscribed").help("Those that take tasks of the type now"),
+            Self::Known => PossibleValue::new("known").help("Those and all that are stopped and not forgotten"),
+        })
+    }
 }
 
 /// How to wait for the end of a task.
@@ -870,18 +903,32 @@ pub struct Endpoints {
 /// What `tasker endpoints` does besides listing.
 #[derive(Debug, Clone, Subcommand)]
 pub enum EndpointsAction {
-    /// Forget an endpoint that does not come back: tasks to come do not expect it
+    /// Forget endpoints that do not come back: tasks to come do not expect them
     ///
-    /// What it owes stays expected until the tasks end, or until it comes back after all.
-    #[command(after_help = "Example:\n  tasker endpoints forget console7")]
-    Forget {
-        /// Endpoint
-        #[arg(value_name = "NAME")]
-        name: EndpointName,
-        /// Even if it is there; it is back with its next sign of life
-        #[arg(long)]
-        force: bool,
-    },
+    /// What they owe stays expected until the tasks end, or until they come back after all.
+    #[command(after_help = "Examples:\n  tasker endpoints forget console7\n  tasker endpoints forget --gone-for 30d")]
+    Forget(Forget),
+}
+
+/// `tasker endpoints forget`.
+#[derive(Debug, Clone, Args)]
+#[command(group = ArgGroup::new("which").args(["name", "gone_for"]).required(true))]
+pub struct Forget {
+    /// Endpoint
+    #[arg(value_name = "NAME")]
+    pub name: Option<EndpointName>,
+    /// All endpoints that have been away for so long, such as 30d
+    #[arg(long, value_name = "DURATION", value_parser = span::parse)]
+    pub gone_for: Option<Duration>,
+    /// With --gone-for: forget none, list them
+    #[arg(long, requires = "gone_for")]
+    pub dry_run: bool,
+    /// With --gone-for: do not ask
+    #[arg(long, requires = "gone_for")]
+    pub yes: bool,
+    /// Even if it is there; it is back with its next sign of life
+    #[arg(long, requires = "name")]
+    pub force: bool,
 }
 
 /// `tasker config`.

@@ -1,6 +1,6 @@
 //! The command line: what may be asked (`args`; `tree` is what help shows of it), and every command.
 //!
-//! `tasks`, `explain`, `requests`, `queues` and `schedules` ask the API, `verify` adds up, `wait` waits, `render` turns answers into text, `picture`
+//! `tasks`, `explain`, `endpoints`, `groups`, `requests`, `queues` and `schedules` ask the API, `verify` adds up, `wait` waits, `render` turns answers into text, `picture`
 //! draws a request, `table` makes tables, `refusal` into the words of flags, `exit` into exit codes. `access` says where, with which token and whose certificates to trust, `listen` where to listen, `complete` completes names in shells. `configuration` and `initialize` work on the configuration, `tokens` and `import` on the `database`. `flamenco` starts a manager of render farms and looks at one. `servers` starts what
 //! `app` puts together, and the bench; `stopping` says what a stop waits for.
 //!
@@ -11,10 +11,12 @@ pub mod args;
 mod complete;
 mod configuration;
 mod database;
+mod endpoints;
 mod exit;
 mod explain;
 mod flamenco;
 mod global;
+mod groups;
 mod import;
 mod initialize;
 mod input;
@@ -126,7 +128,8 @@ async fn run(cli: Cli) -> Code {
         Command::List(args) => tasks::list(&global, args).await,
         Command::Rerun(args) => tasks::rerun(&global, args).await,
         Command::Cancel(args) => tasks::cancel(&global, args).await,
-        Command::Endpoints(args) => tasks::endpoints(&global, args).await,
+        Command::Endpoints(args) => endpoints::run(&global, args).await,
+        Command::Group(command) => groups::run(&global, command).await,
         Command::Queue(command) => queues::run(&global, command).await,
         Command::Schedules(args) => schedules::run(&global, args).await,
         Command::Request(command) => requests::run(&global, command).await,

@@ -44,6 +44,7 @@ fn summary(preview: &Preview) -> String {
 const fn words(reason: LeftOut) -> &'static str {
     match reason {
         LeftOut::NotSubscribed => "not: it is stopped",
+        LeftOut::NoHandler => "not: it has no handler for the type",
         LeftOut::Excluded => "not: it is excluded",
         LeftOut::NotSampled => "not: left out by --percent or --limit",
     }

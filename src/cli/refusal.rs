@@ -49,10 +49,11 @@ fn flag(pointer: &str, submission: Option<&Submission>) -> String {
     let Some(member) = pointer.strip_prefix('/') else { return pointer.to_owned() };
     let (member, rest) = member.split_once('/').map_or((member, None), |(member, rest)| (member, Some(rest)));
     match (member, rest) {
-        ("identifier" | "priority" | "ttl" | "payload" | "percent" | "limit" | "seed", None) => format!("--{member}"),
+        ("identifier" | "priority" | "ttl" | "payload" | "percent" | "limit" | "seed" | "expect", None) => format!("--{member}"),
         ("run_at", None) => "--run-at".to_owned(),
         ("payload", Some(rest)) => format!("--payload /{rest}"),
         ("match" | "exclude", _) => format!("--{member}"),
+        ("groups", _) => "--group".to_owned(),
         ("endpoints", None) => "--endpoints".to_owned(),
         ("endpoints", Some(place)) => {
             let name = submission.zip(place.parse::<usize>().ok()).and_then(|(submission, place)| submission.endpoints.get(place));

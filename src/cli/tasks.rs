@@ -1,4 +1,4 @@
-//! The commands that ask the API: submit, status, list, cancel, endpoints.
+//! The commands about tasks: submit, status, list, rerun, cancel.
 
 use std::io::{self, IsTerminal};
 
@@ -8,10 +8,10 @@ use uuid::Uuid;
 use crate::client::{Client, ClientError, Query, Submitted, TaskName};
 use crate::clock::Clock;
 use crate::config::span;
-use crate::contract::{self, Endpoint, EndpointPage, ProblemCode, Responses, Submission, Task, TaskWithResponses};
+use crate::contract::{self, ProblemCode, Responses, Submission, Task, TaskWithResponses};
 use crate::domain::{EndpointName, Identifier, Selector, TaskId, TaskType};
 
-use super::args::{Cancel, Endpoints, EndpointsAction, Global, List, Rerun, Status, Submit, Target, Waiting};
+use super::args::{Cancel, Global, List, Rerun, Status, Submit, Target, Waiting};
 use super::exit::{Code, verdict};
 use super::output::{self, Failure, note, note_json, show};
 use super::wait::{self, Audience, Interrupts};
@@ -24,10 +24,11 @@ pub(super) async fn submit(global: &Global, args: Submit) -> Result<Code, Failur
     let interrupts = args.waiting.wait.is_some().then(Interrupts::install).transpose()?;
     let (priority, ttl, run_at) = (args.priority, args.ttl.map(span::format), args.run_at);
     let texts = |selectors: Vec<Selector>| selectors.into_iter().map(String::from).collect();
-    let Target { selectors, exclude, percent, limit, seed } = args.target;
+    let Target { selectors, groups, exclude, percent, limit, seed, expect } = args.target;
     let (selectors, exclude) = (texts(selectors), texts(exclude));
+    let endpoints = args.endpoints;
     let submission =
-        Submission { identifier, payload, endpoints: args.endpoints, selectors, exclude, percent, limit, seed, priority, ttl, run_at };
+        Submission { identifier, payload, endpoints, selectors, groups, exclude, percent, limit, seed, expect, priority, ttl, run_at };
     // A person is asked before many servers do something; a program has decided already.
     let asks = !args.yes && !global.json && io::stdin().is_terminal() && output::is_watched();
     if args.dry_run || asks {
@@ -43,7 +44,8 @@ pub(super) async fn submit(global: &Global, args: Submit) -> Result<Code, Failur
             (false, Err(_)) => {}
         }
     }
-    let submitted = client.submit(&args.task_type, &submission).await.map_err(|error| refused(global, error, Some(&submission)))?;
+    let submitted =
+        client.submit_as(&args.task_type, &submission, args.strict).await.map_err(|error| refused(global, error, Some(&submission)))?;
     follow(global, &client, &submitted, &args.waiting, interrupts).await
 }
 
@@ -73,6 +75,9 @@ async fn follow(
     for warning in &submitted.task.warnings {
         note(&format!("tasker: warning: {warning}"));
     }
+    if let Some(stopped) = submitted.task.stopped.filter(|_| !global.json) {
+        note(&stopped_ones(stopped, &submitted.task.task_type));
+    }
     let Some(interrupts) = interrupts else {
         show(global.json, &submitted.task, |screen| render::submitted(submitted, screen))?;
         return Ok(Code::Ok);
@@ -85,8 +90,14 @@ async fn follow(
     settle(global, client, &submitted.task, waiting, None, interrupts).await
 }
 
+/// What a person is told of endpoints that the task is not for since they are stopped.
+fn stopped_ones(stopped: u64, task_type: &TaskType) -> String {
+    let which = if stopped == 1 { "1 known endpoint is".to_owned() } else { format!("{stopped} known endpoints are") };
+    format!("tasker: {which} stopped and not expected (`tasker endpoints --type {task_type} --gone`; `--expect known` expects them too)")
+}
+
 /// A refusal for those who are told: a program reads the API's own words.
-fn refused(global: &Global, error: ClientError, submission: Option<&Submission>) -> ClientError {
+pub(super) fn refused(global: &Global, error: ClientError, submission: Option<&Submission>) -> ClientError {
     if global.json { error } else { refusal::with_flags(error, submission) }
 }
 
@@ -263,43 +274,6 @@ async fn cancel_each(
         }
     }
     Ok(code)
-}
-
-pub(super) async fn endpoints(global: &Global, args: Endpoints) -> Result<Code, Failure> {
-    let client = access::client(global)?;
-    if let Some(EndpointsAction::Forget { name, force }) = args.action {
-        let forgotten = client.forget_endpoint(&name, force).await?;
-        show(global.json, &forgotten, |_| format!("{} is forgotten\n", forgotten.name))?;
-        if forgotten.open > 0 && !global.json {
-            note(&format!("responses it still owes, which stay expected until their tasks end: {}", forgotten.open));
-        }
-        return Ok(Code::Ok);
-    }
-    let wanted = |endpoint: &Endpoint| {
-        let of_type = args.of_type.as_ref().is_none_or(|of_type| endpoint.types.iter().any(|one| one.task_type == *of_type));
-        of_type && !(args.gone && render::is_present(endpoint))
-    };
-    let limit = args.page.limit as usize;
-    let mut page = EndpointPage { endpoints: Vec::new(), next_cursor: args.page.cursor };
-    loop {
-        let next = client
-            .endpoints(args.selector.as_ref(), Some(args.page.limit), page.next_cursor.as_deref())
-            .await
-            .map_err(|error| refused(global, error, None))?;
-        let found: Vec<_> = next.endpoints.into_iter().filter(wanted).collect();
-        if page.endpoints.len() + found.len() > limit {
-            // The next page begins with these.
-            break;
-        }
-        page.endpoints.extend(found);
-        page.next_cursor = next.next_cursor;
-        if page.next_cursor.is_none() || page.endpoints.len() == limit {
-            break;
-        }
-    }
-    show(global.json, &page, |screen| render::endpoints(&page.endpoints, Clock::system().now(), screen))?;
-    more(global, page.next_cursor.as_deref());
-    Ok(Code::Ok)
 }
 
 /// Tells a person that a page is not the last; a program finds the cursor in it.

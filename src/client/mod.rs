@@ -15,11 +15,11 @@ use serde::de::DeserializeOwned;
 
 use crate::config::{Secret, is_loopback};
 use crate::contract::{
-    BODY_HEADER, Census, ENVELOPE, EndpointPage, Explanation, ForgottenEndpoint, Index, Preview, Queue, QueueList, Readiness, Request,
-    RequestCensus, RequestPage, RequestSubmission, RequestToken, Rerun, Responses, Schedule, ScheduleList, Submission, Task, TaskPage,
-    TaskWithResponses, TasksGiven, TasksWanted, WorkerReports,
+    BODY_HEADER, Census, ENVELOPE, EndpointPage, Explanation, ForgottenEndpoint, ForgottenEndpoints, Group, GroupChange, GroupList, Index,
+    Preview, Queue, QueueList, Readiness, Request, RequestCensus, RequestPage, RequestSubmission, RequestToken, Rerun, Responses, Schedule,
+    ScheduleList, Submission, Task, TaskPage, TaskWithResponses, TasksGiven, TasksWanted, WorkerReports,
 };
-use crate::domain::{EndpointName, RequestStatus, Selector, TaskStatus, TaskType, Timestamp};
+use crate::domain::{EndpointName, GroupName, RequestStatus, Selector, TaskStatus, TaskType, Timestamp};
 use crate::https;
 pub use error::ClientError;
 use error::{hint, problem, shown};
@@ -172,7 +172,16 @@ impl Client {
     /// # Errors
     /// Any [`ClientError`].
     pub async fn submit(&self, task_type: &TaskType, submission: &Submission) -> Result<Submitted, ClientError> {
-        let request = self.post(&[task_type.as_str()])?.header(BODY_HEADER, ENVELOPE).json(submission);
+        self.submit_as(task_type, submission, false).await
+    }
+
+    /// The same; where it is strict, endpoints that were never heard of are refused.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn submit_as(&self, task_type: &TaskType, submission: &Submission, strict: bool) -> Result<Submitted, ClientError> {
+        let strict = given([("strict", strict.then(|| "true".to_owned()))]);
+        let request = self.post(&[task_type.as_str()])?.query(&strict).header(BODY_HEADER, ENVELOPE).json(submission);
         let (status, task) = self.answer(request, ANSWER).await?;
         Ok(Submitted { task, repeated: status == StatusCode::OK })
     }
@@ -276,6 +285,48 @@ impl Client {
     pub async fn forget_endpoint(&self, name: &EndpointName, force: bool) -> Result<ForgottenEndpoint, ClientError> {
         let request = self.request(Method::DELETE, &["endpoints", name.as_str()])?.query(&[("force", force)]);
         Ok(self.answer(request, ANSWER).await?.1)
+    }
+
+    /// Forgets endpoints that have been away for so long, or tells which these would be; the answer says whether there are more.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn forget_endpoints(&self, gone_for: Duration, dry_run: bool) -> Result<ForgottenEndpoints, ClientError> {
+        let gone_for = ("gone_for", Some(format!("{}ms", gone_for.as_millis())));
+        let parameters = given([gone_for, ("dry_run", dry_run.then(|| "true".to_owned()))]);
+        Ok(self.answer(self.request(Method::DELETE, &["endpoints"])?.query(&parameters), ANSWER + LONGEST_WAIT).await?.1)
+    }
+
+    /// The groups of endpoints.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn groups(&self) -> Result<GroupList, ClientError> {
+        Ok(self.answer(self.request(Method::GET, &["groups"])?, ANSWER).await?.1)
+    }
+
+    /// A group of endpoints.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn group(&self, name: &GroupName) -> Result<Group, ClientError> {
+        Ok(self.answer(self.request(Method::GET, &["groups", name.as_str()])?, ANSWER).await?.1)
+    }
+
+    /// Stores a group, in the place of the one of its name.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn write_group(&self, name: &GroupName, change: &GroupChange) -> Result<Group, ClientError> {
+        Ok(self.answer(self.request(Method::PUT, &["groups", name.as_str()])?.json(change), ANSWER).await?.1)
+    }
+
+    /// Deletes a group; answers how it was.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn delete_group(&self, name: &GroupName) -> Result<Group, ClientError> {
+        Ok(self.answer(self.request(Method::DELETE, &["groups", name.as_str()])?, ANSWER).await?.1)
     }
 
     /// The work queues.

@@ -20,7 +20,7 @@ use super::settings::{
 use super::yaml::DEFAULT_ORIGIN;
 use super::{queue, requests, rules, schedules};
 use crate::backoff::Backoff;
-use crate::domain::Authority;
+use crate::domain::{Authority, Expect};
 use crate::http_tasks::Allowed;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -160,6 +160,8 @@ fn policy(mut table: Table<'_>, api: &Api, tasks: &Tasks) -> Option<TypePolicy> 
     let persistent = table.or("persistent", &Truth, (false, DEFAULT_ORIGIN));
     let receive = (api.wait_for_endpoints_timeout, "follows from api.wait_for_endpoints_timeout");
     let wait_for_endpoints_timeout = table.or("wait_for_endpoints_timeout", &RECEIVE_TIMEOUT, receive);
+    let words = &[("subscribed", Expect::Subscribed), ("known", Expect::Known)];
+    let expect = table.or("expect", &Choice(words), (Expect::Subscribed, DEFAULT_ORIGIN));
     let body = table.or("body", &Choice(&[("envelope", Body::Envelope), ("payload", Body::Payload)]), (Body::Envelope, DEFAULT_ORIGIN));
     let trim = table.or("trim", &Truth, (false, DEFAULT_ORIGIN));
     let schema =
@@ -178,6 +180,7 @@ fn policy(mut table: Table<'_>, api: &Api, tasks: &Tasks) -> Option<TypePolicy> 
         concurrency,
         persistent,
         wait_for_endpoints_timeout,
+        expect,
         body,
         trim,
         schema,

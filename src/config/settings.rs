@@ -11,7 +11,7 @@ use super::request::Requests;
 use super::schedule::Schedule;
 use super::secret::Secret;
 use crate::backoff::Backoff;
-use crate::domain::{Labels, TaskType};
+use crate::domain::{Expect, Labels, TaskType};
 use crate::http_tasks::Allowed;
 
 /// Clocks, queues and repeats may make a task outlive its span a little; an outcome must be remembered longer
@@ -228,6 +228,8 @@ pub struct TypePolicy {
     /// The time in which all endpoints should have received a task; [`Api::wait_for_endpoints_timeout`]
     /// unless said.
     pub wait_for_endpoints_timeout: Duration,
+    /// Which endpoints a task without a list is expected of. Default: those that are subscribed.
+    pub expect: Expect,
     /// What the body of a submission is. Default the envelope.
     pub body: Body,
     /// Whether strings that are members of a payload lose the white space at their ends, before anything

@@ -75,6 +75,18 @@ pub struct Standby {
     pub seen_until: Timestamp,
 }
 
+/// Endpoints that are forgotten, or with `dry_run=true` would be.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ForgottenEndpoints {
+    /// Their names.
+    #[schema(value_type = Vec<String>)]
+    pub endpoints: Vec<EndpointName>,
+    /// Responses that they still owe: they stay expected until their tasks end. 0 for a dry run.
+    pub open: u64,
+    /// Whether there are more: ask again.
+    pub more: bool,
+}
+
 /// An endpoint that is forgotten.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ForgottenEndpoint {

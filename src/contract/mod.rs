@@ -14,6 +14,7 @@
 mod census;
 mod endpoint;
 mod explain;
+mod group;
 mod live;
 mod preview;
 mod problem;
@@ -29,8 +30,9 @@ mod task;
 mod worker;
 
 pub use census::{Census, Flaw, RequestCensus, RequestFlaw};
-pub use endpoint::{Endpoint, EndpointPage, ForgottenEndpoint, Standby, Subscription};
+pub use endpoint::{Endpoint, EndpointPage, ForgottenEndpoint, ForgottenEndpoints, Standby, Subscription};
 pub use explain::{Explanation, ReasonGroup};
+pub use group::{Group, GroupChange, GroupList};
 pub use live::{LiveEndpoints, LiveGone, LiveQueues, LiveTask, LiveVector, NameList};
 pub use preview::{LeftOutEndpoint, Preview, SubmitAnswer};
 pub use problem::{Problem, ProblemCode, ProblemItem};

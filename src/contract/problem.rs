@@ -110,6 +110,8 @@ pub enum ProblemCode {
     AmbiguousTask,
     /// No endpoint of this name is known.
     UnknownEndpoint,
+    /// No group of this name is stored.
+    UnknownGroup,
     /// No schedule of this name is configured.
     UnknownSchedule,
     /// No request has the token.
@@ -138,6 +140,8 @@ pub enum ProblemCode {
     UnsupportedMediaType,
     /// The body is JSON but not a submission.
     InvalidSubmission,
+    /// The body is JSON but no group.
+    InvalidGroup,
     /// The body is JSON but no message of a worker.
     InvalidMessage,
     /// A query parameter cannot be used.
@@ -172,6 +176,7 @@ impl ProblemCode {
             Self::UnknownTask => "unknown_task",
             Self::AmbiguousTask => "ambiguous_task",
             Self::UnknownEndpoint => "unknown_endpoint",
+            Self::UnknownGroup => "unknown_group",
             Self::UnknownSchedule => "unknown_schedule",
             Self::UnknownRequest => "unknown_request",
             Self::EndpointPresent => "endpoint_present",
@@ -186,6 +191,7 @@ impl ProblemCode {
             Self::BodyTooLarge => "body_too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::InvalidSubmission => "invalid_submission",
+            Self::InvalidGroup => "invalid_group",
             Self::InvalidMessage => "invalid_message",
             Self::InvalidQuery => "invalid_query",
             Self::TooManySubmissions => "too_many_submissions",

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::domain::{EndpointName, Identifier, Json, Timestamp};
+use crate::domain::{EndpointName, Expect, GroupName, Identifier, Json, Timestamp};
 
 /// The header of a request that says what its body is.
 pub const BODY_HEADER: &str = "tasker-body";
@@ -35,10 +35,14 @@ pub struct Submission {
     #[schema(required = false, max_items = 50_000, value_type = HashSet<EndpointName>)]
     pub endpoints: Vec<EndpointName>,
     /// Selectors such as `site=berlin and not role=db`, a text or several: the task is for the endpoints subscribed to the type for which each
-    /// holds, see docs/targets.md. This and the next four are not for types with a work queue, and do not go with `endpoints`.
+    /// holds, see docs/targets.md. This and the next six are not for types with a work queue, and do not go with `endpoints`.
     #[serde(rename = "match", default, skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false, max_items = 100, value_type = OneOrMany)]
     pub selectors: Vec<String>,
+    /// Groups of endpoints (`/groups`): the task is for the endpoints in one of them, and for those of `match`, if that is there too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false, max_items = 100)]
+    pub groups: Vec<GroupName>,
     /// Selectors, a text or several: not for endpoints for which one of them holds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false, max_items = 100, value_type = OneOrMany)]
@@ -56,6 +60,11 @@ pub struct Submission {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, required = false, max_length = 191)]
     pub seed: Option<String>,
+    /// `known`: the task is also for endpoints that are stopped or silent, which get it when they are back within its time. `subscribed`: it is not. The
+    /// default is that of the type.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Expect, required = false)]
+    pub expect: Option<Expect>,
     /// For types with a work queue: the lower, the sooner. The type's own unless said.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = i32, required = false, minimum = -1_000_000, maximum = 1_000_000, example = 10)]
@@ -78,7 +87,7 @@ pub struct Submission {
 }
 
 /// One text, or several.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum OneOrMany {
     /// One.
@@ -95,10 +104,12 @@ impl Submission {
             payload,
             endpoints: Vec::new(),
             selectors: Vec::new(),
+            groups: Vec::new(),
             exclude: Vec::new(),
             percent: None,
             limit: None,
             seed: None,
+            expect: None,
             priority: None,
             ttl: None,
             run_at: None,

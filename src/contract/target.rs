@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::domain;
+use crate::domain::{self, Expect, GroupName};
 
 /// What the endpoints of a task must be. Of a submission and a task.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -12,6 +12,10 @@ pub struct Target {
     #[serde(rename = "match", default, skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false, max_items = 100)]
     pub selectors: Vec<String>,
+    /// Groups of endpoints (`/groups`). With `match` too, an endpoint is meant by the one or the other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false, max_items = 100)]
+    pub groups: Vec<GroupName>,
     /// Selectors of which none holds for them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false, max_items = 100)]
@@ -29,12 +33,16 @@ pub struct Target {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, required = false, max_length = 191)]
     pub seed: Option<String>,
+    /// Whether endpoints that are stopped are meant too. Without it the task type decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Expect, required = false)]
+    pub expect: Option<Expect>,
 }
 
 impl From<domain::Target> for Target {
     fn from(target: domain::Target) -> Self {
-        let domain::Target { selectors, exclude, percent, limit, seed } = target;
+        let domain::Target { selectors, groups, exclude, percent, limit, seed, expect } = target;
         let texts = |selectors: Vec<domain::Selector>| selectors.into_iter().map(String::from).collect();
-        Self { selectors: texts(selectors), exclude: texts(exclude), percent, limit, seed }
+        Self { selectors: texts(selectors), groups, exclude: texts(exclude), percent, limit, seed, expect }
     }
 }

@@ -61,6 +61,11 @@ pub struct Task {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Vec<String>, required = false)]
     pub missing: Option<Vec<EndpointName>>,
+    /// How many endpoints that are known for the type are stopped, and therefore not expected. Only in the answer to a submission without
+    /// endpoints; absent when there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = u64, required = false)]
+    pub stopped: Option<u64>,
     /// What is allowed but rarely meant, such as an endpoint that was never heard of. Only in the answer to a submission.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
@@ -86,6 +91,7 @@ impl From<domain::Task> for Task {
             expires_at: task.expires_at,
             queue: task.queued.map(Queued::from),
             missing: None,
+            stopped: None,
             warnings: Vec::new(),
         }
     }
@@ -118,6 +124,7 @@ impl From<NewTask> for Task {
                 successor_error: None,
             }),
             missing: None,
+            stopped: None,
             warnings: Vec::new(),
         }
     }

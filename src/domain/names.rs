@@ -56,6 +56,9 @@ pub enum InvalidName {
     /// Endpoint names become queue names and routing keys.
     #[error("an endpoint name is 1 to 128 characters out of A-Z a-z 0-9 . _ -")]
     Endpoint,
+    /// The name of a stored selector.
+    #[error("the name of a group is 1 to 64 characters out of A-Z a-z 0-9 . _ -, the first a letter or a digit")]
+    Group,
     /// The customer's own identifier.
     #[error("an identifier is 1 to 191 characters without control characters")]
     Identifier,
@@ -145,6 +148,21 @@ name!(
     |text| {
         let formed = (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
         formed.then_some(()).ok_or(InvalidName::Endpoint)
+    }
+);
+
+name!(
+    /// The name of a group of endpoints: `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`.
+    #[derive(utoipa::ToSchema)]
+    #[schema(
+        value_type = String, description = "The name of a group of endpoints.",
+        pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", example = "berlin-web"
+    )]
+    GroupName,
+    |text| {
+        let first = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+        let formed = text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+        (first && formed).then_some(()).ok_or(InvalidName::Group)
     }
 );
 

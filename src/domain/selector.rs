@@ -3,20 +3,23 @@
 //! ```text
 //! expression = conjunction { "or" conjunction }
 //! conjunction = factor { ("and" | ",") factor }
-//! factor = "not" factor | "(" expression ")" | "!" key | key [ test ]
+//! factor = "not" factor | "(" expression ")" | "!" key | "@" group | key [ test ]
 //! test = "=" value | "!=" value | "~" regex | "!~" regex | "in" "(" value { "," value } ")" | "notin" "(" value { "," value } ")"
 //! key, value, regex = word | '"' characters, with \" for a quote and \\ for a backslash '"'
 //! ```
 //!
 //! A key alone asks whether the label is there. Values are globs: `*` stands for any characters, `?` for one. A regular expression
-//! matches anywhere in the value. `!=`, `!~` and `notin` also hold for endpoints without the label, as in Kubernetes.
+//! matches anywhere in the value. `!=`, `!~` and `notin` also hold for endpoints without the label, as in Kubernetes. `@web` stands for
+//! the selector that is stored as the group `web`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use regex::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 
+use super::GroupName;
 use super::labels::check_key;
 
 /// Bytes that an expression may have.
@@ -47,7 +50,11 @@ enum Expression {
     Any(Vec<Expression>),
     Not(Box<Expression>),
     Term { key: String, test: Test },
+    Group(GroupName),
 }
+
+/// The selectors that are stored, by the names of their groups.
+pub type Groups = BTreeMap<GroupName, Selector>;
 
 #[derive(Debug, Clone)]
 enum Test {
@@ -57,7 +64,34 @@ enum Test {
 }
 
 impl Selector {
-    /// Whether an endpoint with these facts is meant.
+    /// One that holds where all of these do.
+    ///
+    /// # Errors
+    /// When it is longer than a selector may be.
+    pub fn all(mut selectors: Vec<Self>) -> Result<Self, InvalidSelector> {
+        if selectors.len() == 1 {
+            return Ok(selectors.remove(0));
+        }
+        // By its spelling: a part that is a list itself becomes one with parentheses.
+        Self(Expression::All(selectors.into_iter().map(|selector| selector.0).collect())).to_string().parse()
+    }
+
+    /// The groups that it names.
+    pub fn groups(&self) -> Vec<&GroupName> {
+        let mut groups = Vec::new();
+        self.0.find_groups(&mut groups);
+        groups
+    }
+
+    /// The same with the selectors of groups in the place of their names.
+    ///
+    /// # Errors
+    /// The first name that is not among them.
+    pub fn with_groups(&self, groups: &Groups) -> Result<Self, GroupName> {
+        self.0.with_groups(groups).map(Self)
+    }
+
+    /// Whether an endpoint with these facts is meant. A group that was not replaced by its selector has no endpoints.
     pub fn matches<'a>(&self, fact: impl Fn(&str) -> Option<&'a str>) -> bool {
         self.0.holds(&fact)
     }
@@ -87,11 +121,33 @@ impl From<Selector> for String {
 }
 
 impl Expression {
+    fn find_groups<'a>(&'a self, found: &mut Vec<&'a GroupName>) {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().for_each(|part| part.find_groups(found)),
+            Self::Not(part) => part.find_groups(found),
+            Self::Term { .. } => {}
+            Self::Group(name) => found.push(name),
+        }
+    }
+
+    /// Groups name no groups, so this goes no deeper than two selectors do.
+    fn with_groups(&self, groups: &Groups) -> Result<Self, GroupName> {
+        let each = |parts: &[Self]| parts.iter().map(|part| part.with_groups(groups)).collect::<Result<_, _>>();
+        Ok(match self {
+            Self::All(parts) => Self::All(each(parts)?),
+            Self::Any(parts) => Self::Any(each(parts)?),
+            Self::Not(part) => Self::Not(Box::new(part.with_groups(groups)?)),
+            Self::Term { .. } => self.clone(),
+            Self::Group(name) => groups.get(name).ok_or_else(|| name.clone())?.0.clone(),
+        })
+    }
+
     fn holds<'a>(&self, fact: &impl Fn(&str) -> Option<&'a str>) -> bool {
         match self {
             Self::All(parts) => parts.iter().all(|part| part.holds(fact)),
             Self::Any(parts) => parts.iter().any(|part| part.holds(fact)),
             Self::Not(part) => !part.holds(fact),
+            Self::Group(_) => false,
             Self::Term { key, test } => fact(key).is_some_and(|value| match test {
                 Test::Present => true,
                 Test::OneOf(globs) => globs.iter().any(|glob| glob_matches(glob, value)),
@@ -185,6 +241,8 @@ impl<'a> Parser<'a> {
         } else if self.symbol("!") {
             let key = self.key()?;
             negated(Expression::Term { key, test: Test::Present })
+        } else if self.symbol("@") {
+            Expression::Group(self.group()?)
         } else {
             self.term()?
         };
@@ -225,6 +283,13 @@ impl<'a> Parser<'a> {
             return Err(self.expected("`,` or `)`"));
         }
         Ok(Test::OneOf(values))
+    }
+
+    fn group(&mut self) -> Result<GroupName, InvalidSelector> {
+        let start = self.at;
+        let name = self.word(|byte| byte.is_ascii_whitespace() || b"(),\"".contains(&byte), "the name of a group")?;
+        let invalid = |error| InvalidSelector { at: self.characters(start), message: format!("{} is no group: {error}", quoted(&name)) };
+        name.parse().map_err(invalid)
     }
 
     fn key(&mut self) -> Result<String, InvalidSelector> {
@@ -382,6 +447,7 @@ impl Expression {
                 }
             },
             Self::Term { key, test } => test.write(out, key, false),
+            Self::Group(name) => write!(out, "@{name}"),
         }
     }
 }
@@ -500,6 +566,9 @@ mod tests {
             ("-a=1", "at character 1: `-a` is no name of a label"),
             ("a=1 and", "at character 8: expected the name of a label, found the end"),
             ("ä=1", "at character 1: `ä` is no name of a label"),
+            ("a and @", "at character 8: expected the name of a group, found the end"),
+            ("@-a", "at character 2: \"-a\" is no group: the name of a group is"),
+            ("!@a", "at character 2: `@a` is no name of a label"),
         ] {
             assert!(told(text).starts_with(begin), "{text}: {}", told(text));
         }
@@ -520,12 +589,34 @@ mod tests {
             ("a notin ( x ,y z)", ""),
             ("a notin ( x ,\"y z\")", "a notin (x, \"y z\")"),
             ("a~b", "a~\"b\""),
+            ("not @ web.1,b", "not @web.1 and b"),
         ] {
             match text.parse::<Selector>() {
                 Ok(selector) => assert_eq!(selector.to_string(), spelling),
                 Err(_) => assert_eq!(spelling, "", "{text}"),
             }
         }
+    }
+
+    #[test]
+    fn a_group_stands_for_its_selector() {
+        let selector = |text: &str| text.parse::<Selector>().expect("valid");
+        let name = |text: &str| text.parse::<GroupName>().expect("valid");
+        let groups: Groups = [(name("web"), selector("role=web or role=proxy")), (name("old"), selector("!site"))].into();
+        let asked = selector("@web and not @old, site=b*");
+        assert_eq!(asked.groups(), [&name("web"), &name("old")]);
+        let replaced = asked.with_groups(&groups).expect("both are there");
+        assert_eq!(replaced.to_string(), "(role=web or role=proxy) and not !site and site=b*");
+        assert_eq!(asked.with_groups(&Groups::new()).expect_err("none is there"), name("web"));
+        assert!(!asked.matches(|_| Some("web")));
+    }
+
+    #[test]
+    fn all_of_several() {
+        let selector = |text: &str| text.parse::<Selector>().expect("valid");
+        assert_eq!(Selector::all(vec![selector("a or b"), selector("c")]).expect("short").to_string(), "(a or b) and c");
+        assert_eq!(Selector::all(vec![selector("a or b")]).expect("short").to_string(), "a or b");
+        assert!(Selector::all(vec![selector(&format!("a={}", "b".repeat(3000))); 2]).expect_err("too long").message.contains("4096"));
     }
 
     #[test]
@@ -541,7 +632,7 @@ mod tests {
     fn expressions() -> impl Strategy<Value = String> {
         let key = prop_oneof![Just("a"), Just("site"), Just("\"in\""), Just("x/y.z")];
         let value = prop_oneof![Just("b"), Just("\"\""), Just("\"x y\""), Just("we*"), Just("\"\\\\\\\"\""), Just("a=b!~")];
-        let term = (key, value, 0..8u8).prop_map(|(key, value, test)| match test {
+        let term = (key, value, 0..9u8).prop_map(|(key, value, test)| match test {
             0 => format!("{key}={value}"),
             1 => format!("{key} != {value}"),
             2 => format!("{key} in ({value}, c)"),
@@ -549,6 +640,7 @@ mod tests {
             4 => key.to_owned(),
             5 => format!("!{key}"),
             6 => format!("{key}~\"^a\\d\""),
+            7 => "@web".to_owned(),
             _ => format!("{key}!~b"),
         });
         term.prop_recursive(4, 24, 3, |inner| {

@@ -3,14 +3,17 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{EndpointName, Labels, Selector};
+use super::{EndpointName, GroupName, Groups, Labels, Selector};
 
 /// What the endpoints of a task must be.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
-    /// Each of these holds for them.
+    /// Each of these holds for them, or they are in one of the groups.
     #[serde(rename = "match", default, skip_serializing_if = "Vec::is_empty")]
     pub selectors: Vec<Selector>,
+    /// Groups of endpoints: stored selectors. With `match` too, an endpoint is meant by the one or the other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupName>,
     /// None of these holds for them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<Selector>,
@@ -24,6 +27,20 @@ pub struct Target {
     /// a smaller one. Without it the identifier of the task decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<String>,
+    /// Whether endpoints that are stopped are meant too. Without it the task type decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<Expect>,
+}
+
+/// Which of the endpoints that are known for a task type are expected to perform a task.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Expect {
+    /// Those that are subscribed: neither stopped nor silent for too long.
+    #[default]
+    Subscribed,
+    /// All that are not forgotten: those that are away get the task when they are back, within its time.
+    Known,
 }
 
 /// An endpoint as a choice among those of a task type sees it.
@@ -36,9 +53,20 @@ pub struct Member {
     /// What it says of itself.
     pub labels: Labels,
     /// Whether it takes tasks of the type now.
-    pub subscribed: bool,
+    pub attendance: Attendance,
     /// Why it takes none although it is there.
     pub trouble: Option<String>,
+}
+
+/// Whether an endpoint that is known for a task type takes its tasks now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attendance {
+    /// It does.
+    Subscribed,
+    /// It is there for other types: it performs this one no more, or cannot.
+    OtherTypes,
+    /// It is stopped, or has not been heard of for too long.
+    Away,
 }
 
 /// Why an endpoint that a target matches is not chosen.
@@ -47,6 +75,8 @@ pub struct Member {
 pub enum LeftOut {
     /// It is stopped, or has not been heard of for too long.
     NotSubscribed,
+    /// It is there and does not perform the type: it has no handler for it, for example.
+    NoHandler,
     /// `exclude` holds for it.
     Excluded,
     /// It is not in the part that `percent` or `limit` leaves.
@@ -74,21 +104,38 @@ pub fn fact<'a>(name: &'a EndpointName, version: &'a str, labels: &'a Labels, ke
 }
 
 impl Target {
-    /// Chooses among the endpoints that are known for a task type. `seed` decides where the target has none.
-    #[must_use]
-    pub fn choose(&self, members: &[Member], seed: &str) -> Choice {
+    /// The groups that it names, in `groups` or in a selector.
+    pub fn groups_named(&self) -> impl Iterator<Item = &GroupName> {
+        self.groups.iter().chain(self.selectors.iter().chain(&self.exclude).flat_map(Selector::groups))
+    }
+
+    /// Chooses among the endpoints that are known for a task type. `seed` and `expect` decide where the target says nothing of them.
+    ///
+    /// # Errors
+    /// The first group it names that is not among `groups`.
+    pub fn choose(&self, members: &[Member], groups: &Groups, expect: Expect, seed: &str) -> Result<Choice, GroupName> {
+        let replaced =
+            |selectors: &[Selector]| selectors.iter().map(|selector| selector.with_groups(groups)).collect::<Result<Vec<_>, _>>();
+        let (selectors, exclude) = (replaced(&self.selectors)?, replaced(&self.exclude)?);
+        let group = |name: &GroupName| groups.get(name).ok_or_else(|| name.clone());
+        let in_groups: Vec<&Selector> = self.groups.iter().map(group).collect::<Result<_, _>>()?;
+        let everybody = selectors.is_empty() && in_groups.is_empty();
+        let expect = self.expect.unwrap_or(expect);
         let mut choice = Choice::default();
         let mut fit = Vec::new();
-        for Member { name, version, labels, subscribed, .. } in members {
+        for Member { name, version, labels, attendance, .. } in members {
             let holds = |selector: &Selector| selector.matches(|key| fact(name, version, labels, key));
-            if !self.selectors.iter().all(holds) {
+            let selected = !selectors.is_empty() && selectors.iter().all(holds);
+            if !everybody && !selected && !in_groups.iter().any(|selector| holds(selector)) {
                 choice.unmatched += 1;
-            } else if self.exclude.iter().any(holds) {
+            } else if exclude.iter().any(holds) {
                 choice.left_out.push((name.clone(), LeftOut::Excluded));
-            } else if !subscribed {
-                choice.left_out.push((name.clone(), LeftOut::NotSubscribed));
             } else {
-                fit.push(name.clone());
+                match attendance {
+                    Attendance::OtherTypes => choice.left_out.push((name.clone(), LeftOut::NoHandler)),
+                    Attendance::Away if expect == Expect::Subscribed => choice.left_out.push((name.clone(), LeftOut::NotSubscribed)),
+                    Attendance::Away | Attendance::Subscribed => fit.push(name.clone()),
+                }
             }
         }
         let most = self.most_of(fit.len());
@@ -100,7 +147,7 @@ impl Target {
         }
         choice.left_out.sort_unstable_by(|one, other| one.0.cmp(&other.0));
         choice.chosen = fit;
-        choice
+        Ok(choice)
     }
 
     /// How many of so many endpoints may be chosen.
@@ -129,10 +176,18 @@ mod tests {
             name: format!("web{n}").parse().expect("a name"),
             version: "1.2.3".to_owned(),
             labels: Labels::of([("rack".to_owned(), (n % 2).to_string())]).expect("labels"),
-            subscribed: n % 10 != 9,
+            attendance: if n % 10 == 9 { Attendance::Away } else { Attendance::Subscribed },
             trouble: None,
         };
         (0..count).map(member).collect()
+    }
+
+    fn choose(target: &Target, fleet: &[Member], seed: &str) -> Choice {
+        target.choose(fleet, &Groups::new(), Expect::Subscribed, seed).expect("no groups")
+    }
+
+    fn names(names: &[EndpointName]) -> Vec<&str> {
+        names.iter().map(EndpointName::as_str).collect()
     }
 
     #[test]
@@ -142,22 +197,21 @@ mod tests {
             exclude: vec![selector("name in (web3)")],
             ..Target::default()
         };
-        let choice = target.choose(&fleet(12), "x");
-        let names = |names: &[EndpointName]| names.iter().map(|name| name.as_str().to_owned()).collect::<Vec<_>>();
+        let choice = choose(&target, &fleet(12), "x");
         assert_eq!(names(&choice.chosen), ["web1", "web5", "web7"]);
         let left_out: Vec<_> = choice.left_out.iter().map(|(name, why)| (name.as_str(), *why)).collect();
         assert_eq!(left_out, [("web3", LeftOut::Excluded), ("web9", LeftOut::NotSubscribed)]);
         assert_eq!(choice.unmatched, 7);
-        assert_eq!(Target::default().choose(&fleet(12), "x").chosen.len(), 11);
+        assert_eq!(choose(&Target::default(), &fleet(12), "x").chosen.len(), 11);
         let by_version = Target { selectors: vec![selector("version~^1")], ..Target::default() };
-        assert_eq!(by_version.choose(&fleet(3), "x").chosen.len(), 3);
+        assert_eq!(choose(&by_version, &fleet(3), "x").chosen.len(), 3);
     }
 
     #[test]
     fn a_larger_part_holds_the_smaller_one() {
         let fleet = fleet(100);
         let part =
-            |percent, limit, seed: &str| Target { percent, limit, seed: Some(seed.to_owned()), ..Target::default() }.choose(&fleet, "x");
+            |percent, limit, seed: &str| choose(&Target { percent, limit, seed: Some(seed.to_owned()), ..Target::default() }, &fleet, "x");
         let (small, large) = (part(Some(10), None, "a"), part(Some(50), None, "a"));
         assert_eq!((small.chosen.len(), large.chosen.len()), (9, 45), "of the 90 that are there");
         assert!(small.chosen.iter().all(|name| large.chosen.contains(name)));
@@ -167,8 +221,45 @@ mod tests {
         assert_eq!(part(Some(50), Some(3), "a").chosen.len(), 3);
         assert_eq!(part(Some(1), None, "a").chosen.len(), 1, "a part of some is at least one");
         let by_identifier = Target { limit: Some(5), ..Target::default() };
-        assert_eq!(by_identifier.choose(&fleet, "a").chosen, part(None, Some(5), "a").chosen);
-        assert_ne!(by_identifier.choose(&fleet, "b").chosen, by_identifier.choose(&fleet, "a").chosen);
+        assert_eq!(choose(&by_identifier, &fleet, "a").chosen, part(None, Some(5), "a").chosen);
+        assert_ne!(choose(&by_identifier, &fleet, "b").chosen, choose(&by_identifier, &fleet, "a").chosen);
+    }
+
+    #[test]
+    fn groups_and_selectors_add_up() {
+        let name = |text: &str| text.parse::<GroupName>().expect("a name");
+        let groups: Groups = [(name("first"), selector("name in (web0, web1)")), (name("odd"), selector("rack=1"))].into();
+        let chosen = |target: Target| target.choose(&fleet(6), &groups, Expect::Subscribed, "x").map(|choice| choice.chosen);
+        let both = Target { groups: vec![name("first")], selectors: vec![selector("name=web4")], ..Target::default() };
+        assert_eq!(names(&chosen(both).expect("known")), ["web0", "web1", "web4"]);
+        let in_both = Target { selectors: vec![selector("@first and @odd")], ..Target::default() };
+        assert_eq!(names(&chosen(in_both).expect("known")), ["web1"]);
+        let without = Target {
+            groups: vec![name("odd")],
+            selectors: vec![selector("name=x")],
+            exclude: vec![selector("@first")],
+            ..Target::default()
+        };
+        assert_eq!(without.groups_named().map(GroupName::as_str).collect::<Vec<_>>(), ["odd", "first"]);
+        assert_eq!(names(&chosen(without).expect("known")), ["web3", "web5"]);
+        let unknown = Target { exclude: vec![selector("@nobody")], ..Target::default() };
+        assert_eq!(chosen(unknown).expect_err("is not there"), name("nobody"));
+    }
+
+    #[test]
+    fn stopped_endpoints_are_expected_where_that_is_asked_for() {
+        let (fleet, none) = (fleet(10), Groups::new());
+        let chosen = |asked: Option<Expect>, of_type: Expect| {
+            let target = Target { expect: asked, ..Target::default() };
+            target.choose(&fleet, &none, of_type, "x").expect("no groups").chosen.len()
+        };
+        assert_eq!(chosen(None, Expect::Subscribed), 9);
+        assert_eq!(chosen(None, Expect::Known), 10);
+        assert_eq!(chosen(Some(Expect::Known), Expect::Subscribed), 10);
+        assert_eq!(chosen(Some(Expect::Subscribed), Expect::Known), 9);
+        let elsewhere = [Member { attendance: Attendance::OtherTypes, ..fleet[0].clone() }];
+        let choice = Target::default().choose(&elsewhere, &none, Expect::Known, "x").expect("no groups");
+        assert_eq!((choice.chosen.len(), choice.left_out[0].1), (0, LeftOut::NoHandler));
     }
 
     #[test]

@@ -148,6 +148,7 @@ mod tests {
             concurrency: 1,
             persistent: false,
             wait_for_endpoints_timeout: Duration::from_secs(30),
+            expect: crate::domain::Expect::Subscribed,
             body: crate::config::Body::Envelope,
             trim: false,
             schema: None,

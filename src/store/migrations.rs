@@ -22,7 +22,7 @@ pub(super) static MYSQL: LazyLock<Migrator> = LazyLock::new(|| migrator(files::M
 pub(super) static SQLITE: LazyLock<Migrator> = LazyLock::new(|| migrator(files::SQLITE));
 
 /// The tables made by all versions so far, in the order in which they can be dropped, for [`super::Store::reset`].
-const TABLES: [&str; 18] = [
+const TABLES: [&str; 19] = [
     "jobs",
     "requests",
     "ended",
@@ -39,6 +39,7 @@ const TABLES: [&str; 18] = [
     "task",
     "subscription",
     "endpoint",
+    "endpoint_group",
     "token",
     HISTORY,
 ];

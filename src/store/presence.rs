@@ -13,7 +13,7 @@ use super::fault::Fault;
 use super::sql::{Conn, Row, selected};
 use super::subscription::{self, Heard, Seen, Standby, Subscription, SubscriptionState};
 use super::{ClockOffsets, Result, Store, columns};
-use crate::domain::{EndpointName, Labels, Member, Presence, TaskType, Timestamp, WireVersion};
+use crate::domain::{Attendance, EndpointName, Expect, Labels, Member, Presence, TaskType, Timestamp, WireVersion};
 
 /// What became of an endpoint that was to be forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,13 +128,24 @@ impl Store {
 
     /// The endpoints subscribed now, by type and name.
     pub async fn subscribed(&self, task_types: &[TaskType]) -> Result<HashMap<TaskType, Vec<EndpointName>>> {
-        Ok(self.subscribers(task_types).await?.into_iter().map(|(task_type, Subscribers { names, .. })| (task_type, names)).collect())
+        Ok(self
+            .subscribers(task_types, Expect::Subscribed)
+            .await?
+            .into_iter()
+            .map(|(task_type, Subscribers { names, .. })| (task_type, names))
+            .collect())
     }
 
-    /// The same, with the version of messages that all of them read.
-    pub async fn subscribers(&self, task_types: &[TaskType]) -> Result<HashMap<TaskType, Subscribers>> {
+    /// The same, or all that are known, with the version of messages that all of them read.
+    pub async fn subscribers(&self, task_types: &[TaskType], expect: Expect) -> Result<HashMap<TaskType, Subscribers>> {
         let task_types: Arc<[TaskType]> = task_types.into();
-        self.run(move |conn| subscribers(conn, task_types.clone()).boxed()).await
+        self.run(move |conn| subscribers(conn, task_types.clone(), expect).boxed()).await
+    }
+
+    /// How many endpoints are known for a task type that are not subscribed to it now.
+    pub async fn away(&self, task_type: &TaskType) -> Result<u64> {
+        let task_type = task_type.clone();
+        self.run(move |conn| away(conn, task_type.clone()).boxed()).await
     }
 
     /// The subscriptions of these endpoints, present or not, whose process reads messages of version 2.
@@ -159,6 +170,11 @@ impl Store {
     pub async fn members(&self, task_type: &TaskType) -> Result<Vec<Member>> {
         let task_type = task_type.clone();
         self.run(move |conn| members(conn, task_type.clone()).boxed()).await
+    }
+
+    /// Endpoints that have been away since before a time, by name: as many as this.
+    pub async fn gone_since(&self, before: Timestamp, limit: u32) -> Result<Vec<EndpointName>> {
+        self.run(move |conn| gone_since(conn, before, limit).boxed()).await
     }
 
     /// Their names alone, all of them.
@@ -368,13 +384,32 @@ async fn sessions(conn: &mut Conn<'_>, endpoint: EndpointName) -> Result<HashMap
     rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
 }
 
-async fn subscribers(conn: &mut Conn<'_>, task_types: Arc<[TaskType]>) -> Result<HashMap<TaskType, Subscribers>, Fault> {
+/// Of a subscription `s`: its endpoint is away altogether. One that is there for other types does not perform this one any more, or cannot.
+/// The states are named one by one, so that of the index only their rows are read.
+const AWAY: &str = "(state IN (?, ?) AND NOT EXISTS (SELECT 1 FROM subscription AS o WHERE o.endpoint = s.endpoint AND o.state = ?))";
+
+async fn away(conn: &mut Conn<'_>, task_type: TaskType) -> Result<u64, Fault> {
+    let index = conn.dialect().index("subscription_type");
+    let mut select = conn.sql(format!("SELECT COUNT(*) FROM subscription AS s {index} WHERE task_type = ? AND {AWAY}"));
+    let select = select.bind(&task_type).bind(SubscriptionState::Missed).bind(SubscriptionState::Left).bind(SubscriptionState::Online);
+    select.fetch_one().await?.count(0)
+}
+
+async fn subscribers(conn: &mut Conn<'_>, task_types: Arc<[TaskType]>, expect: Expect) -> Result<HashMap<TaskType, Subscribers>, Fault> {
     let index = conn.dialect().index("subscription_type");
     let mut subscribers = HashMap::new();
     for task_type in task_types.iter().collect::<BTreeSet<_>>() {
+        let states = match expect {
+            Expect::Subscribed => "state = ?".to_owned(),
+            Expect::Known => format!("(state = ? OR {AWAY})"),
+        };
         let mut select =
-            conn.sql(format!("SELECT endpoint, wire FROM subscription {index} WHERE task_type = ? AND state = ? ORDER BY endpoint"));
-        let rows = select.bind(task_type).bind(SubscriptionState::Online).fetch_all().await?;
+            conn.sql(format!("SELECT endpoint, wire FROM subscription AS s {index} WHERE task_type = ? AND {states} ORDER BY endpoint"));
+        select.bind(task_type).bind(SubscriptionState::Online);
+        if expect == Expect::Known {
+            select.bind(SubscriptionState::Missed).bind(SubscriptionState::Left).bind(SubscriptionState::Online);
+        }
+        let rows = select.fetch_all().await?;
         let mut those = Subscribers { names: Vec::with_capacity(rows.len()), read: WireVersion::NEWEST };
         for row in &rows {
             those.names.push(row.get(0)?);
@@ -429,20 +464,34 @@ async fn endpoints(conn: &mut Conn<'_>, after: Option<EndpointName>, limit: u32)
 async fn members(conn: &mut Conn<'_>, task_type: TaskType) -> Result<Vec<Member>, Fault> {
     let index = conn.dialect().index("subscription_type");
     let mut select = conn.sql(format!(
-        "SELECT e.name, e.version, e.labels, s.state, s.trouble FROM subscription AS s {index} JOIN endpoint AS e ON e.name = s.endpoint \
-         WHERE s.task_type = ? ORDER BY e.name"
+        "SELECT e.name, e.version, e.labels, s.state, s.trouble, \
+         CASE WHEN s.state = ? THEN 1 ELSE EXISTS (SELECT 1 FROM subscription AS o WHERE o.endpoint = s.endpoint AND o.state = ?) END \
+         FROM subscription AS s {index} JOIN endpoint AS e ON e.name = s.endpoint WHERE s.task_type = ? ORDER BY e.name"
     ));
-    let rows = select.bind(&task_type).fetch_all().await?;
+    let rows = select.bind(SubscriptionState::Online).bind(SubscriptionState::Online).bind(&task_type).fetch_all().await?;
     let member = |row: &Row| {
         Ok(Member {
             name: row.get(0)?,
             version: row.get(1)?,
             labels: columns::labels_of(row.get(2)?)?,
-            subscribed: columns::subscription_state(row.get(3)?)? == SubscriptionState::Online,
+            attendance: match (columns::subscription_state(row.get(3)?)?, row.count(5)?) {
+                (SubscriptionState::Online, _) => Attendance::Subscribed,
+                (_, 0) => Attendance::Away,
+                _ => Attendance::OtherTypes,
+            },
             trouble: row.get(4)?,
         })
     };
     rows.iter().map(member).collect()
+}
+
+async fn gone_since(conn: &mut Conn<'_>, before: Timestamp, limit: u32) -> Result<Vec<EndpointName>, Fault> {
+    let mut select = conn.sql(
+        "SELECT name FROM endpoint WHERE last_seen < ? AND NOT EXISTS (SELECT 1 FROM subscription WHERE endpoint = name AND state = ?) \
+         ORDER BY name LIMIT ?",
+    );
+    let rows = select.bind(before).bind(SubscriptionState::Online).bind(limit).fetch_all().await?;
+    rows.iter().map(|row| row.get(0)).collect()
 }
 
 async fn endpoint_names(conn: &mut Conn<'_>) -> Result<Vec<EndpointName>, Fault> {

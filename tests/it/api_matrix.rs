@@ -60,7 +60,14 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("HEAD",   "/endpoints/names",         "1111 3.3. 33 33."),
     ("GET",    "/events",                  "1111 3.3. .. 33."),
     ("HEAD",   "/events",                  "1111 3.3. .. 33."),
+    ("DELETE", "/endpoints",               "1111 333. 33 33."),
     ("DELETE", "/endpoints/{name}",        "1111 333. 33 33."),
+    ("GET",    "/groups",                  "1111 3.3. 33 33."),
+    ("HEAD",   "/groups",                  "1111 3.3. 33 33."),
+    ("GET",    "/groups/{name}",           "1111 3.3. 33 33."),
+    ("HEAD",   "/groups/{name}",           "1111 3.3. 33 33."),
+    ("PUT",    "/groups/{name}",           "1111 333. 33 33."),
+    ("DELETE", "/groups/{name}",           "1111 333. 33 33."),
     ("GET",    "/queues",                  "1111 3.3. 33 33."),
     ("HEAD",   "/queues",                  "1111 3.3. 33 33."),
     ("POST",   "/queues/{type}/pause",     "1111 333. 33 33."),
@@ -156,7 +163,7 @@ fn request(rig: &Rig, method: &str, pattern: &str, worker: &str) -> reqwest::Req
     let query = if pattern == "/census" { "?type=worker" } else { "" };
     let request = rig.request(method, &format!("{path}{query}"));
     match method {
-        "POST" => request.header("Content-Type", "application/json").body(body(pattern, worker).to_string()),
+        "POST" | "PUT" => request.header("Content-Type", "application/json").body(body(pattern, worker).to_string()),
         _ => request,
     }
 }
@@ -172,6 +179,7 @@ fn body(pattern: &str, worker: &str) -> Value {
             "v": 1, "kind": "alive", "endpoint": worker, "instance": id, "home": id, "session": id, "types": ["builds"],
             "interval_ms": 10_000, "version": "1", "slots": 3,
         }),
+        "/groups/{name}" => json!({"match": "role=web"}),
         "/requests" => json!({"action": "build", "steps": [{"name": "build", "jobs": ["builds"]}]}),
         _ => json!({"identifier": Uuid::new_v4().to_string()}),
     }

@@ -54,6 +54,7 @@ pub fn policy(name: &str) -> TypePolicy {
         concurrency: 4,
         persistent: false,
         wait_for_endpoints_timeout: Duration::from_secs(30),
+        expect: tasker::domain::Expect::Subscribed,
         body: Body::Envelope,
         trim: false,
         schema: None,

@@ -125,6 +125,130 @@ async fn a_dry_run_says_who_would_and_who_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn groups_are_stored_selectors() {
+    let rig = fleet().await;
+    let put = async |name: &str, body: Value| {
+        let request = rig.request("PUT", &format!("/groups/{name}")).header("Content-Type", "application/json");
+        rig.send(request.body(body.to_string())).await
+    };
+    assert_eq!(rig.get("/groups").await.json(), json!({"groups": []}));
+    let new = put("berlin", json!({"match": ["site = berlin", "name!=db9"]})).await;
+    assert_eq!((new.status, &new.json()["match"]), (201, &json!("site=berlin and name!=db9")), "{new:?}");
+    let changed = put("berlin", json!({"match": "site=berlin"})).await;
+    assert_eq!((changed.status, &changed.json()["changed_by"]), (200, &Value::Null), "{changed:?}");
+    assert_eq!(put("web", json!({"match": "role=web"})).await.status, 201);
+    assert_eq!(rig.get("/groups/berlin").await.json(), changed.json());
+    let names: Vec<_> =
+        rig.get("/groups").await.json()["groups"].as_array().expect("a list").iter().map(|group| group["name"].clone()).collect();
+    assert_eq!(names, ["berlin", "web"]);
+
+    for (index, (members, endpoints)) in [
+        (json!({"groups": ["berlin"]}), json!(["db1", "web1"])),
+        (json!({"groups": ["berlin", "web"]}), json!(["db1", "web1", "web2"])),
+        (json!({"groups": ["berlin"], "match": "name=db2"}), json!(["db1", "db2", "web1"])),
+        (json!({"match": "@berlin and @web"}), json!(["web1"])),
+        (json!({"match": "@web", "exclude": "@berlin"}), json!(["web2"])),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(chosen(&rig, &format!("t{index}"), &members).await, endpoints, "{members}");
+    }
+    let listed = rig.get("/endpoints?match=%40web%20and%20site%3Dparis").await.json();
+    assert_eq!(listed["endpoints"][0]["name"], "web2");
+
+    // A group that is not there is an error with the one that was likely meant, wherever it is named.
+    for (members, pointer) in [
+        (json!({"groups": ["web", "berlni"]}), "/groups/1"),
+        (json!({"match": "@berlni"}), "/match"),
+        (json!({"match": "@web", "exclude": "@berlni"}), "/exclude"),
+    ] {
+        let mut body = json!({"identifier": "x"});
+        body.as_object_mut().expect("an object").extend(members.as_object().expect("an object").clone());
+        let refused = rig.post("/worker", body.to_string()).await;
+        let error = &refused.json()["errors"][0];
+        assert_eq!((refused.status, error["pointer"].as_str()), (422, Some(pointer)), "{refused:?}");
+        assert_eq!(error["message"], "unknown group \"berlni\" (stored: berlin, web); did you mean berlin?");
+    }
+    assert_eq!(rig.get("/endpoints?match=%40nobody").await.code(), "invalid_query");
+
+    // What is no group.
+    for (name, body, pointer) in [
+        ("-a", json!({"match": "a"}), ""),
+        ("a", json!({"match": "a="}), "/match"),
+        ("a", json!({"match": ["a", "@web"]}), "/match/1"),
+        ("a", json!({"match": []}), "/match"),
+        (
+            "a",
+            json!({"match": [format!("a={}", "x".repeat(4000)), "b=yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy"]}),
+            "/match",
+        ),
+        ("a", json!({"match": "a", "name": "b"}), ""),
+    ] {
+        let refused = put(name, body.clone()).await;
+        assert_eq!((refused.status, refused.code()), (422, "invalid_group".to_owned()), "{name} {body}: {refused:?}");
+        assert_eq!(refused.json()["errors"][0]["pointer"], pointer, "{name} {body}");
+    }
+    let gone = rig.delete("/groups/web").await;
+    assert_eq!((gone.status, &gone.json()["match"]), (200, &json!("role=web")));
+    for answer in [rig.get("/groups/web").await, rig.delete("/groups/web").await] {
+        assert_eq!((answer.status, answer.code()), (404, "unknown_group".to_owned()), "{answer:?}");
+    }
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopped_endpoints_are_told_of_and_expected_on_request() {
+    let rig = fleet().await;
+    let posted = async |path: &str, body: Value| {
+        let answer = rig.post(path, body.to_string()).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        answer.json()
+    };
+    let task = posted("/worker", json!({"identifier": "a"})).await;
+    assert_eq!((&task["stopped"], &task["endpoints"]), (&json!(1), &json!([])), "{task}");
+    let named = posted("/worker", json!({"identifier": "b", "endpoints": ["web9"]})).await;
+    assert_eq!(named.get("stopped"), None, "{named}");
+    let known = posted("/worker", json!({"identifier": "c", "match": "site=berlin", "expect": "known"})).await;
+    assert_eq!((&known["endpoints"], known.get("stopped")), (&json!(["db1", "web1", "web9"]), None), "{known}");
+    let all = posted("/worker", json!({"identifier": "d", "expect": "known"})).await;
+    assert_eq!(all["endpoints"], json!(["db1", "db2", "web1", "web2", "web9"]));
+    let preview = rig.post("/worker?dry_run=true", r#"{"identifier":"e","expect":"known"}"#).await.json();
+    assert_eq!((&preview["endpoints"], &preview["left_out"]), (&all["endpoints"], &json!([])));
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_never_heard_of_is_refused_where_that_is_asked_for() {
+    let rig = fleet().await;
+    let body = r#"{"identifier":"a","endpoints":["web1","wbe2","web9"]}"#;
+    let refused = rig.post("/worker?strict=true", body).await;
+    assert_eq!((refused.status, refused.code()), (422, "invalid_submission".to_owned()), "{refused:?}");
+    let told = json!([{"pointer": "/endpoints/1", "message": "\"wbe2\" was never heard of; did you mean web2?"}]);
+    assert_eq!(refused.json()["errors"], told);
+    assert_eq!(rig.get("/worker/a").await.status, 404, "nothing was recorded");
+    assert_eq!(rig.post("/worker?strict=true", r#"{"identifier":"a","endpoints":["web1","web9"]}"#).await.status, 201);
+    assert_eq!(rig.post("/worker?strict=false", r#"{"identifier":"b","endpoints":["wbe2"]}"#).await.status, 201);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoints_that_are_long_gone_are_forgotten_together() {
+    let rig = fleet().await;
+    let forget = async |query: &str| rig.delete(&format!("/endpoints?{query}")).await;
+    for wrong in ["", "gone_for=long", "gone_for=0s&dry_run=perhaps"] {
+        assert_eq!(forget(wrong).await.code(), "invalid_query", "{wrong}");
+    }
+    assert_eq!(forget("gone_for=1h").await.json(), json!({"endpoints": [], "open": 0, "more": false}));
+    let gone = json!({"endpoints": ["web9"], "open": 0, "more": false});
+    assert_eq!(forget("gone_for=1us&dry_run=true").await.json(), gone);
+    assert_eq!(forget("gone_for=1us").await.json(), gone);
+    assert_eq!(forget("gone_for=1us").await.json()["endpoints"], json!([]));
+    assert_eq!(rig.get("/endpoints?match=name%3Dweb9").await.json()["endpoints"], json!([]));
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn endpoints_are_listed_by_their_labels() {
     let rig = fleet().await;
     let names = async |query: &str| {

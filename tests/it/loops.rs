@@ -48,14 +48,17 @@ fn endpoint(name: &str) -> EndpointName {
 
 impl Site {
     async fn new() -> Self {
+        Self::with_types("[worker]").await
+    }
+
+    async fn with_types(task_types: &str) -> Self {
         let directory = TempDir::new().expect("a directory");
         let uri = Secret::new(format!("sqlite://{}", directory.path().join("ledger.db").display()));
         let store = store::open(&Database { verbose: false, uri, max_connections: 4 }).expect("an address");
         store.migrate().await.expect("migrates");
         let broker = MemoryBroker::new();
-        let config =
-            Config::from_yaml("task_types: [worker]\napi: {port: 0, wait_for_endpoints_timeout: 20s}\nendpoint: {presence_interval: 1s}")
-                .expect("a configuration");
+        let rest = "api: {port: 0, wait_for_endpoints_timeout: 20s}\nendpoint: {presence_interval: 1s}";
+        let config = Config::from_yaml(&format!("task_types: {task_types}\n{rest}")).expect("a configuration");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let api = ApiProcess::start(Arc::new(config), store.clone(), broker.connect(), listener).expect("starts");
@@ -201,6 +204,33 @@ async fn who_joins_is_welcomed_and_then_asked_for_what_it_owes() {
     let second = command(&mut queue).await;
     assert!(matches!(&second, Command::Task(task) if task.work.id == id), "{second:?}");
     site.finish(id, "late").await;
+    site.until_status(id, TaskStatus::Done).await;
+    site.api.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_type_can_expect_those_who_are_stopped() {
+    let site = Site::with_types("[{name: worker, expect: known}]").await;
+    let of = |name: &str| Presence { interval: Duration::from_secs(60), ..presence(name, home(name)) };
+    let (here, away) = (of("here"), of("away"));
+    for presence in [&here, &away, &Presence { state: PresenceState::Leaving, ..away.clone() }] {
+        site.say_so(presence).await;
+    }
+    let gone = async {
+        while !site.subscribed().await.iter().map(EndpointName::as_str).eq(["here"]) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    soon("one to be there alone", gone).await;
+    let id = site.orphan(&[]).await;
+    site.until_status(id, TaskStatus::Sent).await;
+    assert_eq!(site.store.find(id).await.expect("the store answers").expect("it is there").counts.expected, 2);
+    site.finish(id, "here").await;
+    // It gets the task when it is back.
+    let mut queue = site.subscribe("away").await;
+    site.join("away").await;
+    while !matches!(command(&mut queue).await, Command::Task(task) if task.work.id == id) {}
+    site.finish(id, "away").await;
     site.until_status(id, TaskStatus::Done).await;
     site.api.stop().await;
 }

@@ -110,6 +110,8 @@ conformance! {
         forgets_only_what_has_ended;
     presence:
         keeps_what_endpoints_say_of_themselves,
+        tells_who_is_away,
+        keeps_groups,
         welcomes_whoever_is_new,
         tells_a_farewell_from_a_silence,
         forgets_endpoints,

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use tasker::domain::{FleetState, Labels, NewTask, Presence, PresenceState, RefusedType, TaskType, WireVersion};
-use tasker::store::{ClockOffsets, EndpointForgotten, Freeze, Missed, StandbyRecord, SubscriptionRecord};
+use tasker::domain::{Attendance, Expect, FleetState, Labels, NewTask, Presence, PresenceState, RefusedType, TaskType, WireVersion};
+use tasker::store::{ClockOffsets, EndpointForgotten, Freeze, GroupRecord, GroupWritten, Missed, StandbyRecord, SubscriptionRecord};
 use uuid::Uuid;
 
 use super::ledger::{Ledger, RETENTION, at, fleet, name, names, task, together, worker};
@@ -29,21 +29,67 @@ pub fn presence(endpoint: &str, types: &[&str], state: PresenceState) -> Presenc
 }
 
 pub async fn keeps_what_endpoints_say_of_themselves(ledger: &Ledger) -> Result<()> {
+    use Attendance::{Away, Subscribed};
     let labels = |site: &str| Labels::of([("site".to_owned(), site.to_owned())]).expect("a label");
     let of = |endpoint: &str, site: &str| Presence { labels: labels(site), ..presence(endpoint, &["worker"], PresenceState::Alive) };
     let troubled = Presence { trouble: Some("disk full".to_owned()), ..of("b", "k\u{f6}ln \u{1f680}") };
     ledger.store.see(&[of("a", "berlin"), troubled, presence("c", &["backup"], PresenceState::Alive)], at(0)).await?;
     let members = ledger.store.members(&worker()).await?;
-    let told: Vec<_> = members.iter().map(|it| (it.name.as_str(), it.labels.get("site"), it.subscribed, it.trouble.as_deref())).collect();
-    assert_eq!(told, [("a", Some("berlin"), true, None), ("b", Some("k\u{f6}ln \u{1f680}"), true, Some("disk full"))]);
+    let told: Vec<_> = members.iter().map(|it| (it.name.as_str(), it.labels.get("site"), it.attendance, it.trouble.as_deref())).collect();
+    assert_eq!(told, [("a", Some("berlin"), Subscribed, None), ("b", Some("k\u{f6}ln \u{1f680}"), Subscribed, Some("disk full"))]);
     // They are what was said last, and stay when the endpoint goes.
     let bare = presence("a", &["worker"], PresenceState::Alive);
     ledger.store.see(&[bare, Presence { state: PresenceState::Leaving, ..of("b", "paris") }], at(1)).await?;
     let members = ledger.store.members(&worker()).await?;
-    let told: Vec<_> = members.iter().map(|it| (it.name.as_str(), it.labels.get("site"), it.subscribed)).collect();
-    assert_eq!(told, [("a", None, true), ("b", Some("paris"), false)]);
+    let told: Vec<_> = members.iter().map(|it| (it.name.as_str(), it.labels.get("site"), it.attendance)).collect();
+    assert_eq!(told, [("a", None, Subscribed), ("b", Some("paris"), Away)]);
     let labels = ledger.store.endpoints(None, 10).await?.into_iter().map(|record| record.labels.to_string()).collect::<Vec<_>>();
     assert_eq!(labels, ["", "site=paris", ""]);
+    Ok(())
+}
+
+pub async fn tells_who_is_away(ledger: &Ledger) -> Result<()> {
+    let (store, both) = (&ledger.store, &["worker", "backup"][..]);
+    let there = ["a", "b", "c", "d"].map(|endpoint| presence(endpoint, both, PresenceState::Alive));
+    store.see(&there, at(0)).await?;
+    // One is stopped; one performs another type alone; one is missed.
+    store.see(&[presence("b", both, PresenceState::Leaving), presence("c", &["worker"], PresenceState::Leaving)], at(5)).await?;
+    store.see(&[presence("a", both, PresenceState::Alive), presence("c", &["backup"], PresenceState::Alive)], at(25)).await?;
+    store.miss(at(31)).await?;
+    let known = async |expect| anyhow::Ok(store.subscribers(&[worker(), backup()], expect).await?);
+    let subscribed = known(Expect::Subscribed).await?;
+    assert_eq!((&subscribed[&worker()].names, &subscribed[&backup()].names), (&names(&["a"]), &names(&["a", "c"])));
+    let all = known(Expect::Known).await?;
+    assert_eq!((&all[&worker()].names, &all[&backup()].names), (&names(&["a", "b", "d"]), &names(&["a", "b", "c", "d"])));
+    assert_eq!((store.away(&worker()).await?, store.away(&backup()).await?, store.away(&"other".parse()?).await?), (2, 2, 0));
+    let attendance: Vec<_> = store.members(&worker()).await?.into_iter().map(|member| member.attendance).collect();
+    assert_eq!(attendance, [Attendance::Subscribed, Attendance::Away, Attendance::OtherTypes, Attendance::Away]);
+    // Since when they are away.
+    assert_eq!(store.gone_since(at(5), 10).await?, names(&["d"]));
+    assert_eq!(store.gone_since(at(30), 10).await?, names(&["b", "d"]));
+    assert_eq!(store.gone_since(at(30), 1).await?, names(&["b"]));
+    Ok(())
+}
+
+pub async fn keeps_groups(ledger: &Ledger) -> Result<()> {
+    let store = &ledger.store;
+    let group = |name: &str, selector: &str, by: Option<&str>, time: u64| GroupRecord {
+        name: name.parse().expect("a name"),
+        selector: selector.parse().expect("a selector"),
+        changed_by: by.map(|by| by.parse().expect("a name")),
+        changed_at: at(time),
+    };
+    assert!(store.groups().await?.is_empty());
+    let (web, long) = (group("web", "role=\u{1f680}", None, 1), group("Web", &format!("a={}", "\u{f6}".repeat(2000)), Some("ops"), 2));
+    assert_eq!(store.write_group(&web).await?, GroupWritten::New);
+    assert_eq!(store.write_group(&long).await?, GroupWritten::New, "names differ by their capitals");
+    assert_eq!(store.groups().await?, [long.clone(), web]);
+    let web = group("web", "role=web", Some("ops"), 3);
+    assert_eq!(store.write_group(&web).await?, GroupWritten::Changed);
+    assert_eq!(store.group_selectors().await?[&web.name].to_string(), "role=web");
+    assert!(store.delete_group(&long.name).await?);
+    assert!(!store.delete_group(&long.name).await?);
+    assert_eq!(store.groups().await?, [web]);
     Ok(())
 }
 
@@ -154,7 +200,7 @@ pub async fn knows_what_all_who_are_there_read(ledger: &Ledger) -> Result<()> {
     use PresenceState::{Alive, Leaving};
     use WireVersion::{One, Two};
     let process = |endpoint, reads, state| Presence { reads, ..presence(endpoint, &["worker"], state) };
-    let read = async || anyhow::Ok(ledger.store.subscribers(&[worker()]).await?[&worker()].read);
+    let read = async || anyhow::Ok(ledger.store.subscribers(&[worker()], Expect::Subscribed).await?[&worker()].read);
     let readers = async |names: &[&str]| ledger.store.readers(names.iter().map(|text| name(text)).collect()).await;
     assert_eq!(read().await?, Two, "nobody is there");
     ledger.store.see(&[process("a", Two, Alive), process("b", One, Alive)], at(0)).await?;

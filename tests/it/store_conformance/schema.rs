@@ -9,10 +9,11 @@ use uuid::Uuid;
 
 use super::ledger::{Ledger, RETENTION, admin, at, config, task, together};
 
-const TABLES: [&str; 18] = [
+const TABLES: [&str; 19] = [
     "_sqlx_migrations",
     "ended",
     "endpoint",
+    "endpoint_group",
     "farm_barred",
     "farm_note",
     "farm_parent",

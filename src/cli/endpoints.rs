@@ -1,0 +1,111 @@
+//! `tasker endpoints`: who is known, and who is to be forgotten.
+
+use std::io::{self, IsTerminal, Write as _};
+use std::time::Duration;
+
+use crate::client::Client;
+use crate::clock::Clock;
+use crate::config::span;
+use crate::contract::{Endpoint, EndpointPage, ForgottenEndpoints};
+use crate::domain::EndpointName;
+use crate::domain::likeness::listed;
+
+use super::args::{Endpoints, EndpointsAction, Forget, Global};
+use super::exit::Code;
+use super::output::{self, Failure, note, show};
+use super::tasks::{more, refused};
+use super::{access, render};
+
+pub(super) async fn run(global: &Global, args: Endpoints) -> Result<Code, Failure> {
+    let client = access::client(global)?;
+    if let Some(EndpointsAction::Forget(args)) = args.action {
+        return forget(global, &client, args).await;
+    }
+    let wanted = |endpoint: &Endpoint| {
+        let of_type = args.of_type.as_ref().is_none_or(|of_type| endpoint.types.iter().any(|one| one.task_type == *of_type));
+        of_type && !(args.gone && render::is_present(endpoint))
+    };
+    let limit = args.page.limit as usize;
+    let mut page = EndpointPage { endpoints: Vec::new(), next_cursor: args.page.cursor };
+    loop {
+        let next = client
+            .endpoints(args.selector.as_ref(), Some(args.page.limit), page.next_cursor.as_deref())
+            .await
+            .map_err(|error| refused(global, error, None))?;
+        let found: Vec<_> = next.endpoints.into_iter().filter(wanted).collect();
+        if page.endpoints.len() + found.len() > limit {
+            // The next page begins with these.
+            break;
+        }
+        page.endpoints.extend(found);
+        page.next_cursor = next.next_cursor;
+        if page.next_cursor.is_none() || page.endpoints.len() == limit {
+            break;
+        }
+    }
+    show(global.json, &page, |screen| render::endpoints(&page.endpoints, Clock::system().now(), screen))?;
+    more(global, page.next_cursor.as_deref());
+    Ok(Code::Ok)
+}
+
+async fn forget(global: &Global, client: &Client, args: Forget) -> Result<Code, Failure> {
+    if let Some(gone_for) = args.gone_for {
+        return forget_gone(global, client, gone_for, args.dry_run, args.yes).await;
+    }
+    let Some(name) = args.name else { return Err(Failure::Usage("which endpoint?".to_owned())) };
+    let forgotten = client.forget_endpoint(&name, args.force).await?;
+    show(global.json, &forgotten, |_| format!("{} is forgotten\n", forgotten.name))?;
+    owed(global, forgotten.open);
+    Ok(Code::Ok)
+}
+
+/// Forgets all that have been away for so long; asks a person first.
+async fn forget_gone(global: &Global, client: &Client, gone_for: Duration, dry_run: bool, yes: bool) -> Result<Code, Failure> {
+    let asks = !yes && !global.json && io::stdin().is_terminal() && output::is_watched();
+    if dry_run || asks {
+        let gone = client.forget_endpoints(gone_for, true).await?;
+        if dry_run {
+            show(global.json, &gone, |_| names(&gone, "would be forgotten"))?;
+            return Ok(Code::Ok);
+        }
+        if !gone.endpoints.is_empty() {
+            ask(&gone, gone_for)?;
+        }
+    }
+    let mut all = ForgottenEndpoints { endpoints: Vec::new(), open: 0, more: true };
+    while all.more {
+        let some = client.forget_endpoints(gone_for, false).await?;
+        // Nobody left of those found: all have come back meanwhile.
+        all.more = some.more && !some.endpoints.is_empty();
+        all.open += some.open;
+        all.endpoints.extend(some.endpoints);
+    }
+    show(global.json, &all, |_| names(&all, "forgotten"))?;
+    owed(global, all.open);
+    Ok(Code::Ok)
+}
+
+fn ask(gone: &ForgottenEndpoints, gone_for: Duration) -> Result<(), Failure> {
+    let texts: Vec<&str> = gone.endpoints.iter().map(EndpointName::as_str).collect();
+    let more = if gone.more { " and more" } else { "" };
+    eprint!("Forget {}{more} endpoints, away for {} and longer ({})? [y/N] ", texts.len(), span::format(gone_for), listed(&texts));
+    // Lost only where nobody could read it.
+    _ = io::stderr().flush();
+    match &*output::answer()? {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(Failure::Usage("nothing was forgotten".to_owned())),
+    }
+}
+
+/// Names, one a line, and how many there are.
+fn names(gone: &ForgottenEndpoints, what: &str) -> String {
+    let lines: String = gone.endpoints.iter().map(|name| format!("{name}\n")).collect();
+    let more = if gone.more { " and more" } else { "" };
+    format!("{lines}{}{more} {what}\n", gone.endpoints.len())
+}
+
+fn owed(global: &Global, open: u64) {
+    if open > 0 && !global.json {
+        note(&format!("responses still owed, which stay expected until their tasks end: {open}"));
+    }
+}
