@@ -6,14 +6,16 @@
 //! Promise: a database that is away changes nothing, the tokens read last stay in force. Until they have been read once, nobody is let in. Where
 //! one was ever seen, one is needed until the process ends: revoking the last token opens no door.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use crate::domain::{SecretHash, Token};
+use crate::domain::{SecretHash, Token, TokenName};
 use crate::store::SharedStore;
 
 /// How often the tokens are read again: what a revoked token may still do.
@@ -122,7 +124,7 @@ impl Keyring {
                 self.failing.store(false, Ordering::Relaxed);
                 let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
                 known.seen |= !tokens.is_empty();
-                known.tokens = Some(tokens.into_iter().map(Arc::new).collect());
+                known.tokens = Some(in_force(tokens).into_iter().map(Arc::new).collect());
             }
             Err(error) => {
                 if !self.failing.swap(true, Ordering::Relaxed) {
@@ -130,5 +132,44 @@ impl Keyring {
                 }
             }
         }
+    }
+}
+
+/// These tokens without the sessions whose own token is gone. A session goes by the name of that token: whose task it is and what a log
+/// says of it is a matter of the token that somebody was given.
+fn in_force(tokens: Vec<Token>) -> Vec<Token> {
+    let names: HashMap<Uuid, TokenName> =
+        tokens.iter().filter(|token| !token.is_session()).map(|token| (token.id, token.name.clone())).collect();
+    let named = |token: Token| match token.parent {
+        None => Some(token),
+        Some(parent) => names.get(&parent).map(|name| Token { name: name.clone(), ..token }),
+    };
+    tokens.into_iter().filter_map(named).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Timestamp;
+
+    fn token(id: u128, name: &str, parent: Option<u128>) -> Token {
+        Token {
+            id: Uuid::from_u128(id),
+            name: name.parse().expect("a name"),
+            hash: SecretHash::of(name.as_bytes()),
+            scopes: [crate::domain::Scope::Read].into(),
+            task_types: Vec::new(),
+            created_at: Timestamp::from_micros(0),
+            expires_at: None,
+            worker: None,
+            parent: parent.map(Uuid::from_u128),
+        }
+    }
+
+    #[test]
+    fn a_session_has_the_name_of_its_token_and_ends_with_it() {
+        let tokens = vec![token(1, "ci", None), token(2, "session-a", Some(1)), token(3, "session-b", Some(9)), token(4, "s", Some(2))];
+        let left: Vec<_> = in_force(tokens).into_iter().map(|token| (token.id.as_u128(), token.name.to_string())).collect();
+        assert_eq!(left, [(1, "ci".to_owned()), (2, "ci".to_owned())]);
     }
 }

@@ -20,6 +20,8 @@
 //!
 //! [`flamenco`] speaks the protocol of render farms in front of the [`farm`], which knows nothing of it.
 //!
+//! [`dashboard`] is the page in the browser, on that API alone.
+//!
 //! [`contract`] describes the JSON of the HTTP API once, for those who write it and those who read it. [`client`] is the one HTTP client of
 //! the API: of the command line, the bench, and workers that reach nothing but the API.
 //!
@@ -41,6 +43,7 @@ pub mod clock;
 pub mod collector;
 pub mod config;
 pub mod contract;
+pub mod dashboard;
 pub mod domain;
 pub mod endpoint;
 pub mod failpoint;

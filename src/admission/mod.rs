@@ -67,6 +67,11 @@ impl Admission {
         Ok(place::new_task(policy, identifier, self.admit(policy, payload)?, asked, now))
     }
 
+    /// The JSON Schema that payloads of a type must satisfy, if there is one.
+    pub fn schema(&self, policy: &TypePolicy) -> Option<Json> {
+        self.schemas.of(&policy.name).map(json)
+    }
+
     /// A payload that a type with a schema admits; none for a type without, or where none can be made of its schema.
     pub fn sample(&self, policy: &TypePolicy) -> Option<Json> {
         let sample = json(&sample::of(self.schemas.of(&policy.name)?)?);

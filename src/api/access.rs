@@ -14,12 +14,14 @@ use actix_web::{Error, HttpMessage, HttpRequest, web};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::cookie::{self, Kept};
 use super::guard::Meant;
 use super::problem::Problem;
 use super::query::Query;
 use super::request::Unread;
 use super::route::{About, For, Route};
-use super::{Api, body, segment};
+use super::{Api, body, page, segment};
+use crate::contract::ProblemCode;
 use crate::domain::{Scope, SecretHash, TaskType, Token, TokenName};
 use crate::keyring::Found;
 
@@ -37,7 +39,7 @@ enum Need {
 fn need(route: Option<&Route>, method: &Method) -> Need {
     let Some(route) = route else { return Need::Token };
     match route.needs(method) {
-        None => Need::Token,
+        None | Some(For::Token) => Need::Token,
         Some(For::Everybody) => Need::Nothing,
         Some(For::Scope(scope)) => Need::Scope(scope, route.about),
     }
@@ -67,12 +69,16 @@ fn check_meant(meant: Meant) -> Result<(), Problem> {
 async fn check(request: &ServiceRequest) -> Result<(), Problem> {
     let api = request.app_data::<web::Data<Api>>().ok_or_else(|| Problem::internal("a request without the interface's data"))?;
     let meant = api.hosts.check(request)?;
-    // Where no token is needed and none is shown, there is nothing to find out about the path.
-    if !request.headers().contains_key(header::AUTHORIZATION) && matches!(api.keyring.look(None), Found::NoneNeeded) {
+    let shown = shown(request, api.is_tls());
+    // Where no token is needed and none is shown, there is nothing to find out about the path. A session there is left from another time.
+    if matches!(api.keyring.look(None), Found::NoneNeeded) && matches!(shown, Shown::Nothing | Shown::Session(_)) {
         return check_meant(meant);
     }
     // As the router sees the path, whose escapes it has undone: were one read and the other routed, `/m%65trics` could be taken for a task type.
-    let need = need(api.routes.of(request.match_info().as_str()), request.method());
+    let need = match page::is_page(request) {
+        true => Need::Nothing,
+        false => need(api.routes.of(request.match_info().as_str()), request.method()),
+    };
     if api.hosts.is_listed() && !(need == Need::Nothing && meant == Meant::Address) {
         check_meant(meant)?;
     }
@@ -80,7 +86,10 @@ async fn check(request: &ServiceRequest) -> Result<(), Problem> {
         // As long as no token exists, a request with a token is no more trusted than one without: its host is checked too.
         return if matches!(api.keyring.look(None), Found::NoneNeeded) { check_meant(meant) } else { Ok(()) };
     }
-    let Some(token) = token(api, request.headers()).await? else { return check_meant(meant) };
+    let Some(token) = token(api, &shown).await? else { return check_meant(meant) };
+    if matches!(shown, Shown::Session(_)) && !matches!(*request.method(), Method::GET | Method::HEAD) {
+        cookie::check_write(request.headers())?;
+    }
     tracing::Span::current().record("token", token.name.as_str());
     request.extensions_mut().insert(token.clone());
     let Need::Scope(scope, about) = need else { return Ok(()) };
@@ -141,6 +150,11 @@ pub(super) fn check_again(api: &Api, request: &HttpRequest) -> Result<(), Proble
     }
 }
 
+/// The token of a request; none where none is needed.
+pub(super) fn token_of(request: &HttpRequest) -> Option<Arc<Token>> {
+    request.extensions().get::<Arc<Token>>().cloned()
+}
+
 /// The id of a request's token.
 pub(super) fn token_id(request: &HttpRequest) -> Option<Uuid> {
     request.extensions().get::<Arc<Token>>().map(|token| token.id)
@@ -176,13 +190,20 @@ pub(super) fn covers_all(request: &HttpRequest) -> bool {
     request.extensions().get::<Arc<Token>>().is_none_or(|token| token.is_unlimited())
 }
 
-/// The token of a request; none where none is needed.
-async fn token(api: &Api, headers: &HeaderMap) -> Result<Option<Arc<Token>>, Problem> {
-    let shown = shown(headers);
-    let secret = match &shown {
-        Shown::Secret(secret) => Some(secret),
+/// The token that a request shows; none where none is needed.
+async fn token(api: &Api, shown: &Shown) -> Result<Option<Arc<Token>>, Problem> {
+    let secret = match shown {
+        Shown::Secret(secret) | Shown::Session(secret) => Some(secret),
         Shown::Nothing | Shown::Unreadable => None,
     };
+    known(api, secret).await.map_err(|problem| match (problem.code(), shown) {
+        (ProblemCode::InvalidToken, Shown::Nothing) => Problem::token_needed(),
+        _ => problem,
+    })
+}
+
+/// The token of a secret; none where none is needed.
+pub(super) async fn known(api: &Api, secret: Option<&SecretHash>) -> Result<Option<Arc<Token>>, Problem> {
     let asked = Instant::now();
     let mut found = api.keyring.look(secret);
     if matches!(found, Found::Unread) || secret.is_some() && !matches!(found, Found::Known(_)) {
@@ -204,7 +225,6 @@ async fn token(api: &Api, headers: &HeaderMap) -> Result<Option<Arc<Token>>, Pro
             Err(Problem::invalid_token())
         }
         Found::Known(token) => Ok(Some(token)),
-        Found::Nobody if matches!(shown, Shown::Nothing) => Err(Problem::token_needed()),
         Found::Nobody => Err(Problem::invalid_token()),
     }
 }
@@ -217,9 +237,23 @@ enum Shown {
     Unreadable,
     /// A secret.
     Secret(SecretHash),
+    /// The secret of a session.
+    Session(SecretHash),
 }
 
-fn shown(headers: &HeaderMap) -> Shown {
+/// A header counts before a cookie, which a browser sends unasked.
+fn shown(request: &ServiceRequest, tls: bool) -> Shown {
+    match bearer(request.headers()) {
+        Shown::Nothing => match cookie::kept(request.request().head(), tls) {
+            Kept::Nothing => Shown::Nothing,
+            Kept::Several => Shown::Unreadable,
+            Kept::Secret(secret) => Shown::Session(SecretHash::of(secret)),
+        },
+        shown => shown,
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Shown {
     let mut given = headers.get_all(header::AUTHORIZATION);
     let Some(value) = given.next() else { return Shown::Nothing };
     if given.next().is_some() {
@@ -256,11 +290,11 @@ mod tests {
             for value in values {
                 headers.append(header::AUTHORIZATION, HeaderValue::from_bytes(value).expect("a value"));
             }
-            match shown(&headers) {
+            match bearer(&headers) {
                 Shown::Nothing => "nothing",
                 Shown::Unreadable => "unreadable",
                 Shown::Secret(secret) if secret.matches(&SecretHash::of(b"s3cr3t")) => "it",
-                Shown::Secret(_) => "another",
+                Shown::Secret(_) | Shown::Session(_) => "another",
             }
         };
         for good in [&b"Bearer s3cr3t"[..], b"bearer s3cr3t", b"BEARER   s3cr3t "] {

@@ -7,11 +7,12 @@
 use actix_web::dev::ServiceRequest;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use super::page;
 use super::problem::Problem;
 use crate::contract::ProblemCode;
 use crate::domain::Authority;
 
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+pub(super) const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The names this process is known by.
 #[derive(Debug)]
@@ -55,7 +56,7 @@ impl Hosts {
         let target = request.uri().authority().map(|authority| authority.as_str());
         let host = match (target, host) {
             (Some(target), Some(host)) if !host.eq_ignore_ascii_case(target.as_bytes()) => {
-                return self.refuse_origin(headers, None, Meant::Other);
+                return self.refuse_origin(request, None, Meant::Other);
             }
             (Some(target), _) => Some(Authority::parse(target.as_bytes())),
             (None, host) => host.map(Authority::parse),
@@ -66,15 +67,16 @@ impl Hosts {
             Some(Some(authority)) if authority.is_address() => Meant::Address,
             Some(_) => Meant::Other,
         };
-        self.refuse_origin(headers, host.flatten().as_ref(), meant)
+        self.refuse_origin(request, host.flatten().as_ref(), meant)
     }
 
     /// What a browser says about the page, if it is one that sends this.
-    fn refuse_origin(&self, headers: &HeaderMap, host: Option<&Authority<'_>>, meant: Meant) -> Result<Meant, Problem> {
+    fn refuse_origin(&self, request: &ServiceRequest, host: Option<&Authority<'_>>, meant: Meant) -> Result<Meant, Problem> {
+        let headers = request.headers();
         let foreign = |value: &HeaderValue| {
             [&b"cross-site"[..], b"same-site"].iter().any(|site| value.as_bytes().trim_ascii().eq_ignore_ascii_case(site))
         };
-        if headers.get_all(SEC_FETCH_SITE).any(foreign) {
+        if headers.get_all(SEC_FETCH_SITE).any(foreign) && !page::is_visit(request) {
             return Err(Problem::new(ProblemCode::CrossSite, "a web page of another site has sent this (Sec-Fetch-Site)"));
         }
         match headers.get_all(header::ORIGIN).all(|origin| self.is_our_origin(origin.as_bytes(), host)) {

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 
-use super::{Answer, Api, answer};
+use super::{Answer, Api, answer, dashboard, page};
 use crate::contract::{Heartbeat, Index, Readiness};
 use crate::store::{Refusal, StoreError};
 
@@ -29,11 +29,19 @@ fn in_short(error: &StoreError) -> &'static str {
 }
 
 /// Says what this process serves.
+///
+/// A browser (`Accept: text/html`) is led to the dashboard.
 #[utoipa::path(
     get, path = "/", operation_id = "index", tag = "operation",
-    responses((status = 200, description = "What there is", body = Index))
+    responses(
+        (status = 200, description = "What there is", body = Index),
+        (status = 303, description = "For a browser: the dashboard", headers(("Location" = String))),
+    )
 )]
-pub async fn index(api: web::Data<Api>) -> Answer {
+pub async fn index(api: web::Data<Api>, request: HttpRequest) -> Answer {
+    if page::is_looked_for(request.head()) {
+        return Ok(dashboard::lead());
+    }
     let index = Index {
         name: env!("CARGO_PKG_NAME").to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -21,6 +21,7 @@ const DEFAULT_LIMIT: u32 = 100;
     params(
         ("limit" = Option<u32>, Query, description = "Endpoints on a page, 1 to 1000, by default 100", minimum = 1, maximum = 1000),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("name" = Option<String>, Query, description = "Only the endpoint of this name, if there is one"),
         ("match" = Option<String>, Query, description = "Only endpoints for which this selector holds, such as `site=berlin and not role=db`"),
     ),
     responses(
@@ -33,6 +34,7 @@ pub async fn list_endpoints(api: web::Data<Api>, request: HttpRequest) -> Answer
     let limit = query.take("limit", query::limit).unwrap_or(DEFAULT_LIMIT);
     let after = query.take("cursor", query::read_endpoint_cursor);
     let selector = query.take("match", |text| text.parse::<Selector>().map_err(|invalid| format!("is no selector: {invalid}")));
+    let name = query.take("name", |text| text.parse::<EndpointName>().map_err(|error| format!("is not the name of an endpoint: {error}")));
     query.finish()?;
 
     let selector = match selector {
@@ -47,6 +49,14 @@ pub async fn list_endpoints(api: web::Data<Api>, request: HttpRequest) -> Answer
         selector => selector,
     };
     let store = Arc::clone(&api.state.store);
+    if let Some(name) = name {
+        let found = api.run(async move { store.endpoint(&name).await }).await?;
+        return answer(
+            StatusCode::OK,
+            &EndpointPage { endpoints: found.into_iter().map(Endpoint::from).collect(), next_cursor: None },
+            512,
+        );
+    }
     let records = api.run(async move { page(&store, selector.as_ref(), after, limit).await }).await?;
     let full = records.len() >= limit as usize;
     let next_cursor = records.last().filter(|_| full).map(|last| query::endpoint_cursor(&last.name));

@@ -108,9 +108,10 @@ fn form(path: &str, place: &ParameterIn, name: &str) -> Option<&'static str> {
         "type" => "^[A-Za-z][A-Za-z0-9_-]{0,63}$",
         "name" if path.starts_with("/schedules/") => "^[A-Za-z0-9._-]{1,64}$",
         "name" if path.starts_with("/groups/") => "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
-        "name" | "endpoint" => "^[A-Za-z0-9._-]{1,128}$",
+        "name" | "endpoint" | "from" => "^[A-Za-z0-9._-]{1,128}$",
         "gone_for" => "^[1-9][0-9]{0,2}d$",
         "id" if in_path => r"^[^\u0000-\u001f\u007f-\u009f]{1,191}$",
+        "state" => "^(ok|failed|running|missing|canceled|expired)$",
         "wait" => "^0*([0-5]?[0-9]s|60s|[01]m|[0-5]?[0-9]{1,4}ms|60000ms)$",
         "responses" => "^(all|failed|missing|none)$",
         "token" if in_path => "^[A-Za-z0-9._-]{1,191}$",
@@ -118,7 +119,7 @@ fn form(path: &str, place: &ParameterIn, name: &str) -> Option<&'static str> {
             "^(Queuing|Inprogress|Completed|Failed|Canceled)(,(Queuing|Inprogress|Completed|Failed|Canceled))*$"
         }
         "status" => "^(CREATED|SENT|INCOMPLETE|DONE|CANCELED|EXPIRED)(,(CREATED|SENT|INCOMPLETE|DONE|CANCELED|EXPIRED))*$",
-        "cursor" if path == "/endpoints" => "^e(2[DEde]|3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa]|5[Ff]){1,128}$",
+        "cursor" if path == "/endpoints" || path.ends_with("/responses") => "^e(2[DEde]|3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa]|5[Ff]){1,128}$",
         "cursor" if matches!(path, "/requests" | "/census/requests") => r"^r[0-9]{1,16}\.[A-Za-z0-9._-]{1,191}$",
         "cursor" => "^t[0-9A-Fa-f]{32}$",
         _ => return None,

@@ -18,7 +18,7 @@ impl ProblemCode {
     const fn status(self) -> StatusCode {
         match self {
             Self::TokenNeeded | Self::InvalidToken => StatusCode::UNAUTHORIZED,
-            Self::InsufficientScope | Self::CrossSite => StatusCode::FORBIDDEN,
+            Self::InsufficientScope | Self::CrossSite | Self::InsecureConnection => StatusCode::FORBIDDEN,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::BadPath | Self::InvalidJson | Self::IncompleteBody => StatusCode::BAD_REQUEST,
             Self::UnknownTaskType
@@ -63,6 +63,7 @@ impl ProblemCode {
             Self::InsufficientScope => "The token is not good for this",
             Self::Misdirected => "The request is for another host",
             Self::CrossSite => "A page of another site sent the request",
+            Self::InsecureConnection => "The connection is not secure",
             Self::BadPath => "The path is malformed",
             Self::InvalidJson => "The body is not acceptable JSON",
             Self::IncompleteBody => "The body is incomplete",

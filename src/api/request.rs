@@ -18,6 +18,7 @@ use tracing::Instrument;
 use super::Api;
 use super::connections::Connection;
 use super::outgoing::{Endless, Share};
+use super::page;
 use super::problem::Problem;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -33,6 +34,7 @@ pub async fn observe(request: ServiceRequest, next: Next<impl MessageBody + 'sta
         // Waiting is not slowness: long polls would drown the latency of plain reads.
         Some(pattern) if waits => Cow::Owned(format!("{pattern}?wait")),
         Some(pattern) => Cow::Borrowed(pattern),
+        None if page::is_under(request.match_info().as_str()) => Cow::Borrowed(page::ROOT),
         None => Cow::Borrowed("unmatched"),
     };
     let span = tracing::info_span!("request", request_id = %id, method, route = &*route, token = tracing::field::Empty);
@@ -78,9 +80,12 @@ pub async fn observe(request: ServiceRequest, next: Next<impl MessageBody + 'sta
         headers.insert(REQUEST_ID, id);
     }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    // What a task says changes from one moment to the next, and is nobody else's business.
     if !headers.contains_key(header::CACHE_CONTROL) {
+        // What a task says changes from one moment to the next, and is nobody else's business.
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    if page::is_under(request.match_info().as_str()) {
+        page::confine(headers);
     }
     if let Some(hsts) = request.app_data::<web::Data<Api>>().and_then(|api| api.hsts.clone()) {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts);

@@ -11,7 +11,7 @@ pub struct Route {
     pub pattern: &'static str,
     /// What it is about.
     pub about: About,
-    /// At most one that reads, and others that all are for the same clients: one that may use none of those is not told which methods there are.
+    /// At most one that reads. Of the others the first says who is told which methods there are.
     pub operations: &'static [Operation],
 }
 
@@ -32,6 +32,8 @@ pub struct Operation {
 pub enum For {
     /// Everybody, without a token: the probes of load balancers have none.
     Everybody,
+    /// Those with a token, whatever it is good for.
+    Token,
     /// Those with a token that has this scope.
     Scope(Scope),
 }
@@ -71,7 +73,10 @@ impl Route {
     /// Whom a method is for; none where nobody needs more than a token to be told that there is no such method.
     pub fn needs(&self, method: &Method) -> Option<For> {
         let reads = matches!(*method, Method::GET | Method::HEAD);
-        self.operations.iter().find(|operation| (operation.method == "GET") == reads).map(|operation| operation.needs)
+        let mut of_kind = self.operations.iter().filter(|operation| (operation.method == "GET") == reads);
+        let first = of_kind.next()?;
+        let exact = std::iter::once(first).chain(of_kind).find(|operation| operation.method == method.as_str());
+        Some(exact.unwrap_or(first).needs)
     }
 
     /// The methods it takes.

@@ -2,7 +2,8 @@
 //! says what a row is).
 //!
 //! The router, the check of tokens (`access`), the list of links (`health::index`), the refusal of other methods and the OpenAPI document read
-//! this table, so a path that is not in it is neither served nor described, and an operation without a scope does not compile.
+//! this table, so a path that is not in it is neither served nor described, and an operation without a scope does not compile. Only the
+//! files of the dashboard, which are no interface, have paths of their own (`dashboard`).
 //! `tests/it/api_matrix.rs` states for every row again who may use it, and fails where a row is missing.
 
 use actix_web::guard::{Any, Get, Head};
@@ -14,7 +15,10 @@ use super::{
     Answer, Api, cancel_task, events, explain_task, forget_endpoint, groups, health, list_endpoints, list_tasks, named, openapi, queues,
     requests,
 };
-use super::{rerun_task, schedules, serve_worker, show_task, states, submit_task, take_census, tasks, unknown};
+use super::{
+    count_tasks, dashboard, list_owed, list_responses, list_types, rerun_task, schedules, serve_worker, session, show_task, states,
+    submit_task, take_census, tasks, unknown,
+};
 use crate::domain::Scope;
 
 const READ: For = For::Scope(Scope::Read);
@@ -85,6 +89,16 @@ pub const ROUTES: Routes = Routes(&[
             operation!(DELETE, ADMIN, groups::delete_group),
         ],
     },
+    Route { pattern: "/endpoints/{name}/tasks", about: About::AllTypes, operations: &[operation!(GET, READ, list_owed::list_owed)] },
+    Route {
+        pattern: "/session",
+        about: About::Nothing,
+        operations: &[
+            operation!(GET, For::Token, session::show),
+            operation!(DELETE, For::Token, session::end),
+            operation!(POST, For::Everybody, session::begin),
+        ],
+    },
     Route { pattern: "/queues", about: About::AllTypes, operations: &[operation!(GET, READ, queues::list)] },
     Route { pattern: "/queues/{type}/pause", about: About::AllTypes, operations: &[operation!(POST, ADMIN, queues::pause)] },
     Route { pattern: "/queues/{type}/resume", about: About::AllTypes, operations: &[operation!(POST, ADMIN, queues::resume)] },
@@ -92,7 +106,9 @@ pub const ROUTES: Routes = Routes(&[
     Route { pattern: "/schedules/{name}/run", about: About::ScheduleInPath, operations: &[operation!(POST, SUBMIT, schedules::run)] },
     Route { pattern: "/schedules/{name}/pause", about: About::AllTypes, operations: &[operation!(POST, ADMIN, schedules::pause)] },
     Route { pattern: "/schedules/{name}/resume", about: About::AllTypes, operations: &[operation!(POST, ADMIN, schedules::resume)] },
+    Route { pattern: "/types", about: About::CoveredTypes, operations: &[operation!(GET, READ, list_types::list_types)] },
     Route { pattern: "/tasks", about: About::CoveredTypes, operations: &[operation!(GET, READ, tasks::list)] },
+    Route { pattern: "/tasks/counts", about: About::CoveredTypes, operations: &[operation!(GET, READ, count_tasks::count_tasks)] },
     Route {
         pattern: "/tasks/{id}",
         about: About::CoveredTypes,
@@ -127,6 +143,11 @@ pub const ROUTES: Routes = Routes(&[
     Route { pattern: "/{type}/{id}/states", about: About::TypeInPath, operations: &[operation!(GET, READ, states::of_task)] },
     Route { pattern: "/{type}/{id}/names", about: About::TypeInPath, operations: &[operation!(GET, READ, states::names_of_task)] },
     Route { pattern: "/{type}/{id}/explain", about: About::TypeInPath, operations: &[operation!(GET, READ, explain_task::explain_task)] },
+    Route {
+        pattern: "/{type}/{id}/responses",
+        about: About::TypeInPath,
+        operations: &[operation!(GET, READ, list_responses::list_responses)],
+    },
     Route { pattern: "/{type}/{id}/rerun", about: About::TypeInPath, operations: &[operation!(POST, SUBMIT, rerun_task::rerun_task)] },
 ]);
 
@@ -142,6 +163,7 @@ pub fn document() -> String {
 
 /// Gives the table to the router.
 pub fn mount(app: &mut web::ServiceConfig) {
+    dashboard::mount(app);
     for route in ROUTES.iter() {
         let refuse = move |api: web::Data<Api>, request: HttpRequest| async move { refuse_method(&api, &request, route) };
         let resource = route.operations.iter().fold(web::resource(route.pattern), |at, operation| (operation.mount)(at));
@@ -161,6 +183,7 @@ fn refuse_method(api: &Api, request: &HttpRequest, route: &Route) -> Answer {
 #[cfg(test)]
 mod tests {
     use actix_web::dev::ResourceDef;
+    use actix_web::http::Method;
     use proptest::prelude::*;
 
     use super::*;
@@ -187,11 +210,12 @@ mod tests {
     }
 
     #[test]
-    fn all_that_write_at_a_path_are_for_the_same_clients() {
+    fn a_path_has_one_operation_of_a_method_and_tells_nobody_without_a_token_which_there_are() {
         for route in ROUTES.iter() {
-            let (reading, writing): (Vec<_>, Vec<_>) = route.operations.iter().partition(|operation| operation.method == "GET");
-            assert!(reading.len() <= 1 && !route.operations.is_empty(), "{}", route.pattern);
-            assert!(writing.windows(2).all(|pair| pair[0].needs == pair[1].needs), "{}", route.pattern);
+            let methods: Vec<_> = route.operations.iter().map(|operation| operation.method).collect();
+            let once = methods.iter().enumerate().all(|(place, method)| !methods[..place].contains(method));
+            assert!(once && !methods.is_empty(), "{}", route.pattern);
+            assert_ne!(route.needs(&Method::PATCH), Some(For::Everybody), "{}", route.pattern);
         }
     }
 

@@ -102,6 +102,11 @@ pub struct Api {
 }
 
 impl Api {
+    /// Whether it is served over TLS.
+    pub fn is_tls(&self) -> bool {
+        self.state.config.api.tls.is_some()
+    }
+
     /// The ledger's time.
     pub fn now(&self) -> Result<Timestamp, Problem> {
         match self.state.clock.is_set() {

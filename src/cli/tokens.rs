@@ -6,8 +6,6 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -92,6 +90,7 @@ async fn create(global: &Global, args: NewToken) -> Result<Code, Failure> {
             created_at: now,
             expires_at: args.expires.map(|span| now.after(span)),
             worker: args.worker,
+            parent: None,
         };
         Ok::<_, Failure>((store.create_token(&token).await?, token))
     };
@@ -134,9 +133,16 @@ async fn list(global: &Global, args: ListTokens) -> Result<Code, Failure> {
     let done = async { Ok::<_, Failure>((store.tokens().await?, store.now().await?)) }.await;
     store.close().await;
     let (tokens, now) = done?;
+    let tokens = given(tokens);
     let shown: Vec<_> = tokens.iter().map(|token| Shown::of(token, None)).collect();
     output::show(global.json, &shown, |screen| render::tokens(&tokens, now, screen))?;
     Ok(Code::Ok)
+}
+
+/// The tokens that somebody was given, without the sessions that browsers have with them.
+fn given(mut tokens: Vec<Token>) -> Vec<Token> {
+    tokens.retain(|token| !token.is_session());
+    tokens
 }
 
 async fn revoke(global: &Global, args: RevokeToken) -> Result<Code, Failure> {
@@ -145,7 +151,7 @@ async fn revoke(global: &Global, args: RevokeToken) -> Result<Code, Failure> {
         // Without a name: all.
         let wanted = match &args.name {
             Some(name) => vec![name.clone()],
-            None => store.tokens().await?.into_iter().map(|token| token.name).collect(),
+            None => given(store.tokens().await?).into_iter().map(|token| token.name).collect(),
         };
         let mut revoked = Vec::new();
         for name in wanted {
@@ -153,7 +159,7 @@ async fn revoke(global: &Global, args: RevokeToken) -> Result<Code, Failure> {
                 revoked.push(name);
             }
         }
-        Ok::<_, Failure>((revoked, store.tokens().await?))
+        Ok::<_, Failure>((revoked, given(store.tokens().await?)))
     };
     let done = done.await;
     store.close().await;
@@ -207,10 +213,7 @@ fn is_open_file(meta: &fs::Metadata) -> bool {
 
 /// 256 random bits.
 fn fresh() -> Result<Secret, Failure> {
-    let mut bytes = [0; 32];
-    let random = rustls::crypto::ring::default_provider().secure_random;
-    random.fill(&mut bytes).map_err(|_| Failure::Setup("the system gives no random numbers".to_owned()))?;
-    Ok(Secret::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))))
+    Secret::random(PREFIX).ok_or_else(|| Failure::Setup("the system gives no random numbers".to_owned()))
 }
 
 /// A secret that somebody else has made.

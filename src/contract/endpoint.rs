@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::domain::{EndpointName, TaskType, Timestamp};
+use crate::domain::{EndpointName, Identifier, TaskId, TaskType, Timestamp};
 
 /// A page of endpoints.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -95,4 +95,36 @@ pub struct ForgottenEndpoint {
     pub name: EndpointName,
     /// Responses that it still owes: they stay expected until their tasks end.
     pub open: u64,
+}
+
+/// What an endpoint owes.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct OwedTasks {
+    /// Tasks that it must perform and has not finished, oldest first.
+    pub tasks: Vec<OwedTask>,
+    /// Whether there are newer ones.
+    pub more: bool,
+}
+
+/// A task that an endpoint must perform and has not finished.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct OwedTask {
+    /// The task.
+    #[schema(value_type = Uuid)]
+    pub id: TaskId,
+    /// The customer's name for it.
+    #[schema(value_type = String)]
+    pub identifier: Identifier,
+    /// Its type.
+    #[serde(rename = "type")]
+    #[schema(value_type = String)]
+    pub task_type: TaskType,
+    /// Whether the endpoint has received it.
+    pub received: bool,
+    /// When it was accepted.
+    #[schema(value_type = String, format = DateTime)]
+    pub start_time: Timestamp,
+    /// When it is given up.
+    #[schema(value_type = String, format = DateTime)]
+    pub expires_at: Timestamp,
 }

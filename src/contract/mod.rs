@@ -2,7 +2,7 @@
 //!
 //! `task` and `response` the ledger's two rows · `submission` what a customer asks for · `endpoint` who performs
 //! tasks · `queue` and `schedule` how these stand · `request` steps of jobs · `explain` why a task does not run · `census` sums of tasks · `problem` why a request is refused ·
-//! `process` what an API process says of itself · `live` what goes on now · `worker` what workers send and get.
+//! `session` who one is · `process` what an API process says of itself · `live` what goes on now · `worker` what workers send and get.
 //!
 //! The server moves what it has read from the ledger into these types, so that an answer of thousands of rows is
 //! written without copies of their texts. A reader takes the answers of older and newer servers: it ignores members
@@ -24,13 +24,15 @@ mod request;
 mod rerun;
 mod response;
 mod schedule;
+mod session;
 mod submission;
 mod target;
 mod task;
+mod task_type;
 mod worker;
 
 pub use census::{Census, Flaw, RequestCensus, RequestFlaw};
-pub use endpoint::{Endpoint, EndpointPage, ForgottenEndpoint, ForgottenEndpoints, Standby, Subscription};
+pub use endpoint::{Endpoint, EndpointPage, ForgottenEndpoint, ForgottenEndpoints, OwedTask, OwedTasks, Standby, Subscription};
 pub use explain::{Explanation, ReasonGroup};
 pub use group::{Group, GroupChange, GroupList};
 pub use live::{LiveEndpoints, LiveGone, LiveQueues, LiveTask, LiveVector, NameList};
@@ -40,11 +42,13 @@ pub use process::{Heartbeat, Index, Readiness};
 pub use queue::{Queue, QueueList};
 pub use request::{Job, Request, RequestPage, RequestPoll, RequestStep, RequestSubmission, RequestToken};
 pub use rerun::Rerun;
-pub use response::{ResponseId, TaskResponse};
+pub use response::{ResponseId, ResponsePage, ResponseState, TaskResponse};
 pub use schedule::{Schedule, ScheduleList};
+pub use session::{Session, SessionStart};
 pub use submission::{BODY_HEADER, ENVELOPE, OneOrMany, Submission};
 pub use target::Target;
-pub use task::{Queued, Responses, Task, TaskPage, TaskWithResponses};
+pub use task::{OpenTasks, Queued, Responses, Task, TaskCounts, TaskPage, TaskWithResponses};
+pub use task_type::{TaskType, TaskTypeList, TypeBody, TypeDelivery};
 pub use worker::{
     PresenceKind, RefusedType, TasksGiven, TasksWanted, WorkerCommand, WorkerPresence, WorkerReport, WorkerReportHead, WorkerReports,
 };

@@ -96,6 +96,8 @@ pub enum ProblemCode {
     Misdirected,
     /// A web page of another site has sent it.
     CrossSite,
+    /// A session would be shown to others on the way.
+    InsecureConnection,
     /// The path is not percent-encoded UTF-8, or holds control characters.
     BadPath,
     /// The body is not JSON that every reader agrees on.
@@ -169,6 +171,7 @@ impl ProblemCode {
             Self::InsufficientScope => "insufficient_scope",
             Self::Misdirected => "misdirected",
             Self::CrossSite => "cross_site",
+            Self::InsecureConnection => "insecure_connection",
             Self::BadPath => "bad_path",
             Self::InvalidJson => "invalid_json",
             Self::IncompleteBody => "incomplete_body",

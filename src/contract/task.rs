@@ -180,6 +180,29 @@ pub struct TaskPage {
     pub next_cursor: Option<String>,
 }
 
+/// How many tasks there are.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct TaskCounts {
+    /// Those that have not ended, by type and status; none of a kind that there is no task of.
+    pub open: Vec<OpenTasks>,
+}
+
+/// Tasks of a type that have not ended.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct OpenTasks {
+    /// Their type.
+    #[serde(rename = "type")]
+    #[schema(value_type = String)]
+    pub task_type: TaskType,
+    /// Where they stand.
+    pub status: TaskStatus,
+    /// How many.
+    pub count: u64,
+    /// When the oldest of them was accepted.
+    #[schema(value_type = String, format = DateTime)]
+    pub oldest: Timestamp,
+}
+
 /// Which responses a reader of a task asks for: the query parameter `responses`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Responses {

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
@@ -14,7 +15,8 @@ use uuid::Uuid;
 use super::{EndpointName, TaskType, Timestamp, TokenName};
 
 /// What a token is good for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Submit and cancel tasks.
     Submit,
@@ -112,6 +114,8 @@ pub struct Token {
     pub expires_at: Option<Timestamp>,
     /// The one worker that may use it. Whose name a token has is for tokens alone that have it.
     pub worker: Option<EndpointName>,
+    /// The token that this one was derived from for a session in a browser; it ends with that one.
+    pub parent: Option<Uuid>,
 }
 
 impl Token {
@@ -128,6 +132,11 @@ impl Token {
     /// Whether it is good for tasks of the type of this name.
     pub fn covers(&self, task_type: &str) -> bool {
         self.is_unlimited() || self.task_types.iter().any(|covered| covered.as_str() == task_type)
+    }
+
+    /// Whether it is a session in a browser.
+    pub const fn is_session(&self) -> bool {
+        self.parent.is_some()
     }
 
     /// Whether its time is over.
@@ -150,6 +159,7 @@ mod tests {
             created_at: Timestamp::from_micros(0),
             expires_at: Some(Timestamp::from_micros(10)),
             worker: None,
+            parent: None,
         }
     }
 

@@ -166,6 +166,12 @@ impl Store {
         self.run(move |conn| endpoints(conn, after.clone(), limit).boxed()).await
     }
 
+    /// The endpoint of a name.
+    pub async fn endpoint(&self, name: &EndpointName) -> Result<Option<EndpointRecord>> {
+        let name = name.clone();
+        self.run(move |conn| endpoint(conn, name.clone()).boxed()).await
+    }
+
     /// All endpoints known for a task type, present or not, by name.
     pub async fn members(&self, task_type: &TaskType) -> Result<Vec<Member>> {
         let task_type = task_type.clone();
@@ -433,11 +439,23 @@ async fn readers(conn: &mut Conn<'_>, endpoints: Arc<[EndpointName]>) -> Result<
 }
 
 async fn endpoints(conn: &mut Conn<'_>, after: Option<EndpointName>, limit: u32) -> Result<Vec<EndpointRecord>, Fault> {
-    let mut select =
-        conn.sql("SELECT name, version, last_seen, clock_offset_ms, labels FROM endpoint WHERE name > ? ORDER BY name LIMIT ?");
+    let mut select = conn.sql(format!("{ENDPOINT} WHERE name > ? ORDER BY name LIMIT ?"));
     let rows = select.bind(after.as_ref().map_or("", EndpointName::as_str)).bind(limit).fetch_all().await?;
+    with_subscriptions(conn, &rows).await
+}
+
+async fn endpoint(conn: &mut Conn<'_>, name: EndpointName) -> Result<Option<EndpointRecord>, Fault> {
+    let rows = conn.sql(format!("{ENDPOINT} WHERE name = ?")).bind(&name).fetch_all().await?;
+    Ok(with_subscriptions(conn, &rows).await?.pop())
+}
+
+/// What to select for [`with_subscriptions`].
+const ENDPOINT: &str = "SELECT name, version, last_seen, clock_offset_ms, labels FROM endpoint";
+
+/// The endpoints of these rows, with what they are subscribed to.
+async fn with_subscriptions(conn: &mut Conn<'_>, rows: &[Row]) -> Result<Vec<EndpointRecord>, Fault> {
     let mut endpoints = Vec::with_capacity(rows.len());
-    for row in &rows {
+    for row in rows {
         endpoints.push(EndpointRecord {
             name: row.get(0)?,
             subscriptions: Vec::new(),

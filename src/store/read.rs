@@ -36,6 +36,27 @@ pub enum ResponseFilter {
     Failed,
     /// Those of endpoints that have not received it.
     Missing,
+    /// Those finished without an error.
+    Succeeded,
+    /// Those received and not final.
+    Running,
+    /// Those that a cancel ended.
+    Canceled,
+    /// Those that the end of the task's time ended.
+    Expired,
+}
+
+/// A page of responses, by endpoint.
+#[derive(Debug, Clone, Default)]
+pub struct ResponseQuery {
+    /// Which.
+    pub filter: ResponseFilter,
+    /// Only of this endpoint and those after it.
+    pub from: Option<EndpointName>,
+    /// Only of endpoints after this one: the cursor.
+    pub after: Option<EndpointName>,
+    /// At most this many.
+    pub limit: u32,
 }
 
 /// Which tasks to list, newest first.
@@ -138,6 +159,13 @@ impl Store {
         self.run(move |conn| responses(conn, id, filter, after.clone(), limit).boxed()).await
     }
 
+    /// A page of responses. Fewer than asked for where their answers together are [`LIST_BYTES`] or more; whether
+    /// there may be more.
+    pub async fn response_page(&self, id: TaskId, query: &ResponseQuery) -> Result<(Vec<Response>, bool)> {
+        let query = Arc::new(query.clone());
+        self.run(move |conn| response_page(conn, id, query.clone()).boxed()).await
+    }
+
     /// The endpoints of a task that fared in one of these ways, by name.
     pub async fn fared(&self, id: TaskId, ways: &[Fared]) -> Result<Vec<EndpointName>> {
         let ways: Arc<[Fared]> = ways.into();
@@ -236,13 +264,50 @@ async fn responses(
     if let Some(after) = &after {
         select.push(" AND r.endpoint > ?").bind(after);
     }
-    match filter {
-        ResponseFilter::All => {}
-        ResponseFilter::Failed => _ = select.push(" AND r.status = ? AND r.errnr <> 0").bind(ResponseStatus::Finished),
-        ResponseFilter::Missing => _ = select.push(" AND r.start_time IS NULL"),
-    }
+    only(&mut select, filter);
     let rows = select.push(" ORDER BY r.endpoint LIMIT ?").bind(limit).fetch_all().await?;
     rows.iter().map(|row| response(&mut row.cells(), id)).collect()
+}
+
+/// Restricts a question about responses.
+fn only(select: &mut Statement<'_>, filter: ResponseFilter) {
+    let with = |status| (" AND r.status = ?", Some(status));
+    let (condition, status) = match filter {
+        ResponseFilter::All => return,
+        ResponseFilter::Failed => (" AND r.status = ? AND r.errnr <> 0", Some(ResponseStatus::Finished)),
+        ResponseFilter::Succeeded => (" AND r.status = ? AND r.errnr = 0", Some(ResponseStatus::Finished)),
+        ResponseFilter::Missing => (" AND r.start_time IS NULL", None),
+        ResponseFilter::Running => with(ResponseStatus::Created),
+        ResponseFilter::Canceled => with(ResponseStatus::Canceled),
+        ResponseFilter::Expired => with(ResponseStatus::Expired),
+    };
+    select.push(condition);
+    if let Some(status) = status {
+        select.bind(status);
+    }
+}
+
+async fn response_page(conn: &mut Conn<'_>, id: TaskId, query: Arc<ResponseQuery>) -> Result<(Vec<Response>, bool), Fault> {
+    let mut select = responses_of(conn, id);
+    if let Some(from) = &query.from {
+        select.push(" AND r.endpoint >= ?").bind(from);
+    }
+    if let Some(after) = &query.after {
+        select.push(" AND r.endpoint > ?").bind(after);
+    }
+    only(&mut select, query.filter);
+    select.push(" ORDER BY r.endpoint LIMIT ?").bind(query.limit);
+    let bytes = |response: &Response| {
+        response.payload.as_ref().map_or(0, |payload| payload.get().len()) + response.log.as_ref().map_or(0, String::len)
+    };
+    let read = |row: &Row| {
+        let response = response(&mut row.cells(), id)?;
+        let bytes = bytes(&response);
+        Ok((response, bytes))
+    };
+    let page = select.fetch_within(LIST_BYTES, read).await?;
+    let more = page.len() >= query.limit as usize || page.iter().map(bytes).sum::<usize>() >= LIST_BYTES;
+    Ok((page, more))
 }
 
 async fn fared(conn: &mut Conn<'_>, id: TaskId, ways: Arc<[Fared]>) -> Result<Vec<EndpointName>, Fault> {

@@ -12,6 +12,9 @@ use super::sql::{Conn, selected};
 use super::{Result, Store};
 use crate::domain::{EndpointName, Scope, SecretHash, Timestamp, Token, TokenName};
 
+/// Sessions of one token at most: one that is used by a script in a loop must not fill the table.
+const MOST_SESSIONS: usize = 50;
+
 /// What became of a new token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenCreated {
@@ -30,12 +33,23 @@ impl Store {
         self.transact(move |conn| create(conn, token.clone()).boxed()).await
     }
 
+    /// Keeps the token of a session. Sessions that are over go, and the oldest of those that are too many for one token.
+    pub async fn begin_session(&self, token: &Token) -> Result<TokenCreated> {
+        let token = Arc::new(token.clone());
+        self.transact(move |conn| begin_session(conn, token.clone()).boxed()).await
+    }
+
+    /// Removes the token of a session; whether there was one.
+    pub async fn end_session(&self, id: Uuid) -> Result<bool> {
+        self.transact(move |conn| end_session(conn, id).boxed()).await
+    }
+
     /// All tokens by name, those whose time is over included.
     pub async fn tokens(&self) -> Result<Vec<Token>> {
         self.run(|conn| all(conn).boxed()).await
     }
 
-    /// Removes a token; whether there was one.
+    /// Removes a token and its sessions; whether there was one.
     pub async fn delete_token(&self, name: &TokenName) -> Result<bool> {
         let name = name.clone();
         self.transact(move |conn| delete(conn, name.clone()).boxed()).await
@@ -53,6 +67,7 @@ selected! {
         created_at: Timestamp = "created_at",
         expires_at: Option<Timestamp> = "expires_at",
         worker: Option<&'r str> = "worker",
+        parent: Option<Uuid> = "parent",
     }
 }
 
@@ -72,6 +87,7 @@ impl TokenColumns<'_> {
             created_at: self.created_at,
             expires_at: self.expires_at,
             worker: self.worker.map(|worker| name(worker, || at("worker"))).transpose()?,
+            parent: self.parent,
         })
     }
 }
@@ -87,7 +103,8 @@ async fn create(conn: &mut Conn<'_>, token: Arc<Token>) -> Result<TokenCreated, 
         .set("task_types", columns::list(&token.task_types)?)
         .set("created_at", token.created_at)
         .set("expires_at", token.expires_at)
-        .set("worker", token.worker.as_ref().map(EndpointName::as_str));
+        .set("worker", token.worker.as_ref().map(EndpointName::as_str))
+        .set("parent", token.parent);
     insert.or_keep("id").await?;
     // Not by the number of rows: what it counts for a row that was there depends on the server and the driver.
     let mut holders = conn.sql("SELECT id, name FROM token WHERE name = ? OR hash = ?");
@@ -118,5 +135,25 @@ async fn all(conn: &mut Conn<'_>) -> Result<Vec<Token>, Fault> {
 }
 
 async fn delete(conn: &mut Conn<'_>, name: TokenName) -> Result<bool, Fault> {
-    Ok(conn.sql("DELETE FROM token WHERE name = ?").bind(name.as_str()).execute().await? > 0)
+    let Some(row) = conn.sql("SELECT id FROM token WHERE name = ?").bind(name.as_str()).fetch_optional().await? else {
+        return Ok(false);
+    };
+    let id: Uuid = row.get(0)?;
+    conn.sql("DELETE FROM token WHERE id = ? OR parent = ?").bind(id).bind(id).execute().await?;
+    Ok(true)
+}
+
+async fn begin_session(conn: &mut Conn<'_>, token: Arc<Token>) -> Result<TokenCreated, Fault> {
+    let mut over = conn.sql("DELETE FROM token WHERE parent IS NOT NULL AND expires_at <= ?");
+    over.bind(token.created_at).execute().await?;
+    let mut others = conn.sql("SELECT id FROM token WHERE parent = ? ORDER BY created_at DESC, id DESC");
+    let others = others.bind(token.parent).fetch_all().await?;
+    for row in others.iter().skip(MOST_SESSIONS - 1) {
+        conn.sql("DELETE FROM token WHERE id = ?").bind(row.get::<Uuid>(0)?).execute().await?;
+    }
+    create(conn, token).await
+}
+
+async fn end_session(conn: &mut Conn<'_>, id: Uuid) -> Result<bool, Fault> {
+    Ok(conn.sql("DELETE FROM token WHERE id = ? AND parent IS NOT NULL").bind(id).execute().await? > 0)
 }

@@ -27,6 +27,7 @@ pub async fn create(rig: &Rig, secret: &str, scopes: &[Scope], types: &[&str]) -
         created_at: rig.state.clock.now(),
         expires_at: None,
         worker: None,
+        parent: None,
     };
     assert_eq!(rig.store.create_token(&token).await.expect("the store works"), TokenCreated::New);
     token
@@ -73,6 +74,10 @@ async fn no_path_of_the_description_is_open_without_a_token() {
     let mut walked = 0;
     for (path, methods) in document["paths"].as_object().expect("paths") {
         for method in methods.as_object().expect("methods").keys().map(|method| method.to_uppercase()) {
+            // What begins a session is a token in the body.
+            if (method.as_str(), path.as_str()) == ("POST", "/session") {
+                continue;
+            }
             for path in [path.replace("{type}", "worker").replace("{id}", "x"), path.replace("{type}", "unheard-of").replace("{id}", "x")] {
                 let answer = rig.send(rig.request(&method, &path)).await;
                 match path.as_str() {

@@ -24,6 +24,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("http_tasks", &[]),
     ("https", &[]),
     ("failpoint", &[]),
+    ("dashboard", &[]),
     ("request_body", &[]),
     ("shell", &[]),
     ("contract", &["domain"]),
@@ -66,6 +67,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "domain",
             "contract",
+            "dashboard",
             "admission",
             "store",
             "broker",
@@ -170,7 +172,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("lapin", &["broker"]),
     ("actix", &["request_body", "api", "flamenco"]),
     ("hyper", &["http_tasks", "bench"]),
-    ("flate2", &["http_tasks", "flamenco", "api"]),
+    ("flate2", &["http_tasks", "flamenco", "api", "dashboard"]),
 ];
 
 #[test]

@@ -139,6 +139,7 @@ conformance! {
         reads_by_key_however_much_history_there_is;
     token:
         keeps_tokens_by_name,
+        ends_sessions_with_their_token,
         gives_each_name_and_each_secret_once,
         forgets_what_was_revoked;
     farm:

@@ -3,6 +3,7 @@
 //! No signal is handled here on purpose. Servers and test runs live in [`tasker_services::Home`]s, and those end with this process
 //! however it ends.
 
+mod dashboard;
 mod fuzz;
 mod install;
 mod matrix;
@@ -35,6 +36,9 @@ cargo xtask package [--binary FILE] [--out DIR] [--try]
 cargo xtask openapi [--max-examples N]
                           schemathesis (installed with pip into target/schemathesis) against the interface and its description, without
                           a token and with one, with N examples (100) for each operation
+cargo xtask dashboard [--check]
+                          builds the page in src/dashboard/web into src/dashboard/dist and runs its tests; --check compares instead of building;
+                          needs Node
 cargo xtask services      starts the two servers and prints their URLs; they run until Ctrl-C
 cargo xtask fuzz [--seconds N]
                           every fuzz target for N seconds (30); installs cargo-fuzz with cargo if it is missing
@@ -51,6 +55,7 @@ fn main() -> ExitCode {
         Some("matrix") => matrix::run_all(&rest),
         Some("openapi") => openapi::check(&rest),
         Some("package") => package::make(&rest),
+        Some("dashboard") => dashboard::make(&rest),
         Some("services") if rest.is_empty() => services(),
         Some("fuzz") => fuzz::run_all(&rest),
         Some("check") if rest.is_empty() => check(),
@@ -97,6 +102,9 @@ impl std::error::Error for Failed {}
 
 fn test(arguments: &[String]) -> anyhow::Result<()> {
     install::what_is_missing(install::FOR_TESTS)?;
+    if arguments.is_empty() {
+        dashboard::check_where_node_is()?;
+    }
     let (rabbitmq, mariadb) = start()?;
     let mut tests = cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]);
     tests.args(arguments).envs(variables(&rabbitmq, &mariadb));

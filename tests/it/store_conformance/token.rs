@@ -19,6 +19,7 @@ fn token(name: &str, secret: &str) -> Token {
         created_at: at(1),
         expires_at: None,
         worker: None,
+        parent: None,
     }
 }
 
@@ -52,6 +53,39 @@ pub async fn gives_each_name_and_each_secret_once(ledger: &Ledger) -> Result<()>
     let hashes: Vec<_> = ledger.store.tokens().await?.iter().map(|token| (token.name.to_string(), token.hash)).collect();
     assert_eq!(hashes.len(), 2);
     assert!(hashes[1].0 == "ci" && hashes[1].1.matches(&SecretHash::of(b"a")), "what is there stays as it was");
+    Ok(())
+}
+
+pub async fn ends_sessions_with_their_token(ledger: &Ledger) -> Result<()> {
+    let (ci, other) = (token("ci", "a"), token("other", "b"));
+    let session = |name: &str, of: &Token, minute: u64| Token {
+        parent: Some(of.id),
+        created_at: at(minute),
+        expires_at: Some(at(minute + 60)),
+        ..token(name, name)
+    };
+    for token in [&ci, &other] {
+        assert_eq!(ledger.store.create_token(token).await?, TokenCreated::New);
+    }
+    let (one, two) = (session("one", &ci, 1), session("two", &other, 2));
+    for token in [&one, &two] {
+        assert_eq!(ledger.store.begin_session(token).await?, TokenCreated::New);
+    }
+    let names = async || anyhow::Ok(ledger.another()?.tokens().await?.iter().map(|token| token.name.to_string()).collect::<Vec<_>>());
+    let parents: Vec<_> = ledger.another()?.tokens().await?.iter().map(|token| token.parent).collect();
+    assert_eq!(parents, [None, Some(ci.id), None, Some(other.id)], "ci, one, other, two");
+    assert!(ledger.store.delete_token(&ci.name).await?);
+    assert_eq!(names().await?, ["other", "two"]);
+    // The next one takes those along that are over, and no token that is no session is ended as one.
+    assert_eq!(ledger.store.begin_session(&session("three", &other, 62)).await?, TokenCreated::New);
+    assert_eq!(names().await?, ["other", "three"]);
+    assert!(!ledger.store.end_session(other.id).await?);
+    for number in 0..55 {
+        assert_eq!(ledger.store.begin_session(&session(&format!("s{number:02}"), &other, 63)).await?, TokenCreated::New);
+    }
+    assert_eq!(names().await?.len(), 51, "a token and its sessions");
+    let last = ledger.store.tokens().await?.into_iter().find(|token| token.name.as_str() == "s54").expect("the newest stays");
+    assert!(ledger.store.end_session(last.id).await? && !ledger.store.end_session(last.id).await?);
     Ok(())
 }
 

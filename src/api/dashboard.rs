@@ -1,0 +1,60 @@
+//! Serves the files of the dashboard.
+//!
+//! The files hold nothing but the program that every copy of tasker has, so they need no token: whatever they show, they read from the
+//! interface as everybody else does.
+
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse, web};
+
+use super::page::{self, ROOT};
+use super::problem::Problem;
+use super::{Answer, Api, unknown};
+use crate::contract::ProblemCode;
+use crate::dashboard::{self, File};
+
+/// The answer that leads there. Relative, since a proxy may have it below a path of its own.
+pub fn lead() -> HttpResponse {
+    HttpResponse::SeeOther().insert_header((header::LOCATION, &ROOT[1..])).finish()
+}
+
+/// Gives its paths to the router.
+pub fn mount(app: &mut web::ServiceConfig) {
+    let paths = vec![ROOT.to_owned(), format!("{ROOT}/{{path}}*")];
+    app.service(web::resource(paths).default_service(web::to(show)));
+}
+
+async fn show(api: web::Data<Api>, request: HttpRequest) -> Answer {
+    if !page::reads(request.method()) {
+        return unknown::method(&request, "GET, HEAD".to_owned());
+    }
+    let path = request.match_info().as_str().strip_prefix(ROOT).unwrap_or_default();
+    match path.strip_prefix("/assets/") {
+        Some(name) => match dashboard::asset(name) {
+            Some(file) => Ok(answer(&request, file)),
+            None => unknown::path(&api, &request),
+        },
+        None if dashboard::is_place(path) => Ok(answer(&request, dashboard::page())),
+        None => Err(Problem::new(ProblemCode::NotFound, "nothing is at this path of the dashboard")),
+    }
+}
+
+fn answer(request: &HttpRequest, file: &'static File) -> HttpResponse {
+    let headers = request.headers();
+    let wants =
+        |name, word: &str| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).is_some_and(|text| text.contains(word));
+    // Its name in the page has its hash: a file under the hash of another one is not that one for good.
+    let forever = request.query_string().strip_prefix("v=").is_some_and(|hash| hash == file.hash());
+    let caching = if forever { "public, max-age=31536000, immutable" } else { "no-cache" };
+    let mut answer = if wants(header::IF_NONE_MATCH, file.hash()) { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+    answer.insert_header((header::CACHE_CONTROL, caching));
+    answer.insert_header((header::ETAG, format!("\"{}\"", file.hash())));
+    answer.insert_header((header::VARY, "Accept-Encoding"));
+    if wants(header::IF_NONE_MATCH, file.hash()) {
+        return answer.finish();
+    }
+    answer.content_type(file.media());
+    match file.compressed().filter(|_| wants(header::ACCEPT_ENCODING, "gzip")) {
+        Some(compressed) => answer.insert_header((header::CONTENT_ENCODING, "gzip")).body(compressed),
+        None => answer.body(file.bytes()),
+    }
+}

@@ -1,0 +1,320 @@
+// The page on the real program, in Debian's Chromium: `cargo xtask dashboard --measure` runs it.
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { after, before, test } from "node:test";
+import { Browser, Platform, furnish, until } from "./platform.mjs";
+
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+const PAGES = [
+  "/dashboard",
+  "/dashboard/tasks",
+  "/dashboard/tasks?status=DONE&type=worker",
+  "/dashboard/tasks/backup/nightly-2026-11-28?endpoint=console1",
+  "/dashboard/tasks/worker/long-job?tab=why",
+  "/dashboard/tasks/worker/long-job?tab=payload",
+  "/dashboard/tasks/worker/long-job?tab=timeline",
+  "/dashboard/endpoints",
+  "/dashboard/endpoints/web1",
+  "/dashboard/queues",
+  "/dashboard/schedules",
+  "/dashboard/requests",
+  "/dashboard/submit?type=deploy",
+  "/dashboard/settings",
+  "/dashboard/no/such/page",
+];
+
+let platform;
+let browser;
+
+before(async () => {
+  browser = await Browser.start();
+  platform = await Platform.start();
+  await furnish(platform);
+});
+
+after(async () => {
+  await browser?.stop();
+  await platform?.stop();
+});
+
+/** A page at a place, closed afterwards, which must not have done anything wrong. */
+async function at(path, see, options = {}) {
+  const on = options.platform ?? platform;
+  const page = await browser.open(on, options);
+  try {
+    await page.goto(on.url + path);
+    await see(page);
+    assert.deepEqual(page.wrongs, []);
+  } finally {
+    await page.context().close();
+  }
+}
+
+const idle = (page) => page.waitForFunction(() => !document.querySelector("[aria-busy=true]") && document.querySelector("main h1, main .empty"));
+
+for (const theme of ["light", "dark"]) {
+  for (const width of [1280, 390]) {
+    test(`every page can be used by everybody: ${theme}, ${width} px`, async () => {
+      const page = await browser.open(platform, { theme, width });
+      for (const path of PAGES) {
+        await page.goto(platform.url + path);
+        await idle(page);
+        assert.equal(await page.evaluate(() => document.documentElement.scrollWidth > innerWidth), false, `${path} is wider than the screen`);
+        await page.evaluate(AXE);
+        const { violations } = await page.evaluate(() => axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"] }));
+        const found = violations.map(({ id, nodes }) => `${id}: ${nodes.slice(0, 3).map((node) => node.html.slice(0, 160)).join(" | ")}`);
+        assert.deepEqual(found, [], path);
+      }
+      assert.deepEqual(page.wrongs, []);
+      await page.context().close();
+    });
+  }
+}
+
+test("names, payloads and answers are text, whatever is in them", async () => {
+  const hostile = `<img src=x onerror=alert(1)>"'><script>alert(2)</script>`;
+  await platform.submit("worker", hostile, { payload: { seconds: 0, html: "</pre><script>alert(3)</script>", "<b>": "javascript:alert(4)" } });
+  await platform.submit("worker", "‮gnp.exe\u200b", { payload: "\u2028<svg onload=alert(5)>" });
+  await platform.whenEnded("worker", hostile);
+  await at("/dashboard/tasks", async (page) => {
+    await page.getByRole("link", { name: hostile, exact: true }).click();
+    await page.getByText("✓").first().waitFor();
+    assert.equal(await page.locator("h1").innerText(), `worker / ${hostile}`);
+    await page.getByRole("link", { name: "Payload" }).click();
+    await page.getByText("</pre><script>alert(3)</script>").waitFor();
+    assert.equal(await page.locator("main img, main script, main svg[onload], main b").count(), 0);
+  });
+  await at(`/dashboard/tasks/worker/none?endpoint=${encodeURIComponent(hostile)}&state=${encodeURIComponent(hostile)}&tab=x`, async (page) => {
+    await page.getByRole("alert").waitFor();
+    assert.equal(await page.locator("main img, main script").count(), 0);
+  });
+});
+
+test("filters, tabs and selections are in the address", async () => {
+  await at("/dashboard/tasks", async (page) => {
+    await page.getByLabel("Task type").selectOption("worker");
+    await page.getByRole("group", { name: "Status" }).getByRole("link", { name: "done" }).click();
+    await page.getByLabel("Identifier begins with").fill("release");
+    await page.waitForURL((url) => url.searchParams.get("q") === "release");
+    const filtered = new URL(page.url());
+    assert.equal(filtered.search, "?type=worker&status=DONE&q=release");
+    await page.getByRole("link", { name: "release-check" }).waitFor();
+    assert.equal(await page.locator("tbody tr").count(), 1);
+    await page.reload();
+    await page.getByRole("link", { name: "release-check" }).waitFor();
+    assert.equal(await page.getByLabel("Identifier begins with").inputValue(), "release");
+    await page.getByRole("link", { name: "release-check" }).click();
+    await page.getByRole("link", { name: "console2" }).click();
+    await page.getByRole("complementary", { name: "Endpoint console2" }).waitFor();
+    assert.equal(new URL(page.url()).search, "?endpoint=console2");
+    await page.goBack();
+    await page.goBack();
+    assert.equal(page.url(), filtered.href);
+    await page.getByRole("link", { name: "Clear" }).click();
+    assert.equal(new URL(page.url()).search, "");
+  });
+});
+
+test("a task is submitted after one has seen for whom, and canceled", async () => {
+  await at("/dashboard/submit?type=worker", async (page) => {
+    const identifier = `by-hand-${Date.now()}`;
+    await page.getByLabel("Identifier").fill(identifier);
+    await page.getByLabel("Payload").fill('{"seconds": 600, "id": 12345678901234567890}');
+    await page.getByLabel("those that fit a selector").check();
+    await page.getByLabel("Selector", { exact: true }).fill("name=console*");
+    await page.getByRole("button", { name: "Preview" }).click();
+    await page.getByRole("heading", { name: "2 endpoints would perform it" }).waitFor();
+    await page.getByRole("button", { name: "Submit to 2 endpoints" }).click();
+    await page.getByRole("heading", { name: identifier }).waitFor();
+    const told = await platform.request("GET", `/worker/${identifier}?responses=none`);
+    assert.deepEqual(told.task.endpoints, ["console1", "console2"]);
+    await page.getByRole("link", { name: "Payload" }).click();
+    await page.getByText("12345678901234567890").waitFor();
+    await page.getByRole("button", { name: "Cancel …" }).click();
+    await page.getByRole("dialog").getByText("2 of 2 endpoints have not finished").waitFor();
+    await page.getByRole("button", { name: "Cancel the task" }).click();
+    await page.locator(".summary .state", { hasText: "canceled" }).waitFor();
+    assert.equal((await platform.request("GET", `/worker/${identifier}?responses=none`)).task.status, "CANCELED");
+  });
+});
+
+test("what is wrong with a submission is said where it is", async () => {
+  await at("/dashboard/submit?type=deploy", async (page) => {
+    await page.getByLabel("Payload").fill('{"release": 7');
+    await page.getByText("This is not JSON").waitFor();
+    assert.equal(await page.getByRole("button", { name: "Preview" }).isDisabled(), true);
+    await page.getByLabel("Payload").fill('{"release": 7}');
+    await page.getByRole("button", { name: "Preview" }).click();
+    await page.getByRole("alert").getByText("/payload/release").waitFor();
+  });
+});
+
+test("a rerun asks for whom and leads to the new task", async () => {
+  await at("/dashboard/tasks/backup/nightly-2026-11-28", async (page) => {
+    await page.getByRole("button", { name: "Rerun …" }).click();
+    await page.getByLabel("Identifier of the new task").fill(`again-${Date.now()}`);
+    await page.getByRole("button", { name: "Rerun for 3" }).click();
+    await page.getByText("A rerun of").waitFor();
+  });
+});
+
+test("a queue is paused and goes on", async () => {
+  await at("/dashboard/queues", async (page) => {
+    await page.getByRole("button", { name: "Pause" }).click();
+    await page.locator("td .state", { hasText: "paused" }).waitFor();
+    await page.getByRole("button", { name: "Go on" }).click();
+    await page.locator("td .state", { hasText: "open" }).waitFor();
+  });
+});
+
+test("new tasks wait until one asks for them, and focus stays", async () => {
+  await at("/dashboard/tasks", async (page) => {
+    await page.getByRole("link", { name: "release-check" }).focus();
+    const before = await page.locator("tbody tr").count();
+    await platform.submit("worker", `later-${Date.now()}`, { payload: { seconds: 0 } });
+    await page.getByRole("button", { name: "Show 1 new" }).waitFor();
+    assert.equal(await page.locator("tbody tr").count(), before);
+    assert.equal(await page.evaluate(() => document.activeElement.textContent), "release-check");
+    await page.getByRole("button", { name: "Show 1 new" }).click();
+    await page.waitForFunction((rows) => document.querySelectorAll("tbody tr").length === rows, before + 1);
+  });
+});
+
+test("the whole way by keyboard", async () => {
+  await at("/dashboard", async (page) => {
+    await idle(page);
+    await page.keyboard.press("g");
+    await page.keyboard.press("t");
+    await page.waitForURL("**/dashboard/tasks");
+    await page.getByRole("link", { name: "release-check" }).waitFor();
+    await page.keyboard.press("/");
+    await page.keyboard.type("release-check");
+    await page.waitForURL((url) => url.searchParams.get("q") === "release-check");
+    await page.keyboard.press("Escape");
+    await page.waitForFunction(() => document.querySelectorAll("tbody tr").length === 1);
+    await page.keyboard.press("j");
+    await page.keyboard.press("Enter");
+    await page.getByRole("link", { name: "console1" }).waitFor();
+    await page.keyboard.press("j");
+    await page.keyboard.press("Enter");
+    await page.getByRole("complementary", { name: "Endpoint console1" }).waitFor();
+    await page.keyboard.press("?");
+    await page.getByRole("dialog", { name: "Keyboard" }).waitFor();
+    await page.keyboard.press("Escape");
+    await page.getByRole("dialog").waitFor({ state: "detached" });
+    await page.keyboard.press("t");
+    assert.equal(await page.evaluate(() => document.documentElement.dataset.theme), "light");
+    await page.keyboard.press("p");
+    await page.getByText("paused").waitFor();
+  });
+});
+
+test("what a page shows comes by itself", async () => {
+  const identifier = `live-${Date.now()}`;
+  await platform.submit("worker", identifier, { payload: { seconds: 3 } });
+  await at(`/dashboard/tasks/worker/${identifier}`, async (page) => {
+    await page.locator(".summary .state", { hasText: "running" }).waitFor();
+    await page.getByText("live", { exact: false }).first().waitFor();
+    await page.locator(".summary .state", { hasText: "done" }).waitFor();
+    await page.locator(".countlink", { hasText: "3 ok" }).waitFor();
+  });
+});
+
+test("an API that is killed is told, and what is shown is right again when it is back", async () => {
+  const own = await Platform.start();
+  try {
+    await own.submit("worker", "through-it-all", { payload: { seconds: 2 } });
+    await at("/dashboard/tasks/worker/through-it-all", async (page) => {
+      await page.locator(".summary .state", { hasText: "running" }).waitFor();
+      await own.kill();
+      await page.locator(".contact", { hasText: "as of" }).waitFor();
+      await page.locator(".summary .state", { hasText: "running" }).waitFor();
+      await own.up();
+      const back = Date.now();
+      await page.locator(".contact.ok").waitFor();
+      const healed = Date.now() - back;
+      assert.ok(healed < 10_000, `it took ${healed} ms`);
+      await page.locator(".summary .state", { hasText: "done" }).waitFor();
+      page.wrongs = page.wrongs.filter((wrong) => !/ERR_CONNECTION_REFUSED|ERR_INCOMPLETE/.test(wrong));
+    }, { platform: own });
+  } finally {
+    await own.stop();
+  }
+});
+
+test("one logs in with a token, sees what it may do, and is out when it is revoked", async () => {
+  const own = await Platform.start({ token: "read", config: "task_types: [worker]\n" });
+  try {
+    await at("/dashboard/tasks", async (page) => {
+      await page.getByLabel("Token").fill("tasker_nobody-has-this-one");
+      await page.getByRole("button", { name: "Log in" }).click();
+      await page.getByRole("alert").getByText("no valid token").waitFor();
+      await page.getByLabel("Token").fill(own.secret);
+      await page.getByRole("button", { name: "Log in" }).click();
+      await page.getByText("There is no task yet").waitFor();
+      const [cookie] = await page.context().cookies();
+      assert.deepEqual([cookie.name, cookie.httpOnly, cookie.sameSite], ["tasker", true, "Strict"]);
+      assert.ok(!cookie.value.includes(own.secret));
+      assert.equal(await page.evaluate((secret) => JSON.stringify({ ...localStorage, ...sessionStorage }).includes(secret), own.secret), false);
+      await page.goto(`${own.url}/dashboard/submit`);
+      const button = page.getByRole("button", { name: "Preview" });
+      assert.deepEqual([await button.isDisabled(), await button.getAttribute("title")], [true, "This needs a token with the scope `submit`"]);
+      await page.goto(`${own.url}/dashboard/tasks?status=DONE`);
+      await page.getByText("No task fits").waitFor();
+      await own.command(["token", "revoke", "page"]);
+      await page.getByLabel("Token").waitFor();
+      assert.equal(new URL(page.url()).search, "?status=DONE", "one comes back to where one was");
+    }, { platform: own });
+  } finally {
+    await own.stop();
+  }
+});
+
+test("seven tabs have one stream, and the next one leads when the first is closed", async () => {
+  const context = await browser.chromium.newContext();
+  // A stream that a browser has closed is noticed with the next heartbeat.
+  const isOne = () => until("one stream", async () => /^tasker_event_streams 1$/m.test(await (await fetch(`${platform.url}/metrics`)).text()));
+  const tabs = [];
+  for (let number = 0; number < 7; number++) {
+    const page = await browser.open(platform, { context });
+    await page.goto(`${platform.url}/dashboard/queues`);
+    await page.locator(".contact", { hasText: "live" }).waitFor();
+    tabs.push(page);
+  }
+  await isOne();
+  await tabs[0].close();
+  for (const page of tabs.slice(1)) await page.locator(".contact", { hasText: "live" }).waitFor();
+  await isOne();
+  await tabs[6].locator(".contact", { hasText: "live" }).waitFor();
+  for (const page of tabs.slice(1)) assert.deepEqual(page.wrongs, []);
+  await context.close();
+});
+
+test("a clock that is an hour off changes no time that is shown", async () => {
+  const context = await browser.chromium.newContext({ viewport: { width: 1280, height: 800 } });
+  await context.addInitScript(() => {
+    const right = Date.now.bind(Date);
+    Date.now = () => right() + 3_600_000;
+  });
+  const page = await browser.open(platform, { context });
+  await page.goto(`${platform.url}/dashboard/tasks/worker/long-job`);
+  await page.getByText("This machine's clock is 1 h ahead").waitFor();
+  await page.getByText("given up in 23 h").waitFor();
+  await context.close();
+});
+
+test("a link on another site opens a page, and no site shows it in a frame", async () => {
+  const context = await browser.chromium.newContext();
+  const page = await context.newPage();
+  await page.route("https://wiki.example/**", (route) =>
+    route.fulfill({ contentType: "text/html", body: `<a href="${platform.url}/dashboard/tasks">tasks</a><iframe src="${platform.url}/dashboard"></iframe>` }),
+  );
+  await page.goto("https://wiki.example/");
+  const frame = page.frames().find((frame) => frame !== page.mainFrame());
+  assert.ok(!(await frame?.content().catch(() => ""))?.includes("app.js"), "a frame shows nothing of it");
+  await page.getByRole("link", { name: "tasks" }).click();
+  await page.getByRole("heading", { name: "Tasks" }).waitFor();
+  await context.close();
+});

@@ -1,0 +1,155 @@
+import type { JSX } from "preact";
+import { useMemo, useRef, useState } from "preact/hooks";
+import { path, query } from "../api";
+import { Ago, Bar, Empty, Page, Search, Show, State, Table, Took, count } from "../parts";
+import { search, setQuery, to, withQuery } from "../place";
+import { useResource } from "../resource";
+import { statusLook, taskLook } from "../state";
+import { TASK_STATUSES, type Task, type TaskPage, type TypeList } from "../types";
+
+/** Tasks on a page. */
+const LIMIT = 50;
+
+const SINCE: [string, string, number][] = [
+  ["1h", "last hour", 3600],
+  ["1d", "last day", 86400],
+  ["7d", "last 7 days", 7 * 86400],
+];
+
+export function TasksPage(): JSX.Element {
+  const types = useResource<TypeList>("/types", { every: 60_000 });
+  const [type, status, identifier, since, cursor] = ["type", "status", "q", "since", "cursor"].map((name) => search.value.get(name) ?? "");
+  // To the minute, so that the same list has the same address.
+  const from = useMemo(() => {
+    const seconds = SINCE.find(([name]) => name === since)?.[2];
+    return seconds === undefined ? undefined : new Date(Math.floor(Date.now() / 60_000) * 60_000 - seconds * 1000).toISOString();
+  }, [since]);
+  const list = (type === "" ? "/tasks" : path`/${type}`) + query({ status, identifier, since: from, cursor, limit: LIMIT });
+  const tasks = useResource<TaskPage>(list, { every: 4000, watch: "tasks" });
+  const filtered = type !== "" || status !== "" || identifier !== "" || since !== "";
+  const states = status === "" ? [] : status.split(",");
+  const toggle = (word: string): string => {
+    const next = states.includes(word) ? states.filter((state) => state !== word) : [...states, word];
+    return withQuery({ status: TASK_STATUSES.filter((state) => next.includes(state)).join(","), cursor: undefined });
+  };
+  return (
+    <Page title="Tasks" actions={<a class="button primary" href={to(["submit"], { type })}>New task</a>}>
+      <div class="filters" role="search">
+        <Search value={identifier} set={(q) => setQuery({ q, cursor: undefined })} label="Identifier begins with" />
+        <select aria-label="Task type" value={type} onChange={(event) => setQuery({ type: event.currentTarget.value, cursor: undefined })}>
+          <option value="">All types</option>
+          {withChosen(types.data?.types.map((info) => info.type) ?? [], type).map((name) => <option key={name}>{name}</option>)}
+        </select>
+        <select aria-label="Submitted" value={since} onChange={(event) => setQuery({ since: event.currentTarget.value, cursor: undefined })}>
+          <option value="">Any time</option>
+          {SINCE.map(([name, word]) => <option key={name} value={name}>{word}</option>)}
+        </select>
+        <div class="chips" role="group" aria-label="Status">
+          {TASK_STATUSES.map((word) => (
+            <a key={word} class={`chip ${statusLook(word).tone}`} href={toggle(word)} aria-current={states.includes(word) ? "true" : undefined}>
+              <span class="glyph" aria-hidden="true">{statusLook(word).glyph}</span>
+              {statusLook(word).word}
+            </a>
+          ))}
+        </div>
+        {filtered && <a class="clear" href={to(["tasks"])}>Clear</a>}
+      </div>
+      <Show of={tasks} lines={12}>
+        {(page) => page.tasks.length === 0
+          ? <NoTasks filtered={filtered || cursor !== ""} />
+          : <List key={list} page={page} live={cursor === ""} />}
+      </Show>
+    </Page>
+  );
+}
+
+/** The configured names, and the one that the address has although it is none. */
+const withChosen = (names: string[], chosen: string): string[] => (chosen === "" || names.includes(chosen) ? names : [...names, chosen]);
+
+function NoTasks({ filtered }: { filtered: boolean }): JSX.Element {
+  if (filtered) {
+    return (
+      <Empty>
+        <p>No task fits these filters.</p>
+        <p><a href={to(["tasks"])}>Show all tasks</a></p>
+      </Empty>
+    );
+  }
+  return (
+    <Empty>
+      <p>There is no task yet.</p>
+      <p><a class="button primary" href={to(["submit"])}>Submit the first one</a></p>
+    </Empty>
+  );
+}
+
+/** Rows stay where they are: new ones wait until one asks for them. */
+function List({ page, live }: { page: TaskPage; live: boolean }): JSX.Element {
+  const first = useRef<Set<string>>(new Set(page.tasks.map((task) => task.id)));
+  const [, show] = useState(0);
+  const oldest = page.tasks.filter((task) => first.current.has(task.id)).at(-1);
+  const fresh = live && oldest ? page.tasks.filter((task) => !first.current.has(task.id) && task.id > oldest.id) : [];
+  const unread = new Set(fresh.map((task) => task.id));
+  const shown = page.tasks.filter((task) => !unread.has(task.id));
+  const take = (): void => {
+    first.current = new Set(page.tasks.map((task) => task.id));
+    show((times) => times + 1);
+  };
+  // Where nothing of the first look is left, everything is new.
+  if (shown.length === 0 || !oldest) take();
+  return (
+    <>
+      <div class="fresh">
+        {fresh.length > 0 && <button type="button" onClick={take}>Show {count(fresh.length)} new</button>}
+      </div>
+      <TaskTable tasks={oldest ? shown : page.tasks} />
+      <nav class="pages" aria-label="Pages of the list">
+        {!live && <a href={withQuery({ cursor: undefined })}>Newest</a>}
+        {page.next_cursor && <a href={withQuery({ cursor: page.next_cursor })}>Older</a>}
+      </nav>
+    </>
+  );
+}
+
+export function TaskTable({ tasks, label = "Tasks" }: { tasks: Task[]; label?: string }): JSX.Element {
+  return (
+    <Table label={label}>
+      <thead>
+        <tr>
+          <th scope="col" class="w-state">Status</th>
+          <th scope="col">Identifier</th>
+          <th scope="col" class="w-type">Type</th>
+          <th scope="col" class="num">Done</th>
+          <th scope="col" class="num">Failed</th>
+          <th scope="col" class="w-bar"><span class="hidden">Progress</span></th>
+          <th scope="col" class="num">Took</th>
+          <th scope="col" class="num">Submitted</th>
+        </tr>
+      </thead>
+      <tbody>
+        {tasks.map((task) => (
+          <tr key={task.id}>
+            <td><State look={taskLook(task)} title={task.status} /></td>
+            <td class="name"><a class="row" href={to(["tasks", task.type, task.identifier])}>{task.identifier}</a></td>
+            <td>{task.type}</td>
+            <td class="num">{task.expected > 0 ? `${count(task.finished)}/${count(task.expected)}` : <span class="dim">–</span>}</td>
+            <td class="num">{task.failed > 0 ? <span class="bad">{count(task.failed)}</span> : <span class="dim">0</span>}</td>
+            <td><Bar whole={task.expected} parts={progress(task)} /></td>
+            <td class="num"><Took from={task.start_time} until={task.finished_at} /></td>
+            <td class="num"><Ago at={task.start_time} /></td>
+          </tr>
+        ))}
+      </tbody>
+    </Table>
+  );
+}
+
+/** The parts of a task's bar. */
+export function progress(task: Task): { number: number; tone: string; word: string }[] {
+  return [
+    { number: task.finished - task.failed, tone: "ok", word: "ok" },
+    { number: task.failed, tone: "bad", word: "failed" },
+    { number: task.canceled + task.expired, tone: "off", word: "canceled or expired" },
+    { number: Math.max(0, task.received - task.finished - task.canceled - task.expired), tone: "run", word: "running" },
+  ];
+}

@@ -1,0 +1,248 @@
+/** The JSON of the interface, as far as the page reads it. `/openapi.json` describes all of it. */
+
+export type TaskStatus = "CREATED" | "SENT" | "INCOMPLETE" | "DONE" | "CANCELED" | "EXPIRED";
+export const TASK_STATUSES: TaskStatus[] = ["CREATED", "SENT", "INCOMPLETE", "DONE", "CANCELED", "EXPIRED"];
+
+export interface Target {
+  match?: string[];
+  exclude?: string[];
+  percent?: number;
+  limit?: number;
+  seed?: string;
+}
+
+export interface Queued {
+  priority: number;
+  run_at: string | null;
+  attempts: Attempt[];
+  parent: string | null;
+  replaced_by: string | null;
+  successor_error: string | null;
+}
+
+export interface Task {
+  id: string;
+  identifier: string;
+  type: string;
+  status: TaskStatus;
+  start_time: string;
+  endpoints: string[];
+  target?: Target;
+  rerun_of?: string;
+  payload: unknown;
+  expected: number;
+  received: number;
+  finished: number;
+  failed: number;
+  canceled: number;
+  expired: number;
+  published_at: string | null;
+  finished_at: string | null;
+  receive_by: string;
+  expires_at: string;
+  queue?: Queued;
+  missing?: string[];
+  warnings?: string[];
+}
+
+export interface TaskWithResponses {
+  task: Task;
+  taskResponseList: TaskResponse[];
+}
+
+export interface TaskPage {
+  tasks: Task[];
+  next_cursor: string | null;
+}
+
+export interface Attempt {
+  attempt: number;
+  errnr: number;
+  errmsg: string;
+}
+
+export type ResponseStatus = "EXPECTED" | "CREATED" | "FINISHED" | "CANCELED" | "EXPIRED";
+
+export interface TaskResponse {
+  id: string;
+  task_id: string;
+  endpoint: string;
+  status: ResponseStatus;
+  errnr: number | null;
+  errmsg: string;
+  payload: unknown;
+  attempt: number;
+  attempts: Attempt[];
+  progress: number | null;
+  log: string | null;
+  start_time: string | null;
+  last_modified_time: string;
+  vanished: boolean;
+  late: { contradicts: boolean; errnr: number; errmsg: string; time: string } | null;
+}
+
+export interface ResponsePage {
+  responses: TaskResponse[];
+  next_cursor: string | null;
+}
+
+export interface Subscription {
+  type: string;
+  subscribed: boolean;
+  trouble: string | null;
+  slots: number | null;
+  standby: { instance: string; since: string; seen_until: string } | null;
+}
+
+export interface Endpoint {
+  name: string;
+  last_seen: string;
+  version: string;
+  clock_offset_ms: number | null;
+  labels?: Record<string, string>;
+  types: Subscription[];
+}
+
+export interface EndpointPage {
+  endpoints: Endpoint[];
+  next_cursor: string | null;
+}
+
+export interface QueueList {
+  queues: Queue[];
+}
+
+export interface Queue {
+  type: string;
+  paused_at: string | null;
+  waiting: number;
+  held: number;
+  delayed: number;
+  running: number;
+  oldest: string | null;
+}
+
+export interface ScheduleList {
+  schedules: Schedule[];
+}
+
+export interface Schedule {
+  name: string;
+  type: string;
+  cron: string;
+  time_zone: string;
+  missed: string;
+  endpoints: string[];
+  done_until: string | null;
+  next: string | null;
+  next_local: string | null;
+  paused_at: string | null;
+  last_error: string | null;
+  last_error_at: string | null;
+}
+
+export type RequestStatus = "Queuing" | "Inprogress" | "Completed" | "Failed" | "Canceled";
+export const REQUEST_STATUSES: RequestStatus[] = ["Queuing", "Inprogress", "Completed", "Failed", "Canceled"];
+
+export interface Job {
+  id: number;
+  name: string;
+  step: number;
+  try: number;
+  status: "new" | "inprogress" | "completed" | "failed" | "retry" | "canceled";
+  error: string | null;
+  created: string;
+  due_at: string | null;
+  completed: string | null;
+  task_id: string | null;
+}
+
+export interface Request {
+  token: string;
+  request_token: string | null;
+  action: string;
+  status: RequestStatus;
+  error: string | null;
+  step: number;
+  steps: { name: string; jobs: string[]; when?: string }[];
+  params: unknown;
+  extras: Record<string, string>;
+  created: string;
+  completed: string | null;
+  expires_at: string | null;
+  jobs?: Job[];
+}
+
+export interface RequestPage {
+  requests: Request[];
+  next_cursor: string | null;
+}
+
+export interface Session {
+  name: string | null;
+  session: boolean;
+  scopes: string[];
+  task_types: string[];
+  expires_at: string | null;
+  now: string;
+  version: string;
+}
+
+export interface TypeInfo {
+  type: string;
+  delivery: "fanout" | "queue";
+  body: "envelope" | "payload";
+  schema: unknown;
+  example: unknown;
+}
+
+export interface TypeList {
+  types: TypeInfo[];
+  confirm_above: number;
+}
+
+export interface TaskCounts {
+  open: { type: string; status: TaskStatus; count: number; oldest: string }[];
+}
+
+export interface Preview {
+  type: string;
+  endpoints: string[];
+  left_out: { name: string; reason: string }[];
+  unmatched: number;
+  confirm_above: number;
+  warnings: string[];
+}
+
+export interface Readiness {
+  ready: boolean;
+  database: string;
+  broker: string;
+}
+
+export interface OwedTask {
+  id: string;
+  type: string;
+  identifier: string;
+  received: boolean;
+  start_time: string;
+  expires_at: string;
+}
+
+export interface OwedPage {
+  tasks: OwedTask[];
+  more: boolean;
+}
+
+export interface Reason {
+  code: string;
+  text: string;
+  since?: string;
+  next?: { at?: string; what: string };
+}
+
+export interface Explanation {
+  reasons: Reason[];
+  endpoints?: { code: string; count: number; endpoints: string[]; example: Reason }[];
+  uncounted?: number;
+}

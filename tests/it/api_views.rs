@@ -1,0 +1,161 @@
+//! What a page reads: types, counts, responses by how they stand, one endpoint and what it owes.
+
+use serde_json::{Value, json};
+use tasker::api::Limits;
+use tasker::domain::{PresenceState, ReportEvent, Scope};
+
+use crate::api_access::{create, with};
+use crate::api_rig::{Rig, finished};
+
+async fn rig() -> Rig {
+    let schema = r#"{"type": "object", "required": ["tag"], "properties": {"tag": {"type": "string", "examples": ["v1"]}}}"#;
+    let config = format!(
+        "task_types: [worker, {{name: builds, delivery: queue, schema: '{schema}'}}, {{name: notes, body: payload}}]\napi: {{port: 0, confirm_above: 7}}"
+    );
+    Rig::start_as(&config, Limits::default()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn types_say_what_a_submission_must_be() {
+    let rig = rig().await;
+    let told = rig.get("/types").await.json();
+    assert_eq!(told["confirm_above"], 7);
+    let types = told["types"].as_array().expect("types");
+    let brief: Vec<_> = types.iter().map(|one| (one["type"].as_str(), one["delivery"].as_str(), one["body"].as_str())).collect();
+    let expected = [("worker", "fanout", "envelope"), ("builds", "queue", "envelope"), ("notes", "fanout", "payload")];
+    assert_eq!(brief, expected.map(|(name, delivery, body)| (Some(name), Some(delivery), Some(body))));
+    assert_eq!((&types[0]["schema"], &types[0]["example"]), (&Value::Null, &Value::Null));
+    assert_eq!((&types[1]["schema"]["required"], &types[1]["example"]), (&json!(["tag"]), &json!({"tag": "v1"})));
+    create(&rig, "tasker_for-builds-alone-in-a-test", &[Scope::Read], &["builds"]).await;
+    let limited: Value = with(&rig, "tasker_for-builds-alone-in-a-test", "GET", "/types").await.json();
+    assert_eq!(limited["types"].as_array().map(Vec::len), Some(1));
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn open_tasks_are_counted_by_type_and_status() {
+    let rig = rig().await;
+    assert_eq!(rig.get("/tasks/counts").await.json(), json!({"open": []}));
+    let first = rig.submit("first", &["a"]).await;
+    rig.submit("second", &["a"]).await;
+    rig.freeze(first, &["a"]).await;
+    rig.report(first, "a", finished(0, "")).await;
+    let counts = rig.get("/tasks/counts").await.json();
+    let open = counts["open"].as_array().expect("counts");
+    assert_eq!(open.len(), 1, "what has ended is not open: {counts}");
+    assert_eq!((&open[0]["type"], &open[0]["status"], &open[0]["count"]), (&json!("worker"), &json!("CREATED"), &json!(1)));
+    create(&rig, "tasker_for-builds-alone-in-a-test", &[Scope::Read], &["builds"]).await;
+    assert_eq!(with(&rig, "tasker_for-builds-alone-in-a-test", "GET", "/tasks/counts").await.json(), json!({"open": []}));
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn responses_are_listed_by_how_they_stand() {
+    let rig = rig().await;
+    let id = rig.submit("one", &["a", "b", "c", "d", "e"]).await;
+    rig.freeze(id, &["a", "b", "c", "d", "e"]).await;
+    rig.report(id, "a", finished(0, "")).await;
+    rig.report(id, "b", finished(32, "no room")).await;
+    rig.report(id, "c", ReportEvent::Received).await;
+    let names = async |query: &str| {
+        let page = rig.get(&format!("/worker/one/responses{query}")).await;
+        assert_eq!(page.status, 200, "{query}: {page:?}");
+        let page = page.json();
+        let names = page["responses"].as_array().expect("responses").iter().map(|one| one["endpoint"].as_str().expect("a name").to_owned());
+        (names.collect::<Vec<_>>().join(""), page["next_cursor"].as_str().map(str::to_owned))
+    };
+    for (query, expected) in [
+        ("", "abcde"),
+        ("?state=ok", "a"),
+        ("?state=failed", "b"),
+        ("?state=running", "c"),
+        ("?state=missing", "de"),
+        ("?state=canceled", ""),
+        ("?state=expired", ""),
+        ("?from=c", "cde"),
+        ("?from=bb", "cde"),
+        ("?from=x", ""),
+        ("?state=missing&from=e", "e"),
+    ] {
+        assert_eq!(names(query).await, (expected.to_owned(), None), "{query}");
+    }
+    let (first, cursor) = names("?limit=2").await;
+    assert_eq!(first, "ab");
+    let (second, cursor) = names(&format!("?limit=2&cursor={}", cursor.expect("more"))).await;
+    assert_eq!(second, "cd");
+    assert_eq!(names(&format!("?limit=2&cursor={}", cursor.expect("more"))).await, ("e".to_owned(), None));
+    rig.delete("/worker/one").await;
+    assert_eq!(names("?state=canceled").await.0, "de", "the one that runs has not confirmed it yet");
+    for wrong in ["?state=OK", "?state=", "?from=a%20b", "?cursor=x", "?limit=0", "?q=a"] {
+        let answer = rig.get(&format!("/worker/one/responses{wrong}")).await;
+        assert_eq!((answer.status, answer.code().as_str()), (422, "invalid_query"), "{wrong}");
+    }
+    assert_eq!(rig.get("/worker/none/responses").await.code(), "unknown_task");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_long_answers_is_shorter_and_goes_on() {
+    let rig = rig().await;
+    let names: Vec<String> = (0..12).map(|number| format!("e{number:02}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let id = rig.submit("one", &names).await;
+    rig.freeze(id, &names).await;
+    for name in &names {
+        let event = ReportEvent::Finished {
+            errnr: 0,
+            errmsg: String::new(),
+            payload: Some(tasker::domain::json(&"x".repeat(200 << 10))),
+            attempt: 1,
+            attempts: Vec::new(),
+            log: None,
+            run: None,
+        };
+        rig.report(id, name, event).await;
+    }
+    let (mut seen, mut pages, mut cursor) = (Vec::new(), 0, String::new());
+    loop {
+        let page = rig.get(&format!("/worker/one/responses?limit=100{cursor}")).await.json();
+        seen.extend(
+            page["responses"].as_array().expect("responses").iter().map(|one| one["endpoint"].as_str().expect("a name").to_owned()),
+        );
+        pages += 1;
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, names);
+    assert!(pages > 1, "a page has about a megabyte");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_is_found_by_its_name_with_what_it_owes() {
+    let rig = rig().await;
+    rig.see("a", &["worker"], PresenceState::Alive).await;
+    rig.see("ab", &["worker"], PresenceState::Alive).await;
+    let found = rig.get("/endpoints?name=a").await.json();
+    let names: Vec<_> = found["endpoints"].as_array().expect("endpoints").iter().map(|one| one["name"].as_str()).collect();
+    assert_eq!((names, &found["next_cursor"]), (vec![Some("a")], &Value::Null));
+    assert_eq!(found["endpoints"][0]["types"][0]["type"], "worker");
+    assert_eq!(rig.get("/endpoints?name=b").await.json()["endpoints"], json!([]));
+    assert_eq!(rig.get("/endpoints?name=a%20b").await.code(), "invalid_query");
+
+    for (identifier, done) in [("first", true), ("second", false), ("third", false)] {
+        let id = rig.submit(identifier, &["a"]).await;
+        rig.freeze(id, &["a"]).await;
+        match (done, identifier) {
+            (true, _) => rig.report(id, "a", finished(0, "")).await,
+            (false, "second") => rig.report(id, "a", ReportEvent::Received).await,
+            (false, _) => {}
+        }
+    }
+    let owed = rig.get("/endpoints/a/tasks").await.json();
+    let tasks: Vec<_> =
+        owed["tasks"].as_array().expect("tasks").iter().map(|one| (one["identifier"].as_str(), one["received"].as_bool())).collect();
+    assert_eq!((tasks, &owed["more"]), (vec![(Some("second"), Some(true)), (Some("third"), Some(false))], &json!(false)));
+    assert_eq!(rig.get("/endpoints/ab/tasks").await.json(), json!({"tasks": [], "more": false}));
+    assert_eq!(rig.get("/endpoints/a%20b/tasks").await.code(), "unknown_endpoint");
+    rig.stop().await;
+}

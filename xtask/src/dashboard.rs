@@ -1,0 +1,83 @@
+//! `cargo xtask dashboard`: builds the page of `src/dashboard/web` into `src/dashboard/dist`, or compares both, and runs its tests.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, bail, ensure};
+use tasker_services::{Home, find};
+
+use super::run;
+
+const USAGE: &str = "cargo xtask dashboard [--check]";
+
+pub(super) fn make(arguments: &[String]) -> anyhow::Result<()> {
+    let check = match arguments {
+        [] => false,
+        [flag] if flag == "--check" => true,
+        _ => bail!(USAGE),
+    };
+    ensure!(
+        find("node", &[]).is_ok() && find("npm", &[]).is_ok(),
+        "the dashboard is built with Node 20.19 or later and npm: install them and try again"
+    );
+    let web = checkout()?.join("src/dashboard/web");
+    run(npm(&web).arg("ci"))?;
+    run(npm(&web).args(["run", "test"]))?;
+    match check {
+        true => compare(&web),
+        false => run(npm(&web).args(["run", "build"])),
+    }
+}
+
+/// Compares what the repository has where Node is at hand; without it, there is nothing to compare with.
+pub(super) fn check_where_node_is() -> anyhow::Result<()> {
+    if find("node", &[]).is_err() || find("npm", &[]).is_err() {
+        eprintln!("There is no Node, so the files of the dashboard are taken as they are");
+        return Ok(());
+    }
+    make(&["--check".to_owned()])
+}
+
+fn compare(web: &Path) -> anyhow::Result<()> {
+    let home = Home::new("dashboard")?;
+    let built = home.join("dist");
+    run(npm(web).args(["run", "build"]).env("DASHBOARD_OUT", &built))?;
+    let committed = web.join("../dist");
+    let (built, committed) = (files(&built)?, files(&committed)?);
+    let names = built.keys().chain(committed.keys());
+    let differing: Vec<_> = names.filter(|name| built.get(*name) != committed.get(*name)).map(|name| name.display().to_string()).collect();
+    ensure!(
+        differing.is_empty(),
+        "src/dashboard/dist is not what src/dashboard/web builds ({}): run `cargo xtask dashboard` and commit it",
+        differing.join(", ")
+    );
+    Ok(())
+}
+
+/// All files below a folder with what is in them.
+fn files(folder: &Path) -> anyhow::Result<BTreeMap<PathBuf, Vec<u8>>> {
+    let (mut all, mut folders) = (BTreeMap::new(), vec![folder.to_owned()]);
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(&next).with_context(|| format!("reading {}", next.display()))? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                all.insert(path.strip_prefix(folder)?.to_owned(), fs::read(&path)?);
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn npm(web: &Path) -> Command {
+    let mut npm = Command::new("npm");
+    npm.current_dir(web);
+    npm
+}
+
+fn checkout() -> anyhow::Result<PathBuf> {
+    Ok(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?)
+}
