@@ -77,8 +77,8 @@ impl Heard {
     pub async fn refused(&self, endpoints: &[EndpointName]) -> Result<Vec<ProblemItem>, Problem> {
         let (names, unknown) = self.unknown(endpoints).await?;
         let unknown: BTreeSet<EndpointName> = unknown.into_iter().collect();
-        let places: Vec<_> = endpoints.iter().enumerate().filter(|(_, name)| unknown.contains(*name)).take(MOST).collect();
-        let places: Vec<_> = places.into_iter().map(|(place, name)| (place, name.clone())).collect();
+        let places = endpoints.iter().cloned().enumerate().filter(|(_, name)| unknown.contains(name)).take(MOST);
+        let places: Vec<(usize, EndpointName)> = places.collect();
         let told = move || {
             let item = |(place, name): &(usize, EndpointName)| {
                 let likely = nearest(name.as_str(), names.iter().map(EndpointName::as_str));
