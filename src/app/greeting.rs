@@ -72,10 +72,11 @@ impl Greeting<'_> {
     pub(super) fn text(&self) -> String {
         let list = |names: &mut dyn Iterator<Item = &str>| names.collect::<Vec<_>>().join(", ");
         let mut text = format!(
-            "tasker {version} is up\n  API         {scheme}://{address}\n  task types  {types}\n  endpoints   {endpoints}\n",
+            "tasker {version} is up\n  API         {scheme}://{address}\n  dashboard   {url}/dashboard\n  task types  {types}\n  endpoints   {endpoints}\n",
             version = env!("CARGO_PKG_VERSION"),
             scheme = self.api.scheme(),
             address = self.address,
+            url = self.api.url_at(self.address),
             types = list(&mut self.types.iter().map(TaskType::as_str)),
             endpoints = list(&mut self.endpoints.iter().map(EndpointName::as_str)),
         );
