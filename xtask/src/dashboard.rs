@@ -1,6 +1,8 @@
-//! `cargo xtask dashboard`: builds the page of `src/dashboard/web` into `src/dashboard/dist`, or compares both, and runs its tests.
+//! `cargo xtask dashboard`: builds the page of `src/dashboard/web` into `src/dashboard/dist`, or compares both, and runs its tests; with
+//! `--measure` also those in a browser.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,14 +10,15 @@ use std::process::Command;
 use anyhow::{Context, bail, ensure};
 use tasker_services::{Home, find};
 
-use super::run;
+use super::{cargo, install, run};
 
-const USAGE: &str = "cargo xtask dashboard [--check]";
+const USAGE: &str = "cargo xtask dashboard [--check|--measure]";
 
 pub(super) fn make(arguments: &[String]) -> anyhow::Result<()> {
-    let check = match arguments {
-        [] => false,
-        [flag] if flag == "--check" => true,
+    let (build, measure) = match arguments {
+        [] => (true, false),
+        [flag] if flag == "--check" => (false, false),
+        [flag] if flag == "--measure" => (false, true),
         _ => bail!(USAGE),
     };
     ensure!(
@@ -25,10 +28,25 @@ pub(super) fn make(arguments: &[String]) -> anyhow::Result<()> {
     let web = checkout()?.join("src/dashboard/web");
     run(npm(&web).arg("ci"))?;
     run(npm(&web).args(["run", "test"]))?;
-    match check {
-        true => compare(&web),
-        false => run(npm(&web).args(["run", "build"])),
+    if build {
+        return run(npm(&web).args(["run", "build"]));
     }
+    compare(&web)?;
+    if measure {
+        in_browser(&web)?;
+    }
+    Ok(())
+}
+
+/// Uses the page of the real program in a real browser, and measures it.
+fn in_browser(web: &Path) -> anyhow::Result<()> {
+    install::what_is_missing(install::FOR_PAGES)?;
+    run(&mut cargo(&["build", "--locked", "--bin", "tasker"]))?;
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| web.join("../../../target"), PathBuf::from);
+    for script in [&["--test", "e2e/pages.test.mjs"][..], &["e2e/measure.mjs"]] {
+        run(Command::new("node").current_dir(web).args(script).env("TASKER", target.join("debug/tasker")))?;
+    }
+    Ok(())
 }
 
 /// Compares what the repository has where Node is at hand; without it, there is nothing to compare with.

@@ -40,6 +40,12 @@ pub(crate) const FOR_RELEASES: &[Needed] = &[
 /// What checks the description of the interface, besides `python3-venv`.
 pub(crate) const FOR_OPENAPI: &[Needed] = &[Needed { program: "python3", directory: "/usr/bin", package: "python3" }];
 
+/// What shows pages, and paints what the pictures of the documentation show.
+pub(crate) const FOR_PAGES: &[Needed] = &[
+    Needed { program: "chromium", directory: "/usr/bin", package: "chromium" },
+    Needed { program: "sqlite3", directory: "/usr/bin", package: "sqlite3" },
+];
+
 /// What makes packages.
 pub(crate) const FOR_PACKAGES: &[Needed] = &[
     Needed { program: "dpkg-deb", directory: "/usr/bin", package: "dpkg" },

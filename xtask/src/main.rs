@@ -36,9 +36,9 @@ cargo xtask package [--binary FILE] [--out DIR] [--try]
 cargo xtask openapi [--max-examples N]
                           schemathesis (installed with pip into target/schemathesis) against the interface and its description, without
                           a token and with one, with N examples (100) for each operation
-cargo xtask dashboard [--check]
+cargo xtask dashboard [--check|--measure]
                           builds the page in src/dashboard/web into src/dashboard/dist and runs its tests; --check compares instead of building;
-                          needs Node
+                          --measure also uses the page in Chromium and prints its figures; needs Node
 cargo xtask services      starts the two servers and prints their URLs; they run until Ctrl-C
 cargo xtask fuzz [--seconds N]
                           every fuzz target for N seconds (30); installs cargo-fuzz with cargo if it is missing

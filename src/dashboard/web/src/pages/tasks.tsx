@@ -121,8 +121,8 @@ export function TaskTable({ tasks, label = "Tasks" }: { tasks: Task[]; label?: s
           <th scope="col" class="w-type">Type</th>
           <th scope="col" class="num">Done</th>
           <th scope="col" class="num">Failed</th>
-          <th scope="col" class="w-bar"><span class="hidden">Progress</span></th>
-          <th scope="col" class="num">Took</th>
+          <th scope="col" class="w-bar roomy"><span class="hidden">Progress</span></th>
+          <th scope="col" class="num roomy">Took</th>
           <th scope="col" class="num">Submitted</th>
         </tr>
       </thead>
@@ -134,8 +134,8 @@ export function TaskTable({ tasks, label = "Tasks" }: { tasks: Task[]; label?: s
             <td>{task.type}</td>
             <td class="num">{task.expected > 0 ? `${count(task.finished)}/${count(task.expected)}` : <span class="dim">–</span>}</td>
             <td class="num">{task.failed > 0 ? <span class="bad">{count(task.failed)}</span> : <span class="dim">0</span>}</td>
-            <td><Bar whole={task.expected} parts={progress(task)} /></td>
-            <td class="num"><Took from={task.start_time} until={task.finished_at} /></td>
+            <td class="roomy"><Bar whole={task.expected} parts={progress(task)} /></td>
+            <td class="num roomy"><Took from={task.start_time} until={task.finished_at} /></td>
             <td class="num"><Ago at={task.start_time} /></td>
           </tr>
         ))}
