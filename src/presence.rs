@@ -22,7 +22,7 @@ use crate::clock::{self, Clock};
 use crate::collector::{Batches, Sink};
 use crate::config::Config;
 use crate::domain::likeness::listed;
-use crate::domain::{Command, EndpointName, Presence, PresenceState, Report, ReportEvent, Task, TaskId, TaskType, WireVersion};
+use crate::domain::{Command, EndpointName, Presence, PresenceState, ReasonCode, Report, ReportEvent, Task, TaskId, TaskType, WireVersion};
 use crate::ledger::Ledger;
 use crate::publisher::{Ask, Publisher, Stop};
 use crate::store::{Missed, Owed, Seen, SharedStore, StoreError};
@@ -121,7 +121,7 @@ impl PresenceWatch {
                 Some(Ok(Missed { subscriptions, endpoints })) => {
                     let names: Vec<&str> = endpoints.iter().map(EndpointName::as_str).collect();
                     self.ledger.touched().fleet().notify_one();
-                    tracing::info!(subscriptions, endpoints = listed(&names), "endpoints missed three presence intervals");
+                    tracing::info!(subscriptions, endpoints = listed(&names), reason = %ReasonCode::EndpointGone, "endpoints missed three presence intervals");
                 }
                 Some(Err(error)) => {
                     tracing::debug!(%error, "cannot look for overdue endpoints");
@@ -191,7 +191,7 @@ impl PresenceWatch {
                 self.publisher.stop(stops).await;
             }
             if !lost.is_empty() {
-                tracing::warn!(%endpoint, tasks = lost.len(), "an endpoint returned without its journal: what it had received is unknown");
+                tracing::warn!(%endpoint, tasks = lost.len(), reason = %ReasonCode::JournalGone, "an endpoint returned without its journal: what it had received is unknown");
                 self.ledger.apply(&lost).await?;
             }
         }
@@ -253,7 +253,7 @@ impl PresenceWatch {
         let Seen { newcomers, fenced } = self.store.see(presences, self.clock.now()).await?;
         for Presence { endpoint, instance, .. } in fenced {
             self.metrics.fenced.inc();
-            tracing::warn!(%endpoint, %instance, "refused a second process of this name while the first may hold tasks");
+            tracing::warn!(%endpoint, %instance, reason = %ReasonCode::Fenced, "refused a second process of this name while the first may hold tasks");
         }
         if !newcomers.is_empty() || presences.iter().any(|presence| presence.state != PresenceState::Alive) {
             self.ledger.touched().fleet().notify_one();

@@ -13,8 +13,8 @@ use crate::broker::{About, Address, BrokerError, Message, SharedBroker, wire};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::{
-    AttemptError, Audience, Command, EndpointName, Expect, Identifier, Json, NewTask, Task, TaskId, TaskMessage, TaskType, Timestamp,
-    WireVersion, WorkPart,
+    AttemptError, Audience, Command, EndpointName, Expect, Identifier, Json, NewTask, ReasonCode, Task, TaskId, TaskMessage, TaskType,
+    Timestamp, WireVersion, WorkPart,
 };
 use crate::ledger::Ledger;
 use crate::store::{Freeze, SharedStore, StoreError, Subscribers};
@@ -167,7 +167,7 @@ impl Publisher {
             if !tasks.is_empty()
                 && let Err(error) = self.publish_new(&tasks).await
             {
-                tracing::warn!(tasks = tasks.len(), %error, "could not publish; the reconciler takes over");
+                tracing::warn!(tasks = tasks.len(), %error, reason = %ReasonCode::NotPublished, "could not publish; the reconciler takes over");
             }
             drop(rooms);
         }
@@ -322,7 +322,7 @@ impl Publisher {
             self.metrics.publishes.with_label_values(&[task.task_type.as_str(), label]).inc();
             match result {
                 Ok(()) => self.metrics.publish_seconds.observe(now.since(task.start_time).as_secs_f64()),
-                Err(error) => tracing::debug!(task = %task.id, %error, "not published"),
+                Err(error) => tracing::debug!(task = %task.id, %error, reason = %ReasonCode::NotPublished, "not published"),
             }
         }
         results.iter().map(Result::is_ok)

@@ -10,7 +10,7 @@ mod sample;
 mod schemas;
 mod unsubmitted;
 
-pub use names::{of_job, of_run, of_schedule, of_successor, reserved};
+pub use names::{of_job, of_requeue, of_run, of_schedule, of_successor, reserved};
 pub use place::Asked;
 pub use schemas::Fault;
 pub use unsubmitted::Unsubmitted;

@@ -27,6 +27,18 @@ pub fn of_run(name: &str, time: Timestamp) -> Result<Identifier, InvalidName> {
     format!("{name}-run-{time}").parse()
 }
 
+/// What the identifiers of requeued tasks begin with.
+const AGAIN: &str = "again-";
+
+/// The identifier of the task that repeats one of a work queue.
+///
+/// # Panics
+/// Never: an id is short.
+#[expect(clippy::expect_used, reason = "see above")]
+pub fn of_requeue(before: TaskId) -> Identifier {
+    format!("{AGAIN}{before}").parse().expect("a short text")
+}
+
 /// The identifier of the task that is queued after another.
 ///
 /// # Errors
@@ -65,6 +77,12 @@ pub fn reserved(config: &Config, task_type: &TaskType, identifier: &Identifier) 
             return Some(format!("is reserved for schedule `{name}`, which submits its tasks under its name and the time; use another"));
         }
     }
+    let again = text.strip_prefix(AGAIN).and_then(|id| id.parse().ok()).map(TaskId);
+    if let Some(before) = again.filter(|before| of_requeue(*before) == *identifier)
+        && config.policy(task_type).is_some_and(|policy| policy.queue.is_some())
+    {
+        return Some(format!("is reserved for the requeue of task {before}; use another, or POST /queues/{task_type}/requeue"));
+    }
     let before: TaskId = text.strip_prefix(AFTER)?.parse().map(TaskId).ok()?;
     let types = config.of_delivery(true);
     let mut chains =
@@ -98,6 +116,9 @@ mod tests {
             ("c", "nightly-2-2026-01-01T03:00:00Z", Some("`nightly-2`")),
             ("b", "after-2026-01-01T03:00:00Z", Some("schedule `after`")),
             ("b", &format!("after-{id}"), Some("type `a`")),
+            ("b", &format!("again-{id}"), Some("requeue")),
+            ("c", &format!("again-{id}"), None),
+            ("b", "again-1", None),
             // The same names for other types, and other names.
             ("b", "nightly-2026-01-01T03:00:00Z", None),
             ("a", &format!("after-{id}"), None),

@@ -9,7 +9,7 @@ use super::named::{self, TaskName};
 use super::problem::Problem;
 use super::{Answer, Api, ApiState, access, answer, segment};
 use crate::contract::{self, ProblemCode};
-use crate::domain::{EndpointName, Task, Timestamp, json};
+use crate::domain::{EndpointName, Task, TaskId, Timestamp, json};
 use crate::publisher::Stop;
 use crate::store::{CancelOutcome, StoreError};
 
@@ -45,9 +45,9 @@ pub async fn cancel_task(api: web::Data<Api>, request: HttpRequest) -> Answer {
 
 /// Cancels a task that was found for the token of the request.
 pub(super) async fn answer_with(api: &Api, request: &HttpRequest, task: Task) -> Answer {
-    let (state, now) = (api.state.clone(), api.now()?);
+    let (state, now, id) = (api.state.clone(), api.now()?, task.id);
     let unknown = Problem::unknown_task(&task.task_type, &segment(request, 1)?);
-    let canceled = api.run(async move { cancel(&state, &task, now).await }).await?;
+    let canceled = api.run(async move { cancel(&state, id, now).await }).await?;
     let CancelOutcome { mut task, refused, .. } = canceled.ok_or(unknown)?;
     if refused {
         return Err(Problem::new(ProblemCode::AlreadyEnded, format!("the task is {} and cannot be canceled", task.status.as_str())));
@@ -60,9 +60,9 @@ pub(super) async fn answer_with(api: &Api, request: &HttpRequest, task: Task) ->
 }
 
 /// The ledger first: it decides who has to be told.
-async fn cancel(state: &ApiState, task: &Task, now: Timestamp) -> Result<Option<CancelOutcome>, StoreError> {
-    let outcome = state.ledger.cancel(task.id, now).await?;
-    if let Some(CancelOutcome { to_stop, refused: false, .. }) = &outcome
+pub(super) async fn cancel(state: &ApiState, id: TaskId, now: Timestamp) -> Result<Option<CancelOutcome>, StoreError> {
+    let outcome = state.ledger.cancel(id, now).await?;
+    if let Some(CancelOutcome { task, to_stop, refused: false, .. }) = &outcome
         && !to_stop.is_empty()
     {
         tell(state, task, to_stop.clone());

@@ -35,6 +35,7 @@ impl ProblemCode {
             | Self::IdentifierConflict
             | Self::RequestConflict
             | Self::AlreadyEnded
+            | Self::CountMoved
             | Self::NothingFailed
             | Self::EndpointPresent => StatusCode::CONFLICT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -82,6 +83,7 @@ impl ProblemCode {
             Self::IdentifierConflict => "The identifier is taken",
             Self::RequestConflict => "The name of the request is taken",
             Self::AlreadyEnded => "It has already ended",
+            Self::CountMoved => "Another number of tasks matches",
             Self::NothingFailed => "Nothing has failed",
             Self::BodyTooLarge => "The body is too large",
             Self::UnsupportedMediaType => "The body must be application/json",
@@ -112,8 +114,10 @@ pub struct Problem {
 }
 
 /// What a problem is about, where it names that.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Subject {
+    /// How many tasks a filter means.
+    count: Option<u32>,
     /// The task that has the identifier.
     existing_id: Option<TaskId>,
     /// The value that nothing is known by.
@@ -173,7 +177,7 @@ impl Problem {
     /// Names the value that nothing is known by, and what was likely meant.
     pub fn about(self, value: &str, suggestion: Option<String>) -> Self {
         let value = value.chars().take(MAX_VALUE).collect();
-        Self { subject: Some(Box::new(Subject { value: Some(value), suggestion, existing_id: None })), ..self }
+        Self { subject: Some(Box::new(Subject { value: Some(value), suggestion, ..Subject::default() })), ..self }
     }
 
     /// Everything that is wrong with a body or a query.
@@ -201,6 +205,12 @@ impl Problem {
         Self::new(ProblemCode::IdentifierConflict, detail).with_existing(existing_id)
     }
 
+    /// The filter means so many tasks, and another number was expected.
+    pub fn count_moved(count: u32, detail: String) -> Self {
+        let subject = Subject { count: Some(count), ..Subject::default() };
+        Self { subject: Some(Box::new(subject)), ..Self::new(ProblemCode::CountMoved, detail) }
+    }
+
     /// Something only the operator can mend.
     pub fn internal(cause: impl fmt::Display) -> Self {
         Self::new(ProblemCode::Internal, "an unexpected error; the operator finds it in the log by the request id").because(cause)
@@ -219,7 +229,7 @@ impl Problem {
     }
 
     fn with_existing(self, id: TaskId) -> Self {
-        Self { subject: Some(Box::new(Subject { existing_id: Some(id), value: None, suggestion: None })), ..self }
+        Self { subject: Some(Box::new(Subject { existing_id: Some(id), ..Subject::default() })), ..self }
     }
 
     /// Says when to try again.
@@ -264,20 +274,25 @@ impl Problem {
             // The rest of the body is not worth waiting for, nor what else such a client has asked for.
             answer.force_close();
         }
+        answer.content_type("application/problem+json").body(serde_json::to_vec(&self.body(request_id)).unwrap_or_default())
+    }
+
+    /// What is told of it.
+    pub fn body(&self, request_id: &str) -> contract::Problem {
         let subject = self.subject.as_deref();
-        let body = contract::Problem {
+        contract::Problem {
             kind: format!("urn:tasker:problem:{}", self.code.as_str()),
             title: self.code.title().to_owned(),
             status: self.code.status().as_u16(),
             code: self.code.as_str().to_owned(),
             detail: self.detail.clone(),
             errors: self.errors.clone(),
+            count: subject.and_then(|subject| subject.count),
             existing_id: subject.and_then(|subject| subject.existing_id),
             value: subject.and_then(|subject| subject.value.clone()),
             suggestion: subject.and_then(|subject| subject.suggestion.clone()),
             request_id: request_id.to_owned(),
-        };
-        answer.content_type("application/problem+json").body(serde_json::to_vec(&body).unwrap_or_default())
+        }
     }
 }
 

@@ -7,12 +7,12 @@ use actix_web::{HttpRequest, web};
 use super::body::{self, Limit};
 use super::named::{self, TaskName};
 use super::problem::Problem;
-use super::submit_task::record;
+use super::submit_task::{record, respond};
 use super::{Answer, Api, access};
 use crate::admission::{Asked, Fault, reserved};
-use crate::config::Body;
+use crate::config::{Body, TypePolicy};
 use crate::contract::{self, ProblemCode, ProblemItem, Rerun};
-use crate::domain::{Fared, NewTask};
+use crate::domain::{EndpointName, Fared, Identifier, NewTask, Task};
 
 /// Bytes that the body may have: an identifier and four words.
 const LONGEST_BODY: usize = 4 << 10;
@@ -65,13 +65,29 @@ pub async fn rerun_task(api: web::Data<Api>, request: HttpRequest, payload: web:
         let detail = format!("no endpoint of the task has fared so: {ways} (it is {})", task.status.as_str());
         return Err(Problem::new(ProblemCode::NothingFailed, detail));
     }
-    let asked_of = match &task.queued {
+    let (new, asked) = again(&api, &request, policy, &task, asked.identifier, endpoints)?;
+    let recorded = record(&api, new, &asked).await?;
+    respond(&api, Body::Envelope, recorded).await
+}
+
+/// The task that repeats another one for these endpoints, or in its queue.
+///
+/// # Errors
+/// When its type does not admit the payload any more.
+pub(super) fn again(
+    api: &Api,
+    request: &HttpRequest,
+    policy: &TypePolicy,
+    task: &Task,
+    identifier: Identifier,
+    endpoints: Vec<EndpointName>,
+) -> Result<(NewTask, Asked), Problem> {
+    let asked = match &task.queued {
         Some(queued) => Asked { priority: Some(queued.priority), ..Asked::default() },
         None => Asked { endpoints, ..Asked::default() },
     };
-    let new = api.state.admission.task(policy, asked.identifier, task.payload.clone(), asked_of.clone(), api.now()?);
+    let new = api.state.admission.task(policy, identifier, task.payload.clone(), asked.clone(), api.now()?);
     let item = |fault: Fault| ProblemItem::new(String::new(), format!("its type does not admit the payload any more: {fault}"));
-    let new = new.map_err(|faults| invalid(faults.into_iter().map(item).collect()))?;
-    let new = NewTask { submitted_by: access::token_name(&request), rerun_of: Some(task.id), ..new };
-    record(&api, Body::Envelope, new, &asked_of).await
+    let new = new.map_err(|faults| Problem::invalid(ProblemCode::InvalidSubmission, faults.into_iter().map(item).collect()))?;
+    Ok((NewTask { submitted_by: access::token_name(request), rerun_of: Some(task.id), ..new }, asked))
 }

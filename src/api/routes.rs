@@ -12,12 +12,12 @@ use utoipa::OpenApi;
 
 use super::route::{About, For, Operation, Route, Routes};
 use super::{
-    Answer, Api, cancel_task, events, explain_task, forget_endpoint, groups, health, list_endpoints, list_tasks, named, openapi, queues,
-    requests,
+    Answer, Api, cancel_task, cancel_tasks, events, explain_task, forget_endpoint, groups, health, list_endpoints, list_tasks, named,
+    openapi, queues, requests,
 };
 use super::{
-    count_tasks, dashboard, list_owed, list_responses, list_types, rerun_task, schedules, serve_worker, session, show_task, states,
-    submit_task, take_census, tasks, unknown,
+    count_tasks, dashboard, list_owed, list_responses, list_types, requeue, rerun_task, schedules, serve_worker, session, show_task,
+    states, submit_task, submit_tasks, take_census, tasks, unknown,
 };
 use crate::domain::Scope;
 
@@ -102,13 +102,19 @@ pub const ROUTES: Routes = Routes(&[
     Route { pattern: "/queues", about: About::AllTypes, operations: &[operation!(GET, READ, queues::list)] },
     Route { pattern: "/queues/{type}/pause", about: About::AllTypes, operations: &[operation!(POST, ADMIN, queues::pause)] },
     Route { pattern: "/queues/{type}/resume", about: About::AllTypes, operations: &[operation!(POST, ADMIN, queues::resume)] },
+    Route { pattern: "/queues/{type}/requeue", about: About::CoveredTypes, operations: &[operation!(POST, SUBMIT, requeue::requeue)] },
     Route { pattern: "/schedules", about: About::AllTypes, operations: &[operation!(GET, READ, schedules::list)] },
     Route { pattern: "/schedules/{name}/run", about: About::ScheduleInPath, operations: &[operation!(POST, SUBMIT, schedules::run)] },
     Route { pattern: "/schedules/{name}/pause", about: About::AllTypes, operations: &[operation!(POST, ADMIN, schedules::pause)] },
     Route { pattern: "/schedules/{name}/resume", about: About::AllTypes, operations: &[operation!(POST, ADMIN, schedules::resume)] },
     Route { pattern: "/types", about: About::CoveredTypes, operations: &[operation!(GET, READ, list_types::list_types)] },
-    Route { pattern: "/tasks", about: About::CoveredTypes, operations: &[operation!(GET, READ, tasks::list)] },
+    Route {
+        pattern: "/tasks",
+        about: About::CoveredTypes,
+        operations: &[operation!(GET, READ, tasks::list), operation!(POST, SUBMIT, submit_tasks::submit_tasks)],
+    },
     Route { pattern: "/tasks/counts", about: About::CoveredTypes, operations: &[operation!(GET, READ, count_tasks::count_tasks)] },
+    Route { pattern: "/tasks/cancel", about: About::CoveredTypes, operations: &[operation!(POST, SUBMIT, cancel_tasks::cancel_tasks)] },
     Route {
         pattern: "/tasks/{id}",
         about: About::CoveredTypes,

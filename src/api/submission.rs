@@ -2,6 +2,7 @@
 //!
 //! Refuses what it does not know. A misspelt `endpoint` that was ignored would send the task to the whole fleet.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -46,10 +47,17 @@ pub fn parse(text: &str, policy: &TypePolicy) -> Result<Submission, Vec<ProblemI
         return Err(vec![ProblemItem::new("", "must be an object")]);
     }
     let Members(members) = serde_json::from_str(text).map_err(|error| vec![ProblemItem::new("", error.to_string())])?;
+    read(&members, policy)
+}
 
+/// The submission with these members.
+///
+/// # Errors
+/// Every problem there is.
+pub fn read(members: &[(Cow<'_, str>, &RawValue)], policy: &TypePolicy) -> Result<Submission, Vec<ProblemItem>> {
     let mut problems = Vec::new();
     let mut seen: HashMap<&str, &RawValue> = HashMap::new();
-    for (name, value) in &members {
+    for (name, value) in members {
         let queue = policy.queue.is_some();
         let of_endpoints = &**name == "endpoints" || TARGET.contains(&&**name);
         if !of_endpoints && !matches!(&**name, "identifier" | "payload" | "priority" | "ttl" | "run_at") {

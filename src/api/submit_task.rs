@@ -4,17 +4,20 @@ use std::sync::Arc;
 
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
+use futures::future::join_all;
+use futures::stream::{self, StreamExt};
 use serde::Serialize;
 
 use super::body::{self, Limit};
+use super::matching::brief;
 use super::problem::Problem;
 use super::query::{self, Query};
 use super::submission::{self, Submission};
 use super::{Answer, Api, access, answer, named, percent, target};
 use crate::admission::{Asked, Fault, reserved};
-use crate::config::Body;
-use crate::contract::{self, BODY_HEADER, ENVELOPE, ProblemCode, ProblemItem};
-use crate::domain::{NewTask, Task, digest};
+use crate::config::{Body, TypePolicy};
+use crate::contract::{self, BODY_HEADER, ENVELOPE, ProblemCode, ProblemItem, TaskBrief};
+use crate::domain::{NewTask, Task, TaskStatus, TokenName, digest};
 use crate::store::Accepted;
 
 /// Submits a task.
@@ -58,17 +61,11 @@ pub async fn submit_task(api: web::Data<Api>, request: HttpRequest, payload: web
         Body::Payload => Submission::bare(text).map_err(|problem| Problem::invalid(ProblemCode::InvalidSubmission, vec![problem]))?,
     };
     drop(body);
-    let Submission { identifier, payload, asked } = submission;
-    if let Some(reason) = reserved(&api.state.config, &policy.name, &identifier) {
-        return Err(Problem::invalid(ProblemCode::InvalidSubmission, vec![ProblemItem::new("/identifier", reason)]));
-    }
     let root = match form {
         Body::Envelope => "/payload",
         Body::Payload => "",
     };
-    let item = |fault: Fault| ProblemItem::new(format!("{root}{}", fault.pointer), fault.message);
-    let task = api.state.admission.task(policy, identifier, payload, asked.clone(), api.now()?);
-    let task = task.map_err(|faults| Problem::invalid(ProblemCode::InvalidSubmission, faults.into_iter().map(item).collect()))?;
+    let (mut task, asked) = admit(&api, policy, submission, root, access::token_name(&request))?;
     if strict {
         let unheard = api.heard.refused(&task.endpoints).await?;
         if !unheard.is_empty() {
@@ -79,52 +76,132 @@ pub async fn submit_task(api: web::Data<Api>, request: HttpRequest, payload: web
         let preview = target::preview(&api, policy, &task).await?;
         return answer(StatusCode::OK, &preview, 256 + preview.endpoints.len() * 32);
     }
-    let mut task = NewTask { submitted_by: access::token_name(&request), ..task };
     if let Some(target) = &task.target {
-        match target::choose(&api, policy, target, &task.identifier).await {
+        let members = target::members(&api, policy).await?;
+        match target::choose(&api, policy, &members, target, &task.identifier).await {
             Ok(chosen) => task.endpoints = chosen,
-            Err(nobody) => return before(&api, &task).await?.ok_or(nobody),
+            Err(nobody) => return repeated(before(&api, &task).await?.ok_or(nobody)?),
         }
     }
-    record(&api, form, task, &asked).await
+    let recorded = record(&api, task, &asked).await?;
+    respond(&api, form, recorded).await
 }
 
-/// The answer to a submission whose target chooses nobody now, if it was made before.
-async fn before(api: &Api, task: &NewTask) -> Result<Option<HttpResponse>, Problem> {
+/// The task of a submission whose payload stands at `root` in the body, and what it asks for.
+///
+/// # Errors
+/// All that its type does not admit.
+pub(super) fn admit(
+    api: &Api,
+    policy: &TypePolicy,
+    submission: Submission,
+    root: &str,
+    by: Option<TokenName>,
+) -> Result<(NewTask, Asked), Problem> {
+    let Submission { identifier, payload, asked } = submission;
+    let invalid = |items| Problem::invalid(ProblemCode::InvalidSubmission, items);
+    if let Some(reason) = reserved(&api.state.config, &policy.name, &identifier) {
+        return Err(invalid(vec![ProblemItem::new("/identifier", reason)]));
+    }
+    let item = |fault: Fault| ProblemItem::new(format!("{root}{}", fault.pointer), fault.message);
+    let task = api.state.admission.task(policy, identifier, payload, asked.clone(), api.now()?);
+    let task = task.map_err(|faults| invalid(faults.into_iter().map(item).collect()))?;
+    Ok((NewTask { submitted_by: by, ..task }, asked))
+}
+
+/// The task of a submission whose target chooses nobody now, if it was made before.
+pub(super) async fn before(api: &Api, task: &NewTask) -> Result<Option<Task>, Problem> {
     let (store, task_type, identifier) = (Arc::clone(&api.state.store), task.task_type.clone(), task.identifier.clone());
     let Some(existing) = api.run(async move { store.find_by_identifier(&task_type, &identifier).await }).await? else { return Ok(None) };
     let same = existing.target == task.target && digest(existing.payload.get(), &[]) == digest(task.payload.get(), &[]);
-    if same { repeated(existing).map(Some) } else { Err(Problem::identifier_conflict(existing.id)) }
+    if same { Ok(Some(existing)) } else { Err(Problem::identifier_conflict(existing.id)) }
 }
+
+/// Tasks that were submitted before and are read at the same time.
+const READ_AT_ONCE: usize = 16;
 
 /// How often a submission is tried whose twin was forgotten between being found and being read.
 const TRIES: u32 = 3;
 
-pub(super) async fn record(api: &Api, form: Body, task: NewTask, asked: &Asked) -> Answer {
+/// What came of a submission.
+pub(super) enum Recorded {
+    /// It is recorded.
+    New(Box<NewTask>),
+    /// It was made before.
+    Before(Box<Task>),
+}
+
+/// Records a submission.
+pub(super) async fn record(api: &Api, task: NewTask, asked: &Asked) -> Result<Recorded, Problem> {
     for _ in 0..TRIES {
         let (acceptor, submitted) = (api.state.acceptor.clone(), task.clone());
-        match api.run(async move { acceptor.submit(submitted).await }).await? {
-            Accepted::New | Accepted::Given(_) => {
-                let warnings = api.heard.warnings(&task.endpoints).await;
-                let stopped = match task.place.is_none() && task.endpoints.is_empty() {
-                    true => api.heard.stopped(&task.task_type).await,
-                    false => None,
-                };
-                return created(form, task, warnings, stopped);
-            }
-            Accepted::Existing { id, same: false } => return Err(Problem::identifier_conflict(id)),
-            Accepted::Existing { id, same: true } => {
-                let store = Arc::clone(&api.state.store);
-                if let Some(existing) = api.run(async move { store.find(id).await }).await? {
-                    return match differences(asked, &existing).as_slice() {
-                        [] => repeated(existing),
-                        differing => Err(Problem::other_options(id, &differing.join(", "))),
-                    };
-                }
-            }
+        let accepted = api.run(async move { acceptor.submit(submitted).await }).await?;
+        if let Some(recorded) = recorded(api, &task, asked, accepted).await? {
+            return Ok(recorded);
         }
     }
     Err(Problem::internal("a task of this identifier is found and then not, again and again"))
+}
+
+/// Records submissions together; each has an outcome of its own: a status, and the task.
+///
+/// # Errors
+/// When nothing is known of any of them.
+pub(super) async fn record_all(api: &Api, tasks: Vec<(NewTask, Asked)>) -> Result<Vec<Result<(StatusCode, TaskBrief), Problem>>, Problem> {
+    let (acceptor, submitted) = (api.state.acceptor.clone(), tasks.iter().map(|(task, _)| task.clone()).collect::<Vec<_>>());
+    let accept = async move { Ok::<_, Problem>(join_all(submitted.into_iter().map(|task| acceptor.submit(task))).await) };
+    let outcomes = tasks.into_iter().zip(api.run(accept).await?).map(|((task, asked), accepted)| async move {
+        let recorded = match recorded(api, &task, &asked, accepted?).await? {
+            Some(recorded) => recorded,
+            None => record(api, task, &asked).await?,
+        };
+        Ok::<_, Problem>(match recorded {
+            Recorded::New(task) => (StatusCode::CREATED, brief_of_new(&task)),
+            Recorded::Before(task) => (StatusCode::OK, brief(&task)),
+        })
+    });
+    Ok(stream::iter(outcomes).buffered(READ_AT_ONCE).collect().await)
+}
+
+/// What came of a submission that the ledger has taken; none when its twin was forgotten meanwhile.
+async fn recorded(api: &Api, task: &NewTask, asked: &Asked, accepted: Accepted) -> Result<Option<Recorded>, Problem> {
+    match accepted {
+        Accepted::New | Accepted::Given(_) => Ok(Some(Recorded::New(Box::new(task.clone())))),
+        Accepted::Existing { id, same: false } => Err(Problem::identifier_conflict(id)),
+        Accepted::Existing { id, same: true } => {
+            let store = Arc::clone(&api.state.store);
+            let Some(existing) = api.run(async move { store.find(id).await }).await? else { return Ok(None) };
+            match differences(asked, &existing).as_slice() {
+                [] => Ok(Some(Recorded::Before(Box::new(existing)))),
+                differing => Err(Problem::other_options(id, &differing.join(", "))),
+            }
+        }
+    }
+}
+
+/// The answer to a submission.
+pub(super) async fn respond(api: &Api, form: Body, recorded: Recorded) -> Answer {
+    match recorded {
+        Recorded::New(task) => {
+            let warnings = api.heard.warnings(&task.endpoints).await;
+            let stopped = match task.place.is_none() && task.endpoints.is_empty() {
+                true => api.heard.stopped(&task.task_type).await,
+                false => None,
+            };
+            created(form, *task, warnings, stopped)
+        }
+        Recorded::Before(task) => repeated(*task),
+    }
+}
+
+fn brief_of_new(task: &NewTask) -> TaskBrief {
+    TaskBrief {
+        id: task.id,
+        task_type: task.task_type.clone(),
+        identifier: task.identifier.clone(),
+        status: TaskStatus::Created,
+        start_time: task.start_time,
+    }
 }
 
 /// What a submission asks for otherwise than the one before it. What it does not ask for is as it was.

@@ -12,13 +12,18 @@ use crate::domain::{Attendance, Choice, EndpointName, GroupName, Groups, Identif
 /// Names in a refusal at most.
 const MOST: usize = 5;
 
-/// Whom a target chooses now.
+/// Whom a target chooses among the endpoints of a type.
 ///
 /// # Errors
 /// [`ProblemCode::InvalidSubmission`] when it chooses nobody.
-pub async fn choose(api: &Api, policy: &TypePolicy, target: &Target, identifier: &Identifier) -> Result<Vec<EndpointName>, Problem> {
-    let members = members(api, policy).await?;
-    let choice = chosen(api, policy, target, &members, identifier).await?;
+pub async fn choose(
+    api: &Api,
+    policy: &TypePolicy,
+    members: &[Member],
+    target: &Target,
+    identifier: &Identifier,
+) -> Result<Vec<EndpointName>, Problem> {
+    let choice = chosen(api, policy, target, members, identifier).await?;
     if choice.chosen.is_empty() {
         let item = ProblemItem::new("/match", nobody(policy, &choice, members.len()));
         return Err(Problem::invalid(ProblemCode::InvalidSubmission, vec![item]));
@@ -64,7 +69,7 @@ pub async fn preview(api: &Api, policy: &TypePolicy, task: &NewTask) -> Result<P
     })
 }
 
-/// Whom a target chooses among the endpoints of a type.
+/// The choice of a target, with those that it leaves out.
 ///
 /// # Errors
 /// [`ProblemCode::InvalidSubmission`] when it names a group that is not stored.
@@ -95,7 +100,11 @@ pub fn unknown_group(name: &GroupName, groups: &Groups) -> String {
     likeness::unknown("group", name.as_str(), "stored", groups.keys().map(GroupName::as_str)).text
 }
 
-async fn members(api: &Api, policy: &TypePolicy) -> Result<Vec<Member>, Problem> {
+/// All endpoints known for a type.
+///
+/// # Errors
+/// When the ledger cannot be read.
+pub async fn members(api: &Api, policy: &TypePolicy) -> Result<Vec<Member>, Problem> {
     let (store, task_type) = (Arc::clone(&api.state.store), policy.name.clone());
     api.run(async move { store.members(&task_type).await }).await
 }

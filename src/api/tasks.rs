@@ -100,7 +100,7 @@ pub async fn cancel(api: web::Data<Api>, request: HttpRequest) -> Answer {
 }
 
 /// The configured types that the token covers.
-fn covered(api: &Api, request: &HttpRequest) -> Vec<TaskType> {
+pub(super) fn covered(api: &Api, request: &HttpRequest) -> Vec<TaskType> {
     let types = api.state.config.task_types.iter().map(|policy| &policy.name);
     types.filter(|name| access::covers(request, name.as_str())).cloned().collect()
 }

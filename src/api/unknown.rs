@@ -19,6 +19,12 @@ pub fn task_type(api: &Api, request: &HttpRequest, name: &str) -> Problem {
     Problem::unknown(ProblemCode::UnknownTaskType, name, Unknown { text, likely: likely.or(path.as_deref()) })
 }
 
+/// The same of a name that is in no path.
+pub fn named_type(api: &Api, request: &HttpRequest, name: &str) -> Problem {
+    let types = visible(api, request, |_| true);
+    Problem::unknown(ProblemCode::UnknownTaskType, name, likeness::unknown("task type", name, "configured", types))
+}
+
 /// No work queue has the name; a task type that has none may have it.
 pub fn queue(api: &Api, request: &HttpRequest, name: &str) -> Problem {
     let with_queue = |policy: &TypePolicy| policy.queue.is_some();

@@ -11,6 +11,7 @@ use crate::contract::Responses;
 use crate::domain::{EndpointName, Expect, Fared, GroupName, Identifier, Scope, Selector, TaskStatus, TaskType, Timestamp, TokenName};
 use crate::farm::ObjectId;
 
+use super::bulk::Sureness;
 use super::explain::Explain;
 pub use super::global::Global;
 use super::groups::GroupCommand;
@@ -136,6 +137,7 @@ Examples:
   tasker submit worker
   tasker submit backup --endpoints console1,console2 --payload '{\"seconds\": 1}' --wait 1m
   generate-payload | tasker submit worker --identifier nightly-2024-07-12 --payload-file - --json
+  tasker submit --batch tasks.jsonl           lines such as {\"type\": \"worker\", \"identifier\": \"n1\", \"payload\": 1}
 
 Submitting the same identifier with the same content again is safe: it answers the task that is there.
 Ctrl-C ends a wait, never the task.")]
@@ -172,13 +174,16 @@ The type is needed where tasks of several types have the identifier.")]
     Rerun(Rerun),
     /// Cancel tasks: endpoints that have not begun never will, others are told to stop
     #[command(
-        override_usage = "tasker cancel [OPTIONS] [TYPE] <ID>...",
+        override_usage = "tasker cancel [OPTIONS] [TYPE] <ID>...\n       tasker cancel [OPTIONS] --type <TYPE> [--status <STATUS>] ...",
         after_help = "\
 Examples:
   tasker cancel 01a20196-daa1-708e-8082-dae98f32bb86
   tasker cancel backup nightly-7 nightly-8
+  tasker cancel --type backup --status CREATED --dry-run
+  tasker cancel --type backup --until 2h --expect 120
 
-The type is needed where tasks of several types have the identifier."
+The type is needed where tasks of several types have the identifier.
+With a filter instead of ids, all open tasks that fit it are canceled, after a question with their number."
     )]
     Cancel(Cancel),
     /// List the endpoints, when they were last heard of and what they subscribe to
@@ -673,10 +678,14 @@ pub struct Initialize {
 
 /// `tasker submit`.
 #[derive(Debug, Clone, Args)]
+#[command(group = ArgGroup::new("one_task").args(["task_type", "batch"]).required(true))]
 pub struct Submit {
     /// Task type
     #[arg(value_name = "TYPE")]
-    pub task_type: TaskType,
+    pub task_type: Option<TaskType>,
+    /// File with many submissions instead of one, as JSON, one a line, each with its `type`; - reads standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["identifier", "payload", "payload_file", "priority", "ttl", "run_at", "endpoints", "selectors", "exclude", "percent", "limit", "seed", "groups", "strict", "dry_run", "wait"])]
+    pub batch: Option<PathBuf>,
     /// Your name for the task [default: a new UUID]
     #[arg(long, value_name = "ID")]
     pub identifier: Option<Identifier>,
@@ -875,9 +884,30 @@ pub struct List {
 #[derive(Debug, Clone, Args)]
 pub struct Cancel {
     /// Identifiers or task ids; before identifiers their task type, if need be
-    #[arg(value_name = "ID", required = true)]
+    #[arg(value_name = "ID", required_unless_present_any = FILTER, conflicts_with_all = FILTER)]
     pub names: Vec<String>,
+    /// Instead of ids: all open tasks of this type (repeatable)
+    #[arg(long = "type", value_name = "TYPE")]
+    pub of_type: Vec<TaskType>,
+    /// All open tasks of these states, separated by commas: CREATED, SENT, INCOMPLETE
+    #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = status)]
+    pub status: Vec<TaskStatus>,
+    /// All open tasks whose identifier begins so
+    #[arg(long, value_name = "PREFIX")]
+    pub identifier: Option<String>,
+    /// All open tasks accepted since then: a time such as 2024-07-12T10:00:00Z, or a span such as 2h before now
+    #[arg(long, value_name = "TIME", value_parser = ago)]
+    pub since: Option<Timestamp>,
+    /// All open tasks accepted before then
+    #[arg(long, value_name = "TIME", value_parser = ago)]
+    pub until: Option<Timestamp>,
+    /// How sure you are.
+    #[command(flatten)]
+    pub sure: Sureness,
 }
+
+/// What chooses tasks to be canceled instead of their ids.
+const FILTER: [&str; 5] = ["of_type", "status", "identifier", "since", "until"];
 
 /// `tasker endpoints`.
 #[derive(Debug, Clone, Args)]

@@ -3,15 +3,17 @@
 use clap::{Args, Subcommand};
 
 use crate::clock::Clock;
-use crate::contract;
-use crate::domain::{TaskType, Timestamp};
+use crate::contract::{self, DeadFilter};
+use crate::domain::{Fared, TaskType, Timestamp};
 
 use super::access;
+use super::bulk::{self, Deed, Sureness};
 use super::exit::Code;
 use super::global::Global;
 use super::output::{self, Failure};
 use super::render::{age, clock};
 use super::table::{Cell, Colour, Narrow, Screen, Table};
+use super::when::ago;
 
 /// `tasker queue`.
 #[derive(Debug, Clone, Subcommand)]
@@ -25,6 +27,37 @@ pub enum Queue {
     /// Give tasks of a type to workers again
     #[command(after_help = "Example:\n  tasker queue resume warmers")]
     Resume(OneQueue),
+    /// Queue again the tasks of a type that have failed, each as a new task
+    ///
+    /// Those that were requeued before are left alone.
+    #[command(after_help = "\
+Examples:
+  tasker queue requeue warmers --dry-run
+  tasker queue requeue warmers --only failed,expired --since 2h --expect 12")]
+    Requeue(Requeue),
+}
+
+/// `tasker queue requeue`.
+#[derive(Debug, Clone, Args)]
+pub struct Requeue {
+    /// Task type
+    #[arg(value_name = "TYPE")]
+    pub task_type: TaskType,
+    /// Only tasks that ended so, separated by commas: failed, expired, canceled
+    #[arg(long, value_name = "HOW", value_delimiter = ',', default_value = "failed")]
+    pub only: Vec<Fared>,
+    /// Only tasks whose identifier begins so
+    #[arg(long, value_name = "PREFIX")]
+    pub identifier: Option<String>,
+    /// Only tasks accepted since then: a time such as 2024-07-12T10:00:00Z, or a span such as 2h before now
+    #[arg(long, value_name = "TIME", value_parser = ago)]
+    pub since: Option<Timestamp>,
+    /// Only tasks accepted before then
+    #[arg(long, value_name = "TIME", value_parser = ago)]
+    pub until: Option<Timestamp>,
+    /// How sure you are.
+    #[command(flatten)]
+    pub sure: Sureness,
 }
 
 /// One work queue.
@@ -47,6 +80,14 @@ pub(super) async fn run(global: &Global, command: Queue) -> Result<Code, Failure
                 table(&list.queues, Clock::system().now(), screen)
             })?;
             return Ok(Code::Ok);
+        }
+        Queue::Requeue(Requeue { task_type, only, identifier, since, until, sure }) => {
+            let filter = DeadFilter { only, identifier, since, until };
+            let send = async |expect| {
+                let requeue = contract::Requeue { filter: filter.clone(), expect, dry_run: false };
+                client.requeue(&task_type, &requeue).await
+            };
+            return bulk::carry_out(global, Deed { asked: "Requeue", done: "requeued" }, &sure, send).await;
         }
         Queue::Pause(one) => (one.task_type, true),
         Queue::Resume(one) => (one.task_type, false),

@@ -8,16 +8,22 @@ use uuid::Uuid;
 use crate::client::{Client, ClientError, Query, Submitted, TaskName};
 use crate::clock::Clock;
 use crate::config::span;
-use crate::contract::{self, ProblemCode, Responses, Submission, Task, TaskWithResponses};
+use crate::contract::{self, BulkCancel, ProblemCode, Responses, Submission, Task, TaskFilter, TaskWithResponses};
 use crate::domain::{EndpointName, Identifier, Selector, TaskId, TaskType};
 
 use super::args::{Cancel, Global, List, Rerun, Status, Submit, Target, Waiting};
+use super::bulk::{self, Deed};
 use super::exit::{Code, verdict};
 use super::output::{self, Failure, note, note_json, show};
 use super::wait::{self, Audience, Interrupts};
-use super::{access, input, preview, refusal, render};
+use super::{access, batch, input, preview, refusal, render};
 
 pub(super) async fn submit(global: &Global, args: Submit) -> Result<Code, Failure> {
+    let task_type = match (args.task_type, &args.batch) {
+        (Some(task_type), _) => task_type,
+        (None, Some(file)) => return batch::submit(global, file).await,
+        (None, None) => return Err(Failure::Usage("which task type?".to_owned())),
+    };
     let payload = input::json("--payload", args.payload.as_deref(), args.payload_file.as_deref())?;
     let identifier = args.identifier.map_or_else(fresh_identifier, Ok)?;
     let client = access::client(global)?;
@@ -32,7 +38,7 @@ pub(super) async fn submit(global: &Global, args: Submit) -> Result<Code, Failur
     // A person is asked before many servers do something; a program has decided already.
     let asks = !args.yes && !global.json && io::stdin().is_terminal() && output::is_watched();
     if args.dry_run || asks {
-        let preview = client.preview(&args.task_type, &submission).await;
+        let preview = client.preview(&task_type, &submission).await;
         match (args.dry_run, preview) {
             (true, preview) => {
                 let preview = preview.map_err(|error| refused(global, error, Some(&submission)))?;
@@ -45,7 +51,7 @@ pub(super) async fn submit(global: &Global, args: Submit) -> Result<Code, Failur
         }
     }
     let submitted =
-        client.submit_as(&args.task_type, &submission, args.strict).await.map_err(|error| refused(global, error, Some(&submission)))?;
+        client.submit_as(&task_type, &submission, args.strict).await.map_err(|error| refused(global, error, Some(&submission)))?;
     follow(global, &client, &submitted, &args.waiting, interrupts).await
 }
 
@@ -224,6 +230,15 @@ pub(super) async fn list(global: &Global, args: List) -> Result<Code, Failure> {
 
 pub(super) async fn cancel(global: &Global, args: Cancel) -> Result<Code, Failure> {
     let client = access::client(global)?;
+    if args.names.is_empty() {
+        let Cancel { of_type: types, status, identifier, since, until, sure, .. } = args;
+        let filter = TaskFilter { types, status, identifier, since, until };
+        let send = async |expect| {
+            let cancel = BulkCancel { filter: filter.clone(), expect, dry_run: false };
+            client.cancel_matching(&cancel).await
+        };
+        return bulk::carry_out(global, Deed { asked: "Cancel", done: "canceled" }, &sure, send).await;
+    }
     let (task_type, ids) = type_and_ids(&args.names);
     let Some(task_type) = task_type else { return cancel_each(global, &client, None, ids, None).await };
     match cancel_each(global, &client, Some(&task_type), ids, Some(ProblemCode::UnknownTaskType)).await {

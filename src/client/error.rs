@@ -139,6 +139,7 @@ pub(super) fn problem(status: StatusCode, body: &[u8]) -> Problem {
         code: format!("http_{}", status.as_u16()),
         detail: format!("the answer was HTTP {status}"),
         errors: Vec::new(),
+        count: None,
         existing_id: None,
         value: None,
         suggestion: None,

@@ -12,12 +12,14 @@ use bytes::Bytes;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use crate::config::{Secret, is_loopback};
 use crate::contract::{
-    BODY_HEADER, Census, ENVELOPE, EndpointPage, Explanation, ForgottenEndpoint, ForgottenEndpoints, Group, GroupChange, GroupList, Index,
-    Preview, Queue, QueueList, Readiness, Request, RequestCensus, RequestPage, RequestSubmission, RequestToken, Rerun, Responses, Schedule,
-    ScheduleList, Submission, Task, TaskPage, TaskWithResponses, TasksGiven, TasksWanted, WorkerReports,
+    BODY_HEADER, BatchAnswer, BulkAnswer, BulkCancel, Census, ENVELOPE, EndpointPage, Explanation, ForgottenEndpoint, ForgottenEndpoints,
+    Group, GroupChange, GroupList, Index, Preview, Queue, QueueList, Readiness, Request, RequestCensus, RequestPage, RequestSubmission,
+    RequestToken, Requeue, Rerun, Responses, Schedule, ScheduleList, Submission, Task, TaskPage, TaskWithResponses, TasksGiven,
+    TasksWanted, WorkerReports,
 };
 use crate::domain::{EndpointName, GroupName, RequestStatus, Selector, TaskStatus, TaskType, Timestamp};
 use crate::https;
@@ -224,6 +226,30 @@ impl Client {
         let [task_type, id] = name.path();
         let endpoint = ("endpoint", endpoint.map(EndpointName::to_string));
         Ok(self.answer(self.request(Method::GET, &[task_type, id, "explain"])?.query(&given([endpoint])), ANSWER).await?.1)
+    }
+
+    /// Submits many tasks, each as JSON with its type; answers what came of each, in their order.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn submit_many(&self, submissions: &[&RawValue]) -> Result<BatchAnswer, ClientError> {
+        Ok(self.answer(self.post(&["tasks"])?.json(submissions), ANSWER).await?.1)
+    }
+
+    /// Cancels some of the tasks that a filter means, if they are as many as is expected; without that it says how many they are.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; [`ClientError::Refused`] with 409 when they are more or fewer.
+    pub async fn cancel_matching(&self, cancel: &BulkCancel) -> Result<BulkAnswer, ClientError> {
+        Ok(self.answer(self.post(&["tasks", "cancel"])?.json(cancel), ANSWER).await?.1)
+    }
+
+    /// Queues again some of the tasks that a filter means, if they are as many as is expected; without that it says how many they are.
+    ///
+    /// # Errors
+    /// As [`Self::cancel_matching`].
+    pub async fn requeue(&self, task_type: &TaskType, requeue: &Requeue) -> Result<BulkAnswer, ClientError> {
+        Ok(self.answer(self.post(&["queues", task_type.as_str(), "requeue"])?.json(requeue), ANSWER).await?.1)
     }
 
     /// A page of the tasks of a type, or of all types.

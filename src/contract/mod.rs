@@ -1,7 +1,7 @@
 //! The JSON of the HTTP API, described once: each type says how it is written, how it is read, and its schema.
 //!
 //! `task` and `response` the ledger's two rows · `submission` what a customer asks for · `endpoint` who performs
-//! tasks · `queue` and `schedule` how these stand · `request` steps of jobs · `explain` why a task does not run · `census` sums of tasks · `problem` why a request is refused ·
+//! tasks · `queue` and `schedule` how these stand · `request` steps of jobs · `bulk` many tasks in one request · `explain` why a task does not run · `census` sums of tasks · `problem` why a request is refused ·
 //! `session` who one is · `process` what an API process says of itself · `live` what goes on now · `worker` what workers send and get.
 //!
 //! The server moves what it has read from the ledger into these types, so that an answer of thousands of rows is
@@ -11,6 +11,7 @@
 //!
 //! The texts on members are their descriptions in the OpenAPI document.
 
+mod bulk;
 mod census;
 mod endpoint;
 mod explain;
@@ -31,6 +32,9 @@ mod task;
 mod task_type;
 mod worker;
 
+pub use bulk::{
+    Batch, BatchAnswer, BatchList, BatchSubmission, BatchVerdict, BulkAnswer, BulkCancel, DeadFilter, Requeue, TaskBrief, TaskFilter,
+};
 pub use census::{Census, Flaw, RequestCensus, RequestFlaw};
 pub use endpoint::{Endpoint, EndpointPage, ForgottenEndpoint, ForgottenEndpoints, OwedTask, OwedTasks, Standby, Subscription};
 pub use explain::{Explanation, ReasonGroup};

@@ -33,6 +33,10 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub errors: Vec<ProblemItem>,
+    /// How many tasks the filter means now, with `count_moved`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = u32, required = false)]
+    pub count: Option<u32>,
     /// The task that has the identifier, with `identifier_conflict`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = uuid::Uuid, required = false)]
@@ -45,9 +49,9 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     pub suggestion: Option<String>,
-    /// Names this request in the log.
-    #[serde(default)]
-    #[schema(required = true)]
+    /// Names this request in the log; absent where the problem is that of one of many submissions.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schema(required = false)]
     pub request_id: String,
 }
 
@@ -134,6 +138,8 @@ pub enum ProblemCode {
     RequestConflict,
     /// The task or the request has ended otherwise and cannot be canceled.
     AlreadyEnded,
+    /// The filter means another number of tasks than were expected.
+    CountMoved,
     /// The request has no failed job that could be run again.
     NothingFailed,
     /// The body is longer than allowed.
@@ -190,6 +196,7 @@ impl ProblemCode {
             Self::IdentifierConflict => "identifier_conflict",
             Self::RequestConflict => "request_conflict",
             Self::AlreadyEnded => "already_ended",
+            Self::CountMoved => "count_moved",
             Self::NothingFailed => "nothing_failed",
             Self::BodyTooLarge => "body_too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",

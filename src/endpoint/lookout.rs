@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::performer::Core;
-use crate::domain::TaskType;
+use crate::domain::{ReasonCode, TaskType};
 
 /// Looks for the first time, and says what is missing.
 pub(super) async fn look(core: &Arc<Core>) {
@@ -18,8 +18,9 @@ pub(super) async fn look(core: &Arc<Core>) {
     if let Some(trouble) = core.executables.as_ref().and_then(|executables| executables.dir.trouble()) {
         tracing::warn!(endpoint = %core.endpoint, "endpoint.handlers_dir: {trouble}");
     }
-    for (task_type, reason) in &unperformed {
-        tracing::warn!(endpoint = %core.endpoint, %task_type, "not subscribed to `{task_type}`, until it has a handler: {reason}");
+    for (task_type, trouble) in &unperformed {
+        let code = ReasonCode::HandlerMissing;
+        tracing::warn!(endpoint = %core.endpoint, %task_type, reason = %code, "not subscribed to `{task_type}`, until it has a handler: {trouble}");
     }
     core.unperformed.send_replace(unperformed);
 }

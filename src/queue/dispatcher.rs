@@ -15,7 +15,7 @@ use crate::admission::Admission;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::domain::{TaskEvent, TaskType};
+use crate::domain::{ReasonCode, TaskEvent, TaskType};
 use crate::ledger::Ledger;
 use crate::publisher::{Outgoing, Publisher};
 use crate::store::{Given, QueueRule, Settlement, SharedStore, StoreError, Turns};
@@ -131,7 +131,7 @@ impl Dispatcher {
         let returned = self.ledger.take_back(&self.rules).await?;
         if returned > 0 {
             self.metrics.taken_back.inc_by(returned);
-            tracing::warn!(tasks = returned, "workers are gone: their tasks wait again");
+            tracing::warn!(tasks = returned, reason = %ReasonCode::EndpointGone, "workers are gone: their tasks wait again");
         }
         Ok(())
     }

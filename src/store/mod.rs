@@ -38,6 +38,7 @@ mod states;
 mod submissions;
 mod submit;
 mod subscription;
+mod sweep;
 mod tally;
 mod tasks;
 mod tokens;
@@ -65,6 +66,7 @@ pub use states::{Part, Parts, TaskStanding};
 pub use submissions::Accepted;
 pub use submit::Freeze;
 pub use subscription::Seen;
+pub use sweep::{Sweep, Swept};
 pub use tally::{Retry, Tally};
 pub use tokens::TokenCreated;
 

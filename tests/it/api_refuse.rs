@@ -125,7 +125,7 @@ async fn what_nothing_has_comes_back_with_what_there_is() {
         assert_eq!(problem["suggestion"].as_str(), suggestion, "{method} {path}");
     }
     let wrong = rig.raw_path("PUT", "/endpoints").await.json();
-    assert_eq!(wrong["detail"], r#""/endpoints" does not take PUT, but GET, HEAD"#);
+    assert_eq!(wrong["detail"], r#""/endpoints" does not take PUT, but GET, HEAD, DELETE"#);
     let long = rig.raw_path("GET", &format!("/{}", "x".repeat(10_000))).await;
     assert!(long.text.len() < 1000, "{long:?}");
     rig.stop().await;

@@ -18,7 +18,7 @@ use tasker::ledger::Ledger;
 use tasker::publisher::{self, Publisher};
 use tasker::queue::Desk;
 use tasker::requests::Calls;
-use tasker::store::{Freeze, SharedStore};
+use tasker::store::{Freeze, QueueRule, SharedStore};
 use tasker::telemetry::Metrics;
 use tasker::watch::Watch;
 use tempfile::TempDir;
@@ -214,8 +214,21 @@ impl Rig {
 
     /// Writes what an endpoint reports, as the collector does, but tells nobody.
     pub async fn report(&self, id: TaskId, name: &str, event: ReportEvent) {
-        let report = Report { task_id: id, task_type: task_type("worker"), endpoint: endpoint(name), home: Uuid::nil(), event };
+        self.report_of("worker", id, name, event).await;
+    }
+
+    /// The same about a task of another type.
+    pub async fn report_of(&self, of: &str, id: TaskId, name: &str, event: ReportEvent) {
+        let report = Report { task_id: id, task_type: task_type(of), endpoint: endpoint(name), home: Uuid::nil(), event };
         self.store.apply(&[report], self.state.clock.now(), RETENTION).await.expect("the store works");
+    }
+
+    /// Gives what waits in a queue to a worker, as the dispatcher does.
+    pub async fn give(&self, of: &str, worker: &str) {
+        self.see_this(Presence { slots: Some(100), ..self.presence(worker, &[of], PresenceState::Joined) }).await;
+        let rule = QueueRule { task_type: task_type(of), attempts: 3, max_running: None, max_per_key: None };
+        let now = self.state.clock.now();
+        self.store.give(&[rule], now, now.after(Duration::from_secs(60))).await.expect("the store works");
     }
 
     pub async fn see(&self, name: &str, types: &[&str], state: PresenceState) {

@@ -35,7 +35,7 @@ async fn a_task_is_found_by_its_id_or_an_identifier_of_its_own() {
     assert!(unknown.json()["detail"].as_str().is_some_and(|detail| detail.contains("\"third\"")), "{unknown:?}");
     assert_eq!(rig.get("/tasks/first?responses=some").await.code(), "invalid_query");
     assert_eq!(rig.post("/tasks/first", "{}").await.status, 405);
-    assert_eq!(rig.post("/tasks", "{}").await.status, 405);
+    assert_eq!(rig.post("/tasks", "{}").await.status, 422);
 
     let canceled = rig.delete(&format!("/tasks/{first}")).await;
     assert_eq!((canceled.status, &canceled.json()["status"]), (200, &json!("CANCELED")));

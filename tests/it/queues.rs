@@ -671,3 +671,48 @@ fn two_api_processes_obey_one_pause() -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+/// Many tasks at once, and why one of them does not run, with nothing but commands.
+#[test]
+fn many_tasks_at_once_and_why_one_waits() -> anyhow::Result<()> {
+    let site = Site::new(1)?;
+    site.pause("worker", true)?;
+    let line = |identifier: &str, seconds: Value| {
+        json!({"type": "worker", "identifier": identifier, "payload": {"seconds": seconds, "key": identifier}}).to_string()
+    };
+    let lines = [line("w0", json!(0)), line("w1", json!(0)), String::new(), line("bad", json!("x")), line("w3", json!(0))];
+    site.home.write("tasks.jsonl", &lines.join("\n"))?;
+    let file = site.home.join("tasks.jsonl").display().to_string();
+    let said = |arguments: &[&str], good: bool, words: &[&str]| -> anyhow::Result<()> {
+        let (ok, text) = site.run(arguments)?;
+        ensure!(ok == good && words.iter().all(|word| text.contains(word)), "{arguments:?}: {text}");
+        Ok(())
+    };
+    said(&["submit", "--batch", &file], true, &["submitted: 4, submitted before: 0, refused: 0"])?;
+    said(&["submit", "--batch", &file], true, &["submitted: 0, submitted before: 4, refused: 0"])?;
+    site.home.write("wrong.jsonl", &[line("w9", json!(0)), r#"{"type": "wroker", "identifier": "x"}"#.to_owned()].join("\n"))?;
+    let wrong = site.home.join("wrong.jsonl").display().to_string();
+    said(&["submit", "--batch", &wrong], false, &["submitted: 1,", "refused: 1", "line 2:", "did you mean"])?;
+
+    said(&["explain", "worker", "w1"], true, &["worker w1 is CREATED", "queue_paused: ", "waits_behind: tasks of the queue before it: 1"])?;
+    said(&["explain", "w1", "--endpoint", "worker1"], true, &["not_expected: "])?;
+    let filter = ["cancel", "--type", "worker", "--identifier", "w"];
+    let with = |more: &[&'static str]| [&filter[..], more].concat();
+    said(&with(&["--dry-run"]), true, &["4 tasks match", "w0", "w9"])?;
+    said(&with(&[]), false, &["nothing was done", "--expect 4"])?;
+    said(&with(&["--expect", "3"]), false, &["4 tasks match now, and 3 were expected"])?;
+    said(&with(&["--expect", "4"]), true, &["canceled: 4"])?;
+    said(&with(&["--yes"]), true, &["0 tasks match"])?;
+    ensure!(site.end("worker", "w0")?["task"]["status"] == "CANCELED");
+
+    site.pause("worker", false)?;
+    let failed = site.end("worker", "bad")?;
+    ensure!(failed["task"]["failed"] == 1, "{failed}");
+    said(&["explain", "bad"], true, &["failed: 1 of 1 finished with an error"])?;
+    said(&["queue", "requeue", "worker", "--dry-run"], true, &["1 task matches", "bad"])?;
+    said(&["queue", "requeue", "worker", "--expect", "1"], true, &["requeued: 1"])?;
+    let again = format!("again-{}", failed["task"]["id"].as_str().context("an id")?);
+    let second = site.end("worker", &again)?;
+    ensure!(second["task"]["rerun_of"] == failed["task"]["id"] && second["task"]["failed"] == 1, "{second}");
+    Ok(())
+}

@@ -130,6 +130,7 @@ conformance! {
         finds_by_id_and_by_identifier,
         lists_newest_first_by_cursor,
         lists_by_filter,
+        sweeps_what_a_filter_means,
         tells_what_is_missing,
         tells_what_is_owed,
         tells_how_each_endpoint_stands,

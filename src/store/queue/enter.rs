@@ -87,11 +87,13 @@ async fn hold_key(conn: &mut Conn<'_>, task: &NewTask, place: &Place) -> Result<
 }
 
 /// Makes room for a task with a unique key. Answers whether it goes into the queue: one that was queued after
-/// another yields to one that waits already.
+/// another, or repeats one, yields to one that waits already.
 async fn displace(conn: &mut Conn<'_>, task: &NewTask, place: &Place, retention: Duration) -> Result<bool, Fault> {
     let Some(unique) = &place.unique else { return Ok(true) };
     let Some(old) = waiting(conn, unique).await? else { return Ok(true) };
-    let (goes, stays) = if place.parent.is_some() { (task.id, old) } else { (old, task.id) };
+    // What repeats a task has the older data, too.
+    let yields = place.parent.is_some() || task.rerun_of.is_some();
+    let (goes, stays) = if yields { (task.id, old) } else { (old, task.id) };
     let mut ids = [goes, stays];
     ids.sort_unstable();
     let tasks = lock(conn, &ids).await?;
@@ -100,7 +102,7 @@ async fn displace(conn: &mut Conn<'_>, task: &NewTask, place: &Place, retention:
     }
     if let Some(old) = tasks.get(&old)
         && !place.renews
-        && place.parent.is_none()
+        && !yields
     {
         let least = conn.dialect().least();
         let mut inherit = conn.sql(format!("UPDATE task SET expires_at = ?, receive_by = ?, due_at = {least}(due_at, ?) WHERE id = ?"));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use tasker::domain::{NewTask, PartState, PresenceState, ReportEvent, TaskEvent, TaskId, TaskStatus, TaskType, Timestamp};
-use tasker::store::{Census, CensusQuery, Part, Parts, ResponseFilter, Settlement, TaskQuery};
+use tasker::store::{Census, CensusQuery, Freeze, Part, Parts, ResponseFilter, Settlement, Sweep, Swept, TaskQuery};
 
 use super::ledger::{ALL, Ledger, RETENTION, at, finished, name, names, noon, received, report, task, tasks, worker};
 use super::presence::presence;
@@ -304,5 +304,57 @@ pub async fn reads_by_key_however_much_history_there_is(ledger: &Ledger) -> Resu
     measured("open_tasks", 8, Box::pin(async { store.open_tasks().await.map(drop) })).await?;
     let reports = [received(open, "a")];
     measured("apply", 8, Box::pin(async { store.apply(&reports, at(2), RETENTION).await.map(drop) })).await?;
+    Ok(())
+}
+
+pub async fn sweeps_what_a_filter_means(ledger: &Ledger) -> Result<()> {
+    let mut batch = tasks(4500);
+    for (number, task) in batch.iter_mut().enumerate() {
+        task.start_time = at(u64::try_from(number / 500)?);
+    }
+    for some in batch.chunks(1000) {
+        ledger.store.accept(some, at(10), RETENTION).await?;
+    }
+    let ids: Vec<TaskId> = batch.iter().map(|task| task.id).collect();
+    ledger.known(&names(&["a"]), noon()).await?;
+    let sets: Vec<_> = ids[..3].iter().map(|id| Freeze { id: *id, expected: names(&["a"]) }).collect();
+    ledger.store.freeze(&sets, noon()).await?;
+    ledger.store.apply(&[finished(ids[0], "a", 0), finished(ids[1], "a", 3), finished(ids[2], "a", 4)], at(1), RETENTION).await?;
+    ledger.store.accept(&[NewTask { task_type: backup(), ..task("other") }], at(10), RETENTION).await?;
+    let open = Sweep {
+        task_type: worker(),
+        status: TaskStatus::Created,
+        identifier_prefix: None,
+        since: None,
+        until: None,
+        failed: false,
+        replaced: true,
+    };
+    let all = async |sweep: &Sweep| {
+        let (mut found, mut after, mut steps) = (Vec::new(), None, 0);
+        loop {
+            let Swept { ids, next } = ledger.store.sweep(sweep, after).await?;
+            anyhow::ensure!(ids.len() <= 2000, "a step is bounded");
+            found.extend(ids);
+            (after, steps) = (next, steps + 1);
+            if next.is_none() {
+                return anyhow::Ok((found, steps));
+            }
+        }
+    };
+    let (found, steps) = all(&open).await?;
+    assert!(found == ids[3..] && steps == 3, "oldest first, step by step");
+    let prefix = Sweep { identifier_prefix: Some("task 449".into()), ..open.clone() };
+    assert_eq!(all(&prefix).await?.0, [[ids[449]].as_slice(), &ids[4490..]].concat());
+    let window = Sweep { since: Some(at(2)), until: Some(at(3)), ..open.clone() };
+    assert!(all(&window).await?.0 == ids[1000..1500], "accepted in this second");
+    let done = Sweep { status: TaskStatus::Done, ..open.clone() };
+    assert_eq!(all(&done).await?.0, ids[..3]);
+    assert_eq!(all(&Sweep { failed: true, ..done }).await?.0, ids[1..3]);
+    assert_eq!(all(&Sweep { task_type: backup(), ..open }).await?.0.len(), 1);
+    let asked = ["task 7", "task 4499", "task 4500", "other"].map(|text| text.parse().expect("an identifier"));
+    let taken = ledger.store.taken_identifiers(&worker(), &asked).await?;
+    assert_eq!(taken, asked[..2].iter().cloned().collect());
+    assert!(ledger.store.taken_identifiers(&worker(), &[]).await?.is_empty());
     Ok(())
 }

@@ -1,0 +1,90 @@
+//! `POST /tasks/cancel`: withdraws all tasks that a filter means.
+
+use std::collections::BTreeSet;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, web};
+use futures::future::try_join_all;
+
+use super::body::{self, Limit};
+use super::cancel_task;
+use super::matching::{self, BATCH, Matching};
+use super::problem::Problem;
+use super::tasks::covered;
+use super::{Answer, Api, access, answer, unknown};
+use crate::contract::{self, BulkAnswer, BulkCancel, TaskFilter};
+use crate::domain::{TaskStatus, TaskType};
+use crate::store::{CancelOutcome, Sweep};
+
+/// Bytes that the body may have: a filter with many types.
+const LONGEST_BODY: usize = 128 << 10;
+
+/// Tasks that are canceled at the same time.
+const AT_ONCE: usize = 16;
+
+/// Cancels the open tasks that a filter means.
+///
+/// Without `expect` nothing is canceled: the answer says how many tasks the filter means. With `expect`, their number then, up to 1,000 of them are
+/// canceled, each as `DELETE /tasks/{id}` does; `left` says how many are to be canceled by the next request. Since the answer tells of tasks, the
+/// token needs the scope `read` as well.
+#[utoipa::path(
+    post, path = "/tasks/cancel", operation_id = "cancelTasks", tag = "tasks",
+    request_body(content = BulkCancel, content_type = "application/json"),
+    responses(
+        (status = 200, description = "How many tasks the filter means, and what was done", body = BulkAnswer),
+        (status = 409, description = "`count_moved`: the filter means another number of tasks, which `count` tells", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 415, description = "`unsupported_media_type`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_submission`", body = contract::Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn cancel_tasks(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
+    if access::blind(&request).is_some() {
+        return Err(Problem::insufficient_scope("this tells which tasks there are: it needs a token with the scopes `submit` and `read`"));
+    }
+    let body = api.body(&request, payload, Limit { bytes: LONGEST_BODY, setting: None }).await?;
+    let asked: BulkCancel = serde_json::from_str(body::json(&body)?).map_err(|error| matching::invalid("", error.to_string()))?;
+    drop(body);
+    let sweeps = sweeps(&api, &request, asked.filter)?;
+    let found = Matching::find(&api, sweeps, |_, _, ids| async move { Ok(ids) }).await?;
+    let (mut done, mut refused) = (0, 0);
+    if found.agrees(asked.expect, asked.dry_run)? {
+        for some in found.ids[..found.ids.len().min(BATCH)].chunks(AT_ONCE) {
+            let (state, now, some) = (api.state.clone(), api.now()?, some.to_vec());
+            let cancel = async move { try_join_all(some.into_iter().map(|id| cancel_task::cancel(&state, id, now))).await };
+            for outcome in api.run(cancel).await? {
+                match outcome {
+                    Some(CancelOutcome { refused: false, .. }) => done += 1,
+                    _ => refused += 1,
+                }
+            }
+        }
+        tracing::info!(canceled = done, ended = refused, "tasks were canceled by a filter");
+    }
+    answer(StatusCode::OK, &found.answer(&api, done, refused).await?, 2048)
+}
+
+/// What a filter means, for each type and state.
+fn sweeps(api: &Api, request: &HttpRequest, filter: TaskFilter) -> Result<Vec<Sweep>, Problem> {
+    let TaskFilter { types, status, identifier, since, until } = filter;
+    access::check_types(request, &types)?;
+    for (index, name) in types.iter().enumerate() {
+        if api.policy(name.as_str()).is_none() {
+            let problem = unknown::named_type(api, request, name.as_str());
+            return Err(matching::invalid(&format!("/filter/type/{index}"), problem.detail()));
+        }
+    }
+    if let Some(ended) = status.iter().find(|status| status.is_final()) {
+        let message = format!("has {}: such a task has ended and cannot be canceled", ended.as_str());
+        return Err(matching::invalid("/filter/status", message));
+    }
+    let types: BTreeSet<TaskType> = if types.is_empty() { covered(api, request) } else { types }.into_iter().collect();
+    let identifier_prefix = identifier.filter(|prefix| !prefix.is_empty());
+    let mut sweeps = Vec::new();
+    for task_type in types {
+        for status in TaskStatus::ALL.into_iter().filter(|one| !one.is_final() && (status.is_empty() || status.contains(one))) {
+            let (task_type, identifier_prefix) = (task_type.clone(), identifier_prefix.clone());
+            sweeps.push(Sweep { task_type, status, identifier_prefix, since, until, failed: false, replaced: true });
+        }
+    }
+    Ok(sweeps)
+}

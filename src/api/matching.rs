@@ -1,0 +1,106 @@
+//! Tasks that a filter means: how many they are, before something is done to them.
+
+use std::sync::Arc;
+
+use super::Api;
+use super::problem::Problem;
+use crate::contract::{BulkAnswer, ProblemCode, TaskBrief};
+use crate::domain::{Task, TaskId, TaskType};
+use crate::store::{SharedStore, StoreError, Sweep, Swept};
+
+/// Tasks that are counted.
+const COUNTED: usize = 100_000;
+
+/// Tasks of which something is done in one request.
+pub(super) const BATCH: usize = 1000;
+
+/// Tasks that an answer names.
+const EXAMPLES: usize = 5;
+
+/// Tasks that a filter means, oldest first.
+#[derive(Debug)]
+pub(super) struct Matching {
+    pub ids: Vec<TaskId>,
+    pub more: bool,
+}
+
+impl Matching {
+    /// Looks for what these sweeps mean and `keep` leaves of it.
+    pub(super) async fn find<F>(
+        api: &Api,
+        sweeps: Vec<Sweep>,
+        keep: impl Fn(SharedStore, TaskType, Vec<TaskId>) -> F,
+    ) -> Result<Self, Problem>
+    where
+        F: Future<Output = Result<Vec<TaskId>, StoreError>> + Send + 'static,
+    {
+        let mut ids = Vec::new();
+        for sweep in sweeps {
+            let mut after = None;
+            while ids.len() <= COUNTED {
+                let (store, of, from) = (Arc::clone(&api.state.store), sweep.clone(), after);
+                let Swept { ids: found, next } = api.run(async move { store.sweep(&of, from).await }).await?;
+                ids.extend(api.run(keep(Arc::clone(&api.state.store), sweep.task_type.clone(), found)).await?);
+                after = next;
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+        let more = ids.len() > COUNTED;
+        ids.sort_unstable();
+        ids.truncate(COUNTED);
+        Ok(Self { ids, more })
+    }
+
+    /// Whether something may be done: not for a preview.
+    ///
+    /// # Errors
+    /// When there are more or fewer than were expected.
+    pub(super) fn agrees(&self, expect: Option<u32>, dry_run: bool) -> Result<bool, Problem> {
+        let count = self.count();
+        match expect {
+            None => Ok(false),
+            Some(_) if self.more => Err(Problem::count_moved(count, format!("more than {count} tasks match: narrow the filter"))),
+            Some(expect) if expect != count => {
+                Err(Problem::count_moved(count, format!("{count} tasks match now, and {expect} were expected: look again")))
+            }
+            Some(_) => Ok(!dry_run),
+        }
+    }
+
+    /// What to answer when so many were done and so many could not be.
+    pub(super) async fn answer(&self, api: &Api, done: u32, refused: u32) -> Result<BulkAnswer, Problem> {
+        let (store, some) = (Arc::clone(&api.state.store), self.ids.iter().take(EXAMPLES).copied().collect::<Vec<_>>());
+        let tasks = api.run(async move {
+            let mut tasks = Vec::new();
+            for id in some {
+                tasks.extend(store.find(id).await?);
+            }
+            Ok::<_, StoreError>(tasks)
+        });
+        let examples = tasks.await?.iter().map(brief).collect();
+        let matched = self.count();
+        Ok(BulkAnswer { matched, more: self.more, done, refused, left: matched.saturating_sub(done + refused), examples })
+    }
+
+    fn count(&self) -> u32 {
+        u32::try_from(self.ids.len()).unwrap_or(u32::MAX)
+    }
+}
+
+/// A task in a few words.
+pub(super) fn brief(task: &Task) -> TaskBrief {
+    TaskBrief {
+        id: task.id,
+        task_type: task.task_type.clone(),
+        identifier: task.identifier.clone(),
+        status: task.status,
+        start_time: task.start_time,
+    }
+}
+
+/// That a filter cannot be used.
+pub(super) fn invalid(pointer: &str, message: impl Into<String>) -> Problem {
+    Problem::invalid(ProblemCode::InvalidSubmission, vec![crate::contract::ProblemItem::new(pointer, message)])
+}

@@ -1,0 +1,172 @@
+//! What is done to many tasks at once: a person sees how many they are first, and no more are touched than that.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write as _};
+
+use clap::Args;
+
+use crate::client::ClientError;
+use crate::contract::{BulkAnswer, ProblemCode};
+
+use super::exit::Code;
+use super::global::Global;
+use super::output::{self, Failure, note, show};
+use super::render::{clock, visible};
+use super::table::{Narrow, Screen, Table};
+
+/// How sure the person is.
+#[derive(Debug, Clone, Args)]
+pub struct Sureness {
+    /// Do nothing; say how many tasks the filter means
+    #[arg(long, conflicts_with_all = ["yes", "expect"])]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// Do it without asking if the filter means exactly so many tasks, as --dry-run has told
+    #[arg(long, value_name = "N")]
+    pub expect: Option<u32>,
+}
+
+/// What is done: in a question, and when it is over.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deed {
+    /// `Cancel`.
+    pub asked: &'static str,
+    /// `canceled`.
+    pub done: &'static str,
+}
+
+/// Does it to all tasks that a filter means, so many in each request. `send` is given how many are expected; without that it only looks.
+pub(super) async fn carry_out(
+    global: &Global,
+    deed: Deed,
+    sure: &Sureness,
+    send: impl AsyncFn(Option<u32>) -> Result<BulkAnswer, ClientError>,
+) -> Result<Code, Failure> {
+    let mut found = send(None).await?;
+    if sure.dry_run || found.matched == 0 && sure.expect.is_none() {
+        show(global.json, &found, |screen| preview(&found, screen))?;
+        return Ok(Code::Ok);
+    }
+    if sure.expect.is_none() && !sure.yes {
+        confirm(global, deed, &found)?;
+    }
+    let all = sure.expect.unwrap_or(found.matched);
+    let (mut done, mut refused) = (0, 0);
+    let mut expected = all;
+    loop {
+        match send(Some(expected)).await {
+            Ok(step) => {
+                done += step.done;
+                refused += step.refused;
+                if step.left == 0 || step.done + step.refused == 0 {
+                    found = BulkAnswer { matched: all, done, refused, left: step.left, ..found };
+                    break;
+                }
+                expected = step.left;
+            }
+            // Some have ended since the step before. More than were agreed on are never touched.
+            Err(error) if done + refused > 0 => match moved(&error) {
+                Some(count) if count <= all - (done + refused).min(all) => expected = count,
+                _ => return Err(error.into()),
+            },
+            Err(error) => return Err(error.into()),
+        }
+        if !global.json {
+            note(&format!("{}: {done}, to go: {expected}", deed.done));
+        }
+    }
+    show(global.json, &found, |_| over(deed, &found))?;
+    Ok(if found.left > 0 { Code::Failure } else { Code::Ok })
+}
+
+/// How many tasks the filter means now, if that is what an error says.
+fn moved(error: &ClientError) -> Option<u32> {
+    match error {
+        ClientError::Refused { problem, .. } if problem.code == ProblemCode::CountMoved.as_str() => problem.count,
+        _ => None,
+    }
+}
+
+fn confirm(global: &Global, deed: Deed, found: &BulkAnswer) -> Result<(), Failure> {
+    let count = found.matched;
+    if global.json || !io::stdin().is_terminal() || !output::is_watched() {
+        return Err(Failure::Usage(format!(
+            "{} match: nobody was asked, so nothing was done; give --yes, or --expect {count}",
+            tasks(count)
+        )));
+    }
+    note(&preview(found, Screen::of_errors()));
+    eprint!("{} {}? [y/N] ", deed.asked, tasks(count));
+    // Lost only where nobody could read it.
+    _ = io::stderr().flush();
+    match &*output::answer()? {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(Failure::Usage(format!("nothing was {}", deed.done))),
+    }
+}
+
+fn tasks(count: u32) -> String {
+    if count == 1 { "1 task".to_owned() } else { format!("{count} tasks") }
+}
+
+/// How many there are, and some of them.
+fn preview(found: &BulkAnswer, screen: Screen) -> String {
+    let more = if found.more { "more than " } else { "" };
+    let mut text = format!("{more}{} {}\n", tasks(found.matched), if found.matched == 1 { "matches" } else { "match" });
+    if found.examples.is_empty() {
+        return text;
+    }
+    let mut table = Table::new([("TYPE", Narrow::Keep), ("IDENTIFIER", Narrow::Cut), ("STATUS", Narrow::Keep), ("ACCEPTED", Narrow::Drop)]);
+    for task in &found.examples {
+        let identifier = visible(task.identifier.as_str());
+        table.push([task.task_type.as_str().into(), identifier.into(), task.status.as_str().into(), clock(task.start_time).into()]);
+    }
+    text += &table.text(screen);
+    if found.examples.len() < usize::try_from(found.matched).unwrap_or(usize::MAX) {
+        text.push_str("...\n");
+    }
+    text
+}
+
+fn over(deed: Deed, found: &BulkAnswer) -> String {
+    let mut text = format!("{}: {}", deed.done, found.done);
+    for (count, what) in [(found.refused, "could not be"), (found.left, "left")] {
+        if count > 0 {
+            _ = write!(text, ", {what}: {count}");
+        }
+    }
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::TaskBrief;
+    use crate::domain::{TaskId, TaskStatus, Timestamp};
+
+    #[test]
+    fn a_preview_counts_and_names_some() {
+        let brief = TaskBrief {
+            id: TaskId(uuid::Uuid::nil()),
+            task_type: "worker".parse().expect("a type"),
+            identifier: "nightly".parse().expect("an identifier"),
+            status: TaskStatus::Sent,
+            start_time: Timestamp::from_micros(0),
+        };
+        let found = BulkAnswer { matched: 3, more: false, done: 0, refused: 0, left: 3, examples: vec![brief] };
+        let expected = "\
+3 tasks match
+TYPE    IDENTIFIER  STATUS  ACCEPTED
+worker  nightly     SENT    1970-01-01 00:00:00Z
+...
+";
+        assert_eq!(preview(&found, Screen::PLAIN), expected);
+        let done = BulkAnswer { done: 2, refused: 1, left: 0, ..found.clone() };
+        assert_eq!(over(Deed { asked: "Cancel", done: "canceled" }, &done), "canceled: 2, could not be: 1\n");
+        let many = BulkAnswer { matched: 100_000, more: true, examples: vec![], ..found };
+        assert_eq!(preview(&many, Screen::PLAIN), "more than 100000 tasks match\n");
+    }
+}
