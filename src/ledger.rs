@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::bell::Bell;
 use crate::clock::Clock;
-use crate::domain::{NewRequest, NewTask, Report, RequestToken, TaskId, TaskStatus, TaskType, Timestamp, TokenName};
+use crate::domain::{IgnoredByType, NewRequest, NewTask, Report, RequestToken, TaskId, TaskStatus, TaskType, Timestamp, TokenName};
 use crate::store::{
     Accepted, Advanced, Applied, Begun, CancelOutcome, CanceledRequest, DueRequest, Freeze, Plan, QueueRule, Recorded, Settlement,
     SharedStore, StoreError, TakenBack, Terms, Turns,
@@ -32,6 +32,8 @@ pub struct Ledger {
     bell: Bell,
     requests: Bell,
     touched: Touched,
+    /// What does not count when equal answers are grouped.
+    ignored: Arc<IgnoredByType>,
     /// How long an ended task is kept.
     retention: Duration,
 }
@@ -39,9 +41,16 @@ pub struct Ledger {
 /// All methods fail as the store does, and then nothing has moved.
 impl Ledger {
     /// A ledger over this store; `watch` is told of the tasks that end.
-    pub fn new(store: SharedStore, clock: Clock, metrics: SharedMetrics, watch: Watch, retention: Duration) -> Self {
+    pub fn new(
+        store: SharedStore,
+        clock: Clock,
+        metrics: SharedMetrics,
+        watch: Watch,
+        ignored: IgnoredByType,
+        retention: Duration,
+    ) -> Self {
         let (bell, requests, touched) = (Bell::default(), Bell::default(), Touched::default());
-        Self { store, clock, metrics, watch, bell, requests, touched, retention }
+        Self { store, clock, metrics, watch, bell, requests, touched, ignored: Arc::new(ignored), retention }
     }
 
     /// Rung when a task that waits in a queue may be given to a worker.
@@ -88,7 +97,7 @@ impl Ledger {
 
     /// Applies what endpoints report.
     pub async fn apply(&self, reports: &[Report]) -> Result<Applied, StoreError> {
-        let applied = self.store.apply(reports, self.clock.now(), self.retention).await?;
+        let applied = self.store.apply(reports, &self.ignored, self.clock.now(), self.retention).await?;
         self.moved(&applied.moved);
         self.touched.reported(reports);
         // Also after the end of a canceled task, which does not move any more.

@@ -24,6 +24,7 @@ const DEFAULT_LIMIT: u32 = 100;
         ("type" = String, Path, description = "A configured task type"),
         ("id" = String, Path, description = "The identifier, percent-encoded; or our id"),
         ("state" = Option<String>, Query, description = "Only `ok`, `failed`, `running`, `missing`, `canceled` or `expired` ones"),
+        ("answer" = Option<String>, Query, description = "Only responses with this answer, as `GET /{type}/{id}/answers` names it"),
         ("from" = Option<String>, Query, description = "Only of this endpoint and those after it by name"),
         ("limit" = Option<u32>, Query, description = "Responses on a page, 1 to 1000, by default 100", minimum = 1, maximum = 1000),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
@@ -40,6 +41,7 @@ pub async fn list_responses(api: web::Data<Api>, request: HttpRequest) -> Answer
     let mut query = Query::new(request.query_string());
     let wanted = ResponseQuery {
         filter: query.take("state", state).unwrap_or_default(),
+        answer: query.take("answer", str::parse),
         from: query.take("from", |text| text.parse::<EndpointName>().map_err(|error| format!("is not the name of an endpoint: {error}"))),
         after: query.take("cursor", query::read_endpoint_cursor),
         limit: query.take("limit", query::limit).unwrap_or(DEFAULT_LIMIT),

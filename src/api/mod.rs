@@ -28,6 +28,7 @@ mod guard;
 mod health;
 mod heard;
 mod limits;
+mod list_answers;
 mod list_endpoints;
 mod list_owed;
 mod list_responses;

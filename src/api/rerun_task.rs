@@ -1,4 +1,4 @@
-//! `POST /{type}/{id}/rerun`: a task once more, for the endpoints that did not succeed.
+//! `POST /{type}/{id}/rerun`: a task once more, for the endpoints that did not succeed or that gave one answer.
 
 use std::sync::Arc;
 
@@ -12,12 +12,12 @@ use super::{Answer, Api, access};
 use crate::admission::{Asked, Fault, reserved};
 use crate::config::{Body, TypePolicy};
 use crate::contract::{self, ProblemCode, ProblemItem, Rerun};
-use crate::domain::{EndpointName, Fared, Identifier, NewTask, Task};
+use crate::domain::{AnswerDigest, EndpointName, Fared, Identifier, NewTask, Task};
 
-/// Bytes that the body may have: an identifier and four words.
+/// Bytes that the body may have: an identifier, four words and a digest.
 const LONGEST_BODY: usize = 4 << 10;
 
-/// Submits a task again, for those of its endpoints that did not succeed.
+/// Submits a task again, for those of its endpoints that did not succeed, or that gave one answer.
 ///
 /// The new task has the payload of the old one and names it in `rerun_of`. Responses that are still open are left alone: their endpoints may perform the
 /// task yet. Since the answer tells who did not succeed, the token needs the scope `read` as well. A task of a work queue is queued again when it has failed, expired or been canceled. The same rerun again answers 200 with the task that is there.
@@ -32,7 +32,7 @@ const LONGEST_BODY: usize = 4 << 10;
         (status = 201, description = "Recorded", body = contract::Task, headers(("Location" = String, description = "Where to read the task"))),
         (status = 200, description = "The same rerun was made before: the task as it stands", body = contract::Task),
         (status = 404, description = "`unknown_task_type`, `unknown_task`", body = contract::Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`nothing_failed`: no endpoint fared so; `identifier_conflict`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`nothing_failed`: no endpoint fared so, or gave the answer; `identifier_conflict`", body = contract::Problem, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported_media_type`", body = contract::Problem, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_submission`", body = contract::Problem, content_type = "application/problem+json"),
         (status = 429, description = "`too_many_submissions`", body = contract::Problem, content_type = "application/problem+json", headers(("Retry-After" = u32))),
@@ -54,18 +54,18 @@ pub async fn rerun_task(api: web::Data<Api>, request: HttpRequest, payload: web:
     if let Some(reason) = reserved(&api.state.config, &policy.name, &asked.identifier) {
         return Err(invalid(vec![ProblemItem::new("/identifier", reason)]));
     }
-    let only = if asked.only.is_empty() { Fared::ALL.to_vec() } else { asked.only };
+    let Rerun { identifier, only, answer } = asked;
+    let only = if only.is_empty() && answer.is_none() { Fared::ALL.to_vec() } else { only };
     let (store, id, ways) = (Arc::clone(&api.state.store), task.id, only.clone());
-    let endpoints = api.run(async move { store.fared(id, &ways).await }).await?;
+    let endpoints = api.run(async move { store.fared(id, &ways, answer).await }).await?;
     // One that has waited in its queue to the end has no response.
-    let waited = task.queued.is_some() && task.counts.expected == 0;
+    let waited = task.queued.is_some() && task.counts.expected == 0 && answer.is_none();
     let queued_again = waited && only.iter().any(|way| way.as_str() == task.status.as_str().to_ascii_lowercase());
     if endpoints.is_empty() && !queued_again {
-        let ways = only.iter().map(|way| way.as_str()).collect::<Vec<_>>().join(", ");
-        let detail = format!("no endpoint of the task has fared so: {ways} (it is {})", task.status.as_str());
+        let detail = nobody(&only, answer, &task);
         return Err(Problem::new(ProblemCode::NothingFailed, detail));
     }
-    let (new, asked) = again(&api, &request, policy, &task, asked.identifier, endpoints)?;
+    let (new, asked) = again(&api, &request, policy, &task, identifier, endpoints)?;
     let recorded = record(&api, new, &asked).await?;
     respond(&api, Body::Envelope, recorded).await
 }
@@ -90,4 +90,20 @@ pub(super) fn again(
     let item = |fault: Fault| ProblemItem::new(String::new(), format!("its type does not admit the payload any more: {fault}"));
     let new = new.map_err(|faults| Problem::invalid(ProblemCode::InvalidSubmission, faults.into_iter().map(item).collect()))?;
     Ok((NewTask { submitted_by: access::token_name(request), rerun_of: Some(task.id), ..new }, asked))
+}
+
+/// Why the task is for no endpoint.
+fn nobody(only: &[Fared], answer: Option<AnswerDigest>, task: &Task) -> String {
+    let ways = only.iter().map(|way| way.as_str()).collect::<Vec<_>>().join(", ");
+    let status = task.status.as_str();
+    match answer {
+        None => format!("no endpoint of the task has fared so: {ways} (it is {status})"),
+        Some(answer) if only.is_empty() => {
+            format!(
+                "no endpoint of the task has given the answer {answer}: `GET /{}/{}/answers` lists the answers",
+                task.task_type, task.id
+            )
+        }
+        Some(answer) => format!("no endpoint of the task that has given the answer {answer} has fared so: {ways} (it is {status})"),
+    }
 }

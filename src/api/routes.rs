@@ -12,8 +12,8 @@ use utoipa::OpenApi;
 
 use super::route::{About, For, Operation, Route, Routes};
 use super::{
-    Answer, Api, cancel_task, cancel_tasks, events, explain_task, forget_endpoint, groups, health, list_endpoints, list_tasks, named,
-    openapi, queues, requests,
+    Answer, Api, cancel_task, cancel_tasks, events, explain_task, forget_endpoint, groups, health, list_answers, list_endpoints,
+    list_tasks, named, openapi, queues, requests,
 };
 use super::{
     count_tasks, dashboard, list_owed, list_responses, list_types, requeue, rerun_task, schedules, serve_worker, session, show_task,
@@ -149,6 +149,7 @@ pub const ROUTES: Routes = Routes(&[
     Route { pattern: "/{type}/{id}/states", about: About::TypeInPath, operations: &[operation!(GET, READ, states::of_task)] },
     Route { pattern: "/{type}/{id}/names", about: About::TypeInPath, operations: &[operation!(GET, READ, states::names_of_task)] },
     Route { pattern: "/{type}/{id}/explain", about: About::TypeInPath, operations: &[operation!(GET, READ, explain_task::explain_task)] },
+    Route { pattern: "/{type}/{id}/answers", about: About::TypeInPath, operations: &[operation!(GET, READ, list_answers::list_answers)] },
     Route {
         pattern: "/{type}/{id}/responses",
         about: About::TypeInPath,

@@ -238,6 +238,7 @@ mod tests {
             last_modified_time: Timestamp::from_micros(0),
             vanished: false,
             late: None,
+            answer: None,
         };
         (0..count).map(response).collect()
     }

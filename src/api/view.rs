@@ -27,6 +27,7 @@ impl From<domain::Response> for TaskResponse {
             last_modified_time: response.last_modified_time,
             vanished: response.vanished,
             late: response.late,
+            answer: response.answer,
         }
     }
 }

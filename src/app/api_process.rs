@@ -61,7 +61,7 @@ impl ApiProcess {
         let door = Door::new(listener, config.api.tls.as_ref()).map_err(std::io::Error::other)?;
         let address = door.address();
         let desk = Desk::default();
-        let ledger = Ledger::new(store.clone(), clock.clone(), metrics.clone(), watch.clone(), retention);
+        let ledger = Ledger::new(store.clone(), clock.clone(), metrics.clone(), watch.clone(), config.ignored(), retention);
         let publisher =
             Publisher::new(config.clone(), store.clone(), ledger.clone(), broker.clone(), clock.clone(), metrics.clone(), desk.clone());
         let (outgoing, accepted) = mpsc::channel(HAND_OVER);

@@ -23,6 +23,8 @@ use super::schedules::Schedules;
 use super::verify::Verify;
 use super::when::{ago, to_come};
 
+/// Groups of equal answers that are shown when nothing is said.
+pub(super) const GROUPS: u32 = 20;
 /// Where `tasker up` keeps what it has.
 pub(super) const DATA_DIR: &str = "./tasker-data";
 
@@ -159,16 +161,29 @@ Examples:
 
 docs/api.md lists the reasons, and what to do about each.")]
     Explain(Explain),
+    /// Show what the endpoints of a task answered, in groups of equal answers
+    ///
+    /// Answers are the same when error number, message and payload are, apart from the endpoint's own name and from what `answers.ignore` of
+    /// the task type leaves out.
+    #[command(after_help = "\
+Examples:
+  tasker answers backup nightly-7
+  tasker answers nightly-7 --answer 3f9a1c        the endpoints that gave this answer
+  tasker rerun nightly-7 --answer 3f9a1c --wait   the task again, for these endpoints
+
+The type is needed where tasks of several types have the identifier.")]
+    Answers(Answers),
     /// List tasks, newest first
     #[command(after_help = "Examples:\n  tasker list\n  tasker list worker --status INCOMPLETE --since 2h")]
     List(List),
-    /// Submit a task again, for those of its endpoints that did not succeed
+    /// Submit a task again, for those of its endpoints that did not succeed or that gave one answer
     ///
     /// Endpoints that may perform the task yet are left alone. A task of a work queue that failed, expired or was canceled is queued again.
     #[command(after_help = "\
 Examples:
   tasker rerun backup nightly-7 --wait
   tasker rerun backup nightly-7 --only missing
+  tasker rerun backup nightly-7 --answer 3f9a1c
 
 The type is needed where tasks of several types have the identifier.")]
     Rerun(Rerun),
@@ -769,10 +784,12 @@ pub struct Waiting {
     /// Wait until the task ends, or all endpoints that have received it are through; at most for DURATION
     #[arg(long, value_name = "DURATION", value_parser = span::parse, num_args = 0..=1)]
     pub wait: Option<Option<Duration>>,
-    /// Show all endpoints at the end; otherwise, of more than five, failed and missing ones; --json does so unless --responses narrows it
+    /// Show all endpoints at the end; otherwise, of more than five, failed and missing ones, and once more than 20 have answered, groups of
+    /// equal answers; --json does so unless --responses narrows it
     #[arg(long)]
     pub all: bool,
-    /// Which responses to show [default: all of up to five endpoints, failed and missing ones of more; with --json all]
+    /// Which responses to show [default: all of up to five endpoints, failed and missing ones of more, groups of more than 20 answers; with
+    /// --json all]
     #[arg(long, value_name = "WHICH", conflicts_with = "all")]
     pub responses: Option<Responses>,
 }
@@ -833,6 +850,27 @@ pub struct Status {
     pub waiting: Waiting,
 }
 
+/// `tasker answers`.
+#[derive(Debug, Clone, Args)]
+#[command(allow_missing_positional = true)]
+pub struct Answers {
+    /// Task type
+    #[arg(value_name = "TYPE")]
+    pub task_type: Option<TaskType>,
+    /// Identifier or task id
+    #[arg(value_name = "ID", required = true)]
+    pub id: String,
+    /// Show the endpoints that gave this answer, named by at least six of its first digits
+    #[arg(long, value_name = "ANSWER")]
+    pub answer: Option<String>,
+    /// Groups of answers to show at most
+    #[arg(long, value_name = "N", default_value_t = GROUPS, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub limit: u32,
+    /// Print each group, or each response of --answer, as JSON on a line of its own
+    #[arg(long)]
+    pub jsonl: bool,
+}
+
 /// `tasker rerun`.
 #[derive(Debug, Clone, Args)]
 #[command(allow_missing_positional = true)]
@@ -846,6 +884,9 @@ pub struct Rerun {
     /// Only endpoints that fared so, separated by commas: failed, missing (never received it), expired, canceled [default: all of these]
     #[arg(long, value_name = "HOW", value_delimiter = ',')]
     pub only: Vec<Fared>,
+    /// Only endpoints that gave this answer, named by at least six of its first digits; without --only also those that succeeded
+    #[arg(long, value_name = "ANSWER")]
+    pub answer: Option<String>,
     /// Your name for the new task [default: a new UUID]
     #[arg(long, value_name = "ID")]
     pub identifier: Option<Identifier>,

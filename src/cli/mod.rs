@@ -1,12 +1,13 @@
 //! The command line: what may be asked (`args`; `tree` is what help shows of it), and every command.
 //!
-//! `tasks`, `batch`, `bulk`, `explain`, `endpoints`, `groups`, `requests`, `queues` and `schedules` ask the API, `verify` adds up, `wait` waits, `render` turns answers into text, `picture`
+//! `tasks`, `answers`, `batch`, `bulk`, `explain`, `endpoints`, `groups`, `requests`, `queues` and `schedules` ask the API, `verify` adds up, `wait` waits, `render` turns answers into text, `picture`
 //! draws a request, `table` makes tables, `refusal` into the words of flags, `exit` into exit codes. `access` says where, with which token and whose certificates to trust, `listen` where to listen, `complete` completes names in shells. `configuration` and `initialize` work on the configuration, `tokens` and `import` on the `database`. `flamenco` starts a manager of render farms and looks at one. `servers` starts what
 //! `app` puts together, and the bench; `stopping` says what a stop waits for.
 //!
 //! Promise: data on standard output, everything else on standard error; every failure is one clear text and exit code 1.
 
 mod access;
+mod answers;
 pub mod args;
 mod batch;
 mod bulk;
@@ -128,6 +129,7 @@ async fn run(cli: Cli) -> Code {
         Command::Status(args) => tasks::status(&global, args).await,
         Command::Explain(args) => explain::run(&global, args).await,
         Command::List(args) => tasks::list(&global, args).await,
+        Command::Answers(args) => answers::run(&global, args).await,
         Command::Rerun(args) => tasks::rerun(&global, args).await,
         Command::Cancel(args) => tasks::cancel(&global, args).await,
         Command::Endpoints(args) => endpoints::run(&global, args).await,

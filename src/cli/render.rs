@@ -42,7 +42,7 @@ pub(super) fn typed(task: &Task) -> String {
 }
 
 /// Status, type, identifier and id of a task.
-fn heading(task: &Task, screen: Screen) -> String {
+pub(super) fn heading(task: &Task, screen: Screen) -> String {
     let status = screen.paint(task.status.as_str(), colour(task));
     format!("{status} {} {} (task {})", task.task_type, visible(task.identifier.as_str()), task.id)
 }

@@ -63,6 +63,11 @@ impl Screen {
         Self { width: width.filter(|width| *width >= NARROWEST), colours }
     }
 
+    /// Characters that a line has; none where it may have any number.
+    pub(super) const fn width(self) -> Option<usize> {
+        self.width
+    }
+
     /// A text in a colour.
     pub(super) fn paint(self, text: &str, colour: Colour) -> String {
         let code = match colour {

@@ -8,15 +8,15 @@ use uuid::Uuid;
 use crate::client::{Client, ClientError, Query, Submitted, TaskName};
 use crate::clock::Clock;
 use crate::config::span;
-use crate::contract::{self, BulkCancel, ProblemCode, Responses, Submission, Task, TaskFilter, TaskWithResponses};
+use crate::contract::{self, Answers, BulkCancel, ProblemCode, Responses, Submission, Task, TaskFilter, TaskWithResponses};
 use crate::domain::{EndpointName, Identifier, Selector, TaskId, TaskType};
 
-use super::args::{Cancel, Global, List, Rerun, Status, Submit, Target, Waiting};
+use super::args::{Cancel, GROUPS, Global, List, Rerun, Status, Submit, Target, Waiting};
 use super::bulk::{self, Deed};
 use super::exit::{Code, verdict};
 use super::output::{self, Failure, note, note_json, show};
 use super::wait::{self, Audience, Interrupts};
-use super::{access, batch, input, preview, refusal, render};
+use super::{access, answers, batch, input, preview, refusal, render};
 
 pub(super) async fn submit(global: &Global, args: Submit) -> Result<Code, Failure> {
     let task_type = match (args.task_type, &args.batch) {
@@ -59,14 +59,18 @@ pub(super) async fn rerun(global: &Global, args: Rerun) -> Result<Code, Failure>
     let identifier = args.identifier.map_or_else(fresh_identifier, Ok)?;
     let client = access::client(global)?;
     let interrupts = args.waiting.wait.is_some().then(Interrupts::install).transpose()?;
-    let rerun = contract::Rerun { identifier, only: args.only };
-    let submitted = match args.task_type {
-        Some(task_type) => client.rerun(&task_type, &args.id, &rerun).await?,
+    let (task_type, id) = match args.task_type {
+        Some(task_type) => (task_type, args.id),
         None => {
             let task = client.status(&TaskName { task_type: None, id: args.id }, None, Responses::None).await?.task;
-            client.rerun(&task.task_type, &task.id.to_string(), &rerun).await?
+            (task.task_type, task.id.to_string())
         }
     };
+    let answer = match args.answer {
+        Some(text) => Some(answers::digest(&client, &task_type, &id, &text).await?),
+        None => None,
+    };
+    let submitted = client.rerun(&task_type, &id, &contract::Rerun { identifier, only: args.only, answer }).await?;
     follow(global, &client, &submitted, &args.waiting, interrupts).await
 }
 
@@ -142,7 +146,7 @@ pub(super) async fn status(global: &Global, args: Status) -> Result<Code, Failur
     }
     match &args.of_endpoint {
         Some(endpoint) => show_answer(global, &client.answer_of(&name, endpoint).await?, endpoint),
-        None => show_report(global, &report(&client, &name, shown).await?, shown),
+        None => show_report(global, &Report::read(&client, &name, shown).await?, shown),
     }
 }
 
@@ -160,17 +164,17 @@ async fn settle(
         let ask = async |wait| Ok(client.status(&name, Some(wait), Responses::None).await?.task);
         let code = wait::until_settled(ask, waiting.wait.flatten(), Audience::of(global.json)).await?;
         let report = match of_endpoint {
-            Some(endpoint) => client.answer_of(&name, endpoint).await?,
-            None => report(client, &name, shown).await?,
+            Some(endpoint) => Report::Rows(client.answer_of(&name, endpoint).await?),
+            None => Report::read(client, &name, shown).await?,
         };
         Ok((code, report))
     };
     let outcome = interrupts.unless_one(outcome).await?;
     let code = match &outcome {
         Ok((code, report)) => {
-            match of_endpoint {
-                Some(endpoint) => show_answer(global, report, endpoint)?,
-                None => show_report(global, report, shown)?,
+            match (of_endpoint, report) {
+                (Some(endpoint), Report::Rows(report)) => show_answer(global, report, endpoint)?,
+                (_, report) => show_report(global, report, shown)?,
             };
             *code
         }
@@ -185,17 +189,39 @@ async fn settle(
 /// Endpoints whose answers a person reads with the verdict; of more only those are shown that call for a look.
 const FEW: u32 = 5;
 
-/// A task with the responses to show.
-async fn report(client: &Client, name: &TaskName, shown: Option<Responses>) -> Result<TaskWithResponses, ClientError> {
-    // The names of missing endpoints come with the task.
-    let report = client.status(name, None, shown.unwrap_or(Responses::Failed)).await?;
-    match shown {
-        None if (1..=FEW).contains(&report.task.counts.expected) => client.status(name, None, Responses::All).await,
-        _ => Ok(report),
+/// Answers of which a person reads a row each; more are shown in groups of equal ones.
+const ROWS: u32 = 20;
+
+/// A task with what is to be shown of its endpoints.
+enum Report {
+    Rows(TaskWithResponses),
+    Groups(Task, Answers),
+}
+
+impl Report {
+    async fn read(client: &Client, name: &TaskName, shown: Option<Responses>) -> Result<Self, ClientError> {
+        // The names of missing endpoints come with the task.
+        let report = client.status(name, None, shown.unwrap_or(Responses::None)).await?;
+        let (None, task) = (shown, &report.task) else { return Ok(Self::Rows(report)) };
+        if task.counts.finished > ROWS
+            // An API of an older version knows no groups.
+            && let Ok(answers) = client.answers(&task.task_type, &task.id.to_string(), GROUPS).await
+        {
+            return Ok(Self::Groups(report.task, answers));
+        }
+        let which = if task.counts.expected <= FEW { Responses::All } else { Responses::Failed };
+        Ok(Self::Rows(client.status(&TaskName::of(task), None, which).await?))
     }
 }
 
-fn show_report(global: &Global, report: &TaskWithResponses, shown: Option<Responses>) -> Result<Code, Failure> {
+fn show_report(global: &Global, report: &Report, shown: Option<Responses>) -> Result<Code, Failure> {
+    let report = match report {
+        Report::Rows(report) => report,
+        Report::Groups(task, groups) => {
+            show(global.json, groups, |screen| answers::text(task, groups, Clock::system().now(), screen))?;
+            return Ok(verdict(task).unwrap_or(Code::Ok));
+        }
+    };
     let TaskWithResponses { task, responses } = report;
     show(global.json, report, |screen| {
         let missing = task.missing.as_deref().unwrap_or_default();

@@ -16,12 +16,12 @@ use serde_json::value::RawValue;
 
 use crate::config::{Secret, is_loopback};
 use crate::contract::{
-    BODY_HEADER, BatchAnswer, BulkAnswer, BulkCancel, Census, ENVELOPE, EndpointPage, Explanation, ForgottenEndpoint, ForgottenEndpoints,
-    Group, GroupChange, GroupList, Index, Preview, Queue, QueueList, Readiness, Request, RequestCensus, RequestPage, RequestSubmission,
-    RequestToken, Requeue, Rerun, Responses, Schedule, ScheduleList, Submission, Task, TaskPage, TaskWithResponses, TasksGiven,
-    TasksWanted, WorkerReports,
+    Answers, BODY_HEADER, BatchAnswer, BulkAnswer, BulkCancel, Census, ENVELOPE, EndpointPage, Explanation, ForgottenEndpoint,
+    ForgottenEndpoints, Group, GroupChange, GroupList, Index, Preview, Queue, QueueList, Readiness, Request, RequestCensus, RequestPage,
+    RequestSubmission, RequestToken, Requeue, Rerun, ResponsePage, Responses, Schedule, ScheduleList, Submission, Task, TaskPage,
+    TaskWithResponses, TasksGiven, TasksWanted, WorkerReports,
 };
-use crate::domain::{EndpointName, GroupName, RequestStatus, Selector, TaskStatus, TaskType, Timestamp};
+use crate::domain::{AnswerDigest, EndpointName, GroupName, RequestStatus, Selector, TaskStatus, TaskType, Timestamp};
 use crate::https;
 pub use error::ClientError;
 use error::{hint, problem, shown};
@@ -250,6 +250,31 @@ impl Client {
     /// As [`Self::cancel_matching`].
     pub async fn requeue(&self, task_type: &TaskType, requeue: &Requeue) -> Result<BulkAnswer, ClientError> {
         Ok(self.answer(self.post(&["queues", task_type.as_str(), "requeue"])?.json(requeue), ANSWER).await?.1)
+    }
+
+    /// The largest groups of equal answers to a task, so many at most.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn answers(&self, task_type: &TaskType, id: &str, limit: u32) -> Result<Answers, ClientError> {
+        let request = self.request(Method::GET, &[task_type.as_str(), id, "answers"])?.query(&[("limit", limit)]);
+        Ok(self.answer(request, ANSWER).await?.1)
+    }
+
+    /// A page of the responses to a task, or of those with one answer.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn responses(
+        &self,
+        task_type: &TaskType,
+        id: &str,
+        answer: Option<AnswerDigest>,
+        cursor: Option<&str>,
+    ) -> Result<ResponsePage, ClientError> {
+        let parameters = [("answer", answer.map(|digest| digest.to_string())), ("cursor", cursor.map(str::to_owned))];
+        let request = self.request(Method::GET, &[task_type.as_str(), id, "responses"])?.query(&given(parameters));
+        Ok(self.answer(request, ANSWER).await?.1)
     }
 
     /// A page of the tasks of a type, or of all types.

@@ -12,6 +12,7 @@ use super::kinds::{
 };
 use super::layers::{self, Merged};
 use super::problem::Problem;
+use super::queue::Pointer;
 use super::reader::{Findings, Table};
 use super::settings::{
     Api, Body, Config, Database, Endpoint, Http, HttpWorker, Log, LogFormat, Management, Manager, MessageQueue, OnStop, Output, Part,
@@ -20,7 +21,7 @@ use super::settings::{
 use super::yaml::DEFAULT_ORIGIN;
 use super::{queue, requests, rules, schedules};
 use crate::backoff::Backoff;
-use crate::domain::{Authority, Expect};
+use crate::domain::{Authority, Expect, Ignored};
 use crate::http_tasks::Allowed;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -167,6 +168,10 @@ fn policy(mut table: Table<'_>, api: &Api, tasks: &Tasks) -> Option<TypePolicy> 
     let schema =
         table.optional("schema", &Text("a JSON Schema, or the path of a file with one", |text| !text.is_empty() && !text.contains('\0')));
     let run_as = table.optional("run_as", &ACCOUNT);
+    let mut answers = table.table("answers");
+    let pointers = Texts("JSON pointers such as `/pid`", |text| Pointer::parse(text).is_some());
+    let ignored = answers.optional("ignore", &pointers).unwrap_or_default();
+    answers.finish_needed();
     let queue = queue::queue(&mut table, name.as_ref());
     table.finish_needed();
     Some(TypePolicy {
@@ -185,6 +190,7 @@ fn policy(mut table: Table<'_>, api: &Api, tasks: &Tasks) -> Option<TypePolicy> 
         trim,
         schema,
         run_as,
+        ignored: Ignored::of(ignored.iter().map(String::as_str)),
         queue,
     })
 }

@@ -11,7 +11,7 @@ use super::request::Requests;
 use super::schedule::Schedule;
 use super::secret::Secret;
 use crate::backoff::Backoff;
-use crate::domain::{Expect, Labels, TaskType};
+use crate::domain::{Expect, Ignored, IgnoredByType, Labels, TaskType};
 use crate::http_tasks::Allowed;
 
 /// Clocks, queues and repeats may make a task outlive its span a little; an outcome must be remembered longer
@@ -152,6 +152,11 @@ impl Config {
         self.task_types.iter().filter(move |policy| policy.queue.is_some() == queue)
     }
 
+    /// What of answers does not count when equal ones are grouped.
+    pub fn ignored(&self) -> IgnoredByType {
+        self.task_types.iter().map(|policy| (policy.name.clone(), policy.ignored.clone())).collect()
+    }
+
     /// The policy of a type, if it is configured.
     pub fn policy(&self, task_type: &TaskType) -> Option<&TypePolicy> {
         self.task_types.iter().find(|policy| policy.name == *task_type)
@@ -239,6 +244,8 @@ pub struct TypePolicy {
     pub schema: Option<String>,
     /// The user that executables of this type run as, or user and group; [`Endpoint::run_as`] unless said.
     pub run_as: Option<String>,
+    /// What does not count when equal answers are grouped. Default nothing.
+    pub ignored: Ignored,
     /// How tasks wait for the one worker that performs them; none for a type that every subscribed endpoint
     /// performs.
     pub queue: Option<QueuePolicy>,

@@ -7,6 +7,7 @@ use proptest::strategy::ValueTree;
 
 use super::*;
 use crate::backoff::Backoff;
+use crate::domain::Ignored;
 
 /// The sample of the original, key for key.
 const SAMPLE: &str = r#"
@@ -351,7 +352,7 @@ fn the_default_names_every_key() {
         "task_types: [{name: worker, attempts: 5, backoff: {first: 250ms, max: 10s}, time_limit: 2h, expires_after: 2d, concurrency: 1,
         persistent: true, wait_for_endpoints_timeout: 1m},
         {name: q, delivery: queue, priority: 5, ttl: 1h, unique_key: /a, unique_scope: s, limit_key: /b, max_per_key: 2, max_running: 3,
-        then: {type: q, priority: 7, payload: [a, c=/b]}, body: payload, trim: true, schema: '{}', run_as: x}]
+        then: {type: q, priority: 7, payload: [a, c=/b]}, body: payload, trim: true, schema: '{}', run_as: x, answers: {ignore: [/pid]}}]
 schedules: [{name: s, type: q, cron: '0 3 * * *', time_zone: Europe/Berlin, missed: all, payload: '1'},
         {name: t, type: worker, cron: '0 3 * * *', endpoints: [a]}]
 endpoint: {handlers_dir: /x}"
@@ -361,6 +362,17 @@ endpoint: {handlers_dir: /x}"
         let key = entry.path.rsplit('.').next().unwrap_or_default();
         assert!(DEFAULT.contains(&format!("{key}:")), "{} is not described", entry.path);
     }
+}
+
+#[test]
+fn what_answers_ignore_are_pointers() {
+    let config = Config::from_yaml("task_types: [a, {name: b, answers: {ignore: [/pid, /disks/0/a~1b]}}]").expect("valid");
+    assert_eq!(config.task_types[0].ignored, Ignored::default());
+    assert_eq!(config.ignored().of(&config.task_types[1].name), &Ignored::of(["/pid", "/disks/0/a~1b"]));
+    let error = Config::from_yaml("task_types: [{name: b, answers: {ignore: [pid]}}]").expect_err("no pointer").to_string();
+    assert!(error.contains("task_types[0].answers.ignore: expected a list of JSON pointers such as `/pid`"), "{error}");
+    let error = Config::from_yaml("task_types: [{name: b, answers: {ignored: [/pid]}}]").expect_err("no such key").to_string();
+    assert!(error.contains("task_types[0].answers.ignored"), "{error}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The JSON of the HTTP API, described once: each type says how it is written, how it is read, and its schema.
 //!
-//! `task` and `response` the ledger's two rows · `submission` what a customer asks for · `endpoint` who performs
+//! `task` and `response` the ledger's two rows · `answer` equal answers in groups · `submission` what a customer asks for · `endpoint` who performs
 //! tasks · `queue` and `schedule` how these stand · `request` steps of jobs · `bulk` many tasks in one request · `explain` why a task does not run · `census` sums of tasks · `problem` why a request is refused ·
 //! `session` who one is · `process` what an API process says of itself · `live` what goes on now · `worker` what workers send and get.
 //!
@@ -11,6 +11,7 @@
 //!
 //! The texts on members are their descriptions in the OpenAPI document.
 
+mod answer;
 mod bulk;
 mod census;
 mod endpoint;
@@ -32,6 +33,7 @@ mod task;
 mod task_type;
 mod worker;
 
+pub use answer::{AnswerGroup, Answers, Exemplar, MoreAnswers};
 pub use bulk::{
     Batch, BatchAnswer, BatchList, BatchSubmission, BatchVerdict, BulkAnswer, BulkCancel, DeadFilter, Requeue, TaskBrief, TaskFilter,
 };

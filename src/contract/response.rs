@@ -6,7 +6,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::ToSchema;
 
-use crate::domain::{AttemptError, EndpointName, Json, LateAnswer, ResponseStatus, TaskId, Timestamp};
+use crate::domain::{AnswerDigest, AttemptError, EndpointName, Json, LateAnswer, ResponseStatus, TaskId, Timestamp};
 
 /// What one endpoint did with the task.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -60,6 +60,10 @@ pub struct TaskResponse {
     /// Another answer, which came after the end and changed nothing; only the first is kept.
     #[schema(required = true)]
     pub late: Option<LateAnswer>,
+    /// The group of equal answers that this one belongs to, as in `GET /{type}/{id}/answers`; null until there is an answer.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, required = true)]
+    pub answer: Option<AnswerDigest>,
 }
 
 /// A page of responses.
@@ -157,7 +161,7 @@ mod tests {
             r#"{"id":"0190a6c8-5f5e-7c3a-8000-000000000001/console1","task_id":"0190a6c8-5f5e-7c3a-8000-000000000001","#,
             r#""endpoint":"console1","status":"FINISHED","errnr":32,"errmsg":"could not backup!","payload":"x","attempt":2,"#,
             r#""attempts":[{"attempt":1,"errnr":75,"errmsg":"busy"}],"progress":80,"log":null,"start_time":null,"#,
-            r#""last_modified_time":"1970-01-01T00:00:00.000000Z","vanished":false,"late":null}"#
+            r#""last_modified_time":"1970-01-01T00:00:00.000000Z","vanished":false,"late":null,"answer":null}"#
         );
         assert_eq!(serde_json::to_string(&response).expect("serialises"), text);
         let read: TaskResponse = serde_json::from_str(text).expect("reads what it writes");

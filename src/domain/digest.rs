@@ -1,5 +1,5 @@
 //! What makes two submissions the same: the value of the payload and the set of endpoints. And what makes a value in a payload
-//! the same as in another.
+//! the same as in another, also in answers.
 //!
 //! White space, the order of members, the spelling of strings (`é` or `\u00e9`) and of numbers (`1.0` or `1`) do not
 //! matter; numbers are compared as exact decimals, so that two that differ only beyond a double's precision differ here.
@@ -12,7 +12,7 @@ use std::ops::Range;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::{EndpointName, PayloadKey, Target};
+use super::{EndpointName, PayloadKey, Target, own_name};
 
 /// The digest of a submission. `payload` must be JSON of a depth that the stack bears.
 pub fn digest(payload: &str, endpoints: &[EndpointName]) -> [u8; 32] {
@@ -53,52 +53,73 @@ pub fn value_at<'a>(value: &'a RawValue, pointer: &str) -> Option<&'a RawValue> 
 
 /// A JSON text that is equal for equal values.
 fn canonical(text: &str) -> Vec<u8> {
-    let mut writer = Canonical { text, at: 0, out: Vec::with_capacity(text.len()) };
-    writer.value();
+    canonical_but(text, "", &[])
+}
+
+/// The same, whatever is at the ignored places, each the steps of a pointer, and wherever the endpoint that answers names itself. The masks
+/// are no UTF-8, so nothing in the text is equal to one.
+pub(super) fn canonical_but(text: &str, own: &str, ignored: &[&[String]]) -> Vec<u8> {
+    let mut writer = Canonical { text, own, at: 0, out: Vec::with_capacity(text.len()) };
+    writer.value(ignored);
     writer.out
 }
+
+/// Stands for a value at an ignored place.
+const IGNORED: u8 = 0xFE;
 
 /// Reads a text that is known to be JSON of bounded depth, so it neither reports errors nor fears recursion.
 struct Canonical<'a> {
     text: &'a str,
+    /// The name that is masked in strings; empty where none is.
+    own: &'a str,
     at: usize,
     out: Vec<u8>,
 }
 
 impl<'a> Canonical<'a> {
-    fn value(&mut self) {
+    /// `ignored` are the places below here, each the steps that are left to it.
+    fn value(&mut self, ignored: &[&[String]]) {
+        let begin = self.out.len();
         match self.peek() {
-            b'{' => self.object(),
-            b'[' => self.array(),
+            b'{' => self.object(ignored),
+            b'[' => self.array(ignored),
             b'"' => self.string(),
             _ => self.word(),
         }
+        if ignored.iter().any(|steps| steps.is_empty()) {
+            self.out.truncate(begin);
+            self.out.push(IGNORED);
+        }
     }
 
-    fn array(&mut self) {
+    fn array(&mut self, ignored: &[&[String]]) {
         self.at += 1;
         self.out.push(b'[');
+        let mut place = 0usize;
         while !matches!(self.peek(), b']' | 0) {
-            self.value();
+            self.value(&below(ignored, || place.to_string()));
             self.out.push(b',');
             self.at += usize::from(self.peek() == b',');
+            place += 1;
         }
         self.at += 1;
         self.out.push(b']');
     }
 
     /// Writes the members as they come, then puts them in order.
-    fn object(&mut self) {
+    fn object(&mut self, ignored: &[&[String]]) {
         self.at += 1;
         self.out.push(b'{');
         let begin = self.out.len();
         let mut members: Vec<(Range<usize>, usize)> = Vec::new();
         while !matches!(self.peek(), b'}' | 0) {
-            let start = self.out.len();
+            let (start, spelt) = (self.out.len(), self.at);
             self.string();
             let name = start..self.out.len();
+            let whole = self.text.get(spelt..self.at).unwrap_or_default();
+            let within = below(ignored, || serde_json::from_str(whole).unwrap_or_default());
             self.at += usize::from(self.peek() == b':');
-            self.value();
+            self.value(&within);
             self.out.push(b',');
             members.push((name, self.out.len()));
             self.at += usize::from(self.peek() == b',');
@@ -131,20 +152,36 @@ impl<'a> Canonical<'a> {
         }
         self.at = (end + 1).min(bytes.len());
         let raw = self.text.get(start..self.at).unwrap_or_default();
-        match serde_json::from_str::<String>(raw).and_then(|text| serde_json::to_vec(&text)) {
-            Ok(plain) if escaped => self.out.extend(plain),
-            _ => self.out.extend(raw.as_bytes()),
+        match escaped.then(|| serde_json::from_str::<String>(raw)) {
+            Some(Ok(plain)) => self.masked(&plain, |out, part| {
+                // Without the quotes around it.
+                let spelt = serde_json::to_vec(part).unwrap_or_default();
+                out.extend(spelt.get(1..spelt.len().saturating_sub(1)).unwrap_or_default());
+            }),
+            _ => self.masked(raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default(), |out, part| out.extend(part.as_bytes())),
         }
+    }
+
+    /// Writes a string in its parts between the masks.
+    fn masked(&mut self, text: &str, spell: impl Fn(&mut Vec<u8>, &str)) {
+        self.out.push(b'"');
+        for (place, part) in own_name::parts(text, self.own).enumerate() {
+            if place > 0 {
+                self.out.push(own_name::MASK);
+            }
+            spell(&mut self.out, part);
+        }
+        self.out.push(b'"');
     }
 
     /// A number, `true`, `false` or `null`.
     fn word(&mut self) {
         let rest = self.text.get(self.at..).unwrap_or_default();
-        let end = rest.find([',', ':', ']', '}', ' ', '\t', '\n', '\r']).unwrap_or(rest.len());
-        let word = &rest[..end];
-        self.at += end.max(1);
+        let ends = |byte: u8| matches!(byte, b',' | b':' | b']' | b'}' | b' ' | b'\t' | b'\n' | b'\r');
+        let word = &rest[..rest.bytes().position(ends).unwrap_or(rest.len())];
+        self.at += word.len().max(1);
         if word.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
-            self.out.extend(decimal(word).into_bytes());
+            decimal(word, &mut self.out);
         } else {
             self.out.extend(word.as_bytes());
         }
@@ -163,25 +200,45 @@ impl<'a> Canonical<'a> {
     }
 }
 
-/// A number as sign, digits without zeros at either end, and exponent of ten: equal for equal numbers, and only for them.
-fn decimal(number: &str) -> String {
-    let (sign, number) = number.strip_prefix('-').map_or(("", number), |rest| ("-", rest));
+/// Those of the places that lie below a member or an element, from there on.
+pub(super) fn below<'p>(ignored: &[&'p [String]], step: impl FnOnce() -> String) -> Vec<&'p [String]> {
+    if ignored.is_empty() {
+        return Vec::new();
+    }
+    let step = step();
+    ignored.iter().filter_map(|steps| steps.split_first()).filter(|(first, _)| **first == step).map(|(_, rest)| rest).collect()
+}
+
+/// Writes a number as sign, digits without zeros at either end, and exponent of ten: equal for equal numbers, and only for them.
+fn decimal(number: &str, out: &mut Vec<u8>) {
+    let (negative, number) = number.strip_prefix('-').map_or((false, number), |rest| (true, rest));
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let digits = [whole, fraction].concat();
-    let shortened = digits.trim_end_matches('0');
-    let dropped = digits.len() - shortened.len();
-    let shortened = shortened.trim_start_matches('0');
-    if shortened.is_empty() {
-        return "0".to_owned();
+    let fraction = fraction.trim_end_matches('0');
+    let trimmed = if fraction.is_empty() { whole.trim_end_matches('0') } else { whole };
+    let (shift, places) = (whole.len() - trimmed.len(), fraction.len());
+    let whole = trimmed.trim_start_matches('0');
+    let fraction = if whole.is_empty() { fraction.trim_start_matches('0') } else { fraction };
+    if whole.is_empty() && fraction.is_empty() {
+        return out.push(b'0');
+    }
+    if negative {
+        out.push(b'-');
     }
     // An exponent beyond i128 belongs to a number that is too small for a double: its spelling has to do.
-    match exponent.parse::<i128>().ok().and_then(|exponent| {
-        let shift = i128::try_from(dropped).ok()? - i128::try_from(fraction.len()).ok()?;
-        exponent.checked_add(shift)
-    }) {
-        Some(exponent) => format!("{sign}{shortened}e{exponent}"),
-        None => format!("{sign}{number}"),
+    let shift = i128::try_from(shift).unwrap_or_default() - i128::try_from(places).unwrap_or_default();
+    match exponent.parse::<i128>().ok().and_then(|exponent| exponent.checked_add(shift)) {
+        Some(exponent) => {
+            for part in [whole, fraction, "e"] {
+                out.extend(part.as_bytes());
+            }
+            // Nearly always, and soon written.
+            match u8::try_from(exponent) {
+                Ok(digit @ 0..10) => out.push(b'0' + digit),
+                _ => out.extend(exponent.to_string().into_bytes()),
+            }
+        }
+        None => out.extend(number.as_bytes()),
     }
 }
 
@@ -279,8 +336,25 @@ mod tests {
         #[test]
         fn decimals_keep_the_number(whole in any::<u32>(), fraction in "[0-9]{1,6}", exponent in -20i32..20) {
             let written = format!("{whole}.{fraction}e{exponent}");
-            let (read, kept): (f64, f64) = (written.parse().expect("a number"), decimal(&written).parse().expect("a number"));
+            let (read, kept): (f64, f64) = (written.parse().expect("a number"), text(&written).parse().expect("a number"));
             prop_assert_eq!(read, kept);
+        }
+    }
+
+    /// The ledger keeps digests, so numbers stay what they were.
+    #[test]
+    fn a_number_has_one_form() {
+        for (number, form) in [
+            ("12", "12e0"),
+            ("100", "1e2"),
+            ("-0.050", "-5e-2"),
+            ("10.250E+1", "1025e-1"),
+            ("120e30", "12e31"),
+            ("-0", "0"),
+            ("0.00e7", "0"),
+            ("1e-99999999999999999999999999999999999999999", "1e-99999999999999999999999999999999999999999"),
+        ] {
+            assert_eq!(text(number), form);
         }
     }
 

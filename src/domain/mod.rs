@@ -2,11 +2,13 @@
 //!
 //! `names` what things may be called · `timestamp` points in time · `task` and `response` the two rows of the ledger with
 //! their state machines · `queue` what a task of a work queue has besides · `request` steps of jobs · `rerun` who performs a task once more · `explain` why a task does not run, with one of the reasons of `reason` · `states` how endpoints stand, in few bytes · `outcome` what a handler asks for · `message` what travels
-//! through the broker · `digest` what makes two submissions the same · `token` who may use the API · `authority` how hosts are named · `labels` what
+//! through the broker · `digest` what makes two submissions the same · `answer` what makes two answers the same, with `own_name` and `difference` what sets them apart · `token` who may use the API · `authority` how hosts are named · `labels` what
 //! endpoints say of themselves and `selector` with `target` whom such facts select · `likeness` what to say of a misspelt name · `json_check` which
 //! bytes are JSON that every reader agrees on: what comes from outside passes it before it becomes a [`Json`].
 
+mod answer;
 mod authority;
+mod difference;
 mod digest;
 mod explain;
 pub mod json_check;
@@ -15,6 +17,7 @@ pub mod likeness;
 mod message;
 mod names;
 mod outcome;
+mod own_name;
 mod payload;
 mod queue;
 mod reason;
@@ -28,7 +31,9 @@ mod task;
 mod timestamp;
 mod token;
 
+pub use answer::{AnswerDigest, FinalAnswer, Ignored, IgnoredByType};
 pub use authority::Authority;
+pub use difference::{AnswerChange, Difference};
 pub use digest::{digest, digest_of_target, payload_key, value_at};
 pub use explain::{Group, Line, LinePlace, Owed, PresenceNow, RunLimits, Snapshot, Standing, Subscribed, Summary, Workers};
 pub use labels::{BUILT_IN, InvalidLabel, Labels};

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{AttemptError, EndpointName, Json, TaskId, Timestamp};
+use super::{AnswerDigest, AttemptError, EndpointName, Json, TaskId, Timestamp};
 
 /// Where a response stands. `docs/states.md` draws the arrows; [`ResponseStatus::next`] is the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
@@ -108,6 +108,9 @@ pub struct Response {
     pub vanished: bool,
     /// Another answer, which came after the end and changed nothing.
     pub late: Option<LateAnswer>,
+    /// The group of equal answers that its answer belongs to; none until there is an answer, and for one that was given to a version that made no
+    /// groups.
+    pub answer: Option<AnswerDigest>,
 }
 
 /// An answer that came after the end of its response and tells something else. It changes nothing; the first is kept.

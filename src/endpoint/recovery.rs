@@ -153,6 +153,7 @@ mod tests {
             trim: false,
             schema: None,
             run_as: None,
+            ignored: crate::domain::Ignored::default(),
             queue: None,
         }
     }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::domain::{
-    AttemptError, Counts, EndpointName, LateAnswer, Report, ReportEvent, ResponseEvent, ResponseStatus, TaskEvent, TaskId, TaskStatus,
-    TaskType, Timestamp, errnr,
+    AnswerDigest, AttemptError, Counts, EndpointName, FinalAnswer, Ignored, LateAnswer, Report, ReportEvent, ResponseEvent, ResponseStatus,
+    TaskEvent, TaskId, TaskStatus, TaskType, Timestamp, errnr,
 };
 
 /// What to do with a due task, decided by the reconciler.
@@ -294,6 +294,14 @@ pub(super) struct RowChange<'a> {
     pub row: RowState,
     /// The report that finished it.
     pub answer: Option<&'a ReportEvent>,
+}
+
+impl RowChange<'_> {
+    /// The name of the group that its answer belongs to, if it is one.
+    pub fn digest(&self, endpoint: &EndpointName, ignored: &Ignored) -> Option<AnswerDigest> {
+        let Some(ReportEvent::Finished { errnr, errmsg, payload, .. }) = self.answer else { return None };
+        Some(FinalAnswer { endpoint: endpoint.as_str(), errnr: *errnr, errmsg, payload: payload.as_deref() }.digest(ignored))
+    }
 }
 
 /// What a batch of reports does.

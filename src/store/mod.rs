@@ -8,6 +8,7 @@
 //! task row's lock decides alone about that task, so counts and states are derived from what was read under the lock and never from
 //! affected rows.
 
+mod answers;
 mod attempt;
 mod batch;
 mod census;
@@ -44,6 +45,7 @@ mod tasks;
 mod tokens;
 mod window;
 
+pub use answers::{AnswerGroup, AnswerGroups};
 pub use census::{Census, CensusQuery, Flaw};
 pub use claim::Claim;
 pub use clock_offset::ClockOffsets;

@@ -15,7 +15,9 @@ use super::subscription::SubscriptionState;
 use super::tasks::{TASK, only_task, within_budget};
 use super::window::{ids_from, ids_until, newest, prefix_end};
 use super::{Result, Store};
-use crate::domain::{EndpointName, Fared, Identifier, Response, ResponseStatus, Task, TaskId, TaskStatus, TaskType, Timestamp};
+use crate::domain::{
+    AnswerDigest, EndpointName, Fared, Identifier, Response, ResponseStatus, Task, TaskId, TaskStatus, TaskType, Timestamp,
+};
 
 /// A task that an endpoint has to answer.
 #[derive(Debug, Clone)]
@@ -51,6 +53,8 @@ pub enum ResponseFilter {
 pub struct ResponseQuery {
     /// Which.
     pub filter: ResponseFilter,
+    /// Only those with this answer.
+    pub answer: Option<AnswerDigest>,
     /// Only of this endpoint and those after it.
     pub from: Option<EndpointName>,
     /// Only of endpoints after this one: the cursor.
@@ -166,10 +170,11 @@ impl Store {
         self.run(move |conn| response_page(conn, id, query.clone()).boxed()).await
     }
 
-    /// The endpoints of a task that fared in one of these ways, by name.
-    pub async fn fared(&self, id: TaskId, ways: &[Fared]) -> Result<Vec<EndpointName>> {
+    /// The endpoints of a task that fared in one of these ways, by name; with an answer, those of them that gave it, and without ways
+    /// all that did.
+    pub async fn fared(&self, id: TaskId, ways: &[Fared], answer: Option<AnswerDigest>) -> Result<Vec<EndpointName>> {
         let ways: Arc<[Fared]> = ways.into();
-        self.run(move |conn| fared(conn, id, ways.clone()).boxed()).await
+        self.run(move |conn| fared(conn, id, ways.clone(), answer).boxed()).await
     }
 
     /// The response that an endpoint owes or has given to a task.
@@ -288,7 +293,12 @@ fn only(select: &mut Statement<'_>, filter: ResponseFilter) {
 }
 
 async fn response_page(conn: &mut Conn<'_>, id: TaskId, query: Arc<ResponseQuery>) -> Result<(Vec<Response>, bool), Fault> {
-    let mut select = responses_of(conn, id);
+    let dialect = conn.dialect();
+    let key = if query.answer.is_some() { dialect.by_answer() } else { dialect.by_primary_key() };
+    let mut select = responses_along(conn, id, key);
+    if let Some(answer) = query.answer {
+        select.push(" AND ").push(dialect.answered()).push(" AND r.answer = ?").bind(answer);
+    }
     if let Some(from) = &query.from {
         select.push(" AND r.endpoint >= ?").bind(from);
     }
@@ -310,16 +320,21 @@ async fn response_page(conn: &mut Conn<'_>, id: TaskId, query: Arc<ResponseQuery
     Ok((page, more))
 }
 
-async fn fared(conn: &mut Conn<'_>, id: TaskId, ways: Arc<[Fared]>) -> Result<Vec<EndpointName>, Fault> {
-    let by_key = conn.dialect().by_primary_key();
-    let mut select = conn.sql(format!(
-        "SELECT r.endpoint, r.status, r.errnr, r.start_time IS NOT NULL FROM response AS r {by_key} WHERE r.task_id = ? ORDER BY r.endpoint"
-    ));
+async fn fared(conn: &mut Conn<'_>, id: TaskId, ways: Arc<[Fared]>, answer: Option<AnswerDigest>) -> Result<Vec<EndpointName>, Fault> {
+    let dialect = conn.dialect();
+    let key = if answer.is_some() { dialect.by_answer() } else { dialect.by_primary_key() };
+    let mut select =
+        conn.sql(format!("SELECT r.endpoint, r.status, r.errnr, r.start_time IS NOT NULL FROM response AS r {key} WHERE r.task_id = ?"));
+    select.bind(id);
+    if let Some(answer) = answer {
+        select.push(" AND ").push(dialect.answered()).push(" AND r.answer = ?").bind(answer);
+    }
+    let all = ways.is_empty() && answer.is_some();
     let mut endpoints = Vec::new();
-    for row in select.bind(id).fetch_all().await? {
+    for row in select.push(" ORDER BY r.endpoint").fetch_all().await? {
         let status = columns::response_status(row.get(1)?, || format!("response of task {id}, column status"))?;
         let (errnr, received) = (row.get(2)?, row.get(3)?);
-        if ways.iter().any(|way| way.covers(status, errnr, received)) {
+        if all || ways.iter().any(|way| way.covers(status, errnr, received)) {
             endpoints.push(row.get(0)?);
         }
     }
@@ -333,11 +348,17 @@ async fn response_of(conn: &mut Conn<'_>, id: TaskId, endpoint: EndpointName) ->
 
 /// The responses of a task, for more conditions to follow.
 fn responses_of<'c>(conn: &'c mut Conn<'_>, id: TaskId) -> Statement<'c> {
-    let (by_key, same) = (conn.dialect().by_primary_key(), conn.dialect().same());
+    let by_key = conn.dialect().by_primary_key();
+    responses_along(conn, id, by_key)
+}
+
+/// The same along a key.
+fn responses_along<'c>(conn: &'c mut Conn<'_>, id: TaskId, key: &str) -> Statement<'c> {
+    let same = conn.dialect().same();
     let mut select = conn.sql(format!(
         "SELECT {RESPONSE}, r.status = ? AND NOT EXISTS (SELECT 1 FROM subscription AS s WHERE s.endpoint = r.endpoint AND s.state = ? \
          AND s.home {same} r.home AND s.task_type = (SELECT t.task_type FROM task AS t WHERE t.id = r.task_id)) \
-         FROM response AS r {by_key} WHERE r.task_id = ?"
+         FROM response AS r {key} WHERE r.task_id = ?"
     ));
     select.bind(ResponseStatus::Created).bind(SubscriptionState::Online).bind(id);
     select

@@ -12,7 +12,7 @@ use super::ledger::{Applied, RowState, Subscriber, Subscribers, TaskState, fold,
 use super::sql::{Cells, Conn, Dialect, selected};
 use super::tasks::{self, lock};
 use super::{Result, Store, batch, columns, responses};
-use crate::domain::{EndpointName, LateAnswer, Report, ResponseStatus, TaskId, TaskType, Timestamp};
+use crate::domain::{EndpointName, IgnoredByType, LateAnswer, Report, ResponseStatus, TaskId, TaskType, Timestamp};
 
 impl Store {
     /// Applies what endpoints report: rows through [`crate::domain::ResponseStatus::next`], counts, task
@@ -24,20 +24,27 @@ impl Store {
     /// expected is adopted into the set when the task has no list and is frozen, and a copy can have come
     /// through the fanout: the endpoint was known by the time it was published; of a task that has ended only
     /// one that has finished. A report about a task with a list never is. A cancel that nobody asked for ends
-    /// its response as failed ([`errnr::STOPPED`](crate::domain::errnr::STOPPED)).
-    pub async fn apply(&self, reports: &[Report], now: Timestamp, retention: Duration) -> Result<Applied> {
+    /// its response as failed ([`errnr::STOPPED`](crate::domain::errnr::STOPPED)). `ignored` says what does not
+    /// count when equal answers are grouped.
+    pub async fn apply(&self, reports: &[Report], ignored: &Arc<IgnoredByType>, now: Timestamp, retention: Duration) -> Result<Applied> {
         if reports.is_empty() {
             return Ok(Applied::default());
         }
         self.fits(reports.iter().map(|report| 256 + batch::answer_bytes(&report.event)))?;
-        let reports: Arc<[Report]> = reports.into();
-        self.transact(move |conn| apply(conn, reports.clone(), now, retention).boxed()).await
+        let (reports, ignored): (Arc<[Report]>, _) = (reports.into(), Arc::clone(ignored));
+        self.transact(move |conn| apply(conn, reports.clone(), ignored.clone(), now, retention).boxed()).await
     }
 }
 
 type Rows = HashMap<(TaskId, EndpointName), RowState>;
 
-async fn apply(conn: &mut Conn<'_>, reports: Arc<[Report]>, now: Timestamp, retention: Duration) -> Result<Applied, Fault> {
+async fn apply(
+    conn: &mut Conn<'_>,
+    reports: Arc<[Report]>,
+    ignored: Arc<IgnoredByType>,
+    now: Timestamp,
+    retention: Duration,
+) -> Result<Applied, Fault> {
     let mut ids: Vec<TaskId> = reports.iter().map(|report| report.task_id).collect();
     ids.sort_unstable();
     ids.dedup();
@@ -56,7 +63,14 @@ async fn apply(conn: &mut Conn<'_>, reports: Arc<[Report]>, now: Timestamp, rete
     let asked = in_question(&tasks, &rows, &known, &reports).into_iter().collect();
     known.extend(subscribers(conn, asked).await?);
     let folded = fold(&tasks, &rows, &known, &reports, now, retention);
-    let rows: Vec<_> = folded.rows.into_iter().collect();
+    let rows: Vec<_> = folded
+        .rows
+        .into_iter()
+        .map(|((id, endpoint), change)| {
+            let digest = tasks.get(&id).and_then(|task| change.digest(endpoint, ignored.of(&task.task_type)));
+            ((id, endpoint), change, digest)
+        })
+        .collect();
     responses::write(conn, &rows, now).await?;
     mark_doubled(conn, folded.doubled.into_iter().collect()).await?;
     keep_late(conn, folded.late.into_iter().collect()).await?;

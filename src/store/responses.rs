@@ -8,7 +8,7 @@ use super::columns::{self, attempts, corrupt, json, response_status};
 use super::fault::Fault;
 use super::ledger::RowChange;
 use super::sql::{Cells, Conn, selected};
-use crate::domain::{EndpointName, ReportEvent, Response, ResponseStatus, TaskId, Timestamp};
+use crate::domain::{AnswerDigest, EndpointName, ReportEvent, Response, ResponseStatus, TaskId, Timestamp};
 
 /// The statuses of open responses have lower codes, those of ended ones not: for conditions `+status < ?`.
 pub(super) const ENDED: ResponseStatus = ResponseStatus::Finished;
@@ -57,6 +57,7 @@ selected! {
         start_time: Option<Timestamp> = "r.start_time",
         last_modified_time: Timestamp = "r.last_modified_time",
         late: Option<&'r str> = "r.late",
+        answer: Option<AnswerDigest> = "r.answer",
     }
 }
 
@@ -84,6 +85,7 @@ pub(super) fn response(cells: &mut Cells<'_>, task_id: TaskId) -> Result<Respons
         last_modified_time: columns.last_modified_time,
         vanished: cells.take()?,
         late: columns.late.map(late).transpose()?,
+        answer: columns.answer,
     })
 }
 
@@ -101,11 +103,14 @@ pub(super) async fn expect(conn: &mut Conn<'_>, rows: &[(TaskId, &EndpointName)]
     Ok(())
 }
 
+/// A response that changes, and the digest of its answer.
+pub(super) type Written<'a> = ((TaskId, &'a EndpointName), RowChange<'a>, Option<AnswerDigest>);
+
 /// Writes responses whose tasks are locked, in the order of their keys.
-pub(super) async fn write(conn: &mut Conn<'_>, rows: &[((TaskId, &EndpointName), RowChange<'_>)], now: Timestamp) -> Result<(), Fault> {
+pub(super) async fn write(conn: &mut Conn<'_>, rows: &[Written<'_>], now: Timestamp) -> Result<(), Fault> {
     for run in batch::runs(rows, batch::WIDE_ROWS, weight) {
         let mut insert = conn.insert("response");
-        for ((task_id, endpoint), change) in padded_rows(run, weight) {
+        for ((task_id, endpoint), change, digest) in padded_rows(run, weight) {
             insert.row().set("task_id", *task_id).set("endpoint", *endpoint).set("status", change.row.status);
             match change.answer {
                 Some(ReportEvent::Finished { errnr, errmsg, payload, attempt, attempts, log, .. }) => insert
@@ -128,7 +133,8 @@ pub(super) async fn write(conn: &mut Conn<'_>, rows: &[((TaskId, &EndpointName),
                 .set("start_time", change.row.start_time)
                 .set("last_modified_time", now)
                 .set("home", change.row.home)
-                .set("run", change.row.run);
+                .set("run", change.row.run)
+                .set("answer", *digest);
         }
         insert.or_update(&["task_id", "endpoint"]).await?;
     }
@@ -136,7 +142,7 @@ pub(super) async fn write(conn: &mut Conn<'_>, rows: &[((TaskId, &EndpointName),
 }
 
 /// About how many bytes a response takes in a statement.
-fn weight(row: &((TaskId, &EndpointName), RowChange<'_>)) -> usize {
+fn weight(row: &Written<'_>) -> usize {
     128 + row.0.1.as_str().len() + row.1.answer.map_or(0, batch::answer_bytes)
 }
 

@@ -13,7 +13,7 @@ use super::sql::{Cells, Conn};
 use super::subscription::SubscriptionState;
 use super::tasks::{self, TASK, lock, within_budget};
 use super::{Result, Store, read};
-use crate::domain::{EndpointName, ResponseStatus, Task, TaskId, TaskStatus, Timestamp, errnr};
+use crate::domain::{EndpointName, FinalAnswer, Ignored, ResponseStatus, Task, TaskId, TaskStatus, Timestamp, errnr};
 
 /// A task that somebody has to look at, claimed until the lease runs out.
 #[derive(Debug, Clone)]
@@ -156,12 +156,13 @@ async fn lose(conn: &mut Conn<'_>, id: TaskId, now: Timestamp) -> Result<u32, Fa
     ));
     let absent = absent.bind(id).bind(ResponseStatus::Created).bind(SubscriptionState::Online).fetch_all().await?;
     let names: Vec<&str> = absent.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?;
+    let digest = FinalAnswer { endpoint: "", errnr: errnr::LOST, errmsg: VANISHED, payload: None }.digest(&Ignored::default());
     for names in names.chunks(batch::KEYS) {
         let mut lose = conn.sql(format!(
-            "UPDATE response {by_key} SET status = ?, errnr = ?, errmsg = ?, last_modified_time = ? \
+            "UPDATE response {by_key} SET status = ?, errnr = ?, errmsg = ?, answer = ?, last_modified_time = ? \
              WHERE +status = ? AND task_id = ? AND endpoint IN "
         ));
-        lose.bind(ResponseStatus::Finished).bind(errnr::LOST).bind(VANISHED).bind(now).bind(ResponseStatus::Created).bind(id);
+        lose.bind(ResponseStatus::Finished).bind(errnr::LOST).bind(VANISHED).bind(digest).bind(now).bind(ResponseStatus::Created).bind(id);
         lose.keys(names).execute().await?;
     }
     Ok(u32::try_from(names.len()).unwrap_or(u32::MAX))

@@ -127,11 +127,11 @@ impl Rig {
         let broker = MemoryBroker::new();
         let (metrics, clock) = (Metrics::new(), Clock::system());
         let (watch, desk) = (Watch::default(), Desk::default());
-        let ledger = Ledger::new(store.clone(), clock.clone(), metrics.clone(), watch.clone(), RETENTION);
         let (outgoing, accepted) = mpsc::channel(1000);
+        let config = Arc::new(Config::from_yaml(config).expect("a configuration"));
+        let ledger = Ledger::new(store.clone(), clock.clone(), metrics.clone(), watch.clone(), config.ignored(), RETENTION);
         let (acceptor, recording) = Acceptor::new(ledger.clone(), clock.clone(), metrics.clone(), outgoing, Vec::new());
         tokio::spawn(recording);
-        let config = Arc::new(Config::from_yaml(config).expect("a configuration"));
         let admission = Arc::new(Admission::read(&config).expect("no schema"));
         let link = broker.connect();
         let publisher =
@@ -220,7 +220,8 @@ impl Rig {
     /// The same about a task of another type.
     pub async fn report_of(&self, of: &str, id: TaskId, name: &str, event: ReportEvent) {
         let report = Report { task_id: id, task_type: task_type(of), endpoint: endpoint(name), home: Uuid::nil(), event };
-        self.store.apply(&[report], self.state.clock.now(), RETENTION).await.expect("the store works");
+        let ignored = Arc::new(self.state.config.ignored());
+        self.store.apply(&[report], &ignored, self.state.clock.now(), RETENTION).await.expect("the store works");
     }
 
     /// Gives what waits in a queue to a worker, as the dispatcher does.

@@ -59,6 +59,7 @@ pub fn policy(name: &str) -> TypePolicy {
         trim: false,
         schema: None,
         run_as: None,
+        ignored: tasker::domain::Ignored::default(),
         queue: None,
     }
 }

@@ -1,6 +1,7 @@
 //! The integration tests: one program, one file a subject.
 
 mod api_access;
+mod api_answers;
 mod api_bulk;
 mod api_cancel;
 mod api_clients;

@@ -1,5 +1,6 @@
 //! One suite over both databases: what the `Store` promises, case by case, each with a database of its own.
 
+mod answers;
 mod explain;
 mod farm;
 pub(crate) mod ledger;
@@ -65,6 +66,10 @@ conformance! {
         keeps_what_an_endpoint_says,
         keeps_the_first_answer_that_came_after_the_end,
         tells_that_a_task_ran_twice;
+    answers:
+        groups_equal_answers,
+        pages_through_the_members_of_a_group,
+        groups_what_was_lost_and_leaves_out_what_has_no_digest;
     requests:
         records_a_request_once,
         goes_through_its_steps,

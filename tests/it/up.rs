@@ -139,6 +139,57 @@ fn each_executable_of_a_directory_is_a_task_type() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// With more than twenty answers a person reads groups of equal ones, and goes on with one of them.
+#[test]
+fn many_answers_are_shown_in_groups() -> anyhow::Result<()> {
+    const LOOK: &str = r#"#!/bin/sh
+if [ "$TASKER_ENDPOINT" = web7 ]; then
+    echo "$TASKER_ENDPOINT cannot look" >&2
+    echo "no disk" >&2
+    exit 3
+fi
+echo "{\"host\": \"$TASKER_ENDPOINT.example\", \"pid\": $$}"
+"#;
+    let names: Vec<String> = (1..=24).map(|number| format!("web{number}")).collect();
+    let list = names.join(",");
+    let site = Site::new("answers")?;
+    fs::create_dir_all(site.home.join("handlers.d"))?;
+    site.executable("look", LOOK)?;
+    site.home.write("it.yaml", "task_types: [{name: look, answers: {ignore: [/pid]}}]\n")?;
+    let _up = site.up(&["--config", "it.yaml", "--handlers-dir", "handlers.d", "--endpoints", &list])?;
+    site.subscribed(24)?;
+
+    let (code, text) = site.says(&["submit", "look", "--identifier", "a", "--endpoints", &list, "--wait"])?;
+    ensure!(code == Some(2) && text.contains("\n23 endpoints succeeded, such as web1 (answer "), "{text}");
+    ensure!(text.contains("\n1 endpoint failed with 3: web7 (answer ") && text.contains("\n  no disk\n  web7 cannot look\n"), "{text}");
+    ensure!(text.contains("\n24 of 24 endpoints finished, 1 failed"), "{text}");
+    let (code, status) = site.says(&["status", "a"])?;
+    ensure!(code == Some(2) && status.contains("\n23 endpoints succeeded"), "{status}");
+    let (_, rows) = site.says(&["status", "a", "--all"])?;
+    ensure!(names.iter().all(|name| rows.contains(&format!("\n{name} "))), "{rows}");
+
+    let answers = site.json(&["answers", "look", "a"])?;
+    let counts = [0, 1].map(|place| answers["groups"][place]["count"].as_u64());
+    ensure!(counts == [Some(23), Some(1)], "{answers}");
+    let (_, lines) = site.says(&["answers", "a", "--jsonl"])?;
+    ensure!(lines.lines().map(serde_json::from_str::<Value>).collect::<Result<Vec<_>, _>>()?.len() == 2, "{lines}");
+
+    let digest = answers["groups"][1]["answer"].as_str().context("no digest")?;
+    let (code, members) = site.says(&["answers", "a", "--answer", &digest[..6]])?;
+    ensure!(code == Some(0) && members == "web7\n", "{members}");
+    let (_, all) = site.says(&["answers", "a", "--answer", digest, "--jsonl"])?;
+    ensure!(serde_json::from_str::<Value>(&all)?["endpoint"] == "web7", "{all}");
+    let again = site.json(&["rerun", "a", "--answer", &digest[..8].to_uppercase()])?;
+    ensure!(again["endpoints"] == serde_json::json!(["web7"]), "{again}");
+    for (answer, reason) in
+        [("3f9", "expected 6 to 32 hexadecimal digits"), ("0000000", "no answer to the task begins with 0000000: it has ")]
+    {
+        let (code, text) = site.says(&["rerun", "a", "--answer", answer])?;
+        ensure!(code == Some(1) && text.contains(reason), "{text}");
+    }
+    Ok(())
+}
+
 /// With a work queue each task is performed once, not once an endpoint.
 #[test]
 fn executables_of_a_directory_may_have_work_queues() -> anyhow::Result<()> {

@@ -7,7 +7,7 @@ use super::enter::{replace, waiting};
 use super::records::{QueueRule, TakenBack};
 use super::state::{QueueEvent, QueueState};
 use super::turns::{Orphan, TURNS};
-use crate::domain::{ResponseStatus, TaskId, TaskType, Timestamp, UniqueKey, errnr};
+use crate::domain::{FinalAnswer, Ignored, ResponseStatus, TaskId, TaskType, Timestamp, UniqueKey, errnr};
 use crate::store::columns::{self, payload_key};
 use crate::store::fault::Fault;
 use crate::store::ledger::{Back, worker_lost};
@@ -119,13 +119,15 @@ fn orphan(row: &Row) -> Result<Orphan, Fault> {
 
 /// That was its last attempt: the response tells of it.
 async fn fail(conn: &mut Conn<'_>, orphan: &mut Orphan, now: Timestamp) -> Result<(), Fault> {
-    let last = orphan.attempts.pop();
+    let errmsg = orphan.attempts.pop().map(|last| last.errmsg).unwrap_or_default();
+    let answer = FinalAnswer { endpoint: orphan.worker.as_str(), errnr: errnr::LOST, errmsg: &errmsg, payload: None };
+    let digest = answer.digest(&Ignored::default());
     let number = u32::try_from(orphan.attempts.len() + 1).unwrap_or(u32::MAX);
     let mut fail = conn.sql(
-        "UPDATE response SET status = ?, errnr = ?, errmsg = ?, attempt = ?, attempts = ?, last_modified_time = ? \
+        "UPDATE response SET status = ?, errnr = ?, errmsg = ?, answer = ?, attempt = ?, attempts = ?, last_modified_time = ? \
          WHERE task_id = ? AND endpoint = ? AND +status < ?",
     );
-    fail.bind(ResponseStatus::Finished).bind(errnr::LOST).bind(last.map(|last| last.errmsg)).bind(number);
+    fail.bind(ResponseStatus::Finished).bind(errnr::LOST).bind(errmsg.as_str()).bind(digest).bind(number);
     fail.bind(columns::list(&orphan.attempts)?).bind(now).bind(orphan.id).bind(&orphan.worker).bind(ENDED);
     all_of(fail.execute().await?, &[orphan.id], "the response of a lost worker has ended meanwhile")
 }

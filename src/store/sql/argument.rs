@@ -6,7 +6,7 @@ use sqlx::error::BoxDynError;
 use uuid::Uuid;
 
 use super::target::Target;
-use crate::domain::{EndpointName, ResponseStatus, TaskId, TaskStatus, TaskType, Timestamp};
+use crate::domain::{AnswerDigest, EndpointName, ResponseStatus, TaskId, TaskStatus, TaskType, Timestamp};
 use crate::farm::ObjectId;
 use crate::store::queue::QueueState;
 use crate::store::subscription::SubscriptionState;
@@ -64,6 +64,7 @@ macro_rules! as_another {
 as_another! {
     TaskId: id => id.0,
     ObjectId: id => id.as_bytes().to_vec(),
+    AnswerDigest: digest => digest.as_bytes().to_vec(),
     &EndpointName: name => name.as_str(),
     &TaskType: name => name.as_str(),
     TaskStatus: status => status.code(),

@@ -63,6 +63,17 @@ impl Dialect {
         self.either("r.owed_to", "r.status < 2 AND r.endpoint")
     }
 
+    /// After a table of responses: read it in the order of their tasks, and of the answers within a task. SQLite
+    /// reads the rows of the task: another key would cost more at each answer than it saves.
+    pub const fn by_answer(self) -> &'static str {
+        self.either("FORCE INDEX (response_owed)", "")
+    }
+
+    /// Whether a response `r` has an answer, for [`Self::by_answer`] to serve.
+    pub const fn answered(self) -> &'static str {
+        self.either("r.owed_to IS NULL AND r.answer IS NOT NULL", "r.answer IS NOT NULL")
+    }
+
     /// The function for the least of several values.
     pub const fn least(self) -> &'static str {
         self.either("LEAST", "min")

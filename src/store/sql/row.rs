@@ -7,7 +7,7 @@ use sqlx::mysql::MySqlRow;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
-use crate::domain::{Counts, EndpointName, TaskId, TaskType, Timestamp};
+use crate::domain::{AnswerDigest, Counts, EndpointName, TaskId, TaskType, Timestamp};
 use crate::farm::ObjectId;
 use crate::store::columns;
 use crate::store::fault::Fault;
@@ -115,6 +115,15 @@ impl Cell<'_> for ObjectId {
         let bytes = row.get::<Option<&[u8]>>(at)?;
         let corrupt = |bytes: &[u8]| columns::corrupt(format!("column {at}"), format!("an id has 12 bytes, not {}", bytes.len()));
         Ok(bytes.map(|bytes| Self::from_bytes(bytes).ok_or_else(|| corrupt(bytes))).transpose()?)
+    }
+}
+
+impl Cell<'_> for AnswerDigest {
+    fn read(row: &Row, at: usize) -> Result<Option<Self>, Fault> {
+        let bytes = row.get::<Option<&[u8]>>(at)?;
+        let corrupt =
+            |bytes: &[u8]| columns::corrupt(format!("column {at}"), format!("a digest of an answer has 16 bytes, not {}", bytes.len()));
+        Ok(bytes.map(|bytes| bytes.try_into().map(Self::from_bytes).map_err(|_| corrupt(bytes))).transpose()?)
     }
 }
 

@@ -38,7 +38,7 @@ pub async fn explains_how_a_task_stands_at_endpoints(ledger: &Ledger) -> Result<
     ledger.store.accept(&[submitted], at(10), RETENTION).await?;
     ledger.store.freeze(&[Freeze { id, expected: names(&["here", "done", "left", "lacking", "nobody"]) }], at(2)).await?;
     ledger.store.mark_published(&[id], at(2)).await?;
-    ledger.store.apply(&[received(id, "here"), finished(id, "done", 3)], at(3), RETENTION).await?;
+    ledger.store.apply(&[received(id, "here"), finished(id, "done", 3)], &Default::default(), at(3), RETENTION).await?;
 
     let (codes, standing) = look_at(ledger, id, "here").await?;
     let owed = standing.response.context("a response")?;
@@ -100,7 +100,7 @@ pub async fn explains_how_a_task_waits(ledger: &Ledger) -> Result<()> {
     assert_eq!((reasons[0].code, &reasons[0].evidence.tasks), (C::LimitKeyHeld, &vec![first]));
     assert_eq!(codes(&held), [C::LimitKeyHeld, C::WorkersBusy], "the third has the other slot");
     assert_eq!(codes(&look(ledger, first).await?), [C::RetryAt], "the worker has it and has not confirmed it");
-    ledger.store.apply(&[received(first, "w")], at(2), RETENTION).await?;
+    ledger.store.apply(&[received(first, "w")], &Default::default(), at(2), RETENTION).await?;
     assert_eq!(codes(&look(ledger, first).await?), [C::Running]);
 
     let ann: TokenName = "ann".parse()?;
@@ -110,7 +110,7 @@ pub async fn explains_how_a_task_waits(ledger: &Ledger) -> Result<()> {
     assert_eq!(ledger.store.queues(&[worker()]).await?[0].paused_by, Some(ann));
     ledger.store.pause(&worker(), false, None, at(6)).await?;
     assert_eq!(ledger.store.queues(&[worker()]).await?[0].paused_by, None);
-    ledger.store.apply(&[finished(first, "w", 0)], at(7), RETENTION).await?;
+    ledger.store.apply(&[finished(first, "w", 0)], &Default::default(), at(7), RETENTION).await?;
     let done = look(ledger, first).await?;
     assert_eq!((codes(&done), done.line.is_none()), (vec![C::Done], true));
     Ok(())

@@ -57,7 +57,7 @@ async fn order(ledger: &Ledger, now: Timestamp) -> Result<Vec<String>> {
         let turns = give(ledger, now).await?;
         for Given { task, worker } in &turns.given {
             order.push(task.identifier.as_str().to_owned());
-            ledger.store.apply(&[finished(task.id, worker.as_str(), 0)], now, RETENTION).await?;
+            ledger.store.apply(&[finished(task.id, worker.as_str(), 0)], &Default::default(), now, RETENTION).await?;
         }
         let settlement = |id: &TaskId| Settlement { id: *id, event: Some(TaskEvent::Expire), asks: 0, due_at: now };
         ledger.store.settle(&turns.expired.iter().map(settlement).collect::<Vec<_>>(), now, RETENTION).await?;
@@ -85,7 +85,7 @@ pub async fn gives_the_best_first(ledger: &Ledger) -> Result<()> {
     let task = ledger.task(id).await?;
     assert_eq!((task.status, task.counts.expected, task.counts.received), (TaskStatus::Sent, 1, 0));
     assert!(give(ledger, noon()).await?.given.is_empty(), "it has not finished");
-    ledger.store.apply(&[received(id, "w"), finished(id, "w", 0)], at(1), RETENTION).await?;
+    ledger.store.apply(&[received(id, "w"), finished(id, "w", 0)], &Default::default(), at(1), RETENTION).await?;
     assert_eq!(ledger.task(id).await?.status, TaskStatus::Done);
     assert_eq!(order(ledger, at(5)).await?, ["second", "third", "fourth"]);
     adds_up(ledger, at(5)).await
@@ -147,7 +147,7 @@ pub async fn gives_new_ones_at_once_to_who_has_room(ledger: &Ledger) -> Result<(
     assert_eq!(accept_and_give(ledger, rule(), &tasks).await?, [None, None, None], "recorded, queued and given before");
     assert_eq!(identifiers(&give(ledger, noon()).await?.given), ["a"]);
     for (id, name) in [(a.id, "x"), (b.id, "w")] {
-        ledger.store.apply(&[finished(id, name, 0)], at(1), RETENTION).await?;
+        ledger.store.apply(&[finished(id, name, 0)], &Default::default(), at(1), RETENTION).await?;
         assert_eq!(ledger.task(id).await?.status, TaskStatus::Done);
     }
     assert_eq!(accept_and_give(ledger, rule(), &tasks).await?, [None, None, None], "and ended");
@@ -225,7 +225,7 @@ pub async fn takes_back_what_a_worker_leaves(ledger: &Ledger) -> Result<()> {
     arrive(ledger, "w", 2).await?;
     let given = give(ledger, noon()).await?.given;
     let begun = given[0].task.id.min(given[1].task.id);
-    ledger.store.apply(&[received(begun, "w")], at(1), RETENTION).await?;
+    ledger.store.apply(&[received(begun, "w")], &Default::default(), at(1), RETENTION).await?;
     assert_eq!(ledger.store.take_back(&[rule()], at(1), RETENTION).await?.returned, 0, "it is there");
     ledger.store.miss(at(100)).await?;
     assert_eq!(ledger.store.take_back(&[rule()], at(100), RETENTION).await?.returned, 2);
@@ -239,7 +239,7 @@ pub async fn takes_back_what_a_worker_leaves(ledger: &Ledger) -> Result<()> {
     assert_eq!(lost, ["lost: the worker w was given it, may have begun, and is gone"]);
     assert_eq!(ledger.store.mark_published(&[begun], at(100)).await?, 0, "asked for again just before: it waits all the same");
     assert_eq!(ledger.task(begun).await?.status, TaskStatus::Created);
-    let applied = ledger.store.apply(&[finished(begun, "w", 0)], at(101), RETENTION).await?;
+    let applied = ledger.store.apply(&[finished(begun, "w", 0)], &Default::default(), at(101), RETENTION).await?;
     assert_eq!((applied.unknown, applied.to_stop.len()), (1, 0), "it is nobody's now");
     assert!(!applied.room);
     adds_up(ledger, at(101)).await?;
@@ -250,7 +250,7 @@ pub async fn takes_back_what_a_worker_leaves(ledger: &Ledger) -> Result<()> {
         let given = give(ledger, noon()).await?.given;
         assert_eq!(identifiers(&given), ["begun"], "in its old place");
         assert_eq!(given[0].worker.as_str(), name);
-        let applied = ledger.store.apply(&[received(begun, name)], at(102), RETENTION).await?;
+        let applied = ledger.store.apply(&[received(begun, name)], &Default::default(), at(102), RETENTION).await?;
         assert!(!applied.room, "it runs");
         let leaves = Presence { state: PresenceState::Leaving, ..with_slots(name, 1) };
         ledger.store.see(&[leaves], at(103)).await?;
@@ -267,7 +267,7 @@ pub async fn takes_back_what_another_memory_had(ledger: &Ledger) -> Result<()> {
     accept(ledger, &[queued("a", place()), queued("b", place())]).await?;
     arrive(ledger, "w", 2).await?;
     let given = give(ledger, noon()).await?.given;
-    ledger.store.apply(&[received(given[0].task.id, "w")], at(1), RETENTION).await?;
+    ledger.store.apply(&[received(given[0].task.id, "w")], &Default::default(), at(1), RETENTION).await?;
     ledger.store.miss(at(100)).await?;
     ledger.store.see(&[Presence { home: Uuid::from_u128(9), instance: Uuid::from_u128(9), ..with_slots("w", 2) }], at(100)).await?;
     let back = ledger.store.take_back(&[rule()], at(100), RETENTION).await?;
@@ -364,7 +364,7 @@ pub async fn keeps_limits(ledger: &Ledger) -> Result<()> {
     assert!(given().await?.is_empty());
     let queue = &ledger.store.queues(&[worker()]).await?[0];
     assert_eq!((queue.waiting, queue.held, queue.running), (1, 2, 2));
-    let end = async |given: &Given| ledger.store.apply(&[finished(given.task.id, "w", 0)], at(6), RETENTION).await;
+    let end = async |given: &Given| ledger.store.apply(&[finished(given.task.id, "w", 0)], &Default::default(), at(6), RETENTION).await;
     end(&first[0]).await?;
     let second = given().await?;
     assert_eq!(identifiers(&second), ["a2"], "the first of its key goes on");
@@ -412,7 +412,7 @@ pub async fn cancels_what_waits_and_what_runs(ledger: &Ledger) -> Result<()> {
     accept(ledger, &[waits.clone(), runs.clone()]).await?;
     arrive(ledger, "w", 1).await?;
     give(ledger, noon()).await?;
-    ledger.store.apply(&[received(runs.id, "w")], at(1), RETENTION).await?;
+    ledger.store.apply(&[received(runs.id, "w")], &Default::default(), at(1), RETENTION).await?;
     let outcome = ledger.store.cancel(runs.id, at(2), RETENTION).await?.expect("there");
     assert_eq!(outcome.to_stop.len(), 1);
     assert!(give(ledger, noon()).await?.given.is_empty(), "its worker has not stopped it yet");
@@ -432,7 +432,7 @@ pub async fn tells_what_is_to_be_followed(ledger: &Ledger) -> Result<()> {
     accept(ledger, &[good.clone(), bad.clone()]).await?;
     arrive(ledger, "w", 2).await?;
     give(ledger, noon()).await?;
-    let applied = ledger.store.apply(&[finished(good.id, "w", 0), finished(bad.id, "w", 1)], at(1), RETENTION).await?;
+    let applied = ledger.store.apply(&[finished(good.id, "w", 0), finished(bad.id, "w", 1)], &Default::default(), at(1), RETENTION).await?;
     assert!(applied.room);
     let ended = ledger.store.to_succeed(&[worker()]).await?;
     assert_eq!(ended.iter().map(|task| task.id).collect::<Vec<_>>(), [good.id], "only after a success");
@@ -443,7 +443,7 @@ pub async fn tells_what_is_to_be_followed(ledger: &Ledger) -> Result<()> {
     let wrong = queued("wrong", Place { chains: true, ..place() });
     accept(ledger, std::slice::from_ref(&wrong)).await?;
     give(ledger, noon()).await?;
-    ledger.store.apply(&[finished(wrong.id, "w", 0)], at(1), RETENTION).await?;
+    ledger.store.apply(&[finished(wrong.id, "w", 0)], &Default::default(), at(1), RETENTION).await?;
     ledger.store.succeeded(&[wrong.id], &[(wrong.id, "not é".to_owned())]).await?;
     assert!(ledger.store.to_succeed(&[worker()]).await?.is_empty());
     let told = ledger.store.find(wrong.id).await?.and_then(|task| task.queued).and_then(|queued| queued.successor_error);
@@ -461,7 +461,7 @@ pub async fn costs_the_same_however_many_wait(ledger: &Ledger) -> Result<()> {
         let given = give(ledger, noon()).await?.given;
         let after = ledger.rows_read("queued_task").await?.unwrap_or_default();
         read.push(after - before);
-        ledger.store.apply(&[finished(given[0].task.id, "w", 0)], at(1), RETENTION).await?;
+        ledger.store.apply(&[finished(given[0].task.id, "w", 0)], &Default::default(), at(1), RETENTION).await?;
     }
     assert!(read[1] <= read[0] + 2, "rows read at 10 and at 4,000: {read:?}");
     Ok(())

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use tasker::domain::{NewTask, PartState, PresenceState, ReportEvent, TaskEvent, TaskId, TaskStatus, TaskType, Timestamp};
-use tasker::store::{Census, CensusQuery, Freeze, Part, Parts, ResponseFilter, Settlement, Sweep, Swept, TaskQuery};
+use tasker::store::{Census, CensusQuery, Freeze, Part, Parts, ResponseFilter, ResponseQuery, Settlement, Sweep, Swept, TaskQuery};
 
 use super::ledger::{ALL, Ledger, RETENTION, at, finished, name, names, noon, received, report, task, tasks, worker};
 use super::presence::presence;
@@ -69,7 +69,10 @@ pub async fn lists_by_filter(ledger: &Ledger) -> Result<()> {
         task.start_time = at(u64::try_from(number)? * 10);
     }
     let ids = ledger.frozen(&batch, &names(&["a"])).await?;
-    ledger.store.apply(&[received(ids[0], "a"), finished(ids[1], "a", 0), finished(ids[2], "a", 1)], at(1), RETENTION).await?;
+    ledger
+        .store
+        .apply(&[received(ids[0], "a"), finished(ids[1], "a", 0), finished(ids[2], "a", 1)], &Default::default(), at(1), RETENTION)
+        .await?;
     ledger.store.cancel(ids[3], at(1), RETENTION).await?;
     let list = async |wanted: TaskQuery| {
         let tasks = ledger.store.list(&worker(), &wanted).await?;
@@ -96,7 +99,10 @@ pub async fn tells_what_is_missing(ledger: &Ledger) -> Result<()> {
     let first = ledger.one("first", &["c", "b", "B", "a"]).await?;
     let second = ledger.one("second", &["a", "b"]).await?;
     let complete = ledger.one("complete", &["a"]).await?;
-    ledger.store.apply(&[received(first, "b"), finished(first, "c", 0), received(complete, "a")], at(1), RETENTION).await?;
+    ledger
+        .store
+        .apply(&[received(first, "b"), finished(first, "c", 0), received(complete, "a")], &Default::default(), at(1), RETENTION)
+        .await?;
     assert_eq!(ledger.store.missing(first).await?, names(&["B", "a"]));
     assert_eq!(ledger.store.missing(complete).await?, []);
     assert_eq!(ledger.store.missing(TaskId::new()).await?, []);
@@ -142,7 +148,7 @@ pub async fn tells_how_each_endpoint_stands(ledger: &Ledger) -> Result<()> {
         received(id, "g"),
         received(other, "a"),
     ];
-    ledger.store.apply(&reports, at(2), RETENTION).await?;
+    ledger.store.apply(&reports, &Default::default(), at(2), RETENTION).await?;
     // All have been there and are gone; these two are back.
     ledger.store.see(&["a", "b"].map(|name| presence(name, &["worker"], PresenceState::Alive)), at(3)).await?;
     let expected = [
@@ -169,8 +175,11 @@ pub async fn tells_what_is_owed(ledger: &Ledger) -> Result<()> {
     let ids = ledger.frozen(&tasks(8), &names(&["a", "b"])).await?;
     let other = NewTask { task_type: backup(), ..task("other") };
     let other = ledger.frozen(&[other], &names(&["a"])).await?[0];
-    ledger.store.apply(&[received(ids[0], "a"), finished(ids[1], "a", 0), finished(ids[2], "b", 0)], at(1), RETENTION).await?;
-    ledger.store.apply(&[received(ids[3], "a")], at(1), RETENTION).await?;
+    ledger
+        .store
+        .apply(&[received(ids[0], "a"), finished(ids[1], "a", 0), finished(ids[2], "b", 0)], &Default::default(), at(1), RETENTION)
+        .await?;
+    ledger.store.apply(&[received(ids[3], "a")], &Default::default(), at(1), RETENTION).await?;
     ledger.store.cancel(ids[3], at(2), RETENTION).await?;
     let expire = Settlement { id: ids[4], event: Some(TaskEvent::Expire), asks: 0, due_at: at(9) };
     ledger.store.settle(&[expire], at(3), RETENTION).await?;
@@ -203,7 +212,7 @@ pub async fn counts_open_tasks(ledger: &Ledger) -> Result<()> {
     let ids = ledger.frozen(&batch, &names(&["a"])).await?;
     ledger.store.accept(&[NewTask { task_type: backup(), start_time: at(50), ..task("other") }], at(10), RETENTION).await?;
     ledger.store.mark_published(&ids[1..4], at(9)).await?;
-    ledger.store.apply(&[finished(ids[1], "a", 0)], at(9), RETENTION).await?;
+    ledger.store.apply(&[finished(ids[1], "a", 0)], &Default::default(), at(9), RETENTION).await?;
     let open = ledger.store.open_tasks().await?;
     let rows: Vec<_> = open.iter().map(|open| (open.task_type.clone(), open.status, open.count, open.oldest)).collect();
     let expected =
@@ -217,7 +226,10 @@ pub async fn adds_up_what_was_accepted(ledger: &Ledger) -> Result<()> {
     let other = NewTask { task_type: backup(), ..task("other") };
     ledger.frozen(&[other], &names(&["a"])).await?;
     ledger.store.mark_published(&ids, at(0)).await?;
-    ledger.store.apply(&[finished(ids[0], "a", 0), finished(ids[0], "b", 9), received(ids[1], "a")], at(1), RETENTION).await?;
+    ledger
+        .store
+        .apply(&[finished(ids[0], "a", 0), finished(ids[0], "b", 9), received(ids[1], "a")], &Default::default(), at(1), RETENTION)
+        .await?;
     ledger.store.cancel(ids[2], at(2), RETENTION).await?;
     let expire = Settlement { id: ids[3], event: Some(TaskEvent::Expire), asks: 0, due_at: at(9) };
     ledger.store.settle(&[expire], at(3), RETENTION).await?;
@@ -266,7 +278,7 @@ pub async fn reads_by_key_however_much_history_there_is(ledger: &Ledger) -> Resu
     let ids = ledger.frozen(&history, &names(&["a", "b"])).await?;
     let reports: Vec<_> = ids.iter().flat_map(|id| [finished(*id, "a", 0), finished(*id, "b", 0)]).collect();
     for reports in reports.chunks(2000) {
-        ledger.store.apply(reports, at(1), RETENTION).await?;
+        ledger.store.apply(reports, &Default::default(), at(1), RETENTION).await?;
     }
     let open = ledger.one("open", &["a", "b"]).await?;
     let store = &ledger.store;
@@ -289,6 +301,14 @@ pub async fn reads_by_key_however_much_history_there_is(ledger: &Ledger) -> Resu
     measured("open_rows", 4, Box::pin(async { store.open_rows(&[open]).await.map(drop) })).await?;
     measured("owed_by", 4, Box::pin(async { store.owed_by(&name("a"), &[worker()], None, 5).await.map(drop) })).await?;
     measured("responses", 4, Box::pin(async { store.responses(open, ResponseFilter::All, None, ALL).await.map(drop) })).await?;
+    // The key has what is asked, so that answers are not read to be counted: two of two, and one of a group.
+    measured("answers", 16, Box::pin(async { store.answers(ids[7], 20, 1000).await.map(drop) })).await?;
+    let members = ResponseQuery {
+        answer: store.answers(ids[7], 1, 0).await?.groups.first().map(|group| group.digest),
+        limit: 5,
+        ..Default::default()
+    };
+    measured("response_page", 4, Box::pin(async { store.response_page(ids[7], &members).await.map(drop) })).await?;
     measured("missing", 4, Box::pin(async { store.missing(open).await.map(drop) })).await?;
     measured("list", 12, Box::pin(async { store.list(&worker(), &query(5)).await.map(drop) })).await?;
     let before = TaskQuery { before: Some(ids[1500]), ..query(5) };
@@ -303,7 +323,7 @@ pub async fn reads_by_key_however_much_history_there_is(ledger: &Ledger) -> Resu
     measured("list since", 1, Box::pin(async { store.list(&worker(), &since).await.map(drop) })).await?;
     measured("open_tasks", 8, Box::pin(async { store.open_tasks().await.map(drop) })).await?;
     let reports = [received(open, "a")];
-    measured("apply", 8, Box::pin(async { store.apply(&reports, at(2), RETENTION).await.map(drop) })).await?;
+    measured("apply", 8, Box::pin(async { store.apply(&reports, &Default::default(), at(2), RETENTION).await.map(drop) })).await?;
     Ok(())
 }
 
@@ -319,7 +339,10 @@ pub async fn sweeps_what_a_filter_means(ledger: &Ledger) -> Result<()> {
     ledger.known(&names(&["a"]), noon()).await?;
     let sets: Vec<_> = ids[..3].iter().map(|id| Freeze { id: *id, expected: names(&["a"]) }).collect();
     ledger.store.freeze(&sets, noon()).await?;
-    ledger.store.apply(&[finished(ids[0], "a", 0), finished(ids[1], "a", 3), finished(ids[2], "a", 4)], at(1), RETENTION).await?;
+    ledger
+        .store
+        .apply(&[finished(ids[0], "a", 0), finished(ids[1], "a", 3), finished(ids[2], "a", 4)], &Default::default(), at(1), RETENTION)
+        .await?;
     ledger.store.accept(&[NewTask { task_type: backup(), ..task("other") }], at(10), RETENTION).await?;
     let open = Sweep {
         task_type: worker(),

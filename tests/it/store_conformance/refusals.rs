@@ -57,7 +57,7 @@ impl Site {
     }
 
     async fn report(&self, report: &Report) -> Result<(), StoreError> {
-        self.store.apply(std::slice::from_ref(report), at(1), RETENTION).await.map(drop)
+        self.store.apply(std::slice::from_ref(report), &Default::default(), at(1), RETENTION).await.map(drop)
     }
 
     /// Until it is done; a session that began in another mood costs a try.
@@ -145,10 +145,11 @@ async fn a_row_that_is_longer_than_a_packet_is_at_fault_alone() -> Result<()> {
     for number in 0..16 {
         reports.push(with_payload(site.expected(&format!("part {number}")).await?, 100_000));
     }
-    let error = site.store.apply(&reports, at(1), RETENTION).await.err().context("together they are longer than a packet")?;
+    let error =
+        site.store.apply(&reports, &Default::default(), at(1), RETENTION).await.err().context("together they are longer than a packet")?;
     ensure!(error.is_row_fault(), "{error}");
     for half in reports.chunks(4) {
-        ensure!(site.store.apply(half, at(1), RETENTION).await?.changed == 4);
+        ensure!(site.store.apply(half, &Default::default(), at(1), RETENTION).await?.changed == 4);
     }
     let large = NewTask { payload: json(&"x".repeat(2 << 20)), ..task("large") };
     let error = site.store.accept(&[large], at(10), RETENTION).await.err().context("it is longer than a packet")?;

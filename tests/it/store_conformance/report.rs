@@ -19,13 +19,13 @@ fn tally(applied: &Applied) -> [u64; 4] {
 
 pub async fn moves_rows_counts_and_task(ledger: &Ledger) -> Result<()> {
     let id = ledger.one("a", &["a", "b"]).await?;
-    let applied = ledger.store.apply(&[received(id, "a")], at(1), RETENTION).await?;
+    let applied = ledger.store.apply(&[received(id, "a")], &Default::default(), at(1), RETENTION).await?;
     assert_eq!((tally(&applied), applied.moved), ([1, 0, 0, 0], vec![(id, TaskStatus::Sent)]));
-    let applied = ledger.store.apply(&[finished(id, "a", 0)], at(2), RETENTION).await?;
+    let applied = ledger.store.apply(&[finished(id, "a", 0)], &Default::default(), at(2), RETENTION).await?;
     assert!(!applied.room, "no worker of a queue has it");
     assert_eq!((tally(&applied), applied.moved), ([1, 0, 0, 0], vec![]));
     // Finished without a word before: it was received all the same.
-    let applied = ledger.store.apply(&[finished(id, "b", 32)], at(3), RETENTION).await?;
+    let applied = ledger.store.apply(&[finished(id, "b", 32)], &Default::default(), at(3), RETENTION).await?;
     assert_eq!((tally(&applied), applied.moved), ([1, 0, 0, 0], vec![(id, TaskStatus::Done)]));
     let task = ledger.task(id).await?;
     assert_eq!(task.counts, Counts { expected: 2, received: 2, finished: 2, failed: 1, canceled: 0, expired: 0 });
@@ -47,19 +47,19 @@ pub async fn ignores_repeats_and_stragglers(ledger: &Ledger) -> Result<()> {
     let id = ledger.one("a", &["a", "b"]).await?;
     let batch =
         [finished(id, "a", 5), received(id, "a"), finished(id, "a", 0), report(id, "a", ReportEvent::Canceled), finished(id, "a", 5)];
-    assert_eq!(tally(&ledger.store.apply(&batch, at(1), RETENTION).await?), [1, 3, 0, 0]);
-    assert_eq!(tally(&ledger.store.apply(&batch, at(2), RETENTION).await?), [0, 5, 0, 0]);
+    assert_eq!(tally(&ledger.store.apply(&batch, &Default::default(), at(1), RETENTION).await?), [1, 3, 0, 0]);
+    assert_eq!(tally(&ledger.store.apply(&batch, &Default::default(), at(2), RETENTION).await?), [0, 5, 0, 0]);
     let counts = Counts { expected: 2, received: 1, finished: 1, failed: 1, ..Counts::default() };
     assert_eq!(ledger.task(id).await?.counts, counts);
     let responses = ledger.store.responses(id, ResponseFilter::All, None, ALL).await?;
     assert_eq!((responses[0].errnr, responses[0].last_modified_time), (Some(5), at(1)));
     let progress = |percent| report(id, "b", ReportEvent::Progress { percent });
     for (percent, tally_, shown) in [(40, [1, 0, 0, 0], 40), (40, [0, 1, 0, 0], 40), (20, [0, 1, 0, 0], 40), (250, [1, 0, 0, 0], 100)] {
-        assert_eq!(tally(&ledger.store.apply(&[progress(percent)], at(3), RETENTION).await?), tally_, "{percent}");
+        assert_eq!(tally(&ledger.store.apply(&[progress(percent)], &Default::default(), at(3), RETENTION).await?), tally_, "{percent}");
         assert_eq!(ledger.store.responses(id, ResponseFilter::All, None, ALL).await?[1].progress, Some(shown));
     }
     assert_eq!(ledger.task(id).await?.counts.received, 2);
-    assert_eq!(tally(&ledger.store.apply(&[], at(4), RETENTION).await?), [0; 4]);
+    assert_eq!(tally(&ledger.store.apply(&[], &Default::default(), at(4), RETENTION).await?), [0; 4]);
     Ok(())
 }
 
@@ -73,7 +73,7 @@ async fn apply_crossing(ledger: &Ledger, mut reports: Vec<Report>, size: usize) 
         async move {
             let (mut moved, mut sum) = (Vec::new(), [0; 4]);
             for batch in batches.iter().skip(run).step_by(8) {
-                let applied = store.apply(batch, at(1), RETENTION).await?;
+                let applied = store.apply(batch, &Default::default(), at(1), RETENTION).await?;
                 sum.iter_mut().zip(tally(&applied)).for_each(|(sum, number)| *sum += number);
                 moved.extend(applied.moved);
             }
@@ -131,29 +131,33 @@ pub async fn adopts_only_into_open_frozen_tasks_without_list(ledger: &Ledger) ->
     let unfrozen = task("unfrozen");
     ledger.store.accept(std::slice::from_ref(&unfrozen), at(10), RETENTION).await?;
     let ended = ledger.one("ended", &["a"]).await?;
-    ledger.store.apply(&[finished(ended, "a", 0)], at(1), RETENTION).await?;
+    ledger.store.apply(&[finished(ended, "a", 0)], &Default::default(), at(1), RETENTION).await?;
     let nobody = ledger.one("nobody", &[]).await?;
     ledger.known(&names(&["late"]), noon()).await?;
 
     let reports = [listed, unfrozen.id, ended, TaskId::new()].map(|id| received(id, "late"));
-    assert_eq!(tally(&ledger.store.apply(&reports, at(2), RETENTION).await?), [0, 0, 0, 4]);
+    assert_eq!(tally(&ledger.store.apply(&reports, &Default::default(), at(2), RETENTION).await?), [0, 0, 0, 4]);
     // The last expected one and an unexpected one in the same batch: both count, whichever comes first.
-    let applied = ledger.store.apply(&[finished(open, "a", 0), received(open, "late"), received(open, "late")], at(3), RETENTION).await?;
+    let applied = ledger
+        .store
+        .apply(&[finished(open, "a", 0), received(open, "late"), received(open, "late")], &Default::default(), at(3), RETENTION)
+        .await?;
     assert_eq!((tally(&applied), applied.moved), ([1, 1, 1, 0], vec![(open, TaskStatus::Sent)]));
     let counts = Counts { expected: 2, received: 2, finished: 1, ..Counts::default() };
     assert_eq!(ledger.task(open).await?.counts, counts);
-    let applied = ledger.store.apply(&[finished(open, "late", 0)], at(4), RETENTION).await?;
+    let applied = ledger.store.apply(&[finished(open, "late", 0)], &Default::default(), at(4), RETENTION).await?;
     assert_eq!((tally(&applied), applied.moved), ([1, 0, 0, 0], vec![(open, TaskStatus::Done)]));
-    let applied = ledger.store.apply(&[finished(nobody, "late", 3)], at(4), RETENTION).await?;
+    let applied = ledger.store.apply(&[finished(nobody, "late", 3)], &Default::default(), at(4), RETENTION).await?;
     assert_eq!((tally(&applied), applied.moved), ([0, 0, 1, 0], vec![(nobody, TaskStatus::Done)]));
     assert_eq!(ledger.task(nobody).await?.counts, Counts { expected: 1, received: 1, finished: 1, failed: 1, ..Counts::default() });
     // Whoever has run it although it has ended is in the ledger, and it stays ended.
-    let applied = ledger.store.apply(&[finished(ended, "late", 0), finished(ended, "late", 0)], at(5), RETENTION).await?;
+    let applied =
+        ledger.store.apply(&[finished(ended, "late", 0), finished(ended, "late", 0)], &Default::default(), at(5), RETENTION).await?;
     assert_eq!((tally(&applied), applied.moved), ([0, 1, 1, 0], vec![]));
     let task = ledger.task(ended).await?;
     assert_eq!((task.status, task.finished_at), (TaskStatus::Done, Some(at(1))));
     assert_eq!(task.counts, Counts { expected: 2, received: 2, finished: 2, ..Counts::default() });
-    assert_eq!(tally(&ledger.store.apply(&[finished(listed, "late", 0)], at(5), RETENTION).await?), [0, 0, 0, 1]);
+    assert_eq!(tally(&ledger.store.apply(&[finished(listed, "late", 0)], &Default::default(), at(5), RETENTION).await?), [0, 0, 0, 1]);
     Ok(())
 }
 
@@ -161,7 +165,7 @@ pub async fn adopts_nobody_who_can_have_got_no_copy(ledger: &Ledger) -> Result<(
     let open = ledger.one("open", &["a"]).await?;
     let ended = ledger.one("ended", &["a"]).await?;
     ledger.store.mark_published(&[open, ended], at(1)).await?;
-    ledger.store.apply(&[finished(ended, "a", 0)], at(2), RETENTION).await?;
+    ledger.store.apply(&[finished(ended, "a", 0)], &Default::default(), at(2), RETENTION).await?;
     // Never there; there for another type; there only when the task was long on its way.
     let other = Presence { task_types: vec!["backup".parse()?], ..presence("other", &["worker"], PresenceState::Alive) };
     ledger.store.see(&[other], at(0)).await?;
@@ -169,7 +173,7 @@ pub async fn adopts_nobody_who_can_have_got_no_copy(ledger: &Ledger) -> Result<(
     for id in [open, ended] {
         let before = ledger.task(id).await?;
         let reports = ["ghost", "other", "joined"].map(|name| finished(id, name, 0));
-        let applied = ledger.store.apply(&reports, at(61), RETENTION).await?;
+        let applied = ledger.store.apply(&reports, &Default::default(), at(61), RETENTION).await?;
         assert_eq!((tally(&applied), applied.unsubscribed), ([0, 0, 0, 1], 2));
         let task = ledger.task(id).await?;
         assert_eq!((task.status, task.counts), (before.status, before.counts));
@@ -186,7 +190,7 @@ pub async fn believes_only_who_has_it(ledger: &Ledger) -> Result<()> {
     ledger.store.freeze(&[Freeze { id: absent.id, expected: names(&["absent"]) }], noon()).await?;
     let refused = async |report: Report, unknown, unsubscribed, foreign| {
         let before = ledger.task(report.task_id).await?;
-        let applied = ledger.store.apply(std::slice::from_ref(&report), at(1), RETENTION).await?;
+        let applied = ledger.store.apply(std::slice::from_ref(&report), &Default::default(), at(1), RETENTION).await?;
         assert_eq!((tally(&applied), applied.unsubscribed, applied.foreign), ([0, 0, 0, unknown], unsubscribed, foreign), "{report:?}");
         let task = ledger.task(report.task_id).await?;
         anyhow::ensure!((task.status, task.counts) == (before.status, before.counts), "{report:?} has changed {task:?}");
@@ -203,7 +207,7 @@ pub async fn believes_only_who_has_it(ledger: &Ledger) -> Result<()> {
         refused(report(absent.id, "absent", event), 0, 1, 0).await?;
     }
     // Once somebody has it, nobody else's word counts, whatever is known of them.
-    ledger.store.apply(&[received(id, "a"), received(id, "b")], at(2), RETENTION).await?;
+    ledger.store.apply(&[received(id, "a"), received(id, "b")], &Default::default(), at(2), RETENTION).await?;
     refused(of_another(finished(id, "a", 0)), 0, 0, 1).await?;
     let successor = Presence { instance: Uuid::from_u128(5), ..of(Uuid::from_u128(5)) };
     ledger.store.see(&[successor], at(3)).await?;
@@ -211,10 +215,13 @@ pub async fn believes_only_who_has_it(ledger: &Ledger) -> Result<()> {
     refused(Report { home: Uuid::from_u128(6), event: ReportEvent::lost("it says"), ..finished(id, "a", 0) }, 0, 0, 1).await?;
     // But for one thing: who has the name now does not know what the one before had.
     let lost = Report { home: Uuid::from_u128(5), event: ReportEvent::lost("it is not known here"), ..received(id, "a") };
-    assert_eq!(tally(&ledger.store.apply(&[lost], at(4), RETENTION).await?), [1, 0, 0, 0]);
+    assert_eq!(tally(&ledger.store.apply(&[lost], &Default::default(), at(4), RETENTION).await?), [1, 0, 0, 0]);
     // What the one before had done, and nobody has heard of until now, is as good as new.
     ledger.store.see(&[Presence { endpoint: name("c"), ..of(Uuid::from_u128(5)) }], at(5)).await?;
-    assert_eq!(tally(&ledger.store.apply(&[finished(id, "b", 0), finished(id, "c", 0)], at(6), RETENTION).await?), [2, 0, 0, 0]);
+    assert_eq!(
+        tally(&ledger.store.apply(&[finished(id, "b", 0), finished(id, "c", 0)], &Default::default(), at(6), RETENTION).await?),
+        [2, 0, 0, 0]
+    );
     let task = ledger.task(id).await?;
     assert_eq!(task.counts, Counts { expected: 3, received: 3, finished: 3, failed: 1, ..Counts::default() });
     assert_eq!(task.status, TaskStatus::Done);
@@ -229,9 +236,9 @@ fn of(home: Uuid) -> Presence {
 pub async fn ends_what_was_stopped_unasked(ledger: &Ledger) -> Result<()> {
     let id = ledger.one_listed("a", &["a", "b"]).await?;
     let stopped = report(id, "a", ReportEvent::Canceled);
-    let applied = ledger.store.apply(&[received(id, "a"), stopped.clone(), stopped], at(1), RETENTION).await?;
+    let applied = ledger.store.apply(&[received(id, "a"), stopped.clone(), stopped], &Default::default(), at(1), RETENTION).await?;
     assert_eq!((tally(&applied), applied.moved), ([2, 1, 0, 0], vec![(id, TaskStatus::Sent)]));
-    let applied = ledger.store.apply(&[report(id, "b", ReportEvent::Canceled)], at(2), RETENTION).await?;
+    let applied = ledger.store.apply(&[report(id, "b", ReportEvent::Canceled)], &Default::default(), at(2), RETENTION).await?;
     assert_eq!((tally(&applied), applied.moved), ([1, 0, 0, 0], vec![(id, TaskStatus::Done)]));
     assert_eq!(ledger.task(id).await?.counts, Counts { expected: 2, received: 2, finished: 2, failed: 2, ..Counts::default() });
     for response in ledger.store.responses(id, ResponseFilter::All, None, ALL).await? {
@@ -243,10 +250,10 @@ pub async fn ends_what_was_stopped_unasked(ledger: &Ledger) -> Result<()> {
 
 pub async fn leaves_a_canceled_task_canceled(ledger: &Ledger) -> Result<()> {
     let id = ledger.one("a", &["a", "b", "c"]).await?;
-    ledger.store.apply(&[received(id, "a"), received(id, "b")], at(1), RETENTION).await?;
+    ledger.store.apply(&[received(id, "a"), received(id, "b")], &Default::default(), at(1), RETENTION).await?;
     ledger.store.cancel(id, at(2), RETENTION).await?;
     let late = [finished(id, "a", 0), report(id, "b", ReportEvent::Canceled), finished(id, "c", 0), received(id, "d")];
-    let applied = ledger.store.apply(&late, at(3), RETENTION).await?;
+    let applied = ledger.store.apply(&late, &Default::default(), at(3), RETENTION).await?;
     assert_eq!((tally(&applied), applied.late, applied.moved), ([2, 0, 0, 1], 1, vec![]));
     let task = ledger.task(id).await?;
     assert_eq!((task.status, task.finished_at), (TaskStatus::Canceled, Some(at(2))));
@@ -259,10 +266,11 @@ pub async fn leaves_a_canceled_task_canceled(ledger: &Ledger) -> Result<()> {
 
 pub async fn leaves_an_expired_task_expired(ledger: &Ledger) -> Result<()> {
     let id = ledger.one("a", &["a", "b"]).await?;
-    ledger.store.apply(&[received(id, "a")], at(1), RETENTION).await?;
+    ledger.store.apply(&[received(id, "a")], &Default::default(), at(1), RETENTION).await?;
     let expire = Settlement { id, event: Some(TaskEvent::Expire), asks: 1, due_at: at(9999) };
     ledger.store.settle(&[expire], at(3600), RETENTION).await?;
-    let applied = ledger.store.apply(&[finished(id, "a", 0), received(id, "b"), received(id, "c")], at(3601), RETENTION).await?;
+    let applied =
+        ledger.store.apply(&[finished(id, "a", 0), received(id, "b"), received(id, "c")], &Default::default(), at(3601), RETENTION).await?;
     assert_eq!((tally(&applied), applied.late), ([0, 1, 0, 1], 1));
     let task = ledger.task(id).await?;
     assert_eq!(task.status, TaskStatus::Expired);
@@ -272,15 +280,15 @@ pub async fn leaves_an_expired_task_expired(ledger: &Ledger) -> Result<()> {
 
 pub async fn keeps_the_first_answer_that_came_after_the_end(ledger: &Ledger) -> Result<()> {
     let id = ledger.one("a", &["a", "b", "c"]).await?;
-    ledger.store.apply(&[received(id, "a"), finished(id, "c", 0)], at(1), RETENTION).await?;
+    ledger.store.apply(&[received(id, "a"), finished(id, "c", 0)], &Default::default(), at(1), RETENTION).await?;
     let expire = Settlement { id, event: Some(TaskEvent::Expire), asks: 1, due_at: at(9999) };
     ledger.store.settle(&[expire], at(3600), RETENTION).await?;
     let (task, before) = (ledger.task(id).await?, ledger.store.responses(id, ResponseFilter::All, None, ALL).await?);
     // Of one that had it and was lost, of one that was never heard of, and another than the first.
     let late = [finished(id, "a", 3), finished(id, "a", 0), finished(id, "b", 0), finished(id, "c", 5), finished(id, "c", 6)];
-    let applied = ledger.store.apply(&late, at(3601), RETENTION).await?;
+    let applied = ledger.store.apply(&late, &Default::default(), at(3601), RETENTION).await?;
     assert_eq!((tally(&applied), applied.late, applied.contradicting), ([0, 2, 0, 0], 2, 1));
-    let applied = ledger.store.apply(&late, at(3602), RETENTION).await?;
+    let applied = ledger.store.apply(&late, &Default::default(), at(3602), RETENTION).await?;
     assert_eq!((tally(&applied), applied.late, applied.contradicting), ([0, 5, 0, 0], 0, 0), "one each");
     let now = ledger.task(id).await?;
     assert_eq!((now.status, now.counts, now.finished_at), (task.status, task.counts, task.finished_at), "nothing has changed");
@@ -307,7 +315,7 @@ pub async fn tells_that_a_task_ran_twice(ledger: &Ledger) -> Result<()> {
         report(id, "a", event)
     };
     for (run, doubled) in [(1, 0), (1, 0), (2, 1), (2, 0), (3, 0)] {
-        assert_eq!(ledger.store.apply(&[ended(run)], at(1), RETENTION).await?.doubled, doubled, "{run}");
+        assert_eq!(ledger.store.apply(&[ended(run)], &Default::default(), at(1), RETENTION).await?.doubled, doubled, "{run}");
     }
     assert_eq!(ledger.task(id).await?.counts, Counts { expected: 2, received: 1, finished: 1, ..Counts::default() });
     Ok(())
@@ -335,7 +343,7 @@ pub async fn keeps_what_an_endpoint_says(ledger: &Ledger) -> Result<()> {
             report(id, endpoint.as_str(), event)
         })
         .collect();
-    let applied = ledger.store.apply(&reports, at(1).after(Duration::from_micros(123_456)), RETENTION).await?;
+    let applied = ledger.store.apply(&reports, &Default::default(), at(1).after(Duration::from_micros(123_456)), RETENTION).await?;
     assert_eq!((tally(&applied), applied.moved), ([40, 0, 0, 0], vec![(id, TaskStatus::Done)]));
     let responses = ledger.store.responses(id, ResponseFilter::All, None, ALL).await?;
     let mut sorted = names(&[]);

@@ -88,7 +88,7 @@ async fn begin(ledger: &Ledger, new: &NewRequest) -> Result<()> {
 }
 
 async fn answer(ledger: &Ledger, reports: &[Report], now: Timestamp) -> Result<Advanced> {
-    ledger.store.apply(reports, now, RETENTION).await?;
+    ledger.store.apply(reports, &Default::default(), now, RETENTION).await?;
     pass(&ledger.store, now).await
 }
 
@@ -277,7 +277,7 @@ pub async fn is_moved_by_one_of_many(ledger: &Ledger) -> Result<()> {
             let running = jobs.iter().filter(|job| job.status == JobStatus::Inprogress).filter_map(|job| job.task_id);
             reports.extend(running.map(|id| finished(id, "ep", 0)));
         }
-        ledger.store.apply(&reports, at(now), RETENTION).await?;
+        ledger.store.apply(&reports, &Default::default(), at(now), RETENTION).await?;
     }
     for new in &requests {
         let (done, jobs) = state(ledger, &new.token).await?;
@@ -310,7 +310,7 @@ pub async fn merges_extras_alike_whichever_process_moves_a_request(ledger: &Ledg
         }
         let now = at(1 + u64::try_from(round)?);
         let applied = stores.iter().cloned().zip(reports.chunks(2).map(<[_]>::to_vec)).map(|(store, reports)| async move {
-            store.apply(&reports, now, RETENTION).await?;
+            store.apply(&reports, &Default::default(), now, RETENTION).await?;
             pass(&store, now).await
         });
         together(applied).await?;
@@ -343,7 +343,7 @@ pub async fn adds_up(ledger: &Ledger) -> Result<()> {
     assert_eq!((&good.flaws, &good.next), (&vec![], &None));
     // Its tasks end and no process looks at that.
     let jobs = ledger.store.jobs(&running.token).await?;
-    ledger.store.apply(&[finished(of(&jobs, "a"), "ep", 0)], at(10), RETENTION).await?;
+    ledger.store.apply(&[finished(of(&jobs, "a"), "ep", 0)], &Default::default(), at(10), RETENTION).await?;
     assert_eq!(census(10, at(100)).await?.missing, 0);
     let late = census(10, at(200)).await?;
     assert!(late.flaws[0].reason.contains("job `a` of step 1 is in progress, its task has ended and nobody"), "{late:?}");
@@ -480,7 +480,7 @@ pub async fn cancels_and_forgets(ledger: &Ledger) -> Result<()> {
     let new = request(None, vec![step("one", &["a", "b"], When::AllOk)]);
     begin(ledger, &new).await?;
     let (_, jobs) = state(ledger, &new.token).await?;
-    ledger.store.apply(&[super::ledger::received(of(&jobs, "a"), "ep")], at(1), RETENTION).await?;
+    ledger.store.apply(&[super::ledger::received(of(&jobs, "a"), "ep")], &Default::default(), at(1), RETENTION).await?;
     let canceled = ledger.store.cancel_request(&new.token, at(2), RETENTION).await?.context("it is there")?;
     assert!(canceled.changed && !canceled.refused && canceled.request.status == RequestStatus::Canceled);
     assert_eq!(canceled.stopped.len(), 2);

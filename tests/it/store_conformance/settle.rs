@@ -94,7 +94,7 @@ pub async fn settles_by_the_state_it_finds(ledger: &Ledger) -> Result<()> {
     let heard = ledger.one("heard", &["a"]).await?;
     let unpublished = ledger.one("unpublished", &["a"]).await?;
     let nobody = ledger.one("nobody", &[]).await?;
-    ledger.store.apply(&[received(heard, "a"), received(silent, "a")], at(1), RETENTION).await?;
+    ledger.store.apply(&[received(heard, "a"), received(silent, "a")], &Default::default(), at(1), RETENTION).await?;
     let deadline = |id| settlement(id, Some(TaskEvent::ReceiveDeadline), at(60));
     let settlements = [
         deadline(silent),
@@ -113,10 +113,10 @@ pub async fn settles_by_the_state_it_finds(ledger: &Ledger) -> Result<()> {
     assert_eq!(ledger.store.claim_due(at(60), at(100), 10).await?.len(), 4);
 
     // Who was away comes back.
-    let applied = ledger.store.apply(&[received(silent, "b")], at(61), RETENTION).await?;
+    let applied = ledger.store.apply(&[received(silent, "b")], &Default::default(), at(61), RETENTION).await?;
     assert_eq!(applied.moved, [(silent, TaskStatus::Sent)]);
     // A decision taken on old news does not undo the end.
-    ledger.store.apply(&[finished(heard, "a", 0)], at(62), RETENTION).await?;
+    ledger.store.apply(&[finished(heard, "a", 0)], &Default::default(), at(62), RETENTION).await?;
     let late = [settlement(heard, Some(TaskEvent::Expire), at(70)), settlement(heard, None, at(70))];
     assert!(ledger.store.settle(&late, at(63), RETENTION).await?.is_empty());
     assert_eq!(ledger.task(heard).await?.status, TaskStatus::Done);
@@ -131,8 +131,8 @@ pub async fn gives_up_open_rows(ledger: &Ledger) -> Result<()> {
     let all = ["elsewhere", "running", "vanished"];
     let there: Vec<_> = all.iter().map(|name| presence(name, &["worker"], PresenceState::Alive)).collect();
     ledger.store.see(&there, at(0)).await?;
-    ledger.store.apply(&all.map(|name| received(id, name)), at(1), RETENTION).await?;
-    ledger.store.apply(&[finished(id, "done", 1)], at(1), RETENTION).await?;
+    ledger.store.apply(&all.map(|name| received(id, name)), &Default::default(), at(1), RETENTION).await?;
+    ledger.store.apply(&[finished(id, "done", 1)], &Default::default(), at(1), RETENTION).await?;
     // One is heard of no more, one only as a process that knows nothing of what the first had received.
     let later = |name, home| Presence { home: Uuid::from_u128(home), ..presence(name, &["worker"], PresenceState::Alive) };
     ledger.store.see(&[later("running", 0)], at(3599)).await?;
@@ -172,7 +172,7 @@ pub async fn gives_up_open_rows(ledger: &Ledger) -> Result<()> {
 
 pub async fn cancels_once(ledger: &Ledger) -> Result<()> {
     let id = ledger.one("a", &["away", "done", "running"]).await?;
-    ledger.store.apply(&[received(id, "running"), finished(id, "done", 0)], at(1), RETENTION).await?;
+    ledger.store.apply(&[received(id, "running"), finished(id, "done", 0)], &Default::default(), at(1), RETENTION).await?;
     let outcome = ledger.store.cancel(id, at(2), RETENTION).await?.expect("it is there");
     assert_eq!((outcome.changed, outcome.refused, outcome.to_stop), (true, false, names(&["away", "running"])));
     assert_eq!((outcome.task.status, outcome.task.finished_at), (TaskStatus::Canceled, Some(at(2))));
@@ -185,7 +185,7 @@ pub async fn cancels_once(ledger: &Ledger) -> Result<()> {
     assert_eq!(again.task.finished_at, Some(at(2)));
 
     let done = ledger.one("done", &["a"]).await?;
-    ledger.store.apply(&[finished(done, "a", 0)], at(1), RETENTION).await?;
+    ledger.store.apply(&[finished(done, "a", 0)], &Default::default(), at(1), RETENTION).await?;
     let refused = ledger.store.cancel(done, at(2), RETENTION).await?.expect("it is there");
     assert_eq!((refused.changed, refused.refused, refused.to_stop), (false, true, names(&[])));
     assert_eq!(refused.task.status, TaskStatus::Done);
@@ -203,9 +203,9 @@ pub async fn cancels_once(ledger: &Ledger) -> Result<()> {
 
 pub async fn gives_up_what_a_cancel_left_open(ledger: &Ledger) -> Result<()> {
     let id = ledger.one("a", &["a", "b"]).await?;
-    ledger.store.apply(&[received(id, "a"), received(id, "b")], at(1), RETENTION).await?;
+    ledger.store.apply(&[received(id, "a"), received(id, "b")], &Default::default(), at(1), RETENTION).await?;
     ledger.store.cancel(id, at(2), RETENTION).await?;
-    ledger.store.apply(&[report(id, "a", ReportEvent::Canceled)], at(3), RETENTION).await?;
+    ledger.store.apply(&[report(id, "a", ReportEvent::Canceled)], &Default::default(), at(3), RETENTION).await?;
     assert!(ledger.store.claim_due(at(11), at(4000), 10).await?.is_empty());
     assert_eq!(ids(&ledger.store.claim_due(at(12), at(4000), 10).await?), [id], "who has it is told again");
     ledger.store.settle(&[settlement(id, None, at(40))], at(12), RETENTION).await?;
@@ -225,7 +225,7 @@ pub async fn forgets_only_what_has_ended(ledger: &Ledger) -> Result<()> {
     let open = ledger.one("open", &["a"]).await?;
     let done = ledger.one("done", &["a"]).await?;
     let fleets = ledger.frozen(&[task("fleet 1"), task("fleet 2")], &fleet(12_000)).await?;
-    ledger.store.apply(&[finished(done, "a", 0)], at(1), RETENTION).await?;
+    ledger.store.apply(&[finished(done, "a", 0)], &Default::default(), at(1), RETENTION).await?;
     for id in &fleets {
         ledger.store.cancel(*id, at(1), RETENTION).await?;
     }

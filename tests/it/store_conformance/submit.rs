@@ -158,7 +158,7 @@ pub async fn publishes_what_has_not_moved_on(ledger: &Ledger) -> Result<()> {
     let plain = ledger.one("plain", &["a"]).await?;
     let answered = ledger.one("answered", &["a"]).await?;
     let canceled = ledger.one("canceled", &["a"]).await?;
-    ledger.store.apply(&[received(answered, "a")], at(1), RETENTION).await?;
+    ledger.store.apply(&[received(answered, "a")], &Default::default(), at(1), RETENTION).await?;
     ledger.store.cancel(canceled, at(1), RETENTION).await?;
     let ids = [answered, plain, TaskId::new(), canceled];
     assert_eq!(ledger.store.mark_published(&ids, at(2)).await?, 1);

@@ -17,7 +17,7 @@ pub async fn outlives_callers_that_go_away(ledger: &Ledger) -> Result<()> {
     for batch in endpoints.chunks(10) {
         let reports: Vec<_> = batch.iter().map(|endpoint| finished(id, endpoint.as_str(), 0)).collect();
         let store = ledger.store.clone();
-        let caller = tokio::spawn(async move { store.apply(&reports, at(1), RETENTION).await });
+        let caller = tokio::spawn(async move { store.apply(&reports, &Default::default(), at(1), RETENTION).await });
         for _ in 0..fastrand::u32(0..30) {
             tokio::task::yield_now().await;
         }
@@ -25,7 +25,7 @@ pub async fn outlives_callers_that_go_away(ledger: &Ledger) -> Result<()> {
     }
     // Each batch is in or not, and nothing keeps a lock.
     let reports: Vec<_> = endpoints.iter().map(|endpoint| finished(id, endpoint.as_str(), 0)).collect();
-    ledger.store.apply(&reports, at(1), RETENTION).await?;
+    ledger.store.apply(&reports, &Default::default(), at(1), RETENTION).await?;
     let counts = Counts { expected: 400, received: 400, finished: 400, ..Counts::default() };
     assert_eq!((ledger.task(id).await?.status, ledger.task(id).await?.counts), (TaskStatus::Done, counts));
     Ok(())
@@ -47,7 +47,7 @@ pub async fn outlives_deadlocks(ledger: &Ledger) -> Result<()> {
     sqlx::query(lock).bind(ids[1].0).execute(&mut *rival).await?;
     let store = ledger.store.clone();
     let reports = [received(ids[0], "ep0"), received(ids[1], "ep0")];
-    let applying = tokio::spawn(async move { store.apply(&reports, at(1), RETENTION).await });
+    let applying = tokio::spawn(async move { store.apply(&reports, &Default::default(), at(1), RETENTION).await });
     let mut watcher = MySqlConnection::connect(&ledger.uri).await?;
     loop {
         let ours = sessions(&mut watcher, "db", ledger.name()).await?;
@@ -69,7 +69,7 @@ pub async fn outlives_deadlocks(ledger: &Ledger) -> Result<()> {
 pub async fn outlives_long_locks(ledger: &Ledger) -> Result<()> {
     let id = ledger.one("a", &["ep0"]).await?;
     let store = ledger.store.clone();
-    let applying = async move { Ok(store.apply(&[received(id, "ep0")], at(1), RETENTION).await?) };
+    let applying = async move { Ok(store.apply(&[received(id, "ep0")], &Default::default(), at(1), RETENTION).await?) };
     // Longer than a statement waits for a lock, so that it has to begin anew.
     let held = Duration::from_secs(6);
     let applied = if ledger.is_mysql() {

@@ -1,0 +1,1 @@
+ALTER TABLE response DROP KEY response_owed, ADD KEY response_owed (owed_to, task_id);

@@ -1,0 +1,2 @@
+-- The digest of the final answer: equal for answers that are grouped. NULL until there is one, and in rows of before.
+ALTER TABLE response ADD COLUMN answer BLOB NULL;
