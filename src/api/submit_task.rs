@@ -126,9 +126,9 @@ const TRIES: u32 = 3;
 /// What came of a submission.
 pub(super) enum Recorded {
     /// It is recorded.
-    New(Box<NewTask>),
+    New(NewTask),
     /// It was made before.
-    Before(Box<Task>),
+    Before(Task),
 }
 
 /// Records a submission.
@@ -136,8 +136,10 @@ pub(super) async fn record(api: &Api, task: NewTask, asked: &Asked) -> Result<Re
     for _ in 0..TRIES {
         let (acceptor, submitted) = (api.state.acceptor.clone(), task.clone());
         let accepted = api.run(async move { acceptor.submit(submitted).await }).await?;
-        if let Some(recorded) = recorded(api, &task, asked, accepted).await? {
-            return Ok(recorded);
+        match came_of(api, asked, accepted).await? {
+            Came::New => return Ok(Recorded::New(task)),
+            Came::Before(existing) => return Ok(Recorded::Before(*existing)),
+            Came::Gone => {}
         }
     }
     Err(Problem::internal("a task of this identifier is found and then not, again and again"))
@@ -151,9 +153,10 @@ pub(super) async fn record_all(api: &Api, tasks: Vec<(NewTask, Asked)>) -> Resul
     let (acceptor, submitted) = (api.state.acceptor.clone(), tasks.iter().map(|(task, _)| task.clone()).collect::<Vec<_>>());
     let accept = async move { Ok::<_, Problem>(join_all(submitted.into_iter().map(|task| acceptor.submit(task))).await) };
     let outcomes = tasks.into_iter().zip(api.run(accept).await?).map(|((task, asked), accepted)| async move {
-        let recorded = match recorded(api, &task, &asked, accepted?).await? {
-            Some(recorded) => recorded,
-            None => record(api, task, &asked).await?,
+        let recorded = match came_of(api, &asked, accepted?).await? {
+            Came::New => Recorded::New(task),
+            Came::Before(existing) => Recorded::Before(*existing),
+            Came::Gone => record(api, task, &asked).await?,
         };
         Ok::<_, Problem>(match recorded {
             Recorded::New(task) => (StatusCode::CREATED, brief_of_new(&task)),
@@ -163,16 +166,25 @@ pub(super) async fn record_all(api: &Api, tasks: Vec<(NewTask, Asked)>) -> Resul
     Ok(stream::iter(outcomes).buffered(READ_AT_ONCE).collect().await)
 }
 
-/// What came of a submission that the ledger has taken; none when its twin was forgotten meanwhile.
-async fn recorded(api: &Api, task: &NewTask, asked: &Asked, accepted: Accepted) -> Result<Option<Recorded>, Problem> {
+/// What came of a submission that the ledger has looked at.
+enum Came {
+    /// It is recorded.
+    New,
+    /// It was made before.
+    Before(Box<Task>),
+    /// It was made before, and forgotten meanwhile.
+    Gone,
+}
+
+async fn came_of(api: &Api, asked: &Asked, accepted: Accepted) -> Result<Came, Problem> {
     match accepted {
-        Accepted::New | Accepted::Given(_) => Ok(Some(Recorded::New(Box::new(task.clone())))),
+        Accepted::New | Accepted::Given(_) => Ok(Came::New),
         Accepted::Existing { id, same: false } => Err(Problem::identifier_conflict(id)),
         Accepted::Existing { id, same: true } => {
             let store = Arc::clone(&api.state.store);
-            let Some(existing) = api.run(async move { store.find(id).await }).await? else { return Ok(None) };
+            let Some(existing) = api.run(async move { store.find(id).await }).await? else { return Ok(Came::Gone) };
             match differences(asked, &existing).as_slice() {
-                [] => Ok(Some(Recorded::Before(Box::new(existing)))),
+                [] => Ok(Came::Before(Box::new(existing))),
                 differing => Err(Problem::other_options(id, &differing.join(", "))),
             }
         }
@@ -188,9 +200,9 @@ pub(super) async fn respond(api: &Api, form: Body, recorded: Recorded) -> Answer
                 true => api.heard.stopped(&task.task_type).await,
                 false => None,
             };
-            created(form, *task, warnings, stopped)
+            created(form, task, warnings, stopped)
         }
-        Recorded::Before(task) => repeated(*task),
+        Recorded::Before(task) => repeated(task),
     }
 }
 
