@@ -13,6 +13,7 @@ const PAGES = [
   "/dashboard/tasks?status=DONE&type=worker",
   "/dashboard/tasks/backup/nightly-2026-11-28?endpoint=console1",
   "/dashboard/tasks/worker/long-job?tab=why",
+  "/dashboard/tasks/backup/nightly-2026-11-28?tab=answers",
   "/dashboard/tasks/worker/long-job?tab=payload",
   "/dashboard/tasks/worker/long-job?tab=timeline",
   "/dashboard/endpoints",
@@ -155,6 +156,22 @@ test("a rerun asks for whom and leads to the new task", async () => {
   await at("/dashboard/tasks/backup/nightly-2026-11-28", async (page) => {
     await page.getByRole("button", { name: "Rerun …" }).click();
     await page.getByLabel("Identifier of the new task").fill(`again-${Date.now()}`);
+    await page.getByRole("button", { name: "Rerun for 3" }).click();
+    await page.getByText("A rerun of").waitFor();
+  });
+});
+
+test("equal answers are one group, from which one goes on", async () => {
+  await at("/dashboard/tasks/backup/nightly-2026-11-28?tab=answers", async (page) => {
+    const group = page.locator(".groups > li");
+    await group.getByText("code 32").waitFor();
+    assert.equal(await group.count(), 1);
+    assert.equal(await group.locator("b").innerText(), "3");
+    await group.getByRole("link", { name: "Endpoints" }).click();
+    await page.getByText("with one answer").waitFor();
+    await page.waitForFunction(() => document.querySelectorAll("tbody tr").length === 3);
+    await page.goBack();
+    await page.getByRole("button", { name: "Rerun these …" }).click();
     await page.getByRole("button", { name: "Rerun for 3" }).click();
     await page.getByText("A rerun of").waitFor();
   });

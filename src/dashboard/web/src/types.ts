@@ -246,3 +246,17 @@ export interface Explanation {
   endpoints?: { code: string; count: number; endpoints: string[]; example: Reason }[];
   uncounted?: number;
 }
+
+export interface AnswerGroup {
+  answer: string | null;
+  status: ResponseStatus;
+  errnr: number | null;
+  count: number;
+  exemplar: { endpoint: string; errmsg: string; payload: unknown; payload_omitted: boolean } | null;
+  difference: { changes: { at: string; largest: string | null; here: string | null }[]; more: number } | null;
+}
+
+export interface Answers {
+  groups: AnswerGroup[];
+  more: { groups: number; endpoints: number };
+}

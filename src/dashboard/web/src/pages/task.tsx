@@ -3,6 +3,7 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import { change, path, query } from "../api";
 import { Action, Ago, Bar, Confirm, Empty, Json, Page, Search, Section, Show, State, Table, Tabs, Text, Took, When, count, left, say } from "../parts";
 import { go, search, setQuery, to, withQuery } from "../place";
+import { Answers } from "../answers";
 import { PART } from "../codes";
 import { Explain } from "../explain";
 import { Grid } from "../grid";
@@ -19,7 +20,7 @@ const SHOWN_AS_GRID = 10;
 /** Responses on a page. */
 const LIMIT = 100;
 
-const TABS = ["endpoints", "why", "payload", "timeline"] as const;
+const TABS = ["endpoints", "answers", "why", "payload", "timeline"] as const;
 type Tab = (typeof TABS)[number];
 
 export function TaskPage({ type, id }: { type: string; id: string }): JSX.Element {
@@ -86,6 +87,7 @@ function Body({ task }: { task: Task }): JSX.Element {
           {chosen && <OneResponse task={task} endpoint={chosen} />}
         </div>
       )}
+      {tab === "answers" && <Answers task={task} />}
       {tab === "why" && <Explain task={task} />}
       {tab === "payload" && <Json value={task.payload} />}
       {tab === "timeline" && <Timeline task={task} />}
@@ -93,7 +95,7 @@ function Body({ task }: { task: Task }): JSX.Element {
   );
 }
 
-const WORDS: Record<Tab, string> = { endpoints: "Endpoints", why: "Why", payload: "Payload", timeline: "Timeline" };
+const WORDS: Record<Tab, string> = { endpoints: "Endpoints", answers: "Answers", why: "Why", payload: "Payload", timeline: "Timeline" };
 
 /** How it stands: the state, the time that is left, and a count for each way an endpoint may have fared. */
 function Summary({ task }: { task: Task }): JSX.Element {
@@ -233,15 +235,16 @@ function Rerun({ task, close }: { task: Task; close: () => void }): JSX.Element 
 const stamp = (): string => new Date(ledgerTime()).toISOString().slice(0, 19).replaceAll(":", "").replace("T", "-");
 
 function Responses({ task }: { task: Task }): JSX.Element {
-  const [state, from, cursor] = ["state", "from", "cursor"].map((name) => search.value.get(name) ?? "");
-  const list = path`/${task.type}/${task.id}/responses` + query({ state, from, cursor, limit: LIMIT });
+  const [state, from, answer, cursor] = ["state", "from", "answer", "cursor"].map((name) => search.value.get(name) ?? "");
+  const list = path`/${task.type}/${task.id}/responses` + query({ state, from, answer, cursor, limit: LIMIT });
   const page = useResource<ResponsePage>(list, { every: isOpen(task.status) ? 3000 : 20_000, watch: `task:${task.id}` });
   const chosen = search.value.get("endpoint");
   return (
     <div>
       <div class="filters">
         <Search value={from} set={(name) => setQuery({ from: name, cursor: undefined })} label="Names from" placeholder="Go to a name" />
-        {(state || from) && <a class="clear" href={withQuery({ state: undefined, from: undefined, cursor: undefined })}>Clear</a>}
+        {answer && <span class="dim">with one answer</span>}
+        {(state || from || answer) && <a class="clear" href={withQuery({ state: undefined, from: undefined, answer: undefined, cursor: undefined })}>Clear</a>}
       </div>
       <Show of={page} lines={10}>
         {({ responses, next_cursor }) => responses.length === 0
