@@ -63,6 +63,7 @@ impl Collector {
             moved: _,
             room: _,
             followed: _,
+            rollouts: _,
             changed,
             repeated,
             adopted,

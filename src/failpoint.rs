@@ -35,6 +35,10 @@ failpoints! {
         "The task of a schedule is committed; its time is not noted as done yet.";
     ADVANCER_MOVED = "advancer.moved",
         "Requests have moved on, with jobs and tasks; nothing is published yet, nobody is told.";
+    ROLLOUT_DECIDED = "rollout.decided", "The changes of a rollout are decided; nothing of them is written.";
+    ROLLOUT_COMMITTED = "rollout.committed",
+        "A rollout has moved on, with the next batch; nothing is published yet, nobody is told.";
+    ROLLOUT_PUBLISHED = "rollout.published", "The broker has the batch of a rollout; nobody is told of the move.";
     INTAKE_TAKEN = "intake.taken",
         "An endpoint has taken messages from the broker; its journal does not have them yet.";
     INTAKE_JOURNALED = "intake.journaled", "The journal has tasks; the broker has no acknowledgement yet.";

@@ -11,12 +11,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::bell::Bell;
+use uuid::Uuid;
+
+use crate::bell::{Bell, NamedBell};
 use crate::clock::Clock;
+use crate::domain::rollout::Command;
 use crate::domain::{IgnoredByType, NewRequest, NewTask, Report, RequestToken, TaskId, TaskStatus, TaskType, Timestamp, TokenName};
 use crate::store::{
-    Accepted, Advanced, Applied, Begun, CancelOutcome, CanceledRequest, DueRequest, Freeze, Plan, QueueRule, Recorded, Settlement,
-    SharedStore, StoreError, TakenBack, Terms, Turns,
+    Accepted, Advanced, AdvancedRollout, Applied, Begun, CancelOutcome, CanceledRequest, Commanded, DueRequest, Freeze, NewRollout, Plan,
+    QueueRule, Recorded, RolloutBatches, RolloutDecision, RolloutPick, RolloutRecorded, Settlement, SharedStore, StoreError, TakenBack,
+    Terms, Turns,
 };
 use crate::telemetry::SharedMetrics;
 use crate::touched::Touched;
@@ -32,6 +36,7 @@ pub struct Ledger {
     bell: Bell,
     requests: Bell,
     touched: Touched,
+    rollouts: NamedBell,
     /// What does not count when equal answers are grouped.
     ignored: Arc<IgnoredByType>,
     /// How long an ended task is kept.
@@ -49,8 +54,9 @@ impl Ledger {
         ignored: IgnoredByType,
         retention: Duration,
     ) -> Self {
-        let (bell, requests, touched) = (Bell::default(), Bell::default(), Touched::default());
-        Self { store, clock, metrics, watch, bell, requests, touched, ignored: Arc::new(ignored), retention }
+        let (bell, requests) = (Bell::default(), Bell::default());
+        let (rollouts, touched) = (NamedBell::default(), Touched::default());
+        Self { store, clock, metrics, watch, bell, requests, rollouts, touched, ignored: Arc::new(ignored), retention }
     }
 
     /// Rung when a task that waits in a queue may be given to a worker.
@@ -66,6 +72,11 @@ impl Ledger {
     /// What has changed by way of this process, for those who watch.
     pub fn touched(&self) -> &Touched {
         &self.touched
+    }
+
+    /// Rung for a rollout that may move on: its endpoints have answered, or somebody asks something of it.
+    pub fn rollouts(&self) -> &NamedBell {
+        &self.rollouts
     }
 
     /// Records submissions. Those of a queue that nobody waits before are given to workers with room at once, to be asked for again at
@@ -107,6 +118,7 @@ impl Ledger {
         if applied.followed {
             self.requests.ring();
         }
+        self.rollouts.ring(applied.rollouts.iter().copied());
         Ok(applied)
     }
 
@@ -148,6 +160,39 @@ impl Ledger {
         let begun = self.store.begin_anew(token, tries, self.clock.now(), expires_at).await?;
         self.requests.ring();
         Ok(begun)
+    }
+
+    /// Records a rollout.
+    pub async fn record_rollout(&self, new: NewRollout) -> Result<RolloutRecorded, StoreError> {
+        let id = new.id;
+        let recorded = self.store.record_rollout(new).await?;
+        self.rollouts.ring([id]);
+        Ok(recorded)
+    }
+
+    /// Moves a rollout on, as the decision says. None when another process has it, or it has ended.
+    pub async fn advance_rollout(
+        &self,
+        id: Uuid,
+        decide: Arc<RolloutDecision>,
+        batches: RolloutBatches,
+        now: Timestamp,
+    ) -> Result<Option<AdvancedRollout>, StoreError> {
+        self.store.advance_rollout(id, decide, batches, now).await
+    }
+
+    /// Does what somebody asks of a rollout. None when there is none.
+    pub async fn command_rollout(
+        &self,
+        id: Uuid,
+        asked: Command,
+        pick: RolloutPick,
+        revision: Option<u32>,
+        by: Option<TokenName>,
+    ) -> Result<Option<Commanded>, StoreError> {
+        let done = self.store.command_rollout(id, asked, pick, revision, by, self.clock.now()).await?;
+        self.rollouts.ring([id]);
+        Ok(done)
     }
 
     fn stopped(&self, outcomes: &[CancelOutcome]) {

@@ -11,7 +11,8 @@
 //! 6. Tasks of a work queue are given to one worker each by the dispatcher in [`queue`], which the [`bell`] wakes; workers are endpoints with so many slots.
 //!    The [`scheduler`] submits tasks at times.
 //! 7. [`requests`] moves steps of jobs on: each job is such a task.
-//! 8. [`presence`] knows who is there and asks those that return for what they owe.
+//! 8. [`rollouts`] changes a fleet in waves: each batch of a wave is such a task.
+//! 9. [`presence`] knows who is there and asks those that return for what they owe.
 //!
 //! [`live`] tells those who watch what goes on; [`touched`] tells it what this process has changed.
 //!
@@ -64,6 +65,7 @@ pub mod queue;
 pub mod reconciler;
 pub mod request_body;
 pub mod requests;
+pub mod rollouts;
 pub mod scheduler;
 pub mod service;
 pub mod shell;

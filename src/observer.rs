@@ -110,6 +110,9 @@ impl Observer {
         for (status, count) in self.store.open_requests().await? {
             self.metrics.open_requests.with_label_values(&[status.as_str()]).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
+        for (status, count) in self.store.open_rollouts().await? {
+            self.metrics.rollouts.with_label_values(&[status.as_str()]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
         self.look_at_queues().await
     }
 

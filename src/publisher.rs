@@ -183,11 +183,24 @@ impl Publisher {
         let frozen = self.ledger.freeze(&sets).await?;
         crate::failpoint::PUBLISHER_FROZEN.reach();
         let frozen: HashSet<TaskId> = frozen.into_iter().collect();
+        let sets = tasks.iter().zip(sets).zip(versions).filter(|((task, _), _)| frozen.contains(&task.id));
+        self.send_new(sets.map(|((task, set), reads)| (task, set.expected, reads))).await
+    }
+
+    /// Publishes tasks for named endpoints whose expected sets were frozen when they were recorded.
+    ///
+    /// # Errors
+    /// As [`Self::publish_new`].
+    pub async fn publish_frozen(&self, tasks: &[Outgoing]) -> Result<(), StoreError> {
+        let readers = self.readers(tasks.iter().map(|task| (&task.task_type, &task.endpoints[..]))).await;
+        let sets = tasks.iter().map(|task| (task, task.endpoints.clone(), readers.read(&task.task_type, &task.endpoints)));
+        self.send_new(sets).await
+    }
+
+    /// Sends tasks for the first time, each to its expected endpoints.
+    async fn send_new<'a>(&self, sets: impl Iterator<Item = (&'a Outgoing, Vec<EndpointName>, WireVersion)>) -> Result<(), StoreError> {
         let (mut confirmed, mut sending, mut messages) = (Vec::new(), Vec::new(), Vec::new());
-        for ((task, Freeze { expected, .. }), reads) in tasks.iter().zip(&sets).zip(versions) {
-            if !frozen.contains(&task.id) {
-                continue;
-            }
+        for (task, expected, reads) in sets {
             // Nobody to send to: it is as sent as it can be, and INCOMPLETE at its deadline.
             if expected.is_empty() {
                 confirmed.push(task.id);
@@ -195,7 +208,7 @@ impl Publisher {
             }
             let to = match task.endpoints.is_empty() {
                 true => Address::All(task.task_type.clone()),
-                false => Address::Named(task.task_type.clone(), expected.clone()),
+                false => Address::Named(task.task_type.clone(), expected),
             };
             messages.push(self.message(task, false, to, reads));
             sending.push(task);

@@ -65,6 +65,14 @@ pub fn of_job(token: &RequestToken, step: u32, job: &str, attempt: u32) -> Ident
     text.parse().expect("1 to 191 characters without control characters")
 }
 
+/// Whether an identifier is one of a batch of a rollout: `rollout-kernel-6.9-w3-b17`.
+fn is_of_rollout(text: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let parts = text.strip_prefix("rollout-").and_then(|rest| rest.rsplit_once("-b"));
+    let wave = parts.filter(|(_, batch)| digits(batch)).and_then(|(rest, _)| rest.rsplit_once("-w"));
+    wave.is_some_and(|(name, wave)| !name.is_empty() && digits(wave))
+}
+
 /// Why a client may not use an identifier for a task of this type, if so.
 pub fn reserved(config: &Config, task_type: &TaskType, identifier: &Identifier) -> Option<String> {
     let text = identifier.as_str();
@@ -82,6 +90,9 @@ pub fn reserved(config: &Config, task_type: &TaskType, identifier: &Identifier) 
         && config.policy(task_type).is_some_and(|policy| policy.queue.is_some())
     {
         return Some(format!("is reserved for the requeue of task {before}; use another, or POST /queues/{task_type}/requeue"));
+    }
+    if is_of_rollout(text) {
+        return Some("is reserved for batches of rollouts (`rollout-...-w1-b1`); use another".to_owned());
     }
     let before: TaskId = text.strip_prefix(AFTER)?.parse().map(TaskId).ok()?;
     let types = config.of_delivery(true);

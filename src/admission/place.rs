@@ -58,5 +58,6 @@ pub(super) fn new_task(policy: &TypePolicy, identifier: Identifier, payload: Jso
         submitted_by: None,
         rerun_of: None,
         followed: false,
+        rollout: None,
     }
 }

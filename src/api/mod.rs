@@ -51,6 +51,8 @@ mod request_submission;
 mod requests;
 mod requeue;
 mod rerun_task;
+mod rollout_document;
+mod rollouts;
 mod route;
 mod routes;
 mod schedules;

@@ -27,6 +27,7 @@ use crate::contract;
         (name = "queues", description = "Task types whose tasks are performed once, by one worker"),
         (name = "live", description = "Watch what goes on: states of thousands of endpoints in few bytes, and events as they happen"),
         (name = "requests", description = "Steps of jobs, one step after the other, the jobs of a step at the same time"),
+        (name = "rollouts", description = "Changing a fleet in waves, within budgets"),
         (name = "workers", description = "For workers that reach nothing but this interface"),
         (name = "operation", description = "For those who look after the process"),
     )
@@ -95,22 +96,35 @@ const TOKEN: &str = "token";
 fn give_form(path: &str, parameter: &mut RefOr<Parameter>) {
     let RefOr::T(parameter) = parameter else { return };
     let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema else { return };
-    if matches!(parameter.name.as_str(), "since" | "until") && path != "/events" {
+    if matches!(parameter.name.as_str(), "since" | "until") && path != "/events" && !path.starts_with("/rollouts") {
         schema.format = Some(SchemaFormat::KnownFormat(KnownFormat::DateTime));
     }
     schema.pattern = form(path, &parameter.parameter_in, &parameter.name).map(str::to_owned);
 }
 
+/// States of rollouts, separated by commas.
+const ROLLOUTS: &str = "^(CREATED|RUNNING|SETTLING|PAUSED|HALTED|ABORTING|DONE|PARTIAL|ABORTED)(,(CREATED|RUNNING|SETTLING|PAUSED|HALTED|ABORTING|DONE|PARTIAL|ABORTED))*$";
+/// States of endpoints of rollouts, separated by commas.
+const ROLLOUT_TARGETS: &str = "^(PENDING|SENT|VERIFYING|OK|FAILED|UNREACHABLE|ABSENT|SKIPPED|SUPERSEDED)(,(PENDING|SENT|VERIFYING|OK|FAILED|UNREACHABLE|ABSENT|SKIPPED|SUPERSEDED))*$";
+
 /// The pattern of a parameter, where it has one.
 fn form(path: &str, place: &ParameterIn, name: &str) -> Option<&'static str> {
     let in_path = matches!(place, ParameterIn::Path);
+    let of_rollouts = path.starts_with("/rollouts");
     Some(match name {
         "type" => "^[A-Za-z][A-Za-z0-9_-]{0,63}$",
         "name" if path.starts_with("/schedules/") => "^[A-Za-z0-9._-]{1,64}$",
         "name" if path.starts_with("/groups/") => "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
         "name" | "endpoint" | "from" => "^[A-Za-z0-9._-]{1,128}$",
         "gone_for" => "^[1-9][0-9]{0,2}d$",
+        "id" if of_rollouts => "^[A-Za-z0-9._-]{1,128}$",
+        "after" if path == "/rollouts/holds" => "^[A-Za-z0-9._-]{1,128}$",
         "id" if in_path => r"^[^\u0000-\u001f\u007f-\u009f]{1,191}$",
+        "state" if of_rollouts => ROLLOUT_TARGETS,
+        "status" if of_rollouts => ROLLOUTS,
+        "until" if of_rollouts => "^(end|settled)$",
+        "cursor" if path == "/rollouts" => "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$",
+        "cursor" if of_rollouts => r"^[0-9]{1,9}\.[0-9]{1,9}$",
         "state" => "^(ok|failed|running|missing|canceled|expired)$",
         "wait" => "^0*([0-5]?[0-9]s|60s|[01]m|[0-5]?[0-9]{1,4}ms|60000ms)$",
         "responses" => "^(all|failed|missing|none)$",

@@ -27,6 +27,7 @@ impl ProblemCode {
             | Self::UnknownGroup
             | Self::UnknownSchedule
             | Self::UnknownRequest
+            | Self::UnknownRollout
             | Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -34,6 +35,9 @@ impl ProblemCode {
             | Self::AmbiguousTask
             | Self::IdentifierConflict
             | Self::RequestConflict
+            | Self::RolloutConflict
+            | Self::WrongState
+            | Self::StaleRevision
             | Self::AlreadyEnded
             | Self::CountMoved
             | Self::NothingFailed
@@ -75,6 +79,7 @@ impl ProblemCode {
             Self::UnknownGroup => "Unknown group",
             Self::UnknownSchedule => "Unknown schedule",
             Self::UnknownRequest => "Unknown request",
+            Self::UnknownRollout => "Unknown rollout",
             Self::EndpointPresent => "The endpoint is there",
             Self::NotFound => "Nothing here",
             Self::MethodNotAllowed => "Method not allowed",
@@ -82,6 +87,9 @@ impl ProblemCode {
             Self::NameTaken => "The name is taken",
             Self::IdentifierConflict => "The identifier is taken",
             Self::RequestConflict => "The name of the request is taken",
+            Self::RolloutConflict => "The identifier of the rollout is taken",
+            Self::WrongState => "The rollout does not allow this now",
+            Self::StaleRevision => "The rollout has changed",
             Self::AlreadyEnded => "It has already ended",
             Self::CountMoved => "Another number of tasks matches",
             Self::NothingFailed => "Nothing has failed",

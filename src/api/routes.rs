@@ -16,14 +16,15 @@ use super::{
     list_tasks, named, openapi, queues, requests,
 };
 use super::{
-    count_tasks, dashboard, list_owed, list_responses, list_types, requeue, rerun_task, schedules, serve_worker, session, show_task,
-    states, submit_task, submit_tasks, take_census, tasks, unknown,
+    count_tasks, dashboard, list_owed, list_responses, list_types, requeue, rerun_task, rollouts, schedules, serve_worker, session,
+    show_task, states, submit_task, submit_tasks, take_census, tasks, unknown,
 };
 use crate::domain::Scope;
 
 const READ: For = For::Scope(Scope::Read);
 const SUBMIT: For = For::Scope(Scope::Submit);
 const WORK: For = For::Scope(Scope::Work);
+const APPROVE: For = For::Scope(Scope::Approve);
 const ADMIN: For = For::Scope(Scope::Admin);
 
 /// The actix route of a method; whatever can be read can be asked about.
@@ -132,6 +133,30 @@ pub const ROUTES: Routes = Routes(&[
         operations: &[operation!(GET, READ, requests::show), operation!(DELETE, SUBMIT, requests::cancel)],
     },
     Route { pattern: "/requests/{token}/retry", about: About::AllTypes, operations: &[operation!(POST, SUBMIT, requests::retry)] },
+    Route {
+        pattern: "/rollouts",
+        about: About::CoveredTypes,
+        operations: &[operation!(GET, READ, rollouts::list), operation!(POST, SUBMIT, rollouts::submit)],
+    },
+    Route { pattern: "/rollouts/plan", about: About::CoveredTypes, operations: &[operation!(POST, READ, rollouts::plan)] },
+    Route { pattern: "/rollouts/holds", about: About::AllTypes, operations: &[operation!(GET, READ, rollouts::holds)] },
+    Route {
+        pattern: "/rollouts/holds/{lane}/{endpoint}",
+        about: About::AllTypes,
+        operations: &[operation!(DELETE, ADMIN, rollouts::free_hold)],
+    },
+    Route { pattern: "/rollouts/{id}", about: About::CoveredTypes, operations: &[operation!(GET, READ, rollouts::show)] },
+    Route { pattern: "/rollouts/{id}/targets", about: About::CoveredTypes, operations: &[operation!(GET, READ, rollouts::targets)] },
+    Route { pattern: "/rollouts/{id}/events", about: About::CoveredTypes, operations: &[operation!(GET, READ, rollouts::events)] },
+    Route { pattern: "/rollouts/{id}/start", about: About::CoveredTypes, operations: &[operation!(POST, SUBMIT, rollouts::start)] },
+    Route { pattern: "/rollouts/{id}/pause", about: About::CoveredTypes, operations: &[operation!(POST, SUBMIT, rollouts::pause)] },
+    Route { pattern: "/rollouts/{id}/resume", about: About::CoveredTypes, operations: &[operation!(POST, SUBMIT, rollouts::resume)] },
+    Route { pattern: "/rollouts/{id}/abort", about: About::CoveredTypes, operations: &[operation!(POST, SUBMIT, rollouts::abort)] },
+    Route { pattern: "/rollouts/{id}/approve", about: About::CoveredTypes, operations: &[operation!(POST, APPROVE, rollouts::approve)] },
+    Route { pattern: "/rollouts/{id}/refuse", about: About::CoveredTypes, operations: &[operation!(POST, APPROVE, rollouts::refuse)] },
+    Route { pattern: "/rollouts/{id}/skip", about: About::CoveredTypes, operations: &[operation!(POST, SUBMIT, rollouts::skip)] },
+    Route { pattern: "/rollouts/{id}/retry", about: About::CoveredTypes, operations: &[operation!(POST, SUBMIT, rollouts::retry)] },
+    Route { pattern: "/rollouts/{id}/rerun", about: About::CoveredTypes, operations: &[operation!(POST, SUBMIT, rollouts::rerun)] },
     Route { pattern: "/api/poll/{token}", about: About::AllTypes, operations: &[operation!(GET, READ, requests::poll)] },
     Route { pattern: "/workers/{name}/tasks", about: About::Worker, operations: &[operation!(POST, WORK, serve_worker::tasks)] },
     Route { pattern: "/workers/{name}/reports", about: About::Worker, operations: &[operation!(POST, WORK, serve_worker::reports)] },

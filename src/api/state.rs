@@ -57,6 +57,8 @@ pub struct ApiState {
     pub watch: Watch,
     /// Who waits for which request.
     pub requests: Watch<RequestToken>,
+    /// Who waits for which rollout.
+    pub rollouts: Watch<uuid::Uuid>,
     /// How jobs are performed.
     pub calls: Arc<Calls>,
     /// The ledger's time.

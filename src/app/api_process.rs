@@ -22,6 +22,7 @@ use crate::publisher::Publisher;
 use crate::queue::{Desk, Dispatcher, rules};
 use crate::reconciler::Reconciler;
 use crate::requests::{Advancer, Calls};
+use crate::rollouts::Controller;
 use crate::scheduler::Scheduler;
 use crate::service::Service;
 use crate::store::SharedStore;
@@ -78,6 +79,9 @@ impl ApiProcess {
             metrics.clone(),
             requests.clone(),
         );
+        let rollouts = Watch::default();
+        let controller =
+            Controller::new(store.clone(), ledger.clone(), publisher.clone(), clock.clone(), metrics.clone(), rollouts.clone(), retention);
         let state = ApiState {
             config: config.clone(),
             store: store.clone(),
@@ -88,6 +92,7 @@ impl ApiProcess {
             metrics: metrics.clone(),
             watch,
             requests,
+            rollouts,
             calls,
             clock: clock.clone(),
             desk,
@@ -114,6 +119,7 @@ impl ApiProcess {
             Service::start("reconciler", &died, |stop| in_time(clock.clone(), stop.clone(), reconciler.run(stop))),
             Service::start("dispatcher", &died, |stop| in_time(clock.clone(), stop.clone(), dispatcher.run(stop))),
             Service::start("advancer", &died, |stop| in_time(clock.clone(), stop.clone(), advancer.run(stop))),
+            Service::start("rollouts", &died, |stop| in_time(clock.clone(), stop.clone(), controller.run(stop))),
             Service::start("observer", &died, |stop| observer.run(stop)),
         ];
         Ok(Self {

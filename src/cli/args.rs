@@ -19,6 +19,7 @@ use super::listen::Listen;
 use super::page::Page;
 use super::queues::Queue;
 use super::request_args::RequestCommand;
+use super::rollout_args::RolloutCommand;
 use super::schedules::Schedules;
 use super::verify::Verify;
 use super::when::{ago, to_come};
@@ -47,7 +48,8 @@ Exit codes:
   2    some endpoints failed, or the request failed
   3    some endpoints did not receive the task
   4    no endpoint answered
-  5    canceled
+  5    canceled, or the rollout was aborted
+  6    the rollout has halted
   124  timed out waiting; the task or request goes on
   130  interrupted (Ctrl-C) while waiting; the task or request goes on
 
@@ -223,6 +225,9 @@ Examples:
     /// Submit requests and follow them: steps of jobs, one step after the other, the jobs of a step side by side
     #[command(subcommand)]
     Request(RequestCommand),
+    /// Change a fleet in waves, within budgets, behind gates: plan, run, follow, pause, resume, abort, retry
+    #[command(subcommand)]
+    Rollout(RolloutCommand),
     /// Add up what was accepted and what became of it: nothing missing, nothing run twice
     #[command(after_help = "\
 Examples:
@@ -349,7 +354,7 @@ pub struct NewToken {
     /// What to call it
     #[arg(long, value_name = "NAME")]
     pub name: TokenName,
-    /// Scopes, separated by commas: submit, read, work, admin
+    /// Scopes, separated by commas: submit, read, work, approve, admin
     #[arg(long = "scope", value_name = "SCOPES", value_delimiter = ',', required = true)]
     pub scopes: Vec<Scope>,
     /// Task type that it is limited to (repeatable) [default: all]

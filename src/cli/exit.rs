@@ -1,6 +1,7 @@
 //! What a command tells the shell.
 
-use crate::contract::Task;
+use crate::contract::{Rollout, Task};
+use crate::domain::rollout::RolloutStatus;
 use crate::domain::{Counts, RequestStatus, TaskStatus};
 
 /// The exit code of a command.
@@ -19,6 +20,8 @@ pub enum Code {
     NobodyAnswered = 4,
     /// The task or the request was canceled.
     Canceled = 5,
+    /// A rollout has halted: somebody has to decide.
+    Halted = 6,
     /// The wait timed out; the task or the request goes on.
     TimedOut = 124,
     /// SIGINT (Ctrl-C) ended a wait; the task or the request goes on.
@@ -58,6 +61,25 @@ pub fn verdict_on_request(status: RequestStatus) -> Option<Code> {
         RequestStatus::Completed => Some(Code::Ok),
         RequestStatus::Failed => Some(Code::SomeFailed),
         RequestStatus::Canceled => Some(Code::Canceled),
+    }
+}
+
+/// What came of a rollout; nothing while it goes on by itself. One that waits for nothing but endpoints that are away has come to rest.
+pub fn verdict_on_rollout(rollout: &Rollout) -> Option<Code> {
+    let counts = &rollout.counts;
+    let missing = counts.unreachable + counts.absent + counts.skipped + counts.superseded;
+    let rests = counts.in_flight() == 0 && counts.pending == 0;
+    match rollout.status {
+        RolloutStatus::Done => Some(Code::Ok),
+        RolloutStatus::Halted if counts.in_flight() == 0 => Some(Code::Halted),
+        RolloutStatus::Aborted => Some(Code::Canceled),
+        RolloutStatus::Partial | RolloutStatus::Settling if rollout.status.is_final() || rests => Some(match counts.ok {
+            0 => Code::NobodyAnswered,
+            _ if counts.failed > 0 => Code::SomeFailed,
+            _ if missing > 0 => Code::SomeMissing,
+            _ => Code::Ok,
+        }),
+        _ => None,
     }
 }
 

@@ -34,6 +34,9 @@ mod refusal;
 mod render;
 mod request_args;
 mod requests;
+mod rollout_args;
+mod rollout_view;
+mod rollouts;
 mod schedules;
 mod servers;
 mod signals;
@@ -137,6 +140,7 @@ async fn run(cli: Cli) -> Code {
         Command::Queue(command) => queues::run(&global, command).await,
         Command::Schedules(args) => schedules::run(&global, args).await,
         Command::Request(command) => requests::run(&global, command).await,
+        Command::Rollout(command) => rollouts::run(&global, command).await,
         Command::Verify(args) => verify::run(&global, args).await,
         Command::Token(command) => tokens::run(&global, command).await,
         Command::Config(command) => configuration::run(&global, command).await,

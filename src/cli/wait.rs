@@ -9,13 +9,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::backoff::Backoff;
 use crate::client::ClientError;
 use crate::clock::Clock;
-use crate::contract::{Request, Task};
-use crate::domain::{Counts, EndpointName, RequestStatus, TaskId, TaskStatus};
+use crate::contract::{Request, Rollout, RolloutCounts, Task};
+use crate::domain::rollout::RolloutStatus;
+use crate::domain::{Counts, EndpointName, RequestStatus, RolloutName, TaskId, TaskStatus};
 
-use super::exit::{Code, verdict, verdict_on_request};
+use super::exit::{Code, verdict, verdict_on_request, verdict_on_rollout};
 use super::output::{Failure, error_as_json, is_watched, note, note_json};
 use super::picture::{self, Sum};
 use super::render;
+use super::rollout_view;
 use super::table::Screen;
 
 /// How long each question lies at the API. The API answers at once when a task or a request *ends*; how far it is meanwhile is only seen by
@@ -294,6 +296,44 @@ struct RequestStanding<'a> {
     step: u32,
     jobs: usize,
     completed: usize,
+}
+
+impl Awaited for Rollout {
+    const TEMPLATE: &'static str = "{msg}\n{wide_bar:.green} {pos}/{len} endpoints {elapsed}";
+
+    fn verdict(&self) -> Option<Code> {
+        verdict_on_rollout(self)
+    }
+
+    fn parts(&self) -> (u64, u64) {
+        let RolloutCounts { ok, failed, skipped, superseded, .. } = self.counts;
+        ((ok + failed + skipped + superseded).into(), self.size.into())
+    }
+
+    fn message(&self) -> String {
+        let screen = Screen::of_errors();
+        let drawn = rollout_view::rollout(self, &[], screen);
+        // As for a request.
+        let most = Screen::lines_of_errors().map_or(LINES, |lines| LINES.min(lines.saturating_sub(2)));
+        if drawn.lines().count() <= most { drawn.trim_end().to_owned() } else { rollout_view::heading(self, screen) }
+    }
+
+    fn summary(&self) -> String {
+        format!("{} {}: {}", self.status.as_str(), self.identifier, rollout_view::summary(self))
+    }
+
+    fn standing(&self) -> impl Serialize {
+        RolloutStanding { rollout: &self.identifier, status: self.status, wave: self.wave, counts: self.counts }
+    }
+}
+
+/// How a rollout stands.
+#[derive(Serialize)]
+struct RolloutStanding<'a> {
+    rollout: &'a RolloutName,
+    status: RolloutStatus,
+    wave: Option<u32>,
+    counts: RolloutCounts,
 }
 
 /// What stands after the bar of a task.

@@ -5,6 +5,7 @@
 //! the caller decides with [`ClientError::is_transient`].
 
 mod error;
+mod rollouts;
 
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use crate::domain::{AnswerDigest, EndpointName, GroupName, RequestStatus, Select
 use crate::https;
 pub use error::ClientError;
 use error::{hint, problem, shown};
+pub use rollouts::{RolloutAction, RolloutTargets};
 
 /// Where the API is when nothing says so.
 pub const USUAL_URL: &str = "http://127.0.0.1:8888";

@@ -1,7 +1,7 @@
 //! The JSON of the HTTP API, described once: each type says how it is written, how it is read, and its schema.
 //!
 //! `task` and `response` the ledger's two rows · `answer` equal answers in groups · `submission` what a customer asks for · `endpoint` who performs
-//! tasks · `queue` and `schedule` how these stand · `request` steps of jobs · `bulk` many tasks in one request · `explain` why a task does not run · `census` sums of tasks · `problem` why a request is refused ·
+//! tasks · `queue` and `schedule` how these stand · `request` steps of jobs · `rollout` changes of a fleet in waves · `bulk` many tasks in one request · `explain` why a task does not run · `census` sums of tasks · `problem` why a request is refused ·
 //! `session` who one is · `process` what an API process says of itself · `live` what goes on now · `worker` what workers send and get.
 //!
 //! The server moves what it has read from the ledger into these types, so that an answer of thousands of rows is
@@ -25,6 +25,7 @@ mod queue;
 mod request;
 mod rerun;
 mod response;
+mod rollout;
 mod schedule;
 mod session;
 mod submission;
@@ -49,6 +50,11 @@ pub use queue::{Queue, QueueList};
 pub use request::{Job, Request, RequestPage, RequestPoll, RequestStep, RequestSubmission, RequestToken};
 pub use rerun::Rerun;
 pub use response::{ResponseId, ResponsePage, ResponseState, TaskResponse};
+pub use rollout::{
+    FreedHold, PickTargets, RerunRollout, ResumeRollout, Rollout, RolloutAllow, RolloutCommand, RolloutCounts, RolloutDocument,
+    RolloutEvent, RolloutEvents, RolloutHold, RolloutHoldPage, RolloutPage, RolloutPlan, RolloutPlanWave, RolloutTarget, RolloutTargetPage,
+    RolloutWave,
+};
 pub use schedule::{Schedule, ScheduleList};
 pub use session::{Session, SessionStart};
 pub use submission::{BODY_HEADER, ENVELOPE, OneOrMany, Submission};

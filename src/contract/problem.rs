@@ -122,6 +122,8 @@ pub enum ProblemCode {
     UnknownSchedule,
     /// No request has the token.
     UnknownRequest,
+    /// No rollout has the identifier.
+    UnknownRollout,
     /// The endpoint is there, so it is not forgotten.
     EndpointPresent,
     /// There is nothing at this path.
@@ -136,6 +138,12 @@ pub enum ProblemCode {
     IdentifierConflict,
     /// The client's name for the request belongs to a request of other content.
     RequestConflict,
+    /// The identifier belongs to a rollout of another document.
+    RolloutConflict,
+    /// The rollout is in a state that does not allow it.
+    WrongState,
+    /// The rollout has changed since it was read.
+    StaleRevision,
     /// The task or the request has ended otherwise and cannot be canceled.
     AlreadyEnded,
     /// The filter means another number of tasks than were expected.
@@ -188,6 +196,7 @@ impl ProblemCode {
             Self::UnknownGroup => "unknown_group",
             Self::UnknownSchedule => "unknown_schedule",
             Self::UnknownRequest => "unknown_request",
+            Self::UnknownRollout => "unknown_rollout",
             Self::EndpointPresent => "endpoint_present",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
@@ -195,6 +204,9 @@ impl ProblemCode {
             Self::NameTaken => "name_taken",
             Self::IdentifierConflict => "identifier_conflict",
             Self::RequestConflict => "request_conflict",
+            Self::RolloutConflict => "rollout_conflict",
+            Self::WrongState => "wrong_state",
+            Self::StaleRevision => "stale_revision",
             Self::AlreadyEnded => "already_ended",
             Self::CountMoved => "count_moved",
             Self::NothingFailed => "nothing_failed",

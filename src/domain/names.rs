@@ -65,6 +65,9 @@ pub enum InvalidName {
     /// The name of a request.
     #[error("a token of a request is 1 to 191 letters, digits, dots, underscores and dashes")]
     RequestToken,
+    /// The name of a rollout.
+    #[error("an identifier of a rollout is 1 to 128 letters, digits, dots, underscores and dashes")]
+    Rollout,
     /// Task ids are UUIDs.
     #[error("a task id is a UUID")]
     TaskId,
@@ -193,6 +196,21 @@ name!(
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
         let formed = (1..=191).contains(&text.len()) && text.bytes().all(allowed);
         formed.then_some(()).ok_or(InvalidName::RequestToken)
+    }
+);
+
+name!(
+    /// The customer's name for a rollout: 1 to 128 letters, digits, dots, underscores and dashes. It stands in paths and in the identifiers
+    /// of the tasks of the rollout.
+    #[derive(utoipa::ToSchema)]
+    #[schema(
+        value_type = String, description = "The identifier of a rollout.",
+        pattern = "^[A-Za-z0-9._-]{1,128}$", example = "kernel-6.9"
+    )]
+    RolloutName,
+    |text| {
+        let formed = (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+        formed.then_some(()).ok_or(InvalidName::Rollout)
     }
 );
 

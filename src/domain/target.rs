@@ -158,7 +158,7 @@ impl Target {
 }
 
 /// Where an endpoint stands among all others for a seed. It does not depend on which others there are.
-fn place(seed: &str, name: &EndpointName) -> [u8; 32] {
+pub(super) fn place(seed: &str, name: &EndpointName) -> [u8; 32] {
     // A name holds no line break, so seed and name cannot run into each other.
     Sha256::new_with_prefix(seed).chain_update(b"\n").chain_update(name.as_str()).finalize().into()
 }

@@ -170,6 +170,8 @@ pub struct NewTask {
     pub rerun_of: Option<TaskId>,
     /// Whether something waits for its end. If so, the ledger notes the end for the process that has to go on.
     pub followed: bool,
+    /// The rollout that it is a batch of.
+    pub rollout: Option<uuid::Uuid>,
 }
 
 /// A task as the ledger has it.

@@ -24,13 +24,15 @@ pub enum Scope {
     Read,
     /// Fetch tasks over HTTP and report what became of them.
     Work,
+    /// Let a wave of a rollout begin, or not.
+    Approve,
     /// Everything.
     Admin,
 }
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Submit, Self::Read, Self::Work, Self::Admin];
+    pub const ALL: [Self; 5] = [Self::Submit, Self::Read, Self::Work, Self::Approve, Self::Admin];
 
     /// The word for it.
     pub const fn as_str(self) -> &'static str {
@@ -38,6 +40,7 @@ impl Scope {
             Self::Submit => "submit",
             Self::Read => "read",
             Self::Work => "work",
+            Self::Approve => "approve",
             Self::Admin => "admin",
         }
     }
@@ -51,7 +54,7 @@ impl fmt::Display for Scope {
 
 /// A text is no scope.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected one of submit, read, work, admin")]
+#[error("expected one of submit, read, work, approve, admin")]
 pub struct InvalidScope;
 
 impl FromStr for Scope {
@@ -167,7 +170,7 @@ mod tests {
     fn an_admin_may_do_everything_and_others_what_they_are_for() {
         assert!(Scope::ALL.into_iter().all(|scope| token(&[Scope::Admin], &[]).permits(scope)));
         let reader = token(&[Scope::Read], &["worker"]);
-        assert_eq!(Scope::ALL.map(|scope| reader.permits(scope)), [false, true, false, false]);
+        assert_eq!(Scope::ALL.map(|scope| reader.permits(scope)), [false, true, false, false, false]);
         assert!(reader.covers("worker") && !reader.covers("backup") && !reader.covers("") && !reader.is_unlimited());
         assert!(token(&[Scope::Read], &[]).covers("backup"));
         assert!(reader.is_expired(Timestamp::from_micros(10)) && !reader.is_expired(Timestamp::from_micros(9)));
@@ -186,7 +189,7 @@ mod tests {
         assert!(Scope::ALL.into_iter().all(|scope| scope.as_str().parse() == Ok(scope)));
         assert_eq!(
             "ADMIN".parse::<Scope>().map_err(|error| error.to_string()),
-            Err("expected one of submit, read, work, admin".to_owned())
+            Err("expected one of submit, read, work, approve, admin".to_owned())
         );
     }
 }

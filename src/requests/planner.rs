@@ -499,6 +499,7 @@ mod tests {
                 expires_at: now,
                 submitted_by: None,
                 followed: true,
+                rollout: None,
             })
         }
 

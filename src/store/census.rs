@@ -247,6 +247,7 @@ mod tests {
             expires_at: at(1000),
             finished_at: None,
             followed: false,
+            rollout: None,
         };
         let identifier = "i".parse().expect("an identifier");
         Audit {

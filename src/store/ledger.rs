@@ -55,6 +55,8 @@ pub struct Applied {
     pub room: bool,
     /// Whether a task has ended that something waits for.
     pub followed: bool,
+    /// Rollouts with responses that changed.
+    pub rollouts: BTreeSet<Uuid>,
     /// Endpoints that say they have a task whose row was withdrawn: they must be told to stop.
     pub to_stop: Vec<(TaskType, TaskId, EndpointName)>,
 }
@@ -108,6 +110,8 @@ pub(super) struct TaskState {
     pub finished_at: Option<Timestamp>,
     /// Whether something waits for its end.
     pub followed: bool,
+    /// The rollout that it is a batch of.
+    pub rollout: Option<Uuid>,
 }
 
 /// What the ledger knows of an endpoint that was ever subscribed to a type.
@@ -545,6 +549,7 @@ pub(super) fn fold<'a>(
             folded.applied.changed += 1;
         }
         count(counts, &before, &after, event);
+        folded.applied.rollouts.extend(task.rollout);
         folded.applied.room |= task.queued && !before.status.is_final() && after.status.is_final();
         let answer = matches!(event, ReportEvent::Finished { .. }).then_some(event);
         folded.rows.insert(key, RowChange { row: after, answer });
@@ -614,6 +619,7 @@ mod tests {
             expires_at,
             finished_at: status.is_final().then_some(NOW),
             followed: false,
+            rollout: None,
         }
     }
 

@@ -30,6 +30,7 @@ mod read;
 mod report;
 mod requests;
 mod responses;
+mod rollouts;
 mod schedules;
 mod scratch;
 mod settle;
@@ -61,6 +62,10 @@ pub use requests::{
     RequestChange, RequestFlaw, RequestQuery, RequestView, Standing, Terms,
 };
 pub use responses::OpenRow;
+pub use rollouts::{
+    AdvancedRollout, Commanded, NewRollout, RolloutBatches, RolloutCensus, RolloutDecision, RolloutEventRecord, RolloutHold, RolloutPick,
+    RolloutQuery, RolloutRecord, RolloutRecorded, RolloutTargetQuery, RolloutTargetRecord,
+};
 pub use schedules::ScheduleRecord;
 pub use scratch::{drop_scratch, scratch};
 pub use settle::{CancelOutcome, DueTask};

@@ -126,6 +126,7 @@ mod tests {
             expires_at: at(100),
             submitted_by: None,
             followed: false,
+            rollout: None,
             place: queued.then(|| Place {
                 priority: 1,
                 run_at: run_at.map(at),

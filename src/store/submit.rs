@@ -121,7 +121,8 @@ pub(super) async fn accept(
                 .set("frozen_at", entry.given_at)
                 .set("published_at", entry.given_at)
                 .set("submitted_by", task.submitted_by.as_ref().map(TokenName::as_str))
-                .set("followed", task.followed);
+                .set("followed", task.followed)
+                .set("rollout", task.rollout);
         }
         inserted += insert.if_new().await?;
     }
@@ -160,7 +161,7 @@ async fn recorded(conn: &mut Conn<'_>, tasks: &[&NewTask]) -> Result<HashMap<Key
 }
 
 /// Freezes as many as one transaction should; says which, and how many are done.
-async fn freeze(conn: &mut Conn<'_>, sets: Arc<[Freeze]>, now: Timestamp) -> Result<(Vec<TaskId>, usize), Fault> {
+pub(super) async fn freeze(conn: &mut Conn<'_>, sets: Arc<[Freeze]>, now: Timestamp) -> Result<(Vec<TaskId>, usize), Fault> {
     let sets = &sets[..sets.len().min(batch::KEYS)];
     let mut ids: Vec<TaskId> = sets.iter().map(|set| set.id).collect();
     ids.dedup();

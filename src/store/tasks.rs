@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use uuid::Uuid;
+
 use super::batch::{self, padded};
 use super::columns::{self, attempts, corrupt, json, name, task_status};
 use super::fault::Fault;
@@ -126,6 +128,7 @@ selected! {
         expires_at: Timestamp = "t.expires_at",
         finished_at: Option<Timestamp> = "t.finished_at",
         followed: bool = "t.followed",
+        rollout: Option<Uuid> = "t.rollout",
     }
 }
 
@@ -147,6 +150,7 @@ pub(super) fn task_state(cells: &mut Cells<'_>) -> Result<(TaskId, TaskState), F
         expires_at: columns.expires_at,
         finished_at: columns.finished_at,
         followed: columns.followed,
+        rollout: columns.rollout,
     };
     Ok((columns.id, state))
 }

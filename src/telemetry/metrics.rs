@@ -75,6 +75,14 @@ pub struct Metrics {
     pub advance_seconds: Histogram,
     /// From the end of a step's last job until the tasks of the next step are recorded, or the end of the request.
     pub request_step_seconds: Histogram,
+    /// Rollouts that have not ended, by status.
+    pub rollouts: IntGaugeVec,
+    /// Targets of rollouts that came to a state, by type and state.
+    pub rollout_targets: IntCounterVec,
+    /// Rollouts that a budget or a gate halted, by type.
+    pub rollout_breaches: IntCounterVec,
+    /// Time to move a rollout on.
+    pub rollout_pass_seconds: Histogram,
     /// Messages that could not be decoded, by `source`: responses, presence.
     pub undecodable: IntCounterVec,
     /// Messages that were to go to the dead exchange, which did not take them, by `source`.
@@ -181,6 +189,10 @@ impl Metrics {
                 "Time from the end of a step's last job until the next step is recorded",
                 SECONDS,
             )?,
+            rollouts: gauge("tasker_rollouts", "Rollouts that have not ended", &["status"])?,
+            rollout_targets: counter("tasker_rollout_targets_total", "Targets of rollouts that came to a state", &["task_type", "state"])?,
+            rollout_breaches: counter("tasker_rollout_breaches_total", "Rollouts that a budget or a gate halted", &["task_type"])?,
+            rollout_pass_seconds: histogram("tasker_rollout_pass_seconds", "Time to move a rollout on", SECONDS)?,
             undecodable: counter("tasker_undecodable_total", "Messages put on the dead exchange", &["source"])?,
             dead_dropped: counter("tasker_dead_dropped_total", "Messages lost since the dead exchange did not take them", &["source"])?,
             open_tasks: gauge("tasker_open_tasks", "Open tasks", &["task_type", "status"])?,

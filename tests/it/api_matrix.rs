@@ -106,6 +106,29 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("POST",   "/requests/{token}/retry",  "1111 .33. 33 33."),
     ("GET",    "/api/poll/{token}",        "1111 3.3. 33 33."),
     ("HEAD",   "/api/poll/{token}",        "1111 3.3. 33 33."),
+    ("GET",    "/rollouts",                "1111 3.3. .. 33."),
+    ("HEAD",   "/rollouts",                "1111 3.3. .. 33."),
+    ("POST",   "/rollouts",                "1111 .33. .. 33."),
+    ("POST",   "/rollouts/plan",           "1111 3.3. .. 33."),
+    ("GET",    "/rollouts/holds",          "1111 3.3. 33 33."),
+    ("HEAD",   "/rollouts/holds",          "1111 3.3. 33 33."),
+    ("DELETE", "/rollouts/holds/{lane}/{endpoint}", "1111 333. 33 33."),
+    ("GET",    "/rollouts/{id}",           "1111 3.3. .. 33."),
+    ("HEAD",   "/rollouts/{id}",           "1111 3.3. .. 33."),
+    ("GET",    "/rollouts/{id}/targets",   "1111 3.3. .. 33."),
+    ("HEAD",   "/rollouts/{id}/targets",   "1111 3.3. .. 33."),
+    ("GET",    "/rollouts/{id}/events",    "1111 3.3. .. 33."),
+    ("HEAD",   "/rollouts/{id}/events",    "1111 3.3. .. 33."),
+    ("POST",   "/rollouts/{id}/start",     "1111 .33. .. 33."),
+    ("POST",   "/rollouts/{id}/pause",     "1111 .33. .. 33."),
+    ("POST",   "/rollouts/{id}/resume",    "1111 .33. .. 33."),
+    ("POST",   "/rollouts/{id}/abort",     "1111 .33. .. 33."),
+    // `approve` is for tokens with the scope of that name: `api_rollouts` shows them.
+    ("POST",   "/rollouts/{id}/approve",   "1111 333. .. 33."),
+    ("POST",   "/rollouts/{id}/refuse",    "1111 333. .. 33."),
+    ("POST",   "/rollouts/{id}/skip",      "1111 .33. .. 33."),
+    ("POST",   "/rollouts/{id}/retry",     "1111 .33. .. 33."),
+    ("POST",   "/rollouts/{id}/rerun",     "1111 333. .. 33."),
     ("POST",   "/workers/{name}/tasks",    "1111 33.. .3 .33"),
     ("POST",   "/workers/{name}/reports",  "1111 33.. .3 .33"),
     ("POST",   "/workers/{name}/presence", "1111 33.. .3 .33"),
@@ -177,6 +200,7 @@ fn request(rig: &Rig, method: &str, pattern: &str, worker: &str) -> reqwest::Req
         _ => "web1",
     };
     let path = pattern.replace("{type}", task_type).replace("{id}", "there").replace("{name}", name).replace("{token}", "there");
+    let path = path.replace("{lane}", "worker").replace("{endpoint}", "web1");
     let query = if pattern == "/census" { "?type=worker" } else { "" };
     let request = rig.request(method, &format!("{path}{query}"));
     match method {

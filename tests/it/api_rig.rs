@@ -147,6 +147,7 @@ impl Rig {
             metrics,
             watch,
             requests: Watch::default(),
+            rollouts: Watch::default(),
             calls,
             clock,
             desk,

@@ -200,7 +200,7 @@ async fn without_tokens_there_is_nothing_to_begin() {
     assert_eq!((answer.status, answer.header("set-cookie")), (200, ""), "{answer:?}");
     let who = rig.get("/session").await.json();
     assert_eq!((&who["name"], &who["session"]), (&serde_json::Value::Null, &false.into()));
-    assert_eq!(who["scopes"], serde_json::json!(["submit", "read", "work", "admin"]));
+    assert_eq!(who["scopes"], serde_json::json!(["submit", "read", "work", "approve", "admin"]));
     // A session of another time changes nothing.
     assert_eq!(sent(&rig, "GET", "/tasks", "tasker=old", &[]).await.status, 200);
     assert_eq!(sent(&rig, "DELETE", "/session", "tasker=old", &[]).await.status, 204);

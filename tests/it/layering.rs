@@ -57,6 +57,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "requests",
         &["domain", "failpoint", "admission", "store", "ledger", "backoff", "clock", "config", "telemetry", "watch", "publisher", "queue"],
     ),
+    ("rollouts", &["domain", "failpoint", "store", "ledger", "backoff", "clock", "telemetry", "watch", "publisher"]),
     ("observer", &["domain", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch"]),
     // What runs on the servers: never the store.
     ("endpoint", &["domain", "failpoint", "broker", "backoff", "clock", "config", "service", "telemetry"]),
@@ -83,6 +84,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "publisher",
             "queue",
             "requests",
+            "rollouts",
             "acceptor",
         ],
     ),
@@ -114,6 +116,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "presence",
             "reconciler",
             "requests",
+            "rollouts",
             "observer",
             "endpoint",
             "handlers",

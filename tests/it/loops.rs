@@ -89,6 +89,7 @@ impl Site {
             expires_at: now.after(Duration::from_secs(600)),
             submitted_by: None,
             followed: false,
+            rollout: None,
         };
         let tasks: Vec<NewTask> = std::iter::repeat_with(task).take(count).collect();
         let due = Timestamp::from_micros(now.as_micros() - 1);

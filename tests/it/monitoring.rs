@@ -122,7 +122,7 @@ fn documented() -> anyhow::Result<Known> {
 /// themselves while there are such tasks.
 fn labels_of_vectors() -> BTreeMap<String, BTreeSet<String>> {
     let metrics = Metrics::new();
-    let vectors: [&dyn Collector; 8] = [
+    let vectors: [&dyn Collector; 10] = [
         &metrics.unsubmitted,
         &metrics.undecodable,
         &metrics.dead_dropped,
@@ -131,6 +131,8 @@ fn labels_of_vectors() -> BTreeMap<String, BTreeSet<String>> {
         &metrics.requests,
         &metrics.jobs,
         &metrics.live_reads,
+        &metrics.rollout_targets,
+        &metrics.rollout_breaches,
     ];
     let gauges: [&dyn Collector; 4] = [&metrics.queued, &metrics.queue_paused, &metrics.open_tasks, &metrics.oldest_task_seconds];
     let described = vectors.into_iter().chain(gauges).flat_map(|vector| vector.desc());

@@ -10,6 +10,7 @@ mod read;
 mod refusals;
 mod report;
 mod requests;
+mod rollouts;
 mod schema;
 mod settle;
 mod submit;
@@ -81,6 +82,13 @@ conformance! {
         adds_up,
         takes_what_producers_insert,
         cancels_and_forgets;
+    rollouts:
+        records_a_rollout_once,
+        goes_wave_by_wave_with_frozen_batches,
+        halts_over_its_budget_until_somebody_decides,
+        waits_for_who_is_away_and_starts_them_when_they_return,
+        moves_an_endpoint_in_one_rollout_of_a_lane_at_a_time,
+        a_rollout_is_moved_by_one_of_many;
     queue:
         gives_the_best_first,
         gives_each_once_and_never_more_than_fits,

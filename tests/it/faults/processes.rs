@@ -9,9 +9,10 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection};
 use tasker::failpoint::{self, Failpoint};
+use tokio_util::sync::CancellationToken;
 
 use super::{all_is_accounted_for, load_for};
-use crate::support::fleet::{API_FAILPOINTS, ENDPOINT_FAILPOINTS, Fleet, QUEUE};
+use crate::support::fleet::{API_FAILPOINTS, ENDPOINT_FAILPOINTS, Fleet, QUEUE, TYPE};
 use crate::support::loader::{Loader, Taken, marks};
 use crate::support::platform::Platform;
 
@@ -21,12 +22,16 @@ const QUEUE_FAILPOINTS: [Failpoint; 3] = [failpoint::DISPATCHER_GIVEN, failpoint
 /// Between which steps an API process can be killed that moves requests on.
 const REQUEST_FAILPOINTS: [Failpoint; 1] = [failpoint::ADVANCER_MOVED];
 
+/// Between which steps an API process can be killed that moves rollouts on.
+const ROLLOUT_FAILPOINTS: [Failpoint; 3] = [failpoint::ROLLOUT_DECIDED, failpoint::ROLLOUT_COMMITTED, failpoint::ROLLOUT_PUBLISHED];
+
 /// The type of the tasks that follow those of [`QUEUE`].
 const AFTER: &str = "after";
 
 #[test]
 fn every_failpoint_ends_a_process_in_a_test() {
-    let killed = API_FAILPOINTS.iter().chain(&ENDPOINT_FAILPOINTS).chain(&QUEUE_FAILPOINTS).chain(&REQUEST_FAILPOINTS);
+    let killed =
+        API_FAILPOINTS.iter().chain(&ENDPOINT_FAILPOINTS).chain(&QUEUE_FAILPOINTS).chain(&REQUEST_FAILPOINTS).chain(&ROLLOUT_FAILPOINTS);
     let killed: BTreeSet<&str> = killed.map(|point| point.name()).collect();
     let missed = failpoint::ALL.iter().filter(|point| !killed.contains(point.name()));
     let missed: Vec<_> = missed.map(|point| format!("{}: {}", point.name(), point.after())).collect();
@@ -211,4 +216,51 @@ fn workers_die_at_any_time() -> anyhow::Result<()> {
 #[test]
 fn endpoints_die_at_any_time() -> anyhow::Result<()> {
     killed_at_random(&["console1", "console2"], 4)
+}
+
+/// Rollouts of two waves each over the endpoints, one after the other for as long as a process is to die. Each must be done, each endpoint
+/// started once for each, however often the process dies that moves them.
+#[test]
+fn an_api_process_dies_between_every_two_steps_of_rollouts() -> anyhow::Result<()> {
+    let mut fleet = Fleet::usual(Platform::idle()?)?;
+    let (urls, mark, stop) = (fleet.urls(), marks(&fleet), CancellationToken::new());
+    let told = stop.clone();
+    let submitter = std::thread::spawn(move || -> anyhow::Result<usize> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let http = tasker::https::client().timeout(Duration::from_secs(5)).build()?;
+        runtime.block_on(async {
+            let mut count = 0;
+            while !told.is_cancelled() {
+                let document = json!({
+                    "identifier": format!("r{count}"), "type": TYPE, "payload": {"do": "ok", "mark": mark}, "lane": format!("lane{}", count % 3),
+                    "targets": {"max_absent": "none"}, "waves": [1, "rest"],
+                });
+                // One that got no answer is submitted again.
+                for url in &urls {
+                    let answer = http.post(format!("{url}/rollouts")).json(&document).send().await;
+                    if answer.is_ok_and(|answer| answer.status().is_success()) {
+                        count += 1;
+                        break;
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Ok(count)
+        })
+    });
+    let died = dies_at_each_of(&mut fleet, "api1", &ROLLOUT_FAILPOINTS, [2, 1]);
+    stop.cancel();
+    let count = submitter.join().map_err(|_| anyhow::anyhow!("the submitter panicked"))??;
+    died?;
+    for n in 0..count {
+        fleet.until("the rollout is done", |fleet| {
+            let (status, rollout) = fleet.get(&format!("/rollouts/r{n}"))?;
+            ensure!(status == 200 && rollout["status"] == "DONE", "{status}: {rollout}");
+            Ok(())
+        })?;
+        let (_, targets) = fleet.get(&format!("/rollouts/r{n}/targets"))?;
+        let targets = targets["targets"].as_array().context("targets")?;
+        ensure!(targets.len() == 2 && targets.iter().all(|target| target["round"] == 1 && target["state"] == "OK"), "{targets:?}");
+    }
+    fleet.stop()
 }

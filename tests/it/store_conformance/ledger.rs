@@ -228,6 +228,7 @@ pub fn task(identifier: &str) -> NewTask {
         expires_at: at(3600),
         submitted_by: None,
         followed: false,
+        rollout: None,
     }
 }
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::ledger::{Ledger, RETENTION, admin, at, config, task, together};
 
-const TABLES: [&str; 19] = [
+const TABLES: [&str; 24] = [
     "_sqlx_migrations",
     "ended",
     "endpoint",
@@ -25,6 +25,11 @@ const TABLES: [&str; 19] = [
     "queued_task",
     "requests",
     "response",
+    "rollout",
+    "rollout_event",
+    "rollout_hold",
+    "rollout_target",
+    "rollout_wave",
     "schedule",
     "subscription",
     "task",

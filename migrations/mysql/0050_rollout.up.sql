@@ -1,0 +1,36 @@
+-- Rollouts. `document` is what was submitted; `settings` what holds for the whole of it, with all defaults filled in. `status` and `resume_to`:
+-- 0 CREATED, 1 RUNNING, 2 SETTLING, 3 PAUSED, 4 HALTED, 5 ABORTING, 6 DONE, 7 PARTIAL, 8 ABORTED. `events` and `batches` count what was made
+-- so far. `due_at` is when to look at it next for any reason; null once it has ended.
+CREATE TABLE rollout (
+    id BINARY(16) NOT NULL,
+    identifier VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    task_type VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    lane VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    payload LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    document LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    settings MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    digest BINARY(32) NOT NULL,
+    status TINYINT UNSIGNED NOT NULL,
+    resume_to TINYINT UNSIGNED NULL,
+    reason TEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
+    revision INT UNSIGNED NOT NULL DEFAULT 0,
+    events INT UNSIGNED NOT NULL DEFAULT 0,
+    batches INT UNSIGNED NOT NULL DEFAULT 0,
+    allowed_failed INT UNSIGNED NULL,
+    allowed_unreachable INT UNSIGNED NULL,
+    max_absent INT UNSIGNED NULL,
+    created_by VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NULL,
+    parent BINARY(16) NULL,
+    created DATETIME(6) NOT NULL,
+    start_at DATETIME(6) NULL,
+    started_at DATETIME(6) NULL,
+    admitted_at DATETIME(6) NULL,
+    ended_at DATETIME(6) NULL,
+    expires_at DATETIME(6) NOT NULL,
+    due_at DATETIME(6) NULL,
+    PRIMARY KEY (id),
+    UNIQUE KEY rollout_identifier (identifier),
+    KEY rollout_due (due_at),
+    KEY rollout_lane (lane, started_at),
+    KEY rollout_status (status, id)
+) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;

@@ -1,0 +1,25 @@
+-- The waves of rollouts, with their numbers resolved, and how many of their targets are in each state. `phase`: 0 WAITING, 1 ADMITTING,
+-- 2 SOAKING, 3 PASSED. `approvals` is a list of names of tokens.
+CREATE TABLE rollout_wave (
+    rollout BINARY(16) NOT NULL,
+    wave INT UNSIGNED NOT NULL,
+    name VARCHAR(191) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
+    size INT UNSIGNED NOT NULL,
+    phase TINYINT UNSIGNED NOT NULL,
+    since DATETIME(6) NULL,
+    places INT UNSIGNED NOT NULL,
+    allowed_failed INT UNSIGNED NULL,
+    allowed_unreachable INT UNSIGNED NULL,
+    settings MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    approvals MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
+    count_pending INT UNSIGNED NOT NULL DEFAULT 0,
+    count_sent INT UNSIGNED NOT NULL DEFAULT 0,
+    count_verifying INT UNSIGNED NOT NULL DEFAULT 0,
+    count_ok INT UNSIGNED NOT NULL DEFAULT 0,
+    count_failed INT UNSIGNED NOT NULL DEFAULT 0,
+    count_unreachable INT UNSIGNED NOT NULL DEFAULT 0,
+    count_absent INT UNSIGNED NOT NULL DEFAULT 0,
+    count_skipped INT UNSIGNED NOT NULL DEFAULT 0,
+    count_superseded INT UNSIGNED NOT NULL DEFAULT 0,
+    PRIMARY KEY (rollout, wave)
+) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;

@@ -1,0 +1,750 @@
+//! The document of a rollout: the body of `POST /rollouts` and `POST /rollouts/plan`.
+//!
+//! Refuses what it does not know, and what it knows and does not do yet: a gate that was ignored would let a fleet through. Every default is filled
+//! in here, so the rest of the program sees resolved terms alone.
+
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::members::{Members, pointer};
+use crate::config::{Config, TypePolicy, span};
+use crate::contract::ProblemItem;
+use crate::domain::likeness::unknown;
+use crate::domain::rollout::{
+    Amount, Approval, CatchUp, Healthy, MaintenanceWindow, OnBreach, Order, Part, RolloutSettings, RolloutTargets, RolloutTerms, Start,
+    WaveOf, WaveTerms,
+};
+use crate::domain::{EndpointName, GroupName, Json, RolloutName, Selector, TaskType, Timestamp, TokenName, json};
+use crate::rollouts;
+
+/// Bytes of the payload at most: every batch carries it.
+const MAX_PAYLOAD: usize = 64 << 10;
+/// Endpoints that a list may name.
+const MAX_ENDPOINTS: usize = 50_000;
+/// Selectors that a list may have.
+const MAX_SELECTORS: usize = 32;
+/// Waves at most, `rest` included.
+const MAX_WAVES: usize = 100;
+/// Windows at most.
+const MAX_WINDOWS: usize = 16;
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Members of a document.
+const MEMBERS: &[&str] = &[
+    "identifier",
+    "type",
+    "payload",
+    "lane",
+    "targets",
+    "waves",
+    "window",
+    "receive_within",
+    "finish_within",
+    "healthy",
+    "budget",
+    "soak",
+    "approval",
+    "windows",
+    "on_breach",
+    "catch_up",
+    "catch_up_for",
+    "start_at",
+    "expires_after",
+];
+/// Members that are planned and that this version does not have.
+const NOT_YET: &[&str] = &["spread", "probe", "in_flight", "rollback"];
+
+/// The terms of a document in a text that has passed [`crate::domain::json_check::check`].
+///
+/// # Errors
+/// Every problem there is.
+pub fn parse(text: &str, config: &Config) -> Result<RolloutTerms, Vec<ProblemItem>> {
+    if !text.trim_start().starts_with('{') {
+        return Err(vec![ProblemItem::new("", "must be an object")]);
+    }
+    let Members(members) = serde_json::from_str(text).map_err(|error| vec![ProblemItem::new("", error.to_string())])?;
+    let mut reader = Reader { problems: Vec::new() };
+    let (mut values, mut payload) = (Map::new(), None);
+    for (name, value) in &members {
+        if values.contains_key(&**name) || payload.is_some() && name == "payload" {
+            reader.problem(pointer(name), "occurs twice");
+        } else if name == "payload" {
+            payload = Some(Json::from((*value).to_owned()));
+        } else if let Ok(value) = serde_json::from_str(value.get()) {
+            values.insert(name.clone().into_owned(), value);
+        }
+    }
+    let terms = reader.document(&values, payload, config);
+    match terms {
+        Some(terms) if reader.problems.is_empty() => Ok(terms),
+        _ => Err(reader.problems),
+    }
+}
+
+/// A document while it is read, with what is wrong so far.
+struct Reader {
+    problems: Vec<ProblemItem>,
+}
+
+impl Reader {
+    fn problem(&mut self, pointer: impl Into<String>, message: impl Into<String>) {
+        self.problems.push(ProblemItem::new(pointer, message));
+    }
+
+    fn document(&mut self, values: &Map<String, Value>, payload: Option<Json>, config: &Config) -> Option<RolloutTerms> {
+        self.known("", values, MEMBERS, "a rollout");
+        let identifier: Option<RolloutName> = self.needed(values, "", "identifier");
+        let policy = self.policy(values, config)?;
+        let payload = payload.unwrap_or_else(|| json(&()));
+        let length = payload.get().len();
+        if length > MAX_PAYLOAD {
+            self.problem("/payload", format!("has {length} bytes; at most {MAX_PAYLOAD} are allowed: every batch carries it"));
+        }
+        let lane = self.lane(values, &policy.name);
+        let seed = identifier.as_ref().map(ToString::to_string).unwrap_or_default();
+        let targets = self.targets(values.get("targets"), &seed);
+        let budget = self.budget(values.get("budget"));
+        let whole = self.wave_terms(values, "", &defaults(policy, budget.wave));
+        let approval = self.approval(values.get("approval"));
+        let mut waves = self.waves(values.get("waves"), &whole);
+        if let Some((before, approval)) = approval {
+            self.put_approvals(&mut waves, &before, &approval);
+        }
+        let catch_up = self.word(values, "catch_up", &CatchUp::ALL.map(|one| (one.as_str(), one))).unwrap_or_default();
+        let catch_up_for = self.span(values, "", "catch_up_for", Duration::ZERO, 30 * DAY).unwrap_or(DAY);
+        let settings = RolloutSettings {
+            on_breach: self.on_breach(values, "", "on_breach"),
+            catch_up,
+            catch_up_for: if catch_up == CatchUp::Skip { Duration::ZERO } else { catch_up_for },
+            windows: self.windows(values.get("windows")),
+        };
+        let start = self.start(values);
+        let expires_after = self.span(values, "", "expires_after", SECOND, 90 * DAY).unwrap_or(30 * DAY);
+        Some(RolloutTerms {
+            identifier: identifier?,
+            task_type: policy.name.clone(),
+            payload,
+            lane,
+            targets,
+            own_waves: values.contains_key("waves"),
+            waves,
+            failed: budget.failed,
+            unreachable: budget.unreachable,
+            settings,
+            start,
+            expires_after,
+        })
+    }
+
+    /// Finds members that nothing reads.
+    fn known(&mut self, at: &str, values: &Map<String, Value>, known: &[&str], of: &str) {
+        for name in values.keys().filter(|name| !known.contains(&name.as_str())) {
+            let place = format!("{at}{}", pointer(name));
+            if NOT_YET.contains(&name.as_str()) {
+                self.problem(place, "is not supported yet: remove it");
+            } else {
+                let text = unknown("member", name, &format!("known of {of}"), known.iter().copied()).text;
+                self.problem(place, text);
+            }
+        }
+    }
+
+    fn needed<T: std::str::FromStr<Err: std::fmt::Display>>(&mut self, values: &Map<String, Value>, at: &str, name: &str) -> Option<T> {
+        if !values.contains_key(name) {
+            self.problem(format!("{at}/{name}"), "is missing");
+        }
+        self.parsed(values.get(name), &format!("{at}/{name}"))
+    }
+
+    /// A text that is parsed.
+    fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(&mut self, value: Option<&Value>, at: &str) -> Option<T> {
+        let Some(text) = value?.as_str() else {
+            self.problem(at, format!("must be a string, not {}", shown(value?)));
+            return None;
+        };
+        text.parse().map_err(|error| self.problem(at, format!("is {}: {error}", quoted(text)))).ok()
+    }
+
+    fn policy<'c>(&mut self, values: &Map<String, Value>, config: &'c Config) -> Option<&'c TypePolicy> {
+        if !values.contains_key("type") {
+            self.problem("/type", "is missing");
+        }
+        let name = values.get("type")?.as_str().or_else(|| {
+            self.problem("/type", "must be the name of a task type");
+            None
+        })?;
+        let found = name.parse::<TaskType>().ok().and_then(|task_type| config.policy(&task_type));
+        let Some(policy) = found else {
+            let names = config.task_types.iter().filter(|policy| policy.queue.is_none()).map(|policy| policy.name.as_str());
+            let text = unknown("task type", name, "configured", names).text;
+            self.problem("/type", text);
+            return None;
+        };
+        if policy.queue.is_some() {
+            self.problem("/type", format!("is `{name}`, which has a work queue: a rollout needs a type that every endpoint performs"));
+            return None;
+        }
+        Some(policy)
+    }
+
+    fn lane(&mut self, values: &Map<String, Value>, task_type: &TaskType) -> String {
+        let Some(value) = values.get("lane") else { return task_type.as_str().to_ascii_lowercase() };
+        let formed = |text: &&str| {
+            (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))
+        };
+        match value.as_str().filter(formed) {
+            Some(text) => text.to_owned(),
+            None => {
+                self.problem("/lane", format!("must be 1 to 64 of a-z 0-9 . _ -, not {}", shown(value)));
+                String::new()
+            }
+        }
+    }
+
+    fn object<'v>(&mut self, value: &'v Value, at: &str) -> Option<&'v Map<String, Value>> {
+        let object = value.as_object();
+        if object.is_none() {
+            self.problem(at, format!("must be an object, not {}", shown(value)));
+        }
+        object
+    }
+
+    fn list<'v>(&mut self, value: &'v Value, at: &str, most: usize) -> &'v [Value] {
+        let Some(list) = value.as_array() else {
+            self.problem(at, format!("must be an array, not {}", shown(value)));
+            return &[];
+        };
+        if list.len() > most {
+            self.problem(at, format!("has {} entries; at most {most} are allowed", list.len()));
+            return &[];
+        }
+        list
+    }
+
+    fn endpoints(&mut self, value: Option<&Value>, at: &str) -> Vec<EndpointName> {
+        let Some(value) = value else { return Vec::new() };
+        let mut names: Vec<EndpointName> = Vec::new();
+        let mut seen = std::collections::HashSet::new();
+        for (place, value) in self.list(value, at, MAX_ENDPOINTS).iter().enumerate() {
+            let at = format!("{at}/{place}");
+            if let Some(name) = self.parsed::<EndpointName>(Some(value), &at) {
+                match seen.insert(name.clone()) {
+                    true => names.push(name),
+                    false => self.problem(at, format!("is `{name}` for the second time")),
+                }
+            }
+        }
+        names
+    }
+
+    /// Selectors: one text, or a list.
+    fn selectors(&mut self, value: Option<&Value>, at: &str) -> Vec<Selector> {
+        let Some(value) = value else { return Vec::new() };
+        if value.is_string() {
+            return self.parsed(Some(value), at).into_iter().collect();
+        }
+        let list = self.list(value, at, MAX_SELECTORS);
+        list.iter().enumerate().filter_map(|(place, value)| self.parsed(Some(value), &format!("{at}/{place}"))).collect()
+    }
+
+    fn targets(&mut self, value: Option<&Value>, seed: &str) -> RolloutTargets {
+        let mut targets = RolloutTargets { percent: 100, seed: seed.to_owned(), ..RolloutTargets::default() };
+        targets.max_absent = Some(Amount::Percent(1_000));
+        let Some(members) = value.and_then(|value| self.object(value, "/targets")) else { return targets };
+        let known = ["endpoints", "groups", "match", "exclude", "percent", "order", "seed", "max", "max_absent"];
+        self.known("/targets", members, &known, "targets");
+        targets.groups = self.groups(members.get("groups"), "/targets/groups");
+        targets.endpoints = self.endpoints(members.get("endpoints"), "/targets/endpoints");
+        targets.selectors = self.selectors(members.get("match"), "/targets/match");
+        if let Some(exclude) = members.get("exclude").and_then(|value| self.object(value, "/targets/exclude")) {
+            self.known("/targets/exclude", exclude, &["endpoints", "groups", "match"], "exclude");
+            targets.without_groups = self.groups(exclude.get("groups"), "/targets/exclude/groups");
+            targets.without = self.endpoints(exclude.get("endpoints"), "/targets/exclude/endpoints");
+            targets.without_selectors = self.selectors(exclude.get("match"), "/targets/exclude/match");
+        }
+        if let Some(percent) = self.number(members, "/targets", "percent", 1, 100) {
+            targets.percent = u8::try_from(percent).unwrap_or(100);
+        }
+        let orders = [("seeded", Order::Seeded), ("name", Order::Name), ("given", Order::Given)];
+        if let Some(value) = members.get("order") {
+            targets.order = self.one_of(value, "/targets/order", &orders).unwrap_or_default();
+        }
+        if targets.order == Order::Given && targets.endpoints.is_empty() {
+            self.problem("/targets/order", "is `given`, which needs `endpoints`");
+        }
+        if let Some(value) = members.get("seed") {
+            match value.as_str().filter(|seed| seed.chars().count() <= 191) {
+                Some(seed) => seed.clone_into(&mut targets.seed),
+                None => self.problem("/targets/seed", "must be a text of at most 191 characters"),
+            }
+        }
+        if members.get("max").is_some_and(|value| value.as_str() != Some("none")) {
+            targets.max = self.number(members, "/targets", "max", 1, u32::MAX);
+        }
+        if let Some(value) = members.get("max_absent") {
+            targets.max_absent = self.allowance(value, "/targets/max_absent").unwrap_or(targets.max_absent);
+        }
+        targets
+    }
+
+    fn groups(&mut self, value: Option<&Value>, at: &str) -> Vec<GroupName> {
+        let Some(value) = value else { return Vec::new() };
+        let list = self.list(value, at, MAX_SELECTORS);
+        list.iter().enumerate().filter_map(|(place, value)| self.parsed(Some(value), &format!("{at}/{place}"))).collect()
+    }
+
+    fn number(&mut self, members: &Map<String, Value>, at: &str, name: &str, least: u32, most: u32) -> Option<u32> {
+        let value = members.get(name)?;
+        let number = value.as_u64().and_then(|number| u32::try_from(number).ok()).filter(|number| (least..=most).contains(number));
+        if number.is_none() {
+            let bounds = if most == u32::MAX { format!("from {least} on") } else { format!("from {least} to {most}") };
+            self.problem(format!("{at}/{name}"), format!("must be a whole number {bounds}, not {}", shown(value)));
+        }
+        number
+    }
+
+    /// `N` or `N%`.
+    fn amount(&mut self, value: &Value, at: &str, least: u32) -> Option<Amount> {
+        let read = match value {
+            Value::Number(_) => value.as_u64().and_then(|number| u32::try_from(number).ok()).map(Amount::Count),
+            Value::String(text) => amount(text),
+            _ => None,
+        };
+        let fits = |amount: &Amount| match amount {
+            Amount::Count(count) => *count >= least,
+            Amount::Percent(part) => *part <= 10_000 && (*part > 0 || least == 0),
+        };
+        let read = read.filter(fits);
+        if read.is_none() {
+            self.problem(at, format!("must be a number from {least} on or a percentage such as 5%, at most 100%, not {}", shown(value)));
+        }
+        read
+    }
+
+    /// `N`, `N%` or `none`.
+    fn allowance(&mut self, value: &Value, at: &str) -> Option<Option<Amount>> {
+        if value.as_str() == Some("none") { Some(None) } else { self.amount(value, at, 0).map(Some) }
+    }
+
+    fn span(&mut self, members: &Map<String, Value>, at: &str, name: &str, least: Duration, most: Duration) -> Option<Duration> {
+        let value = members.get(name)?;
+        let read = value.as_str().and_then(|text| span::parse(text).ok()).filter(|span| (least..=most).contains(span));
+        if read.is_none() {
+            let text = format!("must be a span from {} to {}, not {}", span::format(least), span::format(most), shown(value));
+            self.problem(format!("{at}/{name}"), text);
+        }
+        read
+    }
+
+    fn word<T: Copy>(&mut self, members: &Map<String, Value>, name: &str, words: &[(&str, T)]) -> Option<T> {
+        let value = members.get(name)?;
+        self.one_of(value, &format!("/{name}"), words)
+    }
+
+    fn one_of<T: Copy>(&mut self, value: &Value, at: &str, words: &[(&str, T)]) -> Option<T> {
+        let found = value.as_str().and_then(|text| words.iter().find(|(word, _)| *word == text)).map(|(_, found)| *found);
+        if found.is_none() {
+            let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            self.problem(at, format!("must be one of {}, not {}", names.join(", "), shown(value)));
+        }
+        found
+    }
+
+    fn on_breach(&mut self, members: &Map<String, Value>, at: &str, name: &str) -> OnBreach {
+        let Some(value) = members.get(name) else { return OnBreach::Halt };
+        let at = format!("{at}/{name}");
+        if value.as_str() == Some("rollback") {
+            self.problem(at, "`rollback` is not supported yet: use `halt` or `abort`");
+            return OnBreach::Halt;
+        }
+        self.one_of(value, &at, &OnBreach::ALL.map(|one| (one.as_str(), one))).unwrap_or_default()
+    }
+
+    fn budget(&mut self, value: Option<&Value>) -> Budget {
+        let mut budget = Budget {
+            wave: (Some(Amount::Count(0)), Some(Amount::Percent(1_000))),
+            failed: Some(Amount::Percent(200)),
+            unreachable: Some(Amount::Percent(1_000)),
+        };
+        let Some(members) = value.and_then(|value| self.object(value, "/budget")) else { return budget };
+        self.known("/budget", members, &["wave", "total"], "budget");
+        if let Some(wave) = members.get("wave") {
+            budget.wave = self.allowances(wave, "/budget/wave", budget.wave);
+        }
+        if let Some(total) = members.get("total") {
+            (budget.failed, budget.unreachable) = self.allowances(total, "/budget/total", (budget.failed, budget.unreachable));
+        }
+        budget
+    }
+
+    fn allowances(&mut self, value: &Value, at: &str, usual: Allowances) -> Allowances {
+        let Some(members) = self.object(value, at) else { return usual };
+        self.known(at, members, &["failed", "unreachable"], "a budget");
+        let mut read =
+            |name: &str, usual| members.get(name).and_then(|value| self.allowance(value, &format!("{at}/{name}"))).unwrap_or(usual);
+        (read("failed", usual.0), read("unreachable", usual.1))
+    }
+
+    /// How a wave runs, where it differs from the whole.
+    fn wave_terms(&mut self, members: &Map<String, Value>, at: &str, usual: &WaveTerms) -> WaveTerms {
+        let mut terms = usual.clone();
+        if let Some(value) = members.get("window") {
+            let at = format!("{at}/window");
+            let window = self.amount(value, &at, 1);
+            if matches!(window, Some(Amount::Count(10_001..))) {
+                self.problem(at, format!("must be at most 10000 endpoints, not {}", shown(value)));
+            }
+            terms.window = window.unwrap_or(terms.window);
+        }
+        terms.receive_within = self.span(members, at, "receive_within", SECOND, DAY).unwrap_or(terms.receive_within);
+        terms.finish_within = self.span(members, at, "finish_within", SECOND, 7 * DAY).unwrap_or(terms.finish_within);
+        terms.soak = self.span(members, at, "soak", Duration::ZERO, 30 * DAY).unwrap_or(terms.soak);
+        if let Some(value) = members.get("healthy") {
+            terms.healthy = if value.is_null() { None } else { self.healthy(value, &format!("{at}/healthy")) };
+        }
+        terms
+    }
+
+    fn healthy(&mut self, value: &Value, at: &str) -> Option<Healthy> {
+        let members = self.object(value, at)?;
+        self.known(at, members, &["stays", "within", "match"], "healthy");
+        let stays = self.span(members, at, "stays", Duration::ZERO, HOUR).unwrap_or_default();
+        let within = self.span(members, at, "within", SECOND, DAY).unwrap_or(10 * 60 * SECOND);
+        if stays > within {
+            let text = format!("is {}, longer than `within` ({})", span::format(stays), span::format(within));
+            self.problem(format!("{at}/stays"), text);
+        }
+        Some(Healthy { stays, within, selectors: self.selectors(members.get("match"), &format!("{at}/match")) })
+    }
+
+    fn waves(&mut self, value: Option<&Value>, whole: &WaveTerms) -> Vec<WaveOf> {
+        let of = |part| WaveOf { name: None, part, terms: whole.clone() };
+        let Some(value) = value else {
+            let sizes = [Amount::Count(1), Amount::Percent(500), Amount::Percent(2_500)].map(Part::Size);
+            return sizes.into_iter().chain([Part::Rest]).map(of).collect();
+        };
+        let mut waves = Vec::new();
+        for (place, value) in self.list(value, "/waves", MAX_WAVES).iter().enumerate() {
+            let at = format!("/waves/{place}");
+            let wave = match value {
+                Value::Object(members) => self.wave(members, &at, whole),
+                value => self.size(value, &at).map(of),
+            };
+            waves.extend(wave);
+        }
+        if waves.is_empty() && self.problems.is_empty() {
+            self.problem("/waves", "must have at least one wave");
+        }
+        for (place, _) in waves.iter().enumerate().filter(|(place, wave)| wave.part == Part::Rest && place + 1 < waves.len()) {
+            self.problem(format!("/waves/{place}"), "is `rest`, which must be the last wave");
+        }
+        if waves.last().is_some_and(|last| last.part != Part::Rest) {
+            waves.push(of(Part::Rest));
+        }
+        waves
+    }
+
+    fn size(&mut self, value: &Value, at: &str) -> Option<Part> {
+        if value.as_str() == Some("rest") { Some(Part::Rest) } else { self.amount(value, at, 1).map(Part::Size) }
+    }
+
+    fn wave(&mut self, members: &Map<String, Value>, at: &str, whole: &WaveTerms) -> Option<WaveOf> {
+        let known =
+            ["name", "size", "endpoints", "match", "window", "receive_within", "finish_within", "healthy", "budget", "soak", "approval"];
+        self.known(at, members, &known, "a wave");
+        let mut terms = self.wave_terms(members, at, whole);
+        if let Some(budget) = members.get("budget").and_then(|value| self.object(value, &format!("{at}/budget"))) {
+            self.known(&format!("{at}/budget"), budget, &["wave"], "the budget of a wave");
+            if let Some(wave) = budget.get("wave") {
+                (terms.failed, terms.unreachable) = self.allowances(wave, &format!("{at}/budget/wave"), (terms.failed, terms.unreachable));
+            }
+        }
+        if let Some(approval) = members.get("approval").filter(|value| value.as_str() != Some("none")) {
+            terms.approval = self.terms_of_approval(approval, &format!("{at}/approval"), false).map(|(_, approval)| approval);
+        }
+        let name = match members.get("name") {
+            None => None,
+            Some(value) => {
+                let formed = |text: &&str| (1..=191).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+                let name = value.as_str().filter(formed);
+                if name.is_none() {
+                    self.problem(format!("{at}/name"), "must be a text of 1 to 191 characters without control characters");
+                }
+                name.map(str::to_owned)
+            }
+        };
+        let parts: Vec<&str> = ["size", "endpoints", "match"].into_iter().filter(|name| members.contains_key(*name)).collect();
+        let part = match parts[..] {
+            [] => Some(Part::Rest),
+            ["size"] => members.get("size").and_then(|value| self.size(value, &format!("{at}/size"))),
+            ["endpoints"] => Some(Part::Endpoints(self.endpoints(members.get("endpoints"), &format!("{at}/endpoints")))),
+            ["match"] => Some(Part::Match(self.selectors(members.get("match"), &format!("{at}/match")))),
+            _ => {
+                self.problem(at, format!("has {}; a wave has one of them", parts.join(" and ")));
+                None
+            }
+        };
+        part.map(|part| WaveOf { name, part, terms })
+    }
+
+    fn approval(&mut self, value: Option<&Value>) -> Option<(Value, Approval)> {
+        let value = value.filter(|value| value.as_str() != Some("none"))?;
+        self.terms_of_approval(value, "/approval", true)
+    }
+
+    fn terms_of_approval(&mut self, value: &Value, at: &str, whole: bool) -> Option<(Value, Approval)> {
+        let members = self.object(value, at)?;
+        let known: &[&str] = &["before", "count", "from", "not_creator", "within", "else"];
+        self.known(at, members, if whole { known } else { &known[1..] }, "an approval");
+        let count = self.number(members, at, "count", 1, 5).unwrap_or(1);
+        let mut from: Vec<TokenName> = Vec::new();
+        if let Some(value) = members.get("from") {
+            for (place, value) in self.list(value, &format!("{at}/from"), 100).iter().enumerate() {
+                from.extend(self.parsed::<TokenName>(Some(value), &format!("{at}/from/{place}")));
+            }
+            if from.len() < usize::try_from(count).unwrap_or(usize::MAX) {
+                self.problem(format!("{at}/count"), format!("is {count}, and `from` has {} names: it can never be met", from.len()));
+            }
+        }
+        let not_creator = match members.get("not_creator") {
+            None => true,
+            Some(Value::Bool(truth)) => *truth,
+            Some(value) => {
+                self.problem(format!("{at}/not_creator"), format!("must be true or false, not {}", shown(value)));
+                true
+            }
+        };
+        let within = self.span(members, at, "within", SECOND, 30 * DAY).unwrap_or(DAY);
+        let otherwise = if members.contains_key("else") { self.on_breach(members, at, "else") } else { OnBreach::Abort };
+        let before = members.get("before").cloned().unwrap_or_else(|| Value::from("all"));
+        Some((before, Approval { count, from, not_creator, within, otherwise }))
+    }
+
+    /// Gives the approval to the waves that it stands before: all but the first, or those that are named.
+    fn put_approvals(&mut self, waves: &mut [WaveOf], before: &Value, approval: &Approval) {
+        if before.as_str() == Some("all") {
+            waves.iter_mut().for_each(|wave| wave.terms.approval = wave.terms.approval.take().or_else(|| Some(approval.clone())));
+            return;
+        }
+        for (place, value) in self.list(before, "/approval/before", MAX_WAVES).iter().enumerate() {
+            let number = value.as_u64().and_then(|number| usize::try_from(number).ok()).and_then(|number| number.checked_sub(1));
+            let named = value.as_str().and_then(|name| waves.iter().position(|wave| wave.name.as_deref() == Some(name)));
+            match number.or(named).and_then(|at| waves.get_mut(at)) {
+                Some(wave) => wave.terms.approval = Some(approval.clone()),
+                None => {
+                    let text = format!("is {}; expected the name of a wave or its number, from 1 to {}", shown(value), waves.len());
+                    self.problem(format!("/approval/before/{place}"), text);
+                }
+            }
+        }
+    }
+
+    fn windows(&mut self, value: Option<&Value>) -> Vec<MaintenanceWindow> {
+        let Some(value) = value else { return Vec::new() };
+        let mut windows = Vec::new();
+        for (place, value) in self.list(value, "/windows", MAX_WINDOWS).iter().enumerate() {
+            let at = format!("/windows/{place}");
+            let Some(members) = self.object(value, &at) else { continue };
+            self.known(&at, members, &["cron", "for", "time_zone", "stop_before_end"], "a window");
+            let cron: Option<String> = self.needed(members, &at, "cron");
+            if !members.contains_key("for") {
+                self.problem(format!("{at}/for"), "is missing");
+            }
+            let lasts = self.span(members, &at, "for", 60 * SECOND, 7 * DAY);
+            let time_zone = self.parsed(members.get("time_zone"), &format!("{at}/time_zone")).unwrap_or_else(|| "UTC".to_owned());
+            let stop_before_end = self.span(members, &at, "stop_before_end", Duration::ZERO, 7 * DAY).unwrap_or_default();
+            let (Some(cron), Some(lasts)) = (cron, lasts) else { continue };
+            if stop_before_end >= lasts {
+                self.problem(
+                    format!("{at}/stop_before_end"),
+                    format!("is as long as the window ({}): it never opens", span::format(lasts)),
+                );
+            }
+            let window = MaintenanceWindow { cron, lasts, time_zone, stop_before_end };
+            match rollouts::check_window(&window) {
+                Ok(()) => windows.push(window),
+                Err((member, message)) => self.problem(format!("{at}/{member}"), message),
+            }
+        }
+        windows
+    }
+
+    fn start(&mut self, values: &Map<String, Value>) -> Start {
+        let Some(value) = values.get("start_at") else { return Start::Now };
+        match value.as_str() {
+            Some("now") => return Start::Now,
+            Some("manual") => return Start::Manual,
+            _ => {}
+        }
+        match serde_json::from_value::<Timestamp>(value.clone()) {
+            Ok(time) => Start::At(time),
+            Err(_) => {
+                self.problem("/start_at", format!("must be `now`, `manual` or a time such as 2026-11-27T22:00:00Z, not {}", shown(value)));
+                Start::Now
+            }
+        }
+    }
+}
+
+/// Failed and unreachable.
+type Allowances = (Option<Amount>, Option<Amount>);
+
+struct Budget {
+    wave: Allowances,
+    failed: Option<Amount>,
+    unreachable: Option<Amount>,
+}
+
+fn defaults(policy: &TypePolicy, (failed, unreachable): Allowances) -> WaveTerms {
+    let waits: Duration = (1..policy.attempts).map(|failures| policy.backoff.ceiling(failures)).sum();
+    WaveTerms {
+        window: Amount::Count(100),
+        receive_within: policy.wait_for_endpoints_timeout.clamp(SECOND, DAY),
+        finish_within: (policy.time_limit.saturating_mul(policy.attempts).saturating_add(waits)).clamp(SECOND, 7 * DAY),
+        healthy: None,
+        failed,
+        unreachable,
+        soak: Duration::ZERO,
+        approval: None,
+    }
+}
+
+/// An amount in a text: `5`, `5%`, `0.5%`.
+fn amount(text: &str) -> Option<Amount> {
+    let Some(percent) = text.strip_suffix('%') else { return text.parse().ok().map(Amount::Count) };
+    let (whole, part) = percent.split_once('.').unwrap_or((percent, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(part) || part.len() > 2 {
+        return None;
+    }
+    let part: u32 = format!("{part:0<2}").parse().ok()?;
+    whole.parse::<u32>().ok()?.checked_mul(100)?.checked_add(part).map(Amount::Percent)
+}
+
+/// A value as it may stand in an error.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Array(_) => "an array".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+        Value::String(text) => quoted(text),
+        other => other.to_string(),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    crate::domain::likeness::quoted(text)
+}
+
+/// The document without white space, as it is kept.
+pub fn kept(text: &str) -> Option<Json> {
+    serde_json::from_str::<Box<RawValue>>(text).ok().map(Json::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json as value;
+
+    use super::*;
+
+    fn config() -> Config {
+        Config::from_yaml("task_types: [{name: update, attempts: 2, time_limit: 10m}, {name: builds, delivery: queue}]").expect("valid")
+    }
+
+    fn read(document: &Value) -> Result<RolloutTerms, Vec<String>> {
+        let told = |problems: Vec<ProblemItem>| problems.into_iter().map(|item| format!("{} {}", item.pointer, item.message)).collect();
+        parse(&document.to_string(), &config()).map_err(told)
+    }
+
+    #[test]
+    fn a_short_document_has_all_defaults() {
+        let terms = read(&value!({"identifier": "r", "type": "update"})).expect("valid");
+        let parts: Vec<Part> = terms.waves.iter().map(|wave| wave.part.clone()).collect();
+        let sizes = [Amount::Count(1), Amount::Percent(500), Amount::Percent(2_500)];
+        assert_eq!(parts, [Part::Size(sizes[0]), Part::Size(sizes[1]), Part::Size(sizes[2]), Part::Rest]);
+        let wave = &terms.waves[0].terms;
+        assert_eq!((wave.receive_within, wave.finish_within), (Duration::from_secs(30), Duration::from_secs(1_201)));
+        assert_eq!((wave.failed, wave.unreachable), (Some(Amount::Count(0)), Some(Amount::Percent(1_000))));
+        assert_eq!((terms.failed, terms.lane.as_str()), (Some(Amount::Percent(200)), "update"));
+        assert_eq!((terms.targets.seed.as_str(), terms.targets.percent, terms.own_waves), ("r", 100, false));
+        assert_eq!((terms.settings.catch_up, terms.settings.catch_up_for, terms.expires_after), (CatchUp::Latest, DAY, 30 * DAY));
+    }
+
+    #[test]
+    fn a_wave_may_differ_from_the_whole() {
+        let terms = read(&value!({
+            "identifier": "r", "type": "update", "window": "50%", "soak": "5m", "budget": {"wave": {"failed": "1%"}},
+            "approval": {"before": ["canary", 3], "count": 2},
+            "waves": [{"name": "canary", "endpoints": ["a"], "soak": "1h", "healthy": {"stays": "30s", "match": "release=2"}}, "2.5%", {"size": "rest", "budget": {"wave": {"failed": "none"}}}],
+        }))
+        .expect("valid");
+        let [canary, some, rest] = &terms.waves[..] else { panic!("{:?}", terms.waves) };
+        assert_eq!((canary.terms.soak, some.terms.soak), (HOUR, Duration::from_secs(300)));
+        assert_eq!(canary.terms.healthy.as_ref().map(|healthy| healthy.stays), Some(Duration::from_secs(30)));
+        assert_eq!(
+            (some.part.clone(), some.terms.failed, rest.terms.failed),
+            (Part::Size(Amount::Percent(250)), Some(Amount::Percent(100)), None)
+        );
+        let approvals: Vec<bool> = terms.waves.iter().map(|wave| wave.terms.approval.is_some()).collect();
+        assert_eq!(approvals, [true, false, true]);
+        assert_eq!((rest.terms.window, rest.part.clone()), (Amount::Percent(5_000), Part::Rest));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_place() {
+        let with = |name: &str, what: Value| {
+            let mut document = value!({"identifier": "r", "type": "update"});
+            document[name] = what;
+            document
+        };
+        for (document, told) in [
+            (value!({"type": "update"}), "/identifier is missing"),
+            (value!({"identifier": "a b", "type": "update"}), "/identifier is \"a b\": an identifier of a rollout is 1 to 128"),
+            (value!({"identifier": "r", "type": "updaet"}), "/type unknown task type \"updaet\""),
+            (value!({"identifier": "r", "type": "builds"}), "/type is `builds`, which has a work queue"),
+            (with("windwo", value!(3)), "/windwo unknown member \"windwo\""),
+            (with("probe", value!({"type": "check"})), "/probe is not supported yet"),
+            (with("rollback", value!({})), "/rollback is not supported yet"),
+            (with("spread", value!({})), "/spread is not supported yet"),
+            (with("on_breach", value!("rollback")), "/on_breach `rollback` is not supported yet"),
+            (with("targets", value!({"groups": ["a b"]})), "/targets/groups/0 is \"a b\""),
+            (with("targets", value!({"match": ["a="]})), "/targets/match/0 is \"a=\""),
+            (with("targets", value!({"endpoints": ["a", "a"]})), "/targets/endpoints/1 is `a` for the second time"),
+            (with("targets", value!({"percent": 0})), "/targets/percent must be a whole number from 1 to 100, not 0"),
+            (with("targets", value!({"order": "given"})), "/targets/order is `given`, which needs `endpoints`"),
+            (with("window", value!(0)), "/window must be a number from 1 on"),
+            (with("window", value!(10_001)), "/window must be at most 10000"),
+            (with("window", value!("101%")), "/window must be a number from 1 on or a percentage"),
+            (with("soak", value!("31d")), "/soak must be a span from 0s to 30d, not \"31d\""),
+            (with("soak", value!(30)), "/soak must be a span from 0s to 30d, not 30"),
+            (with("waves", value!([])), "/waves must have at least one wave"),
+            (with("waves", value!(["rest", 1])), "/waves/0 is `rest`, which must be the last wave"),
+            (with("waves", value!([{"size": 1, "match": "a"}])), "/waves/0 has size and match; a wave has one of them"),
+            (with("waves", value!([{"windows": []}])), "/waves/0/windows unknown member"),
+            (with("approval", value!({"count": 6})), "/approval/count must be a whole number from 1 to 5, not 6"),
+            (with("approval", value!({"count": 2, "from": ["ann"]})), "/approval/count is 2, and `from` has 1 names"),
+            (with("approval", value!({"before": [9]})), "/approval/before/0 is 9; expected the name of a wave or its number, from 1 to 4"),
+            (with("windows", value!([{"cron": "61 * * * *", "for": "1h"}])), "/windows/0/cron"),
+            (with("windows", value!([{"cron": "0 22 * * *", "for": "1h", "time_zone": "Berlin"}])), "/windows/0/time_zone"),
+            (
+                with("windows", value!([{"cron": "0 22 * * *", "for": "1h", "stop_before_end": "1h"}])),
+                "/windows/0/stop_before_end is as long as the window (1h): it never opens",
+            ),
+            (with("windows", value!([{"cron": "0 0 30 2 *", "for": "1h"}])), "/windows/0/cron"),
+            (with("healthy", value!({"stays": "20m"})), "/healthy/stays is 20m, longer than `within` (10m)"),
+            (with("start_at", value!("soon")), "/start_at must be `now`, `manual` or a time"),
+            (with("lane", value!("A")), "/lane must be 1 to 64 of a-z"),
+            (with("payload", value!("x".repeat(MAX_PAYLOAD))), "/payload has 65538 bytes"),
+            (with("budget", value!({"wave": {"failed": -1}})), "/budget/wave/failed must be a number from 0 on"),
+        ] {
+            let problems = read(&document).expect_err("it is wrong");
+            assert!(problems.len() == 1 && problems[0].starts_with(told), "{document}: {problems:?}");
+        }
+        let twice = parse(r#"{"identifier": "r", "type": "update", "soak": "1s", "soak": "2s"}"#, &config()).expect_err("twice");
+        assert_eq!(twice[0].pointer, "/soak");
+    }
+}

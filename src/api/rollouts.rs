@@ -1,0 +1,838 @@
+//! `/rollouts`: changing a fleet in waves.
+//!
+//! A token that is limited to some task types sees and moves the rollouts of those. One that may not read moves what was submitted with it alone,
+//! and is told no more than where that stands.
+
+use std::sync::Arc;
+
+use actix_web::http::{StatusCode, header};
+use actix_web::{HttpRequest, web};
+use sha2::{Digest, Sha256};
+use utoipa::IntoParams;
+use uuid::Uuid;
+
+use super::body::{self, Limit};
+use super::problem::Problem;
+use super::query::{self, Query};
+use super::rollout_document;
+use super::segment::segment;
+use super::until_ended::{MAX_WAIT, until_ended};
+use super::{Answer, Api, access, answer, target};
+use crate::contract::{
+    self, FreedHold, PickTargets, ProblemCode, ProblemItem, RerunRollout, ResumeRollout, Rollout, RolloutCommand, RolloutDocument,
+    RolloutEvents, RolloutHoldPage, RolloutPage, RolloutPlan, RolloutTargetPage,
+};
+use crate::domain::likeness::quoted;
+use crate::domain::rollout::{
+    Allow, Command, Order, Plan, Refusal, RolloutStatus, RolloutTerms, Start, TargetState, WavePhase, WaveTerms, plan as plan_of,
+};
+use crate::domain::{EndpointName, Json, Member, RolloutName, TokenName, digest};
+use crate::store::{
+    Commanded, LIST_BYTES, NewRollout, RolloutPick, RolloutQuery, RolloutRecord, RolloutRecorded, RolloutTargetQuery, RolloutTargetRecord,
+};
+
+/// Entries on a page when nothing is said.
+const DEFAULT_LIMIT: u32 = 100;
+/// Bytes of a document at most: fifty thousand names.
+const LONGEST_DOCUMENT: usize = 8 << 20;
+/// Bytes of a command at most.
+const LONGEST_COMMAND: usize = 8 << 20;
+/// Identifiers that paths use.
+const TAKEN: [&str; 2] = ["plan", "holds"];
+/// What an endpoint or a wave may take while it is read and written.
+const ROOM_EACH: usize = 512;
+
+fn invalid(problems: Vec<ProblemItem>) -> Problem {
+    Problem::invalid(ProblemCode::InvalidSubmission, problems)
+}
+
+/// A document that was sent, with the waves that it makes of the fleet now.
+struct Sent {
+    terms: RolloutTerms,
+    document: Json,
+    digest: [u8; 32],
+    plan: Plan,
+}
+
+async fn read(api: &Api, request: &HttpRequest, payload: web::Payload) -> Result<Sent, Problem> {
+    let body = api.body(request, payload, Limit { bytes: LONGEST_DOCUMENT, setting: None }).await?;
+    let text = body::json(&body)?;
+    let terms = rollout_document::parse(text, &api.state.config).map_err(invalid)?;
+    if TAKEN.contains(&terms.identifier.as_str()) {
+        let text = format!("is `{}`, which is a path of the API; choose another", terms.identifier);
+        return Err(invalid(vec![ProblemItem::new("/identifier", text)]));
+    }
+    access::check_types(request, [&terms.task_type])?;
+    let document = rollout_document::kept(text).ok_or_else(|| Problem::internal("a document that was read is no JSON"))?;
+    let digest = digest(text, &[]);
+    let (terms, plan) = planned(api, terms).await?;
+    Ok(Sent { terms, document, digest, plan })
+}
+
+/// The payload as the type has it, and the waves.
+async fn planned(api: &Api, mut terms: RolloutTerms) -> Result<(RolloutTerms, Plan), Problem> {
+    let policy = api.state.config.policy(&terms.task_type).ok_or_else(|| Problem::internal("a type that was there"))?;
+    // What the type does not admit would fail at every endpoint.
+    let name = format!("rollout-{}", terms.identifier).parse().map_err(Problem::internal)?;
+    let task = api.state.admission.task(policy, name, terms.payload.clone(), crate::admission::Asked::default(), api.now()?);
+    let task = task.map_err(|faults| {
+        let item = |fault: crate::admission::Fault| ProblemItem::new("/payload", format!("the type does not admit it: {fault}"));
+        invalid(faults.into_iter().map(item).collect())
+    })?;
+    terms.payload = task.payload;
+    if terms.groups_named().next().is_some() {
+        let groups = target::groups(api).await?;
+        let unknown = terms.groups_named().filter(|(_, name)| !groups.contains_key(*name));
+        let unknown: Vec<_> = unknown.map(|(at, name)| ProblemItem::new(at, target::unknown_group(name, &groups))).collect();
+        if !unknown.is_empty() {
+            return Err(invalid(unknown));
+        }
+        terms = terms.with_groups(&groups).map_err(|name| Problem::internal(format!("group {name} that was there")))?;
+    }
+    let members = members(api, &terms).await?;
+    let plan = plan_of(&terms, &members);
+    let item = |fault: crate::domain::rollout::PlanFault| ProblemItem::new(fault.pointer, fault.message);
+    let plan = plan.map_err(|faults| invalid(faults.into_iter().map(item).collect()))?;
+    Ok((terms, plan))
+}
+
+async fn members(api: &Api, terms: &RolloutTerms) -> Result<Vec<Member>, Problem> {
+    let (store, task_type) = (Arc::clone(&api.state.store), terms.task_type.clone());
+    api.run(async move { store.members(&task_type).await }).await
+}
+
+/// Records a rollout and starts it, unless the document says otherwise.
+///
+/// The endpoints and their waves are frozen now; labels that change later change nothing. The same document again under its identifier answers 200 with the
+/// rollout that is there.
+#[utoipa::path(
+    post, path = "/rollouts", operation_id = "submitRollout", tag = "rollouts",
+    request_body(content = RolloutDocument, content_type = "application/json"),
+    responses(
+        (status = 201, description = "Recorded", body = Rollout, headers(("Location" = String, description = "Where to read the rollout"))),
+        (status = 200, description = "The same document was submitted before: the rollout as it stands", body = Rollout),
+        (status = 409, description = "`rollout_conflict`: another document under this identifier", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 415, description = "`unsupported_media_type`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_submission`, with every problem", body = contract::Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn submit(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
+    let sent = read(&api, &request, payload).await?;
+    record(&api, &request, sent, None).await
+}
+
+/// What a document would do: its waves with all numbers resolved. Nothing is recorded.
+#[utoipa::path(
+    post, path = "/rollouts/plan", operation_id = "planRollout", tag = "rollouts",
+    request_body(content = RolloutDocument, content_type = "application/json"),
+    responses(
+        (status = 200, description = "The plan", body = RolloutPlan),
+        (status = 415, description = "`unsupported_media_type`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_submission`, with every problem", body = contract::Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn plan(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
+    let Sent { terms, plan, .. } = read(&api, &request, payload).await?;
+    let waves = (1u32..).zip(&plan.waves).map(|(number, wave)| contract::RolloutPlanWave {
+        wave: number,
+        name: wave.name.clone(),
+        size: wave.size(),
+        absent: wave.absent,
+        window: wave.window,
+        allowed_failed: wave.allowed_failed,
+        allowed_unreachable: wave.allowed_unreachable,
+        gates: gates(&wave.terms),
+        endpoints: wave.targets.clone(),
+    });
+    let size = plan.size();
+    let answered = RolloutPlan {
+        waves: waves.collect(),
+        size,
+        absent: plan.absent(),
+        max_absent: plan.max_absent,
+        allowed_failed: plan.allowed_failed,
+        allowed_unreachable: plan.allowed_unreachable,
+        next_window: crate::rollouts::next_opening(&terms.settings.windows, api.now()?),
+        identifier: terms.identifier,
+        task_type: terms.task_type,
+        lane: terms.lane,
+    };
+    let room = 4096 + usize::try_from(size).unwrap_or(usize::MAX).saturating_mul(32);
+    api.room(&request, room).await?;
+    answer(StatusCode::OK, &answered, room)
+}
+
+async fn record(api: &Api, request: &HttpRequest, sent: Sent, parent: Option<Uuid>) -> Answer {
+    let Sent { terms, document, digest, plan } = sent;
+    let now = api.now()?;
+    let new = NewRollout {
+        id: Uuid::now_v7(),
+        identifier: terms.identifier.clone(),
+        task_type: terms.task_type,
+        lane: terms.lane,
+        payload: terms.payload,
+        document,
+        digest,
+        settings: terms.settings,
+        plan,
+        created_by: access::token_name(request),
+        parent,
+        created: now,
+        start_at: match terms.start {
+            Start::Now => Some(now),
+            Start::At(time) => Some(time),
+            Start::Manual => None,
+        },
+        expires_at: now.after(terms.expires_after),
+    };
+    let ledger = api.state.ledger.clone();
+    let status = match api.run(async move { ledger.record_rollout(new).await }).await? {
+        RolloutRecorded::New => StatusCode::CREATED,
+        RolloutRecorded::Same(_) => StatusCode::OK,
+        RolloutRecorded::Other(id) => {
+            let name = quoted(terms.identifier.as_str());
+            let detail = format!("the identifier {name} is that of rollout {id}, which was made of another document; choose another");
+            return Err(Problem::new(ProblemCode::RolloutConflict, detail).about(terms.identifier.as_str(), None));
+        }
+    };
+    let found = find(api, request, &terms.identifier).await?;
+    let mut answered = shown(api, request, found, status).await?;
+    if status == StatusCode::CREATED {
+        let location = format!("/rollouts/{}", terms.identifier).parse().map_err(Problem::internal)?;
+        answered.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(answered)
+}
+
+/// What a list of rollouts may be asked for.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes; never made")]
+struct ListQuery {
+    /// Only these states, separated by commas
+    #[param(example = "RUNNING,HALTED")]
+    status: Option<String>,
+    /// Rollouts on a page, 1 to 1000, by default 100
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before
+    cursor: Option<String>,
+}
+
+/// Lists rollouts, newest first, without their documents.
+///
+/// A page may be shorter than `limit`; the list has ended only when `next_cursor` is null.
+#[utoipa::path(
+    get, path = "/rollouts", operation_id = "listRollouts", tag = "rollouts",
+    params(ListQuery),
+    responses(
+        (status = 200, description = "A page of rollouts", body = RolloutPage),
+        (status = 422, description = "`invalid_query`", body = contract::Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn list(api: web::Data<Api>, request: HttpRequest) -> Answer {
+    let mut query = Query::new(request.query_string());
+    let words = || RolloutStatus::ALL.map(RolloutStatus::as_str).join(", ");
+    let status = |text: &str| {
+        let found = |word: &str| RolloutStatus::ALL.into_iter().find(|status| status.as_str() == word);
+        text.split(',').map(found).collect::<Option<Vec<_>>>().ok_or_else(|| format!("must be out of {}", words()))
+    };
+    let wanted = RolloutQuery {
+        status: query.take("status", status).unwrap_or_default(),
+        before: query.take("cursor", |text| text.parse().map_err(|_| "is not a cursor of this list".to_owned())),
+        limit: query.take("limit", query::limit).unwrap_or(DEFAULT_LIMIT),
+    };
+    query.finish()?;
+    api.room(&request, 2 * LIST_BYTES).await?;
+    let store = Arc::clone(&api.state.store);
+    let (found, more) = api.run(async move { store.rollouts(&wanted).await }).await?;
+    let next_cursor = found.last().filter(|_| more).map(|last| last.id.to_string());
+    let covered = found.into_iter().filter(|rollout| access::covers(&request, rollout.task_type.as_str()));
+    let rollouts: Vec<Rollout> = covered.map(|record| Rollout { document: None, ..Rollout::from(record) }).collect();
+    let capacity = 1024 + rollouts.iter().map(|rollout| 1024 + rollout.waves.len() * ROOM_EACH).sum::<usize>();
+    answer(StatusCode::OK, &RolloutPage { rollouts, next_cursor }, capacity)
+}
+
+/// How a rollout may be asked for.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes; never made")]
+struct ShowQuery {
+    /// How long to wait, at most 60s
+    #[param(example = "20s")]
+    wait: Option<String>,
+    /// What to wait for: `end` (the default), or `settled`: an end, or a stop that somebody must decide about, or only endpoints that are away are waited for
+    until: Option<String>,
+}
+
+/// Reads a rollout with its waves.
+///
+/// With `wait` the answer comes when it has come to that, or with its current state when the time is over.
+#[utoipa::path(
+    get, path = "/rollouts/{id}", operation_id = "showRollout", tag = "rollouts",
+    params(("id" = String, Path, description = "The identifier of the rollout"), ShowQuery),
+    responses(
+        (status = 200, description = "The rollout", body = Rollout),
+        (status = 404, description = "`unknown_rollout`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_query`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`too_many_waits`", body = contract::Problem, content_type = "application/problem+json", headers(("Retry-After" = u32))),
+    )
+)]
+pub async fn show(api: web::Data<Api>, request: HttpRequest) -> Answer {
+    let name = name(&request)?;
+    let mut query = Query::new(request.query_string());
+    let wait = query.take("wait", |text| query::span(text, MAX_WAIT));
+    let settled = query.take("until", |text| match text {
+        "end" => Ok(false),
+        "settled" => Ok(true),
+        _ => Err("must be end or settled".to_owned()),
+    });
+    query.finish()?;
+    let settled = settled.unwrap_or_default();
+    let mut found = find(&api, &request, &name).await?;
+    if let Some(wait) = wait.filter(|_| !has_come(&found, settled)) {
+        let (look, id) = (async || find(&api, &request, &name).await, found.id);
+        found = until_ended(&api, &request, wait, &api.state.rollouts, &id, look, |found| has_come(found, settled)).await?;
+    }
+    // The token may have been revoked during the wait.
+    access::check_again(&api, &request)?;
+    shown(&api, &request, found, StatusCode::OK).await
+}
+
+/// Whether a rollout has ended, or does not go on by itself.
+fn has_come(rollout: &RolloutRecord, settled: bool) -> bool {
+    let idle = || rollout.waves.iter().all(|wave| wave.counts.in_flight() == 0);
+    match rollout.status {
+        status if status.is_final() => true,
+        RolloutStatus::Paused | RolloutStatus::Halted => settled && idle(),
+        RolloutStatus::Settling => settled && idle() && rollout.waves.iter().all(|wave| wave.counts.get(TargetState::Pending) == 0),
+        _ => false,
+    }
+}
+
+/// The identifier in the path of a request.
+fn name(request: &HttpRequest) -> Result<RolloutName, Problem> {
+    let text = segment(request, 1)?;
+    text.parse().map_err(|error| Problem::new(ProblemCode::BadPath, format!("{} is not an identifier: {error}", quoted(&text))))
+}
+
+fn unknown_rollout(name: &RolloutName) -> Problem {
+    let detail = format!("rollout {} not found: no rollout has this identifier", quoted(name.as_str()));
+    Problem::new(ProblemCode::UnknownRollout, detail).about(name.as_str(), None)
+}
+
+/// The rollout of an identifier, if the token is good for it.
+async fn find(api: &Api, request: &HttpRequest, name: &RolloutName) -> Result<RolloutRecord, Problem> {
+    let (store, wanted) = (Arc::clone(&api.state.store), name.clone());
+    let found = api.run(async move { store.rollout(&wanted).await }).await?.ok_or_else(|| unknown_rollout(name))?;
+    if !access::covers(request, found.task_type.as_str()) {
+        return Err(unknown_rollout(name));
+    }
+    Ok(found)
+}
+
+/// Answers with a rollout. A token that may not read is told no more than where it stands.
+async fn shown(api: &Api, request: &HttpRequest, found: RolloutRecord, status: StatusCode) -> Answer {
+    let capacity = 2048 + found.document.get().len() + found.waves.len() * ROOM_EACH;
+    api.room(request, 2 * capacity).await?;
+    let mut rollout = Rollout::from(found);
+    if access::blind(request).is_some() {
+        (rollout.document, rollout.reason, rollout.waves) = (None, None, Vec::new());
+    }
+    answer(status, &rollout, capacity)
+}
+
+/// What a list of the endpoints of a rollout may be asked for.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes; never made")]
+struct TargetsQuery {
+    /// Only these states, separated by commas
+    #[param(example = "FAILED,UNREACHABLE")]
+    state: Option<String>,
+    /// Only those of the wave of this number
+    #[param(minimum = 1)]
+    wave: Option<u32>,
+    /// Endpoints on a page, 1 to 1000, by default 100
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before
+    cursor: Option<String>,
+}
+
+/// Lists the endpoints of a rollout, in the order of their turns.
+#[utoipa::path(
+    get, path = "/rollouts/{id}/targets", operation_id = "listRolloutTargets", tag = "rollouts",
+    params(("id" = String, Path, description = "The identifier of the rollout"), TargetsQuery),
+    responses(
+        (status = 200, description = "A page of endpoints", body = RolloutTargetPage),
+        (status = 404, description = "`unknown_rollout`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_query`", body = contract::Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn targets(api: web::Data<Api>, request: HttpRequest) -> Answer {
+    let name = name(&request)?;
+    let mut query = Query::new(request.query_string());
+    let words = || TargetState::ALL.map(TargetState::as_str).join(", ");
+    let states = |text: &str| {
+        let found = |word: &str| TargetState::ALL.into_iter().find(|state| state.as_str().eq_ignore_ascii_case(word));
+        text.split(',').map(found).collect::<Option<Vec<_>>>().ok_or_else(|| format!("must be out of {}", words()))
+    };
+    let place = |text: &str| {
+        let (wave, position) = text.split_once('.').ok_or("is not a cursor of this list")?;
+        Ok((wave.parse().map_err(|_| "is not a cursor of this list")?, position.parse().map_err(|_| "is not a cursor of this list")?))
+    };
+    let wanted = RolloutTargetQuery {
+        states: query.take("state", states).unwrap_or_default(),
+        wave: query.take("wave", wave_number),
+        after: query.take("cursor", |text| place(text).map_err(|text: &str| text.to_owned())),
+        limit: query.take("limit", query::limit).unwrap_or(DEFAULT_LIMIT),
+    };
+    query.finish()?;
+    let id = find(&api, &request, &name).await?.id;
+    let limit = usize::try_from(wanted.limit).unwrap_or(usize::MAX);
+    api.room(&request, limit * 2 * ROOM_EACH).await?;
+    let store = Arc::clone(&api.state.store);
+    let found = api.run(async move { store.rollout_targets(id, &wanted).await }).await?;
+    let next_cursor = found.last().filter(|_| found.len() >= limit).map(|last| format!("{}.{}", last.wave, last.position));
+    let capacity = 1024 + found.len() * ROOM_EACH;
+    let targets = found.into_iter().map(contract::RolloutTarget::from).collect();
+    answer(StatusCode::OK, &RolloutTargetPage { targets, next_cursor }, capacity)
+}
+
+/// The place of a wave by its number.
+fn wave_number(text: &str) -> Result<u32, String> {
+    text.parse::<u32>().ok().and_then(|number| number.checked_sub(1)).ok_or_else(|| "must be the number of a wave, from 1 on".to_owned())
+}
+
+/// What the events of a rollout may be asked for.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes; never made")]
+struct EventsQuery {
+    /// Only events after this number
+    after: Option<u32>,
+    /// Events at most, 1 to 1000, by default 100
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// How long to wait for an event, at most 60s
+    #[param(example = "20s")]
+    wait: Option<String>,
+}
+
+/// What happened to a rollout, oldest first: who asked for what, and what the rollout did by itself.
+#[utoipa::path(
+    get, path = "/rollouts/{id}/events", operation_id = "listRolloutEvents", tag = "rollouts",
+    params(("id" = String, Path, description = "The identifier of the rollout"), EventsQuery),
+    responses(
+        (status = 200, description = "The events", body = RolloutEvents),
+        (status = 404, description = "`unknown_rollout`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_query`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`too_many_waits`", body = contract::Problem, content_type = "application/problem+json", headers(("Retry-After" = u32))),
+    )
+)]
+pub async fn events(api: web::Data<Api>, request: HttpRequest) -> Answer {
+    let name = name(&request)?;
+    let mut query = Query::new(request.query_string());
+    let after = query.take("after", |text| text.parse::<u32>().map_err(|_| "must be the number of an event".to_owned())).unwrap_or(0);
+    let limit = query.take("limit", query::limit).unwrap_or(DEFAULT_LIMIT);
+    let wait = query.take("wait", |text| query::span(text, MAX_WAIT));
+    query.finish()?;
+    let id = find(&api, &request, &name).await?.id;
+    api.room(&request, usize::try_from(limit).unwrap_or(usize::MAX) * 2 * ROOM_EACH).await?;
+    let look = async || {
+        let store = Arc::clone(&api.state.store);
+        api.run(async move { store.rollout_events(id, after, limit).await }).await
+    };
+    let mut found = look().await?;
+    if let Some(wait) = wait.filter(|_| found.is_empty()) {
+        found = until_ended(&api, &request, wait, &api.state.rollouts, &id, look, |found| !found.is_empty()).await?;
+        access::check_again(&api, &request)?;
+    }
+    let capacity = 1024 + found.len() * ROOM_EACH;
+    let events = found.into_iter().map(contract::RolloutEvent::from).collect();
+    answer(StatusCode::OK, &RolloutEvents { events }, capacity)
+}
+
+/// What a list of holds may be asked for.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes; never made")]
+struct HoldsQuery {
+    /// Only those after this endpoint of the lane
+    after: Option<String>,
+    /// The lane of `after`
+    lane: Option<String>,
+    /// Holds at most, 1 to 1000, by default 100
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+}
+
+/// Lists the endpoints that rollouts have in flight, by lane: no other rollout of the lane starts them meanwhile.
+#[utoipa::path(
+    get, path = "/rollouts/holds", operation_id = "listRolloutHolds", tag = "rollouts",
+    params(HoldsQuery),
+    responses(
+        (status = 200, description = "The holds", body = RolloutHoldPage),
+        (status = 422, description = "`invalid_query`", body = contract::Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn holds(api: web::Data<Api>, request: HttpRequest) -> Answer {
+    let mut query = Query::new(request.query_string());
+    let endpoint = query.take("after", |text| text.parse::<EndpointName>().map_err(|error| format!("is no endpoint: {error}")));
+    let lane = query.take("lane", |text| Ok(text.to_owned()));
+    let limit = query.take("limit", query::limit).unwrap_or(DEFAULT_LIMIT);
+    query.finish()?;
+    let store = Arc::clone(&api.state.store);
+    let after = lane.zip(endpoint);
+    let found = api.run(async move { store.rollout_holds(after, limit).await }).await?;
+    let hold = |hold: crate::store::RolloutHold| contract::RolloutHold {
+        lane: hold.lane,
+        endpoint: hold.endpoint,
+        rollout: hold.rollout,
+        since: hold.since,
+    };
+    let capacity = 1024 + found.len() * 200;
+    answer(StatusCode::OK, &RolloutHoldPage { holds: found.into_iter().map(hold).collect() }, capacity)
+}
+
+/// Frees an endpoint that a rollout has in flight, so that others of the lane may start it. For endpoints that will never answer.
+#[utoipa::path(
+    delete, path = "/rollouts/holds/{lane}/{endpoint}", operation_id = "freeRolloutHold", tag = "rollouts",
+    params(("lane" = String, Path, description = "The lane"), ("endpoint" = String, Path, description = "The endpoint")),
+    responses((status = 200, description = "Whether it was held", body = FreedHold))
+)]
+pub async fn free_hold(api: web::Data<Api>, request: HttpRequest) -> Answer {
+    let (lane, text) = (segment(&request, 2)?, segment(&request, 3)?);
+    let endpoint: EndpointName =
+        text.parse().map_err(|error| Problem::new(ProblemCode::BadPath, format!("{} is not an endpoint: {error}", quoted(&text))))?;
+    let store = Arc::clone(&api.state.store);
+    let freed = api.run(async move { store.free_rollout_hold(&lane, &endpoint).await }).await?;
+    answer(StatusCode::OK, &FreedHold { freed }, 64)
+}
+
+/// The body of a command; nothing is the same as `{}`.
+async fn command_body<T: serde::de::DeserializeOwned + Default>(
+    api: &Api,
+    request: &HttpRequest,
+    payload: web::Payload,
+) -> Result<T, Problem> {
+    let body = api.body(request, payload, Limit { bytes: LONGEST_COMMAND, setting: None }).await?;
+    if body.bytes.is_empty() {
+        return Ok(T::default());
+    }
+    let read = serde_json::from_str(body::json(&body)?);
+    read.map_err(|error| invalid(vec![ProblemItem::new("", error.to_string())]))
+}
+
+/// Does what is asked of the rollout in the path, and answers with it.
+async fn order(api: &Api, request: &HttpRequest, asked: Command, pick: RolloutPick, revision: Option<u32>) -> Answer {
+    let name = name(request)?;
+    let found = find(api, request, &name).await?;
+    let by = access::token_name(request);
+    let approves = matches!(asked, Command::Approve | Command::Refuse);
+    if let Some(own) = access::blind(request).filter(|_| !approves)
+        && found.created_by.as_ref() != Some(&own)
+    {
+        return Err(unknown_rollout(&name));
+    }
+    let (ledger, id) = (api.state.ledger.clone(), found.id);
+    let done = api.run(async move { ledger.command_rollout(id, asked, pick, revision, by).await }).await?;
+    match done.ok_or_else(|| unknown_rollout(&name))? {
+        Commanded::Done(_) => {}
+        Commanded::Refused(Refusal::WrongState(detail) | Refusal::Nothing(detail)) => {
+            return Err(Problem::new(ProblemCode::WrongState, detail));
+        }
+        Commanded::Refused(Refusal::NotYou(detail)) => return Err(Problem::insufficient_scope(detail)),
+        Commanded::Stale(now) => {
+            let detail = format!("the rollout has revision {now} by now; read it again and decide anew");
+            return Err(Problem::new(ProblemCode::StaleRevision, detail));
+        }
+    }
+    api.state.rollouts.wake([&id]);
+    let found = find(api, request, &name).await?;
+    shown(api, request, found, StatusCode::OK).await
+}
+
+/// A command without more to say.
+macro_rules! plain {
+    ($handler:ident, $path:literal, $id:literal, $command:expr, $(#[$doc:meta])*) => {
+        $(#[$doc])*
+        #[utoipa::path(
+            post, path = $path, operation_id = $id, tag = "rollouts",
+            params(("id" = String, Path, description = "The identifier of the rollout")),
+            request_body(content = RolloutCommand, content_type = "application/json"),
+            responses(
+                (status = 200, description = "The rollout as it stands now", body = Rollout),
+                (status = 404, description = "`unknown_rollout`", body = contract::Problem, content_type = "application/problem+json"),
+                (status = 409, description = "`wrong_state`, `stale_revision`", body = contract::Problem, content_type = "application/problem+json"),
+                (status = 415, description = "`unsupported_media_type`", body = contract::Problem, content_type = "application/problem+json"),
+                (status = 422, description = "`invalid_submission`", body = contract::Problem, content_type = "application/problem+json"),
+            )
+        )]
+        pub async fn $handler(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
+            let RolloutCommand { revision } = command_body(&api, &request, payload).await?;
+            order(&api, &request, $command, RolloutPick::Nobody, revision).await
+        }
+    };
+}
+
+plain!(start, "/rollouts/{id}/start", "startRollout", Command::Start,
+    /// Starts a rollout whose document says `start_at: manual`, or that waits for its time.
+);
+plain!(pause, "/rollouts/{id}/pause", "pauseRollout", Command::Pause,
+    /// Pauses a rollout: what has started finishes, nothing new starts.
+);
+plain!(abort, "/rollouts/{id}/abort", "abortRollout", Command::Abort,
+    /// Gives a rollout up for good: what has started finishes, nothing new starts.
+);
+plain!(approve, "/rollouts/{id}/approve", "approveRollout", Command::Approve,
+    /// Agrees to the wave whose turn it is.
+);
+plain!(refuse, "/rollouts/{id}/refuse", "refuseRollout", Command::Refuse,
+    /// Does not agree to the wave whose turn it is: the rollout halts or is given up, as its document says.
+);
+
+/// Lets a paused or halted rollout go on where it was.
+///
+/// After a halt the counts must be within the budgets again: `allow` raises those of the waves that have exceeded theirs; `retry` and `skip` lower the counts.
+#[utoipa::path(
+    post, path = "/rollouts/{id}/resume", operation_id = "resumeRollout", tag = "rollouts",
+    params(("id" = String, Path, description = "The identifier of the rollout")),
+    request_body(content = ResumeRollout, content_type = "application/json"),
+    responses(
+        (status = 200, description = "The rollout as it stands now", body = Rollout),
+        (status = 404, description = "`unknown_rollout`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`wrong_state`, `stale_revision`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 415, description = "`unsupported_media_type`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_submission`", body = contract::Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn resume(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
+    let ResumeRollout { allow, revision } = command_body(&api, &request, payload).await?;
+    let allow = Allow { failed: allow.failed, unreachable: allow.unreachable };
+    order(&api, &request, Command::Resume(allow), RolloutPick::Nobody, revision).await
+}
+
+/// The endpoints that a body picks.
+fn picked(asked: &PickTargets, usual: &[TargetState]) -> Result<RolloutPick, Problem> {
+    let wave = match asked.wave {
+        None => None,
+        Some(number) => Some(number.checked_sub(1).ok_or_else(|| invalid(vec![ProblemItem::new("/wave", "must be at least 1")]))?),
+    };
+    match (asked.endpoints.is_empty(), asked.states.is_empty() && wave.is_none()) {
+        (false, true) => Ok(RolloutPick::Endpoints(asked.endpoints.clone())),
+        (false, false) => Err(invalid(vec![ProblemItem::new("/endpoints", "does not go with `states` and `wave`")])),
+        (true, true) => Err(invalid(vec![ProblemItem::new("", "expected `endpoints`, `states` or `wave`")])),
+        (true, false) => {
+            let states = if asked.states.is_empty() { usual.to_vec() } else { asked.states.clone() };
+            Ok(RolloutPick::States(states, wave))
+        }
+    }
+}
+
+/// Leaves endpoints out that have not succeeded, or passes over the gate that the rollout waits at.
+#[utoipa::path(
+    post, path = "/rollouts/{id}/skip", operation_id = "skipRolloutTargets", tag = "rollouts",
+    params(("id" = String, Path, description = "The identifier of the rollout")),
+    request_body(content = PickTargets, content_type = "application/json"),
+    responses(
+        (status = 200, description = "The rollout as it stands now", body = Rollout),
+        (status = 404, description = "`unknown_rollout`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`wrong_state`, `stale_revision`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 415, description = "`unsupported_media_type`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_submission`", body = contract::Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn skip(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
+    let asked: PickTargets = command_body(&api, &request, payload).await?;
+    if asked.gate {
+        if !asked.endpoints.is_empty() || !asked.states.is_empty() || asked.wave.is_some() {
+            return Err(invalid(vec![ProblemItem::new("/gate", "does not go with endpoints")]));
+        }
+        return order(&api, &request, Command::SkipGate, RolloutPick::Nobody, asked.revision).await;
+    }
+    let usual = [TargetState::Pending, TargetState::Failed, TargetState::Unreachable, TargetState::Absent];
+    order(&api, &request, Command::Skip, picked(&asked, &usual)?, asked.revision).await
+}
+
+/// Tries endpoints again that have failed, are unreachable or away, or were left out. Endpoints whose task may still run are not touched.
+#[utoipa::path(
+    post, path = "/rollouts/{id}/retry", operation_id = "retryRolloutTargets", tag = "rollouts",
+    params(("id" = String, Path, description = "The identifier of the rollout")),
+    request_body(content = PickTargets, content_type = "application/json"),
+    responses(
+        (status = 200, description = "The rollout as it stands now", body = Rollout),
+        (status = 404, description = "`unknown_rollout`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`wrong_state`, `stale_revision`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 415, description = "`unsupported_media_type`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_submission`", body = contract::Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn retry(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
+    let asked: PickTargets = command_body(&api, &request, payload).await?;
+    if asked.gate {
+        return Err(invalid(vec![ProblemItem::new("/gate", "is for `skip`")]));
+    }
+    let usual = [TargetState::Failed, TargetState::Unreachable];
+    order(&api, &request, Command::Retry, picked(&asked, &usual)?, asked.revision).await
+}
+
+/// Makes a new rollout of the same document, for endpoints of the old one that did not succeed.
+#[utoipa::path(
+    post, path = "/rollouts/{id}/rerun", operation_id = "rerunRollout", tag = "rollouts",
+    params(("id" = String, Path, description = "The identifier of the rollout")),
+    request_body(content = RerunRollout, content_type = "application/json"),
+    responses(
+        (status = 201, description = "Recorded", body = Rollout, headers(("Location" = String, description = "Where to read the rollout"))),
+        (status = 200, description = "The same was asked before: the rollout as it stands", body = Rollout),
+        (status = 404, description = "`unknown_rollout`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`nothing_failed`, `rollout_conflict`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 415, description = "`unsupported_media_type`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_submission`", body = contract::Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn rerun(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
+    if access::blind(&request).is_some() {
+        let text = "a rerun tells which endpoints did not succeed: it needs a token with the scopes `submit` and `read`";
+        return Err(Problem::insufficient_scope(text));
+    }
+    let name = name(&request)?;
+    let body = api.body(&request, payload, Limit { bytes: 4 << 10, setting: None }).await?;
+    let asked: RerunRollout =
+        serde_json::from_str(body::json(&body)?).map_err(|error| invalid(vec![ProblemItem::new("", error.to_string())]))?;
+    drop(body);
+    if TAKEN.contains(&asked.identifier.as_str()) {
+        return Err(invalid(vec![ProblemItem::new("/identifier", format!("is `{}`, which is a path of the API", asked.identifier))]));
+    }
+    let old = find(&api, &request, &name).await?;
+    let usual = TargetState::ALL.into_iter().filter(|state| *state != TargetState::Ok);
+    let only: Vec<TargetState> = if asked.only.is_empty() { usual.collect() } else { asked.only };
+    let endpoints = endpoints_of(&api, old.id, &only).await?;
+    if endpoints.is_empty() {
+        let words = only.iter().map(|state| state.as_str()).collect::<Vec<_>>().join(", ");
+        let detail = format!("no endpoint of the rollout is {words}");
+        return Err(Problem::new(ProblemCode::NothingFailed, detail));
+    }
+    let mut hash = Sha256::new_with_prefix(old.id.as_bytes());
+    only.iter().for_each(|state| hash.update([state.code()]));
+    let digest: [u8; 32] = hash.finalize().into();
+    let mut terms = rollout_document::parse(old.document.get(), &api.state.config).map_err(|problems| {
+        let text =
+            |item: ProblemItem| ProblemItem::new("", format!("its document is not valid any more: {} {}", item.pointer, item.message));
+        invalid(problems.into_iter().map(text).collect())
+    })?;
+    terms.identifier = asked.identifier;
+    terms.start = Start::Now;
+    // The endpoints decide: neither a part of them nor the names of the old waves.
+    terms.targets.endpoints = endpoints;
+    (terms.targets.selectors, terms.targets.groups) = (Vec::new(), Vec::new());
+    (terms.targets.percent, terms.targets.order, terms.targets.max) = (100, Order::Seeded, None);
+    terms.waves.retain(|wave| matches!(wave.part, crate::domain::rollout::Part::Size(_) | crate::domain::rollout::Part::Rest));
+    terms.own_waves = false;
+    let (terms, plan) = planned(&api, terms).await?;
+    record(&api, &request, Sent { terms, document: old.document, digest, plan }, Some(old.id)).await
+}
+
+/// The endpoints of a rollout in some states, as far as they are still known.
+async fn endpoints_of(api: &Api, id: Uuid, states: &[TargetState]) -> Result<Vec<EndpointName>, Problem> {
+    let (mut names, mut after) = (Vec::new(), None);
+    loop {
+        let wanted = RolloutTargetQuery { states: states.to_vec(), wave: None, after, limit: 1_000 };
+        let store = Arc::clone(&api.state.store);
+        let page = api.run(async move { store.rollout_targets(id, &wanted).await }).await?;
+        let Some(last) = page.last() else { return Ok(names) };
+        after = Some((last.wave, last.position));
+        names.extend(page.into_iter().map(|target| target.endpoint));
+    }
+}
+
+/// What a rollout waits for before a wave or after it, in words.
+fn gates(terms: &WaveTerms) -> Vec<String> {
+    let mut gates = Vec::new();
+    gates.extend(terms.approval.as_ref().map(|approval| format!("approval ({})", approval.count)));
+    if let Some(healthy) = &terms.healthy {
+        gates.push(format!("healthy {}", crate::config::span::format(healthy.stays)));
+    }
+    if !terms.soak.is_zero() {
+        gates.push(format!("soak {}", crate::config::span::format(terms.soak)));
+    }
+    gates
+}
+
+impl From<RolloutRecord> for Rollout {
+    fn from(record: RolloutRecord) -> Self {
+        let current = record.waves.iter().position(|wave| wave.phase != WavePhase::Passed);
+        let waves: Vec<contract::RolloutWave> = (1u32..)
+            .zip(record.waves)
+            .map(|(number, wave)| contract::RolloutWave {
+                wave: number,
+                name: wave.name,
+                phase: wave.phase,
+                since: wave.since,
+                size: wave.size,
+                window: wave.window,
+                allowed_failed: wave.allowed_failed,
+                allowed_unreachable: wave.allowed_unreachable,
+                gates: gates(&wave.terms),
+                approvals: wave.approvals.into_iter().map(|name: TokenName| name.into()).collect(),
+                counts: wave.counts.into(),
+            })
+            .collect();
+        let mut counts = contract::RolloutCounts::default();
+        waves.iter().for_each(|wave| counts.add(&wave.counts));
+        Self {
+            id: record.id,
+            identifier: record.identifier,
+            task_type: record.task_type,
+            lane: record.lane,
+            status: record.status,
+            reason: record.reason,
+            revision: record.revision,
+            created_by: record.created_by.map(Into::into),
+            parent: record.parent,
+            created: record.created,
+            start_at: record.start_at,
+            started_at: record.started_at,
+            ended_at: record.ended_at,
+            expires_at: record.expires_at,
+            allowed_failed: record.allowed_failed,
+            allowed_unreachable: record.allowed_unreachable,
+            wave: current.and_then(|place| u32::try_from(place + 1).ok()),
+            size: waves.iter().map(|wave| wave.size).sum(),
+            counts,
+            waves,
+            document: Some(record.document),
+        }
+    }
+}
+
+impl From<RolloutTargetRecord> for contract::RolloutTarget {
+    fn from(target: RolloutTargetRecord) -> Self {
+        Self {
+            endpoint: target.endpoint,
+            wave: target.wave + 1,
+            state: target.state,
+            since: target.since,
+            round: target.round,
+            task_id: target.task_id,
+            errnr: target.errnr,
+            note: target.note,
+        }
+    }
+}
+
+impl From<crate::store::RolloutEventRecord> for contract::RolloutEvent {
+    fn from(event: crate::store::RolloutEventRecord) -> Self {
+        Self {
+            seq: event.seq,
+            revision: event.revision,
+            time: event.time,
+            kind: event.kind,
+            actor: event.actor.map(Into::into),
+            wave: event.wave.map(|wave| wave + 1),
+            endpoint: event.endpoint,
+            text: event.text,
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! What `tasker rollout` may be asked.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use super::page::Page;
+use crate::config::span;
+use crate::domain::rollout::{RolloutStatus, TargetState};
+use crate::domain::{EndpointName, RolloutName};
+
+/// `tasker rollout`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum RolloutCommand {
+    /// Show what a document would do to the fleet: its waves with all numbers resolved
+    #[command(after_help = "Example:\n  tasker rollout plan kernel.yaml")]
+    Plan(PlanRollout),
+    /// Submit a document and start its rollout
+    #[command(after_help = "\
+Examples:
+  tasker rollout run kernel.yaml
+  tasker rollout run kernel.yaml --wait 2h
+  generate-document | tasker rollout run - --wait
+
+A document is YAML or JSON, see docs/rollouts.md. The shortest one:
+  {identifier: first, type: worker}
+
+The same document again under its identifier is the same rollout.
+Ctrl-C ends a wait, never the rollout.
+
+Exit codes with --wait:
+  0    DONE: all endpoints succeeded
+  2    PARTIAL, some endpoints failed
+  3    PARTIAL or SETTLING, some endpoints are away, unreachable or left out
+  4    no endpoint succeeded
+  5    ABORTED
+  6    HALTED: somebody has to decide
+  124  timed out waiting; the rollout goes on")]
+    Run(RunRollout),
+    /// List rollouts, newest first
+    #[command(after_help = "Example:\n  tasker rollout list --status RUNNING,HALTED")]
+    List(ListRollouts),
+    /// Show a rollout: its waves, who failed, and what can be done next
+    #[command(after_help = "Examples:\n  tasker rollout show kernel-6.9\n  tasker rollout show kernel-6.9 --wait 10m")]
+    Show(ShowRollout),
+    /// Follow a rollout on the screen until it ends or somebody has to decide
+    #[command(after_help = "Example:\n  tasker rollout watch kernel-6.9")]
+    Watch(OneRollout),
+    /// Show what happened to a rollout, and who asked for it
+    #[command(after_help = "Example:\n  tasker rollout events kernel-6.9 --follow")]
+    Events(RolloutEvents),
+    /// List the endpoints of a rollout
+    #[command(after_help = "Example:\n  tasker rollout targets kernel-6.9 --state FAILED,UNREACHABLE")]
+    Targets(RolloutTargets),
+    /// List the endpoints that rollouts have in flight, or free one
+    #[command(after_help = "Examples:\n  tasker rollout holds\n  tasker rollout holds --free update/web17")]
+    Holds(RolloutHolds),
+    /// Start a rollout whose document says `start_at: manual`
+    #[command(after_help = "Example:\n  tasker rollout start kernel-6.9")]
+    Start(OneRollout),
+    /// Pause a rollout: what has started finishes, nothing new starts
+    #[command(after_help = "Example:\n  tasker rollout pause kernel-6.9")]
+    Pause(OneRollout),
+    /// Let a paused or halted rollout go on
+    #[command(after_help = "Examples:\n  tasker rollout resume kernel-6.9\n  tasker rollout resume kernel-6.9 --allow-failed 1")]
+    Resume(ResumeRollout),
+    /// Give a rollout up for good: what has started finishes, nothing new starts
+    #[command(after_help = "Example:\n  tasker rollout abort kernel-6.9")]
+    Abort(OneRollout),
+    /// Agree to the wave that waits for it
+    #[command(after_help = "Example:\n  tasker rollout approve kernel-6.9")]
+    Approve(OneRollout),
+    /// Do not agree to the wave that waits for it
+    #[command(after_help = "Example:\n  tasker rollout refuse kernel-6.9")]
+    Refuse(OneRollout),
+    /// Leave endpoints out that have not succeeded, or pass over the gate that a rollout waits at
+    #[command(after_help = "\
+Examples:
+  tasker rollout skip kernel-6.9 --endpoints web17,web18
+  tasker rollout skip kernel-6.9 --state ABSENT
+  tasker rollout skip kernel-6.9 --gate")]
+    Skip(SkipTargets),
+    /// Try endpoints again that have failed or were unreachable
+    #[command(after_help = "\
+Examples:
+  tasker rollout retry kernel-6.9
+  tasker rollout retry kernel-6.9 --endpoints web17")]
+    Retry(RetryTargets),
+    /// Make a new rollout of the same document, for the endpoints that did not succeed
+    #[command(after_help = "Example:\n  tasker rollout rerun kernel-6.9 --identifier kernel-6.9-again --only FAILED,UNREACHABLE")]
+    Rerun(RerunRollout),
+}
+
+/// A document.
+#[derive(Debug, Clone, Args)]
+pub struct PlanRollout {
+    /// File with the document, YAML or JSON; - reads standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Show the endpoints of each wave, in the order of their turns
+    #[arg(long)]
+    pub endpoints: bool,
+}
+
+/// `tasker rollout run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunRollout {
+    /// File with the document, YAML or JSON; - reads standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Wait until the rollout ends or somebody has to decide; at most for DURATION
+    #[arg(long, value_name = "DURATION", value_parser = span::parse, num_args = 0..=1)]
+    pub wait: Option<Option<Duration>>,
+}
+
+/// `tasker rollout list`.
+#[derive(Debug, Clone, Args)]
+pub struct ListRollouts {
+    /// Only rollouts of these states, separated by commas: CREATED, RUNNING, SETTLING, PAUSED, HALTED, ABORTING, DONE, PARTIAL, ABORTED
+    #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = rollout_status)]
+    pub status: Vec<RolloutStatus>,
+    /// Where and how much.
+    #[command(flatten)]
+    pub page: Page,
+}
+
+/// `tasker rollout show`.
+#[derive(Debug, Clone, Args)]
+pub struct ShowRollout {
+    /// Identifier of the rollout
+    #[arg(value_name = "ROLLOUT")]
+    pub name: RolloutName,
+    /// Wait until the rollout ends or somebody has to decide; at most for DURATION
+    #[arg(long, value_name = "DURATION", value_parser = span::parse, num_args = 0..=1)]
+    pub wait: Option<Option<Duration>>,
+}
+
+/// One rollout.
+#[derive(Debug, Clone, Args)]
+pub struct OneRollout {
+    /// Identifier of the rollout
+    #[arg(value_name = "ROLLOUT")]
+    pub name: RolloutName,
+}
+
+/// `tasker rollout events`.
+#[derive(Debug, Clone, Args)]
+pub struct RolloutEvents {
+    /// Identifier of the rollout
+    #[arg(value_name = "ROLLOUT")]
+    pub name: RolloutName,
+    /// Only events after this number
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub after: u32,
+    /// Go on with each new event until the rollout ends
+    #[arg(short, long)]
+    pub follow: bool,
+}
+
+/// `tasker rollout targets`.
+#[derive(Debug, Clone, Args)]
+pub struct RolloutTargets {
+    /// Identifier of the rollout
+    #[arg(value_name = "ROLLOUT")]
+    pub name: RolloutName,
+    /// Only endpoints in these states, separated by commas: PENDING, SENT, VERIFYING, OK, FAILED, UNREACHABLE, ABSENT, SKIPPED, SUPERSEDED
+    #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = target_state)]
+    pub state: Vec<TargetState>,
+    /// Only endpoints of this wave
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub wave: Option<u32>,
+    /// Where and how much.
+    #[command(flatten)]
+    pub page: Page,
+}
+
+/// `tasker rollout holds`.
+#[derive(Debug, Clone, Args)]
+pub struct RolloutHolds {
+    /// Free an endpoint that will never answer, so that other rollouts of the lane may start it
+    #[arg(long, value_name = "LANE/ENDPOINT", value_parser = held)]
+    pub free: Option<(String, EndpointName)>,
+}
+
+/// `tasker rollout resume`.
+#[derive(Debug, Clone, Args)]
+pub struct ResumeRollout {
+    /// Identifier of the rollout
+    #[arg(value_name = "ROLLOUT")]
+    pub name: RolloutName,
+    /// Endpoints that may fail, in each wave that has exceeded its budget
+    #[arg(long, value_name = "N")]
+    pub allow_failed: Option<u32>,
+    /// Endpoints that may be unreachable, in each wave that has exceeded its budget
+    #[arg(long, value_name = "N")]
+    pub allow_unreachable: Option<u32>,
+}
+
+/// `tasker rollout skip`.
+#[derive(Debug, Clone, Args)]
+pub struct SkipTargets {
+    /// Which endpoints.
+    #[command(flatten)]
+    pub picked: Picked,
+    /// Not endpoints, but the approval or the soak time that the rollout waits for
+    #[arg(long, conflicts_with_all = ["endpoints", "state", "wave"])]
+    pub gate: bool,
+}
+
+/// `tasker rollout retry`.
+#[derive(Debug, Clone, Args)]
+pub struct RetryTargets {
+    /// Which endpoints.
+    #[command(flatten)]
+    pub picked: Picked,
+}
+
+/// Endpoints of a rollout.
+#[derive(Debug, Clone, Args)]
+pub struct Picked {
+    /// Identifier of the rollout
+    #[arg(value_name = "ROLLOUT")]
+    pub name: RolloutName,
+    /// These endpoints, separated by commas
+    #[arg(short, long, value_name = "NAMES", value_delimiter = ',', conflicts_with_all = ["state", "wave"])]
+    pub endpoints: Vec<EndpointName>,
+    /// All endpoints in these states, separated by commas
+    #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = target_state)]
+    pub state: Vec<TargetState>,
+    /// Only endpoints of this wave
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub wave: Option<u32>,
+}
+
+/// `tasker rollout rerun`.
+#[derive(Debug, Clone, Args)]
+pub struct RerunRollout {
+    /// Identifier of the rollout
+    #[arg(value_name = "ROLLOUT")]
+    pub name: RolloutName,
+    /// Identifier of the new rollout
+    #[arg(long, value_name = "NAME")]
+    pub identifier: RolloutName,
+    /// Only endpoints in these states, separated by commas [default: all that did not succeed]
+    #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = target_state)]
+    pub only: Vec<TargetState>,
+}
+
+fn rollout_status(text: &str) -> Result<RolloutStatus, String> {
+    let words = RolloutStatus::ALL.map(RolloutStatus::as_str).join(", ");
+    let found = RolloutStatus::ALL.into_iter().find(|status| status.as_str().eq_ignore_ascii_case(text));
+    found.ok_or_else(|| format!("expected one of {words}"))
+}
+
+fn target_state(text: &str) -> Result<TargetState, String> {
+    let words = TargetState::ALL.map(TargetState::as_str).join(", ");
+    let found = TargetState::ALL.into_iter().find(|state| state.as_str().eq_ignore_ascii_case(text));
+    found.ok_or_else(|| format!("expected one of {words}"))
+}
+
+fn held(text: &str) -> Result<(String, EndpointName), String> {
+    let (lane, endpoint) = text.split_once('/').ok_or("expected LANE/ENDPOINT such as `update/web17`")?;
+    Ok((lane.to_owned(), endpoint.parse().map_err(|error: crate::domain::InvalidName| error.to_string())?))
+}

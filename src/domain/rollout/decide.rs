@@ -1,0 +1,488 @@
+//! Decides the changes of a rollout from what is read of it. No I/O, no clock.
+//!
+//! The order within a pass is what keeps the promises: outcomes first, then breaches, then waves, and targets are started only after all
+//! that. So whatever is started was started in the knowledge of every outcome that was committed before.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::state::{RolloutEvent, RolloutStatus, TargetEvent, TargetState, WavePhase};
+use super::terms::{CatchUp, OnBreach};
+use super::view::{Admission, Answered, Change, EventKind, Fact, InFlight, NewEvent, TargetMove, View, WaveChange, WaveState};
+use crate::domain::{Timestamp, errnr};
+
+/// Targets that are started in one pass at most.
+const ADMITTED: usize = 1_000;
+/// How often to look while something is in flight, or held by another rollout.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often to look whether targets that are away have returned.
+const LOOK_FOR_RETURNED: Duration = Duration::from_secs(2);
+/// How often to look whether enough targets are there to start.
+const LOOK_FOR_START: Duration = Duration::from_secs(10);
+/// Characters of an error text that a target keeps.
+const NOTE: usize = 300;
+
+/// The changes of a rollout now.
+pub fn decide(view: &View, now: Timestamp) -> Change {
+    let (waves, change, touched) = (view.waves.clone(), Change::default(), HashSet::new());
+    let mut pass = Pass { view, now, status: view.status, waves, change, touched, again: false };
+    pass.outcomes();
+    if !pass.status.is_final() && pass.status != RolloutStatus::Aborting && view.expires_at <= now {
+        pass.abort(format!("its time is over: it was to end by {}", view.expires_at));
+    }
+    if pass.status == RolloutStatus::Created {
+        pass.start();
+    }
+    if pass.status.admits() {
+        pass.give_up_waiting();
+        pass.take_back_returned();
+        if !pass.breach() {
+            pass.advance_waves();
+        }
+        if pass.status.admits() {
+            pass.admit();
+        }
+    }
+    if pass.status == RolloutStatus::Aborting && pass.in_flight() == 0 {
+        pass.turn(RolloutEvent::Drained, None);
+        pass.change.events.push(NewEvent::new(EventKind::Ended, Some(RolloutStatus::Aborted.as_str().to_owned())));
+    }
+    pass.done()
+}
+
+struct Pass<'a> {
+    view: &'a View,
+    now: Timestamp,
+    status: RolloutStatus,
+    waves: Vec<WaveState>,
+    change: Change,
+    /// Targets that have changed in this pass: each does once.
+    touched: HashSet<Fact>,
+    /// Whether there is more to do at once.
+    again: bool,
+}
+
+impl Pass<'_> {
+    /// What targets have answered, or did not in time.
+    fn outcomes(&mut self) {
+        for target in &self.view.in_flight {
+            let Some(wave) = self.waves.get(at(target.fact.wave)) else { continue };
+            let terms = wave.terms.clone();
+            match target.state {
+                TargetState::Verifying => self.verify(target, terms.healthy.as_ref()),
+                TargetState::Sent | TargetState::Unreachable | TargetState::Failed => {
+                    if let Some((event, number, note)) = outcome(target, &terms, self.now) {
+                        self.shift(target, event, number, note);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether a target that has succeeded is healthy.
+    fn verify(&mut self, target: &InFlight, healthy: Option<&super::Healthy>) {
+        let Some(healthy) = healthy else { return self.shift(target, TargetEvent::Healthy, None, None) };
+        let there = target.presence.instance;
+        let same = there.is_some() && there == target.instance;
+        let present_since = if same { target.present_since.or(Some(self.now)) } else { there.map(|_| self.now) };
+        let stayed = present_since.is_some_and(|since| self.now.since(since) >= healthy.stays);
+        if stayed && target.presence.fits {
+            return self.shift(target, TargetEvent::Healthy, None, None);
+        }
+        if target.since.after(healthy.within) <= self.now {
+            let what = match (there, target.presence.fits) {
+                (None, _) => "it is not back",
+                (Some(_), false) => "it does not have the labels that it was to have",
+                (Some(_), true) => "it did not stay",
+            };
+            let note = format!("not healthy within {}: {what}", span(healthy.within));
+            return self.shift(target, TargetEvent::Failed, None, Some(note));
+        }
+        if present_since != target.present_since || there != target.instance {
+            let (fact, state) = (target.fact.clone(), target.state);
+            self.change.moves.push(TargetMove { fact, from: state, to: state, errnr: None, note: None, present_since, instance: there });
+        }
+    }
+
+    fn shift(&mut self, target: &InFlight, event: TargetEvent, number: Option<i32>, note: Option<String>) {
+        let Some(to) = target.state.next(event) else { return };
+        match to {
+            TargetState::Failed => self.change.events.push(NewEvent::of_target(EventKind::TargetFailed, &target.fact, note.clone())),
+            TargetState::Unreachable => {
+                self.change.events.push(NewEvent::of_target(EventKind::TargetUnreachable, &target.fact, note.clone()))
+            }
+            _ => {}
+        }
+        let there = target.presence.instance;
+        let (present_since, instance) = if to == TargetState::Verifying { (there.map(|_| self.now), there) } else { (None, None) };
+        let fact = target.fact.clone();
+        self.push(TargetMove { fact, from: target.state, to, errnr: number, note, present_since, instance });
+    }
+
+    fn push(&mut self, moved: TargetMove) {
+        if !self.touched.insert(moved.fact.clone()) {
+            return;
+        }
+        if let Some(wave) = self.waves.get_mut(at(moved.fact.wave)) {
+            wave.counts.shift(moved.from, moved.to);
+        }
+        self.change.moves.push(moved);
+    }
+
+    fn plain_move(&mut self, fact: &Fact, from: TargetState, event: TargetEvent) {
+        if let Some(to) = from.next(event) {
+            self.push(TargetMove { fact: fact.clone(), from, to, errnr: None, note: None, present_since: None, instance: None });
+        }
+    }
+
+    fn start(&mut self) {
+        if self.view.start_at.is_none_or(|start| start > self.now) {
+            return;
+        }
+        if let Some(max) = self.view.max_absent.filter(|max| self.view.absent_now > *max) {
+            let text = format!("{} targets are away, allowed {max}", self.view.absent_now);
+            self.change.reason = Some(text);
+            return;
+        }
+        self.begin();
+    }
+
+    fn begin(&mut self) {
+        self.turn(RolloutEvent::Start, None);
+        self.change.events.push(NewEvent::new(EventKind::Started, None));
+        self.wave_due(0);
+    }
+
+    fn turn(&mut self, event: RolloutEvent, reason: Option<String>) {
+        let Ok(to) = self.status.next(event) else { return };
+        if to == self.status {
+            return;
+        }
+        if matches!(to, RolloutStatus::Halted | RolloutStatus::Paused) {
+            self.change.resume_to = Some(self.status);
+        }
+        self.status = to;
+        self.change.status = Some(to);
+        self.change.reason = reason;
+        self.again = true;
+    }
+
+    fn abort(&mut self, reason: String) {
+        self.change.events.push(NewEvent::new(EventKind::Aborting, Some(reason.clone())));
+        self.turn(RolloutEvent::Abort, Some(reason));
+    }
+
+    fn give_up_waiting(&mut self) {
+        let superseded = self.view.newer && self.view.settings.catch_up == CatchUp::Latest;
+        let event = if superseded { TargetEvent::Superseded } else { TargetEvent::GivenUp };
+        let before = self.change.moves.len();
+        for waited in &self.view.waited {
+            self.plain_move(&waited.fact, waited.state, event);
+        }
+        let given_up = self.change.moves.len() - before;
+        if superseded && given_up > 0 {
+            let text = format!("{given_up} targets: a newer rollout of the lane has begun");
+            self.change.events.push(NewEvent::new(EventKind::Superseded, Some(text)));
+        }
+        self.again |= given_up > 0;
+    }
+
+    fn take_back_returned(&mut self) {
+        for returned in &self.view.returned {
+            let event = if returned.state == TargetState::Absent { TargetEvent::Returned } else { TargetEvent::Withdrawn };
+            self.plain_move(&returned.fact, returned.state, event);
+            self.again = true;
+        }
+    }
+
+    /// Stops the rollout where a budget is exceeded. Answers whether it did.
+    fn breach(&mut self) -> bool {
+        let Some((wave, text)) = over_budget(&self.waves, self.view.allowed_failed, self.view.allowed_unreachable) else { return false };
+        self.stop(wave, text, self.view.settings.on_breach);
+        true
+    }
+
+    fn stop(&mut self, wave: Option<u32>, text: String, how: OnBreach) {
+        self.change.events.push(NewEvent { kind: EventKind::Breached, wave, endpoint: None, text: Some(text.clone()) });
+        match how {
+            OnBreach::Halt => self.turn(RolloutEvent::Halt, Some(text)),
+            OnBreach::Abort => self.abort(text),
+        }
+    }
+
+    /// The place of the wave whose turn it is.
+    fn current(&self) -> Option<usize> {
+        self.waves.iter().position(|wave| wave.phase != WavePhase::Passed)
+    }
+
+    fn advance_waves(&mut self) {
+        if self.status == RolloutStatus::Running {
+            while let Some(place) = self.current() {
+                if !self.advance_wave(place) {
+                    break;
+                }
+            }
+        }
+        let unsettled: u32 = self.waves.iter().map(|wave| wave.counts.unsettled()).sum();
+        if self.status.admits() && self.current().is_none() {
+            if unsettled == 0 {
+                let all_ok = self.waves.iter().all(|wave| wave.counts.get(TargetState::Ok) == wave.counts.total());
+                self.turn(RolloutEvent::End { all_ok }, None);
+                self.change.events.push(NewEvent::new(EventKind::Ended, Some(self.status.as_str().to_owned())));
+            } else if self.status == RolloutStatus::Running {
+                self.turn(RolloutEvent::Settle, None);
+                self.change.events.push(NewEvent::new(EventKind::Settling, Some(format!("{unsettled} targets are waited for"))));
+            }
+        }
+    }
+
+    /// Moves a wave on by one phase. Answers whether it did.
+    fn advance_wave(&mut self, place: usize) -> bool {
+        let wave = &self.waves[place];
+        let (number, counts) = (u32::try_from(place).unwrap_or(u32::MAX), wave.counts);
+        match wave.phase {
+            WavePhase::Waiting => {
+                let since = wave.since.unwrap_or(self.now);
+                if let Some(approval) = &wave.terms.approval
+                    && wave.approvals.len() < usize::try_from(approval.count).unwrap_or(usize::MAX)
+                {
+                    if since.after(approval.within) <= self.now {
+                        let text = format!("wave {} was not approved within {}", number + 1, span(approval.within));
+                        let how = approval.otherwise;
+                        self.stop(Some(number), text, how);
+                    }
+                    return false;
+                }
+                self.turn_wave(place, WavePhase::Admitting, EventKind::WaveBegan);
+                true
+            }
+            WavePhase::Admitting => {
+                let answered = counts.get(TargetState::Pending) == 0 && counts.in_flight() == 0;
+                // A wave of which nobody has succeeded proves nothing: whoever is away is waited for.
+                if !answered || counts.get(TargetState::Ok) == 0 && counts.waited_for() > 0 {
+                    return false;
+                }
+                match wave.terms.soak.is_zero() {
+                    true => self.pass_wave(place),
+                    false => self.turn_wave(place, WavePhase::Soaking, EventKind::WaveSoaks),
+                }
+                true
+            }
+            WavePhase::Soaking => {
+                let over = wave.since.is_none_or(|since| since.after(wave.terms.soak) <= self.now);
+                if !over || counts.in_flight() > 0 {
+                    return false;
+                }
+                self.pass_wave(place);
+                true
+            }
+            WavePhase::Passed => false,
+        }
+    }
+
+    fn pass_wave(&mut self, place: usize) {
+        self.turn_wave(place, WavePhase::Passed, EventKind::WavePassed);
+        if place + 1 < self.waves.len() {
+            self.wave_due(place + 1);
+        }
+    }
+
+    /// The turn of a wave has come.
+    fn wave_due(&mut self, place: usize) {
+        let (now, number) = (self.now, u32::try_from(place).unwrap_or(u32::MAX));
+        let Some(wave) = self.waves.get_mut(place) else { return };
+        wave.since = Some(now);
+        if let Some(approval) = &wave.terms.approval {
+            let text = format!("approvals needed: {}", approval.count);
+            self.change.events.push(NewEvent::of_wave(EventKind::WaveDue, number, Some(text)));
+        }
+        self.change.waves.push(WaveChange::of(number, wave.phase, Some(now)));
+    }
+
+    fn turn_wave(&mut self, place: usize, phase: WavePhase, kind: EventKind) {
+        let (now, number) = (self.now, u32::try_from(place).unwrap_or(u32::MAX));
+        self.waves[place].phase = phase;
+        self.waves[place].since = Some(now);
+        self.change.waves.push(WaveChange::of(number, phase, Some(now)));
+        self.change.events.push(NewEvent::of_wave(kind, number, None));
+        self.again = true;
+    }
+
+    /// Starts the next targets, as many as there are places.
+    fn admit(&mut self) {
+        let place = self.current().unwrap_or(self.waves.len().saturating_sub(1));
+        let Some(wave) = self.waves.get(place).filter(|wave| wave.phase != WavePhase::Waiting) else { return };
+        if !self.view.windows.open {
+            return;
+        }
+        let (window, slots) = (wave.window, self.in_flight());
+        let free = window.saturating_sub(slots);
+        let waited = self.view.admitted_at.is_none_or(|last| last.after(LOOK) <= self.now);
+        if free == 0 || !(slots == 0 || waited || u64::from(free) * 10 >= u64::from(window)) {
+            return;
+        }
+        let most = at(free).min(ADMITTED);
+        for (fact, there) in &self.view.next {
+            if at(fact.wave) > place || self.touched.contains(fact) {
+                continue;
+            }
+            if self.change.admit.len() == most {
+                break;
+            }
+            match there {
+                true => {
+                    if let Some(wave) = self.waves.get_mut(at(fact.wave)) {
+                        wave.counts.shift(TargetState::Pending, TargetState::Sent);
+                    }
+                    self.change.admit.push(Admission { fact: fact.clone() });
+                }
+                false => {
+                    self.plain_move(fact, TargetState::Pending, TargetEvent::Away);
+                    self.again = true;
+                }
+            }
+        }
+        self.again |= self.change.admit.len() == ADMITTED;
+    }
+
+    fn in_flight(&self) -> u32 {
+        self.waves.iter().map(|wave| wave.counts.in_flight()).sum()
+    }
+
+    /// The change, with the time of the next look.
+    fn done(mut self) -> Change {
+        self.change.due_at = if self.status.is_final() { None } else { Some(self.next_look()) };
+        self.change
+    }
+
+    fn next_look(&self) -> Timestamp {
+        let (view, now) = (self.view, self.now);
+        if self.again {
+            return now;
+        }
+        let mut next = view.expires_at.max(now);
+        let mut at_latest = |time: Timestamp| next = next.min(time.max(now));
+        if self.in_flight() > 0 {
+            at_latest(now.after(LOOK));
+        }
+        match self.status {
+            RolloutStatus::Created => match view.start_at {
+                Some(start) if start <= now => at_latest(now.after(LOOK_FOR_START)),
+                Some(start) => at_latest(start),
+                None => {}
+            },
+            status if status.admits() => {
+                if self.waves.iter().any(|wave| wave.counts.waited_for() > 0) {
+                    at_latest(now.after(LOOK_FOR_RETURNED));
+                }
+                let place = self.current().unwrap_or(self.waves.len().saturating_sub(1));
+                let pending = self.waves.iter().take(place + 1).any(|wave| wave.counts.get(TargetState::Pending) > 0);
+                match self.waves.get(place) {
+                    Some(wave) if wave.phase == WavePhase::Waiting => {
+                        if let (Some(since), Some(approval)) = (wave.since, &wave.terms.approval) {
+                            at_latest(since.after(approval.within));
+                        }
+                    }
+                    Some(wave) => {
+                        let soaked = wave.since.unwrap_or(now).after(wave.terms.soak);
+                        // Afterwards it waits for what is in flight.
+                        if wave.phase == WavePhase::Soaking && soaked > now {
+                            at_latest(soaked);
+                        }
+                        match (pending, view.windows.open) {
+                            (true, true) => at_latest(now.after(LOOK)),
+                            (true, false) => view.windows.changes_at.into_iter().for_each(&mut at_latest),
+                            (false, _) => {}
+                        }
+                    }
+                    None => {}
+                }
+            }
+            _ => {}
+        }
+        next
+    }
+}
+
+impl WaveChange {
+    /// A change of the phase alone.
+    pub const fn of(wave: u32, phase: WavePhase, since: Option<Timestamp>) -> Self {
+        Self { wave, phase, since, approvals: None, allowed_failed: None, allowed_unreachable: None }
+    }
+}
+
+/// The first budget that is exceeded: of a wave, or of the whole.
+pub(super) fn over_budget(waves: &[WaveState], failed: Option<u32>, unreachable: Option<u32>) -> Option<(Option<u32>, String)> {
+    let states = [(TargetState::Failed, "failed"), (TargetState::Unreachable, "unreachable")];
+    for (place, wave) in waves.iter().enumerate() {
+        for ((state, word), allowed) in states.iter().zip([wave.allowed_failed, wave.allowed_unreachable]) {
+            let count = wave.counts.get(*state);
+            if let Some(allowed) = allowed.filter(|allowed| count > *allowed) {
+                let text = format!("wave {} of {}: {count} {word}, allowed {allowed}", place + 1, waves.len());
+                return Some((u32::try_from(place).ok(), text));
+            }
+        }
+    }
+    for ((state, word), allowed) in states.iter().zip([failed, unreachable]) {
+        let count: u32 = waves.iter().map(|wave| wave.counts.get(*state)).sum();
+        if let Some(allowed) = allowed.filter(|allowed| count > *allowed) {
+            return Some((None, format!("all waves: {count} {word}, allowed {allowed}")));
+        }
+    }
+    None
+}
+
+/// What has become of a target that was sent its task.
+fn outcome(target: &InFlight, terms: &super::WaveTerms, now: Timestamp) -> Option<(TargetEvent, Option<i32>, Option<String>)> {
+    let sent = target.state == TargetState::Sent;
+    match &target.answered {
+        Answered::Finished { errnr: 0, .. } => Some((TargetEvent::Succeeded { verify: terms.healthy.is_some() }, Some(0), None)),
+        // The update has ended its own endpoint: what counts is how the endpoint comes back.
+        Answered::Finished { errnr: errnr::INTERRUPTED | errnr::LOST, .. }
+            if terms.healthy.is_some() && target.state != TargetState::Failed =>
+        {
+            Some((TargetEvent::Succeeded { verify: true }, None, Some("the endpoint ended while the handler ran".to_owned())))
+        }
+        Answered::Finished { errnr, errmsg } => Some((TargetEvent::Failed, Some(*errnr), Some(shortened(errmsg)))),
+        Answered::Nothing if sent && target.since.after(terms.receive_within) <= now => {
+            let note = format!("not received within {}", span(terms.receive_within));
+            Some((TargetEvent::NotReceived, None, Some(note)))
+        }
+        Answered::Received { at } if at.after(terms.finish_within) <= now => {
+            let note = format!("not finished within {}", span(terms.finish_within));
+            Some((TargetEvent::Failed, None, Some(note)))
+        }
+        Answered::Received { .. } => Some((TargetEvent::Received, None, None)),
+        Answered::Nothing => None,
+        // What was taken back is tried again when the endpoint is there.
+        Answered::Canceled { received: false } if !sent => None,
+        Answered::Canceled { .. } => Some((TargetEvent::Failed, None, Some("its task was canceled".to_owned()))),
+        Answered::Expired { received: false } if sent => {
+            Some((TargetEvent::NotReceived, None, Some("not received while its task lived".to_owned())))
+        }
+        Answered::Expired { received: false } => None,
+        Answered::Expired { received: true } => Some((TargetEvent::Failed, None, Some("not finished while its task lived".to_owned()))),
+        Answered::Forgotten => Some((TargetEvent::Failed, None, Some("its task was forgotten".to_owned()))),
+    }
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(NOTE).collect()
+}
+
+/// A span for people: in the largest unit that says it whole.
+fn span(span: Duration) -> String {
+    let secs = span.as_secs();
+    match secs {
+        0 => format!("{}ms", span.as_millis()),
+        secs if secs % 86_400 == 0 => format!("{}d", secs / 86_400),
+        secs if secs % 3_600 == 0 => format!("{}h", secs / 3_600),
+        secs if secs % 60 == 0 => format!("{}m", secs / 60),
+        secs => format!("{secs}s"),
+    }
+}
+
+fn at(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}

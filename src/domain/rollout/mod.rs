@@ -1,0 +1,28 @@
+//! Rollouts: a task type run on a frozen set of endpoints, wave by wave, within budgets.
+//!
+//! `state` has the states of rollouts, waves and targets with the only functions that change them; `terms` what a document asks for, with all
+//! defaults filled in; `plan` the waves that a document makes of a fleet; `view` what is read of a rollout under its lock and what is written;
+//! `decide` makes the one of the other, and so does `command` for what somebody asks for.
+
+mod command;
+mod decide;
+mod plan;
+mod state;
+mod terms;
+mod view;
+
+#[cfg(test)]
+mod simulation;
+
+pub use command::{Allow, Command, Gate, Refusal, command};
+pub use decide::decide;
+pub use plan::{Plan, PlanFault, PlannedWave, plan};
+pub use state::{RolloutEvent, RolloutStatus, TargetEvent, TargetState, WavePhase, WrongState};
+pub use terms::{
+    Amount, Approval, CatchUp, Healthy, MaintenanceWindow, OnBreach, Order, Part, RolloutSettings, RolloutTargets, RolloutTerms, Start,
+    WaveOf, WaveTerms,
+};
+pub use view::{
+    Admission, Answered, Change, EventKind, Fact, InFlight, NewEvent, Presence, Returned, TargetMove, View, WaveChange, WaveCounts,
+    WaveState, Windows,
+};

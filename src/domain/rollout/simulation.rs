@@ -1,0 +1,457 @@
+//! Random fleets, outcomes, clocks and people against what every rollout promises.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+use crate::domain::{EndpointName, Timestamp, errnr};
+
+const START: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
+
+/// What an endpoint does with its task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Nature {
+    Succeeds,
+    Fails,
+    /// Never receives it.
+    Deaf,
+    /// Receives it and never ends.
+    Hangs,
+    /// Ends while its handler runs, and comes back.
+    Restarts,
+    /// Is away until some second.
+    Away(u32),
+}
+
+#[derive(Debug, Clone)]
+struct One {
+    fact: Fact,
+    nature: Nature,
+    state: TargetState,
+    since: Timestamp,
+    present_since: Option<Timestamp>,
+    instance: Option<Uuid>,
+    answered: Answered,
+    /// When its endpoint answers next.
+    answers_at: Option<Timestamp>,
+    rounds: u32,
+}
+
+/// A rollout as a store would keep it.
+#[derive(Debug, Clone)]
+struct Fleet {
+    status: RolloutStatus,
+    resume_to: Option<RolloutStatus>,
+    settings: RolloutSettings,
+    allowed: (Option<u32>, Option<u32>),
+    waves: Vec<WaveState>,
+    targets: Vec<One>,
+    admitted_at: Option<Timestamp>,
+    now: Timestamp,
+    due_at: Option<Timestamp>,
+    latency: u32,
+    ended: bool,
+}
+
+impl Fleet {
+    fn view(&self) -> View {
+        let there = |one: &One| match one.nature {
+            Nature::Away(until) => self.now >= START.after(Duration::from_secs(until.into())),
+            _ => true,
+        };
+        let news = |one: &&One| match one.state {
+            TargetState::Sent | TargetState::Verifying => true,
+            TargetState::Unreachable => matches!(one.answered, Answered::Received { .. } | Answered::Finished { .. }),
+            TargetState::Failed => matches!(one.answered, Answered::Finished { errnr: 0, .. }),
+            _ => false,
+        };
+        let waits = |one: &&One| one.state.is_waited_for() && one.since.after(self.settings.catch_up_for) <= self.now;
+        let back = |one: &&One| {
+            let closed = matches!(one.answered, Answered::Expired { received: false } | Answered::Canceled { received: false });
+            there(one) && (one.state == TargetState::Absent || one.state == TargetState::Unreachable && closed && one.rounds < 2)
+        };
+        let in_flight = |one: &One| InFlight {
+            fact: one.fact.clone(),
+            state: one.state,
+            since: one.since,
+            present_since: one.present_since,
+            instance: one.instance,
+            answered: one.answered.clone(),
+            presence: Presence { instance: there(one).then_some(Uuid::from_u128(1)), fits: true },
+        };
+        let returned = |one: &One| Returned { fact: one.fact.clone(), state: one.state };
+        View {
+            status: self.status,
+            resume_to: self.resume_to,
+            created_by: None,
+            settings: self.settings.clone(),
+            start_at: Some(START),
+            expires_at: START.after(Duration::from_secs(100_000)),
+            allowed_failed: self.allowed.0,
+            allowed_unreachable: self.allowed.1,
+            max_absent: None,
+            absent_now: 0,
+            admitted_at: self.admitted_at,
+            newer: false,
+            waves: self.waves.clone(),
+            in_flight: self.targets.iter().filter(news).map(in_flight).collect(),
+            returned: self.targets.iter().filter(back).map(returned).collect(),
+            waited: self.targets.iter().filter(waits).map(returned).collect(),
+            next: self.targets.iter().filter(|one| one.state == TargetState::Pending).map(|one| (one.fact.clone(), there(one))).collect(),
+            windows: Windows::ALWAYS,
+        }
+    }
+
+    /// One pass, with all that a pass promises.
+    fn pass(&mut self) -> Result<(), TestCaseError> {
+        let before = self.clone();
+        let change = decide(&self.view(), self.now);
+        self.apply(&change)?;
+        let slots: u32 = self.waves.iter().map(|wave| wave.counts.in_flight()).sum();
+        if !change.admit.is_empty() {
+            prop_assert!(self.status.admits() && before.status != RolloutStatus::Paused, "nothing starts in {:?}", self.status);
+            let current = self.waves.iter().position(|wave| wave.phase != WavePhase::Passed).unwrap_or(self.waves.len() - 1);
+            prop_assert!(slots <= self.waves[current].window, "{slots} slots of {}", self.waves[current].window);
+            for admission in &change.admit {
+                let wave = admission.fact.wave as usize;
+                prop_assert!(wave <= current, "wave {wave} starts while the turn is at {current}");
+                prop_assert!(self.waves[..wave].iter().all(|wave| wave.phase == WavePhase::Passed));
+            }
+            let over = |state, allowed: Option<u32>, counts: &WaveCounts| allowed.is_some_and(|most| counts.get(state) > most);
+            for wave in &self.waves {
+                prop_assert!(!over(TargetState::Failed, wave.allowed_failed, &wave.counts), "starts over budget");
+                prop_assert!(!over(TargetState::Unreachable, wave.allowed_unreachable, &wave.counts), "starts over budget");
+            }
+        }
+        let counted = |wave: usize, state| self.targets.iter().filter(|one| one.fact.wave as usize == wave && one.state == state).count();
+        for (place, wave) in self.waves.iter().enumerate() {
+            prop_assert_eq!(wave.counts.total(), wave.size);
+            for state in TargetState::ALL {
+                prop_assert_eq!(wave.counts.get(state) as usize, counted(place, state), "wave {} {:?}", place, state);
+            }
+        }
+        self.ended = self.status.is_final();
+        if self.ended {
+            prop_assert_eq!(slots, 0, "nothing is in flight at the end");
+            prop_assert!(change.due_at.is_none());
+        } else {
+            prop_assert!(change.due_at.is_some_and(|due| due >= self.now), "an open rollout is looked at again");
+        }
+        self.due_at = change.due_at;
+        Ok(())
+    }
+
+    fn apply(&mut self, change: &Change) -> Result<(), TestCaseError> {
+        for moved in &change.moves {
+            let one = self.targets.iter_mut().find(|one| one.fact == moved.fact).expect("it is there");
+            prop_assert_eq!(one.state, moved.from, "a target is moved once in a pass");
+            if moved.from != moved.to {
+                one.since = self.now;
+                self.waves[moved.fact.wave as usize].counts.shift(moved.from, moved.to);
+            }
+            (one.state, one.present_since, one.instance) = (moved.to, moved.present_since, moved.instance);
+        }
+        for Admission { fact } in &change.admit {
+            let one = self.targets.iter_mut().find(|one| one.fact == *fact).expect("it is there");
+            prop_assert_eq!(one.state, TargetState::Pending, "only what waits is started");
+            let open = one.rounds > 0 && matches!(one.answered, Answered::Nothing | Answered::Received { .. });
+            prop_assert!(!open, "{:?} is started while its last task may run", one.fact.endpoint);
+            self.waves[fact.wave as usize].counts.shift(TargetState::Pending, TargetState::Sent);
+            (one.state, one.since, one.answered) = (TargetState::Sent, self.now, Answered::Nothing);
+            one.rounds += 1;
+            one.answers_at = Some(self.now.after(Duration::from_secs(u64::from(1 + fact.position % self.latency))));
+            self.admitted_at = Some(self.now);
+        }
+        for changed in &change.waves {
+            let wave = &mut self.waves[changed.wave as usize];
+            (wave.phase, wave.since) = (changed.phase, changed.since);
+            wave.allowed_failed = changed.allowed_failed.or(wave.allowed_failed);
+            wave.allowed_unreachable = changed.allowed_unreachable.or(wave.allowed_unreachable);
+        }
+        self.allowed = (change.allowed_failed.or(self.allowed.0), change.allowed_unreachable.or(self.allowed.1));
+        if let Some(status) = change.status {
+            (self.status, self.resume_to) = (status, change.resume_to);
+        }
+        Ok(())
+    }
+
+    /// What endpoints do until now.
+    fn answer(&mut self) {
+        let (now, terms) = (self.now, self.waves[0].terms.clone());
+        for one in &mut self.targets {
+            if !matches!(one.answered, Answered::Nothing | Answered::Received { .. }) || one.rounds == 0 {
+                continue;
+            }
+            let over = one.since.after(terms.receive_within).after(terms.finish_within) <= now;
+            let answers = one.answers_at.is_some_and(|at| at <= now);
+            let finished = |errnr| Answered::Finished { errnr, errmsg: "told".to_owned() };
+            one.answered = match one.nature {
+                Nature::Deaf if over => Answered::Expired { received: false },
+                Nature::Hangs if over => Answered::Expired { received: true },
+                Nature::Hangs => Answered::Received { at: one.answers_at.unwrap_or(now).min(now) },
+                Nature::Succeeds | Nature::Away(_) if answers => finished(0),
+                Nature::Fails if answers => finished(3),
+                Nature::Restarts if answers => finished(errnr::INTERRUPTED),
+                _ => one.answered.clone(),
+            };
+        }
+    }
+
+    fn people(&mut self, asked: &Command, picked: &[Returned]) -> Result<(), TestCaseError> {
+        if let Ok(Some(change)) = command(&self.view(), asked, picked, None, self.now) {
+            prop_assert!(change.admit.is_empty());
+            self.apply(&change)?;
+            self.ended = self.status.is_final();
+        }
+        Ok(())
+    }
+
+    /// Runs until it ends, or nothing goes on by itself.
+    fn settle(&mut self, seconds: u32) -> Result<(), TestCaseError> {
+        for _ in 0..seconds {
+            for _ in 0..64 {
+                if self.ended {
+                    return Ok(());
+                }
+                self.answer();
+                self.pass()?;
+                if self.due_at.is_none_or(|due| due > self.now) {
+                    break;
+                }
+            }
+            prop_assert!(self.ended || self.due_at.is_some_and(|due| due > self.now), "it spins");
+            self.now = self.now.after(Duration::from_secs(1));
+        }
+        Ok(())
+    }
+}
+
+fn nature() -> impl Strategy<Value = Nature> {
+    prop_oneof![
+        6 => Just(Nature::Succeeds),
+        1 => Just(Nature::Fails),
+        1 => Just(Nature::Deaf),
+        1 => Just(Nature::Hangs),
+        1 => Just(Nature::Restarts),
+        1 => (0..400u32).prop_map(Nature::Away),
+    ]
+}
+
+prop_compose! {
+    fn fleet(budgets: bool)(
+        sizes in prop::collection::vec(1..12u32, 1..5),
+        natures in prop::collection::vec(nature(), 48),
+        window in 1..15u32,
+        allowed in (prop::option::of(0..4u32), prop::option::of(0..4u32)),
+        soak in 0..30u64,
+        healthy in prop::option::of(0..5u64),
+        latency in 1..9u32,
+        skip in any::<bool>(),
+    ) -> Fleet {
+        let allowed = if budgets { allowed } else { (None, None) };
+        let healthy = healthy.map(|stays| Healthy {
+            stays: Duration::from_secs(stays), within: Duration::from_secs(20), selectors: Vec::new(),
+        });
+        let terms = WaveTerms {
+            window: Amount::Count(window),
+            receive_within: Duration::from_secs(10),
+            finish_within: Duration::from_secs(30),
+            healthy,
+            failed: None,
+            unreachable: None,
+            soak: Duration::from_secs(soak),
+            approval: None,
+        };
+        let wave = |size: &u32| WaveState {
+            name: None,
+            size: *size,
+            phase: WavePhase::Waiting,
+            since: None,
+            window: window.min(*size),
+            allowed_failed: allowed.0,
+            allowed_unreachable: allowed.1,
+            terms: terms.clone(),
+            approvals: Vec::new(),
+            counts: WaveCounts::all_in(TargetState::Pending, *size),
+        };
+        let waves: Vec<WaveState> = sizes.iter().map(wave).collect();
+        let mut natures = natures.into_iter();
+        let targets = (0u32..).zip(&sizes).flat_map(|(wave, size)| (0..*size).map(move |position| (wave, position)));
+        let target = |(wave, position): (u32, u32)| {
+            let endpoint: EndpointName = format!("e{wave}-{position}").parse().expect("a name");
+            One {
+                fact: Fact { wave, position, endpoint },
+                nature: natures.next().unwrap_or(Nature::Succeeds),
+                state: TargetState::Pending,
+                since: START,
+                present_since: None,
+                instance: None,
+                answered: Answered::Nothing,
+                answers_at: None,
+                rounds: 0,
+            }
+        };
+        let targets: Vec<One> = targets.map(target).collect();
+        let catch_up_for = Duration::from_secs(if skip { 0 } else { 300 });
+        Fleet {
+            status: RolloutStatus::Created,
+            resume_to: None,
+            settings: RolloutSettings { catch_up_for, ..RolloutSettings::default() },
+            allowed: (None, None),
+            waves,
+            targets,
+            admitted_at: None,
+            now: START,
+            due_at: Some(START),
+            latency,
+            ended: false,
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+    /// Without budgets every rollout ends by itself, and each endpoint is where what it does leads.
+    #[test]
+    fn a_rollout_without_budgets_ends(mut fleet in fleet(false)) {
+        fleet.settle(8_000)?;
+        prop_assert!(fleet.ended, "{:?}", fleet.status);
+        let all_ok = fleet.targets.iter().all(|one| one.state == TargetState::Ok);
+        prop_assert_eq!(fleet.status, if all_ok { RolloutStatus::Done } else { RolloutStatus::Partial });
+        let verifies = fleet.waves[0].terms.healthy.is_some();
+        for one in &fleet.targets {
+            let may: &[TargetState] = match one.nature {
+                Nature::Succeeds => &[TargetState::Ok],
+                Nature::Restarts if verifies => &[TargetState::Ok],
+                Nature::Fails | Nature::Hangs | Nature::Restarts => &[TargetState::Failed],
+                Nature::Deaf => &[TargetState::Skipped, TargetState::Unreachable],
+                Nature::Away(_) => &[TargetState::Ok, TargetState::Skipped],
+            };
+            prop_assert!(may.contains(&one.state), "{:?}", one);
+            prop_assert!(one.rounds <= 1 || one.nature == Nature::Deaf, "{:?}", one);
+        }
+    }
+
+    /// A budget stops the rollout: nothing more starts until somebody decides. Then it goes on, or is given up.
+    #[test]
+    fn a_breach_stops_it_until_somebody_decides(mut fleet in fleet(true), resume in any::<bool>()) {
+        for _ in 0..40 {
+            fleet.settle(500)?;
+            if fleet.ended {
+                break;
+            }
+            if fleet.status == RolloutStatus::Halted {
+                let rounds: u32 = fleet.targets.iter().map(|one| one.rounds).sum();
+                fleet.settle(200)?;
+                prop_assert_eq!(rounds, fleet.targets.iter().map(|one| one.rounds).sum::<u32>(), "nothing starts after a halt");
+                let plain = Command::Resume(Allow::default());
+                fleet.people(&plain, &[])?;
+                if fleet.status == RolloutStatus::Halted {
+                    let raised = Command::Resume(Allow { failed: Some(50), unreachable: Some(50) });
+                    fleet.people(if resume { &raised } else { &Command::Abort }, &[])?;
+                    prop_assert_ne!(fleet.status, RolloutStatus::Halted);
+                }
+            }
+        }
+        prop_assert!(fleet.ended, "{:?}", fleet.status);
+    }
+
+    /// Whatever people ask for at whatever time, the promises hold, and an abort ends it.
+    #[test]
+    fn people_cannot_break_it(mut fleet in fleet(true), asked in prop::collection::vec((0..8u8, 1..40u32, any::<prop::sample::Index>()), 1..12)) {
+        for (what, seconds, which) in asked {
+            fleet.settle(seconds)?;
+            if fleet.ended {
+                return Ok(());
+            }
+            // As the store does: not those whose task may still run.
+            let closed = |one: &&One| one.rounds == 0 || !matches!(one.answered, Answered::Nothing | Answered::Received { .. });
+            let one = &fleet.targets[which.index(fleet.targets.len())];
+            let picked: Vec<Returned> =
+                Some(one).filter(closed).map(|one| Returned { fact: one.fact.clone(), state: one.state }).into_iter().collect();
+            match what {
+                0 => fleet.people(&Command::Pause, &[])?,
+                1 => fleet.people(&Command::Resume(Allow { failed: Some(9), unreachable: None }), &[])?,
+                2 => fleet.people(&Command::Skip, &picked)?,
+                3 => fleet.people(&Command::Retry, &picked)?,
+                4 => fleet.people(&Command::SkipGate, &[])?,
+                5 => fleet.people(&Command::Approve, &[])?,
+                6 => fleet.people(&Command::Start, &[])?,
+                _ => fleet.people(&Command::Resume(Allow::default()), &[])?,
+            }
+        }
+        fleet.people(&Command::Abort, &[])?;
+        fleet.settle(500)?;
+        prop_assert!(fleet.ended, "{:?}", fleet.status);
+        prop_assert!(matches!(fleet.status, RolloutStatus::Aborted | RolloutStatus::Done | RolloutStatus::Partial));
+    }
+}
+
+#[test]
+fn an_approval_is_waited_for_and_counts_people() {
+    let ask = |count| Approval { count, from: Vec::new(), not_creator: true, within: Duration::from_secs(100), otherwise: OnBreach::Halt };
+    let terms = WaveTerms {
+        window: Amount::Count(1),
+        receive_within: Duration::from_secs(10),
+        finish_within: Duration::from_secs(30),
+        healthy: None,
+        failed: Some(Amount::Count(0)),
+        unreachable: None,
+        soak: Duration::ZERO,
+        approval: Some(ask(2)),
+    };
+    let wave = WaveState {
+        name: None,
+        size: 1,
+        phase: WavePhase::Waiting,
+        since: None,
+        window: 1,
+        allowed_failed: Some(0),
+        allowed_unreachable: None,
+        terms,
+        approvals: Vec::new(),
+        counts: WaveCounts::all_in(TargetState::Pending, 1),
+    };
+    let fact = Fact { wave: 0, position: 0, endpoint: "web1".parse().expect("a name") };
+    let mut view = View {
+        status: RolloutStatus::Created,
+        resume_to: None,
+        created_by: Some("ann".parse().expect("a name")),
+        settings: RolloutSettings::default(),
+        start_at: Some(START),
+        expires_at: START.after(Duration::from_secs(1_000)),
+        allowed_failed: None,
+        allowed_unreachable: None,
+        max_absent: None,
+        absent_now: 0,
+        admitted_at: None,
+        newer: false,
+        waves: vec![wave],
+        in_flight: Vec::new(),
+        returned: Vec::new(),
+        waited: Vec::new(),
+        next: vec![(fact, true)],
+        windows: Windows::ALWAYS,
+    };
+    let by = |name: &str| name.parse().expect("a name");
+    let started = decide(&view, START);
+    assert_eq!((started.status, started.admit.len()), (Some(RolloutStatus::Running), 0));
+    (view.status, view.waves[0].since) = (RolloutStatus::Running, Some(START));
+    assert!(matches!(command(&view, &Command::Approve, &[], Some(&by("ann")), START), Err(Refusal::NotYou(_))), "its maker may not");
+    for (name, approvals) in [("bob", 1), ("bob", 1), ("eve", 2)] {
+        if let Some(change) = command(&view, &Command::Approve, &[], Some(&by(name)), START).expect("allowed") {
+            view.waves[0].approvals = change.waves[0].approvals.clone().expect("they change");
+        }
+        assert_eq!(view.waves[0].approvals.len(), approvals, "{name}");
+        assert_eq!(decide(&view, START).admit.len(), usize::from(approvals == 2), "{name}");
+    }
+    view.waves[0].approvals.clear();
+    let late = decide(&view, START.after(Duration::from_secs(100)));
+    assert_eq!(late.status, Some(RolloutStatus::Halted));
+    assert!(late.reason.is_some_and(|reason| reason.contains("not approved within")), "it says why");
+    let refused = command(&view, &Command::Refuse, &[], Some(&by("bob")), START).expect("allowed").expect("a change");
+    assert_eq!(refused.status, Some(RolloutStatus::Halted));
+}

@@ -1,0 +1,153 @@
+//! Finds rollouts that may move on, and has the ledger move them.
+//!
+//! Any number of processes may run this loop. A process locks the rollout that it moves, and the others pass it over. The bell of the ledger, rung
+//! for a rollout when its endpoints answer or somebody asks something of it, only makes the next look come sooner: each rollout that has not ended
+//! has a time at which some process looks at it in any case.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::windows;
+use crate::backoff::Backoff;
+use crate::clock::Clock;
+use crate::domain::Timestamp;
+use crate::domain::rollout::{RolloutStatus, View, decide};
+use crate::ledger::Ledger;
+use crate::publisher::{Outgoing, Publisher};
+use crate::store::{AdvancedRollout, RolloutBatches, RolloutDecision, SharedStore, StoreError};
+use crate::telemetry::SharedMetrics;
+use crate::watch::Watch;
+
+/// How often to look without being told.
+const LOOK: Duration = Duration::from_secs(1);
+/// Answers come in bursts: so long a burst is waited for.
+const GATHER: Duration = Duration::from_millis(10);
+/// Rollouts that are found in one pass at most.
+const FOUND: u32 = 256;
+/// Rollouts that are moved on at the same time.
+const AT_ONCE: usize = 4;
+/// How long the process that records a batch has to publish it before any other may.
+const PUBLISH_LEASE: Duration = Duration::from_secs(5);
+
+/// The loop.
+#[derive(Debug)]
+pub struct Controller {
+    store: SharedStore,
+    ledger: Ledger,
+    publisher: Arc<Publisher>,
+    clock: Clock,
+    metrics: SharedMetrics,
+    watch: Watch<Uuid>,
+    retention: Duration,
+}
+
+impl Controller {
+    /// A loop; several may run at once, in one process or in many. `watch` is told of the rollouts that change.
+    pub fn new(
+        store: SharedStore,
+        ledger: Ledger,
+        publisher: Arc<Publisher>,
+        clock: Clock,
+        metrics: SharedMetrics,
+        watch: Watch<Uuid>,
+        retention: Duration,
+    ) -> Self {
+        Self { store, ledger, publisher, clock, metrics, watch, retention }
+    }
+
+    /// Moves rollouts on until told to stop; the pass in hand is finished.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut failures = 0u32;
+        while !stop.is_cancelled() {
+            match self.pass().await {
+                Ok(true) => failures = 0,
+                Ok(false) => {
+                    failures = 0;
+                    let rung = async {
+                        self.ledger.rollouts().rung().await;
+                        tokio::time::sleep(GATHER).await;
+                    };
+                    let _ = tokio::time::timeout(LOOK, stop.run_until_cancelled(rung)).await;
+                }
+                Err(error) => {
+                    failures = failures.saturating_add(1);
+                    tracing::debug!(%error, "could not move rollouts on");
+                    stop.run_until_cancelled(tokio::time::sleep(Backoff::CONNECTION.jittered(failures))).await;
+                }
+            }
+        }
+    }
+
+    /// Moves on what is due and what the bell was rung for. Answers whether there is more to do at once.
+    async fn pass(&self) -> Result<bool, StoreError> {
+        let now = self.clock.now();
+        let mut due = self.ledger.rollouts().take();
+        due.extend(self.store.due_rollouts(now, FOUND).await?);
+        if due.is_empty() {
+            return Ok(false);
+        }
+        let moved: Vec<_> = futures::stream::iter(due).map(|id| self.advance(id)).buffer_unordered(AT_ONCE).collect().await;
+        let mut more = false;
+        for again in moved {
+            more |= again?;
+        }
+        Ok(more)
+    }
+
+    /// Moves one on. Answers whether it has more to do at once.
+    async fn advance(&self, id: Uuid) -> Result<bool, StoreError> {
+        let (now, started) = (self.clock.now(), Instant::now());
+        let decision: Arc<RolloutDecision> = Arc::new(move |view: View| {
+            let open = windows::at(&view.settings.windows, now);
+            let change = decide(&View { windows: open, ..view }, now);
+            crate::failpoint::ROLLOUT_DECIDED.reach();
+            change
+        });
+        let batches = RolloutBatches { lease_until: now.after(PUBLISH_LEASE), retention: self.retention };
+        let advanced = match self.ledger.advance_rollout(id, decision, batches, now).await {
+            Ok(Some(advanced)) => advanced,
+            // Another process has it, or it has ended.
+            Ok(None) => return Ok(false),
+            Err(error) if error.is_row_fault() => {
+                tracing::error!(rollout = %id, %error, "a rollout cannot be moved on");
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        };
+        crate::failpoint::ROLLOUT_COMMITTED.reach();
+        self.metrics.rollout_pass_seconds.observe(started.elapsed().as_secs_f64());
+        self.follow(id, advanced, now).await
+    }
+
+    /// Publishes the batch, counts, and wakes those who wait.
+    async fn follow(&self, id: Uuid, advanced: AdvancedRollout, now: Timestamp) -> Result<bool, StoreError> {
+        let AdvancedRollout { identifier, task_type, moved, reason, targets, tasks, due_at } = advanced;
+        if !tasks.is_empty() {
+            let outgoing: Vec<Outgoing> = tasks.into_iter().map(Outgoing::from).collect();
+            if let Err(error) = self.publisher.publish_frozen(&outgoing).await {
+                tracing::warn!(rollout = %identifier, tasks = outgoing.len(), %error, "could not publish a batch; the reconciler takes over");
+            }
+            crate::failpoint::ROLLOUT_PUBLISHED.reach();
+        }
+        for (state, count) in &targets {
+            self.metrics.rollout_targets.with_label_values(&[task_type.as_str(), state.as_str()]).inc_by(*count);
+        }
+        if let Some(status) = moved {
+            if status == RolloutStatus::Halted {
+                self.metrics.rollout_breaches.with_label_values(&[task_type.as_str()]).inc();
+                tracing::warn!(rollout = %identifier, reason, "a rollout was halted");
+            } else {
+                tracing::info!(rollout = %identifier, status = status.as_str(), "a rollout has moved");
+            }
+        }
+        if moved.is_some() || !targets.is_empty() {
+            self.watch.wake([&id]);
+        }
+        Ok(due_at.is_some_and(|due| due <= now))
+    }
+}

@@ -1,0 +1,272 @@
+//! What a pass reads of a rollout whose row is locked: what is in flight, of the rest no more than it can use.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use super::records::{RolloutPick, RolloutRecord};
+use super::rows::target_state;
+use crate::domain::rollout::{Answered, CatchUp, Fact, InFlight, Presence, Returned, RolloutStatus, TargetState, View, WavePhase, Windows};
+use crate::domain::{EndpointName, Labels, ResponseStatus, Selector, Timestamp, fact};
+use crate::store::batch;
+use crate::store::columns;
+use crate::store::fault::Fault;
+use crate::store::sql::{Conn, Row};
+use crate::store::subscription::SubscriptionState;
+
+/// Targets with news that are read at most, beside those in flight.
+const NEWS: u32 = 200;
+/// Targets that are read for one command at most.
+const PICKED: u32 = 50_000;
+/// An endpoint that is there and does not receive its tasks is started so often by itself. Then somebody has to want it.
+const ROUNDS: u32 = 2;
+/// Characters of an error text that are read.
+const NOTE: u32 = 300;
+
+/// What is known of a rollout. Targets that may be started are read only where they can be.
+pub(super) async fn view(conn: &mut Conn<'_>, rollout: &RolloutRecord, now: Timestamp) -> Result<View, Fault> {
+    let starts = rollout.status == RolloutStatus::Created && rollout.start_at.is_some_and(|start| start <= now);
+    let mut view = without_targets(conn, rollout, starts).await?;
+    view.in_flight = in_flight(conn, rollout).await?;
+    if !rollout.status.admits() {
+        return Ok(view);
+    }
+    view.waited = waited(conn, rollout, view.newer, now).await?;
+    view.returned = returned(conn, rollout).await?;
+    let current = view.current().unwrap_or(view.waves.len().saturating_sub(1));
+    if let Some(wave) = view.waves.get(current)
+        && (wave.phase != WavePhase::Waiting || wave.terms.approval.is_none())
+    {
+        let last = u32::try_from(current).unwrap_or(u32::MAX);
+        view.next = next(conn, rollout, last, wave.window.saturating_add(64)).await?;
+    }
+    Ok(view)
+}
+
+/// What is known of a rollout apart from its targets.
+pub(super) async fn without_targets(conn: &mut Conn<'_>, rollout: &RolloutRecord, starts: bool) -> Result<View, Fault> {
+    Ok(View {
+        status: rollout.status,
+        resume_to: rollout.resume_to,
+        created_by: rollout.created_by.clone(),
+        settings: rollout.settings.clone(),
+        start_at: rollout.start_at,
+        expires_at: rollout.expires_at,
+        allowed_failed: rollout.allowed_failed,
+        allowed_unreachable: rollout.allowed_unreachable,
+        max_absent: rollout.max_absent,
+        absent_now: if starts && rollout.max_absent.is_some() { absent(conn, rollout).await? } else { 0 },
+        admitted_at: rollout.admitted_at,
+        newer: if rollout.settings.catch_up == CatchUp::Latest { newer(conn, rollout).await? } else { false },
+        waves: rollout.waves.clone(),
+        in_flight: Vec::new(),
+        returned: Vec::new(),
+        waited: Vec::new(),
+        next: Vec::new(),
+        windows: Windows::ALWAYS,
+    })
+}
+
+/// How many of the targets are away.
+async fn absent(conn: &mut Conn<'_>, rollout: &RolloutRecord) -> Result<u32, Fault> {
+    let mut count = conn.sql(
+        "SELECT COUNT(*) FROM rollout_target AS t LEFT JOIN subscription AS s ON s.endpoint = t.endpoint AND s.task_type = ? \
+         WHERE t.rollout = ? AND (s.state IS NULL OR s.state <> ?)",
+    );
+    count.bind(&rollout.task_type).bind(rollout.id).bind(SubscriptionState::Online);
+    Ok(u32::try_from(count.fetch_one().await?.count(0)?).unwrap_or(u32::MAX))
+}
+
+/// Whether a newer rollout of the lane has begun.
+async fn newer(conn: &mut Conn<'_>, rollout: &RolloutRecord) -> Result<bool, Fault> {
+    let Some(started) = rollout.started_at else { return Ok(false) };
+    let index = conn.dialect().index("rollout_lane");
+    let mut select = conn.sql(format!("SELECT id FROM rollout {index} WHERE lane = ? AND started_at > ? LIMIT 1"));
+    Ok(select.bind(rollout.lane.as_str()).bind(started).fetch_optional().await?.is_some())
+}
+
+async fn in_flight(conn: &mut Conn<'_>, rollout: &RolloutRecord) -> Result<Vec<InFlight>, Fault> {
+    let finished = ResponseStatus::Finished;
+    let mut found = Vec::new();
+    for (state, news) in [
+        (TargetState::Sent, ""),
+        (TargetState::Verifying, ""),
+        // Of the others only what has answered after all.
+        (TargetState::Unreachable, "AND (r.start_time IS NOT NULL OR r.status = ?) LIMIT ?"),
+        (TargetState::Failed, "AND t.errnr IS NULL AND r.errnr = 0 AND r.status = ? LIMIT ?"),
+    ] {
+        if rollout.waves.iter().all(|wave| wave.counts.get(state) == 0) {
+            continue;
+        }
+        let index = conn.dialect().index("rollout_target_state");
+        let join = if news.is_empty() { "LEFT JOIN" } else { "JOIN" };
+        let mut select = conn.sql(format!(
+            "SELECT t.wave, t.position, t.endpoint, t.since, t.present_since, t.instance, r.status, r.errnr, SUBSTR(r.errmsg, 1, {NOTE}), \
+             r.start_time, s.state, s.instance FROM rollout_target AS t {index} \
+             {join} response AS r ON r.task_id = t.task_id AND r.endpoint = t.endpoint \
+             LEFT JOIN subscription AS s ON s.endpoint = t.endpoint AND s.task_type = ? WHERE t.rollout = ? AND t.state = ? {news}"
+        ));
+        select.bind(&rollout.task_type).bind(rollout.id).bind(state.code());
+        if !news.is_empty() {
+            select.bind(finished).bind(NEWS);
+        }
+        for row in select.fetch_all().await? {
+            found.push(one_in_flight(&row, state)?);
+        }
+    }
+    judge_health(conn, rollout, &mut found).await?;
+    Ok(found)
+}
+
+fn key(row: &Row) -> Result<Fact, Fault> {
+    Ok(Fact { wave: row.get(0)?, position: row.get(1)?, endpoint: row.get(2)? })
+}
+
+fn is_online(row: &Row, at: usize) -> Result<bool, Fault> {
+    Ok(row.get::<Option<u8>>(at)? == Some(SubscriptionState::Online.code()))
+}
+
+fn one_in_flight(row: &Row, state: TargetState) -> Result<InFlight, Fault> {
+    let status = row.get::<Option<u8>>(6)?.map(|code| columns::response_status(code, || "response, column status".to_owned()));
+    let received: Option<Timestamp> = row.get(9)?;
+    let answered = match status.transpose()? {
+        None => Answered::Forgotten,
+        Some(ResponseStatus::Expected) => Answered::Nothing,
+        Some(ResponseStatus::Created) => received.map_or(Answered::Nothing, |at| Answered::Received { at }),
+        Some(ResponseStatus::Finished) => Answered::Finished {
+            errnr: row.get::<Option<i32>>(7)?.unwrap_or_default(),
+            errmsg: row.get::<Option<String>>(8)?.unwrap_or_default(),
+        },
+        Some(ResponseStatus::Canceled) => Answered::Canceled { received: received.is_some() },
+        Some(ResponseStatus::Expired) => Answered::Expired { received: received.is_some() },
+    };
+    let instance = if is_online(row, 10)? { row.get::<Option<Uuid>>(11)? } else { None };
+    Ok(InFlight {
+        fact: key(row)?,
+        state,
+        since: row.get(3)?,
+        present_since: row.get(4)?,
+        instance: row.get(5)?,
+        answered,
+        presence: Presence { instance, fits: true },
+    })
+}
+
+/// Reads the labels of those that are to have some, and notes who does not fit.
+async fn judge_health(conn: &mut Conn<'_>, rollout: &RolloutRecord, targets: &mut [InFlight]) -> Result<(), Fault> {
+    let selectors = |wave: u32| -> &[Selector] {
+        let wave = rollout.waves.get(usize::try_from(wave).unwrap_or(usize::MAX));
+        wave.and_then(|wave| wave.terms.healthy.as_ref()).map_or(&[], |healthy| &healthy.selectors)
+    };
+    let asked = |target: &InFlight| target.state == TargetState::Verifying && !selectors(target.fact.wave).is_empty();
+    let names: Vec<EndpointName> = targets.iter().filter(|target| asked(target)).map(|target| target.fact.endpoint.clone()).collect();
+    let names: Vec<&EndpointName> = names.iter().collect();
+    let mut facts: HashMap<EndpointName, (String, Labels)> = HashMap::with_capacity(names.len());
+    for names in names.chunks(batch::KEYS) {
+        for row in conn.sql("SELECT name, version, labels FROM endpoint WHERE name IN ").keys(names).fetch_all().await? {
+            facts.insert(row.get(0)?, (row.get(1)?, columns::labels_of(row.get(2)?)?));
+        }
+    }
+    for target in targets {
+        if asked(target) {
+            let name = &target.fact.endpoint;
+            let holds = |(version, labels): &(String, Labels)| {
+                selectors(target.fact.wave).iter().all(|selector| selector.matches(|key| fact(name, version, labels, key)))
+            };
+            target.presence.fits = facts.get(name).is_some_and(holds);
+        }
+    }
+    Ok(())
+}
+
+/// Targets that were waited for long enough, or that a newer rollout supersedes.
+async fn waited(conn: &mut Conn<'_>, rollout: &RolloutRecord, newer: bool, now: Timestamp) -> Result<Vec<Returned>, Fault> {
+    let before = if newer { now } else { now.before(rollout.settings.catch_up_for) };
+    let index = conn.dialect().index("rollout_target_state");
+    let mut waited = Vec::new();
+    for state in [TargetState::Absent, TargetState::Unreachable] {
+        if rollout.waves.iter().all(|wave| wave.counts.get(state) == 0) {
+            continue;
+        }
+        let mut select = conn.sql(format!(
+            "SELECT t.wave, t.position, t.endpoint FROM rollout_target AS t {index} WHERE t.rollout = ? AND t.state = ? AND t.since <= ? \
+             ORDER BY t.wave, t.position LIMIT ?"
+        ));
+        for row in select.bind(rollout.id).bind(state.code()).bind(before).bind(NEWS).fetch_all().await? {
+            waited.push(Returned { fact: key(&row)?, state });
+        }
+    }
+    Ok(waited)
+}
+
+/// Targets that were away and are back; of the unreachable ones those whose last task cannot start any more.
+async fn returned(conn: &mut Conn<'_>, rollout: &RolloutRecord) -> Result<Vec<Returned>, Fault> {
+    let mut found = Vec::new();
+    for (state, closed) in [
+        (TargetState::Absent, ""),
+        (
+            TargetState::Unreachable,
+            "AND t.round < ? AND EXISTS (SELECT 1 FROM response AS r WHERE r.task_id = t.task_id AND r.endpoint = t.endpoint AND r.start_time IS NULL \
+             AND r.status IN (?, ?))",
+        ),
+    ] {
+        if rollout.waves.iter().all(|wave| wave.counts.get(state) == 0) {
+            continue;
+        }
+        let index = conn.dialect().index("rollout_target_state");
+        let mut select = conn.sql(format!(
+            "SELECT t.wave, t.position, t.endpoint FROM rollout_target AS t {index} \
+             JOIN subscription AS s ON s.endpoint = t.endpoint AND s.task_type = ? \
+             WHERE t.rollout = ? AND t.state = ? AND s.state = ? {closed} ORDER BY t.wave, t.position LIMIT ?"
+        ));
+        select.bind(&rollout.task_type).bind(rollout.id).bind(state.code()).bind(SubscriptionState::Online);
+        if !closed.is_empty() {
+            select.bind(ROUNDS).bind(ResponseStatus::Canceled).bind(ResponseStatus::Expired);
+        }
+        for row in select.bind(NEWS).fetch_all().await? {
+            found.push(Returned { fact: key(&row)?, state });
+        }
+    }
+    Ok(found)
+}
+
+/// The next targets in the order of their turns, up to a wave, without those that others hold; and whether each is there.
+async fn next(conn: &mut Conn<'_>, rollout: &RolloutRecord, last: u32, limit: u32) -> Result<Vec<(Fact, bool)>, Fault> {
+    let index = conn.dialect().index("rollout_target_state");
+    let mut select = conn.sql(format!(
+        "SELECT t.wave, t.position, t.endpoint, s.state FROM rollout_target AS t {index} \
+         LEFT JOIN subscription AS s ON s.endpoint = t.endpoint AND s.task_type = ? \
+         LEFT JOIN rollout_hold AS h ON h.lane = ? AND h.endpoint = t.endpoint \
+         WHERE t.rollout = ? AND t.state = ? AND t.wave <= ? AND h.endpoint IS NULL ORDER BY t.wave, t.position LIMIT ?"
+    ));
+    select.bind(&rollout.task_type).bind(rollout.lane.as_str()).bind(rollout.id).bind(TargetState::Pending.code()).bind(last).bind(limit);
+    select.fetch_all().await?.iter().map(|row| Ok((key(row)?, is_online(row, 3)?))).collect()
+}
+
+/// The targets that a command is about, without those whose task may still run.
+pub(super) async fn picked(conn: &mut Conn<'_>, rollout: &RolloutRecord, pick: &RolloutPick) -> Result<Vec<Returned>, Fault> {
+    const SELECT: &str = "SELECT t.wave, t.position, t.endpoint, t.state FROM rollout_target AS t WHERE t.rollout = ? AND NOT EXISTS \
+         (SELECT 1 FROM response AS r WHERE r.task_id = t.task_id AND r.endpoint = t.endpoint AND r.status < ?)";
+    let ended = ResponseStatus::Finished;
+    let mut rows = Vec::new();
+    match pick {
+        RolloutPick::Nobody => {}
+        RolloutPick::Endpoints(names) => {
+            let names: Vec<&EndpointName> = names.iter().collect();
+            for names in names.chunks(batch::KEYS) {
+                let mut select = conn.sql(format!("{SELECT} AND t.endpoint IN "));
+                rows.extend(select.bind(rollout.id).bind(ended).keys(names).fetch_all().await?);
+            }
+        }
+        RolloutPick::States(states, wave) => {
+            let codes: Vec<u8> = states.iter().map(|state| state.code()).collect();
+            let mut select = conn.sql(format!("{SELECT} AND t.state IN "));
+            select.bind(rollout.id).bind(ended).keys(&codes);
+            if let Some(wave) = wave {
+                select.push(" AND t.wave = ?").bind(*wave);
+            }
+            rows = select.push(" ORDER BY t.wave, t.position LIMIT ?").bind(PICKED).fetch_all().await?;
+        }
+    }
+    rows.iter().map(|row| Ok(Returned { fact: key(row)?, state: target_state(row.get(3)?)? })).collect()
+}

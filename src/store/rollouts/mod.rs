@@ -1,0 +1,22 @@
+//! Rollouts: their waves, targets, events and holds. `records` has what is read and written, `rows` reads it, `create` records a rollout with its waves and
+//! targets, `read` serves clients, `look` reads what a pass needs, `advance` moves rollouts on, `write` writes a change, `census` recounts.
+//!
+//! Only the holder of a rollout's row lock changes its rows in the other tables. It inserts tasks and locks none that is there: so the order
+//! of locks is rows of rollouts first, then those of holds.
+
+mod advance;
+mod census;
+mod create;
+mod look;
+mod read;
+mod records;
+mod rows;
+mod write;
+
+pub use advance::RolloutDecision;
+pub use census::RolloutCensus;
+pub use create::{NewRollout, RolloutRecorded};
+pub use read::{RolloutQuery, RolloutTargetQuery};
+pub use records::{
+    AdvancedRollout, Commanded, RolloutBatches, RolloutEventRecord, RolloutHold, RolloutPick, RolloutRecord, RolloutTargetRecord,
+};

@@ -1,0 +1,271 @@
+//! Writes a change of a rollout whose row is locked.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::records::{AdvancedRollout, RolloutBatches, RolloutRecord};
+use super::rows::COUNTS;
+use crate::domain::rollout::{Admission, Change, NewEvent, RolloutStatus, TargetMove, TargetState, WaveChange, WaveState};
+use crate::domain::{EndpointName, NewTask, TaskId, Timestamp, TokenName, digest, json};
+use crate::store::fault::Fault;
+use crate::store::sql::Conn;
+use crate::store::{Accepted, Freeze, Retry, batch, submit};
+
+/// Endpoints of one task at most.
+const BATCH: usize = 500;
+
+/// Writes all of it. `batches` is there where targets may be started.
+pub(super) async fn write(
+    conn: &mut Conn<'_>,
+    rollout: &RolloutRecord,
+    change: Change,
+    by: Option<&TokenName>,
+    batches: Option<RolloutBatches>,
+    now: Timestamp,
+) -> Result<AdvancedRollout, Fault> {
+    let (waves, targets) = counted(rollout, &change);
+    write_moves(conn, rollout, &change.moves, now).await?;
+    write_holds(conn, rollout, &change.moves, now).await?;
+    let tasks = match batches {
+        Some(batches) if !change.admit.is_empty() => start(conn, rollout, &waves, &change.admit, batches, now).await?,
+        _ => Vec::new(),
+    };
+    write_waves(conn, rollout, &waves, &change).await?;
+    let revision = rollout.revision + u32::from(!change.events.is_empty());
+    write_events(conn, rollout, &change.events, by, revision, now).await?;
+    write_rollout(conn, rollout, &change, revision, tasks.len(), now).await?;
+    Ok(AdvancedRollout {
+        identifier: rollout.identifier.clone(),
+        task_type: rollout.task_type.clone(),
+        moved: change.status,
+        reason: change.status.and(change.reason),
+        targets: targets.into_iter().collect(),
+        tasks,
+        due_at: change.due_at,
+    })
+}
+
+/// The waves with the counts that they have after a change, and how many targets come to each state.
+fn counted(rollout: &RolloutRecord, change: &Change) -> (Vec<WaveState>, BTreeMap<TargetState, u64>) {
+    let (mut waves, mut targets) = (rollout.waves.clone(), BTreeMap::new());
+    let moves = change.moves.iter().map(|moved| (&moved.fact, moved.from, moved.to)).filter(|(_, from, to)| from != to);
+    let started = change.admit.iter().map(|admission| (&admission.fact, TargetState::Pending, TargetState::Sent));
+    for (fact, from, to) in moves.chain(started) {
+        *targets.entry(to).or_default() += 1;
+        if let Some(wave) = waves.get_mut(usize::try_from(fact.wave).unwrap_or(usize::MAX)) {
+            wave.counts.shift(from, to);
+        }
+    }
+    (waves, targets)
+}
+
+/// One statement for all targets that change alike.
+async fn write_moves(conn: &mut Conn<'_>, rollout: &RolloutRecord, moves: &[TargetMove], now: Timestamp) -> Result<(), Fault> {
+    type Alike<'a> = (TargetState, TargetState, Option<i32>, Option<&'a str>, Option<Timestamp>, Option<Uuid>);
+    let mut alike: BTreeMap<Alike<'_>, Vec<&EndpointName>> = BTreeMap::new();
+    for TargetMove { fact, from, to, errnr, note, present_since, instance } in moves {
+        alike.entry((*from, *to, *errnr, note.as_deref(), *present_since, *instance)).or_default().push(&fact.endpoint);
+    }
+    for ((from, to, errnr, note, present_since, instance), mut names) in alike {
+        names.sort_unstable();
+        for names in names.chunks(batch::KEYS) {
+            let mut update = conn.sql("UPDATE rollout_target SET state = ?, errnr = ?, note = ?, present_since = ?, instance = ?");
+            update.bind(to.code()).bind(errnr).bind(note).bind(present_since).bind(instance);
+            if from != to {
+                update.push(", since = ?").bind(now);
+            }
+            update.push(" WHERE rollout = ? AND state = ? AND endpoint IN ").bind(rollout.id).bind(from.code());
+            all(update.keys(names).execute().await?, names.len(), "a target was changed by another although its rollout was locked")?;
+        }
+    }
+    Ok(())
+}
+
+/// Who has left the window is free for others; who has come back into it is not.
+async fn write_holds(conn: &mut Conn<'_>, rollout: &RolloutRecord, moves: &[TargetMove], now: Timestamp) -> Result<(), Fault> {
+    for names in crossing(moves, false).chunks(batch::KEYS) {
+        let mut delete = conn.sql("DELETE FROM rollout_hold WHERE lane = ? AND rollout = ? AND endpoint IN ");
+        delete.bind(rollout.lane.as_str()).bind(rollout.id).keys(names).execute().await?;
+    }
+    hold(conn, rollout, &crossing(moves, true), now).await.map(drop)
+}
+
+/// The endpoints that come into the window, or leave it, by name.
+fn crossing(moves: &[TargetMove], comes: bool) -> Vec<&EndpointName> {
+    let crosses = |moved: &&TargetMove| moved.from.is_in_flight() != comes && moved.to.is_in_flight() == comes;
+    let mut names: Vec<&EndpointName> = moves.iter().filter(crosses).map(|moved| &moved.fact.endpoint).collect();
+    names.sort_unstable();
+    names
+}
+
+/// Notes that endpoints are in flight; answers how many were free.
+async fn hold(conn: &mut Conn<'_>, rollout: &RolloutRecord, names: &[&EndpointName], now: Timestamp) -> Result<u64, Fault> {
+    let mut held = 0;
+    for names in names.chunks(batch::KEYS) {
+        let mut insert = conn.insert("rollout_hold");
+        for name in batch::padded(names) {
+            insert.row().set("lane", rollout.lane.as_str()).set("endpoint", *name).set("rollout", rollout.id).set("since", now);
+        }
+        held += insert.if_new().await?;
+    }
+    Ok(held)
+}
+
+/// Records the tasks of targets that are started, with their expected endpoints.
+async fn start(
+    conn: &mut Conn<'_>,
+    rollout: &RolloutRecord,
+    waves: &[WaveState],
+    admit: &[Admission],
+    batches: RolloutBatches,
+    now: Timestamp,
+) -> Result<Vec<NewTask>, Fault> {
+    let mut names: Vec<&EndpointName> = admit.iter().map(|admission| &admission.fact.endpoint).collect();
+    names.sort_unstable();
+    let held = hold(conn, rollout, &names, now).await?;
+    all(held, names.len(), "another rollout of the lane has started an endpoint meanwhile")?;
+    let mut tasks = Vec::new();
+    for of_wave in admit.chunk_by(|one, other| one.fact.wave == other.fact.wave) {
+        for part in of_wave.chunks(BATCH) {
+            let Some(first) = part.first() else { continue };
+            let wave = waves.get(usize::try_from(first.fact.wave).unwrap_or(usize::MAX));
+            let (receive, finish) =
+                wave.map_or((Duration::ZERO, Duration::ZERO), |wave| (wave.terms.receive_within, wave.terms.finish_within));
+            let number = rollout.batches + u32::try_from(tasks.len()).unwrap_or(u32::MAX) + 1;
+            let endpoints: Vec<EndpointName> = part.iter().map(|admission| admission.fact.endpoint.clone()).collect();
+            let identifier = format!("rollout-{}-w{}-b{number}", rollout.identifier, first.fact.wave + 1);
+            tasks.push(NewTask {
+                id: TaskId::new(),
+                task_type: rollout.task_type.clone(),
+                identifier: crate::store::columns::name(&identifier, || "the identifier of a batch".to_owned())?,
+                digest: digest(rollout.payload.get(), &endpoints),
+                payload: rollout.payload.clone(),
+                endpoints,
+                target: None,
+                place: None,
+                start_time: now,
+                receive_by: now.after(receive),
+                expires_at: now.after(receive).after(finish),
+                submitted_by: rollout.created_by.clone(),
+                rerun_of: None,
+                followed: false,
+                rollout: Some(rollout.id),
+            });
+        }
+    }
+    for task in &tasks {
+        let names: Vec<&EndpointName> = task.endpoints.iter().collect();
+        for names in names.chunks(batch::KEYS) {
+            let mut update = conn.sql(
+                "UPDATE rollout_target SET state = ?, since = ?, round = round + 1, task_id = ?, errnr = NULL, note = NULL, \
+                 present_since = NULL, instance = NULL WHERE rollout = ? AND state = ? AND endpoint IN ",
+            );
+            update.bind(TargetState::Sent.code()).bind(now).bind(task.id).bind(rollout.id).bind(TargetState::Pending.code());
+            all(update.keys(names).execute().await?, names.len(), "a target was started by another although its rollout was locked")?;
+        }
+    }
+    tasks.sort_unstable_by_key(|task| task.id);
+    let recorded: Arc<[NewTask]> = tasks.clone().into();
+    let accepted = submit::accept(conn, recorded, Vec::new().into(), batches.lease_until, batches.retention).await?;
+    if accepted.iter().any(|accepted| !matches!(accepted, Accepted::New)) {
+        return Err(Fault::Again(Retry::Conflict, format!("the identifier of a batch of rollout {} is taken", rollout.identifier)));
+    }
+    let sets: Vec<Freeze> = tasks.iter().map(|task| Freeze { id: task.id, expected: task.endpoints.clone() }).collect();
+    submit::freeze(conn, sets.into(), now).await?;
+    Ok(tasks)
+}
+
+async fn write_waves(conn: &mut Conn<'_>, rollout: &RolloutRecord, waves: &[WaveState], change: &Change) -> Result<(), Fault> {
+    for (number, (before, after)) in (0u32..).zip(rollout.waves.iter().zip(waves)) {
+        let of_wave: Vec<&WaveChange> = change.waves.iter().filter(|changed| changed.wave == number).collect();
+        if before.counts == after.counts && of_wave.is_empty() {
+            continue;
+        }
+        let mut update = conn.sql("UPDATE rollout_wave SET ");
+        for (column, state) in COUNTS.into_iter().zip(TargetState::ALL) {
+            update.push(column).push(" = ?, ").bind(after.counts.get(state));
+        }
+        let (mut phase, mut since, mut approvals) = (before.phase, before.since, None);
+        let (mut failed, mut unreachable) = (before.allowed_failed, before.allowed_unreachable);
+        for changed in of_wave {
+            (phase, since) = (changed.phase, changed.since);
+            approvals = changed.approvals.as_ref().or(approvals);
+            (failed, unreachable) = (changed.allowed_failed.or(failed), changed.allowed_unreachable.or(unreachable));
+        }
+        update.push("phase = ?, since = ?, allowed_failed = ?, allowed_unreachable = ?, approvals = ? WHERE rollout = ? AND wave = ?");
+        update.bind(phase.code()).bind(since).bind(failed).bind(unreachable);
+        update.bind(json(approvals.unwrap_or(&before.approvals)).get()).bind(rollout.id).bind(number).execute().await?;
+    }
+    Ok(())
+}
+
+async fn write_events(
+    conn: &mut Conn<'_>,
+    rollout: &RolloutRecord,
+    events: &[NewEvent],
+    by: Option<&TokenName>,
+    revision: u32,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    let numbered: Vec<(u32, &NewEvent)> = (rollout.events + 1..).zip(events).collect();
+    for run in numbered.chunks(batch::WIDE_ROWS) {
+        let mut insert = conn.insert("rollout_event");
+        for (seq, event) in batch::padded(run) {
+            insert
+                .row()
+                .set("rollout", rollout.id)
+                .set("seq", *seq)
+                .set("revision", revision)
+                .set("time", now)
+                .set("kind", event.kind.code())
+                .set("actor", by.map(TokenName::as_str))
+                .set("wave", event.wave)
+                .set("endpoint", event.endpoint.as_ref())
+                .set("told", event.text.as_deref());
+        }
+        // For the repeats that fill the statement up.
+        insert.or_keep("kind").await?;
+    }
+    Ok(())
+}
+
+async fn write_rollout(
+    conn: &mut Conn<'_>,
+    rollout: &RolloutRecord,
+    change: &Change,
+    revision: u32,
+    batches: usize,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    let status = change.status.unwrap_or(rollout.status);
+    let (mut resume_to, mut reason) = (rollout.resume_to, rollout.reason.as_deref());
+    if change.status.is_some() {
+        (resume_to, reason) = (change.resume_to.filter(|_| !status.admits()), change.reason.as_deref());
+    } else if change.reason.is_some() {
+        reason = change.reason.as_deref();
+    }
+    let begins = rollout.status == RolloutStatus::Created && status == RolloutStatus::Running;
+    let events = rollout.events + u32::try_from(change.events.len()).unwrap_or(u32::MAX);
+    let mut update = conn.sql(
+        "UPDATE rollout SET status = ?, resume_to = ?, reason = ?, revision = ?, events = ?, batches = ?, allowed_failed = ?, \
+         allowed_unreachable = ?, admitted_at = ?, started_at = ?, ended_at = ?, due_at = ? WHERE id = ? AND status = ?",
+    );
+    update.bind(status.code()).bind(resume_to.map(RolloutStatus::code)).bind(reason).bind(revision).bind(events);
+    update.bind(rollout.batches + u32::try_from(batches).unwrap_or(u32::MAX));
+    update.bind(change.allowed_failed.or(rollout.allowed_failed)).bind(change.allowed_unreachable.or(rollout.allowed_unreachable));
+    update.bind(if change.admit.is_empty() { rollout.admitted_at } else { Some(now) });
+    update.bind(if begins { Some(now) } else { rollout.started_at });
+    update.bind(if status.is_final() { Some(now) } else { None }).bind(change.due_at).bind(rollout.id).bind(rollout.status.code());
+    all(update.execute().await?, 1, "a rollout was changed by another although it was locked")
+}
+
+/// Fails unless a guarded statement has changed so many rows.
+fn all(changed: u64, rows: usize, otherwise: &str) -> Result<(), Fault> {
+    match usize::try_from(changed) == Ok(rows) {
+        true => Ok(()),
+        false => Err(Fault::Again(Retry::Conflict, otherwise.to_owned())),
+    }
+}

@@ -1,0 +1,176 @@
+//! `/rollouts` as their clients meet them; nothing moves them on here.
+
+use serde_json::{Value, json};
+use tasker::api::Limits;
+use tasker::domain::{PresenceState, Scope};
+
+use crate::api_access::{ADMIN, create, with};
+use crate::api_rig::{Answer, Rig};
+
+const CONFIG: &str = "task_types: [worker, {name: builds, delivery: queue}]\napi: {port: 0}";
+
+/// With so many endpoints that are there.
+async fn rig(endpoints: usize) -> Rig {
+    let rig = Rig::start_as(CONFIG, Limits::default()).await;
+    let names: Vec<String> = (1..=endpoints).map(|n| format!("web{n}")).collect();
+    for name in &names {
+        rig.see(name, &["worker"], PresenceState::Alive).await;
+    }
+    rig
+}
+
+async fn submit(rig: &Rig, document: &Value) -> Answer {
+    rig.post("/rollouts", document.to_string()).await
+}
+
+async fn act(rig: &Rig, path: &str, body: &Value) -> Answer {
+    rig.post(&format!("/rollouts/{path}"), body.to_string()).await
+}
+
+fn document(identifier: &str) -> Value {
+    json!({"identifier": identifier, "type": "worker", "payload": {"v": 2}, "waves": [1, "50%", "rest"], "start_at": "manual"})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_plan_is_what_is_created() {
+    let rig = rig(10).await;
+    let plan = act(&rig, "plan", &document("r")).await;
+    assert_eq!(plan.status, 200, "{plan:?}");
+    let plan = plan.json();
+    let sizes: Vec<_> = plan["waves"].as_array().expect("waves").iter().map(|wave| wave["size"].clone()).collect();
+    assert_eq!((sizes, &plan["size"], &plan["max_absent"]), (vec![json!(1), json!(5), json!(4)], &json!(10), &json!(1)), "{plan}");
+    assert_eq!(rig.get("/rollouts/r").await.status, 404, "a plan records nothing");
+    let created = submit(&rig, &document("r")).await;
+    assert_eq!((created.status, created.header("location")), (201, "/rollouts/r"), "{created:?}");
+    let shown = rig.get("/rollouts/r").await.json();
+    assert_eq!((&shown["status"], &shown["document"]["payload"]), (&json!("CREATED"), &json!({"v": 2})), "{shown}");
+    let targets = rig.get("/rollouts/r/targets").await.json();
+    let names: Vec<_> = targets["targets"].as_array().expect("targets").iter().map(|target| target["endpoint"].clone()).collect();
+    let planned: Vec<_> =
+        plan["waves"].as_array().expect("waves").iter().flat_map(|wave| wave["endpoints"].as_array().cloned().expect("names")).collect();
+    assert_eq!(names, planned);
+    let page = rig.get("/rollouts/r/targets?wave=2&limit=3").await.json();
+    let cursor = page["next_cursor"].as_str().expect("there is more").to_owned();
+    let rest = rig.get(&format!("/rollouts/r/targets?wave=2&limit=3&cursor={cursor}")).await.json();
+    assert_eq!((rest["targets"].as_array().map(Vec::len), &rest["next_cursor"]), (Some(2), &Value::Null), "{rest}");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_document_is_one_rollout() {
+    let rig = rig(3).await;
+    assert_eq!(submit(&rig, &document("r")).await.status, 201);
+    let again = rig
+        .post(
+            "/rollouts",
+            r#"{"start_at": "manual", "type": "worker", "identifier": "r", "waves": [1.0, "50%", "rest"], "payload": {"v": 2.0}}"#,
+        )
+        .await;
+    assert_eq!(again.status, 422, "a size is a whole number: {again:?}");
+    let again = rig
+        .post(
+            "/rollouts",
+            r#"{"start_at": "manual", "type": "worker", "identifier": "r", "waves": [1, "50%", "rest"], "payload": {"v": 2.0}}"#,
+        )
+        .await;
+    assert_eq!((again.status, &again.json()["identifier"]), (200, &json!("r")), "{again:?}");
+    let mut other = document("r");
+    other["payload"] = json!({"v": 3});
+    let other = submit(&rig, &other).await;
+    assert_eq!((other.status, other.code()), (409, "rollout_conflict".to_owned()), "{other:?}");
+    let listed = rig.get("/rollouts?status=CREATED").await.json();
+    assert_eq!((listed["rollouts"].as_array().map(Vec::len), listed["rollouts"][0].get("document")), (Some(1), None), "{listed}");
+    assert_eq!(rig.get("/rollouts?status=DONE").await.json()["rollouts"], json!([]));
+    // What a batch is called is not for others.
+    let taken = rig.post("/worker", r#"{"identifier": "rollout-r-w1-b1"}"#).await;
+    assert_eq!((taken.status, taken.pointers()), (422, vec!["/identifier".to_owned()]), "{taken:?}");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_done_is_refused_with_its_place() {
+    let rig = rig(3).await;
+    let with = |name: &str, value: Value| {
+        let mut document = document("r");
+        document[name] = value;
+        document
+    };
+    for (document, pointer, word) in [
+        (with("targets", json!({"endpoints": ["wbe1"]})), "/targets/endpoints/0", "did you mean web1?"),
+        (with("targets", json!({"match": "name=db*"})), "/targets", "choose none of the 3 endpoints"),
+        (with("targets", json!({"max": 2})), "/targets/max", "the targets are 3 endpoints"),
+        (with("waves", json!([3, 1])), "/waves/1", "the waves before it have them all"),
+        (with("targets", json!({"groups": ["web"]})), "/targets/groups/0", "unknown group \"web\""),
+        (with("identifier", json!("plan")), "/identifier", "is a path of the API"),
+        (with("spread", json!({"by": ["rack"]})), "/spread", "not supported yet"),
+    ] {
+        for path in ["/rollouts", "/rollouts/plan"] {
+            let answer = rig.post(path, document.to_string()).await;
+            assert_eq!((answer.status, answer.code()), (422, "invalid_submission".to_owned()), "{document}: {answer:?}");
+            let errors = answer.json()["errors"].clone();
+            let text = errors[0]["message"].as_str().unwrap_or_default();
+            assert!(errors[0]["pointer"] == pointer && text.contains(word), "{document}: {errors}");
+        }
+    }
+    assert_eq!(rig.get("/rollouts").await.json()["rollouts"], json!([]), "nothing is half-made");
+    for path in ["/rollouts/none", "/rollouts/none/targets", "/rollouts/none/events"] {
+        let answer = rig.get(path).await;
+        assert_eq!((answer.status, answer.code()), (404, "unknown_rollout".to_owned()), "{path}: {answer:?}");
+    }
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_move_it_and_are_remembered() {
+    let rig = rig(3).await;
+    create(&rig, ADMIN, &[Scope::Admin], &[]).await;
+    let maker = create(&rig, "tasker_maker", &[Scope::Submit, Scope::Read], &[]).await.name.to_string();
+    let second = create(&rig, "tasker_second", &[Scope::Approve, Scope::Read], &[]).await.name.to_string();
+    create(&rig, "tasker_blind", &[Scope::Submit], &[]).await;
+    let send = async |secret: &str, path: &str, body: &Value| {
+        let request = rig.request("POST", path).header("Content-Type", "application/json").bearer_auth(secret).body(body.to_string());
+        rig.send(request).await
+    };
+    let mut wanted = document("r");
+    wanted["approval"] = json!({"before": [1]});
+    assert_eq!(send("tasker_maker", "/rollouts", &wanted).await.status, 201);
+    let early = send("tasker_second", "/rollouts/r/approve", &json!({})).await;
+    assert_eq!((early.status, early.code()), (409, "wrong_state".to_owned()), "{early:?}");
+    assert_eq!(send("tasker_maker", "/rollouts/r/approve", &json!({})).await.status, 403, "it needs the scope");
+    assert_eq!(send("tasker_second", "/rollouts/r/start", &json!({})).await.status, 403);
+    let started = send("tasker_maker", "/rollouts/r/start", &json!({})).await;
+    assert_eq!((started.status, &started.json()["status"]), (200, &json!("RUNNING")), "{started:?}");
+    assert_eq!(send("tasker_maker", "/rollouts/r/start", &json!({})).await.status, 200, "a repeat");
+    let stale = send("tasker_maker", "/rollouts/r/pause", &json!({"revision": 1})).await;
+    assert_eq!((stale.status, stale.code()), (409, "stale_revision".to_owned()), "{stale:?}");
+    let approved = send("tasker_second", "/rollouts/r/approve", &json!({})).await;
+    assert_eq!((approved.status, &approved.json()["waves"][0]["approvals"]), (200, &json!([second])), "{approved:?}");
+    let skipped = send("tasker_maker", "/rollouts/r/skip", &json!({"endpoints": ["web2"]})).await;
+    assert_eq!((skipped.status, &skipped.json()["counts"]["skipped"]), (200, &json!(1)), "{skipped:?}");
+    assert_eq!(send("tasker_maker", "/rollouts/r/skip", &json!({"endpoints": ["web2"]})).await.code(), "wrong_state");
+    assert_eq!(send("tasker_maker", "/rollouts/r/skip", &json!({})).await.status, 422, "it says whom");
+    assert_eq!(send("tasker_maker", "/rollouts/r/retry", &json!({"states": ["SKIPPED"]})).await.json()["counts"]["pending"], 3);
+    // A token that may not read knows nothing of what others have made.
+    assert_eq!(send("tasker_blind", "/rollouts/r/pause", &json!({})).await.status, 404);
+    assert_eq!(send("tasker_maker", "/rollouts/r/pause", &json!({})).await.json()["status"], "PAUSED");
+    assert_eq!(send("tasker_maker", "/rollouts/r/resume", &json!({"allow": {"failed": 1}})).await.json()["status"], "RUNNING");
+    assert_eq!(send("tasker_maker", "/rollouts/r/abort", &json!({})).await.json()["status"], "ABORTING");
+    let events = with(&rig, "tasker_maker", "GET", "/rollouts/r/events").await.json();
+    let told: Vec<_> =
+        events["events"].as_array().expect("events").iter().map(|event| (event["kind"].clone(), event["actor"].clone())).collect();
+    let by = |kind: &str, actor: &str| (json!(kind), json!(actor));
+    let expected = [
+        by("created", &maker),
+        by("started", &maker),
+        by("approved", &second),
+        by("targets_skipped", &maker),
+        by("targets_retried", &maker),
+        by("paused", &maker),
+        by("resumed", &maker),
+        by("aborting", &maker),
+    ];
+    assert_eq!(told, expected, "{events}");
+    let rest = with(&rig, "tasker_maker", "GET", "/rollouts/r/events?after=7").await.json();
+    assert_eq!(rest["events"].as_array().map(Vec::len), Some(1), "{rest}");
+    rig.stop().await;
+}

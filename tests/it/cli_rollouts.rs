@@ -1,0 +1,176 @@
+//! `tasker rollout` as it is typed, on a `tasker up` with a fleet of sixty endpoints whose update is an executable.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+use tasker_services::until;
+
+use crate::support::place::{Place, Said, Up};
+
+/// How long a test waits for what must come. Long, because machines are busy; only failures take it.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Notes that it was here, and fails where a file says so.
+const UPDATE: &str = r#"#!/bin/sh
+cat > /dev/null
+echo "$TASKER_ENDPOINT" >> updated
+[ ! -e "bad-$TASKER_ENDPOINT" ] || { echo 'disk full' >&2; exit 32; }
+while [ -e hold ]; do sleep 0.05; done
+"#;
+
+/// A directory with the update, and the platform that performs it.
+struct Site {
+    place: Place,
+    up: Up,
+}
+
+impl Site {
+    fn new(endpoints: usize) -> anyhow::Result<Self> {
+        let place = Place::new()?;
+        place.write("jobs/update", UPDATE)?;
+        std::fs::set_permissions(place.path().join("jobs/update"), std::fs::Permissions::from_mode(0o755))?;
+        let names: Vec<String> = (1..=endpoints).map(|n| format!("web{n}")).collect();
+        let up = place.up(&format!("--listen 127.0.0.1:0 --endpoints {} --handlers-dir jobs", names.join(",")))?;
+        let site = Self { place, up };
+        until("the fleet is there", PATIENCE, || {
+            let said = site.typed("endpoints --json")?;
+            let there = said.out.matches(r#"{"type":"update","subscribed":true"#).count();
+            ensure!(there == endpoints, "{there} of {endpoints}");
+            Ok(())
+        })?;
+        Ok(site)
+    }
+
+    fn typed(&self, line: &str) -> anyhow::Result<Said> {
+        let words = line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        self.place.said(&words, &["--api", &self.up.api])
+    }
+
+    fn json(&self, line: &str) -> anyhow::Result<Value> {
+        let said = self.typed(&format!("{line} --json"))?;
+        serde_json::from_str(&said.out).with_context(|| format!("{line}: {said:?}"))
+    }
+
+    fn file(&self, name: &str) -> std::path::PathBuf {
+        self.place.path().join("jobs").join(name)
+    }
+
+    /// How often each endpoint was updated.
+    fn updated(&self) -> anyhow::Result<BTreeMap<String, usize>> {
+        let mut counts = BTreeMap::new();
+        for line in std::fs::read_to_string(self.file("updated")).unwrap_or_default().lines() {
+            *counts.entry(line.to_owned()).or_default() += 1;
+        }
+        Ok(counts)
+    }
+
+    fn until_status(&self, name: &str, status: &str) -> anyhow::Result<Value> {
+        until(&format!("the rollout is {status}"), PATIENCE, || {
+            let rollout = self.json(&format!("rollout show {name}"))?;
+            ensure!(rollout["status"] == status, "{rollout}");
+            Ok(rollout)
+        })
+    }
+}
+
+const DOCUMENT: &str = "
+identifier: kernel-6.9
+type: update
+payload: {version: 6.9}
+waves: [1, 5, {name: half, size: 50%, window: 10}, rest]
+";
+
+#[test]
+fn a_bad_wave_halts_and_goes_on_when_somebody_says_so() -> anyhow::Result<()> {
+    let site = Site::new(60)?;
+    site.place.write("kernel.yaml", DOCUMENT)?;
+    let plan = site.typed("rollout plan kernel.yaml")?;
+    let drawn: Vec<&str> = plan.out.lines().collect();
+    ensure!(plan.code == Some(0) && drawn[0] == "60 endpoints, 0 absent (limit 6)", "{plan:?}");
+    ensure!(drawn[4].starts_with("3 half  30    0       10      0 / 3"), "{plan:?}");
+    // One endpoint of the third wave is bad.
+    let planned = site.json("rollout plan kernel.yaml")?;
+    let bad = planned["waves"][2]["endpoints"][4].as_str().context("a name")?.to_owned();
+    std::fs::write(site.file(&format!("bad-{bad}")), "")?;
+
+    let run = site.typed("rollout run kernel.yaml --wait 80s")?;
+    ensure!(run.code == Some(6) && run.err.starts_with("submitted kernel-6.9 (60 endpoints in 4 waves)"), "{run:?}");
+    ensure!(run.out.starts_with("HALTED kernel-6.9 (update), wave 3 of 4: wave 3 of 4: 1 failed, allowed 0\n"), "{run:?}");
+    ensure!(run.out.contains(&format!("{bad}  failed  errnr 32  disk full\n")), "{run:?}");
+    ensure!(run.out.ends_with("next: rollout retry | skip | resume --allow-failed 1 | abort\n"), "{run:?}");
+    let halted = site.json("rollout show kernel-6.9")?;
+    ensure!(halted["waves"][3]["counts"]["pending"] == 24 && halted["counts"]["sent"] == 0, "the last wave has not begun: {halted}");
+
+    let refused = site.typed("rollout resume kernel-6.9")?;
+    ensure!(refused.code == Some(1) && refused.err.contains("1 failed, allowed 0: retry or skip targets"), "{refused:?}");
+    let resumed = site.typed("rollout resume kernel-6.9 --allow-failed 1")?;
+    ensure!(resumed.code == Some(0) && resumed.out.starts_with("RUNNING kernel-6.9"), "{resumed:?}");
+    let watched = site.typed("rollout watch kernel-6.9")?;
+    ensure!(watched.code == Some(2) && watched.out.starts_with("PARTIAL kernel-6.9 (update)\n59 of 60 ok, 1 failed\n"), "{watched:?}");
+    let updated = site.updated()?;
+    ensure!(updated.len() == 60 && updated.values().all(|count| *count == 1), "each once: {updated:?}");
+    let targets = site.typed("rollout targets kernel-6.9 --state FAILED")?;
+    ensure!(targets.out.lines().nth(1).is_some_and(|line| line.starts_with(&bad) && line.ends_with("32     disk full")), "{targets:?}");
+
+    // What failed is mended and run again, as a rollout of its own.
+    std::fs::remove_file(site.file(&format!("bad-{bad}")))?;
+    let again = site.typed("rollout rerun kernel-6.9 --identifier again --only FAILED")?;
+    ensure!(again.code == Some(0) && again.out == "submitted again (1 endpoints in 1 waves)\n", "{again:?}");
+    let done = site.typed("rollout show again --wait 60s")?;
+    ensure!(done.code == Some(0) && done.out.starts_with("DONE again (update)\n1 of 1 ok\n"), "{done:?}");
+    ensure!(site.updated()?[&bad] == 2);
+    ensure!(site.json("rollout show again")?["parent"] == site.json("rollout show kernel-6.9")?["id"]);
+    let events = site.typed("rollout events kernel-6.9")?;
+    for word in [
+        "  created: 60 endpoints in 4 waves\n",
+        "  breached wave 3: wave 3 of 4: 1 failed",
+        "  resumed: allowed failed 1\n",
+        "  ended: PARTIAL\n",
+    ] {
+        ensure!(events.out.contains(word), "{word}: {events:?}");
+    }
+    let verified = site.typed("verify")?;
+    ensure!(verified.code == Some(0), "{verified:?}");
+    Ok(())
+}
+
+#[test]
+fn a_rollout_is_started_paused_and_given_up() -> anyhow::Result<()> {
+    let site = Site::new(6)?;
+    let document = json!({"identifier": "slow", "type": "update", "waves": ["rest"], "window": 2, "start_at": "manual"});
+    site.place.write("slow.json", &document.to_string())?;
+    std::fs::write(site.file("hold"), "")?;
+    let run = site.typed("rollout run slow.json")?;
+    ensure!(run.code == Some(0) && run.out == "submitted slow (6 endpoints in 1 waves)\n", "{run:?}");
+    ensure!(site.json("rollout show slow")?["status"] == "CREATED");
+    site.typed("rollout start slow")?;
+    until("two are in flight", PATIENCE, || {
+        let rollout = site.json("rollout show slow")?;
+        ensure!(rollout["counts"]["sent"] == 2, "{rollout}");
+        Ok(())
+    })?;
+    let holds = site.typed("rollout holds")?;
+    ensure!(holds.out.lines().count() == 3 && holds.out.lines().skip(1).all(|line| line.starts_with("update  web")), "{holds:?}");
+    let paused = site.typed("rollout pause slow")?;
+    ensure!(paused.code == Some(0) && paused.out.starts_with("PAUSED slow"), "{paused:?}");
+    std::fs::remove_file(site.file("hold"))?;
+    let rested = site.until_status("slow", "PAUSED")?;
+    until("what has started ends", PATIENCE, || {
+        let rollout = site.json("rollout show slow")?;
+        ensure!(rollout["counts"]["ok"] == 2 && rollout["counts"]["pending"] == 4, "{rollout}: {rested}");
+        Ok(())
+    })?;
+    site.typed("rollout abort slow")?;
+    let aborted = site.typed("rollout show slow --wait 60s")?;
+    ensure!(aborted.code == Some(5) && aborted.out.starts_with("ABORTED slow"), "{aborted:?}");
+    ensure!(site.updated()?.len() == 2, "nothing started after the pause");
+    let refused = site.typed("rollout resume slow")?;
+    ensure!(refused.code == Some(1) && refused.err.contains("the rollout is ABORTED"), "{refused:?}");
+    let listed = site.typed("rollout list")?;
+    ensure!(listed.out.lines().nth(1).is_some_and(|line| line.starts_with("slow     update  ABORTED  1/1   2/6")), "{listed:?}");
+    ensure!(site.typed("rollout holds")?.out.is_empty(), "nothing is held at the end");
+    Ok(())
+}

@@ -1,0 +1,316 @@
+//! Rollouts: recorded once, moved by one process at a time, and counted as their targets stand.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tasker::domain::rollout::{
+    Allow, Amount, CatchUp, Command, PlannedWave, Refusal, RolloutSettings, RolloutStatus, TargetState, View, WavePhase, WaveTerms, decide,
+};
+use tasker::domain::{EndpointName, NewTask, PresenceState, TaskStatus, Timestamp, json};
+use tasker::store::{
+    AdvancedRollout, Commanded, NewRollout, RolloutBatches, RolloutDecision, RolloutPick, RolloutQuery, RolloutRecord, RolloutRecorded,
+    RolloutTargetQuery, SharedStore,
+};
+use uuid::Uuid;
+
+use super::ledger::{Ledger, RETENTION, at, finished, fleet, name, noon, together, worker};
+use super::presence::presence;
+
+fn terms() -> WaveTerms {
+    WaveTerms {
+        window: Amount::Count(100),
+        receive_within: Duration::from_secs(30),
+        finish_within: Duration::from_secs(60),
+        healthy: None,
+        failed: Some(Amount::Count(0)),
+        unreachable: None,
+        soak: Duration::ZERO,
+        approval: None,
+    }
+}
+
+/// A rollout of waves of these endpoints.
+fn rollout(identifier: &str, waves: &[&[EndpointName]]) -> NewRollout {
+    let wave = |targets: &&[EndpointName]| PlannedWave {
+        name: None,
+        targets: targets.to_vec(),
+        absent: 0,
+        window: u32::try_from(targets.len()).expect("few"),
+        allowed_failed: Some(0),
+        allowed_unreachable: None,
+        terms: terms(),
+    };
+    NewRollout {
+        id: Uuid::now_v7(),
+        identifier: identifier.parse().expect("a name"),
+        task_type: worker(),
+        lane: "worker".into(),
+        payload: json(&"new"),
+        document: json(&identifier),
+        digest: [7; 32],
+        settings: RolloutSettings { catch_up: CatchUp::Run, catch_up_for: Duration::from_secs(600), ..RolloutSettings::default() },
+        plan: tasker::domain::rollout::Plan {
+            waves: waves.iter().map(wave).collect(),
+            allowed_failed: None,
+            allowed_unreachable: None,
+            max_absent: None,
+        },
+        created_by: None,
+        parent: None,
+        created: noon(),
+        start_at: Some(noon()),
+        expires_at: at(100_000),
+    }
+}
+
+/// Has these endpoints be there, each with a home of its own kind.
+async fn there(ledger: &Ledger, names: &[EndpointName], now: Timestamp) -> Result<()> {
+    let said: Vec<_> = names.iter().map(|name| presence(name.as_str(), &["worker"], PresenceState::Alive)).collect();
+    ledger.store.see(&said, now).await?;
+    Ok(())
+}
+
+async fn pass(store: &SharedStore, id: Uuid, now: Timestamp) -> Result<Option<AdvancedRollout>> {
+    let decision: Arc<RolloutDecision> = Arc::new(move |view: View| decide(&view, now));
+    let batches = RolloutBatches { lease_until: now.after(Duration::from_secs(10)), retention: RETENTION };
+    Ok(store.advance_rollout(id, decision, batches, now).await?)
+}
+
+/// Passes until there is nothing more to do at once; answers the tasks.
+async fn passes(store: &SharedStore, id: Uuid, now: Timestamp) -> Result<Vec<NewTask>> {
+    let mut tasks = Vec::new();
+    for _ in 0..50 {
+        let Some(advanced) = pass(store, id, now).await? else { return Ok(tasks) };
+        tasks.extend(advanced.tasks);
+        if advanced.due_at.is_none_or(|due| due > now) {
+            return Ok(tasks);
+        }
+    }
+    anyhow::bail!("it spins")
+}
+
+async fn answer(ledger: &Ledger, task: &NewTask, endpoint: &EndpointName, errnr: i32, now: Timestamp) -> Result<()> {
+    let reports = [finished(task.id, endpoint.as_str(), errnr)];
+    let applied = ledger.store.apply(&reports, &Default::default(), now, RETENTION).await?;
+    ensure!(applied.rollouts.iter().copied().eq(task.rollout), "{applied:?}");
+    Ok(())
+}
+
+async fn found(ledger: &Ledger, identifier: &str) -> Result<RolloutRecord> {
+    ledger.store.rollout(&identifier.parse()?).await?.context("it is gone")
+}
+
+async fn states(ledger: &Ledger, id: Uuid) -> Result<Vec<(String, TargetState, u32)>> {
+    let query = RolloutTargetQuery { limit: 1_000, ..RolloutTargetQuery::default() };
+    let targets = ledger.store.rollout_targets(id, &query).await?;
+    Ok(targets.into_iter().map(|target| (target.endpoint.to_string(), target.state, target.round)).collect())
+}
+
+async fn command(ledger: &Ledger, id: Uuid, asked: Command, pick: RolloutPick, now: Timestamp) -> Result<Commanded> {
+    let done = ledger.store.command_rollout(id, asked, pick, None, Some("ann".parse()?), now).await?;
+    done.context("it is gone")
+}
+
+async fn counts_are_right(ledger: &Ledger) -> Result<()> {
+    let (wrong, _) = ledger.store.recount_rollouts(None, 100).await?;
+    ensure!(wrong.is_empty(), "{wrong:?}");
+    Ok(())
+}
+
+pub async fn records_a_rollout_once(ledger: &Ledger) -> Result<()> {
+    let (endpoints, new) =
+        (fleet(2_500), |identifier: &str, endpoints: &[EndpointName]| rollout(identifier, &[&endpoints[..1], &endpoints[1..]]));
+    let first = new("r", &endpoints);
+    assert_eq!(ledger.store.record_rollout(first.clone()).await?, RolloutRecorded::New);
+    assert_eq!(ledger.store.record_rollout(NewRollout { id: Uuid::now_v7(), ..first.clone() }).await?, RolloutRecorded::Same(first.id));
+    let other = NewRollout { id: Uuid::now_v7(), digest: [8; 32], ..first.clone() };
+    assert_eq!(ledger.store.record_rollout(other).await?, RolloutRecorded::Other(first.id));
+    let tries = (0..4).map(|_| {
+        let (store, new) = (ledger.store.clone(), NewRollout { id: Uuid::now_v7(), ..new("together", &endpoints[..50]) });
+        async move { Ok(store.record_rollout(new).await?) }
+    });
+    let recorded = together(tries.collect::<Vec<_>>()).await?;
+    assert_eq!(recorded.iter().filter(|recorded| **recorded == RolloutRecorded::New).count(), 1, "{recorded:?}");
+    let record = found(ledger, "r").await?;
+    assert_eq!(record.waves.iter().map(|wave| wave.size).collect::<Vec<_>>(), [1, 2_499]);
+    assert_eq!((record.status, record.events, record.document.get()), (RolloutStatus::Created, 1, "\"r\""));
+    let page = |after| RolloutTargetQuery { after, limit: 1_000, ..RolloutTargetQuery::default() };
+    let mut names = Vec::new();
+    let mut after = None;
+    loop {
+        let targets = ledger.store.rollout_targets(first.id, &page(after)).await?;
+        let Some(last) = targets.last() else { break };
+        after = Some((last.wave, last.position));
+        names.extend(targets.into_iter().map(|target| target.endpoint));
+    }
+    assert_eq!(names, endpoints, "in the order of their turns");
+    let (list, more) = ledger.store.rollouts(&RolloutQuery { limit: 1, ..RolloutQuery::default() }).await?;
+    assert!(more && list[0].identifier.as_str() == "together" && list[0].waves.len() == 2, "{list:?}");
+    counts_are_right(ledger).await
+}
+
+pub async fn goes_wave_by_wave_with_frozen_batches(ledger: &Ledger) -> Result<()> {
+    let endpoints = fleet(4);
+    there(ledger, &endpoints, noon()).await?;
+    let new = rollout("r", &[&endpoints[..1], &endpoints[1..]]);
+    let id = new.id;
+    ledger.store.record_rollout(new).await?;
+    assert_eq!(ledger.store.due_rollouts(noon(), 10).await?, [id]);
+    let tasks = passes(&ledger.store, id, noon()).await?;
+    assert_eq!(tasks.iter().map(|task| task.identifier.as_str()).collect::<Vec<_>>(), ["rollout-r-w1-b1"]);
+    let task = ledger.task(tasks[0].id).await?;
+    assert_eq!((task.status, task.counts.expected, task.endpoints.clone()), (TaskStatus::Created, 1, vec![endpoints[0].clone()]));
+    assert_eq!(
+        ledger.store.freeze(&[tasker::store::Freeze { id: task.id, expected: endpoints.clone() }], noon()).await?,
+        [],
+        "it is frozen"
+    );
+    let holds = ledger.store.rollout_holds(None, 10).await?;
+    assert_eq!(holds.iter().map(|hold| hold.endpoint.clone()).collect::<Vec<_>>(), [endpoints[0].clone()]);
+    assert!(passes(&ledger.store, id, at(1)).await?.is_empty(), "the next wave waits");
+    answer(ledger, &tasks[0], &endpoints[0], 0, at(2)).await?;
+    let tasks = passes(&ledger.store, id, at(2)).await?;
+    assert_eq!(tasks[0].identifier.as_str(), "rollout-r-w2-b2");
+    for endpoint in &endpoints[1..] {
+        answer(ledger, &tasks[0], endpoint, 0, at(3)).await?;
+    }
+    passes(&ledger.store, id, at(3)).await?;
+    let record = found(ledger, "r").await?;
+    assert_eq!((record.status, record.ended_at), (RolloutStatus::Done, Some(at(3))));
+    assert!(record.waves.iter().all(|wave| wave.phase == WavePhase::Passed));
+    assert!(states(ledger, id).await?.iter().all(|(_, state, round)| (*state, *round) == (TargetState::Ok, 1)));
+    assert!(ledger.store.rollout_holds(None, 10).await?.is_empty() && ledger.store.due_rollouts(at(99_999), 10).await?.is_empty());
+    let events = ledger.store.rollout_events(id, 0, 100).await?;
+    assert!(events.iter().map(|event| event.seq).eq(1..=record.events), "{events:?}");
+    let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
+    assert_eq!(kinds, ["created", "started", "wave_began", "wave_passed", "wave_began", "wave_passed", "ended"]);
+    counts_are_right(ledger).await
+}
+
+pub async fn halts_over_its_budget_until_somebody_decides(ledger: &Ledger) -> Result<()> {
+    let endpoints = fleet(3);
+    there(ledger, &endpoints, noon()).await?;
+    let new = rollout("r", &[&endpoints[..2], &endpoints[2..]]);
+    let id = new.id;
+    ledger.store.record_rollout(new).await?;
+    let tasks = passes(&ledger.store, id, noon()).await?;
+    answer(ledger, &tasks[0], &endpoints[0], 32, at(1)).await?;
+    answer(ledger, &tasks[0], &endpoints[1], 0, at(1)).await?;
+    passes(&ledger.store, id, at(1)).await?;
+    let record = found(ledger, "r").await?;
+    assert_eq!((record.status, record.reason.as_deref()), (RolloutStatus::Halted, Some("wave 1 of 2: 1 failed, allowed 0")));
+    assert!(passes(&ledger.store, id, at(5)).await?.is_empty(), "nothing starts");
+    let plain = command(ledger, id, Command::Resume(Allow::default()), RolloutPick::Nobody, at(5)).await?;
+    assert!(matches!(plain, Commanded::Refused(Refusal::WrongState(_))), "{plain:?}");
+    let stale = ledger.store.command_rollout(id, Command::Abort, RolloutPick::Nobody, Some(1), None, at(5)).await?;
+    assert!(matches!(stale, Some(Commanded::Stale(revision)) if revision == record.revision), "{stale:?}");
+    let retried = command(ledger, id, Command::Retry, RolloutPick::States(vec![TargetState::Failed], None), at(5)).await?;
+    assert!(matches!(retried, Commanded::Done(1)), "{retried:?}");
+    let resumed = command(ledger, id, Command::Resume(Allow::default()), RolloutPick::Nobody, at(5)).await?;
+    assert!(matches!(resumed, Commanded::Done(_)), "{resumed:?}");
+    let tasks = passes(&ledger.store, id, at(6)).await?;
+    assert_eq!(tasks[0].endpoints, [endpoints[0].clone()]);
+    answer(ledger, &tasks[0], &endpoints[0], 32, at(7)).await?;
+    passes(&ledger.store, id, at(7)).await?;
+    let raised = Command::Resume(Allow { failed: Some(1), unreachable: None });
+    assert!(matches!(command(ledger, id, raised, RolloutPick::Nobody, at(8)).await?, Commanded::Done(_)));
+    let tasks = passes(&ledger.store, id, at(8)).await?;
+    answer(ledger, &tasks[0], &endpoints[2], 0, at(9)).await?;
+    passes(&ledger.store, id, at(9)).await?;
+    let record = found(ledger, "r").await?;
+    assert_eq!((record.status, record.waves[0].allowed_failed), (RolloutStatus::Partial, Some(1)));
+    let told = states(ledger, id).await?;
+    assert_eq!(told[0], ("ep0".to_owned(), TargetState::Failed, 2));
+    let actors: Vec<_> = ledger.store.rollout_events(id, 0, 100).await?.into_iter().filter_map(|event| event.actor).collect();
+    assert_eq!(actors.len(), 3, "who asked for it is remembered: {actors:?}");
+    counts_are_right(ledger).await
+}
+
+pub async fn waits_for_who_is_away_and_starts_them_when_they_return(ledger: &Ledger) -> Result<()> {
+    let endpoints = fleet(3);
+    ledger.known(&endpoints, noon()).await?;
+    there(ledger, &endpoints[..2], noon()).await?;
+    let new = rollout("r", &[&endpoints]);
+    let id = new.id;
+    ledger.store.record_rollout(new).await?;
+    let tasks = passes(&ledger.store, id, noon()).await?;
+    answer(ledger, &tasks[0], &endpoints[0], 0, at(1)).await?;
+    // One hears nothing of it.
+    passes(&ledger.store, id, at(1)).await?;
+    passes(&ledger.store, id, at(31)).await?;
+    let told: Vec<TargetState> = states(ledger, id).await?.into_iter().map(|(_, state, _)| state).collect();
+    assert_eq!(told, [TargetState::Ok, TargetState::Unreachable, TargetState::Absent]);
+    assert_eq!(found(ledger, "r").await?.status, RolloutStatus::Settling);
+    // It answers after all; the other one returns.
+    answer(ledger, &tasks[0], &endpoints[1], 0, at(40)).await?;
+    there(ledger, &endpoints[2..], at(40)).await?;
+    let tasks = passes(&ledger.store, id, at(41)).await?;
+    assert_eq!(tasks[0].endpoints, [endpoints[2].clone()]);
+    answer(ledger, &tasks[0], &endpoints[2], 0, at(42)).await?;
+    passes(&ledger.store, id, at(42)).await?;
+    assert_eq!(found(ledger, "r").await?.status, RolloutStatus::Done);
+    counts_are_right(ledger).await
+}
+
+pub async fn moves_an_endpoint_in_one_rollout_of_a_lane_at_a_time(ledger: &Ledger) -> Result<()> {
+    let endpoints = fleet(2);
+    there(ledger, &endpoints, noon()).await?;
+    let (first, second) = (rollout("a", &[&endpoints[..1]]), rollout("b", &[&endpoints]));
+    let elsewhere = NewRollout { lane: "other".into(), ..rollout("c", &[&endpoints]) };
+    for new in [&first, &second, &elsewhere] {
+        ledger.store.record_rollout(new.clone()).await?;
+    }
+    let a = passes(&ledger.store, first.id, noon()).await?;
+    let b = passes(&ledger.store, second.id, noon()).await?;
+    assert_eq!((a[0].endpoints.clone(), b[0].endpoints.clone()), (vec![name("ep0")], vec![name("ep1")]), "the held one is passed over");
+    assert_eq!(passes(&ledger.store, elsewhere.id, noon()).await?[0].endpoints.len(), 2, "another lane is not held");
+    answer(ledger, &a[0], &name("ep0"), 0, at(1)).await?;
+    passes(&ledger.store, first.id, at(1)).await?;
+    let b = passes(&ledger.store, second.id, at(2)).await?;
+    assert_eq!(b[0].endpoints, [name("ep0")]);
+    // Started at the same time, no endpoint is in flight twice.
+    let many: Vec<NewRollout> = (0..4).map(|n| NewRollout { lane: "crowded".into(), ..rollout(&format!("m{n}"), &[&endpoints]) }).collect();
+    for new in &many {
+        ledger.store.record_rollout(new.clone()).await?;
+    }
+    let runs = many.iter().map(|new| {
+        let (store, id) = (ledger.store.clone(), new.id);
+        async move { passes(&store, id, at(3)).await }
+    });
+    let started = together(runs.collect::<Vec<_>>()).await?;
+    let mut names: Vec<_> = started.into_iter().flatten().flat_map(|task| task.endpoints).collect();
+    names.sort_unstable();
+    assert_eq!(names, endpoints);
+    assert!(ledger.store.free_rollout_hold("crowded", &name("ep0")).await?);
+    assert!(!ledger.store.free_rollout_hold("crowded", &name("ep0")).await?);
+    counts_are_right(ledger).await
+}
+
+pub async fn a_rollout_is_moved_by_one_of_many(ledger: &Ledger) -> Result<()> {
+    let endpoints = fleet(200);
+    there(ledger, &endpoints, noon()).await?;
+    let new = rollout("r", &[&endpoints]);
+    let id = new.id;
+    ledger.store.record_rollout(new).await?;
+    let runs = (0..6).map(|_| {
+        let store = ledger.store.clone();
+        async move { passes(&store, id, noon()).await }
+    });
+    let tasks: Vec<NewTask> = together(runs.collect::<Vec<_>>()).await?.into_iter().flatten().collect();
+    assert_eq!((tasks.len(), tasks[0].endpoints.len()), (1, 200), "started once");
+    let task = Arc::new(tasks[0].clone());
+    let answers = endpoints.chunks(50).map(|some| {
+        let (store, task, some) = (ledger.store.clone(), task.clone(), some.to_vec());
+        async move {
+            for endpoint in &some {
+                store.apply(&[finished(task.id, endpoint.as_str(), 0)], &Default::default(), at(1), RETENTION).await?;
+            }
+            passes(&store, id, at(1)).await
+        }
+    });
+    together(answers.collect::<Vec<_>>()).await?;
+    passes(&ledger.store, id, at(2)).await?;
+    assert_eq!(found(ledger, "r").await?.status, RolloutStatus::Done);
+    counts_are_right(ledger).await
+}
