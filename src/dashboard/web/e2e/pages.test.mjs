@@ -20,6 +20,7 @@ const PAGES = [
   "/dashboard/endpoints/web1",
   "/dashboard/queues",
   "/dashboard/schedules",
+  "/dashboard/rollouts",
   "/dashboard/requests",
   "/dashboard/submit?type=deploy",
   "/dashboard/settings",
@@ -175,6 +176,27 @@ test("equal answers are one group, from which one goes on", async () => {
     await page.getByRole("button", { name: "Rerun for 3" }).click();
     await page.getByText("A rerun of").waitFor();
   });
+});
+
+test("a rollout that waits is approved, and one that is halted says why", async () => {
+  const own = await Platform.start({ config: "task_types: [worker, backup]\n", endpoints: "web1,web2,web3,web4" });
+  try {
+    await own.request("POST", "/rollouts", { identifier: "release", type: "worker", payload: { seconds: 0 }, waves: [1, "rest"], approval: { before: [2] } });
+    await own.request("POST", "/rollouts", { identifier: "broken", type: "backup", payload: {}, waves: [1, "rest"] });
+    await at("/dashboard/rollouts", async (page) => {
+      await page.locator("td .state", { hasText: "halted" }).waitFor();
+      await page.getByRole("link", { name: "broken" }).click();
+      await page.getByText("1 failed, allowed 0").waitFor();
+      await page.getByRole("link", { name: "Events" }).click();
+      await page.locator(".timeline li").first().waitFor();
+      await page.goto(`${own.url}/dashboard/rollouts/release`);
+      await page.getByRole("button", { name: "Approve" }).click();
+      await page.locator(".summary .state", { hasText: "done" }).waitFor();
+      await page.waitForFunction(() => document.querySelectorAll("table")[1]?.querySelectorAll("tbody tr").length === 4);
+    }, { platform: own });
+  } finally {
+    await own.stop();
+  }
 });
 
 test("a queue is paused and goes on", async () => {

@@ -11,6 +11,7 @@ export const GO: Record<string, [string, string[]]> = {
   e: ["Endpoints", ["endpoints"]],
   q: ["Queues", ["queues"]],
   s: ["Schedules", ["schedules"]],
+  w: ["Rollouts", ["rollouts"]],
   r: ["Requests", ["requests"]],
   n: ["New task", ["submit"]],
   ",": ["Settings", ["settings"]],

@@ -14,6 +14,8 @@ import { Overview } from "./pages/overview";
 import { QueuesPage } from "./pages/queues";
 import { RequestPage } from "./pages/request";
 import { RequestsPage } from "./pages/requests";
+import { RolloutPage } from "./pages/rollout";
+import { RolloutsPage } from "./pages/rollouts";
 import { SchedulesPage } from "./pages/schedules";
 import { SettingsPage } from "./pages/settings";
 import { SubmitPage } from "./pages/submit";
@@ -32,6 +34,8 @@ function Shown(): JSX.Element {
     if (first === "tasks" && second === undefined) return <TasksPage />;
     if (first === "endpoints" && second === undefined) return <EndpointsPage />;
     if (first === "endpoints" && third === undefined) return <EndpointPage key={second} name={second} />;
+    if (first === "rollouts" && second === undefined) return <RolloutsPage />;
+    if (first === "rollouts" && third === undefined) return <RolloutPage key={second} id={second} />;
     if (first === "requests" && second === undefined) return <RequestsPage />;
     if (first === "requests" && third === undefined) return <RequestPage key={second} token={second} />;
     if (second === undefined) {
@@ -55,6 +59,7 @@ const LINKS: [string, string, string][] = [
   ["endpoints", "Endpoints", "e"],
   ["queues", "Queues", "q"],
   ["schedules", "Schedules", "s"],
+  ["rollouts", "Rollouts", "w"],
   ["requests", "Requests", "r"],
   ["submit", "New task", "n"],
 ];

@@ -1,5 +1,5 @@
 /** States: a word, a glyph and a colour each. The glyph tells them apart where the colour does not. */
-import type { RequestStatus, Task, TaskResponse, TaskStatus } from "./types";
+import type { RequestStatus, RolloutStatus, Task, TaskResponse, TaskStatus } from "./types";
 
 export type Tone = "wait" | "run" | "ok" | "bad" | "warn" | "off";
 
@@ -73,3 +73,31 @@ export function jobLook(status: string): Look {
 }
 
 export const isOpen = (status: TaskStatus): boolean => status === "CREATED" || status === "SENT" || status === "INCOMPLETE";
+
+const ROLLOUT: Record<RolloutStatus, Look> = {
+  CREATED: { word: "not started", glyph: "○", tone: "wait" },
+  RUNNING: { word: "running", glyph: "◐", tone: "run" },
+  SETTLING: { word: "settling", glyph: "◕", tone: "run" },
+  PAUSED: { word: "paused", glyph: "⏸", tone: "warn" },
+  HALTED: { word: "halted", glyph: "△", tone: "bad" },
+  ABORTING: { word: "aborting", glyph: "◔", tone: "warn" },
+  DONE: { word: "done", glyph: "✓", tone: "ok" },
+  PARTIAL: { word: "partial", glyph: "◍", tone: "warn" },
+  ABORTED: { word: "aborted", glyph: "–", tone: "off" },
+};
+
+export const rolloutLook = (status: RolloutStatus): Look => ROLLOUT[status] ?? { word: status, glyph: "?", tone: "off" };
+
+const TARGET: Record<string, Look> = {
+  PENDING: { word: "to come", glyph: "·", tone: "wait" },
+  SENT: { word: "running", glyph: "◐", tone: "run" },
+  VERIFYING: { word: "verifying", glyph: "◕", tone: "run" },
+  OK: { word: "ok", glyph: "✓", tone: "ok" },
+  FAILED: { word: "failed", glyph: "✕", tone: "bad" },
+  UNREACHABLE: { word: "unreachable", glyph: "▽", tone: "bad" },
+  ABSENT: { word: "away", glyph: "▽", tone: "warn" },
+  SKIPPED: { word: "left out", glyph: "»", tone: "off" },
+  SUPERSEDED: { word: "superseded", glyph: "↷", tone: "off" },
+};
+
+export const targetLook = (state: string): Look => TARGET[state] ?? { word: state, glyph: "?", tone: "off" };

@@ -260,3 +260,63 @@ export interface Answers {
   groups: AnswerGroup[];
   more: { groups: number; endpoints: number };
 }
+
+export const ROLLOUT_STATUSES = ["CREATED", "RUNNING", "SETTLING", "PAUSED", "HALTED", "ABORTING", "DONE", "PARTIAL", "ABORTED"] as const;
+export type RolloutStatus = (typeof ROLLOUT_STATUSES)[number];
+
+export interface RolloutCounts {
+  pending: number;
+  sent: number;
+  verifying: number;
+  ok: number;
+  failed: number;
+  unreachable: number;
+  absent: number;
+  skipped: number;
+  superseded: number;
+}
+
+export interface RolloutWave {
+  wave: number;
+  name: string | null;
+  phase: string;
+  since: string | null;
+  size: number;
+  allowed_failed: number | null;
+  allowed_unreachable: number | null;
+  gates: string[];
+  approvals: string[];
+  counts: RolloutCounts;
+}
+
+export interface Rollout {
+  id: string;
+  identifier: string;
+  type: string;
+  status: RolloutStatus;
+  reason: string | null;
+  revision: number;
+  created: string;
+  start_at: string | null;
+  started_at: string | null;
+  ended_at: string | null;
+  wave: number | null;
+  size: number;
+  counts: RolloutCounts;
+  waves: RolloutWave[];
+  document?: unknown;
+}
+
+export interface RolloutPage {
+  rollouts: Rollout[];
+  next_cursor: string | null;
+}
+
+export interface RolloutTargetPage {
+  targets: { endpoint: string; wave: number; state: string; since: string; task_id: string | null; errnr: number | null; note: string | null }[];
+  next_cursor: string | null;
+}
+
+export interface RolloutEvents {
+  events: { seq: number; time: string; kind: string; actor: string | null; wave: number | null; endpoint: string | null; text: string | null }[];
+}

@@ -1,12 +1,13 @@
 import type { JSX } from "preact";
-import { Command, Empty, Page, Section, Show, State, Ago, Table, count } from "../parts";
+import { Bar, Command, Empty, Page, Section, Show, State, Ago, Table, count } from "../parts";
 import { search, to } from "../place";
 import { isThere, isTroubled } from "../presence";
 import { useResource } from "../resource";
 import { mayAllTypes } from "../session";
-import { statusLook } from "../state";
+import { rolloutLook, statusLook } from "../state";
 import { now } from "../time";
-import { TASK_STATUSES, type Endpoint, type EndpointPage, type QueueList, type Readiness, type TaskCounts, type TaskPage, type TypeList } from "../types";
+import { TASK_STATUSES, type Endpoint, type EndpointPage, type QueueList, type Readiness, type RolloutPage, type TaskCounts, type TaskPage, type TypeList } from "../types";
+import { rolloutProgress } from "./rollouts";
 import { TaskTable } from "./tasks";
 
 export function Overview(): JSX.Element {
@@ -17,6 +18,7 @@ export function Overview(): JSX.Element {
   const recent = useResource<TaskPage>("/tasks?limit=10", { every: 4000, watch: "tasks" });
   const endpoints = useResource<EndpointPage>(all ? "/endpoints?limit=1000" : null, { every: 10_000, watch: "endpoints" });
   const queues = useResource<QueueList>(all ? "/queues" : null, { every: 5000, watch: "queues" });
+  const rollouts = useResource<RolloutPage>("/rollouts?status=RUNNING,SETTLING,PAUSED,HALTED,ABORTING&limit=5", { every: 5000 });
   const failed = recent.data?.tasks.filter((task) => task.failed > 0 && task.finished_at !== null) ?? [];
   const troubled = endpoints.data?.endpoints.filter(isTroubled) ?? [];
   const away = endpoints.data?.endpoints.filter((endpoint) => !isThere(endpoint)) ?? [];
@@ -63,6 +65,7 @@ export function Overview(): JSX.Element {
         ? <FirstSteps endpoints={endpoints.data?.endpoints ?? []} known={endpoints.data !== undefined} />
         : (
           <>
+            {rollouts.data && rollouts.data.rollouts.length > 0 && <Rollouts rollouts={rollouts.data} />}
             {queues.data && queues.data.queues.length > 0 && <Queues queues={queues.data} />}
             <Section title="Latest tasks" aside={<a href={to(["tasks"])}>All tasks</a>}>
               <Show of={recent} lines={10}>{(page) => <TaskTable tasks={page.tasks} label="Latest tasks" />}</Show>
@@ -105,6 +108,35 @@ export function health({ ready, readyFails, paused, incomplete, troubled }: Fact
   ].filter((note) => note !== false);
   if (notes.length === 0) return { text: "All is well.", tone: "ok" };
   return { text: `The platform works; ${notes.join(", ")}.`, tone: "warn" };
+}
+
+function Rollouts({ rollouts }: { rollouts: RolloutPage }): JSX.Element {
+  return (
+    <Section title="Rollouts" aside={<a href={to(["rollouts"])}>All rollouts</a>}>
+      <Table label="Rollouts under way">
+        <thead>
+          <tr>
+            <th scope="col" class="w-state">Status</th>
+            <th scope="col">Rollout</th>
+            <th scope="col" class="num">Wave</th>
+            <th scope="col" class="num">Done</th>
+            <th scope="col" class="w-bar"><span class="hidden">Progress</span></th>
+          </tr>
+        </thead>
+        <tbody>
+          {rollouts.rollouts.map((rollout) => (
+            <tr key={rollout.id}>
+              <td><State look={rolloutLook(rollout.status)} title={rollout.reason ?? undefined} /></td>
+              <td class="name"><a href={to(["rollouts", rollout.identifier])}>{rollout.identifier}</a></td>
+              <td class="num">{rollout.wave === null ? <span class="dim">–</span> : `${rollout.wave}/${rollout.waves.length}`}</td>
+              <td class="num">{count(rollout.counts.ok)}/{count(rollout.size)}</td>
+              <td><Bar whole={rollout.size} parts={rolloutProgress(rollout.counts)} /></td>
+            </tr>
+          ))}
+        </tbody>
+      </Table>
+    </Section>
+  );
 }
 
 function Queues({ queues }: { queues: QueueList }): JSX.Element {
