@@ -20,7 +20,7 @@ use crate::broker::{BrokerError, Consumer, Delivery, Link, SharedBroker, Source,
 use crate::domain::{EndpointName, Report, ReportEvent, TaskId, TaskType};
 use crate::ledger::Ledger;
 use crate::publisher::{Publisher, Stop};
-use crate::store::{Applied, SharedStore, StoreError};
+use crate::store::{Applied, LoggedLines, SharedStore, StoreError};
 use crate::telemetry::SharedMetrics;
 
 /// Messages the broker hands out before the first is acknowledged; each may hold many reports.
@@ -29,6 +29,10 @@ const PREFETCH: u16 = 1000;
 const BATCH: usize = 500;
 /// Bytes of reports in one transaction at most, unless a single one is larger: a quarter of MySQL's default packet.
 const BATCH_BYTES: usize = 2 * 1024 * 1024;
+
+/// Pieces of logs that are kept of one transaction at most, and their bytes: each is read and written with up to 64 KiB that came before.
+const PIECES: usize = 64;
+const PIECES_BYTES: usize = 256 << 10;
 
 /// Writes reports to the ledger.
 #[derive(Debug)]
@@ -104,6 +108,36 @@ impl Collector {
     }
 }
 
+impl Collector {
+    /// Keeps the lines that running handlers have logged, after all else of a batch and within bounds: answers never wait for many of them, and
+    /// never fail with them. Those that are left out show by their numbers.
+    async fn keep_lines(&self, reports: &[Report]) {
+        let (mut lines, mut bytes, mut left_out) = (Vec::new(), 0, 0);
+        for Report { task_id, endpoint, home, event, .. } in reports {
+            let ReportEvent::Log(piece) = event else { continue };
+            bytes += piece.text.len();
+            if lines.len() < PIECES && bytes <= PIECES_BYTES {
+                let (task_id, endpoint, home, piece) = (*task_id, endpoint.clone(), *home, piece.clone());
+                lines.push(LoggedLines { task_id, endpoint, home, piece });
+            } else {
+                left_out += 1;
+            }
+        }
+        let pieces = lines.len() as u64;
+        match self.ledger.append_logs(&lines).await {
+            Ok(kept) => {
+                self.metrics.log_pieces.with_label_values(&["kept"]).inc_by(kept);
+                self.metrics.log_pieces.with_label_values(&["refused"]).inc_by(pieces - kept);
+            }
+            Err(error) => {
+                tracing::debug!(%error, "lines of running handlers are left out");
+                left_out += pieces;
+            }
+        }
+        self.metrics.log_pieces.with_label_values(&["left_out"]).inc_by(left_out);
+    }
+}
+
 fn by_task(to_stop: Vec<(TaskType, TaskId, EndpointName)>) -> Vec<Stop> {
     let mut stops: BTreeMap<TaskId, Stop> = BTreeMap::new();
     for (task_type, task_id, endpoint) in to_stop {
@@ -121,7 +155,9 @@ impl Sink for Collector {
     }
 
     async fn write(&self, reports: &[Report]) -> Result<(), StoreError> {
-        self.apply(reports).await
+        self.apply(reports).await?;
+        self.keep_lines(reports).await;
+        Ok(())
     }
 
     /// The work was done, so its response ends, if not with the answer.

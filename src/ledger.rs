@@ -18,9 +18,9 @@ use crate::clock::Clock;
 use crate::domain::rollout::Command;
 use crate::domain::{IgnoredByType, NewRequest, NewTask, Report, RequestToken, TaskId, TaskStatus, TaskType, Timestamp, TokenName};
 use crate::store::{
-    Accepted, Advanced, AdvancedRollout, Applied, Begun, CancelOutcome, CanceledRequest, Commanded, DueRequest, Freeze, NewRollout, Plan,
-    QueueRule, Recorded, RolloutBatches, RolloutDecision, RolloutPick, RolloutRecorded, Settlement, SharedStore, StoreError, TakenBack,
-    Terms, Turns,
+    Accepted, Advanced, AdvancedRollout, Applied, Begun, CancelOutcome, CanceledRequest, Commanded, DueRequest, Freeze, LoggedLines,
+    NewRollout, Plan, QueueRule, Recorded, RolloutBatches, RolloutDecision, RolloutPick, RolloutRecorded, Settlement, SharedStore,
+    StoreError, TakenBack, Terms, Turns,
 };
 use crate::telemetry::SharedMetrics;
 use crate::touched::Touched;
@@ -120,6 +120,11 @@ impl Ledger {
         }
         self.rollouts.ring(applied.rollouts.iter().copied());
         Ok(applied)
+    }
+
+    /// Adds lines that handlers have logged; answers how many of the pieces were new.
+    pub async fn append_logs(&self, lines: &[LoggedLines]) -> Result<u64, StoreError> {
+        self.store.append_logs(lines, self.clock.now()).await
     }
 
     /// Records a request.

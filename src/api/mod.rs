@@ -34,6 +34,7 @@ mod list_owed;
 mod list_responses;
 mod list_tasks;
 mod list_types;
+mod logs;
 mod matching;
 mod members;
 mod named;

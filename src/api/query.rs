@@ -8,6 +8,7 @@ use super::percent;
 use super::problem::Problem;
 use crate::contract::{ProblemCode, ProblemItem};
 use crate::domain::{EndpointName, RequestToken, TaskId, Timestamp};
+use crate::store::LogPlace;
 
 /// A query string on its way to be used up.
 #[derive(Debug)]
@@ -127,6 +128,40 @@ pub fn task_cursor(last: TaskId) -> String {
 pub fn read_task_cursor(text: &str) -> Result<TaskId, String> {
     let id = text.strip_prefix('t').filter(|id| id.len() == 32).and_then(|id| id.parse().ok());
     id.ok_or_else(no_cursor)
+}
+
+/// Where logs go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum After {
+    /// In the log of one endpoint: after so many bytes.
+    Byte(u64),
+    /// In those of all: after the one that changed then.
+    Place(LogPlace),
+}
+
+/// Where a log goes on, or a list of logs, as a text that means nothing to the customer.
+pub fn log_cursor(after: &After) -> String {
+    match after {
+        After::Byte(place) => format!("b{place}"),
+        After::Place(LogPlace { time, endpoint }) => format!("l{}.{endpoint}", time.as_micros()),
+    }
+}
+
+/// The place in a log that a cursor names.
+///
+/// # Errors
+/// A message for a person.
+pub fn read_log_cursor(text: &str) -> Result<After, String> {
+    if let Some(place) = text.strip_prefix('b').and_then(digits) {
+        return Ok(After::Byte(place));
+    }
+    let (micros, endpoint) = text.strip_prefix('l').and_then(|text| text.split_once('.')).ok_or_else(no_cursor)?;
+    let micros = digits(micros).and_then(|micros| i64::try_from(micros).ok()).ok_or_else(no_cursor)?;
+    Ok(After::Place(LogPlace { time: Timestamp::from_micros(micros), endpoint: endpoint.parse().map_err(|_| no_cursor())? }))
+}
+
+fn digits(text: &str) -> Option<u64> {
+    Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit())).and_then(|text| text.parse().ok())
 }
 
 /// Where a list of requests goes on.

@@ -13,7 +13,7 @@ use utoipa::OpenApi;
 use super::route::{About, For, Operation, Route, Routes};
 use super::{
     Answer, Api, cancel_task, cancel_tasks, events, explain_task, forget_endpoint, groups, health, list_answers, list_endpoints,
-    list_tasks, named, openapi, queues, requests,
+    list_tasks, logs, named, openapi, queues, requests,
 };
 use super::{
     count_tasks, dashboard, list_owed, list_responses, list_types, requeue, rerun_task, rollouts, schedules, serve_worker, session,
@@ -180,6 +180,7 @@ pub const ROUTES: Routes = Routes(&[
         about: About::TypeInPath,
         operations: &[operation!(GET, READ, list_responses::list_responses)],
     },
+    Route { pattern: "/{type}/{id}/logs", about: About::TypeInPath, operations: &[operation!(GET, READ, logs::read)] },
     Route { pattern: "/{type}/{id}/rerun", about: About::TypeInPath, operations: &[operation!(POST, SUBMIT, rerun_task::rerun_task)] },
 ]);
 

@@ -17,8 +17,8 @@ use uuid::Uuid;
 use super::envelope::{AudienceText, DeliveryForm, TaskIn, TaskOut, WorkForm};
 use crate::contract::{self, PresenceKind, WorkerCommand, WorkerPresence, WorkerReport, WorkerReportHead};
 use crate::domain::{
-    AttemptError, Command, EndpointName, Identifier, Json, Labels, Presence, PresenceState, RefusedType, Report, ReportEvent, TaskId,
-    TaskMessage, TaskType, Timestamp, WireVersion, WorkPart, errnr, json_check::in_words,
+    AttemptError, Command, EndpointName, Identifier, Json, Labels, LogPiece, Presence, PresenceState, RefusedType, Report, ReportEvent,
+    TaskId, TaskMessage, TaskType, Timestamp, WireVersion, WorkPart, errnr, json_check::in_words,
 };
 
 /// The version of everything that is no task.
@@ -241,13 +241,15 @@ struct AnyReport<'a> {
     #[serde(default)]
     attempts: Vec<AttemptError>,
     log: Option<String>,
+    first_line: Option<u64>,
     run: Option<Uuid>,
 }
 
 impl AnyReport<'_> {
     /// As a report of this version.
     fn read(self) -> Result<Report, WireError> {
-        let Self { v, kind, task_id, task_type, endpoint, home, percent, errnr, errmsg, payload, attempt, attempts, log, run } = self;
+        let Self { v, kind, task_id, task_type, endpoint, home, percent, errnr, errmsg, payload, .. } = self;
+        let Self { attempt, attempts, log, first_line, run, .. } = self;
         if v != VERSION {
             return Err(another(v));
         }
@@ -255,6 +257,11 @@ impl AnyReport<'_> {
         let event = match &*kind {
             "received" => ReportEvent::Received,
             "canceled" => ReportEvent::Canceled,
+            // Lines of a log: for older versions, progress of 0 percent with members that they do not know.
+            "progress" if first_line.is_some() => {
+                let (first, text) = (first_line.unwrap_or_default(), log.ok_or_else(|| missing("log"))?);
+                ReportEvent::Log(LogPiece { attempt: attempt.unwrap_or(1), first, text })
+            }
             // As far as it can be shown; the cast ends at its limits.
             "progress" => ReportEvent::Progress { percent: percent.ok_or_else(|| missing("percent"))? as u8 },
             "finished" => {
@@ -274,7 +281,10 @@ pub fn encode_report(report: &Report) -> Bytes {
     bytes(&match event {
         ReportEvent::Received => WorkerReport::Received(head),
         ReportEvent::Canceled => WorkerReport::Canceled(head),
-        ReportEvent::Progress { percent } => WorkerReport::Progress { head, percent },
+        ReportEvent::Progress { percent } => WorkerReport::Progress { head, percent, attempt: None, first_line: None, log: None },
+        ReportEvent::Log(LogPiece { attempt, first, text }) => {
+            WorkerReport::Progress { head, percent: 0, attempt: Some(attempt), first_line: Some(first), log: Some(text) }
+        }
         ReportEvent::Finished { errnr, errmsg, payload, attempt, attempts, log, run } => {
             WorkerReport::Finished { head, errnr, errmsg, payload, attempt, attempts, log, run }
         }
@@ -727,6 +737,7 @@ mod tests {
             Just(ReportEvent::Received),
             Just(ReportEvent::Canceled),
             (0u8..=100).prop_map(|percent| ReportEvent::Progress { percent }),
+            (1u32..9, 0u64..99, "(.{0,9}\n){1,3}").prop_map(|(attempt, first, text)| ReportEvent::Log(LogPiece { attempt, first, text })),
             finished.prop_map(|(errnr, errmsg, payload, attempt, attempts, log, run)| ReportEvent::Finished {
                 errnr,
                 errmsg,

@@ -175,6 +175,27 @@ Examples:
 
 The type is needed where tasks of several types have the identifier.")]
     Answers(Answers),
+    /// Watch a task on a screen that updates, or all that have not ended
+    #[command(
+        override_usage = "tasker watch [OPTIONS] [[TYPE] <ID>]",
+        after_help = "\
+Examples:
+  tasker watch
+  tasker watch backup nightly-7
+
+Ends when the task has ended, or all endpoints that have received it are through, with the exit code of `submit --wait`.
+Where standard output is not a terminal, a line tells each change. Ctrl-C ends the command, never the task."
+    )]
+    Watch(Watch),
+    /// Show what the handlers of a task log, while they run with --follow
+    #[command(after_help = "\
+Examples:
+  tasker logs backup nightly-7
+  tasker logs -f 01a20196-daa1-708e-8082-dae98f32bb86 --endpoint web3
+
+Handlers in Rust log lines with Context::log, executables write them to standard error.
+Of each endpoint the last 64 KiB are kept, as long as the task.")]
+    Logs(Logs),
     /// List tasks, newest first
     #[command(after_help = "Examples:\n  tasker list\n  tasker list worker --status INCOMPLETE --since 2h")]
     List(List),
@@ -874,6 +895,32 @@ pub struct Answers {
     /// Print each group, or each response of --answer, as JSON on a line of its own
     #[arg(long)]
     pub jsonl: bool,
+}
+
+/// `tasker watch`.
+#[derive(Debug, Clone, Args)]
+pub struct Watch {
+    /// Identifier or task id, before an identifier its task type, if need be [default: all tasks that have not ended]
+    #[arg(value_name = "ID", num_args = 0..=2)]
+    pub names: Vec<String>,
+}
+
+/// `tasker logs`.
+#[derive(Debug, Clone, Args)]
+#[command(allow_missing_positional = true)]
+pub struct Logs {
+    /// Task type
+    #[arg(value_name = "TYPE")]
+    pub task_type: Option<TaskType>,
+    /// Identifier or task id
+    #[arg(value_name = "ID", required = true)]
+    pub id: String,
+    /// Only what the handler of this endpoint logs
+    #[arg(short = 'e', long = "endpoint", value_name = "NAME")]
+    pub of_endpoint: Option<EndpointName>,
+    /// Go on until the task, or the endpoint's part in it, has ended
+    #[arg(short, long)]
+    pub follow: bool,
 }
 
 /// `tasker rerun`.

@@ -207,8 +207,10 @@ impl<'a> Place<'a> {
         match (self.command.get_name(), argument.get_id().as_str(), value) {
             // Servers are started with a configuration, where no API may run yet.
             ("up" | "endpoint" | "worker", ..) => None,
-            ("submit", "endpoints", _) | ("status" | "explain", "of_endpoint", _) | ("forget", "name", _) => Some(Known::Endpoints),
-            ("cancel", "names", _) if self.positionals == 0 => Some(Known::TaskTypes),
+            ("submit", "endpoints", _) | ("status" | "explain" | "logs", "of_endpoint", _) | ("forget", "name", _) => {
+                Some(Known::Endpoints)
+            }
+            ("cancel" | "watch", "names", _) if self.positionals == 0 => Some(Known::TaskTypes),
             (_, _, Some("TYPE")) => Some(Known::TaskTypes),
             (_, _, Some("ACTION")) => Some(Known::Actions),
             _ => None,

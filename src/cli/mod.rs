@@ -1,6 +1,6 @@
 //! The command line: what may be asked (`args`; `tree` is what help shows of it), and every command.
 //!
-//! `tasks`, `answers`, `batch`, `bulk`, `explain`, `endpoints`, `groups`, `requests`, `queues` and `schedules` ask the API, `verify` adds up, `wait` waits, `render` turns answers into text, `picture`
+//! `tasks`, `answers`, `batch`, `bulk`, `explain`, `endpoints`, `groups`, `requests`, `queues` and `schedules` ask the API, `verify` adds up, `wait` waits, and `laggards` names those it waits for, `watch` and `logs` follow what goes on, `render` turns answers into text, `picture`
 //! draws a request, `table` makes tables, `refusal` into the words of flags, `exit` into exit codes. `access` says where, with which token and whose certificates to trust, `listen` where to listen, `complete` completes names in shells. `configuration` and `initialize` work on the configuration, `tokens` and `import` on the `database`. `flamenco` starts a manager of render farms and looks at one. `servers` starts what
 //! `app` puts together, and the bench; `stopping` says what a stop waits for.
 //!
@@ -23,7 +23,9 @@ mod groups;
 mod import;
 mod initialize;
 mod input;
+mod laggards;
 mod listen;
+mod logs;
 mod manual;
 mod output;
 mod page;
@@ -48,6 +50,7 @@ mod tree;
 mod verify;
 mod version;
 mod wait;
+mod watch;
 mod when;
 
 use std::ffi::OsString;
@@ -131,6 +134,8 @@ async fn run(cli: Cli) -> Code {
         Command::Submit(args) => tasks::submit(&global, args).await,
         Command::Status(args) => tasks::status(&global, args).await,
         Command::Explain(args) => explain::run(&global, args).await,
+        Command::Watch(args) => watch::run(&global, args).await,
+        Command::Logs(args) => logs::run(&global, args).await,
         Command::List(args) => tasks::list(&global, args).await,
         Command::Answers(args) => answers::run(&global, args).await,
         Command::Rerun(args) => tasks::rerun(&global, args).await,

@@ -136,8 +136,9 @@ fn standing(response: &TaskResponse) -> (String, Colour) {
     let (status, good) = (response.status, response.errnr == Some(0));
     match (status, response.progress) {
         (ResponseStatus::Created, _) if response.vanished => ("vanished".to_owned(), Colour::Bad),
-        (ResponseStatus::Created, Some(percent)) => (format!("running, {percent}%"), Colour::Plain),
-        (ResponseStatus::Created, None) => ("running".to_owned(), Colour::Plain),
+        // Also of a handler that logs lines and does not say how far it is.
+        (ResponseStatus::Created, Some(percent @ 1..)) => (format!("running, {percent}%"), Colour::Plain),
+        (ResponseStatus::Created, None | Some(0)) => ("running".to_owned(), Colour::Plain),
         (ResponseStatus::Finished, _) => {
             let colour = if good { Colour::Good } else { Colour::Bad };
             let again = if response.attempt > 1 { format!(" at attempt {}", response.attempt) } else { String::new() };

@@ -53,6 +53,12 @@ impl Screen {
         Some(usize::from(size.ws_row)).filter(|lines| *lines > 0)
     }
 
+    /// The same of standard output.
+    pub(super) fn lines_of_output() -> Option<usize> {
+        let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+        Some(usize::from(size.ws_row)).filter(|lines| *lines > 0)
+    }
+
     fn of(out: impl IsTerminal + AsFd) -> Self {
         if !out.is_terminal() {
             return Self::PLAIN;

@@ -14,8 +14,9 @@ use crate::domain::{EndpointName, Identifier, Selector, TaskId, TaskType};
 use super::args::{Cancel, GROUPS, Global, List, Rerun, Status, Submit, Target, Waiting};
 use super::bulk::{self, Deed};
 use super::exit::{Code, verdict};
+use super::laggards::Laggards;
 use super::output::{self, Failure, note, note_json, show};
-use super::wait::{self, Audience, Interrupts};
+use super::wait::{self, Audience, AwaitedTask, Interrupts};
 use super::{access, answers, batch, input, preview, refusal, render};
 
 pub(super) async fn submit(global: &Global, args: Submit) -> Result<Code, Failure> {
@@ -161,7 +162,12 @@ async fn settle(
 ) -> Result<Code, Failure> {
     let (name, shown) = (TaskName::of(task), waiting.shown(global.json));
     let outcome = async {
-        let ask = async |wait| Ok(client.status(&name, Some(wait), Responses::None).await?.task);
+        let laggards = Laggards::default();
+        let ask = async |wait| {
+            let task = client.status(&name, Some(wait), Responses::None).await?.task;
+            let slow = laggards.of(client, &task).await;
+            Ok(AwaitedTask { task, slow })
+        };
         let code = wait::until_settled(ask, waiting.wait.flatten(), Audience::of(global.json)).await?;
         let report = match of_endpoint {
             Some(endpoint) => Report::Rows(client.answer_of(&name, endpoint).await?),
@@ -184,6 +190,11 @@ async fn settle(
     let commands = [format!("tasker status {name}{api} --wait"), format!("tasker cancel {name}{api}")];
     wait::say_it_goes_on(global.json, "task", code, &commands);
     Ok(code)
+}
+
+/// Shows what became of a task that is settled.
+pub(super) async fn show_settled(global: &Global, client: &Client, name: &TaskName) -> Result<(), Failure> {
+    show_report(global, &Report::read(client, name, None).await?, None).map(drop)
 }
 
 /// Endpoints whose answers a person reads with the verdict; of more only those are shown that call for a look.

@@ -34,6 +34,9 @@ const HEARTBEAT: Duration = Duration::from_secs(30);
 /// Names of endpoints in the progress bar at most.
 const NAMES: usize = 2;
 
+/// The same in a line of a log.
+const NAMES_IN_LOG: usize = 8;
+
 /// Lines of a request above the bar at most: a terminal that scrolls shows no progress.
 const LINES: usize = 20;
 
@@ -218,30 +221,38 @@ struct Waiting<T> {
     waiting: T,
 }
 
-impl Awaited for Task {
+/// A task that is waited for.
+pub(super) struct AwaitedTask {
+    pub(super) task: Task,
+    /// The endpoints that have received it and have not finished, where they are few.
+    pub(super) slow: Vec<EndpointName>,
+}
+
+impl Awaited for AwaitedTask {
     const TEMPLATE: &'static str = "{wide_bar:.green} {pos}/{len} endpoints {elapsed} {msg}";
 
     fn verdict(&self) -> Option<Code> {
-        verdict(self)
+        verdict(&self.task)
     }
 
     fn parts(&self) -> (u64, u64) {
-        let Counts { expected, finished, canceled, expired, .. } = self.counts;
+        let Counts { expected, finished, canceled, expired, .. } = self.task.counts;
         ((finished + canceled + expired).into(), expected.into())
     }
 
     fn message(&self) -> String {
-        message(self)
+        message(&self.task, &self.slow)
     }
 
     fn summary(&self) -> String {
-        render::summary(self, Clock::system().now())
+        let summary = render::summary(&self.task, Clock::system().now());
+        if self.slow.is_empty() { summary } else { format!("{summary}, waiting for {}", some(&self.slow, NAMES_IN_LOG)) }
     }
 
     fn standing(&self) -> impl Serialize {
-        let Counts { expected, received, finished, failed, .. } = self.counts;
-        let missing = self.missing.as_deref().unwrap_or_default();
-        TaskStanding { id: self.id, status: self.status, expected, received, finished, failed, missing }
+        let Counts { expected, received, finished, failed, .. } = self.task.counts;
+        let missing = self.task.missing.as_deref().unwrap_or_default();
+        TaskStanding { id: self.task.id, status: self.task.status, expected, received, finished, failed, missing, slow: &self.slow }
     }
 }
 
@@ -256,6 +267,8 @@ struct TaskStanding<'a> {
     failed: u32,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     missing: &'a [EndpointName],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    slow: &'a [EndpointName],
 }
 
 impl Awaited for Request {
@@ -337,16 +350,20 @@ struct RolloutStanding<'a> {
 }
 
 /// What stands after the bar of a task.
-fn message(task: &Task) -> String {
+fn message(task: &Task, slow: &[EndpointName]) -> String {
     let failed = (task.counts.failed > 0).then(|| format!("{} failed", task.counts.failed));
     let missing = task.missing.as_deref().unwrap_or_default();
-    let waiting = (!missing.is_empty()).then(|| {
-        let named: Vec<_> = missing.iter().take(NAMES).map(EndpointName::as_str).collect();
-        let more = missing.len() - named.len();
-        let others = if more > 0 { format!(" and {more} more") } else { String::new() };
-        format!("not received by {}{others}", named.join(", "))
-    });
-    failed.into_iter().chain(waiting).collect::<Vec<_>>().join(", ")
+    let told = |what: &str, names: &[EndpointName]| (!names.is_empty()).then(|| format!("{what} {}", some(names, NAMES)));
+    let told = [failed, told("not received by", missing), told("waiting for", slow)];
+    told.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// The first of some names, and how many more there are.
+fn some(names: &[EndpointName], most: usize) -> String {
+    let named: Vec<_> = names.iter().take(most).map(EndpointName::as_str).collect();
+    let more = names.len() - named.len();
+    let others = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{others}", named.join(", "))
 }
 
 #[cfg(test)]
@@ -365,11 +382,12 @@ mod tests {
     #[test]
     fn the_bar_names_some_of_those_it_waits_for() {
         let names = |names: &[&str]| Some(names.iter().map(|name| name.parse().expect("a name")).collect());
-        assert_eq!(message(&task()), "");
+        assert_eq!(message(&task(), &[]), "");
         assert_eq!(
-            message(&Task { counts: Counts { failed: 2, ..Counts::default() }, missing: names(&["a"]), ..task() }),
+            message(&Task { counts: Counts { failed: 2, ..Counts::default() }, missing: names(&["a"]), ..task() }, &[]),
             "2 failed, not received by a"
         );
-        assert_eq!(message(&Task { missing: names(&["a", "b", "c", "d"]), ..task() }), "not received by a, b and 2 more");
+        let (missing, slow) = (names(&["a", "b", "c", "d"]), names(&["e", "f", "g"]).expect("names"));
+        assert_eq!(message(&Task { missing, ..task() }, &slow), "not received by a, b and 2 more, waiting for e, f and 1 more");
     }
 }

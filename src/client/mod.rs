@@ -5,27 +5,29 @@
 //! the caller decides with [`ClientError::is_transient`].
 
 mod error;
+mod events;
 mod rollouts;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::CONTENT_TYPE;
-use reqwest::{Method, RequestBuilder, StatusCode, Url};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::config::{Secret, is_loopback};
 use crate::contract::{
     Answers, BODY_HEADER, BatchAnswer, BulkAnswer, BulkCancel, Census, ENVELOPE, EndpointPage, Explanation, ForgottenEndpoint,
-    ForgottenEndpoints, Group, GroupChange, GroupList, Index, Preview, Queue, QueueList, Readiness, Request, RequestCensus, RequestPage,
-    RequestSubmission, RequestToken, Requeue, Rerun, ResponsePage, Responses, Schedule, ScheduleList, Submission, Task, TaskPage,
-    TaskWithResponses, TasksGiven, TasksWanted, WorkerReports,
+    ForgottenEndpoints, Group, GroupChange, GroupList, Index, LogPage, NameList, Preview, Queue, QueueList, Readiness, Request,
+    RequestCensus, RequestPage, RequestSubmission, RequestToken, Requeue, Rerun, ResponsePage, Responses, Schedule, ScheduleList,
+    Submission, Task, TaskPage, TaskWithResponses, TasksGiven, TasksWanted, WorkerReports,
 };
-use crate::domain::{AnswerDigest, EndpointName, GroupName, RequestStatus, Selector, TaskStatus, TaskType, Timestamp};
+use crate::domain::{AnswerDigest, EndpointName, GroupName, RequestStatus, Selector, States, TaskStatus, TaskType, Timestamp};
 use crate::https;
 pub use error::ClientError;
 use error::{hint, problem, shown};
+pub use events::{Event, Events};
 pub use rollouts::{RolloutAction, RolloutTargets};
 
 /// Where the API is when nothing says so.
@@ -305,6 +307,50 @@ impl Client {
         let path = [task_type.as_str(), id, "rerun"];
         let (status, task) = self.answer(self.post(&path)?.json(rerun), ANSWER).await?;
         Ok(Submitted { task, repeated: status == StatusCode::OK })
+    }
+
+    /// How the endpoints of a task stand, and what the list of their names is called.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn states(&self, task_type: &TaskType, id: &str) -> Result<(String, States), ClientError> {
+        let request = self.request(Method::GET, &[task_type.as_str(), id, "states"])?;
+        let answer = request.timeout(ANSWER).send().await.map_err(|error| self.failure(&error))?;
+        let answer = self.admitted(answer).await?;
+        let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+        let (generation, count) = (header("x-generation"), header("x-count").parse().unwrap_or_default());
+        let bytes = answer.bytes().await.map_err(|error| self.failure(&error))?;
+        let foreign = || ClientError::Foreign { url: self.url(), reason: format!("{} bytes are not {count} states", bytes.len()) };
+        Ok((generation, States::from_bytes(&bytes, count).ok_or_else(foreign)?))
+    }
+
+    /// The names of a task's endpoints, in the order of its states.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn names(&self, task_type: &TaskType, id: &str) -> Result<NameList, ClientError> {
+        Ok(self.answer(self.request(Method::GET, &[task_type.as_str(), id, "names"])?, ANSWER).await?.1)
+    }
+
+    /// What the handlers of a task have logged after a place: of one endpoint, or of all. With `wait` the API answers when there is something.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn logs(
+        &self,
+        task_type: &TaskType,
+        id: &str,
+        endpoint: Option<&EndpointName>,
+        after: Option<&str>,
+        wait: Option<Duration>,
+    ) -> Result<LogPage, ClientError> {
+        let parameters = [
+            ("endpoint", endpoint.map(ToString::to_string)),
+            ("after", after.map(str::to_owned)),
+            ("wait", wait.map(|wait| format!("{}ms", wait.min(LONGEST_WAIT).as_millis()))),
+        ];
+        let request = self.request(Method::GET, &[task_type.as_str(), id, "logs"])?.query(&given(parameters));
+        Ok(self.answer(request, ANSWER + LONGEST_WAIT).await?.1)
     }
 
     /// Cancels a task.
@@ -594,15 +640,23 @@ impl Client {
 
     async fn send(&self, request: RequestBuilder, patience: Duration) -> Result<(StatusCode, Bytes), ClientError> {
         let answer = request.timeout(patience).send().await.map_err(|error| self.failure(&error))?;
+        let answer = self.admitted(answer).await?;
         let status = answer.status();
+        let body = answer.bytes().await.map_err(|error| self.failure(&error))?;
+        Ok((status, body))
+    }
+
+    /// The answer, unless the API refuses.
+    async fn admitted(&self, answer: Response) -> Result<Response, ClientError> {
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
         let body = answer.bytes().await.map_err(|error| self.failure(&error))?;
         if let Some(hint) = hint(status, self.token.is_some()) {
             return Err(ClientError::Locked { problem: Box::new(problem(status, &body)), hint });
         }
-        if !status.is_success() {
-            return Err(ClientError::Refused { status: status.as_u16(), problem: Box::new(problem(status, &body)) });
-        }
-        Ok((status, body))
+        Err(ClientError::Refused { status: status.as_u16(), problem: Box::new(problem(status, &body)) })
     }
 
     fn foreign(&self, error: &dyn std::error::Error) -> ClientError {

@@ -2,7 +2,7 @@
 //!
 //! `task` and `response` the ledger's two rows · `answer` equal answers in groups · `submission` what a customer asks for · `endpoint` who performs
 //! tasks · `queue` and `schedule` how these stand · `request` steps of jobs · `rollout` changes of a fleet in waves · `bulk` many tasks in one request · `explain` why a task does not run · `census` sums of tasks · `problem` why a request is refused ·
-//! `session` who one is · `process` what an API process says of itself · `live` what goes on now · `worker` what workers send and get.
+//! `session` who one is · `process` what an API process says of itself · `live` what goes on now · `log` what handlers log · `worker` what workers send and get.
 //!
 //! The server moves what it has read from the ledger into these types, so that an answer of thousands of rows is
 //! written without copies of their texts. A reader takes the answers of older and newer servers: it ignores members
@@ -18,6 +18,7 @@ mod endpoint;
 mod explain;
 mod group;
 mod live;
+mod log;
 mod preview;
 mod problem;
 mod process;
@@ -43,6 +44,7 @@ pub use endpoint::{Endpoint, EndpointPage, ForgottenEndpoint, ForgottenEndpoints
 pub use explain::{Explanation, ReasonGroup};
 pub use group::{Group, GroupChange, GroupList};
 pub use live::{LiveEndpoints, LiveGone, LiveQueues, LiveTask, LiveVector, NameList};
+pub use log::{LogPage, LogText};
 pub use preview::{LeftOutEndpoint, Preview, SubmitAnswer};
 pub use problem::{Problem, ProblemCode, ProblemItem};
 pub use process::{Heartbeat, Index, Readiness};

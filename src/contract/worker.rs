@@ -154,7 +154,7 @@ pub enum WorkerReport {
     Received(WorkerReportHead),
     /// The worker has stopped the task, or has not begun it.
     Canceled(WorkerReportHead),
-    /// The handler said how far it is.
+    /// The handler said how far it is, or has logged lines: these come with `first_line` and `log`, and are left out where answers wait.
     Progress {
         /// As of every report.
         #[serde(flatten)]
@@ -162,6 +162,18 @@ pub enum WorkerReport {
         /// Percent done; what is outside of 0 to 100 is taken for the nearer end.
         #[schema(value_type = f64)]
         percent: u8,
+        /// The attempt that has logged the lines, from 1.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(required = false)]
+        attempt: Option<u32>,
+        /// How many lines this attempt has logged before these.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(required = false)]
+        first_line: Option<u64>,
+        /// The lines, each with a line feed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(required = false)]
+        log: Option<String>,
     },
     /// The task has ended.
     Finished {

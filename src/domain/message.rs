@@ -5,7 +5,9 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{AttemptError, EndpointName, Identifier, Json, Labels, ResponseEvent, TaskId, TaskType, Timestamp, errnr, json_check};
+use super::{
+    AttemptError, EndpointName, Identifier, Json, Labels, LogPiece, ResponseEvent, TaskId, TaskType, Timestamp, errnr, json_check,
+};
 
 /// What the API tells endpoints.
 #[derive(Debug, Clone)]
@@ -145,6 +147,8 @@ pub enum ReportEvent {
         /// Percent, 0 to 100.
         percent: u8,
     },
+    /// The handler has logged these lines. Worth less than all else: they may be left out anywhere on the way.
+    Log(LogPiece),
     /// The handler ended, all attempts included.
     Finished {
         /// 0 for success.
@@ -172,6 +176,8 @@ impl ReportEvent {
     pub const PAYLOAD: usize = 8 << 20;
     /// Bytes of an error text, and of the lines of a log, at most.
     pub const TEXT: usize = 64 << 10;
+    /// Bytes of the lines of one piece of a log at most: an endpoint sends fewer.
+    pub const LINES: usize = 32 << 10;
     /// Earlier attempts at most: no policy allows more.
     pub const ATTEMPTS: usize = 100;
     /// Bytes of the error text of an earlier attempt at most.
@@ -183,6 +189,7 @@ impl ReportEvent {
     pub fn bounded(self) -> Self {
         match self {
             Self::Progress { percent } => Self::Progress { percent: percent.min(100) },
+            Self::Log(piece) => Self::Log(LogPiece { text: beginning(piece.text, Self::LINES), ..piece }),
             Self::Finished { errnr, errmsg, payload, attempt, mut attempts, log, run } => {
                 let errmsg = beginning(errmsg, Self::TEXT);
                 attempts.truncate(Self::ATTEMPTS);
@@ -243,7 +250,7 @@ impl ReportEvent {
     /// What this means for the response's status; progress says no more than that it was received.
     pub const fn response_event(&self) -> ResponseEvent {
         match self {
-            Self::Received | Self::Progress { .. } => ResponseEvent::Received,
+            Self::Received | Self::Progress { .. } | Self::Log(_) => ResponseEvent::Received,
             Self::Finished { .. } => ResponseEvent::Finished,
             Self::Canceled => ResponseEvent::Canceled,
         }

@@ -1,7 +1,7 @@
 //! The nouns of the product and the rules that hold between them. No I/O, no clock, no other module of ours.
 //!
 //! `names` what things may be called · `timestamp` points in time · `task` and `response` the two rows of the ledger with
-//! their state machines · `queue` what a task of a work queue has besides · `request` steps of jobs · `rerun` who performs a task once more · `rollout` how a fleet is changed in waves · `explain` why a task does not run, with one of the reasons of `reason` · `states` how endpoints stand, in few bytes · `outcome` what a handler asks for · `message` what travels
+//! their state machines · `queue` what a task of a work queue has besides · `request` steps of jobs · `rerun` who performs a task once more · `rollout` how a fleet is changed in waves · `explain` why a task does not run, with one of the reasons of `reason` · `states` how endpoints stand, in few bytes · `live_log` what handlers log while they run · `outcome` what a handler asks for · `message` what travels
 //! through the broker · `digest` what makes two submissions the same · `answer` what makes two answers the same, with `own_name` and `difference` what sets them apart · `token` who may use the API · `authority` how hosts are named · `labels` what
 //! endpoints say of themselves and `selector` with `target` whom such facts select · `likeness` what to say of a misspelt name · `json_check` which
 //! bytes are JSON that every reader agrees on: what comes from outside passes it before it becomes a [`Json`].
@@ -16,6 +16,7 @@ mod explain;
 pub mod json_check;
 mod labels;
 pub mod likeness;
+mod live_log;
 mod message;
 mod names;
 mod outcome;
@@ -40,6 +41,7 @@ pub use difference::{AnswerChange, Difference};
 pub use digest::{digest, digest_of_target, payload_key, value_at};
 pub use explain::{Group, Line, LinePlace, Owed, PresenceNow, RunLimits, Snapshot, Standing, Subscribed, Summary, Workers};
 pub use labels::{BUILT_IN, InvalidLabel, Labels};
+pub use live_log::{LiveLog, LogPiece};
 pub use message::{Audience, Command, Presence, PresenceState, RefusedType, Report, ReportEvent, TaskMessage, WireVersion, WorkPart};
 pub use names::{
     EndpointName, GroupName, Identifier, InvalidName, RESERVED_TASK_TYPES, RequestToken, RolloutName, TaskId, TaskType, TokenName,

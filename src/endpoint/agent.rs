@@ -24,7 +24,7 @@ use super::lane::Lane;
 use super::leftovers::Leftovers;
 use super::performer::{self, Core};
 use super::presence::{self, Session};
-use super::{Registry, directory, home, lookout, recovery, reporter};
+use super::{Registry, directory, home, line_reporter, lookout, recovery, reporter};
 use crate::broker::dead::DeadLetters;
 use crate::broker::{BrokerError, SharedBroker, Source};
 use crate::clock::Clock;
@@ -259,6 +259,8 @@ impl Agent {
         let flushed = CancellationToken::new();
         let send_reports = reporter::send_reports(core.clone(), broker.clone(), flushed.clone());
         let mut reporter = tokio::spawn(all.clone().run_until_cancelled_owned(send_reports));
+        let send_lines = line_reporter::send_lines(core.clone(), broker.clone(), session.subscribe(), flushed.clone());
+        tokio::spawn(all.clone().run_until_cancelled_owned(send_lines));
 
         let sessions = session.subscribe();
         let dead = DeadLetters::new(broker.clone(), "tasks");

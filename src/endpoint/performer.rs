@@ -25,6 +25,7 @@ use super::executor::{self, End, Limits, LogTail, Retries, Signals, Step};
 use super::journal::{Health, Journal, JournalError, Record, State, StoredTask};
 use super::labels::OwnLabels;
 use super::lane::{Assignment, Lane, Turn};
+use super::lines::Lines;
 use super::outbox::Outbox;
 use super::{AttemptSink, Registry, RunningTask, Work};
 use crate::backoff::Backoff;
@@ -47,6 +48,7 @@ pub(super) struct Core {
     pub(super) boot: Boot,
     pub(super) journal: Journal,
     pub(super) outbox: Outbox,
+    pub(super) lines: Lines,
     pub(super) lanes: HashMap<TaskType, Arc<Lane>>,
     pub(super) registry: Registry,
     pub(super) executables: Option<Arc<Executables>>,
@@ -94,6 +96,7 @@ impl Core {
             boot: Boot::current(),
             journal,
             outbox: Outbox::default(),
+            lines: Lines::default(),
             lanes,
             registry,
             executables,
@@ -326,6 +329,7 @@ async fn attempt(
         core: core.clone(),
         id,
         task_type: assignment.task.work.task_type.clone(),
+        attempt: number,
         log: log.clone(),
         said: Mutex::default(),
         waited_for: (lane.policy.on_stop == OnStop::Wait).then(|| stopping.clone()),
@@ -348,6 +352,7 @@ async fn attempt(
         Err(reason) => End::Outcome(Outcome::failed(errnr::NO_HANDLER, reason)),
     };
     drop(slot);
+    core.lines.end(id);
     let end = match sink.restart().await {
         Some(answer) => executor::restarted(end, answer),
         None => end,
@@ -417,6 +422,7 @@ struct Sink {
     core: Arc<Core>,
     id: TaskId,
     task_type: TaskType,
+    attempt: u32,
     log: Arc<LogTail>,
     said: Mutex<Option<Instant>>,
     /// What stops a handler that a stop waits for.
@@ -458,6 +464,7 @@ impl AttemptSink for Sink {
 
     fn log(&self, line: &str) {
         self.log.push(line);
+        self.core.lines.push(self.id, &self.task_type, self.attempt, line);
     }
 
     fn restarting(&self, answer: Json) -> BoxFuture<'static, ()> {

@@ -245,6 +245,8 @@ impl RowState {
         let progress = match event {
             // Reports may overtake each other, so the bar only goes forward.
             ReportEvent::Progress { percent } if !self.status.is_final() => self.progress.max(Some((*percent).min(100))),
+            // What logs runs.
+            ReportEvent::Log(_) if !self.status.is_final() => self.progress.max(Some(0)),
             // Who reported progress is seen to have arrived.
             ReportEvent::Finished { errnr: 0, .. } if !self.status.is_final() => self.progress.map(|_| 100),
             _ => self.progress,
@@ -530,6 +532,8 @@ pub(super) fn fold<'a>(
                     *count += 1;
                     folded.late.insert(key, answer);
                 }
+                // Lines are counted where they are kept.
+                None if matches!(report.event, ReportEvent::Log(_)) => {}
                 None => folded.applied.repeated += 1,
             }
             if before.is_doubled_by(event) && !before.doubled && folded.doubled.insert(key) {

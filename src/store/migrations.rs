@@ -22,12 +22,13 @@ pub(super) static MYSQL: LazyLock<Migrator> = LazyLock::new(|| migrator(files::M
 pub(super) static SQLITE: LazyLock<Migrator> = LazyLock::new(|| migrator(files::SQLITE));
 
 /// The tables made by all versions so far, in the order in which they can be dropped, for [`super::Store::reset`].
-const TABLES: [&str; 24] = [
+const TABLES: [&str; 25] = [
     "rollout_hold",
     "rollout_event",
     "rollout_target",
     "rollout_wave",
     "rollout",
+    "response_log",
     "jobs",
     "requests",
     "ended",

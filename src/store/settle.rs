@@ -210,6 +210,7 @@ async fn forget(conn: &mut Conn<'_>, ids: Arc<[TaskId]>) -> Result<(u64, usize),
     if finals.is_empty() {
         return Ok((0, done));
     }
+    conn.sql("DELETE FROM response_log WHERE task_id IN ").keys(&finals).execute().await?;
     conn.sql("DELETE FROM response WHERE task_id IN ").keys(&finals).execute().await?;
     let forgotten = conn.sql("DELETE FROM task WHERE id IN ").keys(&finals).execute().await?;
     Ok((forgotten, done))

@@ -101,6 +101,8 @@ pub struct Metrics {
     pub store_retries: IntCounterVec,
     /// Operations that the database did not do, by `cause`.
     pub store_refusals: IntCounterVec,
+    /// Pieces of the logs of running handlers by `result`: kept, refused, left_out.
+    pub log_pieces: IntCounterVec,
     /// Looks at the ledger for what is watched, by what that is (`of`): task, endpoints, queues.
     pub live_reads: IntCounterVec,
     /// Streams of events that are open.
@@ -202,6 +204,7 @@ impl Metrics {
             database_up: single("tasker_database_up", "1 while the database can be reached")?,
             store_retries: counter("tasker_store_retries_total", "Operations of the database that were begun anew", &["cause"])?,
             store_refusals: counter("tasker_store_refusals_total", "Operations that the database did not do", &["cause"])?,
+            log_pieces: counter("tasker_log_pieces_total", "Pieces of the logs of running handlers", &["result"])?,
             live_reads: counter("tasker_live_reads_total", "Looks at the ledger for what is watched", &["of"])?,
             event_streams: single("tasker_event_streams", "Streams of events that are open")?,
             start_time,

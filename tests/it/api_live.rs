@@ -6,7 +6,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use tasker::api::Limits;
-use tasker::domain::{PartState, PresenceState, Report, ReportEvent, Scope, States, TaskId, decode_changes};
+use tasker::domain::{LogPiece, PartState, PresenceState, Report, ReportEvent, Scope, States, TaskId, decode_changes};
+use tasker::store::{Freeze, LoggedLines};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
@@ -162,7 +165,7 @@ async fn long_lists_of_names_are_compressed_for_those_who_take_it() {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let id = rig.submit("t", &names).await;
     let expected = names.iter().map(|name| endpoint(name)).collect();
-    rig.store.freeze(&[tasker::store::Freeze { id, expected }], rig.state.clock.now()).await.expect("the store works");
+    rig.store.freeze(&[Freeze { id, expected }], rig.state.clock.now()).await.expect("the store works");
     let plain = rig.get("/worker/t/names").await;
     assert_eq!(plain.json()["names"], serde_json::json!(names));
     let request = rig.request("GET", "/worker/t/names").header("Accept-Encoding", "gzip");
@@ -445,5 +448,83 @@ async fn many_who_watch_cost_what_one_costs() {
         }
     };
     timeout(PATIENCE, closed).await.expect("all are closed");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_of_handlers_are_read_while_they_come() {
+    let rig = Rig::start().await;
+    let id = rig.submit("t", &["a", "b"]).await;
+    rig.freeze(id, &["a", "b"]).await;
+    let log = async |name: &str, first: u64, text: &str| {
+        let piece = LogPiece { attempt: 1, first, text: text.to_owned() };
+        rig.report(id, name, ReportEvent::Log(piece.clone())).await;
+        let lines = LoggedLines { task_id: id, endpoint: endpoint(name), home: Uuid::nil(), piece };
+        assert_eq!(rig.state.ledger.append_logs(&[lines]).await.expect("the store works"), 1);
+    };
+    let get = async |query: &str| rig.get(&format!("/worker/t/logs{query}")).await.json();
+    let nothing = get("?endpoint=a").await;
+    assert_eq!(nothing, serde_json::json!({"logs": [], "next": "b0", "ended": false}));
+    // Waits for what comes.
+    let (first, ()) = tokio::join!(get("?endpoint=a&after=b0&wait=60s"), log("a", 0, "one\ntwo\n"));
+    assert_eq!((&first["logs"][0]["text"], &first["logs"][0]["begin"], &first["next"]), (&"one\ntwo\n".into(), &0.into(), &"b8".into()));
+    log("a", 2, "three\n").await;
+    let second = get("?endpoint=a&after=b8").await;
+    assert_eq!((&second["logs"][0]["text"], &second["logs"][0]["begin"], &second["ended"]), (&"three\n".into(), &8.into(), &false.into()));
+    assert_eq!(get("?endpoint=a&after=b14").await["logs"], serde_json::json!([]));
+    log("b", 4, "five\n").await;
+    let all = get("").await;
+    let texts: Vec<_> = all["logs"].as_array().expect("logs").iter().map(|log| (log["endpoint"].as_str(), log["text"].as_str())).collect();
+    assert_eq!(texts, [(Some("a"), Some("one\ntwo\nthree\n")), (Some("b"), Some("… 4 lines left out\nfive\n"))]);
+    let place = all["next"].as_str().expect("a place").to_owned();
+    assert_eq!(get(&format!("?after={place}")).await, serde_json::json!({"logs": [], "next": place, "ended": false}));
+    rig.report(id, "a", finished(0, "")).await;
+    rig.report(id, "b", finished(0, "")).await;
+    assert_eq!(get("?endpoint=a&after=b14&wait=60s").await, serde_json::json!({"logs": [], "next": "b14", "ended": true}));
+    assert_eq!(get(&format!("?after={place}&wait=60s")).await["ended"], true);
+    for query in ["after=x", "after=l1", "after=b", "endpoint=a/b", "wait=1h", "tail=3"] {
+        assert_eq!(rig.get(&format!("/worker/t/logs?{query}")).await.code(), "invalid_query", "{query}");
+    }
+    rig.stop().await;
+}
+
+/// A client whose window is small.
+async fn asks_and_reads_nothing(rig: &Rig, path: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(2048).expect("a small buffer");
+    let mut stream = socket.connect(rig.address).await.expect("a connection");
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.expect("the server reads");
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_who_takes_nothing_is_cut_off_and_holds_nobody_up() {
+    let rig = Rig::start_with(Limits { write_timeout: Duration::from_secs(2), ..Limits::default() }).await;
+    let names: Vec<String> = (0..30_000).map(|number| format!("console{number:05}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let id = rig.submit("t", &names[..1]).await;
+    let expected = names.iter().map(|name| endpoint(name)).collect();
+    rig.store.freeze(&[Freeze { id, expected }], rig.state.clock.now()).await.expect("the store works");
+    let path = format!("watch=task:{id}");
+    let hog = asks_and_reads_nothing(&rig, &format!("/events?{path}")).await;
+    let open = || rig.state.metrics.event_streams.get();
+    let until = async |count: i64| {
+        let look = async {
+            while open() != count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, look).await.unwrap_or_else(|_| panic!("{} streams are open", open()));
+    };
+    until(1).await;
+    // Others are told as ever.
+    let mut stream = Stream::open(&rig, &path, None).await;
+    assert_eq!(stream.event().await.data["count"], 30_000);
+    rig.state.ledger.mark_published(&[id]).await.expect("the store works");
+    assert!(stream.event().await.data["published_at"].is_string());
+    until(1).await;
+    drop(hog);
+    drop(stream);
+    until(0).await;
     rig.stop().await;
 }

@@ -148,6 +148,8 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("HEAD",   "/{type}/{id}/answers",     "1111 3.3. .3 33."),
     ("GET",    "/{type}/{id}/responses",   "1111 3.3. .3 33."),
     ("HEAD",   "/{type}/{id}/responses",   "1111 3.3. .3 33."),
+    ("GET",    "/{type}/{id}/logs",        "1111 3.3. .3 33."),
+    ("HEAD",   "/{type}/{id}/logs",        "1111 3.3. .3 33."),
     ("POST",   "/{type}/{id}/rerun",       "1111 333. .3 33."),
 ];
 

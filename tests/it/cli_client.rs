@@ -19,9 +19,13 @@ struct Site {
 
 impl Site {
     fn start(endpoints: &str) -> anyhow::Result<Self> {
-        let place = tempfile::tempdir()?;
+        Self::start_in(tempfile::tempdir()?, endpoints, &[])
+    }
+
+    fn start_in(place: TempDir, endpoints: &str, flags: &[&str]) -> anyhow::Result<Self> {
         let mut up = program(&place);
-        up.args(["up", "--listen", "127.0.0.1:0", "--endpoints", endpoints]).stdout(Stdio::piped()).stderr(Stdio::null());
+        up.args(["up", "--listen", "127.0.0.1:0", "--endpoints", endpoints]).args(flags);
+        up.stdout(Stdio::piped()).stderr(Stdio::null());
         let mut up = up.spawn()?;
         let lines = BufReader::new(up.stdout.take().context("no pipe")?).lines();
         let api = lines.map_while(Result::ok).find_map(|line| Some(line.trim().strip_prefix("API")?.trim().to_owned()));
@@ -289,5 +293,76 @@ fn the_version_is_told_in_two_ways() -> anyhow::Result<()> {
     ensure!(text(&["version"])? == text(&["--version"])?);
     let json: Value = serde_json::from_str(&text(&["version", "--json"])?)?;
     ensure!(json["version"] == version && json.get("commit").is_some(), "{json}");
+    Ok(())
+}
+
+#[test]
+fn a_task_is_watched_to_its_end() -> anyhow::Result<()> {
+    let site = Site::with_two()?;
+    let submitted = site.json(&["submit", "worker", "--payload", r#"{"seconds": 2}"#, "--json"])?;
+    let identifier = submitted["identifier"].as_str().context("an identifier")?;
+    let watched = site.typed(&["watch", "worker", identifier])?;
+    ensure!(watched.status.success(), "{}", said(&watched));
+    let text = String::from_utf8(watched.stdout)?;
+    let lines: Vec<&str> = text.lines().collect();
+    // A line for each change, and then what `status` shows.
+    ensure!(lines.first().is_some_and(|line| line.contains("0 of 2 endpoints finished")), "{text}");
+    ensure!(lines.last().is_some_and(|line| line.starts_with("2 of 2 endpoints finished")) && !text.contains('\u{1b}'), "{text}");
+    // Without its type, and for a program; it has ended, which needs no stream.
+    let told = site.typed(&["watch", submitted["id"].as_str().context("an id")?, "--json"])?;
+    ensure!(told.status.success(), "{}", said(&told));
+    let canceled = site.json(&["submit", "worker", "--payload", r#"{"seconds": 600}"#, "--json"])?;
+    let canceled = canceled["id"].as_str().context("an id")?;
+    let watching = site.command(&["watch", canceled]).spawn()?;
+    ensure!(site.typed(&["cancel", canceled])?.status.success());
+    let watched = watching.wait_with_output()?;
+    ensure!(watched.status.code() == Some(5), "{}", said(&watched));
+    let unknown = site.typed(&["watch", "worker", "no-such-task"])?;
+    ensure!(unknown.status.code() == Some(1) && said(&unknown).contains("no-such-task"), "{}", said(&unknown));
+    Ok(())
+}
+
+#[test]
+fn open_tasks_are_watched_until_a_person_has_seen_enough() -> anyhow::Result<()> {
+    let site = Site::with_two()?;
+    let submitted = site.json(&["submit", "worker", "--payload", r#"{"seconds": 600}"#, "--json"])?;
+    let mut watching = site.command(&["watch"]).spawn()?;
+    let mut lines = BufReader::new(watching.stdout.take().context("no pipe")?);
+    let mut first = String::new();
+    lines.read_line(&mut first)?;
+    ensure!(first.contains("worker") && first.contains(submitted["identifier"].as_str().context("an identifier")?), "{first}");
+    signal(&watching, Signal::INT)?;
+    ensure!(watching.wait()?.success());
+    Ok(())
+}
+
+#[test]
+fn lines_are_followed_while_handlers_run() -> anyhow::Result<()> {
+    let place = tempfile::tempdir()?;
+    let handlers = place.path().join("handlers.d");
+    std::fs::create_dir(&handlers)?;
+    let script = "#!/bin/sh\necho before >&2\nwhile [ ! -e go ]; do sleep 0.05; done\necho after >&2\nexit 3\n";
+    std::fs::write(handlers.join("deploy"), script)?;
+    std::fs::set_permissions(handlers.join("deploy"), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let directory = handlers.to_str().context("a path")?.to_owned();
+    let site = Site::start_in(place, "web1,web2", &["--handlers-dir", &directory])?;
+    let submitted = site.json(&["submit", "deploy", "--endpoints", "web1,web2", "--json"])?;
+    let id = submitted["id"].as_str().context("an id")?;
+    let mut following = site.command(&["logs", "--follow", "deploy", id]).spawn()?;
+    let mut lines = BufReader::new(following.stdout.take().context("no pipe")?);
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        let mut line = String::new();
+        ensure!(lines.read_line(&mut line)? > 0, "it ended after {told:?}");
+        told.push(line);
+    }
+    told.sort();
+    ensure!(told == ["web1: before\n", "web2: before\n"], "{told:?}");
+    std::fs::write(handlers.join("go"), "")?;
+    let mut rest = String::new();
+    lines.read_to_string(&mut rest)?;
+    ensure!(following.wait()?.success() && rest.contains("web1: after\n") && rest.contains("web2: after\n"), "{rest}");
+    let one = site.typed(&["logs", id, "--endpoint", "web2"])?;
+    ensure!(one.status.success() && one.stdout == b"before\nafter\n", "{}", said(&one));
     Ok(())
 }

@@ -615,3 +615,41 @@ async fn a_relative_directory_is_one_below_ours() {
     assert_eq!(errnr, 0, "{errmsg}");
     endpoint.stopped().await;
 }
+
+#[tokio::test]
+async fn lines_are_told_while_it_runs() {
+    let mut api = ApiSide::new().await;
+    let wait = |file: &str| format!("while [ ! -e {file} ]; do sleep 0.05; done\n");
+    let script = format!("#!/bin/sh\necho one >&2\necho 'progress: 40' >&2\n{}echo two >&2\necho three >&2\n{}", wait("go"), wait("end"));
+    install(&api, "run", &script);
+    let endpoint = started(&mut api, LONG).await;
+    let id = api.submit("run", "1").await;
+    let piece = async |api: &mut ApiSide| loop {
+        let report = api.report().await;
+        match report.event {
+            ReportEvent::Log(piece) if report.task_id == id => return piece,
+            ReportEvent::Received | ReportEvent::Progress { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    let first = piece(&mut api).await;
+    assert_eq!((first.attempt, first.first, first.text.as_str()), (1, 0, "one\n"));
+    fs::write(api.handlers_dir().join("go"), "").expect("writes");
+    let (mut next, mut text) = (1, String::new());
+    while text != "two\nthree\n" {
+        let piece = piece(&mut api).await;
+        assert_eq!((piece.attempt, piece.first), (1, next));
+        next += piece.text.lines().count() as u64;
+        text += &piece.text;
+    }
+    fs::write(api.handlers_dir().join("end"), "").expect("writes");
+    assert_eq!(api.finished(id).await.0, 0);
+    // One that has nothing to say, or is through before it is its turn, sends nothing of the kind.
+    install(&api, "run", "#!/bin/sh\necho quick >&2\n");
+    let id = api.submit("run", "1").await;
+    let report = api.end().await;
+    assert!(matches!(&report.event, ReportEvent::Finished { log: Some(log), .. } if log == "quick\n"), "{report:?}");
+    assert_eq!(report.task_id, id);
+    endpoint.stopped().await;
+    assert!(api.unexpected().iter().all(|report| !matches!(report.event, ReportEvent::Log(_))));
+}

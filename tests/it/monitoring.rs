@@ -122,7 +122,7 @@ fn documented() -> anyhow::Result<Known> {
 /// themselves while there are such tasks.
 fn labels_of_vectors() -> BTreeMap<String, BTreeSet<String>> {
     let metrics = Metrics::new();
-    let vectors: [&dyn Collector; 10] = [
+    let vectors: [&dyn Collector; 11] = [
         &metrics.unsubmitted,
         &metrics.undecodable,
         &metrics.dead_dropped,
@@ -131,6 +131,7 @@ fn labels_of_vectors() -> BTreeMap<String, BTreeSet<String>> {
         &metrics.requests,
         &metrics.jobs,
         &metrics.live_reads,
+        &metrics.log_pieces,
         &metrics.rollout_targets,
         &metrics.rollout_breaches,
     ];

@@ -65,6 +65,7 @@ conformance! {
         leaves_a_canceled_task_canceled,
         leaves_an_expired_task_expired,
         keeps_what_an_endpoint_says,
+        keeps_what_handlers_log,
         keeps_the_first_answer_that_came_after_the_end,
         tells_that_a_task_ran_twice;
     answers:

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tasker::broker::wire::{self, Heard};
 use tasker::broker::{Address, envelope};
-use tasker::domain::{Command, PresenceState, ReportEvent, TaskId, TaskMessage, WireVersion};
+use tasker::domain::{Command, LogPiece, PresenceState, Report, ReportEvent, TaskId, TaskMessage, WireVersion};
 use tasker::handlers;
 
 use crate::api_side::{ApiSide, policy, soon, task_type, until};
@@ -177,4 +177,17 @@ async fn a_retry_leaves_the_message_as_it_came() {
     let copies = || fs::read(&journal).unwrap_or_default().windows(item.len()).filter(|bytes| *bytes == item).count();
     until("the first attempt to end", || copies() == 2).await;
     endpoint.stopped().await;
+}
+
+#[test]
+fn lines_of_a_log_are_progress_for_an_older_api() {
+    let piece = LogPiece { attempt: 2, first: 7, text: "a line\n".to_owned() };
+    let (task_id, endpoint) = (TaskId::new(), "console1".parse().expect("a name"));
+    let report =
+        Report { task_id, task_type: task_type("echo"), endpoint, home: uuid::Uuid::nil(), event: ReportEvent::Log(piece.clone()) };
+    let bytes = wire::encode_report(&report);
+    let written: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
+    // What version 1 reads of it; it reads past members that it does not know.
+    assert_eq!((&written["v"], &written["kind"], &written["percent"]), (&1.into(), &"progress".into(), &0.into()));
+    assert!(matches!(wire::decode_report(&bytes).expect("a report").event, ReportEvent::Log(read) if read == piece));
 }

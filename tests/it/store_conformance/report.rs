@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 use tasker::domain::{
-    AttemptError, Counts, EndpointName, LateAnswer, NewTask, Presence, PresenceState, Report, ReportEvent, ResponseStatus, TaskEvent,
-    TaskId, TaskStatus, errnr, json,
+    AttemptError, Counts, EndpointName, LateAnswer, LiveLog, LogPiece, NewTask, Presence, PresenceState, Report, ReportEvent,
+    ResponseStatus, TaskEvent, TaskId, TaskStatus, errnr, json,
 };
-use tasker::store::{Applied, Freeze, ResponseFilter, Settlement};
+use tasker::store::{Applied, Freeze, LogPlace, LoggedLines, ResponseFilter, ResponseLog, Settlement};
 use uuid::Uuid;
 
 use super::ledger::{ALL, Ledger, RETENTION, at, finished, fleet, name, names, noon, received, report, shared, task, tasks, together};
@@ -357,5 +357,73 @@ pub async fn keeps_what_an_endpoint_says(ledger: &Ledger) -> Result<()> {
         assert_eq!(response.log.as_deref(), Some("last line 😀"));
         assert_eq!(response.start_time, Some(at(1).after(Duration::from_micros(123_456))));
     }
+    Ok(())
+}
+
+pub async fn keeps_what_handlers_log(ledger: &Ledger) -> Result<()> {
+    let id = ledger.one("a", &["a", "b", "c"]).await?;
+    let piece = |attempt, first, text: &str| LogPiece { attempt, first, text: text.to_owned() };
+    let lines = |endpoint: &str, home, piece| LoggedLines { task_id: id, endpoint: name(endpoint), home, piece };
+    let store = &ledger.store;
+    let told = [lines("a", Uuid::nil(), piece(1, 0, "one\n"))];
+    assert_eq!(store.append_logs(&told, at(1)).await?, 0, "nobody has the task yet");
+    let log = |piece| report(id, "a", ReportEvent::Log(piece));
+    store.apply(&[log(piece(1, 0, "one\n")), received(id, "b"), received(id, "c")], &Default::default(), at(1), RETENTION).await?;
+    let responses = store.responses(id, ResponseFilter::All, None, ALL).await?;
+    assert_eq!(responses.iter().map(|response| response.progress).collect::<Vec<_>>(), [Some(0), None, None], "what logs runs");
+    let batch = [
+        lines("a", Uuid::nil(), piece(1, 0, "one\n")),
+        lines("b", Uuid::nil(), piece(1, 0, "ein\u{df} \u{1f680}\n")),
+        lines("a", Uuid::nil(), piece(1, 3, "four\n")),
+        lines("a", Uuid::from_u128(7), piece(1, 4, "of another home\n")),
+        lines("nobody", Uuid::nil(), piece(1, 0, "of nobody\n")),
+        LoggedLines { task_id: TaskId::new(), ..lines("a", Uuid::nil(), piece(1, 0, "of no task\n")) },
+    ];
+    assert_eq!(store.append_logs(&batch, at(2)).await?, 3);
+    assert_eq!(store.append_logs(&batch, at(3)).await?, 0, "repeats");
+    let a = store.log_of(id, &name("a")).await?.expect("a log");
+    assert_eq!((a.log.text.as_str(), a.log.next, a.time), ("one\n\u{2026} 2 lines left out\nfour\n", 4, at(2)));
+    assert!(store.log_of(id, &name("c")).await?.is_none() && store.log_of(id, &name("nobody")).await?.is_none());
+    assert_eq!(store.append_logs(&[lines("a", Uuid::nil(), piece(2, 0, "again\n"))], at(4)).await?, 1);
+    // One whose lines have all come with its answer.
+    let end = ReportEvent::Finished {
+        errnr: 0,
+        errmsg: String::new(),
+        payload: None,
+        attempt: 1,
+        attempts: Vec::new(),
+        log: Some("quick\n".to_owned()),
+        run: None,
+    };
+    store.apply(&[report(id, "c", end)], &Default::default(), at(5), RETENTION).await?;
+    let list = async |after: Option<LogPlace>, limit| {
+        let logs = store.logs(id, after, limit).await?;
+        let told = |log: &ResponseLog| (log.endpoint.to_string(), log.log.text.clone());
+        anyhow::Ok((
+            logs.iter().map(told).collect::<Vec<_>>(),
+            logs.last().map(|log| LogPlace { time: log.time, endpoint: log.endpoint.clone() }),
+        ))
+    };
+    let (all, _) = list(None, 10).await?;
+    let of = |endpoint: &str, text: &str| (endpoint.to_owned(), text.to_owned());
+    let of_a = of("a", "one\n\u{2026} 2 lines left out\nfour\n--- attempt 2 ---\nagain\n");
+    assert_eq!(all, [of("b", "ein\u{df} \u{1f680}\n"), of_a.clone(), of("c", "quick\n")]);
+    let (page, place) = list(None, 1).await?;
+    assert_eq!(page.len(), 1);
+    assert_eq!(list(place, 1).await?.0, [of_a]);
+    // No more than that is kept, and nothing of a task that is forgotten.
+    let long = format!("{}\n", "x".repeat(30 << 10));
+    for first in 1..5 {
+        assert_eq!(store.append_logs(&[lines("a", Uuid::nil(), piece(2, first, &long))], at(6)).await?, 1);
+    }
+    let a = store.log_of(id, &name("a")).await?.expect("a log").log;
+    assert!(a.text.len() <= LiveLog::KEPT && a.begin() > 0 && a.text.ends_with(&long), "{} from {}", a.text.len(), a.begin());
+    assert_eq!(store.ended_at(id, &name("a")).await?, None);
+    store.apply(&[finished(id, "a", 0), finished(id, "b", 0)], &Default::default(), at(7), RETENTION).await?;
+    assert_eq!((store.ended_at(id, &name("a")).await?, store.ended_at(id, &name("nobody")).await?), (Some(at(7)), None));
+    assert_eq!(store.append_logs(&[lines("a", Uuid::nil(), piece(2, 5, "the last\n"))], at(8)).await?, 1, "what was still on its way");
+    assert_eq!(store.forget(&[id]).await?, 1);
+    assert_eq!(store.append_logs(&[lines("a", Uuid::nil(), piece(2, 6, "too late\n"))], at(9)).await?, 0);
+    assert!(store.log_of(id, &name("a")).await?.is_none() && store.logs(id, None, 10).await?.is_empty());
     Ok(())
 }

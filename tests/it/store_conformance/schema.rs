@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::ledger::{Ledger, RETENTION, admin, at, config, task, together};
 
-const TABLES: [&str; 24] = [
+const TABLES: [&str; 25] = [
     "_sqlx_migrations",
     "ended",
     "endpoint",
@@ -25,6 +25,7 @@ const TABLES: [&str; 24] = [
     "queued_task",
     "requests",
     "response",
+    "response_log",
     "rollout",
     "rollout_event",
     "rollout_hold",
