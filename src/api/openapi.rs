@@ -133,7 +133,7 @@ fn form(path: &str, place: &ParameterIn, name: &str) -> Option<&'static str> {
             "^(Queuing|Inprogress|Completed|Failed|Canceled)(,(Queuing|Inprogress|Completed|Failed|Canceled))*$"
         }
         "status" => "^(CREATED|SENT|INCOMPLETE|DONE|CANCELED|EXPIRED)(,(CREATED|SENT|INCOMPLETE|DONE|CANCELED|EXPIRED))*$",
-        "after" => r"^(b[0-9]{1,18}|l[0-9]{1,16}\.[A-Za-z0-9._-]{1,128})$",
+        "after" if path.ends_with("/logs") => r"^(b[0-9]{1,18}|l[0-9]{1,16}\.[A-Za-z0-9._-]{1,128})$",
         "answer" => "^[0-9A-Fa-f]{32}$",
         "cursor" if path == "/endpoints" || path.ends_with("/responses") => "^e(2[DEde]|3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa]|5[Ff]){1,128}$",
         "cursor" if matches!(path, "/requests" | "/census/requests") => r"^r[0-9]{1,16}\.[A-Za-z0-9._-]{1,191}$",
