@@ -10,6 +10,7 @@ use super::body::{self, Limit};
 use super::cancel_task;
 use super::matching::{self, BATCH, Matching};
 use super::problem::Problem;
+use super::query::Query;
 use super::tasks::covered;
 use super::{Answer, Api, access, answer, unknown};
 use crate::contract::{self, BulkAnswer, BulkCancel, TaskFilter};
@@ -41,6 +42,7 @@ pub async fn cancel_tasks(api: web::Data<Api>, request: HttpRequest, payload: we
     if access::blind(&request).is_some() {
         return Err(Problem::insufficient_scope("this tells which tasks there are: it needs a token with the scopes `submit` and `read`"));
     }
+    Query::new(request.query_string()).finish()?;
     let body = api.body(&request, payload, Limit { bytes: LONGEST_BODY, setting: None }).await?;
     let asked: BulkCancel = serde_json::from_str(body::json(&body)?).map_err(|error| matching::invalid("", error.to_string()))?;
     drop(body);

@@ -7,6 +7,7 @@ use actix_web::{HttpRequest, web};
 
 use super::body::{self, Limit};
 use super::problem::Problem;
+use super::query::Query;
 use super::{Answer, Api, access, answer, segment};
 use crate::contract::{self, Group, GroupChange, GroupList, OneOrMany, ProblemCode, ProblemItem};
 use crate::domain::{GroupName, Selector, likeness};
@@ -59,6 +60,7 @@ pub async fn show_group(api: web::Data<Api>, request: HttpRequest) -> Answer {
 )]
 pub async fn write_group(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
     let name = segment(&request, 1)?;
+    Query::new(request.query_string()).finish()?;
     let body = api.body(&request, payload, Limit { bytes: LONGEST_BODY, setting: None }).await?;
     let invalid = |items| Problem::invalid(ProblemCode::InvalidGroup, items);
     let name: GroupName =

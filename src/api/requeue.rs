@@ -12,6 +12,7 @@ use actix_web::{HttpRequest, web};
 use super::body::{self, Limit};
 use super::matching::{self, BATCH, Matching};
 use super::problem::Problem;
+use super::query::Query;
 use super::submit_task::record_all;
 use super::{Answer, Api, access, answer, rerun_task, segment, unknown};
 use crate::admission::of_requeue;
@@ -54,6 +55,7 @@ pub async fn requeue(api: web::Data<Api>, request: HttpRequest, payload: web::Pa
     }
     let policy = api.policy(&name).filter(|policy| policy.queue.is_some());
     let policy = policy.ok_or_else(|| unknown::queue(&api, &request, &name))?;
+    Query::new(request.query_string()).finish()?;
     let body = api.body(&request, payload, Limit { bytes: LONGEST_BODY, setting: None }).await?;
     let asked: Requeue = serde_json::from_str(body::json(&body)?).map_err(|error| matching::invalid("", error.to_string()))?;
     drop(body);

@@ -7,6 +7,7 @@ use actix_web::{HttpRequest, web};
 use super::body::{self, Limit};
 use super::named::{self, TaskName};
 use super::problem::Problem;
+use super::query::Query;
 use super::submit_task::{record, respond};
 use super::{Answer, Api, access};
 use crate::admission::{Asked, Fault, reserved};
@@ -46,6 +47,7 @@ pub async fn rerun_task(api: web::Data<Api>, request: HttpRequest, payload: web:
         ));
     }
     let policy = named::task_type(&api, &request)?;
+    Query::new(request.query_string()).finish()?;
     let body = api.body(&request, payload, Limit { bytes: LONGEST_BODY, setting: None }).await?;
     let invalid = |items| Problem::invalid(ProblemCode::InvalidSubmission, items);
     let asked: Rerun = serde_json::from_str(body::json(&body)?).map_err(|error| invalid(vec![ProblemItem::new("", error.to_string())]))?;

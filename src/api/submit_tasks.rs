@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use super::body::{self, Limit};
 use super::members::{Members, pointer};
 use super::problem::Problem;
+use super::query::Query;
 use super::submit_task::{admit, before, record_all};
 use super::{Answer, Api, access, answer, submission, target, unknown};
 use crate::admission::Asked;
@@ -41,6 +42,7 @@ const LONGEST_BODY: usize = 16 << 20;
     )
 )]
 pub async fn submit_tasks(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
+    Query::new(request.query_string()).finish()?;
     let body = api.body(&request, payload, Limit { bytes: LONGEST_BODY, setting: None }).await?;
     let elements = elements(body::json(&body)?).map_err(|item| Problem::invalid(ProblemCode::InvalidSubmission, vec![item]))?;
     let mut results: Vec<Option<BatchVerdict>> = Vec::with_capacity(elements.len());

@@ -145,6 +145,19 @@ async fn each_submission_of_many_has_a_verdict_in_its_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_parameter_that_is_not_known_is_refused() {
+    let rig = Rig::start_as(QUEUE, Limits::default()).await;
+    submit(&rig, "worker", &["a"]).await;
+    for path in ["/tasks", "/tasks/cancel", "/queues/builds/requeue", "/worker/a/rerun"] {
+        let answer = bulk(&rig, &format!("{path}?dry=true"), json!({"identifier": "b"})).await;
+        assert_eq!((answer.status, answer.code()), (422, "invalid_query".to_owned()), "{path}: {answer:?}");
+    }
+    let group = rig.request("PUT", "/groups/web?x=1").header("Content-Type", "application/json").body(r#"{"match": "a"}"#);
+    assert_eq!(rig.send(group).await.code(), "invalid_query");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn submissions_are_recorded_together() {
     let rig = Rig::start().await;
     let before = rig.state.metrics.accept_batch.get_sample_count();
