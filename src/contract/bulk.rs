@@ -20,15 +20,15 @@ pub struct TaskFilter {
     pub status: Vec<TaskStatus>,
     /// Only identifiers that begin so.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = String, required = false)]
+    #[schema(value_type = Option<String>, required = false)]
     pub identifier: Option<String>,
     /// Only tasks accepted at or after this time.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = String, format = DateTime, required = false)]
+    #[schema(value_type = Option<String>, format = DateTime, required = false)]
     pub since: Option<Timestamp>,
     /// Only tasks accepted before this time.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = String, format = DateTime, required = false)]
+    #[schema(value_type = Option<String>, format = DateTime, required = false)]
     pub until: Option<Timestamp>,
 }
 
@@ -40,7 +40,7 @@ pub struct BulkCancel {
     pub filter: TaskFilter,
     /// How many they are, as the preview has told. Without it nothing is canceled, and the answer is the preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = u32, required = false)]
+    #[schema(value_type = Option<u32>, required = false)]
     pub expect: Option<u32>,
     /// Cancel nothing, even with `expect`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -58,15 +58,15 @@ pub struct DeadFilter {
     pub only: Vec<Fared>,
     /// Only identifiers that begin so.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = String, required = false)]
+    #[schema(value_type = Option<String>, required = false)]
     pub identifier: Option<String>,
     /// Only tasks accepted at or after this time.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = String, format = DateTime, required = false)]
+    #[schema(value_type = Option<String>, format = DateTime, required = false)]
     pub since: Option<Timestamp>,
     /// Only tasks accepted before this time.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = String, format = DateTime, required = false)]
+    #[schema(value_type = Option<String>, format = DateTime, required = false)]
     pub until: Option<Timestamp>,
 }
 
@@ -80,7 +80,7 @@ pub struct Requeue {
     pub filter: DeadFilter,
     /// How many they are, as the preview has told. Without it nothing is queued, and the answer is the preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = u32, required = false)]
+    #[schema(value_type = Option<u32>, required = false)]
     pub expect: Option<u32>,
     /// Queue nothing, even with `expect`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
