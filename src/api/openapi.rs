@@ -117,7 +117,6 @@ fn form(path: &str, place: &ParameterIn, name: &str) -> Option<&'static str> {
         "name" if path.starts_with("/schedules/") => "^[A-Za-z0-9._-]{1,64}$",
         "name" if path.starts_with("/groups/") => "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
         "name" | "endpoint" | "from" => "^[A-Za-z0-9._-]{1,128}$",
-        "lane" => "^[a-z0-9._-]{1,64}$",
         "gone_for" => "^[1-9][0-9]{0,2}d$",
         "id" if of_rollouts => "^[A-Za-z0-9._-]{1,128}$",
         "after" if path == "/rollouts/holds" => "^[A-Za-z0-9._-]{1,128}$",

@@ -16,7 +16,7 @@ pub struct TaskFilter {
     pub types: Vec<TaskType>,
     /// Only these states, which must be open ones; all open ones unless said.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schema(required = false, max_items = 3)]
+    #[schema(required = false)]
     pub status: Vec<TaskStatus>,
     /// Only identifiers that begin so.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,7 +54,7 @@ pub struct BulkCancel {
 pub struct DeadFilter {
     /// How they ended: `failed`, `expired`, `canceled`; `failed` unless said.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schema(required = false, max_items = 3)]
+    #[schema(required = false)]
     pub only: Vec<Fared>,
     /// Only identifiers that begin so.
     #[serde(skip_serializing_if = "Option::is_none")]
