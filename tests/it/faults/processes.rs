@@ -234,6 +234,8 @@ fn an_api_process_dies_between_every_two_steps_of_rollouts() -> anyhow::Result<(
                 let document = json!({
                     "identifier": format!("r{count}"), "type": TYPE, "payload": {"do": "ok", "mark": mark}, "lane": format!("lane{}", count % 3),
                     "targets": {"max_absent": "none"}, "waves": [1, "rest"],
+                    // A process that dies publishes late, and a slow machine is no reason to halt.
+                    "receive_within": "2m",
                 });
                 // One that got no answer is submitted again.
                 for url in &urls {
