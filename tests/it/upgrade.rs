@@ -46,8 +46,14 @@ fn migrations_only_add() -> anyhow::Result<()> {
             let statements: String =
                 text.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<Vec<_>>().join(" ").to_uppercase();
             for word in [" DROP ", " RENAME ", " MODIFY ", " CHANGE "] {
+                // A key that the same statement makes anew is there all the time.
+                let made_anew = |rest: &str| {
+                    let key = rest.strip_prefix("KEY ").and_then(|rest| rest.split(',').next());
+                    key.is_some_and(|key| rest.contains(&format!(", ADD KEY {key} (")))
+                };
+                let text = format!(" {statements}");
                 ensure!(
-                    !format!(" {statements}").contains(word),
+                    text.match_indices(word).all(|(at, word)| made_anew(&text[at + word.len()..])),
                     "{} has{word}: processes of the version before still run, and docs/upgrade.md says that they go on",
                     path.display()
                 );
