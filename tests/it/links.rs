@@ -11,7 +11,10 @@ fn every_link_leads_to_a_file_and_a_heading() -> anyhow::Result<()> {
     let mut pages: Vec<PathBuf> =
         ["README.md", "CONTRIBUTING.md", "SECURITY.md", "supervisor/README.md"].map(|name| root.join(name)).into();
     for entry in fs::read_dir(root.join("docs"))? {
-        pages.push(entry?.path());
+        let page = entry?.path();
+        if page.extension().is_some_and(|extension| extension == "md") {
+            pages.push(page);
+        }
     }
     let mut broken = Vec::new();
     for page in pages {

@@ -34,11 +34,13 @@ fn shellcheck_is_content() -> anyhow::Result<()> {
 }
 
 /// The shell scripts below a directory, as the file system has them: not every checkout has git.
+///
+/// What is built or installed there is none of ours.
 fn collect(directory: &Path, scripts: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     for entry in fs::read_dir(directory).with_context(|| directory.display().to_string())? {
         let entry = entry?;
         let kind = entry.file_type()?;
-        let built = ["target", ".git", "tasker-data"].iter().any(|name| entry.file_name() == *name);
+        let built = ["target", ".git", "tasker-data", "node_modules"].iter().any(|name| entry.file_name() == *name);
         if kind.is_dir() && !built {
             collect(&entry.path(), scripts)?;
         } else if kind.is_file() && is_shell_script(&entry.path())? {
