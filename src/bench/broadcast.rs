@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use super::figures::Spans;
-use super::fleet::{Fleet, names};
+use super::fleet::{Fleet, SELECTOR, names};
 use super::load::is_done_by;
 use super::stack::Stack;
 use crate::domain::EndpointName;
@@ -15,6 +15,8 @@ use crate::domain::EndpointName;
 const NAMES_A_LINK: usize = 1000;
 /// How long a fleet may take to join, and a task to reach all of it.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// How often a selector is asked whom it chooses.
+const LOOKS: usize = 20;
 
 /// Runs it; answers the endpoints it used, and what was measured as text. It fails when something cannot start, or
 /// an answer was lost.
@@ -45,6 +47,12 @@ async fn measure(stack: &Stack, names: &[EndpointName], tasks: usize) -> anyhow:
     }
     let elapsed = started.elapsed();
     let resident = stack.resident();
+    let (mut chosen, mut looks) = (0, Spans::default());
+    for _ in 0..LOOKS {
+        let (number, span) = stack.customer.preview(task_type, SELECTOR).await?;
+        chosen = number;
+        looks.push(span);
+    }
 
     let copies = fleet.copies();
     let (answers, repeats) = copies
@@ -63,6 +71,7 @@ async fn measure(stack: &Stack, names: &[EndpointName], tasks: usize) -> anyhow:
     writeln!(report, "verified     {tasks} tasks DONE, {answers} answers in the ledger, {repeats} copies asked for again")?;
     writeln!(report, "task         from accepted to DONE {spans}")?;
     writeln!(report, "answers      {:.0}/s", answers as f64 / elapsed.as_secs_f64())?;
+    writeln!(report, "selector     chooses {chosen} of {endpoints} endpoints with ten labels each; dry run {looks}")?;
     if let Some((what, mib)) = resident {
         writeln!(report, "memory       {mib:.1} MiB resident in {what}")?;
     }

@@ -31,6 +31,28 @@ pub fn names(count: usize) -> Vec<EndpointName> {
     (0..count).filter_map(|number| format!("sim-{number:05}").parse().ok()).collect()
 }
 
+/// The labels of an endpoint: as many as a server has of which somebody takes care.
+fn labels(name: &EndpointName) -> Labels {
+    let number: usize = name.as_str().trim_start_matches("sim-").parse().unwrap_or_default();
+    let label = |key: &str, values: usize| (key.to_owned(), format!("{key}-{}", number % values));
+    let kinds = [
+        ("site", 5),
+        ("role", 7),
+        ("rack", 40),
+        ("zone", 3),
+        ("kernel", 11),
+        ("owner", 13),
+        ("tier", 2),
+        ("model", 17),
+        ("batch", 100),
+        ("ring", 4),
+    ];
+    Labels::believed(kinds.into_iter().map(|(key, values)| label(key, values)).collect())
+}
+
+/// A selector that looks at several labels, and chooses few of a fleet.
+pub const SELECTOR: &str = "site=site-3 and not role=role-1 and rack in (rack-3, rack-13, rack-23) and name=sim-*";
+
 /// A fleet that answers at once.
 #[derive(Debug)]
 pub struct Fleet {
@@ -140,7 +162,7 @@ impl Member {
                     trouble: None,
                     slots: None,
                     reads: WireVersion::NEWEST,
-                    labels: Labels::default(),
+                    labels: labels(endpoint),
                 };
                 Message { reads: WireVersion::NEWEST, ..Message::new(Address::Presence, wire::encode_presence(&presence)) }
             });

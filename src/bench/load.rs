@@ -10,7 +10,7 @@ use hyper::StatusCode;
 use super::figures::{Metrics, Spans};
 use super::line::Line;
 use crate::client::{Client, Query, RequestQuery, TaskName};
-use crate::contract::{Endpoint, Request, Responses, Submission, Task};
+use crate::contract::{Endpoint, Preview, Request, Responses, Submission, Task};
 use crate::domain::{Counts, TaskStatus, json};
 
 /// How often the API is asked how far it is.
@@ -41,6 +41,23 @@ impl Customer {
     pub async fn post(&self, task_type: &str, identifier: &str, payload: &str) -> anyhow::Result<Duration> {
         let mut line = Line::open(&self.client.url(), &format!("/{task_type}")).await?;
         post(&mut line, submission(identifier, payload)?).await
+    }
+
+    /// Asks whom a selector chooses, as a dry run; answers how many it chooses, and how long that took.
+    ///
+    /// # Errors
+    /// When the answer is not that of a dry run.
+    pub async fn preview(&self, task_type: &str, selector: &str) -> anyhow::Result<(usize, Duration)> {
+        let mut line = Line::open(&self.client.url(), &format!("/{task_type}?dry_run=true")).await?;
+        let asked = Submission { selectors: vec![selector.to_owned()], ..Submission::new("preview".parse()?, None) };
+        let body = serde_json::to_string(&asked)?;
+        let started = Instant::now();
+        let (status, answer) = line.post(body).await?;
+        let span = started.elapsed();
+        if status != StatusCode::OK {
+            bail!("a dry run was answered {status}: {}", String::from_utf8_lossy(&answer));
+        }
+        Ok((serde_json::from_slice::<Preview>(&answer)?.endpoints.len(), span))
     }
 
     /// Posts so many tasks named `<prefix>-<number>`, as [`Self::post_each`] does.

@@ -52,7 +52,7 @@ fn tasks_on_real_servers() -> anyhow::Result<()> {
 #[test]
 fn fleet_embedded() -> anyhow::Result<()> {
     let report = bench(&["fleet", "--endpoints", "50", "--tasks", "3"])?;
-    shows(&report, &["50 simulated endpoints", "3 tasks DONE, 150 answers in the ledger", "answers"])
+    shows(&report, &["50 simulated endpoints", "3 tasks DONE, 150 answers in the ledger", "answers", "chooses 3 of 50 endpoints"])
 }
 
 #[test]
