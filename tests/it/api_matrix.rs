@@ -233,8 +233,10 @@ fn body(pattern: &str, worker: &str) -> Value {
 }
 
 /// The letter of an answer.
-fn verdict(answer: &Answer) -> char {
+fn verdict(pattern: &str, answer: &Answer) -> char {
     match (answer.status, answer.header("www-authenticate")) {
+        // Whoever may ask is told so too where a busy machine has kept the database waiting.
+        (503, _) if pattern == "/ready" => '.',
         (401, r#"Bearer realm="tasker""# | r#"Bearer realm="tasker", error="invalid_token""#) => '1',
         (403, r#"Bearer realm="tasker", error="insufficient_scope""#) => '3',
         // A path that nobody serves, or a defect, proves nothing.
@@ -277,15 +279,18 @@ async fn every_route_treats_every_kind_of_token_as_its_row_says() {
         rig.send(request).await
     };
     let cell = &cell;
-    let rows = EXPECTED.iter().map(|(method, pattern, expected)| async move {
+    let mut wrong = Vec::new();
+    // One row after the other: a thousand requests at once would be about load, not about tokens.
+    for (method, pattern, expected) in EXPECTED {
         let answers = join_all(KINDS.iter().map(|kind| cell(method, pattern, kind))).await;
         let expected: Vec<char> = expected.chars().filter(|letter| *letter != ' ').collect();
         assert_eq!(expected.len(), KINDS.len(), "{method} {pattern}: one letter a kind");
-        let wrong = KINDS.iter().zip(expected).zip(answers).filter(|((_, expected), answer)| verdict(answer) != *expected);
-        let wrong = wrong.map(|((kind, expected), answer)| format!("{method} {pattern} with {kind}: expected {expected}, got {answer:?}"));
-        wrong.collect::<Vec<_>>()
-    });
-    let wrong: Vec<String> = join_all(rows).await.into_iter().flatten().collect();
+        for ((kind, expected), answer) in KINDS.iter().zip(expected).zip(answers) {
+            if verdict(pattern, &answer) != expected {
+                wrong.push(format!("{method} {pattern} with {kind}: expected {expected}, got {answer:?}"));
+            }
+        }
+    }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     rig.stop().await;
 }
