@@ -78,11 +78,11 @@ async fn inside() -> anyhow::Result<()> {
         }
         assert!(soon("the journal to fail", endpoint.handle.wait_for(is_failing)).await);
         assert!(!endpoint.handle.state().is_ready());
-        loop {
-            if api.presence().await.trouble.is_some_and(|trouble| trouble.starts_with("the journal cannot be written: File too large")) {
-                break;
-            }
-        }
+        let told = async {
+            let says = |trouble: String| trouble.starts_with("journal_failing: the journal cannot be written: File too large");
+            while !api.presence().await.trouble.is_some_and(says) {}
+        };
+        soon("the trouble to be told", told).await;
         assert!(api.unexpected().is_empty() && starts.try_recv().is_err(), "nothing was taken");
         let content = String::from_utf8_lossy(&std::fs::read(file)?).into_owned();
         assert!(!content.contains(&format!("kept by the broker {round}")), "nothing of it is in the journal");

@@ -16,7 +16,7 @@ use std::process::{Command, ExitCode, ExitStatus};
 use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use tasker_services::{Home, MariaDb, RabbitMq, start_pair};
 
 const HELP: &str = "\
@@ -82,6 +82,11 @@ fn main() -> ExitCode {
     }
 }
 
+/// How long all tests may take, their compilation included: a test that waits for ever would keep CI until it is stopped without a word.
+const LONGEST_TESTS: &str = "50m";
+/// What `timeout` ends with then.
+const TIMED_OUT: i32 = 124;
+
 /// A command that ended without success.
 #[derive(Debug)]
 struct Failed(ExitStatus);
@@ -106,14 +111,21 @@ fn test(arguments: &[String]) -> anyhow::Result<()> {
         dashboard::check_where_node_is()?;
     }
     let (rabbitmq, mariadb) = start()?;
-    let mut tests = cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]);
+    let cargo = cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]);
+    let mut tests = Command::new("timeout");
+    tests.args(["--kill-after=60s", LONGEST_TESTS]).arg(cargo.get_program()).args(cargo.get_args());
     tests.args(arguments).envs(variables(&rabbitmq, &mariadb));
     if env::var_os("RUST_TEST_THREADS").is_none() {
         // Most of them wait for servers and processes most of the time: with as many as there are cores, half of these idle.
         let cores = thread::available_parallelism().map_or(2, usize::from);
         tests.env("RUST_TEST_THREADS", (cores + cores.div_ceil(2)).to_string());
     }
-    run(&mut tests)
+    run_as("test", &mut tests).map_err(|error| match error.downcast_ref::<Failed>() {
+        Some(Failed(status)) if status.code() == Some(TIMED_OUT) => anyhow!(
+            "the tests did not end within {LONGEST_TESTS}: look for those that \"have been running for over 60 seconds\" and have no result"
+        ),
+        _ => error,
+    })
 }
 
 fn soak(arguments: &[String]) -> anyhow::Result<()> {
@@ -164,6 +176,10 @@ fn cargo(arguments: &[&str]) -> Command {
 /// Runs a command that ends with this process, and shows it.
 fn run(command: &mut Command) -> anyhow::Result<()> {
     let name = command.get_args().next().unwrap_or_default().to_string_lossy().into_owned();
+    run_as(&name, command)
+}
+
+fn run_as(name: &str, command: &mut Command) -> anyhow::Result<()> {
     eprintln!("Running cargo {name}");
     let status = Home::new("run")?.run(command).with_context(|| format!("running cargo {name}"))?;
     if !status.success() {
