@@ -6,9 +6,10 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, web};
 
 use super::problem::Problem;
+use super::tasks::covered;
 use super::{Answer, Api, answer, segment};
 use crate::contract::{self, OwedTask, OwedTasks, ProblemCode};
-use crate::domain::{EndpointName, TaskType};
+use crate::domain::EndpointName;
 
 /// Tasks that are told at most.
 const LIMIT: u32 = 100;
@@ -26,18 +27,17 @@ pub async fn list_owed(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let name = segment(&request, 1)?;
     let unknown = |error| Problem::new(ProblemCode::UnknownEndpoint, format!("no endpoint has this name: {error}")).about(&name, None);
     let endpoint: EndpointName = name.parse().map_err(unknown)?;
-    let types: Vec<TaskType> = api.state.config.task_types.iter().map(|policy| policy.name.clone()).collect();
-    let store = Arc::clone(&api.state.store);
-    let mut owed = api.run(async move { store.owed_by(&endpoint, &types, None, LIMIT + 1).await }).await?;
+    let (store, types) = (Arc::clone(&api.state.store), covered(&api, &request));
+    let mut owed = api.run(async move { store.owed_briefly(&endpoint, &types, LIMIT + 1).await }).await?;
     let more = owed.len() > LIMIT as usize;
     owed.truncate(LIMIT as usize);
     let told = owed.into_iter().map(|owed| OwedTask {
-        id: owed.task.id,
-        identifier: owed.task.identifier,
-        task_type: owed.task.task_type,
-        received: owed.row.home.is_some(),
-        start_time: owed.task.start_time,
-        expires_at: owed.task.expires_at,
+        id: owed.id,
+        identifier: owed.identifier,
+        task_type: owed.task_type,
+        received: owed.received,
+        start_time: owed.start_time,
+        expires_at: owed.expires_at,
     });
     answer(StatusCode::OK, &OwedTasks { tasks: told.collect(), more }, 4096)
 }

@@ -58,7 +58,7 @@ pub use logs::{LogPlace, LoggedLines, ResponseLog};
 pub use original::{OriginalJob, OriginalRequest, OriginalState, OriginalTime};
 pub use presence::{EndpointForgotten, EndpointRecord, Missed, StandbyRecord, Subscribers, SubscriptionRecord};
 pub use queue::{Given, QueueRecord, QueueRule, TakenBack, Turns};
-pub use read::{LIST_BYTES, OpenTasks, Owed, ResponseFilter, ResponseQuery, TaskQuery};
+pub use read::{LIST_BYTES, OpenTasks, Owed, OwedBrief, ResponseFilter, ResponseQuery, TaskQuery};
 pub use requests::{
     Advanced, Answer, Begun, Call, CanceledRequest, DueRequest, JobChange, NewJob, Plan, Recorded, RequestCensus, RequestCensusQuery,
     RequestChange, RequestFlaw, RequestQuery, RequestView, Standing, Terms,

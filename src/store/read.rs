@@ -10,9 +10,9 @@ use super::batch::{self, sorted};
 use super::columns;
 use super::fault::Fault;
 use super::responses::{ENDED, OPEN_ROW, OpenRow, RESPONSE, open_row, response};
-use super::sql::{Conn, Row, Statement};
+use super::sql::{Conn, Row, Statement, selected};
 use super::subscription::SubscriptionState;
-use super::tasks::{TASK, only_task, within_budget};
+use super::tasks::{self, TASK, only_task, within_budget};
 use super::window::{ids_from, ids_until, newest, prefix_end};
 use super::{Result, Store};
 use crate::domain::{
@@ -26,6 +26,35 @@ pub struct Owed {
     pub task: Task,
     /// How far the endpoint's response is, as the ledger knows.
     pub row: OpenRow,
+}
+
+selected! {
+    /// What an [`OwedBrief`] is read from, of tables called `t` and `r`.
+    OwedColumns<'r> {
+        id: TaskId = "t.id",
+        identifier: &'r [u8] = "t.identifier",
+        task_type: TaskType = "t.task_type",
+        received: bool = "r.home IS NOT NULL",
+        start_time: Timestamp = "t.start_time",
+        expires_at: Timestamp = "t.expires_at",
+    }
+}
+
+/// A task that an endpoint has to answer, without its payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwedBrief {
+    /// The task.
+    pub id: TaskId,
+    /// The customer's name for it.
+    pub identifier: Identifier,
+    /// Its type.
+    pub task_type: TaskType,
+    /// Whether the endpoint has received it.
+    pub received: bool,
+    /// When it was accepted.
+    pub start_time: Timestamp,
+    /// When it is given up.
+    pub expires_at: Timestamp,
 }
 
 /// Which responses of a task to read.
@@ -123,6 +152,12 @@ impl Store {
     pub async fn owed_by(&self, endpoint: &EndpointName, task_types: &[TaskType], after: Option<TaskId>, limit: u32) -> Result<Vec<Owed>> {
         let (endpoint, task_types): (_, Arc<[TaskType]>) = (endpoint.clone(), task_types.into());
         self.run(move |conn| owed_by(conn, endpoint.clone(), task_types.clone(), OwedRows::All, after, limit).boxed()).await
+    }
+
+    /// The first of the tasks of [`Self::owed_by`], without their payloads: `limit`, unless there are fewer.
+    pub async fn owed_briefly(&self, endpoint: &EndpointName, task_types: &[TaskType], limit: u32) -> Result<Vec<OwedBrief>> {
+        let (endpoint, task_types): (_, Arc<[TaskType]>) = (endpoint.clone(), task_types.into());
+        self.run(move |conn| owed_briefly(conn, endpoint.clone(), task_types.clone(), limit).boxed()).await
     }
 
     /// What a worker that fetches its tasks is to be told: of these types, tasks that are its own and that it
@@ -243,19 +278,48 @@ async fn owed_by(
     if task_types.is_empty() {
         return Ok(Vec::new());
     }
-    let dialect = conn.dialect();
-    let (in_order, then, index, owed_by) = (dialect.in_order(), dialect.then(), dialect.index("response_owed"), dialect.owed_by());
-    let mut select = conn.sql(format!(
-        "SELECT {in_order} {TASK}, {OPEN_ROW} FROM response AS r {index} {then} task AS t ON t.id = r.task_id \
-         WHERE {owed_by} = ? AND r.task_id > ? AND t.task_type IN "
-    ));
-    select.bind(&endpoint).bind(after.map_or(Uuid::nil(), |id| id.0)).keys(&task_types.iter().collect::<Vec<_>>());
+    let mut select = owed(conn, &format!("{TASK}, {OPEN_ROW}"), &endpoint, &task_types, after);
     if of == OwedRows::Anew {
         let ended = TaskStatus::ALL.into_iter().filter(|status| status.is_final()).collect::<Vec<_>>();
         select.push(" AND (r.home IS NULL OR t.status IN ").keys(&ended).push(")");
     }
     select.push(" ORDER BY r.task_id LIMIT ?").bind(limit);
     within_budget(&mut select, batch::READ_BYTES, |task, cells| Ok(Owed { task, row: open_row(cells)? })).await
+}
+
+async fn owed_briefly(
+    conn: &mut Conn<'_>,
+    endpoint: EndpointName,
+    task_types: Arc<[TaskType]>,
+    limit: u32,
+) -> Result<Vec<OwedBrief>, Fault> {
+    if task_types.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut select = owed(conn, OwedColumns::LIST, &endpoint, &task_types, None);
+    let brief = |row: &Row| {
+        let OwedColumns { id, identifier, task_type, received, start_time, expires_at } = OwedColumns::read(&mut row.cells())?;
+        Ok(OwedBrief { id, identifier: tasks::identifier(identifier, id)?, task_type, received, start_time, expires_at })
+    };
+    select.push(" ORDER BY r.task_id LIMIT ?").bind(limit).fetch_all().await?.iter().map(brief).collect()
+}
+
+/// Begins to ask for what an endpoint owes, after a cursor.
+fn owed<'c>(
+    conn: &'c mut Conn<'_>,
+    columns: &str,
+    endpoint: &EndpointName,
+    task_types: &[TaskType],
+    after: Option<TaskId>,
+) -> Statement<'c> {
+    let dialect = conn.dialect();
+    let (in_order, then, index, owed_by) = (dialect.in_order(), dialect.then(), dialect.index("response_owed"), dialect.owed_by());
+    let mut select = conn.sql(format!(
+        "SELECT {in_order} {columns} FROM response AS r {index} {then} task AS t ON t.id = r.task_id \
+         WHERE {owed_by} = ? AND r.task_id > ? AND t.task_type IN "
+    ));
+    select.bind(endpoint).bind(after.map_or(Uuid::nil(), |id| id.0)).keys(&task_types.iter().collect::<Vec<_>>());
+    select
 }
 
 async fn responses(

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use tasker::domain::{NewTask, PartState, PresenceState, ReportEvent, TaskEvent, TaskId, TaskStatus, TaskType, Timestamp};
-use tasker::store::{Census, CensusQuery, Freeze, Part, Parts, ResponseFilter, ResponseQuery, Settlement, Sweep, Swept, TaskQuery};
+use tasker::store::{
+    Census, CensusQuery, Freeze, Owed, OwedBrief, Part, Parts, ResponseFilter, ResponseQuery, Settlement, Sweep, Swept, TaskQuery,
+};
 
 use super::ledger::{ALL, Ledger, RETENTION, at, finished, name, names, noon, received, report, task, tasks, worker};
 use super::presence::presence;
@@ -200,6 +202,19 @@ pub async fn tells_what_is_owed(ledger: &Ledger) -> Result<()> {
     assert_eq!(owed(&[backup()], None, 2).await?, [other]);
     assert_eq!(owed(&[], None, 2).await?, []);
     assert!(ledger.store.owed_by(&name("A"), &[worker()], None, 100).await?.is_empty());
+    let whole: Vec<_> = ledger.store.owed_by(&name("a"), &[worker(), backup()], None, 100).await?;
+    let brief = |owed: Owed| OwedBrief {
+        id: owed.task.id,
+        identifier: owed.task.identifier,
+        task_type: owed.task.task_type,
+        received: owed.row.home.is_some(),
+        start_time: owed.task.start_time,
+        expires_at: owed.task.expires_at,
+    };
+    let whole: Vec<_> = whole.into_iter().map(brief).collect();
+    assert_eq!(ledger.store.owed_briefly(&name("a"), &[worker(), backup()], 100).await?, whole);
+    assert_eq!(ledger.store.owed_briefly(&name("a"), &[worker(), backup()], 3).await?, whole[..3]);
+    assert!(ledger.store.owed_briefly(&name("a"), &[], 100).await?.is_empty());
     Ok(())
 }
 
@@ -300,6 +315,7 @@ pub async fn reads_by_key_however_much_history_there_is(ledger: &Ledger) -> Resu
     measured("claim_due", 10, Box::pin(async { store.claim_due(at(600), at(20), 5).await.map(drop) })).await?;
     measured("open_rows", 4, Box::pin(async { store.open_rows(&[open]).await.map(drop) })).await?;
     measured("owed_by", 4, Box::pin(async { store.owed_by(&name("a"), &[worker()], None, 5).await.map(drop) })).await?;
+    measured("owed_briefly", 4, Box::pin(async { store.owed_briefly(&name("a"), &[worker()], 5).await.map(drop) })).await?;
     measured("responses", 4, Box::pin(async { store.responses(open, ResponseFilter::All, None, ALL).await.map(drop) })).await?;
     // The key has what is asked, so that answers are not read to be counted: two of two, and one of a group.
     measured("answers", 16, Box::pin(async { store.answers(ids[7], 20, 1000).await.map(drop) })).await?;
