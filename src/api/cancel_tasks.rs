@@ -8,7 +8,7 @@ use futures::future::try_join_all;
 
 use super::body::{self, Limit};
 use super::cancel_task;
-use super::matching::{self, BATCH, Matching};
+use super::matching::{self, BATCH, Came, Matching};
 use super::problem::Problem;
 use super::query::Query;
 use super::tasks::covered;
@@ -26,7 +26,7 @@ const AT_ONCE: usize = 16;
 /// Cancels the open tasks that a filter means.
 ///
 /// Without `expect` nothing is canceled: the answer says how many tasks the filter means. With `expect`, their number then, up to 1,000 of them are
-/// canceled, each as `DELETE /tasks/{id}` does; `left` says how many are to be canceled by the next request. Since the answer tells of tasks, the
+/// canceled, each as `DELETE /tasks/{id}` does; `left` says how many the filter means then, which the next request expects. Since the answer tells of tasks, the
 /// token needs the scope `read` as well.
 #[utoipa::path(
     post, path = "/tasks/cancel", operation_id = "cancelTasks", tag = "tasks",
@@ -48,21 +48,21 @@ pub async fn cancel_tasks(api: web::Data<Api>, request: HttpRequest, payload: we
     drop(body);
     let sweeps = sweeps(&api, &request, asked.filter)?;
     let found = Matching::find(&api, sweeps, |_, _, ids| async move { Ok(ids) }).await?;
-    let (mut done, mut refused) = (0, 0);
+    let mut came = Came::default();
     if found.agrees(asked.expect, asked.dry_run)? {
         for some in found.ids[..found.ids.len().min(BATCH)].chunks(AT_ONCE) {
             let (state, now, some) = (api.state.clone(), api.now()?, some.to_vec());
             let cancel = async move { try_join_all(some.into_iter().map(|id| cancel_task::cancel(&state, id, now))).await };
             for outcome in api.run(cancel).await? {
                 match outcome {
-                    Some(CancelOutcome { refused: false, .. }) => done += 1,
-                    _ => refused += 1,
+                    Some(CancelOutcome { refused: false, .. }) => came.done += 1,
+                    _ => came.gone += 1,
                 }
             }
         }
-        tracing::info!(canceled = done, ended = refused, "tasks were canceled by a filter");
+        tracing::info!(canceled = came.done, ended = came.gone, "tasks were canceled by a filter");
     }
-    answer(StatusCode::OK, &found.answer(&api, done, refused).await?, 2048)
+    answer(StatusCode::OK, &found.answer(&api, came).await?, 2048)
 }
 
 /// What a filter means, for each type and state.

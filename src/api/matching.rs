@@ -24,6 +24,17 @@ pub(super) struct Matching {
     pub more: bool,
 }
 
+/// What came of the tasks that a request has tried.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Came {
+    /// Done, so that the filter does not mean them any more.
+    pub done: u32,
+    /// They could not be, and the filter still means them.
+    pub refused: u32,
+    /// They could not be, and the filter does not mean them any more: something else has happened to them meanwhile.
+    pub gone: u32,
+}
+
 impl Matching {
     /// Looks for what these sweeps mean and `keep` leaves of it.
     pub(super) async fn find<F>(
@@ -69,8 +80,9 @@ impl Matching {
         }
     }
 
-    /// What to answer when so many were done and so many could not be.
-    pub(super) async fn answer(&self, api: &Api, done: u32, refused: u32) -> Result<BulkAnswer, Problem> {
+    /// What to answer when so much came of it.
+    pub(super) async fn answer(&self, api: &Api, came: Came) -> Result<BulkAnswer, Problem> {
+        let Came { done, refused, gone } = came;
         let (store, some) = (Arc::clone(&api.state.store), self.ids.iter().take(EXAMPLES).copied().collect::<Vec<_>>());
         let tasks = api.run(async move {
             let mut tasks = Vec::new();
@@ -81,7 +93,7 @@ impl Matching {
         });
         let examples = tasks.await?.iter().map(brief).collect();
         let matched = self.count();
-        Ok(BulkAnswer { matched, more: self.more, done, refused, left: matched.saturating_sub(done + refused), examples })
+        Ok(BulkAnswer { matched, more: self.more, done, refused: refused + gone, left: matched.saturating_sub(done + gone), examples })
     }
 
     fn count(&self) -> u32 {

@@ -10,7 +10,7 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, web};
 
 use super::body::{self, Limit};
-use super::matching::{self, BATCH, Matching};
+use super::matching::{self, BATCH, Came, Matching};
 use super::problem::Problem;
 use super::query::Query;
 use super::submit_task::record_all;
@@ -30,8 +30,9 @@ const AT_ONCE: usize = 16;
 /// Queues again the tasks of a work queue that have ended without success and that a filter means.
 ///
 /// Without `expect` nothing is queued: the answer says how many tasks the filter means. With `expect`, their number then, up to 1,000 of them are
-/// queued again, each as a new task that names the old one in `rerun_of`; `left` says how many are left to the next request. Since the answer tells
-/// of tasks, the token needs the scope `read` as well.
+/// queued again, each as a new task that names the old one in `rerun_of`; `left` says how many the filter means then, which the next request expects.
+/// A task whose type does not admit its payload any more is refused and still meant, so `left` may never be 0: a request that has done nothing is the
+/// last. Since the answer tells of tasks, the token needs the scope `read` as well.
 #[utoipa::path(
     post, path = "/queues/{type}/requeue", operation_id = "requeueTasks", tag = "queues",
     params(("type" = String, Path, description = "A configured task type with a work queue")),
@@ -65,7 +66,7 @@ pub async fn requeue(api: web::Data<Api>, request: HttpRequest, payload: web::Pa
         Ok(ids.into_iter().filter(|id| !taken.contains(&again(id))).collect())
     });
     let found = found.await?;
-    let (mut done, mut refused) = (0, 0);
+    let mut came = Came::default();
     if found.agrees(asked.expect, asked.dry_run)? {
         // Of tasks with the same unique key the newest has to be the one that waits: the others yield to it.
         let newest_first = policy.queue.as_ref().is_some_and(|queue| queue.unique_key.is_some());
@@ -86,23 +87,23 @@ pub async fn requeue(api: web::Data<Api>, request: HttpRequest, payload: web::Pa
                     Some(Ok(new)) => again.push(new),
                     Some(Err(problem)) => {
                         tracing::warn!(%problem, "a task was not requeued");
-                        refused += 1;
+                        came.refused += 1;
                     }
-                    None => refused += 1,
+                    None => came.gone += 1,
                 }
             }
             for outcome in record_all(&api, again).await? {
                 match outcome {
-                    Ok(_) => done += 1,
-                    // Another request has requeued it at the same time, or it must be tried again.
-                    Err(problem) if problem.code() == ProblemCode::IdentifierConflict => refused += 1,
+                    Ok(_) => came.done += 1,
+                    // Another request has requeued it at the same time.
+                    Err(problem) if problem.code() == ProblemCode::IdentifierConflict => came.gone += 1,
                     Err(problem) => return Err(problem),
                 }
             }
         }
-        tracing::info!(task_type = %policy.name, requeued = done, refused, "tasks of a queue were requeued");
+        tracing::info!(task_type = %policy.name, requeued = came.done, refused = came.refused + came.gone, "tasks of a queue were requeued");
     }
-    answer(StatusCode::OK, &found.answer(&api, done, refused).await?, 2048)
+    answer(StatusCode::OK, &found.answer(&api, came).await?, 2048)
 }
 
 /// What a filter means, for each way to end.

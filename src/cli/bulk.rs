@@ -28,7 +28,7 @@ pub struct Sureness {
     pub expect: Option<u32>,
 }
 
-/// What is done: in a question, and when it is over.
+/// A verb for what is done: one form is for the question, the other for the report at the end.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deed {
     /// `Cancel`.
@@ -53,32 +53,48 @@ pub(super) async fn carry_out(
         confirm(global, deed, &found)?;
     }
     let all = sure.expect.unwrap_or(found.matched);
-    let (mut done, mut refused) = (0, 0);
-    let mut expected = all;
+    let told = |done, expected| {
+        if !global.json {
+            note(&format!("{}: {done}, to go: {expected}", deed.done));
+        }
+    };
+    let sum = step_by_step(all, &send, told).await?;
+    found = BulkAnswer { examples: found.examples, ..sum };
+    show(global.json, &found, |_| over(deed, &found))?;
+    Ok(if found.left > 0 { Code::Failure } else { Code::Ok })
+}
+
+/// Sends request after request until nothing is left that could be done, and sums up what came of them. `told` hears after each how many are done
+/// and how many are meant by the next.
+async fn step_by_step(
+    all: u32,
+    send: &impl AsyncFn(Option<u32>) -> Result<BulkAnswer, ClientError>,
+    told: impl Fn(u32, u32),
+) -> Result<BulkAnswer, ClientError> {
+    let (mut done, mut gone, mut expected) = (0, 0, all);
     loop {
         match send(Some(expected)).await {
             Ok(step) => {
+                let ended = step.matched.saturating_sub(step.done + step.left);
                 done += step.done;
-                refused += step.refused;
-                if step.left == 0 || step.done + step.refused == 0 {
-                    found = BulkAnswer { matched: all, done, refused, left: step.left, ..found };
-                    break;
+                gone += ended;
+                // Those that were refused and are still meant would be refused by each step.
+                let refused = step.refused.saturating_sub(ended);
+                let left = step.left.saturating_sub(refused);
+                if left == 0 || step.left == step.matched {
+                    return Ok(BulkAnswer { matched: all, done, refused: gone + refused, left, ..step });
                 }
                 expected = step.left;
             }
             // Some have ended since the step before. More than were agreed on are never touched.
-            Err(error) if done + refused > 0 => match moved(&error) {
-                Some(count) if count <= all - (done + refused).min(all) => expected = count,
-                _ => return Err(error.into()),
+            Err(error) if done + gone > 0 => match moved(&error) {
+                Some(count) if count <= all.saturating_sub(done + gone) => expected = count,
+                _ => return Err(error),
             },
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         }
-        if !global.json {
-            note(&format!("{}: {done}, to go: {expected}", deed.done));
-        }
+        told(done, expected);
     }
-    show(global.json, &found, |_| over(deed, &found))?;
-    Ok(if found.left > 0 { Code::Failure } else { Code::Ok })
 }
 
 /// How many tasks the filter means now, if that is what an error says.
@@ -143,9 +159,34 @@ fn over(deed: Deed, found: &BulkAnswer) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
     use crate::contract::TaskBrief;
     use crate::domain::{TaskId, TaskStatus, Timestamp};
+
+    /// A server with so many tasks that can be done after so many that cannot. The latter are meant by every request.
+    async fn carried_out(refused: u32, able: u32, batch: u32) -> ([u32; 4], u32) {
+        let (left, requests) = (Cell::new(able), Cell::new(0));
+        let send = async |expected: Option<u32>| {
+            let matched = refused + left.get();
+            assert_eq!(expected, Some(matched), "what the answer before has said");
+            let (refused, done) = (refused.min(batch), left.get().min(batch.saturating_sub(refused)));
+            left.set(left.get() - done);
+            requests.set(requests.get() + 1);
+            Ok(BulkAnswer { matched, more: false, done, refused, left: matched - done, examples: Vec::new() })
+        };
+        let sum = step_by_step(refused + able, &send, |_, _| {}).await.expect("no error");
+        ([sum.matched, sum.done, sum.refused, sum.left], requests.get())
+    }
+
+    #[tokio::test]
+    async fn tasks_that_are_refused_do_not_stop_the_others() {
+        assert_eq!(carried_out(0, 25, 10).await, ([25, 25, 0, 0], 3));
+        assert_eq!(carried_out(3, 25, 10).await, ([28, 25, 3, 0], 4));
+        assert_eq!(carried_out(3, 0, 10).await, ([3, 0, 3, 0], 1));
+        assert_eq!(carried_out(10, 5, 10).await, ([15, 0, 10, 5], 1), "no further step would do more");
+    }
 
     #[test]
     fn a_preview_counts_and_names_some() {

@@ -99,7 +99,8 @@ pub struct BulkAnswer {
     pub done: u32,
     /// How many could not be: they have ended meanwhile, or their type does not admit their payload any more.
     pub refused: u32,
-    /// How many were not looked at: send the request again and expect so many.
+    /// How many the filter means after this request; tasks that were refused and that it still means are among them. Send the request again and
+    /// expect so many, until one has done nothing.
     pub left: u32,
     /// The oldest of them.
     pub examples: Vec<TaskBrief>,

@@ -1,7 +1,11 @@
 //! Many tasks in one request: submitted, canceled, queued again.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use tasker::admission::{Admission, Asked};
 use tasker::api::Limits;
+use tasker::config::Config;
 use tasker::domain::{PresenceState, ReportEvent, Scope};
 
 use crate::api_access::{create, guarded};
@@ -242,6 +246,28 @@ async fn what_has_failed_is_queued_again_once() {
         let answer = bulk(&rig, path, body.clone()).await;
         assert_eq!((answer.status, answer.code()), (status, code.to_owned()), "{path} {body}");
     }
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_queued_again_is_still_meant() {
+    let rig = Rig::start_as(
+        r#"{task_types: [{name: builds, delivery: queue, schema: '{"type": "object"}'}], api: {port: 0}}"#,
+        Limits::default(),
+    )
+    .await;
+    // They are of a time when the type had no schema.
+    let before = Config::from_yaml(QUEUE).expect("a configuration");
+    let admission = Admission::read(&before).expect("no schema");
+    for (identifier, payload) in [("a", "1"), ("b", "{}"), ("c", "[]")] {
+        let (now, payload) = (rig.state.clock.now(), serde_json::from_str(payload).expect("JSON"));
+        let task = admission.task(&before.task_types[0], identifier.parse().expect("valid"), payload, Asked::default(), now);
+        rig.store.accept(&[task.expect("admitted")], now, Duration::from_secs(3600)).await.expect("the store works");
+        end(&rig, "builds", identifier, 3).await;
+    }
+    let requeue = async |expect: u32| sums(&bulk(&rig, "/queues/builds/requeue", json!({"expect": expect})).await);
+    assert_eq!(requeue(3).await, [3, 1, 2, 2]);
+    assert_eq!(requeue(2).await, [2, 0, 2, 2], "`left` is what the next request may expect");
     rig.stop().await;
 }
 
