@@ -52,13 +52,9 @@ const BEGIN: &[u8] = b"retry: 1000\n\n";
 )]
 pub async fn watch(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let mut query = Query::new(request.query_string());
-    let watched = query.take("watch", read);
+    let watched = query.need("watch", "what to watch, `task:ID`, `endpoints` or `queues`, with commas between them", read);
     let since = query.take("since", |id| Ok(id.to_owned()));
-    if watched.is_none() && !request.query_string().contains("watch=") {
-        query.miss("watch", "is needed: `task:ID`, `endpoints` or `queues`, with commas between them");
-    }
-    query.finish()?;
-    let watched = watched.unwrap_or_default();
+    let watched = query.finish_with(watched)?;
     if watched.iter().any(|watched| !matches!(watched, Watched::Task(_))) && !access::covers_all(&request) {
         return Err(Problem::insufficient_scope("to watch endpoints or queues needs a token that is good for all task types"));
     }

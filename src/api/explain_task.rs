@@ -8,7 +8,7 @@ use utoipa::IntoParams;
 
 use super::named::{self, TaskName};
 use super::problem::Problem;
-use super::query::Query;
+use super::query::{self, Query};
 use super::{Answer, Api, answer};
 use crate::contract::{self, Explanation, ReasonGroup};
 use crate::domain::{EndpointName, ReasonCode, RunLimits, Snapshot, Summary, Task};
@@ -56,7 +56,7 @@ pub async fn explain_task(api: web::Data<Api>, request: HttpRequest) -> Answer {
 /// The endpoint that a request asks about.
 pub(super) fn endpoint(request: &HttpRequest) -> Result<Option<EndpointName>, Problem> {
     let mut query = Query::new(request.query_string());
-    let endpoint = query.take("endpoint", |text| text.parse().map_err(|error| format!("is not the name of an endpoint: {error}")));
+    let endpoint = query.take("endpoint", query::endpoint);
     query.finish()?;
     Ok(endpoint)
 }

@@ -10,7 +10,7 @@ use super::problem::Problem;
 use super::query::{self, Query};
 use super::{Answer, Api, answer, segment};
 use crate::config::span;
-use crate::contract::{self, ForgottenEndpoint, ForgottenEndpoints, ProblemCode, ProblemItem};
+use crate::contract::{self, ForgottenEndpoint, ForgottenEndpoints, ProblemCode};
 use crate::domain::{EndpointName, likeness};
 use crate::store::EndpointForgotten;
 
@@ -38,8 +38,7 @@ pub async fn forget_endpoint(api: web::Data<Api>, request: HttpRequest) -> Answe
     query.finish()?;
     let Ok(name) = text.parse::<EndpointName>() else { return Err(unknown(&api, &text).await) };
 
-    let (store, endpoint) = (Arc::clone(&api.state.store), name.clone());
-    match api.run(async move { store.forget_endpoint(&endpoint, force).await }).await? {
+    match forget(&api, &name, force).await? {
         EndpointForgotten::Unknown => Err(unknown(&api, &text).await),
         EndpointForgotten::Present => {
             let reason =
@@ -47,7 +46,6 @@ pub async fn forget_endpoint(api: web::Data<Api>, request: HttpRequest) -> Answe
             Err(Problem::new(ProblemCode::EndpointPresent, reason))
         }
         EndpointForgotten::Gone { open } => {
-            api.state.ledger.touched().fleet().notify_one();
             tracing::info!(endpoint = %name, open, "an endpoint was forgotten");
             answer(StatusCode::OK, &ForgottenEndpoint { name, open }, 256)
         }
@@ -76,16 +74,12 @@ const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 )]
 pub async fn forget_endpoints(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let mut query = Query::new(request.query_string());
-    let gone_for = query.take("gone_for", |text| match span::parse(text) {
+    let gone_for = query.need("gone_for", "how long the endpoints have been away, such as `30d`", |text| match span::parse(text) {
         Ok(gone_for) if gone_for <= LONGEST => Ok(gone_for),
         _ => Err(format!("must be {}, at most {}", span::FORM, span::format(LONGEST))),
     });
     let dry_run = query.take("dry_run", query::truth).unwrap_or(false);
-    query.finish()?;
-    let Some(gone_for) = gone_for else {
-        let missing = ProblemItem::new("?gone_for", "is missing: how long the endpoints have been away, such as `30d`");
-        return Err(Problem::invalid(ProblemCode::InvalidQuery, vec![missing]));
-    };
+    let gone_for = query.finish_with(gone_for)?;
     let (store, before) = (Arc::clone(&api.state.store), api.now()?.before(gone_for));
     let mut names = api.run(async move { store.gone_since(before, MOST + 1).await }).await?;
     let more = names.len() > MOST as usize;
@@ -95,15 +89,24 @@ pub async fn forget_endpoints(api: web::Data<Api>, request: HttpRequest) -> Answ
     }
     let (mut endpoints, mut owed) = (Vec::with_capacity(names.len()), 0);
     for name in names {
-        let (store, endpoint) = (Arc::clone(&api.state.store), name.clone());
         // One that has come back meanwhile stays.
-        if let EndpointForgotten::Gone { open } = api.run(async move { store.forget_endpoint(&endpoint, false).await }).await? {
+        if let EndpointForgotten::Gone { open } = forget(&api, &name, false).await? {
             owed += open;
             endpoints.push(name);
         }
     }
     tracing::info!(endpoints = endpoints.len(), open = owed, "endpoints that were away for long were forgotten");
     answer(StatusCode::OK, &ForgottenEndpoints { endpoints, open: owed, more }, 4 << 10)
+}
+
+/// Forgets an endpoint and tells those who watch the fleet.
+async fn forget(api: &Api, name: &EndpointName, force: bool) -> Result<EndpointForgotten, Problem> {
+    let (store, endpoint) = (Arc::clone(&api.state.store), name.clone());
+    let forgotten = api.run(async move { store.forget_endpoint(&endpoint, force).await }).await?;
+    if let EndpointForgotten::Gone { .. } = forgotten {
+        api.state.ledger.touched().fleet().notify_one();
+    }
+    Ok(forgotten)
 }
 
 /// No endpoint has the name. What there is instead is told if the ledger can tell it.

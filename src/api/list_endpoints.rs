@@ -34,7 +34,7 @@ pub async fn list_endpoints(api: web::Data<Api>, request: HttpRequest) -> Answer
     let limit = query.take("limit", query::limit).unwrap_or(DEFAULT_LIMIT);
     let after = query.take("cursor", query::read_endpoint_cursor);
     let selector = query.take("match", |text| text.parse::<Selector>().map_err(|invalid| format!("is no selector: {invalid}")));
-    let name = query.take("name", |text| text.parse::<EndpointName>().map_err(|error| format!("is not the name of an endpoint: {error}")));
+    let name = query.take("name", query::endpoint);
     query.finish()?;
 
     let selector = match selector {
@@ -51,11 +51,9 @@ pub async fn list_endpoints(api: web::Data<Api>, request: HttpRequest) -> Answer
     let store = Arc::clone(&api.state.store);
     if let Some(name) = name {
         let found = api.run(async move { store.endpoint(&name).await }).await?;
-        return answer(
-            StatusCode::OK,
-            &EndpointPage { endpoints: found.into_iter().map(Endpoint::from).collect(), next_cursor: None },
-            512,
-        );
+        let found = found.filter(|record| selector.as_ref().is_none_or(|selector| fits(selector, record)));
+        let endpoints = found.into_iter().map(Endpoint::from).collect();
+        return answer(StatusCode::OK, &EndpointPage { endpoints, next_cursor: None }, 512);
     }
     let records = api.run(async move { page(&store, selector.as_ref(), after, limit).await }).await?;
     let full = records.len() >= limit as usize;
@@ -67,6 +65,10 @@ pub async fn list_endpoints(api: web::Data<Api>, request: HttpRequest) -> Answer
 
 /// Endpoints read at once where only some of them fit.
 const STRIDE: u32 = 1000;
+
+fn fits(selector: &Selector, record: &EndpointRecord) -> bool {
+    selector.matches(|key| fact(&record.name, &record.version, &record.labels, key))
+}
 
 /// The next endpoints by name for which a selector holds.
 async fn page(
@@ -81,8 +83,7 @@ async fn page(
         let records = store.endpoints(after.as_ref(), STRIDE).await?;
         let last = records.len() < STRIDE as usize;
         after = records.last().map(|record| record.name.clone());
-        let fits = |record: &EndpointRecord| selector.matches(|key| fact(&record.name, &record.version, &record.labels, key));
-        page.extend(records.into_iter().filter(fits).take(limit as usize - page.len()));
+        page.extend(records.into_iter().filter(|record| fits(selector, record)).take(limit as usize - page.len()));
         if last || page.len() == limit as usize {
             return Ok(page);
         }

@@ -9,7 +9,6 @@ use super::named::{self, TaskName};
 use super::query::{self, Query};
 use super::{Answer, Api, answer, list_tasks};
 use crate::contract::{self, ResponsePage, ResponseState, TaskResponse};
-use crate::domain::EndpointName;
 use crate::store::{ResponseFilter, ResponseQuery};
 
 /// Responses on a page when nothing is said.
@@ -42,7 +41,7 @@ pub async fn list_responses(api: web::Data<Api>, request: HttpRequest) -> Answer
     let wanted = ResponseQuery {
         filter: query.take("state", state).unwrap_or_default(),
         answer: query.take("answer", str::parse),
-        from: query.take("from", |text| text.parse::<EndpointName>().map_err(|error| format!("is not the name of an endpoint: {error}"))),
+        from: query.take("from", query::endpoint),
         after: query.take("cursor", query::read_endpoint_cursor),
         limit: query.take("limit", query::limit).unwrap_or(DEFAULT_LIMIT),
     };

@@ -78,7 +78,7 @@ impl Filters {
     /// Takes them out of a query string.
     pub(super) fn take(query: &mut Query) -> Self {
         Self(TaskQuery {
-            status: query.take("status", states).unwrap_or_default(),
+            status: query.take("status", |text| query::words(text, &TaskStatus::ALL, TaskStatus::as_str)).unwrap_or_default(),
             identifier_prefix: query.take("identifier", |text| Ok(text.to_owned())).filter(|prefix| !prefix.is_empty()),
             since: query.take("since", query::time),
             until: query.take("until", query::time),
@@ -94,15 +94,6 @@ pub(super) fn answer_page(tasks: Vec<Task>, more: bool) -> Answer {
     let capacity = 1024 + tasks.iter().map(|task| 512 + size(task)).sum::<usize>();
     let tasks = tasks.into_iter().map(contract::Task::from).collect();
     answer(StatusCode::OK, &TaskPage { tasks, next_cursor }, capacity)
-}
-
-fn states(text: &str) -> Result<Vec<TaskStatus>, String> {
-    let state = |word: &str| TaskStatus::ALL.into_iter().find(|status| status.as_str() == word);
-    let states: Option<Vec<_>> = text.split(',').map(state).collect();
-    states.ok_or_else(|| {
-        let words: Vec<_> = TaskStatus::ALL.iter().map(|status| status.as_str()).collect();
-        format!("must be out of {}", words.join(", "))
-    })
 }
 
 /// A page, and whether there may be more.
@@ -172,17 +163,4 @@ impl Newest {
 
 fn size(task: &Task) -> usize {
     task.payload.get().len() + task.endpoints.iter().map(|endpoint| endpoint.as_str().len() + 3).sum::<usize>()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn states_are_words_of_the_contract() {
-        assert_eq!(states("SENT,DONE"), Ok(vec![TaskStatus::Sent, TaskStatus::Done]));
-        for bad in ["", "sent", "SENT,", "SENT,,DONE", "SENT DONE", "FINISHED"] {
-            assert!(states(bad).is_err_and(|message| message.contains("INCOMPLETE")), "{bad}");
-        }
-    }
 }

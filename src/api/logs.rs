@@ -51,8 +51,7 @@ pub async fn read(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let policy = named::task_type(&api, &request)?;
     let name = TaskName::of(&request)?;
     let mut query = Query::new(request.query_string());
-    let endpoint: Option<EndpointName> =
-        query.take("endpoint", |text| text.parse().map_err(|error| format!("is not the name of an endpoint: {error}")));
+    let endpoint = query.take("endpoint", query::endpoint);
     let after = query.take("after", query::read_log_cursor);
     let wait = query.take("wait", |text| query::span(text, MAX_WAIT)).unwrap_or_default();
     query.finish()?;
@@ -73,6 +72,9 @@ pub async fn read(api: web::Data<Api>, request: HttpRequest) -> Answer {
             let capacity = 256 + page.logs.iter().map(|log| 256 + log.text.len()).sum::<usize>();
             return answer(StatusCode::OK, &page, capacity);
         }
+        // Those who follow what is quiet would hold the room of all answers.
+        drop(page);
+        Api::leave_room(&request);
         if place.is_none() {
             place = Some(api.waits.read(access::token_id(&request))?);
         }

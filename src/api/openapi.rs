@@ -100,6 +100,7 @@ fn give_form(path: &str, parameter: &mut RefOr<Parameter>) {
     if matches!(parameter.name.as_str(), "since" | "until") && path != "/events" && !path.starts_with("/rollouts") {
         schema.format = Some(SchemaFormat::KnownFormat(KnownFormat::DateTime));
     }
+    schema.min_length = (parameter.name == "gone_for").then_some(1);
     schema.pattern = form(path, &parameter.parameter_in, &parameter.name).map(str::to_owned);
 }
 
@@ -107,6 +108,9 @@ fn give_form(path: &str, parameter: &mut RefOr<Parameter>) {
 const ROLLOUTS: &str = "^(CREATED|RUNNING|SETTLING|PAUSED|HALTED|ABORTING|DONE|PARTIAL|ABORTED)(,(CREATED|RUNNING|SETTLING|PAUSED|HALTED|ABORTING|DONE|PARTIAL|ABORTED))*$";
 /// States of endpoints of rollouts, separated by commas.
 const ROLLOUT_TARGETS: &str = "^(PENDING|SENT|VERIFYING|OK|FAILED|UNREACHABLE|ABSENT|SKIPPED|SUPERSEDED)(,(PENDING|SENT|VERIFYING|OK|FAILED|UNREACHABLE|ABSENT|SKIPPED|SUPERSEDED))*$";
+
+/// A span within ten years: units from the longest to the shortest, or milliseconds alone. The empty text is refused by its length.
+const GONE_FOR: &str = "^([12][0-9]{11}ms|([0-9]{1,3}d)?([0-9]{1,4}h)?([0-9]{1,5}m)?([0-9]{1,7}s)?([0-9]{1,11}ms)?([0-9]{1,13}us)?)$";
 
 /// The pattern of a parameter, where it has one.
 fn form(path: &str, place: &ParameterIn, name: &str) -> Option<&'static str> {
@@ -117,7 +121,7 @@ fn form(path: &str, place: &ParameterIn, name: &str) -> Option<&'static str> {
         "name" if path.starts_with("/schedules/") => "^[A-Za-z0-9._-]{1,64}$",
         "name" if path.starts_with("/groups/") => "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
         "name" | "endpoint" | "from" => "^[A-Za-z0-9._-]{1,128}$",
-        "gone_for" => "^[1-9][0-9]{0,2}d$",
+        "gone_for" => GONE_FOR,
         "id" if of_rollouts => "^[A-Za-z0-9._-]{1,128}$",
         "after" if path == "/rollouts/holds" => "^[A-Za-z0-9._-]{1,128}$",
         "id" if in_path => r"^[^\u0000-\u001f\u007f-\u009f]{1,191}$",

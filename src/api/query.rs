@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use super::percent;
 use super::problem::Problem;
 use crate::contract::{ProblemCode, ProblemItem};
@@ -43,6 +45,24 @@ impl Query {
         read(&value).map_err(|message| self.problem(name, &message)).ok()
     }
 
+    /// Takes a parameter out without which there is no answer; where it is absent, `missing` says what it is for.
+    pub fn need<T>(&mut self, name: &str, missing: &str, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        if self.pairs.iter().all(|(other, _)| other != name) {
+            self.problem(name, &format!("is missing: {missing}"));
+            return None;
+        }
+        self.take(name, read)
+    }
+
+    /// Ends the reading where a parameter was needed.
+    ///
+    /// # Errors
+    /// As [`Self::finish`].
+    pub fn finish_with<T>(self, needed: Option<T>) -> Result<T, Problem> {
+        self.finish()?;
+        needed.ok_or_else(|| Problem::internal("a parameter that is needed is absent, and no problem says so"))
+    }
+
     /// Ends the reading.
     ///
     /// # Errors
@@ -52,11 +72,6 @@ impl Query {
             self.problem(&shortened(&name), "is not a parameter of this path");
         }
         if self.problems.is_empty() { Ok(()) } else { Err(Problem::invalid(ProblemCode::InvalidQuery, self.problems)) }
-    }
-
-    /// Notes a parameter that is needed and absent.
-    pub fn miss(&mut self, name: &str, message: &str) {
-        self.problem(name, message);
     }
 
     fn problem(&mut self, name: &str, message: &str) {
@@ -94,6 +109,26 @@ pub fn span(text: &str, max: Duration) -> Result<Duration, String> {
     let number = number.ok_or_else(malformed)?.parse::<u64>().unwrap_or(u64::MAX);
     let span = Duration::from_millis(number.saturating_mul(millis));
     if span <= max { Ok(span) } else { Err(format!("must be at most {}s", max.as_secs())) }
+}
+
+/// The name of an endpoint.
+///
+/// # Errors
+/// A message for a person.
+pub fn endpoint(text: &str) -> Result<EndpointName, String> {
+    text.parse().map_err(|error| format!("is not the name of an endpoint: {error}"))
+}
+
+/// Some of a set of words, separated by commas; `spell` writes each as it is in a query.
+///
+/// # Errors
+/// A message for a person, with all words.
+pub fn words<T: Copy>(text: &str, all: &[T], spell: impl Fn(T) -> &'static str) -> Result<Vec<T>, String> {
+    let find = |word: &str| all.iter().copied().find(|item| spell(*item) == word);
+    text.split(',').map(find).collect::<Option<Vec<_>>>().ok_or_else(|| {
+        let words: Vec<_> = all.iter().map(|item| spell(*item)).collect();
+        format!("must be out of {}", words.join(", "))
+    })
 }
 
 /// A number of items on one page.
@@ -155,13 +190,18 @@ pub fn read_log_cursor(text: &str) -> Result<After, String> {
     if let Some(place) = text.strip_prefix('b').and_then(digits) {
         return Ok(After::Byte(place));
     }
-    let (micros, endpoint) = text.strip_prefix('l').and_then(|text| text.split_once('.')).ok_or_else(no_cursor)?;
-    let micros = digits(micros).and_then(|micros| i64::try_from(micros).ok()).ok_or_else(no_cursor)?;
-    Ok(After::Place(LogPlace { time: Timestamp::from_micros(micros), endpoint: endpoint.parse().map_err(|_| no_cursor())? }))
+    let (time, endpoint) = read_micros(text, 'l').ok_or_else(no_cursor)?;
+    Ok(After::Place(LogPlace { time, endpoint: endpoint.parse().map_err(|_| no_cursor())? }))
 }
 
 fn digits(text: &str) -> Option<u64> {
     Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit())).and_then(|text| text.parse().ok())
+}
+
+/// The time in microseconds of a cursor that begins so, and what follows it after a period.
+fn read_micros(text: &str, prefix: char) -> Option<(Timestamp, &str)> {
+    let (micros, rest) = text.strip_prefix(prefix)?.split_once('.')?;
+    Some((Timestamp::from_micros(digits(micros)?.try_into().ok()?), rest))
 }
 
 /// Where a list of requests goes on.
@@ -183,9 +223,30 @@ pub fn read_request_cursor(text: &str) -> Result<(Timestamp, RequestToken), Stri
 /// # Errors
 /// A message for a person.
 pub fn read_request_place(text: &str) -> Result<(Timestamp, String), String> {
-    let (micros, token) = text.strip_prefix('r').and_then(|text| text.split_once('.')).ok_or_else(no_cursor)?;
-    let micros = Some(micros).filter(|micros| micros.bytes().all(|byte| byte.is_ascii_digit())).and_then(|micros| micros.parse().ok());
-    Ok((Timestamp::from_micros(micros.ok_or_else(no_cursor)?), token.to_owned()))
+    let (created, token) = read_micros(text, 'r').ok_or_else(no_cursor)?;
+    Ok((created, token.to_owned()))
+}
+
+/// The rollout that a cursor of their list names.
+///
+/// # Errors
+/// A message for a person.
+pub fn read_rollout_cursor(text: &str) -> Result<Uuid, String> {
+    text.parse().map_err(|_| no_cursor())
+}
+
+/// Where a list of the endpoints of a rollout goes on: after this place of this wave.
+pub fn target_cursor(wave: u32, position: u32) -> String {
+    format!("{wave}.{position}")
+}
+
+/// The wave and the place in a list of the endpoints of a rollout that a cursor names.
+///
+/// # Errors
+/// A message for a person.
+pub fn read_target_cursor(text: &str) -> Result<(u32, u32), String> {
+    let (wave, position) = text.split_once('.').ok_or_else(no_cursor)?;
+    Ok((wave.parse().map_err(|_| no_cursor())?, position.parse().map_err(|_| no_cursor())?))
 }
 
 /// Where a list of endpoints goes on.
@@ -266,6 +327,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_needed_is_missed_by_its_name() {
+        let mut query = Query::new("since=watch=");
+        assert_eq!(query.need("watch", "what to watch", limit), None);
+        assert_eq!(query.problems.iter().map(|item| item.message.as_str()).collect::<Vec<_>>(), ["is missing: what to watch"]);
+        let mut query = Query::new("limit=x");
+        assert_eq!(query.need("limit", "a number", limit), None);
+        assert_eq!(query.problems.len(), 1, "it is there, and wrong");
+        let mut query = Query::new("limit=7");
+        let needed = query.need("limit", "a number", limit);
+        assert_eq!(query.finish_with(needed).ok(), Some(7));
+    }
+
+    #[test]
+    fn words_are_those_of_the_set() {
+        let read = |text| words(text, &[true, false], |word| if word { "yes" } else { "no" });
+        assert_eq!(read("no,yes"), Ok(vec![false, true]));
+        for bad in ["", "No", "no,", "yes,,no", "yes no", "maybe"] {
+            assert_eq!(read(bad), Err("must be out of yes, no".to_owned()), "{bad}");
+        }
+    }
+
+    #[test]
     fn cursors_are_ours_or_nothing() {
         let id = TaskId::new();
         assert_eq!(read_task_cursor(&task_cursor(id)), Ok(id));
@@ -278,6 +361,12 @@ mod tests {
         for text in ["", "r", "r1", "r1.", "r.a", "r-1.a", "r1.a b", "r99999999999999999999.a", &task_cursor(id)] {
             assert!(read_request_cursor(text).is_err(), "{text}");
         }
+        assert_eq!(read_target_cursor(&target_cursor(3, 70)), Ok((3, 70)));
+        for text in ["", "3", ".", "3.", ".70", "-3.70", "3.70.1", "a.b", &task_cursor(id)] {
+            assert!(read_target_cursor(text).is_err(), "{text}");
+        }
+        assert_eq!(read_rollout_cursor(&id.0.to_string()), Ok(id.0));
+        assert!(read_rollout_cursor(&task_cursor(id)).is_err());
         for text in ["", "e", "e1", "ezz", "e2f", "e00", "eé", &task_cursor(id)] {
             assert!(read_endpoint_cursor(text).is_err(), "{text}");
         }

@@ -142,7 +142,7 @@ struct ListQuery {
 pub async fn list(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let mut query = Query::new(request.query_string());
     let wanted = RequestQuery {
-        status: query.take("status", states).unwrap_or_default(),
+        status: query.take("status", |text| query::words(text, &RequestStatus::ALL, RequestStatus::as_str)).unwrap_or_default(),
         action: query.take("action", |text| Ok(text.to_owned())),
         since: query.take("since", query::time),
         until: query.take("until", query::time),
@@ -158,12 +158,6 @@ pub async fn list(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let capacity = 1024 + requests.iter().map(|request| 1024 + request.params.get().len()).sum::<usize>();
     let requests = requests.into_iter().map(Request::from).collect();
     answer(StatusCode::OK, &RequestPage { requests, next_cursor }, capacity)
-}
-
-fn states(text: &str) -> Result<Vec<RequestStatus>, String> {
-    let state = |word: &str| RequestStatus::ALL.into_iter().find(|status| status.as_str() == word);
-    let states: Option<Vec<_>> = text.split(',').map(state).collect();
-    states.ok_or_else(|| format!("must be out of {}", RequestStatus::ALL.map(RequestStatus::as_str).join(", ")))
 }
 
 /// How a request may be asked for.

@@ -232,14 +232,9 @@ struct ListQuery {
 )]
 pub async fn list(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let mut query = Query::new(request.query_string());
-    let words = || RolloutStatus::ALL.map(RolloutStatus::as_str).join(", ");
-    let status = |text: &str| {
-        let found = |word: &str| RolloutStatus::ALL.into_iter().find(|status| status.as_str() == word);
-        text.split(',').map(found).collect::<Option<Vec<_>>>().ok_or_else(|| format!("must be out of {}", words()))
-    };
     let wanted = RolloutQuery {
-        status: query.take("status", status).unwrap_or_default(),
-        before: query.take("cursor", |text| text.parse().map_err(|_| "is not a cursor of this list".to_owned())),
+        status: query.take("status", |text| query::words(text, &RolloutStatus::ALL, RolloutStatus::as_str)).unwrap_or_default(),
+        before: query.take("cursor", query::read_rollout_cursor),
         limit: query.take("limit", query::limit).unwrap_or(DEFAULT_LIMIT),
     };
     query.finish()?;
@@ -373,19 +368,12 @@ struct TargetsQuery {
 pub async fn targets(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let name = name(&request)?;
     let mut query = Query::new(request.query_string());
-    let words = || TargetState::ALL.map(TargetState::as_str).join(", ");
-    let states = |text: &str| {
-        let found = |word: &str| TargetState::ALL.into_iter().find(|state| state.as_str().eq_ignore_ascii_case(word));
-        text.split(',').map(found).collect::<Option<Vec<_>>>().ok_or_else(|| format!("must be out of {}", words()))
-    };
-    let place = |text: &str| {
-        let (wave, position) = text.split_once('.').ok_or("is not a cursor of this list")?;
-        Ok((wave.parse().map_err(|_| "is not a cursor of this list")?, position.parse().map_err(|_| "is not a cursor of this list")?))
-    };
+    // `ok` is as good as `OK`.
+    let states = |text: &str| query::words(&text.to_ascii_uppercase(), &TargetState::ALL, TargetState::as_str);
     let wanted = RolloutTargetQuery {
         states: query.take("state", states).unwrap_or_default(),
         wave: query.take("wave", wave_number),
-        after: query.take("cursor", |text| place(text).map_err(|text: &str| text.to_owned())),
+        after: query.take("cursor", query::read_target_cursor),
         limit: query.take("limit", query::limit).unwrap_or(DEFAULT_LIMIT),
     };
     query.finish()?;
@@ -394,7 +382,7 @@ pub async fn targets(api: web::Data<Api>, request: HttpRequest) -> Answer {
     api.room(&request, limit * 2 * ROOM_EACH).await?;
     let store = Arc::clone(&api.state.store);
     let found = api.run(async move { store.rollout_targets(id, &wanted).await }).await?;
-    let next_cursor = found.last().filter(|_| found.len() >= limit).map(|last| format!("{}.{}", last.wave, last.position));
+    let next_cursor = found.last().filter(|_| found.len() >= limit).map(|last| query::target_cursor(last.wave, last.position));
     let capacity = 1024 + found.len() * ROOM_EACH;
     let targets = found.into_iter().map(contract::RolloutTarget::from).collect();
     answer(StatusCode::OK, &RolloutTargetPage { targets, next_cursor }, capacity)
@@ -439,15 +427,19 @@ pub async fn events(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let wait = query.take("wait", |text| query::span(text, MAX_WAIT));
     query.finish()?;
     let id = find(&api, &request, &name).await?.id;
-    api.room(&request, usize::try_from(limit).unwrap_or(usize::MAX) * 2 * ROOM_EACH).await?;
+    let room = usize::try_from(limit).unwrap_or(usize::MAX) * 2 * ROOM_EACH;
+    api.room(&request, room).await?;
     let look = async || {
         let store = Arc::clone(&api.state.store);
         api.run(async move { store.rollout_events(id, after, limit).await }).await
     };
     let mut found = look().await?;
     if let Some(wait) = wait.filter(|_| found.is_empty()) {
+        // While it waits it holds no answer, and others need the room.
+        Api::leave_room(&request);
         found = until_ended(&api, &request, wait, &api.state.rollouts, &id, look, |found| !found.is_empty()).await?;
         access::check_again(&api, &request)?;
+        api.room(&request, room).await?;
     }
     let capacity = 1024 + found.len() * ROOM_EACH;
     let events = found.into_iter().map(contract::RolloutEvent::from).collect();
@@ -459,9 +451,9 @@ pub async fn events(api: web::Data<Api>, request: HttpRequest) -> Answer {
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "describes; never made")]
 struct HoldsQuery {
-    /// Only those after this endpoint of the lane
+    /// Only those after this endpoint of `lane`
     after: Option<String>,
-    /// The lane of `after`
+    /// The lane of `after`; both or none
     lane: Option<String>,
     /// Holds at most, 1 to 1000, by default 100
     #[param(minimum = 1, maximum = 1000)]
@@ -479,8 +471,11 @@ struct HoldsQuery {
 )]
 pub async fn holds(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let mut query = Query::new(request.query_string());
-    let endpoint = query.take("after", |text| text.parse::<EndpointName>().map_err(|error| format!("is no endpoint: {error}")));
     let lane = query.take("lane", |text| Ok(text.to_owned()));
+    let endpoint = match &lane {
+        Some(_) => query.need("after", "an endpoint of this lane", query::endpoint),
+        None => query.take("after", |_| Err("needs `lane`, the lane of this endpoint".to_owned())),
+    };
     let limit = query.take("limit", query::limit).unwrap_or(DEFAULT_LIMIT);
     query.finish()?;
     let store = Arc::clone(&api.state.store);

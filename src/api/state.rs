@@ -136,6 +136,11 @@ impl Api {
         Ok(())
     }
 
+    /// Gives back the room that a request has reserved, where it waits before there is an answer.
+    pub fn leave_room(request: &HttpRequest) {
+        request.extensions_mut().remove::<Share>();
+    }
+
     /// The body of a request.
     pub async fn body(&self, request: &HttpRequest, payload: web::Payload, limit: Limit) -> Result<Body, Problem> {
         body::read(request.headers(), payload, limit, self.state.limits.body_timeout, &self.bodies).await

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, web};
 
-use super::problem::Problem;
 use super::query::{self, Query};
 use super::{Answer, Api, answer, unknown};
-use crate::contract::{self, Census, ProblemCode, ProblemItem, RequestCensus};
+use crate::contract::{self, Census, RequestCensus};
 use crate::store::{CensusQuery, RequestCensusQuery};
 
 /// Tasks or requests on a page when nothing is said. Each is read with all of its responses, or jobs.
@@ -38,7 +37,7 @@ const DEFAULT_LIMIT: u32 = 100;
 )]
 pub async fn take_census(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let mut query = Query::new(request.query_string());
-    let name = query.take("type", |text| Ok(text.to_owned()));
+    let name = query.need("type", "a configured task type", |text| Ok(text.to_owned()));
     let mut wanted = CensusQuery {
         since: query.take("since", query::time),
         until: query.take("until", query::time),
@@ -46,8 +45,7 @@ pub async fn take_census(api: web::Data<Api>, request: HttpRequest) -> Answer {
         limit: query.take("limit", query::limit).unwrap_or(DEFAULT_LIMIT),
         attempts: None,
     };
-    query.finish()?;
-    let name = name.ok_or_else(|| Problem::invalid(ProblemCode::InvalidQuery, vec![ProblemItem::new("?type", "is needed")]))?;
+    let name = query.finish_with(name)?;
     let policy = api.policy(&name).ok_or_else(|| unknown::task_type(&api, &request, &name))?;
 
     wanted.attempts = Some(policy.attempts);

@@ -180,6 +180,46 @@ async fn long_lists_of_names_are_compressed_for_those_who_take_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_follows_what_is_quiet_holds_no_room() {
+    // Room for one answer with logs.
+    let rig = Rig::start_with(Limits { answer_budget: 6 << 20, room_timeout: Duration::ZERO, ..Limits::default() }).await;
+    let id = rig.submit("t", &["a"]).await;
+    rig.freeze(id, &["a"]).await;
+    let follow = async || rig.get("/worker/t/logs?wait=3s").await.status;
+    let read = async || {
+        // By now the one that follows has looked and waits.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        rig.get("/worker/t/logs").await
+    };
+    let (followed, read) = tokio::join!(follow(), read());
+    assert_eq!((followed, read.status), (200, 200), "{read:?}");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_watch_hear_of_endpoints_that_are_forgotten_together() {
+    let rig = Rig::start().await;
+    for name in ["a", "b"] {
+        rig.see(name, &["worker"], PresenceState::Leaving).await;
+    }
+    // Nobody else waits for this.
+    let fleet = rig.state.ledger.touched().fleet();
+    assert_eq!(rig.delete("/endpoints?gone_for=1us").await.json()["endpoints"], serde_json::json!(["a", "b"]));
+    timeout(PATIENCE, fleet.notified()).await.expect("it was rung");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_to_watch_has_to_be_said() {
+    let rig = Rig::start().await;
+    for query in ["", "?since=watch=", "?since=1-1", "?watch=", "?watch=everything"] {
+        let answer = rig.get(&format!("/events{query}")).await;
+        assert_eq!((answer.code(), answer.pointers()), ("invalid_query".to_owned(), vec!["?watch".to_owned()]), "{query}");
+    }
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn states_and_names_of_the_fleet() {
     let rig = Rig::start().await;
     rig.see("b", &["worker"], PresenceState::Alive).await;

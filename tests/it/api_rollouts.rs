@@ -1,5 +1,7 @@
 //! `/rollouts` as their clients meet them; nothing moves them on here.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tasker::api::Limits;
 use tasker::domain::{PresenceState, Scope};
@@ -53,6 +55,36 @@ async fn the_plan_is_what_is_created() {
     let cursor = page["next_cursor"].as_str().expect("there is more").to_owned();
     let rest = rig.get(&format!("/rollouts/r/targets?wave=2&limit=3&cursor={cursor}")).await.json();
     assert_eq!((rest["targets"].as_array().map(Vec::len), &rest["next_cursor"]), (Some(2), &Value::Null), "{rest}");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_an_event_holds_no_room() {
+    // Room for one page of events.
+    let limits = Limits { answer_budget: 100 << 10, room_timeout: Duration::ZERO, ..Limits::default() };
+    let rig = Rig::start_as(CONFIG, limits).await;
+    rig.see("web1", &["worker"], PresenceState::Alive).await;
+    let document = json!({"identifier": "r", "type": "worker", "payload": {}, "waves": ["rest"], "start_at": "manual"});
+    assert_eq!(submit(&rig, &document).await.status, 201);
+    let wait = async || rig.get("/rollouts/r/events?after=1000&wait=3s").await.status;
+    let read = async || {
+        // By now the other one has looked and waits.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        rig.get("/rollouts/r/events").await
+    };
+    let (waited, read) = tokio::join!(wait(), read());
+    assert_eq!((waited, read.status), (200, 200), "{read:?}");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_among_the_holds_is_a_lane_and_an_endpoint() {
+    let rig = rig(1).await;
+    assert_eq!(rig.get("/rollouts/holds?lane=a&after=web1").await.json(), json!({"holds": []}));
+    for query in ["after=web1", "lane=a", "lane=a&after=a%20b"] {
+        let answer = rig.get(&format!("/rollouts/holds?{query}")).await;
+        assert_eq!((answer.code(), answer.pointers()), ("invalid_query".to_owned(), vec!["?after".to_owned()]), "{query}");
+    }
     rig.stop().await;
 }
 

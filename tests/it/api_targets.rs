@@ -239,6 +239,7 @@ async fn endpoints_that_are_long_gone_are_forgotten_together() {
     for wrong in ["", "gone_for=long", "gone_for=0s&dry_run=perhaps"] {
         assert_eq!(forget(wrong).await.code(), "invalid_query", "{wrong}");
     }
+    assert_eq!(forget("dry_run=perhaps").await.pointers(), ["?gone_for", "?dry_run"]);
     assert_eq!(forget("gone_for=1h").await.json(), json!({"endpoints": [], "open": 0, "more": false}));
     let gone = json!({"endpoints": ["web9"], "open": 0, "more": false});
     assert_eq!(forget("gone_for=1us&dry_run=true").await.json(), gone);
@@ -266,6 +267,8 @@ async fn endpoints_are_listed_by_their_labels() {
         (json!(["web9"]), Value::Null)
     );
     assert_eq!(rig.get("/endpoints?match=site%3D").await.code(), "invalid_query");
+    assert_eq!(names("name=db1&match=site%3Dberlin").await.0, json!(["db1"]));
+    assert_eq!(names("name=db1&match=site%3Dparis").await.0, json!([]), "both must hold");
     let one = &rig.get("/endpoints?match=name%3Ddb1").await.json()["endpoints"][0];
     assert_eq!(one["labels"], json!({"role": "db", "site": "berlin"}));
     rig.stop().await;
