@@ -6,7 +6,6 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, web};
 use futures::future::try_join_all;
 
-use super::body::{self, Limit};
 use super::cancel_task;
 use super::matching::{self, BATCH, Came, Matching};
 use super::problem::Problem;
@@ -43,9 +42,7 @@ pub async fn cancel_tasks(api: web::Data<Api>, request: HttpRequest, payload: we
         return Err(Problem::insufficient_scope("this tells which tasks there are: it needs a token with the scopes `submit` and `read`"));
     }
     Query::new(request.query_string()).finish()?;
-    let body = api.body(&request, payload, Limit { bytes: LONGEST_BODY, setting: None }).await?;
-    let asked: BulkCancel = serde_json::from_str(body::json(&body)?).map_err(|error| matching::invalid("", error.to_string()))?;
-    drop(body);
+    let asked: BulkCancel = api.read(&request, payload, LONGEST_BODY, |error| matching::invalid("", error)).await?;
     let sweeps = sweeps(&api, &request, asked.filter)?;
     let found = Matching::find(&api, sweeps, |_, _, ids| async move { Ok(ids) }).await?;
     let mut came = Came::default();

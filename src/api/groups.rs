@@ -5,7 +5,6 @@ use std::sync::Arc;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, web};
 
-use super::body::{self, Limit};
 use super::problem::Problem;
 use super::query::Query;
 use super::{Answer, Api, access, answer, segment};
@@ -61,13 +60,10 @@ pub async fn show_group(api: web::Data<Api>, request: HttpRequest) -> Answer {
 pub async fn write_group(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
     let name = segment(&request, 1)?;
     Query::new(request.query_string()).finish()?;
-    let body = api.body(&request, payload, Limit { bytes: LONGEST_BODY, setting: None }).await?;
     let invalid = |items| Problem::invalid(ProblemCode::InvalidGroup, items);
-    let name: GroupName =
-        name.parse().map_err(|error| invalid(vec![ProblemItem::new("", format!("{error}, not {}", likeness::quoted(&name)))]))?;
-    let change: GroupChange =
-        serde_json::from_str(body::json(&body)?).map_err(|error| invalid(vec![ProblemItem::new("", error.to_string())]))?;
-    drop(body);
+    let wrong = |message: String| invalid(vec![ProblemItem::new("", message)]);
+    let change: GroupChange = api.read(&request, payload, LONGEST_BODY, wrong).await?;
+    let name: GroupName = name.parse().map_err(|error| wrong(format!("{error}, not {}", likeness::quoted(&name))))?;
     let selector = selector(change.selectors).map_err(invalid)?;
     let changed_by = access::token_name(&request);
     let group = GroupRecord { name, selector, changed_by, changed_at: api.now()? };

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, web};
 
-use super::body::{self, Limit};
 use super::matching::{self, BATCH, Came, Matching};
 use super::problem::Problem;
 use super::query::Query;
@@ -57,9 +56,7 @@ pub async fn requeue(api: web::Data<Api>, request: HttpRequest, payload: web::Pa
     let policy = api.policy(&name).filter(|policy| policy.queue.is_some());
     let policy = policy.ok_or_else(|| unknown::queue(&api, &request, &name))?;
     Query::new(request.query_string()).finish()?;
-    let body = api.body(&request, payload, Limit { bytes: LONGEST_BODY, setting: None }).await?;
-    let asked: Requeue = serde_json::from_str(body::json(&body)?).map_err(|error| matching::invalid("", error.to_string()))?;
-    drop(body);
+    let asked: Requeue = api.read(&request, payload, LONGEST_BODY, |error| matching::invalid("", error)).await?;
     let found = Matching::find(&api, sweeps(policy, asked.filter)?, |store, task_type, ids| async move {
         let again = |id: &TaskId| of_requeue(*id);
         let taken = store.taken_identifiers(&task_type, &ids.iter().map(again).collect::<Vec<_>>()).await?;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use actix_web::{HttpRequest, web};
 
-use super::body::{self, Limit};
 use super::named::{self, TaskName};
 use super::problem::Problem;
 use super::query::Query;
@@ -48,13 +47,11 @@ pub async fn rerun_task(api: web::Data<Api>, request: HttpRequest, payload: web:
     }
     let policy = named::task_type(&api, &request)?;
     Query::new(request.query_string()).finish()?;
-    let body = api.body(&request, payload, Limit { bytes: LONGEST_BODY, setting: None }).await?;
-    let invalid = |items| Problem::invalid(ProblemCode::InvalidSubmission, items);
-    let asked: Rerun = serde_json::from_str(body::json(&body)?).map_err(|error| invalid(vec![ProblemItem::new("", error.to_string())]))?;
-    drop(body);
+    let invalid = |pointer: &str, message| Problem::invalid(ProblemCode::InvalidSubmission, vec![ProblemItem::new(pointer, message)]);
+    let asked: Rerun = api.read(&request, payload, LONGEST_BODY, |error| invalid("", error)).await?;
     let task = named::task(&api, policy, &TaskName::of(&request)?).await?;
     if let Some(reason) = reserved(&api.state.config, &policy.name, &asked.identifier) {
-        return Err(invalid(vec![ProblemItem::new("/identifier", reason)]));
+        return Err(invalid("/identifier", reason));
     }
     let Rerun { identifier, only, answer } = asked;
     let only = if only.is_empty() && answer.is_none() { Fared::ALL.to_vec() } else { only };

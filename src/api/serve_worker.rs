@@ -10,21 +10,19 @@ use std::time::{Duration, Instant};
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::body::{self, Limit};
 use super::problem::Problem;
 use super::{Answer, Api, ApiState, access, answer, segment};
 use crate::broker::{Address, Message, wire};
 use crate::contract::{self, ProblemCode, ProblemItem, TasksGiven, TasksWanted, WorkerReports};
-use crate::domain::{Command, EndpointName, Presence, TaskId, TaskType, WireVersion, json_check, likeness};
+use crate::domain::{Command, EndpointName, Presence, TaskId, TaskType, WireVersion, likeness};
 use crate::publisher::Outgoing;
 use crate::store::{Owed, StoreError};
 
 /// The longest body: a report may hold an answer of the largest size, and what wraps it.
-const LIMIT: Limit = Limit { bytes: 16 << 20, setting: None };
+const LONGEST_BODY: usize = 16 << 20;
 /// How long a worker may be kept waiting.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// How often to look without being told: another process may have given the worker a task.
@@ -56,7 +54,7 @@ const PRESENCE_LIVES: u32 = 3;
 )]
 pub async fn reports(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
     let worker = worker(&request)?;
-    let WorkerReports { reports } = read(&api, &request, payload).await?;
+    let WorkerReports { reports } = api.read(&request, payload, LONGEST_BODY, |error| invalid("", error)).await?;
     sessions(&api, &worker).await?;
     let mut messages = Vec::with_capacity(reports.len());
     for (at, report) in reports.into_iter().enumerate() {
@@ -89,7 +87,7 @@ pub async fn reports(api: web::Data<Api>, request: HttpRequest, payload: web::Pa
 )]
 pub async fn presence(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
     let worker = worker(&request)?;
-    let message: Box<RawValue> = read(&api, &request, payload).await?;
+    let message: Box<RawValue> = api.read(&request, payload, LONGEST_BODY, |error| invalid("", error)).await?;
     let body = Bytes::from(Box::<str>::from(message).into_string());
     let presence = wire::decode_presence(&body).map_err(|error| invalid("", error.to_string()))?;
     if presence.endpoint != worker {
@@ -117,7 +115,7 @@ pub async fn presence(api: web::Data<Api>, request: HttpRequest, payload: web::P
 )]
 pub async fn tasks(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
     let worker = worker(&request)?;
-    let wanted: Arc<TasksWanted> = Arc::new(read(&api, &request, payload).await?);
+    let wanted: Arc<TasksWanted> = Arc::new(api.read(&request, payload, LONGEST_BODY, |error| invalid("", error)).await?);
     if wanted.types.is_empty() || wanted.types.len() > Presence::TYPES {
         return Err(invalid("/types", format!("expected 1 to {} task types, got {}", Presence::TYPES, wanted.types.len())));
     }
@@ -222,11 +220,6 @@ fn check_queues<'a>(api: &Api, types: impl IntoIterator<Item = &'a TaskType>, po
 
 fn worker(request: &HttpRequest) -> Result<EndpointName, Problem> {
     segment(request, 1)?.parse().map_err(|error| Problem::new(ProblemCode::BadPath, format!("{error}")))
-}
-
-async fn read<T: DeserializeOwned>(api: &Api, request: &HttpRequest, payload: web::Payload) -> Result<T, Problem> {
-    let body = api.body(request, payload, LIMIT).await?;
-    serde_json::from_str(body::json(&body)?).map_err(|error| invalid("", json_check::in_words(&error)))
 }
 
 fn invalid(pointer: impl Into<String>, message: String) -> Problem {

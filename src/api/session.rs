@@ -12,7 +12,6 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::body::{self, Limit};
 use super::cookie::Way;
 use super::problem::Problem;
 use super::{Answer, Api, access, answer};
@@ -27,7 +26,7 @@ const LASTS: Duration = Duration::from_hours(12);
 /// Bytes that the body may have: a token.
 const LONGEST_BODY: usize = 4 << 10;
 
-/// Says who one is.
+/// Tells the client what its token or session is good for.
 #[utoipa::path(
     get, path = "/session", operation_id = "showSession", tag = "operation",
     responses((status = 200, description = "What the token or the session of this request is good for", body = Session))
@@ -44,18 +43,16 @@ pub async fn show(api: web::Data<Api>, request: HttpRequest) -> Answer {
     request_body(content = SessionStart, content_type = "application/json"),
     responses(
         (status = 201, description = "The session, and its cookie", body = Session, headers(("Set-Cookie" = String))),
-        (status = 200, description = "There is no token, and none is needed", body = Session),
+        (status = 200, description = "The ledger has no token, so none is needed: no session was begun", body = Session),
         (status = 401, description = "`invalid_token`", body = contract::Problem, content_type = "application/problem+json"),
         (status = 403, description = "`insecure_connection`, `cross_site`", body = contract::Problem, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_message`", body = contract::Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn begin(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
-    let body = api.body(&request, payload, Limit { bytes: LONGEST_BODY, setting: None }).await?;
-    // Not with the text of the error, which may repeat what it found.
+    // The text of the error is left out: it may repeat the secret.
     let invalid = |_| Problem::invalid(ProblemCode::InvalidMessage, vec![ProblemItem::new("", "expected {\"token\": \"SECRET\"}")]);
-    let SessionStart { token } = serde_json::from_str(body::json(&body)?).map_err(invalid)?;
-    drop(body);
+    let SessionStart { token } = api.read(&request, payload, LONGEST_BODY, invalid).await?;
     let Some(parent) = access::known(&api, Some(&SecretHash::of(token.trim().as_bytes()))).await? else {
         return answer(StatusCode::OK, &session(&api, None)?, 256);
     };

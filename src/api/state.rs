@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use actix_web::http::header::HeaderValue;
 use actix_web::{HttpMessage, HttpRequest, web};
+use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +25,7 @@ use crate::admission::Admission;
 use crate::broker::SharedBroker;
 use crate::clock::Clock;
 use crate::config::{Config, Schedule, TypePolicy};
-use crate::domain::{RequestToken, TaskType, Timestamp};
+use crate::domain::{RequestToken, TaskType, Timestamp, json_check};
 use crate::keyring::Keyring;
 use crate::ledger::Ledger;
 use crate::live::Live;
@@ -144,6 +145,18 @@ impl Api {
     /// The body of a request.
     pub async fn body(&self, request: &HttpRequest, payload: web::Payload, limit: Limit) -> Result<Body, Problem> {
         body::read(request.headers(), payload, limit, self.state.limits.body_timeout, &self.bodies).await
+    }
+
+    /// A body of JSON that has this form and no more bytes than these. `invalid` makes the problem of what is wrong with it.
+    pub async fn read<T: DeserializeOwned>(
+        &self,
+        request: &HttpRequest,
+        payload: web::Payload,
+        bytes: usize,
+        invalid: impl FnOnce(String) -> Problem,
+    ) -> Result<T, Problem> {
+        let body = self.body(request, payload, Limit { bytes, setting: None }).await?;
+        serde_json::from_str(body::json(&body)?).map_err(|error| invalid(json_check::in_words(&error)))
     }
 
     /// The configured schedule of a name.
