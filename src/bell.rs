@@ -1,5 +1,5 @@
-//! Rung when a task may be given to a worker: one was queued, one has ended, a worker came. A hint and no more: whoever listens also
-//! looks from time to time.
+//! A bell tells the loops of this process that something has happened: a task was queued or has ended, a worker or an endpoint has come. A ring is a
+//! hint and no more: a loop that listens also looks from time to time.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,7 +31,7 @@ pub struct NamedBell {
 }
 
 impl NamedBell {
-    /// Rings it for these; not at all where there are none.
+    /// Rings it for these. Without any it stays silent.
     pub fn ring(&self, names: impl IntoIterator<Item = Uuid>) {
         let mut names = names.into_iter().peekable();
         if names.peek().is_some() {

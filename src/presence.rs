@@ -120,7 +120,7 @@ impl PresenceWatch {
                 Some(Ok(Missed { subscriptions: 0, .. })) => {}
                 Some(Ok(Missed { subscriptions, endpoints })) => {
                     let names: Vec<&str> = endpoints.iter().map(EndpointName::as_str).collect();
-                    self.ledger.touched().fleet().notify_one();
+                    self.ledger.touched().fleet().ring();
                     tracing::info!(subscriptions, endpoints = listed(&names), reason = %ReasonCode::EndpointGone, "endpoints missed three presence intervals");
                 }
                 Some(Err(error)) => {
@@ -256,7 +256,7 @@ impl PresenceWatch {
             tracing::warn!(%endpoint, %instance, reason = %ReasonCode::Fenced, "refused a second process of this name while the first may hold tasks");
         }
         if !newcomers.is_empty() || presences.iter().any(|presence| presence.state != PresenceState::Alive) {
-            self.ledger.touched().fleet().notify_one();
+            self.ledger.touched().fleet().ring();
         }
         if newcomers.is_empty() {
             return Ok(());

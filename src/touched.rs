@@ -7,8 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
-
+use crate::bell::Bell;
 use crate::domain::{EndpointName, Report, TaskId};
 
 /// Names that are kept for one task; where there are more, all of its endpoints are looked at.
@@ -20,7 +19,7 @@ pub struct Touched {
     tasks: Arc<Mutex<HashMap<TaskId, Entry>>>,
     /// Length of `tasks`, to be read without the lock.
     watched: Arc<AtomicUsize>,
-    fleet: Arc<Notify>,
+    fleet: Bell,
 }
 
 #[derive(Debug, Default)]
@@ -28,7 +27,7 @@ struct Entry {
     /// Those who watch: one, or for a moment two.
     watchers: usize,
     changed: TouchedParts,
-    rung: Arc<Notify>,
+    rung: Bell,
 }
 
 /// Which endpoints of a task have changed.
@@ -58,7 +57,7 @@ impl Touched {
     }
 
     /// Rung when endpoints have come, gone or changed.
-    pub fn fleet(&self) -> &Notify {
+    pub const fn fleet(&self) -> &Bell {
         &self.fleet
     }
 
@@ -74,7 +73,7 @@ impl Touched {
                 TouchedParts::Some(names) if names.len() < MOST_NAMES => _ = names.insert(report.endpoint.clone()),
                 changed => *changed = TouchedParts::All,
             }
-            entry.rung.notify_one();
+            entry.rung.ring();
         }
     }
 
@@ -87,7 +86,7 @@ impl Touched {
         for id in ids {
             if let Some(entry) = tasks.get_mut(&id) {
                 entry.changed = TouchedParts::All;
-                entry.rung.notify_one();
+                entry.rung.ring();
             }
         }
     }
@@ -102,14 +101,14 @@ impl Touched {
 #[derive(Debug)]
 pub struct TouchedTask {
     id: TaskId,
-    rung: Arc<Notify>,
+    rung: Bell,
     touched: Touched,
 }
 
 impl TouchedTask {
     /// Waits until something has changed since [`Self::take`].
     pub async fn rung(&self) {
-        self.rung.notified().await;
+        self.rung.rung().await;
     }
 
     /// What has changed since this was asked last.

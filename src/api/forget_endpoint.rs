@@ -104,7 +104,7 @@ async fn forget(api: &Api, name: &EndpointName, force: bool) -> Result<EndpointF
     let (store, endpoint) = (Arc::clone(&api.state.store), name.clone());
     let forgotten = api.run(async move { store.forget_endpoint(&endpoint, force).await }).await?;
     if let EndpointForgotten::Gone { .. } = forgotten {
-        api.state.ledger.touched().fleet().notify_one();
+        api.state.ledger.touched().fleet().ring();
     }
     Ok(forgotten)
 }

@@ -29,7 +29,7 @@ pub(super) async fn watch(board: &Board) {
         }
         tokio::select! {
             () = sleep_until(pace.unasked()) => {}
-            () = board.touched.fleet().notified() => sleep_until(pace.asked()).await,
+            () = board.touched.fleet().rung() => sleep_until(pace.asked()).await,
         }
     }
 }

@@ -60,7 +60,7 @@ struct Topic {
     ring: VecDeque<Told>,
     /// Bytes in the ring.
     held: usize,
-    /// Who has got everything up to this number can go on with the ring; others need the snapshot.
+    /// A listener that has got everything up to this number goes on with the ring; any other one needs the snapshot.
     floor: u64,
     wake: watch::Sender<()>,
     listeners: usize,
@@ -78,9 +78,9 @@ pub(super) struct Hub {
 
 /// How far a listener is.
 pub(super) struct Place {
-    /// It has got everything up to this number...
+    /// The number up to which it has got all events of the things that it knows.
     pub seen: u64,
-    /// ...of the things that it knows. Of the others it needs the snapshot first.
+    /// Whether it knows each thing that it watches. Of one that it does not know it needs the snapshot first.
     pub known: Vec<bool>,
 }
 
@@ -98,16 +98,14 @@ pub(super) enum Text {
 }
 
 impl Hub {
-    /// Begins to listen. Also says whether somebody has to begin to watch it.
-    pub fn enter(&mut self, watched: Watched, now: Instant) -> (watch::Receiver<()>, bool) {
-        let mut new = false;
+    /// Begins to listen.
+    pub fn enter(&mut self, watched: Watched, now: Instant) -> watch::Receiver<()> {
         let topic = self.topics.entry(watched).or_insert_with(|| {
-            new = true;
             let (standing, ring, wake) = (Standing::Unread, VecDeque::new(), watch::Sender::new(()));
             Topic { standing, ring, held: 0, floor: 0, wake, listeners: 0, idle_since: now }
         });
         topic.listeners += 1;
-        (topic.wake.subscribe(), new)
+        topic.wake.subscribe()
     }
 
     /// Ends to listen.
@@ -238,7 +236,9 @@ mod tests {
 
     fn hub(now: Instant) -> Hub {
         let mut hub = Hub::default();
-        assert!(hub.enter(A, now).1 && hub.enter(B, now).1 && !hub.enter(B, now).1);
+        for watched in [A, B, B] {
+            hub.enter(watched, now);
+        }
         hub
     }
 

@@ -64,7 +64,7 @@ impl Live {
         if hub.len() + new.len() > MOST_WATCHED {
             return Err(Crowded);
         }
-        let wakes = watched.iter().map(|watched| hub.enter(*watched, now).0).collect();
+        let wakes = watched.iter().map(|watched| hub.enter(*watched, now)).collect();
         let number = since.and_then(|id| id.strip_prefix(&*self.epoch)?.strip_prefix('-')?.parse().ok());
         let number = number.filter(|number| *number <= hub.number());
         let place = Place { seen: number.unwrap_or(0), known: vec![number.is_some(); watched.len()] };

@@ -35,7 +35,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("telemetry", &["domain", "config"]),
     ("service", &["domain", "telemetry"]),
     ("watch", &["domain"]),
-    ("touched", &["domain"]),
+    ("touched", &["bell", "domain"]),
     ("admission", &["domain", "config"]),
     // The outside world.
     ("store", &["domain", "farm", "backoff", "clock", "config"]),
