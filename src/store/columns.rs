@@ -51,6 +51,11 @@ pub(super) fn name<T: FromStr<Err: std::fmt::Display>>(text: &str, at: impl FnOn
     text.parse().map_err(|error| corrupt(at(), error))
 }
 
+/// A name out of a column that may have none.
+pub(super) fn optional_name<T: FromStr<Err: std::fmt::Display>>(text: Option<&str>, at: impl FnOnce() -> String) -> Result<Option<T>> {
+    text.map(|text| name(text, at)).transpose()
+}
+
 /// An endpoint's name out of a column.
 pub(super) fn endpoint(text: &str) -> Result<EndpointName> {
     name(text, || format!("endpoint name {text:?}"))

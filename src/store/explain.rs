@@ -187,8 +187,7 @@ async fn line(conn: &mut Conn<'_>, task: &Task) -> Result<Option<Line>, Fault> {
 async fn paused(conn: &mut Conn<'_>, task_type: &TaskType) -> Result<Option<(Timestamp, Option<TokenName>)>, Fault> {
     let mut select = conn.sql("SELECT paused_at, paused_by FROM queue WHERE paused_at IS NOT NULL AND task_type = ?");
     let Some(row) = select.bind(task_type).fetch_optional().await? else { return Ok(None) };
-    let by: Option<&str> = row.get(1)?;
-    let by = by.map(|name| columns::name(name, || "queue, column paused_by".to_owned())).transpose()?;
+    let by = columns::optional_name(row.get(1)?, || "queue, column paused_by".to_owned())?;
     Ok(Some((row.get(0)?, by)))
 }
 

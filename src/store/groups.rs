@@ -71,7 +71,7 @@ async fn all(conn: &mut Conn<'_>) -> Result<Vec<GroupRecord>, Fault> {
         groups.push(GroupRecord {
             name: columns::name(name, || at("name"))?,
             selector: selector.parse().map_err(|error| corrupt(at("selector"), error))?,
-            changed_by: row.get::<Option<&str>>(2)?.map(|token| columns::name(token, || at("changed_by"))).transpose()?,
+            changed_by: columns::optional_name(row.get(2)?, || at("changed_by"))?,
             changed_at: row.get(3)?,
         });
     }

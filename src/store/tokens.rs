@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use uuid::Uuid;
 
-use super::columns::{self, corrupt, name, sha256};
+use super::columns::{self, corrupt, name, optional_name, sha256};
 use super::fault::Fault;
 use super::sql::{Conn, selected};
 use super::{Result, Store};
@@ -86,7 +86,7 @@ impl TokenColumns<'_> {
             },
             created_at: self.created_at,
             expires_at: self.expires_at,
-            worker: self.worker.map(|worker| name(worker, || at("worker"))).transpose()?,
+            worker: optional_name(self.worker, || at("worker"))?,
             parent: self.parent,
         })
     }

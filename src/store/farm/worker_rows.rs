@@ -8,7 +8,7 @@ use super::{Farm, Lock};
 use crate::domain::Timestamp;
 use crate::farm::{ObjectId, Worker};
 use crate::store::Result;
-use crate::store::columns::{corrupt, json_text, name};
+use crate::store::columns::{corrupt, json_text, name, optional_name};
 use crate::store::fault::Fault;
 use crate::store::sql::{Conn, selected};
 
@@ -82,7 +82,7 @@ impl WorkerColumns<'_> {
             address: self.address.to_owned(),
             software: self.software.to_owned(),
             status: name(self.status, || at("status"))?,
-            requested: self.requested.map(|request| name(request, || at("requested"))).transpose()?,
+            requested: optional_name(self.requested, || at("requested"))?,
             lazy: self.lazy,
             task_types: serde_json::from_str(self.task_types).map_err(|error| corrupt(at("task_types"), error))?,
             current_task: self.current_task,

@@ -145,8 +145,7 @@ async fn queues(conn: &mut Conn<'_>, task_types: Arc<[TaskType]>) -> Result<Vec<
         let name: &str = row.get(0)?;
         if let Some(record) = records.iter_mut().find(|record| record.task_type.as_str() == name) {
             record.paused_at = row.get(1)?;
-            let by: Option<&str> = row.get(2)?;
-            record.paused_by = by.map(|by| columns::name(by, || "queue, column paused_by".to_owned())).transpose()?;
+            record.paused_by = columns::optional_name(row.get(2)?, || "queue, column paused_by".to_owned())?;
         }
     }
     let turn = conn.dialect().index("queued_turn");
