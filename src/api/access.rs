@@ -70,8 +70,8 @@ async fn check(request: &ServiceRequest) -> Result<(), Problem> {
     let api = request.app_data::<web::Data<Api>>().ok_or_else(|| Problem::internal("a request without the interface's data"))?;
     let meant = api.hosts.check(request)?;
     let shown = shown(request, api.is_tls());
-    // Where no token is needed and none is shown, there is nothing to find out about the path. A session there is left from another time.
-    if matches!(api.keyring.look(None), Found::NoneNeeded) && matches!(shown, Shown::Nothing | Shown::Session(_)) {
+    // A path needs no look where no token is needed and none is shown. A session counts as none: it is left from a time when a token was needed.
+    if matches!(shown, Shown::Nothing | Shown::Session(_)) && matches!(api.keyring.look(None), Found::NoneNeeded) {
         return check_meant(meant);
     }
     // As the router sees the path, whose escapes it has undone: were one read and the other routed, `/m%65trics` could be taken for a task type.

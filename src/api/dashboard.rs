@@ -3,11 +3,12 @@
 //! The files hold nothing but the program that every copy of tasker has, so they need no token: whatever they show, they read from the
 //! interface as everybody else does.
 
-use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::page::{self, ROOT};
 use super::problem::Problem;
+use super::states::{is_known, takes_gzip};
 use super::{Answer, Api, unknown};
 use crate::contract::ProblemCode;
 use crate::dashboard::{self, File};
@@ -39,21 +40,18 @@ async fn show(api: web::Data<Api>, request: HttpRequest) -> Answer {
 }
 
 fn answer(request: &HttpRequest, file: &'static File) -> HttpResponse {
-    let headers = request.headers();
-    let wants =
-        |name, word: &str| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).is_some_and(|text| text.contains(word));
     // Its name in the page has its hash: a file under the hash of another one is not that one for good.
     let forever = request.query_string().strip_prefix("v=").is_some_and(|hash| hash == file.hash());
     let caching = if forever { "public, max-age=31536000, immutable" } else { "no-cache" };
-    let mut answer = if wants(header::IF_NONE_MATCH, file.hash()) { HttpResponse::NotModified() } else { HttpResponse::Ok() };
-    answer.insert_header((header::CACHE_CONTROL, caching));
-    answer.insert_header((header::ETAG, format!("\"{}\"", file.hash())));
-    answer.insert_header((header::VARY, "Accept-Encoding"));
-    if wants(header::IF_NONE_MATCH, file.hash()) {
-        return answer.finish();
+    let tag = format!("\"{}\"", file.hash());
+    let mut answer = HttpResponse::Ok();
+    answer.insert_header((header::CACHE_CONTROL, caching)).insert_header((header::VARY, "Accept-Encoding"));
+    answer.insert_header((header::ETAG, tag.clone()));
+    if is_known(request, &tag) {
+        return answer.status(StatusCode::NOT_MODIFIED).finish();
     }
     answer.content_type(file.media());
-    match file.compressed().filter(|_| wants(header::ACCEPT_ENCODING, "gzip")) {
+    match file.compressed().filter(|_| takes_gzip(request)) {
         Some(compressed) => answer.insert_header((header::CONTENT_ENCODING, "gzip")).body(compressed),
         None => answer.body(file.bytes()),
     }

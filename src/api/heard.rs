@@ -1,7 +1,7 @@
-//! Which endpoints have ever been heard of. A submission that names another one is taken, since its server may yet be set up, and warned of.
+//! Which endpoints have ever been heard of. A submission that names another one is accepted with a warning, since the server may yet be set up.
 //!
-//! Every submission with endpoints asks, so the names are kept: read again when they are old, or when one is not among them. Every submission
-//! without asks how many endpoints of its type are stopped; that is kept for a moment too.
+//! Every submission with endpoints needs the names of all, so the names are kept. They are read again when they are old, or when a submission names an
+//! endpoint that is not among them. Every submission without endpoints needs the number of stopped endpoints of its type, which is kept for a moment too.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -76,6 +76,9 @@ impl Heard {
     /// When the ledger cannot tell.
     pub async fn refused(&self, endpoints: &[EndpointName]) -> Result<Vec<ProblemItem>, Problem> {
         let (names, unknown) = self.unknown(endpoints).await?;
+        if unknown.is_empty() {
+            return Ok(Vec::new());
+        }
         let unknown: BTreeSet<EndpointName> = unknown.into_iter().collect();
         let places = endpoints.iter().cloned().enumerate().filter(|(_, name)| unknown.contains(name)).take(MOST);
         let places: Vec<(usize, EndpointName)> = places.collect();
@@ -110,7 +113,8 @@ impl Heard {
         self.unknown(&[]).await.map(|(names, _)| names)
     }
 
-    /// The name that one is likely to mean of which nothing is known. Asked for one name now and then, so it is looked for as things are now.
+    /// The known name that is most like an unknown one, if one is like it. It is asked for now and then, and must not miss an endpoint that has just come:
+    /// the names are read anew.
     pub async fn nearest(&self, name: &EndpointName) -> Result<Option<String>, Problem> {
         let (store, name) = (Arc::clone(&self.store), name.clone());
         let names = self.backstage.run(async move { store.endpoint_names().await }).await?;

@@ -9,7 +9,7 @@ use super::problem::Problem;
 use super::query::{self, Query};
 use super::{Answer, Api, answer, target};
 use crate::contract::{self, Endpoint, EndpointPage, ProblemCode, ProblemItem};
-use crate::domain::{EndpointName, Selector, fact};
+use crate::domain::{EndpointName, Selector, holds};
 use crate::store::{EndpointRecord, SharedStore, StoreError};
 
 /// Endpoints on a page when nothing is said.
@@ -67,7 +67,7 @@ pub async fn list_endpoints(api: web::Data<Api>, request: HttpRequest) -> Answer
 const STRIDE: u32 = 1000;
 
 fn fits(selector: &Selector, record: &EndpointRecord) -> bool {
-    selector.matches(|key| fact(&record.name, &record.version, &record.labels, key))
+    holds(selector, &record.name, &record.version, &record.labels)
 }
 
 /// The next endpoints by name for which a selector holds.

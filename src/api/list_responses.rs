@@ -8,7 +8,7 @@ use actix_web::{HttpRequest, web};
 use super::named::{self, TaskName};
 use super::query::{self, Query};
 use super::{Answer, Api, answer, list_tasks};
-use crate::contract::{self, ResponsePage, ResponseState, TaskResponse};
+use crate::contract::{self, ResponsePage, TaskResponse};
 use crate::store::{ResponseFilter, ResponseQuery};
 
 /// Responses on a page when nothing is said.
@@ -56,14 +56,17 @@ pub async fn list_responses(api: web::Data<Api>, request: HttpRequest) -> Answer
     answer(StatusCode::OK, &ResponsePage { responses, next_cursor }, capacity)
 }
 
+/// What `state` may be, and which responses each word means.
+const STATES: [(&str, ResponseFilter); 6] = [
+    ("ok", ResponseFilter::Succeeded),
+    ("failed", ResponseFilter::Failed),
+    ("running", ResponseFilter::Running),
+    ("missing", ResponseFilter::Missing),
+    ("canceled", ResponseFilter::Canceled),
+    ("expired", ResponseFilter::Expired),
+];
+
 fn state(text: &str) -> Result<ResponseFilter, String> {
-    match ResponseState::ALL.into_iter().find(|state| state.as_str() == text) {
-        Some(ResponseState::Ok) => Ok(ResponseFilter::Succeeded),
-        Some(ResponseState::Failed) => Ok(ResponseFilter::Failed),
-        Some(ResponseState::Running) => Ok(ResponseFilter::Running),
-        Some(ResponseState::Missing) => Ok(ResponseFilter::Missing),
-        Some(ResponseState::Canceled) => Ok(ResponseFilter::Canceled),
-        Some(ResponseState::Expired) => Ok(ResponseFilter::Expired),
-        None => Err("must be ok, failed, running, missing, canceled or expired".to_owned()),
-    }
+    let found = STATES.iter().find(|(word, _)| *word == text).map(|(_, filter)| *filter);
+    found.ok_or_else(|| "must be ok, failed, running, missing, canceled or expired".to_owned())
 }

@@ -68,10 +68,10 @@ impl Wanted {
         let mut query = Query::new(request.query_string());
         let wait = query.take("wait", |text| query::span(text, MAX_WAIT));
         let include = query.take("responses", include);
-        let endpoint = query.take("endpoint", |text| match (text.parse(), &include) {
+        let endpoint = query.take("endpoint", |text| match (query::endpoint(text), &include) {
             (Ok(endpoint), None) => Ok(endpoint),
             (Ok(_), Some(_)) => Err("must not come with `responses`".to_owned()),
-            (Err(error), _) => Err(format!("is not the name of an endpoint: {error}")),
+            (Err(error), _) => Err(error),
         });
         query.finish()?;
         Ok(Self { wait, include: endpoint.map(Include::Of).or(include).unwrap_or(Include::These(ResponseFilter::All)) })

@@ -160,14 +160,15 @@ async fn answer_names(api: &Api, request: &HttpRequest, names: Vec<EndpointName>
 }
 
 /// Whether the client has what this tag names.
-fn is_known(request: &HttpRequest, tag: &str) -> bool {
+pub(super) fn is_known(request: &HttpRequest, tag: &str) -> bool {
     let plain = tag.trim_start_matches("W/");
     let tags = request.headers().get_all(header::IF_NONE_MATCH).filter_map(|tags| tags.to_str().ok());
     tags.flat_map(|tags| tags.split(','))
         .any(|known| matches!(known.trim().trim_start_matches("W/"), known if known == plain || known == "*"))
 }
 
-fn takes_gzip(request: &HttpRequest) -> bool {
+/// Whether the client takes an answer that is compressed with gzip.
+pub(super) fn takes_gzip(request: &HttpRequest) -> bool {
     let accepted = request.headers().get_all(header::ACCEPT_ENCODING).filter_map(|codings| codings.to_str().ok());
     accepted.flat_map(|codings| codings.split(',')).any(|coding| {
         let (name, quality) = coding.split_once(';').unwrap_or((coding, ""));

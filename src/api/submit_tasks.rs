@@ -58,7 +58,7 @@ pub async fn submit_tasks(api: web::Data<Api>, request: HttpRequest, payload: we
                 places.push(place);
                 None
             }
-            Ok(Chosen::Before(status, task)) => Some(BatchVerdict { status, task: Some(task), problem: None }),
+            Ok(Chosen::Before(task)) => Some(BatchVerdict { status: StatusCode::OK.as_u16(), task: Some(task), problem: None }),
             Err(problem) => Some(refused(&problem)),
         });
     }
@@ -137,7 +137,7 @@ enum Chosen {
     /// It is to be recorded.
     Now(Box<NewTask>, Asked),
     /// It was made before, and its target chooses nobody now.
-    Before(u16, TaskBrief),
+    Before(TaskBrief),
 }
 
 /// The endpoints of types, read once, and how many submissions have chosen among them.
@@ -168,7 +168,7 @@ impl Targets {
                 Ok(Chosen::Now(Box::new(task), asked))
             }
             Err(nobody) => match before(api, &task).await {
-                Ok(Some(existing)) => Ok(Chosen::Before(StatusCode::OK.as_u16(), super::matching::brief(&existing))),
+                Ok(Some(existing)) => Ok(Chosen::Before(super::matching::brief(&existing))),
                 Ok(None) => Err(nobody),
                 Err(problem) => Err(problem),
             },

@@ -51,7 +51,7 @@ pub use process::{Heartbeat, Index, Readiness};
 pub use queue::{Queue, QueueList};
 pub use request::{Job, Request, RequestPage, RequestPoll, RequestStep, RequestSubmission, RequestToken};
 pub use rerun::Rerun;
-pub use response::{ResponseId, ResponsePage, ResponseState, TaskResponse};
+pub use response::{ResponseId, ResponsePage, TaskResponse};
 pub use rollout::{
     FreedHold, PickTargets, RerunRollout, ResumeRollout, Rollout, RolloutAllow, RolloutCommand, RolloutCounts, RolloutDocument,
     RolloutEvent, RolloutEvents, RolloutHold, RolloutHoldPage, RolloutPage, RolloutPlan, RolloutPlanWave, RolloutTarget, RolloutTargetPage,

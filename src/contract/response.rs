@@ -76,40 +76,6 @@ pub struct ResponsePage {
     pub next_cursor: Option<String>,
 }
 
-/// How an endpoint stands with a task: the query parameter `state`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ResponseState {
-    /// It has finished without an error.
-    Ok,
-    /// It has finished with an error.
-    Failed,
-    /// It has the task and has not finished.
-    Running,
-    /// It has not received it.
-    Missing,
-    /// It had not finished when the task was canceled.
-    Canceled,
-    /// It had not finished when the task expired.
-    Expired,
-}
-
-impl ResponseState {
-    /// All of them.
-    pub const ALL: [Self; 6] = [Self::Ok, Self::Failed, Self::Running, Self::Missing, Self::Canceled, Self::Expired];
-
-    /// The word for it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Failed => "failed",
-            Self::Running => "running",
-            Self::Missing => "missing",
-            Self::Canceled => "canceled",
-            Self::Expired => "expired",
-        }
-    }
-}
-
 /// The name of a response: `<task id>/<endpoint>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResponseId {

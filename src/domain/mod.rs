@@ -58,7 +58,7 @@ pub use rerun::Fared;
 pub use response::{LateAnswer, Response, ResponseEvent, ResponseStatus};
 pub use selector::{Groups, InvalidSelector, Selector};
 pub use states::{FleetState, InvalidChanges, PartState, StateChange, States, decode_changes, encode_changes, generation};
-pub use target::{Attendance, Choice, Expect, LeftOut, Member, Target, fact};
+pub use target::{Attendance, Choice, Expect, LeftOut, Member, Target, fact, holds};
 pub use task::{Counts, IllegalMove, NewTask, Task, TaskEvent, TaskStatus};
 pub use timestamp::Timestamp;
 pub use token::{InvalidScope, Scope, SecretHash, Token};

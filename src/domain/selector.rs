@@ -56,6 +56,14 @@ enum Expression {
 /// The selectors that are stored, by the names of their groups.
 pub type Groups = BTreeMap<GroupName, Selector>;
 
+/// The selector of a group.
+///
+/// # Errors
+/// The name, where it is not among the groups.
+pub(super) fn group<'a>(groups: &'a Groups, name: &GroupName) -> Result<&'a Selector, GroupName> {
+    groups.get(name).ok_or_else(|| name.clone())
+}
+
 #[derive(Debug, Clone)]
 enum Test {
     Present,
@@ -138,7 +146,7 @@ impl Expression {
             Self::Any(parts) => Self::Any(each(parts)?),
             Self::Not(part) => Self::Not(Box::new(part.with_groups(groups)?)),
             Self::Term { .. } => self.clone(),
-            Self::Group(name) => groups.get(name).ok_or_else(|| name.clone())?.0.clone(),
+            Self::Group(name) => group(groups, name)?.0.clone(),
         })
     }
 

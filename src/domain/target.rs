@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::selector::group;
 use super::{EndpointName, GroupName, Groups, Labels, Selector};
 
 /// What the endpoints of a task must be.
@@ -103,6 +104,11 @@ pub fn fact<'a>(name: &'a EndpointName, version: &'a str, labels: &'a Labels, ke
     }
 }
 
+/// Whether a selector holds for an endpoint.
+pub fn holds(selector: &Selector, name: &EndpointName, version: &str, labels: &Labels) -> bool {
+    selector.matches(|key| fact(name, version, labels, key))
+}
+
 impl Target {
     /// The groups that it names, in `groups` or in a selector.
     pub fn groups_named(&self) -> impl Iterator<Item = &GroupName> {
@@ -117,14 +123,13 @@ impl Target {
         let replaced =
             |selectors: &[Selector]| selectors.iter().map(|selector| selector.with_groups(groups)).collect::<Result<Vec<_>, _>>();
         let (selectors, exclude) = (replaced(&self.selectors)?, replaced(&self.exclude)?);
-        let group = |name: &GroupName| groups.get(name).ok_or_else(|| name.clone());
-        let in_groups: Vec<&Selector> = self.groups.iter().map(group).collect::<Result<_, _>>()?;
+        let in_groups: Vec<&Selector> = self.groups.iter().map(|name| group(groups, name)).collect::<Result<_, _>>()?;
         let everybody = selectors.is_empty() && in_groups.is_empty();
         let expect = self.expect.unwrap_or(expect);
         let mut choice = Choice::default();
         let mut fit = Vec::new();
         for Member { name, version, labels, attendance, .. } in members {
-            let holds = |selector: &Selector| selector.matches(|key| fact(name, version, labels, key));
+            let holds = |selector: &Selector| holds(selector, name, version, labels);
             let selected = !selectors.is_empty() && selectors.iter().all(holds);
             if !everybody && !selected && !in_groups.iter().any(|selector| holds(selector)) {
                 choice.unmatched += 1;
