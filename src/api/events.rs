@@ -65,7 +65,7 @@ pub async fn watch(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let found = timeout(api.state.limits.store_timeout, listener.found()).await;
     let found = found.map_err(|_| Problem::database_unavailable("what is watched could not be read in time"))?;
     for (watched, found) in found {
-        // Of tasks that are none of its business a token learns nothing.
+        // A token is told nothing of tasks that it does not cover, not even that they are there.
         let there = match &found {
             Found::There(task_type) => task_type.as_ref().is_none_or(|task_type| access::covers(&request, task_type.as_str())),
             Found::Nothing => false,

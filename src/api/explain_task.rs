@@ -31,8 +31,8 @@ pub(super) struct ExplainQuery {
 
 /// Says why a task does not run, or how far it is.
 ///
-/// Without `endpoint`, a task that endpoints perform has their number by reason. What the ledger has at this moment is what is told: it may
-/// be otherwise a moment later.
+/// Without `endpoint`, the answer about a task that endpoints perform has the number of endpoints for each reason. It tells what the ledger has now, which
+/// may change a moment later.
 #[utoipa::path(
     get, path = "/{type}/{id}/explain", operation_id = "explainTask", tag = "tasks",
     params(

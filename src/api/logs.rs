@@ -21,7 +21,7 @@ const MOST: u32 = 200;
 /// Memory for an answer while it is read and written: a budget of the store, and the same as JSON.
 const ROOM: usize = 6 << 20;
 
-/// Lines may still be on their way for so long after the answer: both are sent at the end of a handler.
+/// How long the last lines may be on their way after the answer: a handler that ends sends both.
 const ON_THE_WAY: Duration = Duration::from_secs(2);
 
 /// How often a request that waits looks.
@@ -29,8 +29,8 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// Reads what the handlers of a task have logged, while they run and afterwards.
 ///
-/// Of each endpoint the last 64 KiB are kept. With `after` only what has come since, as `next` of the answer before says; with `wait` the answer comes when
-/// there is something new.
+/// The ledger keeps the last 64 KiB of each endpoint. With `after`, the answer has only what has come since the answer whose `next` that is; with `wait`, it
+/// comes when there is something new.
 #[utoipa::path(
     get, path = "/{type}/{id}/logs", operation_id = "readLogs", tag = "live",
     params(
@@ -62,7 +62,7 @@ pub async fn read(api: web::Data<Api>, request: HttpRequest) -> Answer {
     loop {
         let (store, of, from) = (Arc::clone(&api.state.store), endpoint.clone(), after.clone());
         api.room(&request, ROOM).await?;
-        // What has ended by then has told all.
+        // Of a handler that had ended by then, all lines have come.
         let then = api.now()?.before(ON_THE_WAY);
         let page = api.run(async move { look(&store, id, of.as_ref(), from, then).await }).await?;
         // The token may have been revoked during the wait.
@@ -72,7 +72,7 @@ pub async fn read(api: web::Data<Api>, request: HttpRequest) -> Answer {
             let capacity = 256 + page.logs.iter().map(|log| 256 + log.text.len()).sum::<usize>();
             return answer(StatusCode::OK, &page, capacity);
         }
-        // Those who follow what is quiet would hold the room of all answers.
+        // A request that waits holds no room: those that follow quiet handlers would keep all others from their answers.
         drop(page);
         Api::leave_room(&request);
         if place.is_none() {
@@ -96,7 +96,7 @@ async fn look(
         Some(endpoint) => {
             let from = if let Some(After::Byte(from)) = after { from } else { 0 };
             let ended_at = match store.ended_at(id, endpoint).await? {
-                // Who has no part in it has nothing to tell until it has ended either.
+                // An endpoint that is not part of the task logs nothing. Its log is over when the task is.
                 None => {
                     store.standing(id).await?.map_or(Some(then), |standing| standing.finished_at.filter(|_| standing.counts.open() == 0))
                 }

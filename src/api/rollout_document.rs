@@ -525,7 +525,7 @@ impl Reader {
         Some((before, Approval { count, from, not_creator, within, otherwise }))
     }
 
-    /// Gives the approval to the waves that it stands before: all but the first, or those that are named.
+    /// Gives the approval to the waves that it stands before: with `all` to each that has none of its own, otherwise to those in the list, by name or number.
     fn put_approvals(&mut self, waves: &mut [WaveOf], before: &Value, approval: &Approval) {
         if before.as_str() == Some("all") {
             waves.iter_mut().for_each(|wave| wave.terms.approval = wave.terms.approval.take().or_else(|| Some(approval.clone())));

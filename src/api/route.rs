@@ -11,7 +11,7 @@ pub struct Route {
     pub pattern: &'static str,
     /// What it is about.
     pub about: About,
-    /// At most one that reads. Of the others the first says who is told which methods there are.
+    /// The methods of the path. At most one of them reads; of the others, the scope of the first decides who is told which methods there are.
     pub operations: &'static [Operation],
 }
 

@@ -119,7 +119,7 @@ pub struct TaskBrief {
     /// The customer's name for it.
     #[schema(value_type = String)]
     pub identifier: Identifier,
-    /// Where it stood.
+    /// Its status when the request was answered.
     pub status: TaskStatus,
     /// When it was accepted.
     #[schema(value_type = String, format = DateTime)]

@@ -183,7 +183,7 @@ pub struct TaskPage {
 /// How many tasks there are.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct TaskCounts {
-    /// Those that have not ended, by type and status; none of a kind that there is no task of.
+    /// Tasks that have not ended, by type and status. A type and a status without tasks are left out.
     pub open: Vec<OpenTasks>,
 }
 

@@ -154,7 +154,7 @@ pub enum WorkerReport {
     Received(WorkerReportHead),
     /// The worker has stopped the task, or has not begun it.
     Canceled(WorkerReportHead),
-    /// The handler said how far it is, or has logged lines: these come with `first_line` and `log`, and are left out where answers wait.
+    /// The handler has said how far it is, or has logged lines. Lines come with `first_line` and `log`; a worker leaves them out while answers wait.
     Progress {
         /// As of every report.
         #[serde(flatten)]

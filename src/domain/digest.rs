@@ -56,8 +56,8 @@ fn canonical(text: &str) -> Vec<u8> {
     canonical_but(text, "", &[])
 }
 
-/// The same, whatever is at the ignored places, each the steps of a pointer, and wherever the endpoint that answers names itself. The masks
-/// are no UTF-8, so nothing in the text is equal to one.
+/// The same text with masks: one for each value at an ignored place, which is given as the steps of a pointer, and one for each name of the answering
+/// endpoint. The masks are no UTF-8, so nothing in the text is equal to one.
 pub(super) fn canonical_but(text: &str, own: &str, ignored: &[&[String]]) -> Vec<u8> {
     let mut writer = Canonical { text, own, at: 0, out: Vec::with_capacity(text.len()) };
     writer.value(ignored);

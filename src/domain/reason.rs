@@ -132,7 +132,7 @@ pub struct Reason {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime, required = false)]
     pub since: Option<Timestamp>,
-    /// What the ledger has that shows it.
+    /// Facts of the ledger that show the reason.
     #[serde(default, skip_serializing_if = "Evidence::is_empty")]
     #[schema(required = false)]
     pub evidence: Evidence,
@@ -153,7 +153,7 @@ pub struct Next {
     pub what: String,
 }
 
-/// What shows that a reason holds. Each code has the members that make sense for it.
+/// Facts that show that a reason holds. Each code has the members that make sense for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct Evidence {
@@ -213,7 +213,7 @@ pub struct Evidence {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     pub trouble: Option<String>,
-    /// The known name that is most like the one that is not known.
+    /// The known name that is most like the unknown one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     pub suggestion: Option<String>,

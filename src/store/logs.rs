@@ -88,7 +88,7 @@ async fn ended_at(conn: &mut Conn<'_>, id: TaskId, endpoint: EndpointName) -> Re
 
 async fn append(conn: &mut Conn<'_>, lines: Arc<[LoggedLines]>, now: Timestamp) -> Result<u64, Fault> {
     let ids: Vec<TaskId> = lines.iter().map(|line| line.task_id).collect();
-    // Whoever has the task's row decides about all of it; one that is forgotten leaves no log behind.
+    // The lock of the task's row covers its logs. Lines of a task that is forgotten meanwhile are not kept: nothing would remove them.
     let tasks = lock(conn, &sorted(&ids)).await?;
     let mut by_key: BTreeMap<(TaskId, &EndpointName), Vec<&LoggedLines>> = BTreeMap::new();
     for line in lines.iter().filter(|line| tasks.contains_key(&line.task_id)) {

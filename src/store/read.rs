@@ -205,8 +205,7 @@ impl Store {
         self.run(move |conn| response_page(conn, id, query.clone()).boxed()).await
     }
 
-    /// The endpoints of a task that fared in one of these ways, by name; with an answer, those of them that gave it, and without ways
-    /// all that did.
+    /// The endpoints of a task that fared in one of these ways, by name. With an answer only those that gave it; without ways, all that gave it.
     pub async fn fared(&self, id: TaskId, ways: &[Fared], answer: Option<AnswerDigest>) -> Result<Vec<EndpointName>> {
         let ways: Arc<[Fared]> = ways.into();
         self.run(move |conn| fared(conn, id, ways.clone(), answer).boxed()).await
