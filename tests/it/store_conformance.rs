@@ -87,6 +87,7 @@ conformance! {
         records_a_rollout_once,
         goes_wave_by_wave_with_frozen_batches,
         halts_over_its_budget_until_somebody_decides,
+        keeps_what_is_not_healthy_failed,
         waits_for_who_is_away_and_starts_them_when_they_return,
         moves_an_endpoint_in_one_rollout_of_a_lane_at_a_time,
         a_rollout_is_moved_by_one_of_many;

@@ -97,7 +97,12 @@ impl Pass<'_> {
                 (Some(_), true) => "it did not stay",
             };
             let note = format!("not healthy within {}: {what}", span(healthy.within));
-            return self.shift(target, TargetEvent::Failed, None, Some(note));
+            // With the handler's number: without one the target counts as overdue, and its success as late.
+            let number = match &target.answered {
+                Answered::Finished { errnr, .. } => Some(*errnr),
+                _ => None,
+            };
+            return self.shift(target, TargetEvent::Failed, number, Some(note));
         }
         if present_since != target.present_since || there != target.instance {
             let (fact, state) = (target.fact.clone(), target.state);

@@ -21,6 +21,8 @@ enum Nature {
     Hangs,
     /// Ends while its handler runs, and comes back.
     Restarts,
+    /// Succeeds, and never has the labels that it is to have.
+    Unwell,
     /// Is away until some second.
     Away(u32),
 }
@@ -34,6 +36,7 @@ struct One {
     present_since: Option<Timestamp>,
     instance: Option<Uuid>,
     answered: Answered,
+    errnr: Option<i32>,
     /// When its endpoint answers next.
     answers_at: Option<Timestamp>,
     rounds: u32,
@@ -64,7 +67,7 @@ impl Fleet {
         let news = |one: &&One| match one.state {
             TargetState::Sent | TargetState::Verifying => true,
             TargetState::Unreachable => matches!(one.answered, Answered::Received { .. } | Answered::Finished { .. }),
-            TargetState::Failed => matches!(one.answered, Answered::Finished { errnr: 0, .. }),
+            TargetState::Failed => one.errnr.is_none() && matches!(one.answered, Answered::Finished { errnr: 0, .. }),
             _ => false,
         };
         let waits = |one: &&One| one.state.is_waited_for() && one.since.after(self.settings.catch_up_for) <= self.now;
@@ -79,7 +82,7 @@ impl Fleet {
             present_since: one.present_since,
             instance: one.instance,
             answered: one.answered.clone(),
-            presence: Presence { instance: there(one).then_some(Uuid::from_u128(1)), fits: true },
+            presence: Presence { instance: there(one).then_some(Uuid::from_u128(1)), fits: one.nature != Nature::Unwell },
         };
         let returned = |one: &One| Returned { fact: one.fact.clone(), state: one.state };
         View {
@@ -148,7 +151,7 @@ impl Fleet {
             let one = self.targets.iter_mut().find(|one| one.fact == moved.fact).expect("it is there");
             prop_assert_eq!(one.state, moved.from, "a target is moved once in a pass");
             if moved.from != moved.to {
-                one.since = self.now;
+                (one.since, one.errnr) = (self.now, moved.errnr);
                 self.waves[moved.fact.wave as usize].counts.shift(moved.from, moved.to);
             }
             (one.state, one.present_since, one.instance) = (moved.to, moved.present_since, moved.instance);
@@ -159,7 +162,7 @@ impl Fleet {
             let open = one.rounds > 0 && matches!(one.answered, Answered::Nothing | Answered::Received { .. });
             prop_assert!(!open, "{:?} is started while its last task may run", one.fact.endpoint);
             self.waves[fact.wave as usize].counts.shift(TargetState::Pending, TargetState::Sent);
-            (one.state, one.since, one.answered) = (TargetState::Sent, self.now, Answered::Nothing);
+            (one.state, one.since, one.answered, one.errnr) = (TargetState::Sent, self.now, Answered::Nothing, None);
             one.rounds += 1;
             one.answers_at = Some(self.now.after(Duration::from_secs(u64::from(1 + fact.position % self.latency))));
             self.admitted_at = Some(self.now);
@@ -191,7 +194,7 @@ impl Fleet {
                 Nature::Deaf if over => Answered::Expired { received: false },
                 Nature::Hangs if over => Answered::Expired { received: true },
                 Nature::Hangs => Answered::Received { at: one.answers_at.unwrap_or(now).min(now) },
-                Nature::Succeeds | Nature::Away(_) if answers => finished(0),
+                Nature::Succeeds | Nature::Unwell | Nature::Away(_) if answers => finished(0),
                 Nature::Fails if answers => finished(3),
                 Nature::Restarts if answers => finished(errnr::INTERRUPTED),
                 _ => one.answered.clone(),
@@ -235,6 +238,7 @@ fn nature() -> impl Strategy<Value = Nature> {
         1 => Just(Nature::Deaf),
         1 => Just(Nature::Hangs),
         1 => Just(Nature::Restarts),
+        1 => Just(Nature::Unwell),
         1 => (0..400u32).prop_map(Nature::Away),
     ]
 }
@@ -289,6 +293,7 @@ prop_compose! {
                 present_since: None,
                 instance: None,
                 answered: Answered::Nothing,
+                errnr: None,
                 answers_at: None,
                 rounds: 0,
             }
@@ -326,7 +331,8 @@ proptest! {
             let may: &[TargetState] = match one.nature {
                 Nature::Succeeds => &[TargetState::Ok],
                 Nature::Restarts if verifies => &[TargetState::Ok],
-                Nature::Fails | Nature::Hangs | Nature::Restarts => &[TargetState::Failed],
+                Nature::Unwell if !verifies => &[TargetState::Ok],
+                Nature::Unwell | Nature::Fails | Nature::Hangs | Nature::Restarts => &[TargetState::Failed],
                 Nature::Deaf => &[TargetState::Skipped, TargetState::Unreachable],
                 Nature::Away(_) => &[TargetState::Ok, TargetState::Skipped],
             };

@@ -241,7 +241,7 @@ pub struct Change {
     pub due_at: Option<Timestamp>,
 }
 
-/// What becomes of a target.
+/// What becomes of a target. Where it stays in its state, number and note stay too, and only its presence is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetMove {
     /// Which.

@@ -72,10 +72,10 @@ async fn write_moves(conn: &mut Conn<'_>, rollout: &RolloutRecord, moves: &[Targ
     for ((from, to, errnr, note, present_since, instance), mut names) in alike {
         names.sort_unstable();
         for names in names.chunks(batch::KEYS) {
-            let mut update = conn.sql("UPDATE rollout_target SET state = ?, errnr = ?, note = ?, present_since = ?, instance = ?");
-            update.bind(to.code()).bind(errnr).bind(note).bind(present_since).bind(instance);
+            let mut update = conn.sql("UPDATE rollout_target SET present_since = ?, instance = ?");
+            update.bind(present_since).bind(instance);
             if from != to {
-                update.push(", since = ?").bind(now);
+                update.push(", state = ?, since = ?, errnr = ?, note = ?").bind(to.code()).bind(now).bind(errnr).bind(note);
             }
             update.push(" WHERE rollout = ? AND state = ? AND endpoint IN ").bind(rollout.id).bind(from.code());
             all(update.keys(names).execute().await?, names.len(), "a target was changed by another although its rollout was locked")?;

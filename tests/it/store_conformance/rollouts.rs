@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tasker::domain::rollout::{
-    Allow, Amount, CatchUp, Command, PlannedWave, Refusal, RolloutSettings, RolloutStatus, TargetState, View, WavePhase, WaveTerms, decide,
+    Allow, Amount, CatchUp, Command, Healthy, PlannedWave, Refusal, RolloutSettings, RolloutStatus, TargetState, View, WavePhase, WaveTerms, decide,
 };
-use tasker::domain::{EndpointName, NewTask, PresenceState, TaskStatus, Timestamp, json};
+use tasker::domain::{EndpointName, Labels, NewTask, Presence, PresenceState, TaskStatus, Timestamp, errnr, json};
 use tasker::store::{
     AdvancedRollout, Commanded, NewRollout, RolloutBatches, RolloutDecision, RolloutPick, RolloutQuery, RolloutRecord, RolloutRecorded,
     RolloutTargetQuery, SharedStore,
@@ -224,6 +224,38 @@ pub async fn halts_over_its_budget_until_somebody_decides(ledger: &Ledger) -> Re
     assert_eq!(told[0], ("ep0".to_owned(), TargetState::Failed, 2));
     let actors: Vec<_> = ledger.store.rollout_events(id, 0, 100).await?.into_iter().filter_map(|event| event.actor).collect();
     assert_eq!(actors.len(), 3, "who asked for it is remembered: {actors:?}");
+    counts_are_right(ledger).await
+}
+
+pub async fn keeps_what_is_not_healthy_failed(ledger: &Ledger) -> Result<()> {
+    let endpoints = fleet(3);
+    there(ledger, &endpoints, noon()).await?;
+    let mut new = rollout("r", &[&endpoints[..2], &endpoints[2..]]);
+    let selectors = vec!["release=2".parse()?];
+    new.plan.waves[0].terms.healthy = Some(Healthy { stays: Duration::ZERO, within: Duration::from_secs(10), selectors });
+    let id = new.id;
+    ledger.store.record_rollout(new).await?;
+    let tasks = passes(&ledger.store, id, noon()).await?;
+    answer(ledger, &tasks[0], &endpoints[0], 0, at(1)).await?;
+    answer(ledger, &tasks[0], &endpoints[1], errnr::INTERRUPTED, at(1)).await?;
+    passes(&ledger.store, id, at(1)).await?;
+    // Another process of the second endpoint is there by now.
+    let labels = Labels::of([("release".to_owned(), "2".to_owned())]).expect("a label");
+    let back = presence(endpoints[1].as_str(), &["worker"], PresenceState::Alive);
+    ledger.store.see(&[Presence { instance: Uuid::from_u128(9), ..back.clone() }], at(2)).await?;
+    passes(&ledger.store, id, at(2)).await?;
+    let query = RolloutTargetQuery { limit: 10, ..RolloutTargetQuery::default() };
+    let second = ledger.store.rollout_targets(id, &query).await?.swap_remove(1);
+    assert_eq!((second.state, second.note.as_deref()), (TargetState::Verifying, Some("the endpoint ended while the handler ran")));
+    ledger.store.see(&[Presence { instance: Uuid::from_u128(9), labels, ..back }], at(3)).await?;
+    for second in [12, 13, 20, 60] {
+        assert!(passes(&ledger.store, id, at(second)).await?.is_empty(), "nothing starts over a bad release");
+        let first = ledger.store.rollout_targets(id, &query).await?.swap_remove(0);
+        assert_eq!((first.state, first.errnr), (TargetState::Failed, Some(0)), "{first:?}");
+        assert!(first.note.is_some_and(|note| note.starts_with("not healthy within 10s")));
+    }
+    assert_eq!(states(ledger, id).await?[1].1, TargetState::Ok);
+    assert_eq!(found(ledger, "r").await?.status, RolloutStatus::Halted);
     counts_are_right(ledger).await
 }
 
