@@ -6,12 +6,12 @@
 use std::sync::Arc;
 
 use actix_web::http::{StatusCode, header};
-use actix_web::{HttpRequest, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use sha2::{Digest, Sha256};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
-use super::body::{self, Limit};
+use super::body::{self, Body, Limit};
 use super::problem::Problem;
 use super::query::{self, Query};
 use super::rollout_document;
@@ -26,7 +26,7 @@ use crate::domain::likeness::quoted;
 use crate::domain::rollout::{
     Allow, Command, Order, Plan, Refusal, RolloutStatus, RolloutTerms, Start, TargetState, WavePhase, WaveTerms, plan as plan_of,
 };
-use crate::domain::{EndpointName, Json, Member, RolloutName, TokenName, digest};
+use crate::domain::{EndpointName, Json, RolloutName, TokenName, digest};
 use crate::store::{
     Commanded, LIST_BYTES, NewRollout, RolloutPick, RolloutQuery, RolloutRecord, RolloutRecorded, RolloutTargetQuery, RolloutTargetRecord,
 };
@@ -46,27 +46,42 @@ fn invalid(problems: Vec<ProblemItem>) -> Problem {
     Problem::invalid(ProblemCode::InvalidSubmission, problems)
 }
 
-/// A document that was sent, with the waves that it makes of the fleet now.
+/// A document that was sent, with its text.
 struct Sent {
     terms: RolloutTerms,
-    document: Json,
-    digest: [u8; 32],
-    plan: Plan,
+    body: Body,
 }
 
 async fn read(api: &Api, request: &HttpRequest, payload: web::Payload) -> Result<Sent, Problem> {
     let body = api.body(request, payload, Limit { bytes: LONGEST_DOCUMENT, setting: None }).await?;
-    let text = body::json(&body)?;
-    let terms = rollout_document::parse(text, &api.state.config).map_err(invalid)?;
-    if TAKEN.contains(&terms.identifier.as_str()) {
-        let text = format!("is `{}`, which is a path of the API; choose another", terms.identifier);
-        return Err(invalid(vec![ProblemItem::new("/identifier", text)]));
-    }
+    let terms = rollout_document::parse(body::json(&body)?, &api.state.config).map_err(invalid)?;
+    check_identifier(&terms.identifier)?;
     access::check_types(request, [&terms.task_type])?;
-    let document = rollout_document::kept(text).ok_or_else(|| Problem::internal("a document that was read is no JSON"))?;
-    let digest = digest(text, &[]);
-    let (terms, plan) = planned(api, terms).await?;
-    Ok(Sent { terms, document, digest, plan })
+    Ok(Sent { terms, body })
+}
+
+/// Refuses identifiers that are paths of the API.
+fn check_identifier(name: &RolloutName) -> Result<(), Problem> {
+    if !TAKEN.contains(&name.as_str()) {
+        return Ok(());
+    }
+    Err(invalid(vec![ProblemItem::new("/identifier", format!("is `{name}`, which is a path of the API; choose another"))]))
+}
+
+/// The answer to a document whose identifier is known. It is looked for before the waves are planned: the fleet may have changed since then.
+async fn repeated(api: &Api, request: &HttpRequest, name: &RolloutName, digest: [u8; 32]) -> Result<Option<HttpResponse>, Problem> {
+    let (store, wanted) = (Arc::clone(&api.state.store), name.clone());
+    match api.run(async move { store.rollout_digest(&wanted).await }).await? {
+        None => Ok(None),
+        Some((_, known)) if known == digest => shown(api, request, find(api, request, name).await?, StatusCode::OK).await.map(Some),
+        Some((id, _)) => Err(conflict(name, id)),
+    }
+}
+
+fn conflict(name: &RolloutName, id: Uuid) -> Problem {
+    let text = quoted(name.as_str());
+    let detail = format!("the identifier {text} is that of rollout {id}, which was made of another document; choose another");
+    Problem::new(ProblemCode::RolloutConflict, detail).about(name.as_str(), None)
 }
 
 /// The payload as the type has it, and the waves.
@@ -89,16 +104,10 @@ async fn planned(api: &Api, mut terms: RolloutTerms) -> Result<(RolloutTerms, Pl
         }
         terms = terms.with_groups(&groups).map_err(|name| Problem::internal(format!("group {name} that was there")))?;
     }
-    let members = members(api, &terms).await?;
-    let plan = plan_of(&terms, &members);
+    let plan = plan_of(&terms, &target::members(api, policy).await?);
     let item = |fault: crate::domain::rollout::PlanFault| ProblemItem::new(fault.pointer, fault.message);
     let plan = plan.map_err(|faults| invalid(faults.into_iter().map(item).collect()))?;
     Ok((terms, plan))
-}
-
-async fn members(api: &Api, terms: &RolloutTerms) -> Result<Vec<Member>, Problem> {
-    let (store, task_type) = (Arc::clone(&api.state.store), terms.task_type.clone());
-    api.run(async move { store.members(&task_type).await }).await
 }
 
 /// Records a rollout and starts it, unless the document says otherwise.
@@ -117,8 +126,16 @@ async fn members(api: &Api, terms: &RolloutTerms) -> Result<Vec<Member>, Problem
     )
 )]
 pub async fn submit(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
-    let sent = read(&api, &request, payload).await?;
-    record(&api, &request, sent, None).await
+    let Sent { terms, body } = read(&api, &request, payload).await?;
+    let text = body::json(&body)?;
+    let digest = digest(text, &[]);
+    if let Some(answered) = repeated(&api, &request, &terms.identifier, digest).await? {
+        return Ok(answered);
+    }
+    let document = rollout_document::kept(text).ok_or_else(|| Problem::internal("a document that was read is no JSON"))?;
+    drop(body);
+    let (terms, plan) = planned(&api, terms).await?;
+    record(&api, &request, New { terms, plan, document, digest, parent: None }).await
 }
 
 /// What a document would do: its waves with all numbers resolved. Nothing is recorded.
@@ -132,7 +149,9 @@ pub async fn submit(api: web::Data<Api>, request: HttpRequest, payload: web::Pay
     )
 )]
 pub async fn plan(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
-    let Sent { terms, plan, .. } = read(&api, &request, payload).await?;
+    let Sent { terms, body } = read(&api, &request, payload).await?;
+    drop(body);
+    let (terms, plan) = planned(&api, terms).await?;
     let waves = (1u32..).zip(&plan.waves).map(|(number, wave)| contract::RolloutPlanWave {
         wave: number,
         name: wave.name.clone(),
@@ -162,8 +181,17 @@ pub async fn plan(api: web::Data<Api>, request: HttpRequest, payload: web::Paylo
     answer(StatusCode::OK, &answered, room)
 }
 
-async fn record(api: &Api, request: &HttpRequest, sent: Sent, parent: Option<Uuid>) -> Answer {
-    let Sent { terms, document, digest, plan } = sent;
+/// A rollout to be recorded.
+struct New {
+    terms: RolloutTerms,
+    plan: Plan,
+    document: Json,
+    digest: [u8; 32],
+    parent: Option<Uuid>,
+}
+
+async fn record(api: &Api, request: &HttpRequest, new: New) -> Answer {
+    let New { terms, plan, document, digest, parent } = new;
     let now = api.now()?;
     let new = NewRollout {
         id: Uuid::now_v7(),
@@ -189,11 +217,7 @@ async fn record(api: &Api, request: &HttpRequest, sent: Sent, parent: Option<Uui
     let status = match api.run(async move { ledger.record_rollout(new).await }).await? {
         RolloutRecorded::New => StatusCode::CREATED,
         RolloutRecorded::Same(_) => StatusCode::OK,
-        RolloutRecorded::Other(id) => {
-            let name = quoted(terms.identifier.as_str());
-            let detail = format!("the identifier {name} is that of rollout {id}, which was made of another document; choose another");
-            return Err(Problem::new(ProblemCode::RolloutConflict, detail).about(terms.identifier.as_str(), None));
-        }
+        RolloutRecorded::Other(id) => return Err(conflict(&terms.identifier, id)),
     };
     let found = find(api, request, &terms.identifier).await?;
     let mut answered = shown(api, request, found, status).await?;
@@ -697,21 +721,22 @@ pub async fn rerun(api: web::Data<Api>, request: HttpRequest, payload: web::Payl
     let asked: RerunRollout =
         serde_json::from_str(body::json(&body)?).map_err(|error| invalid(vec![ProblemItem::new("", error.to_string())]))?;
     drop(body);
-    if TAKEN.contains(&asked.identifier.as_str()) {
-        return Err(invalid(vec![ProblemItem::new("/identifier", format!("is `{}`, which is a path of the API", asked.identifier))]));
-    }
+    check_identifier(&asked.identifier)?;
     let old = find(&api, &request, &name).await?;
     let usual = TargetState::ALL.into_iter().filter(|state| *state != TargetState::Ok);
     let only: Vec<TargetState> = if asked.only.is_empty() { usual.collect() } else { asked.only };
+    let mut hash = Sha256::new_with_prefix(old.id.as_bytes());
+    only.iter().for_each(|state| hash.update([state.code()]));
+    let digest: [u8; 32] = hash.finalize().into();
+    if let Some(answered) = repeated(&api, &request, &asked.identifier, digest).await? {
+        return Ok(answered);
+    }
     let endpoints = endpoints_of(&api, old.id, &only).await?;
     if endpoints.is_empty() {
         let words = only.iter().map(|state| state.as_str()).collect::<Vec<_>>().join(", ");
         let detail = format!("no endpoint of the rollout is {words}");
         return Err(Problem::new(ProblemCode::NothingFailed, detail));
     }
-    let mut hash = Sha256::new_with_prefix(old.id.as_bytes());
-    only.iter().for_each(|state| hash.update([state.code()]));
-    let digest: [u8; 32] = hash.finalize().into();
     let mut terms = rollout_document::parse(old.document.get(), &api.state.config).map_err(|problems| {
         let text =
             |item: ProblemItem| ProblemItem::new("", format!("its document is not valid any more: {} {}", item.pointer, item.message));
@@ -726,7 +751,7 @@ pub async fn rerun(api: web::Data<Api>, request: HttpRequest, payload: web::Payl
     terms.waves.retain(|wave| matches!(wave.part, crate::domain::rollout::Part::Size(_) | crate::domain::rollout::Part::Rest));
     terms.own_waves = false;
     let (terms, plan) = planned(&api, terms).await?;
-    record(&api, &request, Sent { terms, document: old.document, digest, plan }, Some(old.id)).await
+    record(&api, &request, New { terms, plan, document: old.document, digest, parent: Some(old.id) }).await
 }
 
 /// The endpoints of a rollout in some states, as far as they are still known.

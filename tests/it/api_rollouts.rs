@@ -113,6 +113,22 @@ async fn the_same_document_is_one_rollout() {
     let listed = rig.get("/rollouts?status=CREATED").await.json();
     assert_eq!((listed["rollouts"].as_array().map(Vec::len), listed["rollouts"][0].get("document")), (Some(1), None), "{listed}");
     assert_eq!(rig.get("/rollouts?status=DONE").await.json()["rollouts"], json!([]));
+    // A fleet that has changed since then changes nothing of it: now the document would be refused.
+    let mut strict = document("strict");
+    strict["targets"] = json!({"max": 3});
+    assert_eq!(submit(&rig, &strict).await.status, 201);
+    let rerun = json!({"identifier": "again", "only": ["PENDING"]});
+    assert_eq!(act(&rig, "strict/rerun", &rerun).await.status, 201);
+    assert_eq!(act(&rig, "strict/skip", &json!({"states": ["PENDING"]})).await.status, 200);
+    rig.see("web4", &["worker"], PresenceState::Alive).await;
+    let again = submit(&rig, &strict).await;
+    assert_eq!((again.status, &again.json()["size"]), (200, &json!(3)), "{again:?}");
+    strict["payload"] = json!({"v": 3});
+    assert_eq!(submit(&rig, &strict).await.code(), "rollout_conflict", "not that the fleet is too large by now");
+    let again = act(&rig, "strict/rerun", &rerun).await;
+    assert_eq!((again.status, &again.json()["identifier"]), (200, &json!("again")), "{again:?}");
+    let taken = act(&rig, "strict/rerun", &json!({"identifier": "holds"})).await;
+    assert_eq!((taken.status, taken.pointers()), (422, vec!["/identifier".to_owned()]), "{taken:?}");
     // What a batch is called is not for others.
     let taken = rig.post("/worker", r#"{"identifier": "rollout-r-w1-b1"}"#).await;
     assert_eq!((taken.status, taken.pointers()), (422, vec!["/identifier".to_owned()]), "{taken:?}");

@@ -91,7 +91,7 @@ async fn record(conn: &mut Conn<'_>, new: Arc<NewRollout>) -> Result<RolloutReco
         .set("expires_at", new.expires_at)
         .set("due_at", new.start_at.unwrap_or(new.expires_at).min(new.expires_at));
     if insert.if_new().await? == 0 {
-        let Some((id, digest)) = read::digest_of(conn, new.identifier.as_str()).await? else {
+        let Some((id, digest)) = read::digest_of(conn, new.identifier.clone()).await? else {
             return Err(Fault::Again(Retry::Conflict, "a rollout of the same identifier was forgotten meanwhile".into()));
         };
         return Ok(if digest == new.digest { RolloutRecorded::Same(id) } else { RolloutRecorded::Other(id) });

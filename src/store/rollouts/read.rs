@@ -47,6 +47,12 @@ impl Store {
         self.run(move |conn| find(conn, identifier.clone()).boxed()).await
     }
 
+    /// The id of the rollout of this identifier, and the digest of what it was made of.
+    pub async fn rollout_digest(&self, identifier: &RolloutName) -> Result<Option<(Uuid, [u8; 32])>> {
+        let identifier = identifier.clone();
+        self.run(move |conn| digest_of(conn, identifier.clone()).boxed()).await
+    }
+
     /// Rollouts, newest first, with their waves, and whether more may follow. At most `limit`, fewer where their documents are long.
     pub async fn rollouts(&self, query: &RolloutQuery) -> Result<(Vec<RolloutRecord>, bool)> {
         let query = Arc::new(query.clone());
@@ -82,8 +88,8 @@ impl Store {
 }
 
 /// The id and the digest of the rollout of an identifier.
-pub(super) async fn digest_of(conn: &mut Conn<'_>, identifier: &str) -> Result<Option<(Uuid, [u8; 32])>, Fault> {
-    let found = conn.sql("SELECT id, digest FROM rollout WHERE identifier = ?").bind(identifier).fetch_optional().await?;
+pub(super) async fn digest_of(conn: &mut Conn<'_>, identifier: RolloutName) -> Result<Option<(Uuid, [u8; 32])>, Fault> {
+    let found = conn.sql("SELECT id, digest FROM rollout WHERE identifier = ?").bind(identifier.as_str()).fetch_optional().await?;
     let Some(row) = found else { return Ok(None) };
     let id: Uuid = row.get(0)?;
     Ok(Some((id, sha256(row.get(1)?, || format!("rollout {id}, column digest"))?)))
