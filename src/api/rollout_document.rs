@@ -13,7 +13,7 @@ use crate::config::{Config, TypePolicy, span};
 use crate::contract::ProblemItem;
 use crate::domain::likeness::unknown;
 use crate::domain::rollout::{
-    Amount, Approval, CatchUp, Healthy, MaintenanceWindow, OnBreach, Order, Part, RolloutSettings, RolloutTargets, RolloutTerms, Start,
+    Amount, Approval, CatchUp, Healthy, MaintenanceWindow, OnBreach, Order, Own, Part, RolloutSettings, RolloutTargets, RolloutTerms, Start,
     WaveOf, WaveTerms,
 };
 use crate::domain::{EndpointName, GroupName, Json, RolloutName, Selector, TaskType, Timestamp, TokenName, json};
@@ -423,7 +423,7 @@ impl Reader {
     }
 
     fn waves(&mut self, value: Option<&Value>, whole: &WaveTerms) -> Vec<WaveOf> {
-        let of = |part| WaveOf { name: None, part, terms: whole.clone() };
+        let of = |part| WaveOf { name: None, part, terms: whole.clone(), own: Own::default() };
         let Some(value) = value else {
             let sizes = [Amount::Count(1), Amount::Percent(500), Amount::Percent(2_500)].map(Part::Size);
             return sizes.into_iter().chain([Part::Rest]).map(of).collect();
@@ -489,7 +489,8 @@ impl Reader {
                 None
             }
         };
-        part.map(|part| WaveOf { name, part, terms })
+        let own = Own { healthy: members.contains_key("healthy"), approval: members.contains_key("approval") };
+        part.map(|part| WaveOf { name, part, terms, own })
     }
 
     fn approval(&mut self, value: Option<&Value>) -> Option<(Value, Approval)> {
@@ -525,16 +526,19 @@ impl Reader {
         Some((before, Approval { count, from, not_creator, within, otherwise }))
     }
 
-    /// Gives the approval to the waves that it stands before: with `all` to each that has none of its own, otherwise to those in the list, by name or number.
+    /// Gives the approval to the waves that it stands before: all, or those that are named. A wave keeps an approval of its own, `none` too.
     fn put_approvals(&mut self, waves: &mut [WaveOf], before: &Value, approval: &Approval) {
         if before.as_str() == Some("all") {
-            waves.iter_mut().for_each(|wave| wave.terms.approval = wave.terms.approval.take().or_else(|| Some(approval.clone())));
+            for wave in waves.iter_mut().filter(|wave| !wave.own.approval) {
+                wave.terms.approval = Some(approval.clone());
+            }
             return;
         }
         for (place, value) in self.list(before, "/approval/before", MAX_WAVES).iter().enumerate() {
             let number = value.as_u64().and_then(|number| usize::try_from(number).ok()).and_then(|number| number.checked_sub(1));
             let named = value.as_str().and_then(|name| waves.iter().position(|wave| wave.name.as_deref() == Some(name)));
             match number.or(named).and_then(|at| waves.get_mut(at)) {
+                Some(wave) if wave.own.approval => {}
                 Some(wave) => wave.terms.approval = Some(approval.clone()),
                 None => {
                     let text = format!("is {}; expected the name of a wave or its number, from 1 to {}", shown(value), waves.len());
@@ -692,6 +696,20 @@ mod tests {
         let approvals: Vec<bool> = terms.waves.iter().map(|wave| wave.terms.approval.is_some()).collect();
         assert_eq!(approvals, [true, false, true]);
         assert_eq!((rest.terms.window, rest.part.clone()), (Amount::Percent(5_000), Part::Rest));
+    }
+
+    #[test]
+    fn a_wave_keeps_its_own_approval() {
+        let approvals = |before: Value| {
+            let terms = read(&value!({
+                "identifier": "r", "type": "update", "approval": {"before": before},
+                "waves": [{"size": 1, "approval": "none"}, {"size": 2, "approval": {"count": 2}}, "rest"],
+            }));
+            let approval = |wave: &WaveOf| wave.terms.approval.as_ref().map(|approval| approval.count);
+            terms.expect("valid").waves.iter().map(approval).collect::<Vec<_>>()
+        };
+        assert_eq!(approvals(value!("all")), [None, Some(2), Some(1)]);
+        assert_eq!(approvals(value!([1, 2])), [None, Some(2), None]);
     }
 
     #[test]

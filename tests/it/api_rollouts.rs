@@ -160,6 +160,11 @@ async fn what_cannot_be_done_is_refused_with_its_place() {
             assert!(errors[0]["pointer"] == pointer && text.contains(word), "{document}: {errors}");
         }
     }
+    let mut groups = document("r");
+    groups["healthy"] = json!({"match": "@blue"});
+    groups["waves"] = json!([1, {"size": 1, "healthy": {"match": "@green"}}, "rest"]);
+    let answer = rig.post("/rollouts/plan", groups.to_string()).await;
+    assert_eq!(answer.pointers(), ["/healthy/match", "/waves/1/healthy/match"], "each group once: {answer:?}");
     assert_eq!(rig.get("/rollouts").await.json()["rollouts"], json!([]), "nothing is half-made");
     for path in ["/rollouts/none", "/rollouts/none/targets", "/rollouts/none/events"] {
         let answer = rig.get(path).await;

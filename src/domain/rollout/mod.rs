@@ -19,7 +19,7 @@ pub use decide::decide;
 pub use plan::{Plan, PlanFault, PlannedWave, plan};
 pub use state::{RolloutEvent, RolloutStatus, TargetEvent, TargetState, WavePhase, WrongState};
 pub use terms::{
-    Amount, Approval, CatchUp, Healthy, MaintenanceWindow, OnBreach, Order, Part, RolloutSettings, RolloutTargets, RolloutTerms, Start,
+    Amount, Approval, CatchUp, Healthy, MaintenanceWindow, OnBreach, Order, Own, Part, RolloutSettings, RolloutTargets, RolloutTerms, Start,
     WaveOf, WaveTerms,
 };
 pub use view::{

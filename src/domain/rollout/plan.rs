@@ -248,7 +248,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::rollout::{Amount, RolloutSettings, RolloutTargets, Start, WaveOf};
+    use crate::domain::rollout::{Amount, Own, RolloutSettings, RolloutTargets, Start, WaveOf};
     use crate::domain::{Labels, json};
 
     fn wave_terms() -> WaveTerms {
@@ -271,7 +271,7 @@ mod tests {
             payload: json(&()),
             lane: "update".into(),
             targets: RolloutTargets { percent: 100, seed: "r".into(), ..RolloutTargets::default() },
-            waves: parts.into_iter().map(|part| WaveOf { name: None, part, terms: wave_terms() }).collect(),
+            waves: parts.into_iter().map(|part| WaveOf { name: None, part, terms: wave_terms(), own: Own::default() }).collect(),
             own_waves: true,
             failed: Some(Amount::Percent(200)),
             unreachable: None,

@@ -88,7 +88,16 @@ impl RolloutTerms {
             if let Part::Match(of_wave) = &wave.part {
                 selectors.push((format!("/waves/{at}/match"), of_wave));
             }
-            selectors.extend(wave.terms.healthy.as_ref().map(|healthy| ("/healthy/match".to_owned(), &healthy.selectors[..])));
+        }
+        // Waves without a `healthy` of their own all have that of the whole.
+        let mut whole = false;
+        for (at, wave) in self.waves.iter().enumerate() {
+            let Some(healthy) = &wave.terms.healthy else { continue };
+            if wave.own.healthy {
+                selectors.push((format!("/waves/{at}/healthy/match"), &healthy.selectors));
+            } else if !std::mem::replace(&mut whole, true) {
+                selectors.push(("/healthy/match".to_owned(), &healthy.selectors));
+            }
         }
         let mut named: Vec<(String, &GroupName)> = listed.collect();
         for (at, selectors) in selectors {
@@ -204,6 +213,17 @@ pub struct WaveOf {
     pub part: Part,
     /// How it runs.
     pub terms: WaveTerms,
+    /// What of that is its own.
+    pub own: Own,
+}
+
+/// Which members a wave has itself; the others are those of the whole document.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Own {
+    /// Its `healthy`.
+    pub healthy: bool,
+    /// Its `approval`.
+    pub approval: bool,
 }
 
 /// Which targets are in a wave.
