@@ -13,8 +13,8 @@ use crate::config::{Config, TypePolicy, span};
 use crate::contract::ProblemItem;
 use crate::domain::likeness::unknown;
 use crate::domain::rollout::{
-    Amount, Approval, CatchUp, Healthy, MaintenanceWindow, OnBreach, Order, Own, Part, RolloutSettings, RolloutTargets, RolloutTerms, Start,
-    WaveOf, WaveTerms,
+    Amount, Approval, CatchUp, Healthy, MaintenanceWindow, OnBreach, Order, Own, Part, RolloutSettings, RolloutTargets, RolloutTerms,
+    Start, WaveOf, WaveTerms,
 };
 use crate::domain::{EndpointName, GroupName, Json, RolloutName, Selector, TaskType, Timestamp, TokenName, json};
 use crate::rollouts;

@@ -1,7 +1,7 @@
 //! `/rollouts`: changing a fleet in waves.
 //!
-//! A token that is limited to some task types sees and moves the rollouts of those. One that may not read moves what was submitted with it alone,
-//! and is told no more than where that stands.
+//! A token that is limited to some task types sees and moves only rollouts of these types. A token without the scope `read` moves only rollouts that
+//! were submitted with it, and its answers have only the status and the counts of a rollout.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
-use super::body::{self, Body, Limit};
+use super::body::{self, Limit};
 use super::problem::Problem;
 use super::query::{self, Query};
 use super::rollout_document;
@@ -24,9 +24,10 @@ use crate::contract::{
 };
 use crate::domain::likeness::quoted;
 use crate::domain::rollout::{
-    Allow, Command, Order, Plan, Refusal, RolloutStatus, RolloutTerms, Start, TargetState, WavePhase, WaveTerms, plan as plan_of,
+    Allow, Command, Order, Plan, Refusal, RolloutStatus, RolloutTerms, Start, TargetState, WaveTerms, current, plan as plan_of,
 };
 use crate::domain::{EndpointName, Json, RolloutName, TokenName, digest};
+use crate::request_body::Body;
 use crate::store::{
     Commanded, LIST_BYTES, NewRollout, RolloutPick, RolloutQuery, RolloutRecord, RolloutRecorded, RolloutTargetQuery, RolloutTargetRecord,
 };
@@ -267,7 +268,7 @@ pub async fn list(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let (found, more) = api.run(async move { store.rollouts(&wanted).await }).await?;
     let next_cursor = found.last().filter(|_| more).map(|last| last.id.to_string());
     let covered = found.into_iter().filter(|rollout| access::covers(&request, rollout.task_type.as_str()));
-    let rollouts: Vec<Rollout> = covered.map(|record| Rollout { document: None, ..Rollout::from(record) }).collect();
+    let rollouts: Vec<Rollout> = covered.map(Rollout::from).collect();
     let capacity = 1024 + rollouts.iter().map(|rollout| 1024 + rollout.waves.len() * ROOM_EACH).sum::<usize>();
     answer(StatusCode::OK, &RolloutPage { rollouts, next_cursor }, capacity)
 }
@@ -280,13 +281,13 @@ struct ShowQuery {
     /// How long to wait, at most 60s
     #[param(example = "20s")]
     wait: Option<String>,
-    /// What to wait for: `end` (the default), or `settled`: an end, or a stop that somebody must decide about, or only endpoints that are away are waited for
+    /// What to wait for. `end`, the default: a final status. `settled`: a final status, a pause or a halt, or SETTLING, each with nothing in flight
     until: Option<String>,
 }
 
 /// Reads a rollout with its waves.
 ///
-/// With `wait` the answer comes when it has come to that, or with its current state when the time is over.
+/// With `wait` the API answers when the rollout has reached the state that `until` names, at the latest when the wait times out.
 #[utoipa::path(
     get, path = "/rollouts/{id}", operation_id = "showRollout", tag = "rollouts",
     params(("id" = String, Path, description = "The identifier of the rollout"), ShowQuery),
@@ -350,14 +351,23 @@ async fn find(api: &Api, request: &HttpRequest, name: &RolloutName) -> Result<Ro
     Ok(found)
 }
 
-/// Answers with a rollout. A token that may not read is told no more than where it stands.
+/// What a rollout was made of.
+async fn document(api: &Api, id: Uuid) -> Result<Json, Problem> {
+    let store = Arc::clone(&api.state.store);
+    api.run(async move { store.rollout_document(id).await }).await?.ok_or_else(|| Problem::internal("a rollout that was there"))
+}
+
+/// Answers with a rollout. A token without the scope `read` gets only its status and its counts.
 async fn shown(api: &Api, request: &HttpRequest, found: RolloutRecord, status: StatusCode) -> Answer {
-    let capacity = 2048 + found.document.get().len() + found.waves.len() * ROOM_EACH;
-    api.room(request, 2 * capacity).await?;
     let mut rollout = Rollout::from(found);
     if access::blind(request).is_some() {
-        (rollout.document, rollout.reason, rollout.waves) = (None, None, Vec::new());
+        (rollout.reason, rollout.waves) = (None, Vec::new());
+    } else {
+        rollout.document = Some(document(api, rollout.id).await?);
     }
+    let length = rollout.document.as_ref().map_or(0, |document| document.get().len());
+    let capacity = 2048 + length + rollout.waves.len() * ROOM_EACH;
+    api.room(request, 2 * capacity).await?;
     answer(status, &rollout, capacity)
 }
 
@@ -737,7 +747,8 @@ pub async fn rerun(api: web::Data<Api>, request: HttpRequest, payload: web::Payl
         let detail = format!("no endpoint of the rollout is {words}");
         return Err(Problem::new(ProblemCode::NothingFailed, detail));
     }
-    let mut terms = rollout_document::parse(old.document.get(), &api.state.config).map_err(|problems| {
+    let document = document(&api, old.id).await?;
+    let mut terms = rollout_document::parse(document.get(), &api.state.config).map_err(|problems| {
         let text =
             |item: ProblemItem| ProblemItem::new("", format!("its document is not valid any more: {} {}", item.pointer, item.message));
         invalid(problems.into_iter().map(text).collect())
@@ -751,7 +762,7 @@ pub async fn rerun(api: web::Data<Api>, request: HttpRequest, payload: web::Payl
     terms.waves.retain(|wave| matches!(wave.part, crate::domain::rollout::Part::Size(_) | crate::domain::rollout::Part::Rest));
     terms.own_waves = false;
     let (terms, plan) = planned(&api, terms).await?;
-    record(&api, &request, New { terms, plan, document: old.document, digest, parent: Some(old.id) }).await
+    record(&api, &request, New { terms, plan, document, digest, parent: Some(old.id) }).await
 }
 
 /// The endpoints of a rollout in some states, as far as they are still known.
@@ -782,7 +793,7 @@ fn gates(terms: &WaveTerms) -> Vec<String> {
 
 impl From<RolloutRecord> for Rollout {
     fn from(record: RolloutRecord) -> Self {
-        let current = record.waves.iter().position(|wave| wave.phase != WavePhase::Passed);
+        let current = current(&record.waves);
         let waves: Vec<contract::RolloutWave> = (1u32..)
             .zip(record.waves)
             .map(|(number, wave)| contract::RolloutWave {
@@ -822,7 +833,7 @@ impl From<RolloutRecord> for Rollout {
             size: waves.iter().map(|wave| wave.size).sum(),
             counts,
             waves,
-            document: Some(record.document),
+            document: None,
         }
     }
 }

@@ -208,7 +208,7 @@ impl Client {
     pub async fn status(&self, name: &TaskName, wait: Option<Duration>, responses: Responses) -> Result<TaskWithResponses, ClientError> {
         let mut request = self.request(Method::GET, &name.path())?.query(&[("responses", responses.as_str())]);
         if let Some(wait) = wait {
-            request = request.query(&[("wait", format!("{}ms", wait.min(LONGEST_WAIT).as_millis()))]);
+            request = request.query(&[("wait", millis(wait.min(LONGEST_WAIT)))]);
         }
         Ok(self.answer(request, ANSWER + LONGEST_WAIT).await?.1)
     }
@@ -347,7 +347,7 @@ impl Client {
         let parameters = [
             ("endpoint", endpoint.map(ToString::to_string)),
             ("after", after.map(str::to_owned)),
-            ("wait", wait.map(|wait| format!("{}ms", wait.min(LONGEST_WAIT).as_millis()))),
+            ("wait", wait.map(|wait| millis(wait.min(LONGEST_WAIT)))),
         ];
         let request = self.request(Method::GET, &[task_type.as_str(), id, "logs"])?.query(&given(parameters));
         Ok(self.answer(request, ANSWER + LONGEST_WAIT).await?.1)
@@ -391,7 +391,7 @@ impl Client {
     /// # Errors
     /// Any [`ClientError`].
     pub async fn forget_endpoints(&self, gone_for: Duration, dry_run: bool) -> Result<ForgottenEndpoints, ClientError> {
-        let gone_for = ("gone_for", Some(format!("{}ms", gone_for.as_millis())));
+        let gone_for = ("gone_for", Some(millis(gone_for)));
         let parameters = given([gone_for, ("dry_run", dry_run.then(|| "true".to_owned()))]);
         Ok(self.answer(self.request(Method::DELETE, &["endpoints"])?.query(&parameters), ANSWER + LONGEST_WAIT).await?.1)
     }
@@ -484,7 +484,7 @@ impl Client {
     /// # Errors
     /// Any [`ClientError`].
     pub async fn request_of(&self, token: &str, wait: Option<Duration>) -> Result<Request, ClientError> {
-        let wait = wait.map(|wait| format!("{}ms", wait.min(LONGEST_WAIT).as_millis()));
+        let wait = wait.map(|wait| millis(wait.min(LONGEST_WAIT)));
         let request = self.request(Method::GET, &["requests", token])?.query(&given([("wait", wait)]));
         Ok(self.answer(request, ANSWER + LONGEST_WAIT).await?.1)
     }
@@ -695,6 +695,11 @@ fn address(base: &Url, path: &[&str]) -> Result<Url, ClientError> {
         segments.pop_if_empty().extend(path);
     }
     Ok(url)
+}
+
+/// A time as a query has it.
+fn millis(time: Duration) -> String {
+    format!("{}ms", time.as_millis())
 }
 
 fn given<const N: usize>(parameters: [(&'static str, Option<String>); N]) -> Vec<(&'static str, String)> {

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, StatusCode};
 use serde::Serialize;
 
-use super::{ANSWER, Client, ClientError, LONGEST_WAIT, given};
+use super::{ANSWER, Client, ClientError, LONGEST_WAIT, given, millis};
 use crate::contract::{
     FreedHold, PickTargets, RerunRollout, ResumeRollout, Rollout, RolloutCommand, RolloutEvents, RolloutHoldPage, RolloutPage, RolloutPlan,
     RolloutTargetPage,
@@ -93,7 +92,7 @@ impl Client {
     pub async fn rollout(&self, name: &RolloutName, wait: Option<Duration>, settled: bool) -> Result<Rollout, ClientError> {
         let mut request = self.request(Method::GET, &["rollouts", name.as_str()])?;
         if let Some(wait) = wait {
-            let wait = format!("{}ms", wait.min(LONGEST_WAIT).as_millis());
+            let wait = millis(wait.min(LONGEST_WAIT));
             request = request.query(&[("wait", wait.as_str()), ("until", if settled { "settled" } else { "end" })]);
         }
         Ok(self.answer(request, ANSWER + LONGEST_WAIT).await?.1)
@@ -120,7 +119,7 @@ impl Client {
     /// # Errors
     /// Any [`ClientError`].
     pub async fn rollout_events(&self, name: &RolloutName, after: u32, wait: Option<Duration>) -> Result<RolloutEvents, ClientError> {
-        let wait = wait.map(|wait| format!("{}ms", wait.min(LONGEST_WAIT).as_millis()));
+        let wait = wait.map(|wait| millis(wait.min(LONGEST_WAIT)));
         let parameters = [("after", Some(after.to_string())), ("limit", Some("1000".to_owned())), ("wait", wait)];
         let request = self.request(Method::GET, &["rollouts", name.as_str(), "events"])?.query(&given(parameters));
         Ok(self.answer(request, ANSWER + LONGEST_WAIT).await?.1)
@@ -163,7 +162,7 @@ impl Client {
     }
 
     async fn tell_rollout(&self, name: &RolloutName, what: &str, body: &impl Serialize) -> Result<Rollout, ClientError> {
-        let request = self.request(Method::POST, &["rollouts", name.as_str(), what])?.header(CONTENT_TYPE, "application/json").json(body);
+        let request = self.post(&["rollouts", name.as_str(), what])?.json(body);
         Ok(self.answer(request, LONG).await?.1)
     }
 }

@@ -34,7 +34,7 @@ pub use queue::{Delivery, Pointer, QueuePolicy, Successor};
 pub use reader::Entry;
 pub use request::{JobPolicy, Requests, RetryPolicy};
 pub use rules::is_loopback;
-pub use schedule::{Missed, Schedule};
+pub use schedule::{Missed, Schedule, next_time};
 pub use secret::Secret;
 pub use settings::{
     Api, Body, Config, Database, Endpoint, Http, HttpWorker, Loaded, Log, LogFormat, Management, Manager, MessageQueue, OnStop, Output,

@@ -49,15 +49,20 @@ impl Missed {
 impl Schedule {
     /// The first time after another; none where there is none within the reach of the pattern.
     pub fn next(&self, after: Timestamp) -> Option<Timestamp> {
-        let after = DateTime::<Utc>::from(after).with_timezone(&self.time_zone);
-        let next = self.cron.find_next_occurrence(&after, false).ok()?;
-        Some(next.with_timezone(&Utc).into())
+        next_time(&self.cron, self.time_zone, after)
     }
 
     /// A time by the clocks of its time zone, with their distance from UTC.
     pub fn local(&self, time: Timestamp) -> String {
         DateTime::<Utc>::from(time).with_timezone(&self.time_zone).to_rfc3339_opts(SecondsFormat::Secs, false)
     }
+}
+
+/// The first time of a pattern after another, by the clocks of a time zone.
+pub fn next_time(cron: &Cron, time_zone: Tz, after: Timestamp) -> Option<Timestamp> {
+    let after = DateTime::<Utc>::from(after).with_timezone(&time_zone);
+    let next = cron.find_next_occurrence(&after, false).ok()?;
+    Some(next.with_timezone(&Utc).into())
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! Maintenance windows: targets are started only inside.
 
-use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use croner::Cron;
 use croner::parser::{CronParser, Seconds};
 
+use crate::config::next_time;
 use crate::domain::Timestamp;
 use crate::domain::rollout::{MaintenanceWindow, Windows};
 
@@ -18,10 +18,9 @@ pub fn check(window: &MaintenanceWindow) -> Result<(), (&'static str, String)> {
         let text = format!("is \"{}\"; expected a time zone such as UTC or Europe/Berlin", window.time_zone);
         ("time_zone", text)
     })?;
-    let from = DateTime::<Utc>::UNIX_EPOCH.with_timezone(&zone);
-    match cron.find_next_occurrence(&from, true) {
-        Ok(_) => Ok(()),
-        Err(_) => Err(("cron", format!("is \"{}\", which never comes: the window never opens", window.cron))),
+    match next_time(&cron, zone, Timestamp::from_micros(0)) {
+        Some(_) => Ok(()),
+        None => Err(("cron", format!("is \"{}\", which never comes: the window never opens", window.cron))),
     }
 }
 
@@ -38,10 +37,11 @@ pub(super) fn at(windows: &[MaintenanceWindow], now: Timestamp) -> Windows {
     for window in windows {
         let lasts = window.lasts.saturating_sub(window.stop_before_end);
         // The first beginning that is not so long ago that the window is over.
-        let Some(mut begins) = next(window, now.before(lasts), false) else { continue };
+        let (Ok(cron), Ok(zone)) = (pattern(window), window.time_zone.parse::<Tz>()) else { continue };
+        let Some(mut begins) = next_time(&cron, zone, now.before(lasts)) else { continue };
         while begins <= now {
             closes = closes.max(Some(begins.after(lasts)));
-            match next(window, begins, false) {
+            match next_time(&cron, zone, begins) {
                 Some(later) => begins = later,
                 None => break,
             }
@@ -59,17 +59,11 @@ pub fn next_opening(windows: &[MaintenanceWindow], now: Timestamp) -> Option<Tim
     state.changes_at.filter(|_| !state.open)
 }
 
-/// The next beginning of a window.
-fn next(window: &MaintenanceWindow, after: Timestamp, inclusive: bool) -> Option<Timestamp> {
-    let zone: Tz = window.time_zone.parse().ok()?;
-    let after = DateTime::<Utc>::from(after).with_timezone(&zone);
-    let found = pattern(window).ok()?.find_next_occurrence(&after, inclusive).ok()?;
-    Some(found.with_timezone(&Utc).into())
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use chrono::{DateTime, Utc};
 
     use super::*;
 

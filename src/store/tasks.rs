@@ -202,10 +202,10 @@ pub(super) async fn write(conn: &mut Conn<'_>, changes: Vec<(TaskId, TaskChange)
     if left.is_empty() { Ok(()) } else { leave::leave(conn, left).await }
 }
 
-/// Fails unless a guarded statement has changed the rows of all these ids: what it was decided by does not
+/// Fails unless a guarded statement has changed the rows of all these: what it was decided by does not
 /// hold any more.
-pub(super) fn all_of(changed: u64, ids: &[TaskId], otherwise: &str) -> Result<(), Fault> {
-    match usize::try_from(changed) == Ok(ids.len()) {
+pub(super) fn all_of<T>(changed: u64, rows: &[T], otherwise: &str) -> Result<(), Fault> {
+    match usize::try_from(changed) == Ok(rows.len()) {
         true => Ok(()),
         false => Err(Fault::Again(Retry::Conflict, otherwise.to_owned())),
     }

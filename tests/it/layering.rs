@@ -57,7 +57,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "requests",
         &["domain", "failpoint", "admission", "store", "ledger", "backoff", "clock", "config", "telemetry", "watch", "publisher", "queue"],
     ),
-    ("rollouts", &["domain", "failpoint", "store", "ledger", "backoff", "clock", "telemetry", "watch", "publisher"]),
+    ("rollouts", &["domain", "config", "failpoint", "store", "ledger", "backoff", "clock", "telemetry", "watch", "publisher"]),
     ("observer", &["domain", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch"]),
     // What runs on the servers: never the store.
     ("endpoint", &["domain", "failpoint", "broker", "backoff", "clock", "config", "service", "telemetry"]),

@@ -2,7 +2,7 @@
 
 use super::decide::over_budget;
 use super::state::{RolloutEvent, RolloutStatus, TargetEvent, TargetState, WavePhase};
-use super::view::{Change, EventKind, NewEvent, Returned, TargetMove, View, WaveChange};
+use super::view::{Change, EventKind, NewEvent, Returned, TargetMove, View, WaveChange, current};
 use crate::domain::{Timestamp, TokenName};
 
 /// What is asked for.
@@ -58,14 +58,9 @@ pub enum Refusal {
 }
 
 impl View {
-    /// The place of the wave whose turn it is.
-    pub fn current(&self) -> Option<usize> {
-        self.waves.iter().position(|wave| wave.phase != WavePhase::Passed)
-    }
-
     /// The gate that the rollout waits at.
     pub fn gate(&self) -> Option<Gate> {
-        let wave = self.waves.get(self.current()?)?;
+        let wave = self.waves.get(current(&self.waves)?)?;
         match wave.phase {
             WavePhase::Waiting if wave.terms.approval.is_some() && wave.since.is_some() => Some(Gate::Approval),
             WavePhase::Soaking => Some(Gate::Soak),
@@ -105,7 +100,7 @@ fn wrong(view: &View, wanted: &str) -> Refusal {
 }
 
 fn turn(view: &View, change: &mut Change, event: RolloutEvent, kind: EventKind) -> Result<(), Refusal> {
-    let to = view.status.next(event).map_err(|_| wrong(view, &wanted(event)))?;
+    let to = view.status.next(event).ok_or_else(|| wrong(view, &wanted(event)))?;
     if to != view.status {
         change.status = Some(to);
         change.resume_to = (to == RolloutStatus::Paused).then_some(view.status);
@@ -161,7 +156,7 @@ fn resume(view: &View, change: &mut Change, allow: Allow, now: Timestamp) -> Res
             }
         }
         // A gate that has failed begins anew.
-        let waits = Some(place) == view.current() && wave.phase == WavePhase::Waiting && view.status == RolloutStatus::Halted;
+        let waits = Some(place) == current(&view.waves) && wave.phase == WavePhase::Waiting && view.status == RolloutStatus::Halted;
         if waits {
             (changed.since, changed.approvals) = (Some(now), Some(Vec::new()));
         }
@@ -195,7 +190,7 @@ fn number(place: usize) -> u32 {
 /// The wave that waits for an approval, with what it asks for.
 fn at_gate(view: &View) -> Result<(usize, &super::Approval), Refusal> {
     let waits = |place: &usize| view.gate() == Some(Gate::Approval) && !view.status.is_final() && view.waves.len() > *place;
-    let place = view.current().filter(waits).ok_or_else(|| wrong(view, "no wave waits for an approval"))?;
+    let place = current(&view.waves).filter(waits).ok_or_else(|| wrong(view, "no wave waits for an approval"))?;
     let approval = view.waves[place].terms.approval.as_ref();
     approval.map(|approval| (place, approval)).ok_or_else(|| wrong(view, "no wave waits for an approval"))
 }
@@ -238,7 +233,7 @@ fn refuse(view: &View, change: &mut Change, by: Option<&TokenName>) -> Result<()
         super::OnBreach::Halt => RolloutEvent::Halt,
         super::OnBreach::Abort => RolloutEvent::Abort,
     };
-    let to = view.status.next(event).map_err(|_| wrong(view, "no wave waits for an approval"))?;
+    let to = view.status.next(event).ok_or_else(|| wrong(view, "no wave waits for an approval"))?;
     change.resume_to = (to == RolloutStatus::Halted).then_some(view.status);
     change.status = Some(to);
     change.reason = Some(format!("wave {} was refused", place + 1));
@@ -276,7 +271,7 @@ fn pick(view: &View, change: &mut Change, picked: &[Returned], event: TargetEven
 fn skip_gate(view: &View, change: &mut Change, now: Timestamp) -> Result<(), Refusal> {
     let ended = view.status.is_final() || view.status == RolloutStatus::Aborting;
     let gate = view.gate().filter(|_| !ended).ok_or_else(|| wrong(view, "it waits at no gate"))?;
-    let Some(place) = view.current() else { return Err(wrong(view, "it waits at no gate")) };
+    let Some(place) = current(&view.waves) else { return Err(wrong(view, "it waits at no gate")) };
     let (phase, word) = match gate {
         Gate::Approval => (WavePhase::Admitting, "approval"),
         Gate::Soak => (WavePhase::Passed, "soak"),

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use super::state::{RolloutEvent, RolloutStatus, TargetEvent, TargetState, WavePhase};
 use super::terms::{CatchUp, OnBreach};
-use super::view::{Admission, Answered, Change, EventKind, Fact, InFlight, NewEvent, TargetMove, View, WaveChange, WaveState};
+use super::view::{Admission, Answered, Change, EventKind, Fact, InFlight, NewEvent, TargetMove, View, WaveChange, WaveState, current};
 use crate::domain::{Timestamp, errnr};
 
 /// Targets that are started in one pass at most.
-const ADMITTED: usize = 1_000;
+pub const ADMITTED: u32 = 1_000;
 /// How often to look while something is in flight, or held by another rollout.
 const LOOK: Duration = Duration::from_secs(1);
 /// How often to look whether targets that are away have returned.
@@ -65,13 +65,13 @@ struct Pass<'a> {
 impl Pass<'_> {
     /// What targets have answered, or did not in time.
     fn outcomes(&mut self) {
-        for target in &self.view.in_flight {
-            let Some(wave) = self.waves.get(at(target.fact.wave)) else { continue };
-            let terms = wave.terms.clone();
+        let view = self.view;
+        for target in &view.in_flight {
+            let Some(WaveState { terms, .. }) = view.waves.get(at(target.fact.wave)) else { continue };
             match target.state {
                 TargetState::Verifying => self.verify(target, terms.healthy.as_ref()),
                 TargetState::Sent | TargetState::Unreachable | TargetState::Failed => {
-                    if let Some((event, number, note)) = outcome(target, &terms, self.now) {
+                    if let Some((event, number, note)) = outcome(target, terms, self.now) {
                         self.shift(target, event, number, note);
                     }
                 }
@@ -160,7 +160,7 @@ impl Pass<'_> {
     }
 
     fn turn(&mut self, event: RolloutEvent, reason: Option<String>) {
-        let Ok(to) = self.status.next(event) else { return };
+        let Some(to) = self.status.next(event) else { return };
         if to == self.status {
             return;
         }
@@ -216,21 +216,16 @@ impl Pass<'_> {
         }
     }
 
-    /// The place of the wave whose turn it is.
-    fn current(&self) -> Option<usize> {
-        self.waves.iter().position(|wave| wave.phase != WavePhase::Passed)
-    }
-
     fn advance_waves(&mut self) {
         if self.status == RolloutStatus::Running {
-            while let Some(place) = self.current() {
+            while let Some(place) = current(&self.waves) {
                 if !self.advance_wave(place) {
                     break;
                 }
             }
         }
         let unsettled: u32 = self.waves.iter().map(|wave| wave.counts.unsettled()).sum();
-        if self.status.admits() && self.current().is_none() {
+        if self.status.admits() && current(&self.waves).is_none() {
             if unsettled == 0 {
                 let all_ok = self.waves.iter().all(|wave| wave.counts.get(TargetState::Ok) == wave.counts.total());
                 self.turn(RolloutEvent::End { all_ok }, None);
@@ -264,7 +259,7 @@ impl Pass<'_> {
             }
             WavePhase::Admitting => {
                 let answered = counts.get(TargetState::Pending) == 0 && counts.in_flight() == 0;
-                // A wave of which nobody has succeeded proves nothing: whoever is away is waited for.
+                // Where no target of a wave has succeeded, the wave proves nothing: it waits for targets that are away.
                 if !answered || counts.get(TargetState::Ok) == 0 && counts.waited_for() > 0 {
                     return false;
                 }
@@ -316,7 +311,7 @@ impl Pass<'_> {
 
     /// Starts the next targets, as many as there are places.
     fn admit(&mut self) {
-        let place = self.current().unwrap_or(self.waves.len().saturating_sub(1));
+        let place = current(&self.waves).unwrap_or(self.waves.len().saturating_sub(1));
         let Some(wave) = self.waves.get(place).filter(|wave| wave.phase != WavePhase::Waiting) else { return };
         if !self.view.windows.open {
             return;
@@ -327,7 +322,7 @@ impl Pass<'_> {
         if free == 0 || !(slots == 0 || waited || u64::from(free) * 10 >= u64::from(window)) {
             return;
         }
-        let most = at(free).min(ADMITTED);
+        let most = at(free.min(ADMITTED));
         for (fact, there) in &self.view.next {
             if at(fact.wave) > place || self.touched.contains(fact) {
                 continue;
@@ -348,7 +343,7 @@ impl Pass<'_> {
                 }
             }
         }
-        self.again |= self.change.admit.len() == ADMITTED;
+        self.again |= self.change.admit.len() == at(ADMITTED);
     }
 
     fn in_flight(&self) -> u32 {
@@ -381,7 +376,7 @@ impl Pass<'_> {
                 if self.waves.iter().any(|wave| wave.counts.waited_for() > 0) {
                     at_latest(now.after(LOOK_FOR_RETURNED));
                 }
-                let place = self.current().unwrap_or(self.waves.len().saturating_sub(1));
+                let place = current(&self.waves).unwrap_or(self.waves.len().saturating_sub(1));
                 let pending = self.waves.iter().take(place + 1).any(|wave| wave.counts.get(TargetState::Pending) > 0);
                 match self.waves.get(place) {
                     Some(wave) if wave.phase == WavePhase::Waiting => {

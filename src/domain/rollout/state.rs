@@ -94,14 +94,6 @@ pub enum RolloutEvent {
     Drained,
 }
 
-/// An event that a status does not allow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the rollout is {from}, which does not allow this", from = .from.as_str())]
-pub struct WrongState {
-    /// The status it has.
-    pub from: RolloutStatus,
-}
-
 impl RolloutStatus {
     /// Whether nothing can change it any more.
     pub const fn is_final(self) -> bool {
@@ -113,13 +105,12 @@ impl RolloutStatus {
         matches!(self, Self::Running | Self::Settling)
     }
 
-    /// The only place where a rollout's status may change. Repeats of what somebody asked for answer the status that is there.
-    ///
-    /// # Errors
-    /// [`WrongState`] for what cannot be asked of it.
-    pub fn next(self, event: RolloutEvent) -> Result<Self, WrongState> {
+    /// The only place where a rollout's status may change. Repeats of what somebody asked for answer the status that is there; none is answered where
+    /// the status does not allow the event.
+    #[must_use]
+    pub const fn next(self, event: RolloutEvent) -> Option<Self> {
         use RolloutEvent as E;
-        Ok(match (self, event) {
+        Some(match (self, event) {
             (Self::Created, E::Start) => Self::Running,
             (Self::Running | Self::Settling | Self::Paused, E::Pause) => Self::Paused,
             (Self::Paused | Self::Halted, E::Resume { to }) if to.admits() => to,
@@ -132,7 +123,7 @@ impl RolloutStatus {
             (Self::Aborting, E::Drained) => Self::Aborted,
             // A repeat of a start or a resume.
             (Self::Running | Self::Settling, E::Start | E::Resume { .. }) => self,
-            _ => return Err(WrongState { from: self }),
+            _ => return None,
         })
     }
 }
@@ -140,8 +131,6 @@ impl RolloutStatus {
 /// What can happen to a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TargetEvent {
-    /// Its task was recorded.
-    Admitted,
     /// It is away when its turn comes.
     Away,
     /// It is back.
@@ -182,12 +171,11 @@ impl TargetState {
         matches!(self, Self::Absent | Self::Unreachable)
     }
 
-    /// The only place where a target's state may change; none where the event changes nothing.
+    /// The only place where a target's state may change, but for PENDING: its [`super::Admission`] makes it SENT. None where the event changes nothing.
     #[must_use]
     pub const fn next(self, event: TargetEvent) -> Option<Self> {
         use TargetEvent as E;
         Some(match (self, event) {
-            (Self::Pending, E::Admitted) => Self::Sent,
             (Self::Pending, E::Away) => Self::Absent,
             (Self::Pending | Self::Absent, E::Skip) => Self::Skipped,
             (Self::Failed | Self::Unreachable, E::Skip) => Self::Skipped,
@@ -266,10 +254,10 @@ mod tests {
         ];
         for (from, to) in table {
             for (event, to) in events.into_iter().zip(to) {
-                assert_eq!(from.next(event).ok(), to, "{from:?} {event:?}");
+                assert_eq!(from.next(event), to, "{from:?} {event:?}");
             }
         }
-        assert!(S::Halted.next(E::Resume { to: S::Aborting }).is_err(), "nothing but what ran is gone on with");
+        assert_eq!(S::Halted.next(E::Resume { to: S::Aborting }), None, "nothing but what ran is gone on with");
     }
 
     #[test]
@@ -277,7 +265,6 @@ mod tests {
         use TargetEvent as E;
         use TargetState as S;
         let events = [
-            E::Admitted,
             E::Away,
             E::Returned,
             E::Succeeded { verify: false },
@@ -298,7 +285,7 @@ mod tests {
             to.dedup();
             to
         };
-        assert_eq!(to(S::Pending), [S::Sent, S::Absent, S::Skipped]);
+        assert_eq!(to(S::Pending), [S::Absent, S::Skipped]);
         assert_eq!(to(S::Sent), [S::Pending, S::Verifying, S::Ok, S::Failed, S::Unreachable]);
         assert_eq!(to(S::Verifying), [S::Ok, S::Failed]);
         assert_eq!(to(S::Ok), []);

@@ -73,6 +73,11 @@ pub struct WaveState {
     pub counts: WaveCounts,
 }
 
+/// The place of the wave whose turn it is; none when all have passed.
+pub fn current(waves: &[WaveState]) -> Option<usize> {
+    waves.iter().position(|wave| wave.phase != WavePhase::Passed)
+}
+
 /// How many targets are in each state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct WaveCounts([u32; TargetState::ALL.len()]);
@@ -317,7 +322,7 @@ impl NewEvent {
 states! {
     /// What happened to a rollout.
     #[serde(rename_all = "snake_case")]
-    EventKind 21 {
+    EventKind 20 {
         /// It was recorded.
         Created = 0, "created";
         /// It began.
@@ -358,7 +363,5 @@ states! {
         GateSkipped = 18, "gate_skipped";
         /// A newer rollout of the lane took the place of targets.
         Superseded = 19, "superseded";
-        /// It cannot start: too many targets are away.
-        TooManyAbsent = 20, "too_many_absent";
     }
 }

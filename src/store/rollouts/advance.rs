@@ -6,9 +6,9 @@ use futures::FutureExt;
 use uuid::Uuid;
 
 use super::look;
-use super::read::add_waves;
+use super::read::with_waves;
 use super::records::{AdvancedRollout, Commanded, RolloutBatches, RolloutPick, RolloutRecord};
-use super::rows::{ROLLOUT, rollout};
+use super::rows::ROLLOUT;
 use super::write::write;
 use crate::domain::rollout::{Change, Command, View, command};
 use crate::domain::{Timestamp, TokenName};
@@ -62,10 +62,7 @@ async fn due(conn: &mut Conn<'_>, now: Timestamp, limit: u32) -> Result<Vec<Uuid
 async fn lock(conn: &mut Conn<'_>, id: Uuid, how: &'static str) -> Result<Option<RolloutRecord>, Fault> {
     let mut select = conn.sql(format!("SELECT {ROLLOUT} FROM rollout AS o WHERE o.id = ? {how}"));
     let Some(row) = select.bind(id).fetch_optional().await? else { return Ok(None) };
-    let mut found = [rollout(&row)?];
-    add_waves(conn, &mut found).await?;
-    let [found] = found;
-    Ok(Some(found))
+    with_waves(conn, &row).await.map(Some)
 }
 
 async fn advance(

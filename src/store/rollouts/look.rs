@@ -6,7 +6,9 @@ use uuid::Uuid;
 
 use super::records::{RolloutPick, RolloutRecord};
 use super::rows::target_state;
-use crate::domain::rollout::{Answered, CatchUp, Fact, InFlight, Presence, Returned, RolloutStatus, TargetState, View, WavePhase, Windows};
+use crate::domain::rollout::{
+    ADMITTED, Answered, CatchUp, Fact, InFlight, Presence, Returned, RolloutStatus, TargetState, View, WavePhase, Windows, current,
+};
 use crate::domain::{EndpointName, Labels, ResponseStatus, Selector, Timestamp, fact};
 use crate::store::batch;
 use crate::store::columns;
@@ -16,6 +18,8 @@ use crate::store::subscription::SubscriptionState;
 
 /// Targets with news that are read at most, beside those in flight.
 const NEWS: u32 = 200;
+/// Targets that are read beside those that can be started: some may turn out to be away.
+const SPARE: u32 = 64;
 /// Targets that are read for one command at most.
 const PICKED: u32 = 50_000;
 /// An endpoint that is there and does not receive its tasks is started so often by itself. Then somebody has to want it.
@@ -33,12 +37,12 @@ pub(super) async fn view(conn: &mut Conn<'_>, rollout: &RolloutRecord, now: Time
     }
     view.waited = waited(conn, rollout, view.newer, now).await?;
     view.returned = returned(conn, rollout).await?;
-    let current = view.current().unwrap_or(view.waves.len().saturating_sub(1));
+    let current = current(&view.waves).unwrap_or(view.waves.len().saturating_sub(1));
     if let Some(wave) = view.waves.get(current)
         && (wave.phase != WavePhase::Waiting || wave.terms.approval.is_none())
     {
         let last = u32::try_from(current).unwrap_or(u32::MAX);
-        view.next = next(conn, rollout, last, wave.window.saturating_add(64)).await?;
+        view.next = next(conn, rollout, last, wave.window.min(ADMITTED) + SPARE).await?;
     }
     Ok(view)
 }

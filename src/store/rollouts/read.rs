@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::records::{RolloutEventRecord, RolloutHold, RolloutRecord, RolloutTargetRecord};
 use super::rows::{EVENT, ROLLOUT, TARGET, event, rollout, target, wave, wave_columns};
 use crate::domain::rollout::{RolloutStatus, TargetState};
-use crate::domain::{EndpointName, RolloutName, Timestamp};
+use crate::domain::{EndpointName, Json, RolloutName, Timestamp};
 use crate::store::columns::{self, sha256};
 use crate::store::fault::Fault;
 use crate::store::read::LIST_BYTES;
@@ -53,7 +53,12 @@ impl Store {
         self.run(move |conn| digest_of(conn, identifier.clone()).boxed()).await
     }
 
-    /// Rollouts, newest first, with their waves, and whether more may follow. At most `limit`, fewer where their documents are long.
+    /// What the rollout of this id was made of.
+    pub async fn rollout_document(&self, id: Uuid) -> Result<Option<Json>> {
+        self.run(move |conn| document(conn, id).boxed()).await
+    }
+
+    /// Rollouts, newest first, with their waves, and whether more may follow. At most `limit`, fewer where their payloads are long.
     pub async fn rollouts(&self, query: &RolloutQuery) -> Result<(Vec<RolloutRecord>, bool)> {
         let query = Arc::new(query.clone());
         self.run(move |conn| list(conn, query.clone()).boxed()).await
@@ -98,14 +103,25 @@ pub(super) async fn digest_of(conn: &mut Conn<'_>, identifier: RolloutName) -> R
 async fn find(conn: &mut Conn<'_>, identifier: RolloutName) -> Result<Option<RolloutRecord>, Fault> {
     let mut select = conn.sql(format!("SELECT {ROLLOUT} FROM rollout AS o WHERE o.identifier = ?"));
     let Some(row) = select.bind(identifier.as_str()).fetch_optional().await? else { return Ok(None) };
-    let mut found = [rollout(&row)?];
+    with_waves(conn, &row).await.map(Some)
+}
+
+async fn document(conn: &mut Conn<'_>, id: Uuid) -> Result<Option<Json>, Fault> {
+    let found = conn.sql("SELECT document FROM rollout WHERE id = ?").bind(id).fetch_optional().await?;
+    let read = |row: &Row| Ok(columns::json(row.get(0)?, || format!("rollout {id}, column document"))?);
+    found.as_ref().map(read).transpose()
+}
+
+/// The rollout of a row, with its waves.
+pub(super) async fn with_waves(conn: &mut Conn<'_>, row: &Row) -> Result<RolloutRecord, Fault> {
+    let mut found = [rollout(row)?];
     add_waves(conn, &mut found).await?;
     let [found] = found;
-    Ok(Some(found))
+    Ok(found)
 }
 
 /// Reads the waves of rollouts.
-pub(super) async fn add_waves(conn: &mut Conn<'_>, rollouts: &mut [RolloutRecord]) -> Result<(), Fault> {
+async fn add_waves(conn: &mut Conn<'_>, rollouts: &mut [RolloutRecord]) -> Result<(), Fault> {
     let ids: Vec<Uuid> = rollouts.iter().map(|rollout| rollout.id).collect();
     let mut waves: HashMap<Uuid, Vec<_>> = HashMap::new();
     for ids in ids.chunks(batch::KEYS) {
@@ -131,7 +147,7 @@ async fn list(conn: &mut Conn<'_>, query: Arc<RolloutQuery>) -> Result<(Vec<Roll
         select.push(" AND o.id < ?").bind(before);
     }
     select.push(" ORDER BY o.id DESC LIMIT ?").bind(query.limit);
-    let read = |row: &Row| rollout(row).map(|rollout| (rollout.document.get().len() + rollout.payload.get().len(), rollout));
+    let read = |row: &Row| rollout(row).map(|rollout| (rollout.payload.get().len(), rollout));
     let rows = select.fetch_within(LIST_BYTES, |row| read(row).map(|(bytes, rollout)| ((bytes, rollout), bytes))).await?;
     let full = rows.len() >= usize::try_from(query.limit).unwrap_or(usize::MAX);
     let bytes: usize = rows.iter().map(|(bytes, _)| bytes).sum();

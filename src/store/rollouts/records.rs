@@ -20,8 +20,6 @@ pub struct RolloutRecord {
     pub lane: String,
     /// What every task carries.
     pub payload: Json,
-    /// What was submitted.
-    pub document: Json,
     /// What holds for the whole of it.
     pub settings: RolloutSettings,
     /// Where it stands.

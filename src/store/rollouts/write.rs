@@ -12,6 +12,7 @@ use crate::domain::rollout::{Admission, Change, NewEvent, RolloutStatus, TargetM
 use crate::domain::{EndpointName, NewTask, TaskId, Timestamp, TokenName, digest, json};
 use crate::store::fault::Fault;
 use crate::store::sql::Conn;
+use crate::store::tasks::all_of;
 use crate::store::{Accepted, Freeze, Retry, batch, submit};
 
 /// Endpoints of one task at most.
@@ -78,13 +79,13 @@ async fn write_moves(conn: &mut Conn<'_>, rollout: &RolloutRecord, moves: &[Targ
                 update.push(", state = ?, since = ?, errnr = ?, note = ?").bind(to.code()).bind(now).bind(errnr).bind(note);
             }
             update.push(" WHERE rollout = ? AND state = ? AND endpoint IN ").bind(rollout.id).bind(from.code());
-            all(update.keys(names).execute().await?, names.len(), "a target was changed by another although its rollout was locked")?;
+            all_of(update.keys(names).execute().await?, names, "a target was changed by another although its rollout was locked")?;
         }
     }
     Ok(())
 }
 
-/// Who has left the window is free for others; who has come back into it is not.
+/// Frees the endpoints that leave the window for other rollouts, and holds those that come back into it.
 async fn write_holds(conn: &mut Conn<'_>, rollout: &RolloutRecord, moves: &[TargetMove], now: Timestamp) -> Result<(), Fault> {
     for names in crossing(moves, false).chunks(batch::KEYS) {
         let mut delete = conn.sql("DELETE FROM rollout_hold WHERE lane = ? AND rollout = ? AND endpoint IN ");
@@ -126,7 +127,7 @@ async fn start(
     let mut names: Vec<&EndpointName> = admit.iter().map(|admission| &admission.fact.endpoint).collect();
     names.sort_unstable();
     let held = hold(conn, rollout, &names, now).await?;
-    all(held, names.len(), "another rollout of the lane has started an endpoint meanwhile")?;
+    all_of(held, &names, "another rollout of the lane has started an endpoint meanwhile")?;
     let mut tasks = Vec::new();
     for of_wave in admit.chunk_by(|one, other| one.fact.wave == other.fact.wave) {
         for part in of_wave.chunks(BATCH) {
@@ -164,7 +165,7 @@ async fn start(
                  present_since = NULL, instance = NULL WHERE rollout = ? AND state = ? AND endpoint IN ",
             );
             update.bind(TargetState::Sent.code()).bind(now).bind(task.id).bind(rollout.id).bind(TargetState::Pending.code());
-            all(update.keys(names).execute().await?, names.len(), "a target was started by another although its rollout was locked")?;
+            all_of(update.keys(names).execute().await?, names, "a target was started by another although its rollout was locked")?;
         }
     }
     tasks.sort_unstable_by_key(|task| task.id);
@@ -259,13 +260,5 @@ async fn write_rollout(
     update.bind(if change.admit.is_empty() { rollout.admitted_at } else { Some(now) });
     update.bind(if begins { Some(now) } else { rollout.started_at });
     update.bind(if status.is_final() { Some(now) } else { None }).bind(change.due_at).bind(rollout.id).bind(rollout.status.code());
-    all(update.execute().await?, 1, "a rollout was changed by another although it was locked")
-}
-
-/// Fails unless a guarded statement has changed so many rows.
-fn all(changed: u64, rows: usize, otherwise: &str) -> Result<(), Fault> {
-    match usize::try_from(changed) == Ok(rows) {
-        true => Ok(()),
-        false => Err(Fault::Again(Retry::Conflict, otherwise.to_owned())),
-    }
+    all_of(update.execute().await?, &[rollout.id], "a rollout was changed by another although it was locked")
 }
