@@ -13,8 +13,8 @@ use crate::config::{Config, TypePolicy, span};
 use crate::contract::ProblemItem;
 use crate::domain::likeness::unknown;
 use crate::domain::rollout::{
-    Amount, Approval, CatchUp, Healthy, MaintenanceWindow, OnBreach, Order, Own, Part, RolloutSettings, RolloutTargets, RolloutTerms,
-    Start, WaveOf, WaveTerms,
+    Amount, Approval, CatchUp, Healthy, MaintenanceWindow, OnBreach, Order, Own, Part, Rollback, RollbackOn, RolloutSettings,
+    RolloutTargets, RolloutTerms, Start, WaveOf, WaveTerms,
 };
 use crate::domain::{EndpointName, GroupName, Json, RolloutName, Selector, TaskType, Timestamp, TokenName, json};
 use crate::rollouts;
@@ -51,13 +51,14 @@ const MEMBERS: &[&str] = &[
     "approval",
     "windows",
     "on_breach",
+    "rollback",
     "catch_up",
     "catch_up_for",
     "start_at",
     "expires_after",
 ];
 /// Members that are planned and that this version does not have.
-const NOT_YET: &[&str] = &["spread", "probe", "in_flight", "rollback"];
+const NOT_YET: &[&str] = &["spread", "probe", "in_flight"];
 
 /// The terms of a document in a text that has passed [`crate::domain::json_check::check`].
 ///
@@ -69,21 +70,30 @@ pub fn parse(text: &str, config: &Config) -> Result<RolloutTerms, Vec<ProblemIte
     }
     let Members(members) = serde_json::from_str(text).map_err(|error| vec![ProblemItem::new("", error.to_string())])?;
     let mut reader = Reader { problems: Vec::new() };
-    let (mut values, mut payload) = (Map::new(), None);
+    let (mut values, mut payload, mut of_rollback) = (Map::new(), None, None);
     for (name, value) in &members {
         if values.contains_key(&**name) || payload.is_some() && name == "payload" {
             reader.problem(pointer(name), "occurs twice");
         } else if name == "payload" {
             payload = Some(Json::from((*value).to_owned()));
-        } else if let Ok(value) = serde_json::from_str(value.get()) {
-            values.insert(name.clone().into_owned(), value);
+        } else if let Ok(read) = serde_json::from_str(value.get()) {
+            if name == "rollback" {
+                of_rollback = payload_of(value);
+            }
+            values.insert(name.clone().into_owned(), read);
         }
     }
-    let terms = reader.document(&values, payload, config);
+    let terms = reader.document(&values, payload, of_rollback, config);
     match terms {
         Some(terms) if reader.problems.is_empty() => Ok(terms),
         _ => Err(reader.problems),
     }
+}
+
+/// The payload of a member, as it stands.
+fn payload_of(member: &RawValue) -> Option<Json> {
+    let Members(members) = serde_json::from_str(member.get()).ok()?;
+    members.into_iter().find(|(name, _)| name == "payload").map(|(_, value)| Json::from(value.to_owned()))
 }
 
 /// A document while it is read, with what is wrong so far.
@@ -96,10 +106,16 @@ impl Reader {
         self.problems.push(ProblemItem::new(pointer, message));
     }
 
-    fn document(&mut self, values: &Map<String, Value>, payload: Option<Json>, config: &Config) -> Option<RolloutTerms> {
+    fn document(
+        &mut self,
+        values: &Map<String, Value>,
+        payload: Option<Json>,
+        of_rollback: Option<Json>,
+        config: &Config,
+    ) -> Option<RolloutTerms> {
         self.known("", values, MEMBERS, "a rollout");
         let identifier: Option<RolloutName> = self.needed(values, "", "identifier");
-        let policy = self.policy(values, config)?;
+        let policy = self.policy(values, "", config)?;
         let payload = payload.unwrap_or_else(|| json(&()));
         let length = payload.get().len();
         if length > MAX_PAYLOAD {
@@ -117,8 +133,15 @@ impl Reader {
         }
         let catch_up = self.word(values, "catch_up", &CatchUp::ALL.map(|one| (one.as_str(), one))).unwrap_or_default();
         let catch_up_for = self.span(values, "", "catch_up_for", Duration::ZERO, 30 * DAY).unwrap_or(DAY);
+        let rollback = values.get("rollback").filter(|value| value.as_str() != Some("none"));
+        let rollback = rollback.and_then(|value| self.rollback(value, of_rollback, policy, config));
+        let on_breach = self.on_breach(values, "", "on_breach", &OnBreach::ALL);
+        if on_breach == OnBreach::Rollback && !values.contains_key("rollback") {
+            self.problem("/on_breach", "is `rollback`, which needs the member `rollback`: it says how endpoints are rolled back");
+        }
         let settings = RolloutSettings {
-            on_breach: self.on_breach(values, "", "on_breach"),
+            on_breach,
+            rollback,
             catch_up,
             catch_up_for: if catch_up == CatchUp::Skip { Duration::ZERO } else { catch_up_for },
             windows: self.windows(values.get("windows")),
@@ -170,23 +193,26 @@ impl Reader {
         text.parse().map_err(|error| self.problem(at, format!("is {}: {error}", quoted(text)))).ok()
     }
 
-    fn policy<'c>(&mut self, values: &Map<String, Value>, config: &'c Config) -> Option<&'c TypePolicy> {
+    fn policy<'c>(&mut self, values: &Map<String, Value>, at: &str, config: &'c Config) -> Option<&'c TypePolicy> {
         if !values.contains_key("type") {
-            self.problem("/type", "is missing");
+            self.problem(format!("{at}/type"), "is missing");
         }
         let name = values.get("type")?.as_str().or_else(|| {
-            self.problem("/type", "must be the name of a task type");
+            self.problem(format!("{at}/type"), "must be the name of a task type");
             None
         })?;
         let found = name.parse::<TaskType>().ok().and_then(|task_type| config.policy(&task_type));
         let Some(policy) = found else {
             let names = config.task_types.iter().filter(|policy| policy.queue.is_none()).map(|policy| policy.name.as_str());
             let text = unknown("task type", name, "configured", names).text;
-            self.problem("/type", text);
+            self.problem(format!("{at}/type"), text);
             return None;
         };
         if policy.queue.is_some() {
-            self.problem("/type", format!("is `{name}`, which has a work queue: a rollout needs a type that every endpoint performs"));
+            self.problem(
+                format!("{at}/type"),
+                format!("is `{name}`, which has a work queue: a rollout needs a type that every endpoint performs"),
+            );
             return None;
         }
         Some(policy)
@@ -355,14 +381,35 @@ impl Reader {
         found
     }
 
-    fn on_breach(&mut self, members: &Map<String, Value>, at: &str, name: &str) -> OnBreach {
+    fn on_breach(&mut self, members: &Map<String, Value>, at: &str, name: &str, among: &[OnBreach]) -> OnBreach {
         let Some(value) = members.get(name) else { return OnBreach::Halt };
-        let at = format!("{at}/{name}");
-        if value.as_str() == Some("rollback") {
-            self.problem(at, "`rollback` is not supported yet: use `halt` or `abort`");
-            return OnBreach::Halt;
+        let words: Vec<_> = among.iter().map(|one| (one.as_str(), *one)).collect();
+        self.one_of(value, &format!("{at}/{name}"), &words).unwrap_or_default()
+    }
+
+    /// How a rollout is undone; its type is that of the rollout unless said.
+    fn rollback(&mut self, value: &Value, payload: Option<Json>, usual: &TypePolicy, config: &Config) -> Option<Rollback> {
+        let at = "/rollback";
+        let members = self.object(value, at)?;
+        let known = ["type", "payload", "on", "window", "receive_within", "finish_within", "healthy"];
+        self.known(at, members, &known, "a rollback");
+        let policy = if members.contains_key("type") { self.policy(members, at, config)? } else { usual };
+        let payload = payload.unwrap_or_else(|| json(&()));
+        let length = payload.get().len();
+        if length > MAX_PAYLOAD {
+            self.problem("/rollback/payload", format!("has {length} bytes; at most {MAX_PAYLOAD} are allowed: every batch carries it"));
         }
-        self.one_of(value, &at, &OnBreach::ALL.map(|one| (one.as_str(), one))).unwrap_or_default()
+        let on = members.get("on").and_then(|value| self.one_of(value, "/rollback/on", &RollbackOn::ALL.map(|one| (one.as_str(), one))));
+        let terms = self.wave_terms(members, at, &defaults(policy, (None, None)));
+        Some(Rollback {
+            task_type: policy.name.clone(),
+            payload,
+            on: on.unwrap_or_default(),
+            window: terms.window,
+            receive_within: terms.receive_within,
+            finish_within: terms.finish_within,
+            healthy: terms.healthy,
+        })
     }
 
     fn budget(&mut self, value: Option<&Value>) -> Budget {
@@ -521,7 +568,11 @@ impl Reader {
             }
         };
         let within = self.span(members, at, "within", SECOND, 30 * DAY).unwrap_or(DAY);
-        let otherwise = if members.contains_key("else") { self.on_breach(members, at, "else") } else { OnBreach::Abort };
+        let otherwise = if members.contains_key("else") {
+            self.on_breach(members, at, "else", &[OnBreach::Halt, OnBreach::Abort])
+        } else {
+            OnBreach::Abort
+        };
         let before = members.get("before").cloned().unwrap_or_else(|| Value::from("all"));
         Some((before, Approval { count, from, not_creator, within, otherwise }))
     }
@@ -656,7 +707,8 @@ mod tests {
     use super::*;
 
     fn config() -> Config {
-        Config::from_yaml("task_types: [{name: update, attempts: 2, time_limit: 10m}, {name: builds, delivery: queue}]").expect("valid")
+        Config::from_yaml("task_types: [{name: update, attempts: 2, time_limit: 10m}, undo, {name: builds, delivery: queue}]")
+            .expect("valid")
     }
 
     fn read(document: &Value) -> Result<RolloutTerms, Vec<String>> {
@@ -699,6 +751,20 @@ mod tests {
     }
 
     #[test]
+    fn a_rollback_has_the_defaults_of_its_type() {
+        let rollback = |rollback: Value| {
+            let terms = read(&value!({"identifier": "r", "type": "update", "on_breach": "rollback", "rollback": rollback}));
+            terms.expect("valid").settings.rollback.expect("there is one")
+        };
+        let short = rollback(value!({"payload": {"v": 1}}));
+        assert_eq!((short.task_type.as_str(), short.payload.get(), short.on), ("update", r#"{"v":1}"#, RollbackOn::Changed));
+        assert_eq!((short.window, short.finish_within, short.healthy), (Amount::Count(100), Duration::from_secs(1_201), None));
+        let long = rollback(value!({"type": "undo", "on": "failed", "window": "50%", "receive_within": "1m", "healthy": {"match": "v=1"}}));
+        assert_eq!((long.task_type.as_str(), long.on, long.window), ("undo", RollbackOn::Failed, Amount::Percent(5_000)));
+        assert_eq!((long.receive_within, long.healthy.map(|healthy| healthy.selectors.len())), (Duration::from_secs(60), Some(1)));
+    }
+
+    #[test]
     fn a_wave_keeps_its_own_approval() {
         let approvals = |before: Value| {
             let terms = read(&value!({
@@ -726,9 +792,14 @@ mod tests {
             (value!({"identifier": "r", "type": "builds"}), "/type is `builds`, which has a work queue"),
             (with("windwo", value!(3)), "/windwo unknown member \"windwo\""),
             (with("probe", value!({"type": "check"})), "/probe is not supported yet"),
-            (with("rollback", value!({})), "/rollback is not supported yet"),
+            (with("rollback", value!({"tpye": "update"})), "/rollback/tpye unknown member \"tpye\""),
+            (with("rollback", value!({"type": "builds"})), "/rollback/type is `builds`, which has a work queue"),
+            (with("rollback", value!({"on": "all"})), "/rollback/on must be one of changed, failed, not \"all\""),
+            (with("rollback", value!({"soak": "1s"})), "/rollback/soak unknown member"),
+            (with("rollback", value!("now")), "/rollback must be an object, not \"now\""),
+            (with("on_breach", value!("rollback")), "/on_breach is `rollback`, which needs the member `rollback`"),
+            (with("approval", value!({"else": "rollback"})), "/approval/else must be one of halt, abort, not \"rollback\""),
             (with("spread", value!({})), "/spread is not supported yet"),
-            (with("on_breach", value!("rollback")), "/on_breach `rollback` is not supported yet"),
             (with("targets", value!({"groups": ["a b"]})), "/targets/groups/0 is \"a b\""),
             (with("targets", value!({"match": ["a="]})), "/targets/match/0 is \"a=\""),
             (with("targets", value!({"endpoints": ["a", "a"]})), "/targets/endpoints/1 is `a` for the second time"),

@@ -18,9 +18,10 @@ use super::rollout_document;
 use super::segment::segment;
 use super::until_ended::{MAX_WAIT, until_ended};
 use super::{Answer, Api, access, answer, target};
+use crate::config::TypePolicy;
 use crate::contract::{
-    self, FreedHold, PickTargets, ProblemCode, ProblemItem, RerunRollout, ResumeRollout, Rollout, RolloutCommand, RolloutDocument,
-    RolloutEvents, RolloutHoldPage, RolloutPage, RolloutPlan, RolloutTargetPage,
+    self, AbortRollout, FreedHold, PickTargets, ProblemCode, ProblemItem, RerunRollout, ResumeRollout, Rollout, RolloutCommand,
+    RolloutDocument, RolloutEvents, RolloutHoldPage, RolloutPage, RolloutPlan, RolloutTargetPage,
 };
 use crate::domain::likeness::quoted;
 use crate::domain::rollout::{
@@ -57,7 +58,10 @@ async fn read(api: &Api, request: &HttpRequest, payload: web::Payload) -> Result
     let body = api.body(request, payload, Limit { bytes: LONGEST_DOCUMENT, setting: None }).await?;
     let terms = rollout_document::parse(body::json(&body)?, &api.state.config).map_err(invalid)?;
     check_identifier(&terms.identifier)?;
-    access::check_types(request, [&terms.task_type])?;
+    access::check_types(
+        request,
+        [&terms.task_type].into_iter().chain(terms.settings.rollback.as_ref().map(|rollback| &rollback.task_type)),
+    )?;
     Ok(Sent { terms, body })
 }
 
@@ -89,13 +93,11 @@ fn conflict(name: &RolloutName, id: Uuid) -> Problem {
 async fn planned(api: &Api, mut terms: RolloutTerms) -> Result<(RolloutTerms, Plan), Problem> {
     let policy = api.state.config.policy(&terms.task_type).ok_or_else(|| Problem::internal("a type that was there"))?;
     // What the type does not admit would fail at every endpoint.
-    let name = format!("rollout-{}", terms.identifier).parse().map_err(Problem::internal)?;
-    let task = api.state.admission.task(policy, name, terms.payload.clone(), crate::admission::Asked::default(), api.now()?);
-    let task = task.map_err(|faults| {
-        let item = |fault: crate::admission::Fault| ProblemItem::new("/payload", format!("the type does not admit it: {fault}"));
-        invalid(faults.into_iter().map(item).collect())
-    })?;
-    terms.payload = task.payload;
+    terms.payload = admitted(api, &terms.identifier, policy, terms.payload, "/payload")?;
+    if let Some(rollback) = &mut terms.settings.rollback {
+        let policy = api.state.config.policy(&rollback.task_type).ok_or_else(|| Problem::internal("a type that was there"))?;
+        rollback.payload = admitted(api, &terms.identifier, policy, rollback.payload.clone(), "/rollback/payload")?;
+    }
     if terms.groups_named().next().is_some() {
         let groups = target::groups(api).await?;
         let unknown = terms.groups_named().filter(|(_, name)| !groups.contains_key(*name));
@@ -109,6 +111,17 @@ async fn planned(api: &Api, mut terms: RolloutTerms) -> Result<(RolloutTerms, Pl
     let item = |fault: crate::domain::rollout::PlanFault| ProblemItem::new(fault.pointer, fault.message);
     let plan = plan.map_err(|faults| invalid(faults.into_iter().map(item).collect()))?;
     Ok((terms, plan))
+}
+
+/// A payload as its type has it.
+fn admitted(api: &Api, identifier: &RolloutName, policy: &TypePolicy, payload: Json, at: &str) -> Result<Json, Problem> {
+    let name = format!("rollout-{identifier}").parse().map_err(Problem::internal)?;
+    let task = api.state.admission.task(policy, name, payload, crate::admission::Asked::default(), api.now()?);
+    let task = task.map_err(|faults| {
+        let item = |fault: crate::admission::Fault| ProblemItem::new(at, format!("the type does not admit it: {fault}"));
+        invalid(faults.into_iter().map(item).collect())
+    })?;
+    Ok(task.payload)
 }
 
 /// Records a rollout and starts it, unless the document says otherwise.
@@ -612,15 +625,32 @@ plain!(start, "/rollouts/{id}/start", "startRollout", Command::Start,
 plain!(pause, "/rollouts/{id}/pause", "pauseRollout", Command::Pause,
     /// Pauses a rollout: what has started finishes, nothing new starts.
 );
-plain!(abort, "/rollouts/{id}/abort", "abortRollout", Command::Abort,
-    /// Gives a rollout up for good: what has started finishes, nothing new starts.
-);
 plain!(approve, "/rollouts/{id}/approve", "approveRollout", Command::Approve,
     /// Agrees to the wave whose turn it is.
 );
 plain!(refuse, "/rollouts/{id}/refuse", "refuseRollout", Command::Refuse,
     /// Does not agree to the wave whose turn it is: the rollout halts or is given up, as its document says.
 );
+
+/// Gives a rollout up for good: what has started finishes, nothing new starts.
+///
+/// With `rollback` the endpoints that it has changed are rolled back then, as its document says.
+#[utoipa::path(
+    post, path = "/rollouts/{id}/abort", operation_id = "abortRollout", tag = "rollouts",
+    params(("id" = String, Path, description = "The identifier of the rollout")),
+    request_body(content = AbortRollout, content_type = "application/json"),
+    responses(
+        (status = 200, description = "The rollout as it stands now", body = Rollout),
+        (status = 404, description = "`unknown_rollout`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`wrong_state`, `stale_revision`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 415, description = "`unsupported_media_type`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_submission`", body = contract::Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn abort(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
+    let AbortRollout { rollback, revision } = command_body(&api, &request, payload).await?;
+    order(&api, &request, Command::Abort { roll_back: rollback }, RolloutPick::Nobody, revision).await
+}
 
 /// Lets a paused or halted rollout go on where it was.
 ///
@@ -822,6 +852,11 @@ impl From<RolloutRecord> for Rollout {
             revision: record.revision,
             created_by: record.created_by.map(Into::into),
             parent: record.parent,
+            rollback: record.settings.rollback.map(|rollback| contract::RolloutRollback {
+                task_type: rollback.task_type,
+                on: rollback.on,
+                rollout: record.undone_by,
+            }),
             created: record.created,
             start_at: record.start_at,
             started_at: record.started_at,

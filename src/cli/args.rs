@@ -49,7 +49,7 @@ Exit codes:
   3    some endpoints did not receive the task
   4    no endpoint answered
   5    canceled, or the rollout was aborted
-  6    the rollout has halted
+  6    the rollout has halted, or was rolled back
   124  timed out waiting; the task or request goes on
   130  interrupted (Ctrl-C) while waiting; the task or request goes on
 

@@ -20,7 +20,7 @@ pub enum Code {
     NobodyAnswered = 4,
     /// The task or the request was canceled.
     Canceled = 5,
-    /// A rollout has halted: somebody has to decide.
+    /// A rollout has halted, so that somebody has to decide; or it was rolled back.
     Halted = 6,
     /// The wait timed out; the task or the request goes on.
     TimedOut = 124,
@@ -73,6 +73,7 @@ pub fn verdict_on_rollout(rollout: &Rollout) -> Option<Code> {
         RolloutStatus::Done => Some(Code::Ok),
         RolloutStatus::Halted if counts.in_flight() == 0 => Some(Code::Halted),
         RolloutStatus::Aborted => Some(Code::Canceled),
+        RolloutStatus::RolledBack | RolloutStatus::RollbackFailed => Some(Code::Halted),
         RolloutStatus::Partial | RolloutStatus::Settling if rollout.status.is_final() || rests => Some(match counts.ok {
             0 => Code::NobodyAnswered,
             _ if counts.failed > 0 => Code::SomeFailed,

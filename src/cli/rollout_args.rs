@@ -35,7 +35,7 @@ Exit codes with --wait:
   3    PARTIAL or SETTLING, some endpoints are away, unreachable or left out
   4    no endpoint succeeded
   5    ABORTED
-  6    HALTED: somebody has to decide
+  6    HALTED: somebody has to decide; ROLLED_BACK, ROLLBACK_FAILED
   124  timed out waiting; the rollout goes on")]
     Run(RunRollout),
     /// List rollouts, newest first
@@ -66,8 +66,8 @@ Exit codes with --wait:
     #[command(after_help = "Examples:\n  tasker rollout resume kernel-6.9\n  tasker rollout resume kernel-6.9 --allow-failed 1")]
     Resume(ResumeRollout),
     /// Give a rollout up for good: what has started finishes, nothing new starts
-    #[command(after_help = "Example:\n  tasker rollout abort kernel-6.9")]
-    Abort(OneRollout),
+    #[command(after_help = "Examples:\n  tasker rollout abort kernel-6.9\n  tasker rollout abort kernel-6.9 --rollback")]
+    Abort(AbortRollout),
     /// Agree to the wave that waits for it
     #[command(after_help = "Example:\n  tasker rollout approve kernel-6.9")]
     Approve(OneRollout),
@@ -117,7 +117,8 @@ pub struct RunRollout {
 /// `tasker rollout list`.
 #[derive(Debug, Clone, Args)]
 pub struct ListRollouts {
-    /// Only rollouts of these states, separated by commas: CREATED, RUNNING, SETTLING, PAUSED, HALTED, ABORTING, DONE, PARTIAL, ABORTED
+    /// Only rollouts of these states, separated by commas: CREATED, RUNNING, SETTLING, PAUSED, HALTED, ABORTING, DONE, PARTIAL, ABORTED,
+    /// ROLLING_BACK, ROLLED_BACK, ROLLBACK_FAILED
     #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = rollout_status)]
     pub status: Vec<RolloutStatus>,
     /// Where and how much.
@@ -142,6 +143,17 @@ pub struct OneRollout {
     /// Identifier of the rollout
     #[arg(value_name = "ROLLOUT")]
     pub name: RolloutName,
+}
+
+/// `tasker rollout abort`.
+#[derive(Debug, Clone, Args)]
+pub struct AbortRollout {
+    /// Identifier of the rollout
+    #[arg(value_name = "ROLLOUT")]
+    pub name: RolloutName,
+    /// Roll back the endpoints that the rollout has changed, as its document says
+    #[arg(long)]
+    pub rollback: bool,
 }
 
 /// `tasker rollout events`.

@@ -13,8 +13,12 @@ const EACH: usize = 12;
 fn colour(status: RolloutStatus) -> Colour {
     match status {
         RolloutStatus::Done => Colour::Good,
-        RolloutStatus::Halted | RolloutStatus::Partial => Colour::Bad,
-        RolloutStatus::Paused | RolloutStatus::Aborting | RolloutStatus::Aborted => Colour::Open,
+        RolloutStatus::Halted | RolloutStatus::Partial | RolloutStatus::RollbackFailed => Colour::Bad,
+        RolloutStatus::Paused
+        | RolloutStatus::Aborting
+        | RolloutStatus::Aborted
+        | RolloutStatus::RollingBack
+        | RolloutStatus::RolledBack => Colour::Open,
         RolloutStatus::Created | RolloutStatus::Running | RolloutStatus::Settling => Colour::Plain,
     }
 }
@@ -146,10 +150,15 @@ fn next(rollout: &Rollout) -> Option<String> {
             let counts = waits.map(|wave| wave.counts).unwrap_or_default();
             let failed = if counts.failed > 0 { format!(" --allow-failed {}", counts.failed) } else { String::new() };
             let unreachable = if counts.unreachable > 0 { format!(" --allow-unreachable {}", counts.unreachable) } else { String::new() };
-            Some(format!("rollout retry | skip | resume{failed}{unreachable} | abort"))
+            let rollback = if rollout.rollback.is_some() { " [--rollback]" } else { "" };
+            Some(format!("rollout retry | skip | resume{failed}{unreachable} | abort{rollback}"))
         }
         RolloutStatus::Paused => Some("rollout resume | abort".to_owned()),
         RolloutStatus::Running if gate.is_some() => Some("rollout approve | refuse | skip --gate".to_owned()),
+        RolloutStatus::RollingBack | RolloutStatus::RollbackFailed => {
+            let undone_by = rollout.rollback.as_ref()?.rollout.as_ref()?;
+            Some(format!("rollout show {undone_by}"))
+        }
         RolloutStatus::Partial => Some("rollout rerun --identifier NAME".to_owned()),
         _ => None,
     }
@@ -269,8 +278,9 @@ pub(super) fn holds(holds: &[RolloutHold], screen: Screen) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::{RolloutCounts, RolloutPlanWave};
+    use crate::contract::{RolloutCounts, RolloutPlanWave, RolloutRollback};
     use crate::domain::Timestamp;
+    use crate::domain::rollout::RollbackOn;
 
     const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
 
@@ -306,6 +316,7 @@ mod tests {
             revision: 3,
             created_by: None,
             parent: None,
+            rollback: None,
             created: NOW,
             start_at: Some(NOW),
             started_at: Some(NOW),
@@ -344,6 +355,13 @@ web17  failed  errnr 32  disk full
 next: rollout retry | skip | resume --allow-failed 1 | abort
 ";
         assert_eq!(text, expected);
+        let (task_type, undone_by) = ("update".parse().expect("a type"), "kernel-6.9-rollback".parse().expect("a name"));
+        let rollback = RolloutRollback { task_type, on: RollbackOn::Changed, rollout: None };
+        let mut undone = Rollout { rollback: Some(rollback), ..halted() };
+        assert_eq!(next(&undone).as_deref(), Some("rollout retry | skip | resume --allow-failed 1 | abort [--rollback]"));
+        undone.status = RolloutStatus::RollingBack;
+        undone.rollback.as_mut().expect("there is one").rollout = Some(undone_by);
+        assert_eq!(next(&undone).as_deref(), Some("rollout show kernel-6.9-rollback"));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::tasks::more;
 use super::wait::{self, Audience, Interrupts};
 use super::{access, input, rollout_view};
 use crate::client::{self, Client, RolloutAction};
-use crate::contract::{self, PickTargets, ResumeRollout, Rollout, RolloutAllow, RolloutTarget};
+use crate::contract::{self, AbortRollout, PickTargets, ResumeRollout, Rollout, RolloutAllow, RolloutTarget};
 use crate::domain::rollout::TargetState;
 use crate::domain::{Json, RolloutName, json};
 use crate::shell;
@@ -47,7 +47,9 @@ pub(super) async fn run(global: &Global, command: RolloutCommand) -> Result<Code
             let allow = RolloutAllow { failed: args.allow_failed, unreachable: args.allow_unreachable };
             ask(global, &args.name, RolloutAction::Resume(ResumeRollout { allow, revision: None })).await
         }
-        RolloutCommand::Abort(args) => ask(global, &args.name, RolloutAction::Abort(plain())).await,
+        RolloutCommand::Abort(args) => {
+            ask(global, &args.name, RolloutAction::Abort(AbortRollout { rollback: args.rollback, revision: None })).await
+        }
         RolloutCommand::Approve(args) => ask(global, &args.name, RolloutAction::Approve(plain())).await,
         RolloutCommand::Refuse(args) => ask(global, &args.name, RolloutAction::Refuse(plain())).await,
         RolloutCommand::Skip(args) => {

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::{ANSWER, Client, ClientError, LONGEST_WAIT, given, millis};
 use crate::contract::{
-    FreedHold, PickTargets, RerunRollout, ResumeRollout, Rollout, RolloutCommand, RolloutEvents, RolloutHoldPage, RolloutPage, RolloutPlan,
-    RolloutTargetPage,
+    AbortRollout, FreedHold, PickTargets, RerunRollout, ResumeRollout, Rollout, RolloutCommand, RolloutEvents, RolloutHoldPage,
+    RolloutPage, RolloutPlan, RolloutTargetPage,
 };
 use crate::domain::rollout::{RolloutStatus, TargetState};
 use crate::domain::{EndpointName, Json, RolloutName};
@@ -26,7 +26,7 @@ pub enum RolloutAction {
     /// To go on.
     Resume(ResumeRollout),
     /// To be given up.
-    Abort(RolloutCommand),
+    Abort(AbortRollout),
     /// To let the next wave begin.
     Approve(RolloutCommand),
     /// Not to let it begin.

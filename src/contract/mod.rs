@@ -53,9 +53,9 @@ pub use request::{Job, Request, RequestPage, RequestPoll, RequestStep, RequestSu
 pub use rerun::Rerun;
 pub use response::{ResponseId, ResponsePage, TaskResponse};
 pub use rollout::{
-    FreedHold, PickTargets, RerunRollout, ResumeRollout, Rollout, RolloutAllow, RolloutCommand, RolloutCounts, RolloutDocument,
-    RolloutEvent, RolloutEvents, RolloutHold, RolloutHoldPage, RolloutPage, RolloutPlan, RolloutPlanWave, RolloutTarget, RolloutTargetPage,
-    RolloutWave,
+    AbortRollout, FreedHold, PickTargets, RerunRollout, ResumeRollout, Rollout, RolloutAllow, RolloutCommand, RolloutCounts,
+    RolloutDocument, RolloutEvent, RolloutEvents, RolloutHold, RolloutHoldPage, RolloutPage, RolloutPlan, RolloutPlanWave, RolloutRollback,
+    RolloutTarget, RolloutTargetPage, RolloutWave,
 };
 pub use schedule::{Schedule, ScheduleList};
 pub use session::{Session, SessionStart};

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::domain::rollout::{EventKind, RolloutStatus, TargetState, WaveCounts, WavePhase};
+use crate::domain::rollout::{EventKind, RollbackOn, RolloutStatus, TargetState, WaveCounts, WavePhase};
 use crate::domain::{EndpointName, Json, RolloutName, TaskId, TaskType, Timestamp};
 
 /// What a rollout does, on whom, and what must hold. `docs/rollouts.md` explains every member.
@@ -51,9 +51,12 @@ pub struct RolloutDocument {
     /// When endpoints may be started: `cron`, `for`, `time_zone`, `stop_before_end`.
     #[schema(value_type = Vec<serde_json::Value>, required = false, max_items = 16)]
     pub windows: Option<Vec<Value>>,
-    /// What a breach of a budget does: `halt` or `abort`.
+    /// What a breach of a budget does: `halt`, `abort` or `rollback`.
     #[schema(required = false, example = "halt")]
     pub on_breach: Option<String>,
+    /// How endpoints are rolled back: `type`, `payload`, `on`, `window`, `receive_within`, `finish_within`, `healthy`.
+    #[schema(value_type = serde_json::Value, required = false)]
+    pub rollback: Option<Value>,
     /// What becomes of endpoints that come back late: `latest`, `run` or `skip`.
     #[schema(required = false, example = "latest")]
     pub catch_up: Option<String>,
@@ -208,6 +211,10 @@ pub struct Rollout {
     /// The id of the rollout that it repeats for some of its endpoints.
     #[schema(required = true)]
     pub parent: Option<uuid::Uuid>,
+    /// How its endpoints are rolled back; null when its document does not say.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub rollback: Option<RolloutRollback>,
     /// When it was recorded.
     #[schema(value_type = String, format = DateTime)]
     pub created: Timestamp,
@@ -242,6 +249,20 @@ pub struct Rollout {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<serde_json::Value>, required = false)]
     pub document: Option<Json>,
+}
+
+/// How the endpoints of a rollout are rolled back.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct RolloutRollback {
+    /// The type of its tasks.
+    #[serde(rename = "type")]
+    pub task_type: TaskType,
+    /// Which endpoints it is for: `changed` or `failed`.
+    #[schema(value_type = String, example = "changed")]
+    pub on: RollbackOn,
+    /// The identifier of the rollout that does it; null before it is made.
+    #[schema(required = true)]
+    pub rollout: Option<RolloutName>,
 }
 
 /// A wave of a rollout.
@@ -385,6 +406,20 @@ pub struct FreedHold {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RolloutCommand {
+    /// The revision that was read: with another one the command is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    pub revision: Option<u32>,
+}
+
+/// How a rollout is given up.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AbortRollout {
+    /// Whether the endpoints that it has changed are rolled back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    pub rollback: bool,
     /// The revision that was read: with another one the command is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]

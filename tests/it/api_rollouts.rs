@@ -174,6 +174,27 @@ async fn what_cannot_be_done_is_refused_with_its_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_is_asked_for_where_the_document_has_one() {
+    let rig = rig(2).await;
+    let mut wanted = document("plain");
+    assert_eq!(submit(&rig, &wanted).await.status, 201);
+    let refused = act(&rig, "plain/abort", &json!({"rollback": true})).await;
+    assert_eq!((refused.status, refused.code()), (409, "wrong_state".to_owned()), "{refused:?}");
+    wanted["identifier"] = json!("r");
+    wanted["rollback"] = json!({"payload": {"v": 1}, "on": "failed", "healthy": {"match": "@old"}});
+    let answer = submit(&rig, &wanted).await;
+    assert_eq!(answer.pointers(), ["/rollback/healthy/match"], "{answer:?}");
+    wanted["rollback"] = json!({"payload": {"v": 1}, "on": "failed"});
+    let created = submit(&rig, &wanted).await;
+    assert_eq!((created.status, &created.json()["rollback"]), (201, &json!({"type": "worker", "on": "failed", "rollout": null})));
+    let aborted = act(&rig, "r/abort", &json!({"rollback": true})).await;
+    assert_eq!((aborted.status, &aborted.json()["status"]), (200, &json!("ABORTING")), "{aborted:?}");
+    let events = rig.get("/rollouts/r/events?after=1").await.json();
+    assert_eq!((&events["events"][0]["kind"], &events["events"][0]["text"]), (&json!("aborting"), &json!("with a rollback")));
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn people_move_it_and_are_remembered() {
     let rig = rig(3).await;
     create(&rig, ADMIN, &[Scope::Admin], &[]).await;

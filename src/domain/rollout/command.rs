@@ -15,7 +15,10 @@ pub enum Command {
     /// To go on.
     Resume(Allow),
     /// To give up: what has started finishes, nothing new starts.
-    Abort,
+    Abort {
+        /// Whether what it has changed is to be undone then.
+        roll_back: bool,
+    },
     /// To let the wave begin whose turn it is.
     Approve,
     /// Not to let it begin.
@@ -85,7 +88,7 @@ pub fn command(
         Command::Start => start(view, &mut change, now)?,
         Command::Pause => turn(view, &mut change, RolloutEvent::Pause, EventKind::Paused)?,
         Command::Resume(allow) => resume(view, &mut change, *allow, now)?,
-        Command::Abort => turn(view, &mut change, RolloutEvent::Abort, EventKind::Aborting)?,
+        Command::Abort { roll_back } => abort(view, &mut change, *roll_back)?,
         Command::Approve => approve(view, &mut change, by)?,
         Command::Refuse => refuse(view, &mut change, by)?,
         Command::Skip => pick(view, &mut change, picked, TargetEvent::Skip, EventKind::TargetsSkipped)?,
@@ -105,6 +108,29 @@ fn turn(view: &View, change: &mut Change, event: RolloutEvent, kind: EventKind) 
         change.status = Some(to);
         change.resume_to = (to == RolloutStatus::Paused).then_some(view.status);
         change.events.push(NewEvent::new(kind, None));
+    }
+    Ok(())
+}
+
+fn abort(view: &View, change: &mut Change, roll_back: bool) -> Result<(), Refusal> {
+    if view.status == RolloutStatus::RollingBack {
+        return Err(wrong(view, "the rollout that undoes it can be paused and aborted under its own identifier"));
+    }
+    if roll_back && view.settings.rollback.is_none() {
+        return Err(Refusal::WrongState("its document has no `rollback`, which says how it is undone".to_owned()));
+    }
+    turn(view, change, RolloutEvent::Abort, EventKind::Aborting)?;
+    if !roll_back || view.rolls_back {
+        return Ok(());
+    }
+    if view.status == RolloutStatus::Aborted {
+        return Err(wrong(view, "it can be rolled back only while endpoints are in flight"));
+    }
+    change.rolls_back = true;
+    let text = Some("with a rollback".to_owned());
+    match change.events.last_mut() {
+        Some(event) => event.text = text,
+        None => change.events.push(NewEvent::new(EventKind::Aborting, text)),
     }
     Ok(())
 }
@@ -231,7 +257,7 @@ fn refuse(view: &View, change: &mut Change, by: Option<&TokenName>) -> Result<()
     may_approve(view, approval, by)?;
     let event = match approval.otherwise {
         super::OnBreach::Halt => RolloutEvent::Halt,
-        super::OnBreach::Abort => RolloutEvent::Abort,
+        super::OnBreach::Abort | super::OnBreach::Rollback => RolloutEvent::Abort,
     };
     let to = view.status.next(event).ok_or_else(|| wrong(view, "no wave waits for an approval"))?;
     change.resume_to = (to == RolloutStatus::Halted).then_some(view.status);
@@ -248,7 +274,7 @@ fn anonymous() -> TokenName {
 }
 
 fn pick(view: &View, change: &mut Change, picked: &[Returned], event: TargetEvent, kind: EventKind) -> Result<(), Refusal> {
-    if view.status.is_final() || view.status == RolloutStatus::Aborting {
+    if !view.status.can_be_given_up() {
         return Err(wrong(view, "its targets do not change any more (`rerun` makes a new one of them)"));
     }
     for Returned { fact, state } in picked {
@@ -269,8 +295,7 @@ fn pick(view: &View, change: &mut Change, picked: &[Returned], event: TargetEven
 }
 
 fn skip_gate(view: &View, change: &mut Change, now: Timestamp) -> Result<(), Refusal> {
-    let ended = view.status.is_final() || view.status == RolloutStatus::Aborting;
-    let gate = view.gate().filter(|_| !ended).ok_or_else(|| wrong(view, "it waits at no gate"))?;
+    let gate = view.gate().filter(|_| view.status.can_be_given_up()).ok_or_else(|| wrong(view, "it waits at no gate"))?;
     let Some(place) = current(&view.waves) else { return Err(wrong(view, "it waits at no gate")) };
     let (phase, word) = match gate {
         Gate::Approval => (WavePhase::Admitting, "approval"),

@@ -27,7 +27,7 @@ pub fn decide(view: &View, now: Timestamp) -> Change {
     let (waves, change, touched) = (view.waves.clone(), Change::default(), HashSet::new());
     let mut pass = Pass { view, now, status: view.status, waves, change, touched, again: false };
     pass.outcomes();
-    if !pass.status.is_final() && pass.status != RolloutStatus::Aborting && view.expires_at <= now {
+    if pass.status.can_be_given_up() && view.expires_at <= now {
         pass.abort(format!("its time is over: it was to end by {}", view.expires_at));
     }
     if pass.status == RolloutStatus::Created {
@@ -44,8 +44,10 @@ pub fn decide(view: &View, now: Timestamp) -> Change {
         }
     }
     if pass.status == RolloutStatus::Aborting && pass.in_flight() == 0 {
-        pass.turn(RolloutEvent::Drained, None);
-        pass.change.events.push(NewEvent::new(EventKind::Ended, Some(RolloutStatus::Aborted.as_str().to_owned())));
+        pass.drained();
+    }
+    if let Some(undone) = view.rollback.filter(|undone| pass.status == RolloutStatus::RollingBack && undone.is_final()) {
+        pass.end(RolloutEvent::End { all_ok: undone == RolloutStatus::Done });
     }
     pass.done()
 }
@@ -178,6 +180,28 @@ impl Pass<'_> {
         self.turn(RolloutEvent::Abort, Some(reason));
     }
 
+    /// Nothing is in flight any more of a rollout that was given up.
+    fn drained(&mut self) {
+        if !(self.view.rolls_back || self.change.rolls_back) {
+            return self.end(RolloutEvent::Drained);
+        }
+        // Whether something has changed was read before the outcomes of this pass.
+        if self.view.status != RolloutStatus::Aborting || !self.change.moves.is_empty() {
+            self.again = true;
+        } else if self.view.changed {
+            self.turn(RolloutEvent::RollBack, None);
+            self.change.roll_back = true;
+            self.change.events.push(NewEvent::new(EventKind::RollingBack, None));
+        } else {
+            self.end(RolloutEvent::Drained);
+        }
+    }
+
+    fn end(&mut self, event: RolloutEvent) {
+        self.turn(event, None);
+        self.change.events.push(NewEvent::new(EventKind::Ended, Some(self.status.as_str().to_owned())));
+    }
+
     fn give_up_waiting(&mut self) {
         let superseded = self.view.newer && self.view.settings.catch_up == CatchUp::Latest;
         let event = if superseded { TargetEvent::Superseded } else { TargetEvent::GivenUp };
@@ -213,6 +237,10 @@ impl Pass<'_> {
         match how {
             OnBreach::Halt => self.turn(RolloutEvent::Halt, Some(text)),
             OnBreach::Abort => self.abort(text),
+            OnBreach::Rollback => {
+                self.change.rolls_back = true;
+                self.abort(text);
+            }
         }
     }
 
@@ -228,8 +256,7 @@ impl Pass<'_> {
         if self.status.admits() && current(&self.waves).is_none() {
             if unsettled == 0 {
                 let all_ok = self.waves.iter().all(|wave| wave.counts.get(TargetState::Ok) == wave.counts.total());
-                self.turn(RolloutEvent::End { all_ok }, None);
-                self.change.events.push(NewEvent::new(EventKind::Ended, Some(self.status.as_str().to_owned())));
+                self.end(RolloutEvent::End { all_ok });
             } else if self.status == RolloutStatus::Running {
                 self.turn(RolloutEvent::Settle, None);
                 self.change.events.push(NewEvent::new(EventKind::Settling, Some(format!("{unsettled} targets are waited for"))));
@@ -372,6 +399,7 @@ impl Pass<'_> {
                 Some(start) => at_latest(start),
                 None => {}
             },
+            RolloutStatus::RollingBack => at_latest(now.after(LOOK)),
             status if status.admits() => {
                 if self.waves.iter().any(|wave| wave.counts.waited_for() > 0) {
                     at_latest(now.after(LOOK_FOR_RETURNED));

@@ -56,6 +56,15 @@ struct Fleet {
     due_at: Option<Timestamp>,
     latency: u32,
     ended: bool,
+    rolls_back: bool,
+    /// When the rollout that undoes it ends, and how.
+    rollback: Option<(Timestamp, RolloutStatus)>,
+}
+
+impl One {
+    fn has_received(&self) -> bool {
+        self.rounds > 0 && matches!(self.state, TargetState::Ok | TargetState::Failed | TargetState::Verifying)
+    }
 }
 
 impl Fleet {
@@ -104,6 +113,9 @@ impl Fleet {
             waited: self.targets.iter().filter(waits).map(returned).collect(),
             next: self.targets.iter().filter(|one| one.state == TargetState::Pending).map(|one| (one.fact.clone(), there(one))).collect(),
             windows: Windows::ALWAYS,
+            rolls_back: self.rolls_back,
+            changed: self.targets.iter().any(One::has_received),
+            rollback: self.rollback.map(|(ends, how)| if ends <= self.now { how } else { RolloutStatus::Running }),
         }
     }
 
@@ -173,6 +185,13 @@ impl Fleet {
             wave.allowed_failed = changed.allowed_failed.or(wave.allowed_failed);
             wave.allowed_unreachable = changed.allowed_unreachable.or(wave.allowed_unreachable);
         }
+        self.rolls_back |= change.rolls_back;
+        if change.roll_back {
+            prop_assert!(self.rollback.is_none(), "it is rolled back once");
+            prop_assert!(self.targets.iter().any(One::has_received) && self.waves.iter().all(|wave| wave.counts.in_flight() == 0));
+            let how = if self.latency.is_multiple_of(2) { RolloutStatus::Done } else { RolloutStatus::Partial };
+            self.rollback = Some((self.now.after(Duration::from_secs(30)), how));
+        }
         self.allowed = (change.allowed_failed.or(self.allowed.0), change.allowed_unreachable.or(self.allowed.1));
         if let Some(status) = change.status {
             (self.status, self.resume_to) = (status, change.resume_to);
@@ -228,6 +247,19 @@ impl Fleet {
             self.now = self.now.after(Duration::from_secs(1));
         }
         Ok(())
+    }
+}
+
+fn rollback() -> Rollback {
+    let secs = Duration::from_secs;
+    Rollback {
+        task_type: "undo".parse().expect("a type"),
+        payload: crate::domain::json(&()),
+        on: RollbackOn::Changed,
+        window: Amount::Count(10),
+        receive_within: secs(10),
+        finish_within: secs(10),
+        healthy: None,
     }
 }
 
@@ -312,6 +344,8 @@ prop_compose! {
             due_at: Some(START),
             latency,
             ended: false,
+            rolls_back: false,
+            rollback: None,
         }
     }
 }
@@ -357,7 +391,7 @@ proptest! {
                 fleet.people(&plain, &[])?;
                 if fleet.status == RolloutStatus::Halted {
                     let raised = Command::Resume(Allow { failed: Some(50), unreachable: Some(50) });
-                    fleet.people(if resume { &raised } else { &Command::Abort }, &[])?;
+                    fleet.people(if resume { &raised } else { &Command::Abort { roll_back: false } }, &[])?;
                     prop_assert_ne!(fleet.status, RolloutStatus::Halted);
                 }
             }
@@ -365,9 +399,26 @@ proptest! {
         prop_assert!(fleet.ended, "{:?}", fleet.status);
     }
 
+    /// A breach that rolls back ends it, with its rollback where an endpoint has received something.
+    #[test]
+    fn a_breach_rolls_back(mut fleet in fleet(true)) {
+        (fleet.settings.on_breach, fleet.settings.rollback) = (OnBreach::Rollback, Some(rollback()));
+        fleet.settle(8_000)?;
+        prop_assert!(fleet.ended, "{:?}", fleet.status);
+        let undone = fleet.rollback.map(|(_, how)| how);
+        let expected = match undone {
+            Some(RolloutStatus::Done) => RolloutStatus::RolledBack,
+            Some(_) => RolloutStatus::RollbackFailed,
+            None if fleet.rolls_back => RolloutStatus::Aborted,
+            None => fleet.status,
+        };
+        prop_assert_eq!(fleet.status, expected);
+        prop_assert_eq!(undone.is_some(), fleet.rolls_back && fleet.targets.iter().any(One::has_received));
+    }
+
     /// Whatever people ask for at whatever time, the promises hold, and an abort ends it.
     #[test]
-    fn people_cannot_break_it(mut fleet in fleet(true), asked in prop::collection::vec((0..8u8, 1..40u32, any::<prop::sample::Index>()), 1..12)) {
+    fn people_cannot_break_it(mut fleet in fleet(true), roll_back in any::<bool>(), asked in prop::collection::vec((0..8u8, 1..40u32, any::<prop::sample::Index>()), 1..12)) {
         for (what, seconds, which) in asked {
             fleet.settle(seconds)?;
             if fleet.ended {
@@ -389,10 +440,12 @@ proptest! {
                 _ => fleet.people(&Command::Resume(Allow::default()), &[])?,
             }
         }
-        fleet.people(&Command::Abort, &[])?;
+        fleet.settings.rollback = Some(rollback());
+        fleet.people(&Command::Abort { roll_back }, &[])?;
         fleet.settle(500)?;
         prop_assert!(fleet.ended, "{:?}", fleet.status);
-        prop_assert!(matches!(fleet.status, RolloutStatus::Aborted | RolloutStatus::Done | RolloutStatus::Partial));
+        let undone = matches!(fleet.status, RolloutStatus::RolledBack | RolloutStatus::RollbackFailed);
+        prop_assert!(matches!(fleet.status, RolloutStatus::Aborted | RolloutStatus::Done | RolloutStatus::Partial) || undone && roll_back);
     }
 }
 
@@ -441,6 +494,9 @@ fn an_approval_is_waited_for_and_counts_people() {
         waited: Vec::new(),
         next: vec![(fact, true)],
         windows: Windows::ALWAYS,
+        rolls_back: false,
+        changed: false,
+        rollback: None,
     };
     let by = |name: &str| name.parse().expect("a name");
     let started = decide(&view, START);

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 states! {
     /// Where a rollout stands.
     #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-    RolloutStatus 9 {
+    RolloutStatus 12 {
         /// Recorded, with its waves; nothing has started.
         Created = 0, "CREATED";
         /// Its waves run.
@@ -24,6 +24,12 @@ states! {
         Partial = 7, "PARTIAL";
         /// It was given up. Final.
         Aborted = 8, "ABORTED";
+        /// It was given up, and another rollout undoes it.
+        RollingBack = 9, "ROLLING_BACK";
+        /// Its endpoints were rolled back. Final.
+        RolledBack = 10, "ROLLED_BACK";
+        /// It has ended, and not all its endpoints were rolled back. Final.
+        RollbackFailed = 11, "ROLLBACK_FAILED";
     }
 }
 
@@ -85,24 +91,31 @@ pub enum RolloutEvent {
     Abort,
     /// Its last wave has passed, and targets are waited for.
     Settle,
-    /// No target waits any more.
+    /// No target waits any more; for a rollout that is undone: of the rollout that undoes it.
     End {
         /// Whether all targets have succeeded.
         all_ok: bool,
     },
     /// Nothing is in flight any more.
     Drained,
+    /// Nothing is in flight any more, and what it has changed is to be undone.
+    RollBack,
 }
 
 impl RolloutStatus {
     /// Whether nothing can change it any more.
     pub const fn is_final(self) -> bool {
-        matches!(self, Self::Done | Self::Partial | Self::Aborted)
+        matches!(self, Self::Done | Self::Partial | Self::Aborted | Self::RolledBack | Self::RollbackFailed)
     }
 
     /// Whether targets may be started.
     pub const fn admits(self) -> bool {
         matches!(self, Self::Running | Self::Settling)
+    }
+
+    /// Whether it can still be given up.
+    pub const fn can_be_given_up(self) -> bool {
+        matches!(self.next(RolloutEvent::Abort), Some(Self::Aborting)) && !matches!(self, Self::Aborting)
     }
 
     /// The only place where a rollout's status may change. Repeats of what somebody asked for answer the status that is there; none is answered where
@@ -121,6 +134,9 @@ impl RolloutStatus {
             (Self::Running | Self::Settling, E::End { all_ok: true }) => Self::Done,
             (Self::Running | Self::Settling, E::End { all_ok: false }) => Self::Partial,
             (Self::Aborting, E::Drained) => Self::Aborted,
+            (Self::Aborting, E::RollBack) => Self::RollingBack,
+            (Self::RollingBack, E::End { all_ok: true }) => Self::RolledBack,
+            (Self::RollingBack, E::End { all_ok: false }) => Self::RollbackFailed,
             // A repeat of a start or a resume.
             (Self::Running | Self::Settling, E::Start | E::Resume { .. }) => self,
             _ => return None,
@@ -214,9 +230,10 @@ mod tests {
             E::End { all_ok: true },
             E::End { all_ok: false },
             E::Drained,
+            E::RollBack,
         ];
-        let table: [(S, [Option<S>; 9]); 9] = [
-            (S::Created, [Some(S::Running), None, None, None, Some(S::Aborting), None, None, None, None]),
+        let table: [(S, [Option<S>; 10]); 12] = [
+            (S::Created, [Some(S::Running), None, None, None, Some(S::Aborting), None, None, None, None, None]),
             (
                 S::Running,
                 [
@@ -228,6 +245,7 @@ mod tests {
                     Some(S::Settling),
                     Some(S::Done),
                     Some(S::Partial),
+                    None,
                     None,
                 ],
             ),
@@ -243,14 +261,18 @@ mod tests {
                     Some(S::Done),
                     Some(S::Partial),
                     None,
+                    None,
                 ],
             ),
-            (S::Paused, [None, Some(S::Paused), Some(S::Settling), None, Some(S::Aborting), None, None, None, None]),
-            (S::Halted, [None, None, Some(S::Settling), None, Some(S::Aborting), None, None, None, None]),
-            (S::Aborting, [None, None, None, None, Some(S::Aborting), None, None, None, Some(S::Aborted)]),
-            (S::Done, [None; 9]),
-            (S::Partial, [None; 9]),
-            (S::Aborted, [None, None, None, None, Some(S::Aborted), None, None, None, None]),
+            (S::Paused, [None, Some(S::Paused), Some(S::Settling), None, Some(S::Aborting), None, None, None, None, None]),
+            (S::Halted, [None, None, Some(S::Settling), None, Some(S::Aborting), None, None, None, None, None]),
+            (S::Aborting, [None, None, None, None, Some(S::Aborting), None, None, None, Some(S::Aborted), Some(S::RollingBack)]),
+            (S::Done, [None; 10]),
+            (S::Partial, [None; 10]),
+            (S::Aborted, [None, None, None, None, Some(S::Aborted), None, None, None, None, None]),
+            (S::RollingBack, [None, None, None, None, None, None, Some(S::RolledBack), Some(S::RollbackFailed), None, None]),
+            (S::RolledBack, [None; 10]),
+            (S::RollbackFailed, [None; 10]),
         ];
         for (from, to) in table {
             for (event, to) in events.into_iter().zip(to) {

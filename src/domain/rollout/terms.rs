@@ -99,6 +99,9 @@ impl RolloutTerms {
                 selectors.push(("/healthy/match".to_owned(), &healthy.selectors));
             }
         }
+        if let Some(healthy) = self.settings.rollback.as_ref().and_then(|rollback| rollback.healthy.as_ref()) {
+            selectors.push(("/rollback/healthy/match".to_owned(), &healthy.selectors));
+        }
         let mut named: Vec<(String, &GroupName)> = listed.collect();
         for (at, selectors) in selectors {
             named.extend(selectors.iter().flat_map(Selector::groups).map(|name| (at.clone(), name)));
@@ -130,12 +133,15 @@ impl RolloutTerms {
                 all(&mut healthy.selectors)?;
             }
         }
+        if let Some(healthy) = self.settings.rollback.as_mut().and_then(|rollback| rollback.healthy.as_mut()) {
+            all(&mut healthy.selectors)?;
+        }
         Ok(self)
     }
 }
 
 /// What holds for the whole of a rollout. Kept with it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct RolloutSettings {
     /// What a breach of a budget or a gate does.
     pub on_breach: OnBreach,
@@ -146,6 +152,53 @@ pub struct RolloutSettings {
     /// When targets may be started; empty means always.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub windows: Vec<MaintenanceWindow>,
+    /// How it is undone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<Rollback>,
+}
+
+/// How a rollout is undone: by another one of a single wave, without budgets and windows.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Rollback {
+    /// The type of its tasks.
+    pub task_type: TaskType,
+    /// What every task carries.
+    pub payload: Json,
+    /// Which endpoints it is for.
+    pub on: RollbackOn,
+    /// Endpoints in flight at the same time at most; rounded down, at least 1.
+    pub window: Amount,
+    /// The time in which an endpoint must receive its task.
+    pub receive_within: Duration,
+    /// The time in which it must finish then.
+    pub finish_within: Duration,
+    /// What it must show after it succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthy: Option<Healthy>,
+}
+
+/// Which endpoints of a rollout are rolled back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RollbackOn {
+    /// All that have received a task of it.
+    #[default]
+    Changed,
+    /// Of those the failed ones.
+    Failed,
+}
+
+impl RollbackOn {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Changed, Self::Failed];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Changed => "changed",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// A time in which targets may be started.
@@ -299,17 +352,20 @@ pub enum OnBreach {
     Halt,
     /// The rollout is given up.
     Abort,
+    /// The rollout is given up, and what it has changed is undone.
+    Rollback,
 }
 
 impl OnBreach {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Halt, Self::Abort];
+    pub const ALL: [Self; 3] = [Self::Halt, Self::Abort, Self::Rollback];
 
     /// The word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Halt => "halt",
             Self::Abort => "abort",
+            Self::Rollback => "rollback",
         }
     }
 }

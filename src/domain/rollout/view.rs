@@ -46,6 +46,12 @@ pub struct View {
     pub next: Vec<(Fact, bool)>,
     /// Whether targets may be started now.
     pub windows: Windows,
+    /// Whether what it has changed is to be undone once nothing is in flight.
+    pub rolls_back: bool,
+    /// Whether there is a target to roll back; known only while it is given up.
+    pub changed: bool,
+    /// Where the rollout stands that undoes it.
+    pub rollback: Option<RolloutStatus>,
 }
 
 /// A wave as it stands.
@@ -240,6 +246,10 @@ pub struct Change {
     pub waves: Vec<WaveChange>,
     /// Targets that are started.
     pub admit: Vec<Admission>,
+    /// Whether what it has changed is to be undone once nothing is in flight.
+    pub rolls_back: bool,
+    /// Whether the rollout that undoes it is made now.
+    pub roll_back: bool,
     /// What is to be remembered of it.
     pub events: Vec<NewEvent>,
     /// When to look at it again without being told; none for a rollout that has ended.
@@ -322,7 +332,7 @@ impl NewEvent {
 states! {
     /// What happened to a rollout.
     #[serde(rename_all = "snake_case")]
-    EventKind 20 {
+    EventKind 21 {
         /// It was recorded.
         Created = 0, "created";
         /// It began.
@@ -363,5 +373,7 @@ states! {
         GateSkipped = 18, "gate_skipped";
         /// A newer rollout of the lane took the place of targets.
         Superseded = 19, "superseded";
+        /// Another rollout begins to undo it.
+        RollingBack = 20, "rolling_back";
     }
 }

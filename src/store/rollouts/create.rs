@@ -66,7 +66,8 @@ impl Store {
     }
 }
 
-async fn record(conn: &mut Conn<'_>, new: Arc<NewRollout>) -> Result<RolloutRecorded, Fault> {
+/// Records it; see [`Store::record_rollout`].
+pub(super) async fn record(conn: &mut Conn<'_>, new: Arc<NewRollout>) -> Result<RolloutRecorded, Fault> {
     let mut insert = conn.insert("rollout");
     insert
         .row()

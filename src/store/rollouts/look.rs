@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use super::records::{RolloutPick, RolloutRecord};
-use super::rows::target_state;
+use super::rollback;
+use super::rows::{rollout_status, target_state};
 use crate::domain::rollout::{
     ADMITTED, Answered, CatchUp, Fact, InFlight, Presence, Returned, RolloutStatus, TargetState, View, WavePhase, Windows, current,
 };
@@ -33,6 +34,8 @@ pub(super) async fn view(conn: &mut Conn<'_>, rollout: &RolloutRecord, now: Time
     let mut view = without_targets(conn, rollout, starts).await?;
     view.in_flight = in_flight(conn, rollout).await?;
     if !rollout.status.admits() {
+        view.changed = rollout.status == RolloutStatus::Aborting && rollout.rolls_back && rollback::has_changed(conn, rollout).await?;
+        view.rollback = if rollout.status == RolloutStatus::RollingBack { status_of_rollback(conn, rollout).await? } else { None };
         return Ok(view);
     }
     view.waited = waited(conn, rollout, view.newer, now).await?;
@@ -68,7 +71,17 @@ pub(super) async fn without_targets(conn: &mut Conn<'_>, rollout: &RolloutRecord
         waited: Vec::new(),
         next: Vec::new(),
         windows: Windows::ALWAYS,
+        rolls_back: rollout.rolls_back,
+        changed: false,
+        rollback: None,
     })
+}
+
+/// Where the rollout stands that undoes this one.
+async fn status_of_rollback(conn: &mut Conn<'_>, rollout: &RolloutRecord) -> Result<Option<RolloutStatus>, Fault> {
+    let mut select = conn.sql("SELECT c.status FROM rollout AS o JOIN rollout AS c ON c.id = o.undone_by WHERE o.id = ?");
+    let Some(row) = select.bind(rollout.id).fetch_optional().await? else { return Ok(None) };
+    rollout_status(row.get(0)?, || format!("rollout {}, column undone_by", rollout.id)).map(Some).map_err(Fault::from)
 }
 
 /// How many of the targets are away.

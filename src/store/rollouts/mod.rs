@@ -1,5 +1,6 @@
 //! Rollouts: their waves, targets, events and holds. `records` has what is read and written, `rows` reads it, `create` records a rollout with its waves and
-//! targets, `read` serves clients, `look` reads what a pass needs, `advance` moves rollouts on, `write` writes a change, `census` recounts.
+//! targets, `read` serves clients, `look` reads what a pass needs, `advance` moves rollouts on, `write` writes a change, `rollback` records
+//! the rollout that undoes one, `census` recounts.
 //!
 //! Only the holder of a rollout's row lock changes its rows in the other tables. It inserts tasks and locks none that is there: so the order
 //! of locks is rows of rollouts first, then those of holds.
@@ -10,6 +11,7 @@ mod create;
 mod look;
 mod read;
 mod records;
+mod rollback;
 mod rows;
 mod write;
 

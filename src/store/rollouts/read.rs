@@ -106,7 +106,7 @@ async fn find(conn: &mut Conn<'_>, identifier: RolloutName) -> Result<Option<Rol
     with_waves(conn, &row).await.map(Some)
 }
 
-async fn document(conn: &mut Conn<'_>, id: Uuid) -> Result<Option<Json>, Fault> {
+pub(super) async fn document(conn: &mut Conn<'_>, id: Uuid) -> Result<Option<Json>, Fault> {
     let found = conn.sql("SELECT document FROM rollout WHERE id = ?").bind(id).fetch_optional().await?;
     let read = |row: &Row| Ok(columns::json(row.get(0)?, || format!("rollout {id}, column document"))?);
     found.as_ref().map(read).transpose()

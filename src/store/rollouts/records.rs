@@ -56,6 +56,10 @@ pub struct RolloutRecord {
     pub ended_at: Option<Timestamp>,
     /// When it is given up.
     pub expires_at: Timestamp,
+    /// Whether what it has changed is to be undone once nothing is in flight.
+    pub rolls_back: bool,
+    /// The rollout that undoes it.
+    pub undone_by: Option<RolloutName>,
     /// Its waves, in their order.
     pub waves: Vec<WaveState>,
 }

@@ -36,6 +36,8 @@ selected! {
         admitted_at: Option<Timestamp> = "o.admitted_at",
         ended_at: Option<Timestamp> = "o.ended_at",
         expires_at: Timestamp = "o.expires_at",
+        rolls_back: u8 = "o.rolls_back",
+        undone_by: Option<&'r str> = "(SELECT c.identifier FROM rollout AS c WHERE c.id = o.undone_by)",
     }
 }
 
@@ -46,7 +48,7 @@ pub(super) const ROLLOUT: &str = RolloutColumns::LIST;
 pub(super) fn rollout(row: &Row) -> Result<RolloutRecord, Fault> {
     let columns = RolloutColumns::read(&mut row.cells())?;
     let at = |column| format!("rollout {}, column {column}", columns.id);
-    let status = |code: u8, column| RolloutStatus::from_code(code).ok_or_else(|| corrupt(at(column), format!("{code} is no status")));
+    let status = |code: u8, column| rollout_status(code, || at(column));
     Ok(RolloutRecord {
         id: columns.id,
         identifier: name(columns.identifier, || at("identifier"))?,
@@ -71,6 +73,8 @@ pub(super) fn rollout(row: &Row) -> Result<RolloutRecord, Fault> {
         admitted_at: columns.admitted_at,
         ended_at: columns.ended_at,
         expires_at: columns.expires_at,
+        rolls_back: columns.rolls_back != 0,
+        undone_by: columns.undone_by.map(|text| name(text, || at("undone_by"))).transpose()?,
         waves: Vec::new(),
     })
 }
@@ -137,6 +141,11 @@ pub(super) fn wave(row: &Row) -> Result<(Uuid, WaveState), Fault> {
         counts: WaveCounts::of(counts),
     };
     Ok((rollout, wave))
+}
+
+/// A status out of its column.
+pub(super) fn rollout_status(code: u8, at: impl FnOnce() -> String) -> Result<RolloutStatus> {
+    RolloutStatus::from_code(code).ok_or_else(|| corrupt(at(), format!("{code} is no status")))
 }
 
 /// A state out of its column.

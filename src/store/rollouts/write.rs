@@ -7,6 +7,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::records::{AdvancedRollout, RolloutBatches, RolloutRecord};
+use super::rollback;
 use super::rows::COUNTS;
 use crate::domain::rollout::{Admission, Change, NewEvent, RolloutStatus, TargetMove, TargetState, WaveChange, WaveState};
 use crate::domain::{EndpointName, NewTask, TaskId, Timestamp, TokenName, digest, json};
@@ -38,6 +39,12 @@ pub(super) async fn write(
     let revision = rollout.revision + u32::from(!change.events.is_empty());
     write_events(conn, rollout, &change.events, by, revision, now).await?;
     write_rollout(conn, rollout, &change, revision, tasks.len(), now).await?;
+    if change.roll_back {
+        let undone_by = rollback::record(conn, rollout, now).await?;
+        let mut update = conn.sql("UPDATE rollout SET undone_by = ? WHERE id = ? AND undone_by IS NULL");
+        let updated = update.bind(undone_by).bind(rollout.id).execute().await?;
+        all_of(updated, &[rollout.id], "a rollout was rolled back by another although it was locked")?;
+    }
     Ok(AdvancedRollout {
         identifier: rollout.identifier.clone(),
         task_type: rollout.task_type.clone(),
@@ -77,6 +84,9 @@ async fn write_moves(conn: &mut Conn<'_>, rollout: &RolloutRecord, moves: &[Targ
             update.bind(present_since).bind(instance);
             if from != to {
                 update.push(", state = ?, since = ?, errnr = ?, note = ?").bind(to.code()).bind(now).bind(errnr).bind(note);
+                if matches!(to, TargetState::Verifying | TargetState::Ok | TargetState::Failed) {
+                    update.push(", changed = 1");
+                }
             }
             update.push(" WHERE rollout = ? AND state = ? AND endpoint IN ").bind(rollout.id).bind(from.code());
             all_of(update.keys(names).execute().await?, names, "a target was changed by another although its rollout was locked")?;
@@ -244,7 +254,9 @@ async fn write_rollout(
     let status = change.status.unwrap_or(rollout.status);
     let (mut resume_to, mut reason) = (rollout.resume_to, rollout.reason.as_deref());
     if change.status.is_some() {
-        (resume_to, reason) = (change.resume_to.filter(|_| !status.admits()), change.reason.as_deref());
+        // Why it was given up stays true when it has ended.
+        let kept = reason.filter(|_| matches!(rollout.status, RolloutStatus::Aborting | RolloutStatus::RollingBack));
+        (resume_to, reason) = (change.resume_to.filter(|_| !status.admits()), change.reason.as_deref().or(kept));
     } else if change.reason.is_some() {
         reason = change.reason.as_deref();
     }
@@ -252,13 +264,14 @@ async fn write_rollout(
     let events = rollout.events + u32::try_from(change.events.len()).unwrap_or(u32::MAX);
     let mut update = conn.sql(
         "UPDATE rollout SET status = ?, resume_to = ?, reason = ?, revision = ?, events = ?, batches = ?, allowed_failed = ?, \
-         allowed_unreachable = ?, admitted_at = ?, started_at = ?, ended_at = ?, due_at = ? WHERE id = ? AND status = ?",
+         allowed_unreachable = ?, admitted_at = ?, started_at = ?, ended_at = ?, due_at = ?, rolls_back = ? WHERE id = ? AND status = ?",
     );
     update.bind(status.code()).bind(resume_to.map(RolloutStatus::code)).bind(reason).bind(revision).bind(events);
     update.bind(rollout.batches + u32::try_from(batches).unwrap_or(u32::MAX));
     update.bind(change.allowed_failed.or(rollout.allowed_failed)).bind(change.allowed_unreachable.or(rollout.allowed_unreachable));
     update.bind(if change.admit.is_empty() { rollout.admitted_at } else { Some(now) });
     update.bind(if begins { Some(now) } else { rollout.started_at });
-    update.bind(if status.is_final() { Some(now) } else { None }).bind(change.due_at).bind(rollout.id).bind(rollout.status.code());
+    update.bind(if status.is_final() { Some(now) } else { None }).bind(change.due_at);
+    update.bind(u8::from(rollout.rolls_back || change.rolls_back)).bind(rollout.id).bind(rollout.status.code());
     all_of(update.execute().await?, &[rollout.id], "a rollout was changed by another although it was locked")
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tasker::domain::rollout::{
-    Allow, Amount, CatchUp, Command, Healthy, PlannedWave, Refusal, RolloutSettings, RolloutStatus, TargetState, View, WavePhase,
-    WaveTerms, decide,
+    Allow, Amount, CatchUp, Command, Healthy, OnBreach, PlannedWave, Refusal, Rollback, RollbackOn, RolloutSettings, RolloutStatus,
+    TargetState, View, WavePhase, WaveTerms, decide,
 };
 use tasker::domain::{EndpointName, Labels, NewTask, Presence, PresenceState, TaskStatus, Timestamp, errnr, json};
 use tasker::store::{
@@ -205,7 +205,7 @@ pub async fn halts_over_its_budget_until_somebody_decides(ledger: &Ledger) -> Re
     assert!(passes(&ledger.store, id, at(5)).await?.is_empty(), "nothing starts");
     let plain = command(ledger, id, Command::Resume(Allow::default()), RolloutPick::Nobody, at(5)).await?;
     assert!(matches!(plain, Commanded::Refused(Refusal::WrongState(_))), "{plain:?}");
-    let stale = ledger.store.command_rollout(id, Command::Abort, RolloutPick::Nobody, Some(1), None, at(5)).await?;
+    let stale = ledger.store.command_rollout(id, Command::Abort { roll_back: false }, RolloutPick::Nobody, Some(1), None, at(5)).await?;
     assert!(matches!(stale, Some(Commanded::Stale(revision)) if revision == record.revision), "{stale:?}");
     let retried = command(ledger, id, Command::Retry, RolloutPick::States(vec![TargetState::Failed], None), at(5)).await?;
     assert!(matches!(retried, Commanded::Done(1)), "{retried:?}");
@@ -258,6 +258,68 @@ pub async fn keeps_what_is_not_healthy_failed(ledger: &Ledger) -> Result<()> {
     }
     assert_eq!(states(ledger, id).await?[1].1, TargetState::Ok);
     assert_eq!(found(ledger, "r").await?.status, RolloutStatus::Halted);
+    counts_are_right(ledger).await
+}
+
+pub async fn rolls_back_what_has_changed(ledger: &Ledger) -> Result<()> {
+    let endpoints = fleet(5);
+    there(ledger, &endpoints, noon()).await?;
+    let mut new = rollout("r", &[&endpoints[..1], &endpoints[1..4], &endpoints[4..]]);
+    let minute = Duration::from_secs(60);
+    let rollback = Rollback {
+        task_type: worker(),
+        payload: json(&"old"),
+        on: RollbackOn::Changed,
+        window: Amount::Count(1),
+        receive_within: minute,
+        finish_within: minute,
+        healthy: None,
+    };
+    (new.settings.on_breach, new.settings.rollback) = (OnBreach::Rollback, Some(rollback));
+    new.document = json(&serde_json::json!({"rollback": {"payload": "old", "window": 1}}));
+    let id = new.id;
+    ledger.store.record_rollout(new).await?;
+    // Somebody else has the name that its rollback would have.
+    let taken = NewRollout { start_at: None, ..rollout("r-rollback", &[&endpoints[4..]]) };
+    ledger.store.record_rollout(taken).await?;
+    let tasks = passes(&ledger.store, id, noon()).await?;
+    answer(ledger, &tasks[0], &endpoints[0], 0, at(1)).await?;
+    let tasks = passes(&ledger.store, id, at(1)).await?;
+    answer(ledger, &tasks[0], &endpoints[1], 32, at(2)).await?;
+    passes(&ledger.store, id, at(2)).await?;
+    let record = found(ledger, "r").await?;
+    assert_eq!((record.status, record.rolls_back, record.undone_by), (RolloutStatus::Aborting, true, None), "two are in flight");
+    answer(ledger, &tasks[0], &endpoints[2], 0, at(3)).await?;
+    // The last one hears nothing of it.
+    passes(&ledger.store, id, at(3)).await?;
+    passes(&ledger.store, id, at(40)).await?;
+    let record = found(ledger, "r").await?;
+    let name = record.undone_by.context("it is made")?;
+    assert_eq!((record.status, record.reason.as_deref()), (RolloutStatus::RollingBack, Some("wave 2 of 3: 1 failed, allowed 0")));
+    assert!(name.as_str().starts_with("r-rollback-"), "{name}");
+    let undone = found(ledger, name.as_str()).await?;
+    assert_eq!((undone.parent, undone.lane.as_str(), undone.payload.get()), (Some(id), "worker", "\"old\""));
+    let document = ledger.store.rollout_document(undone.id).await?.context("it is there")?;
+    assert!(document.get().contains(r#""payload":"old""#) && document.get().contains(r#""window":1"#), "{document}");
+    let names: Vec<String> = states(ledger, undone.id).await?.into_iter().map(|(name, ..)| name).collect();
+    assert_eq!(names, ["ep2", "ep1", "ep0"], "who has received something, newest first");
+    let aborted = command(ledger, id, Command::Abort { roll_back: true }, RolloutPick::Nobody, at(41)).await?;
+    assert!(matches!(aborted, Commanded::Refused(Refusal::WrongState(_))), "{aborted:?}");
+    for second in 41..44 {
+        let tasks = passes(&ledger.store, undone.id, at(second)).await?;
+        assert_eq!(tasks.iter().map(|task| task.endpoints.len()).sum::<usize>(), 1, "its window is 1: {tasks:?}");
+        answer(ledger, &tasks[0], &tasks[0].endpoints[0], if second == 42 { 5 } else { 0 }, at(second)).await?;
+        passes(&ledger.store, id, at(second)).await?;
+        assert_eq!(found(ledger, "r").await?.status, RolloutStatus::RollingBack);
+    }
+    passes(&ledger.store, undone.id, at(44)).await?;
+    assert_eq!(found(ledger, name.as_str()).await?.status, RolloutStatus::Partial);
+    passes(&ledger.store, id, at(44)).await?;
+    let record = found(ledger, "r").await?;
+    assert_eq!((record.status, record.ended_at), (RolloutStatus::RollbackFailed, Some(at(44))));
+    assert_eq!(record.reason.as_deref(), Some("wave 2 of 3: 1 failed, allowed 0"));
+    let kinds: Vec<&str> = ledger.store.rollout_events(id, 0, 100).await?.iter().map(|event| event.kind.as_str()).rev().take(3).collect();
+    assert_eq!(kinds, ["ended", "rolling_back", "target_unreachable"]);
     counts_are_right(ledger).await
 }
 

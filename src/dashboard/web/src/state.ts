@@ -84,6 +84,9 @@ const ROLLOUT: Record<RolloutStatus, Look> = {
   DONE: { word: "done", glyph: "✓", tone: "ok" },
   PARTIAL: { word: "partial", glyph: "◍", tone: "warn" },
   ABORTED: { word: "aborted", glyph: "–", tone: "off" },
+  ROLLING_BACK: { word: "rolling back", glyph: "↻", tone: "run" },
+  ROLLED_BACK: { word: "rolled back", glyph: "–", tone: "warn" },
+  ROLLBACK_FAILED: { word: "rollback failed", glyph: "✕", tone: "bad" },
 };
 
 export const rolloutLook = (status: RolloutStatus): Look => ROLLOUT[status] ?? { word: status, glyph: "?", tone: "off" };

@@ -261,7 +261,7 @@ export interface Answers {
   more: { groups: number; endpoints: number };
 }
 
-export const ROLLOUT_STATUSES = ["CREATED", "RUNNING", "SETTLING", "PAUSED", "HALTED", "ABORTING", "DONE", "PARTIAL", "ABORTED"] as const;
+export const ROLLOUT_STATUSES = ["CREATED", "RUNNING", "SETTLING", "PAUSED", "HALTED", "ABORTING", "DONE", "PARTIAL", "ABORTED", "ROLLING_BACK", "ROLLED_BACK", "ROLLBACK_FAILED"] as const;
 export type RolloutStatus = (typeof ROLLOUT_STATUSES)[number];
 
 export interface RolloutCounts {
@@ -304,6 +304,7 @@ export interface Rollout {
   size: number;
   counts: RolloutCounts;
   waves: RolloutWave[];
+  rollback: { type: string; on: string; rollout: string | null } | null;
   document?: unknown;
 }
 

@@ -13,7 +13,7 @@ const LIMIT = 100;
 
 const TABS = ["endpoints", "events", "document"] as const;
 
-const isOver = (rollout: Rollout): boolean => ["DONE", "PARTIAL", "ABORTED"].includes(rollout.status);
+const isOver = (rollout: Rollout): boolean => ["DONE", "PARTIAL", "ABORTED", "ROLLED_BACK", "ROLLBACK_FAILED"].includes(rollout.status);
 
 export function RolloutPage({ id }: { id: string }): JSX.Element {
   const rollout = useResource<Rollout>(path`/rollouts/${id}`, { every: 2000 });
@@ -46,8 +46,8 @@ function Acts({ rollout, again }: { rollout: Rollout; again: () => void }): JSX.
       {status === "CREATED" && <Action needs="submit" kind="primary" run={() => command("start", "The rollout starts.")}>Start</Action>}
       {waits
         ? <Action needs="submit" kind="primary" run={() => command("resume", "The rollout goes on.")}>Go on</Action>
-        : <Action needs="submit" disabled={isOver(rollout) || status === "CREATED" || status === "ABORTING"} run={() => command("pause", "The rollout is paused: endpoints in flight finish.")}>Pause</Action>}
-      <Action needs="submit" kind="danger" disabled={isOver(rollout) || status === "ABORTING"} run={() => ask(true)}>Abort …</Action>
+        : <Action needs="submit" disabled={isGivenUp(rollout) || status === "CREATED"} run={() => command("pause", "The rollout is paused: endpoints in flight finish.")}>Pause</Action>}
+      <Action needs="submit" kind="danger" disabled={isGivenUp(rollout)} run={() => ask(true)}>Abort …</Action>
       {asking && (
         <Confirm
           title={`Abort ${rollout.identifier}?`}
@@ -63,6 +63,9 @@ function Acts({ rollout, again }: { rollout: Rollout; again: () => void }): JSX.
     </>
   );
 }
+
+/** Whether it is given up already. */
+const isGivenUp = (rollout: Rollout): boolean => isOver(rollout) || rollout.status === "ABORTING" || rollout.status === "ROLLING_BACK";
 
 /** Whether a wave whose turn has come waits for somebody to agree. */
 const isHeld = (wave: RolloutWave): boolean => wave.phase === "WAITING" && wave.since !== null && wave.gates.some((gate) => gate.includes("approv"));
@@ -81,6 +84,7 @@ function Body({ rollout }: { rollout: Rollout }): JSX.Element {
             {!rollout.started_at && rollout.start_at && <>, starts <Ago at={rollout.start_at} /></>}
           </span>
         </p>
+        {rollout.rollback?.rollout && <p>Rolled back by <a href={to(["rollouts", rollout.rollback.rollout])}>{rollout.rollback.rollout}</a></p>}
         {rollout.reason && <p class={rollout.status === "HALTED" ? "bad" : "warn"}>△ {rollout.reason}</p>}
         <Bar whole={rollout.size} parts={rolloutProgress(rollout.counts)} />
       </div>

@@ -1,0 +1,1 @@
+ALTER TABLE rollout DROP COLUMN rolls_back, DROP COLUMN undone_by;

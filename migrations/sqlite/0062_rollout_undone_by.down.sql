@@ -1,0 +1,2 @@
+ALTER TABLE rollout DROP COLUMN rolls_back;
+ALTER TABLE rollout DROP COLUMN undone_by;

@@ -1,0 +1,128 @@
+//! The rollout that undoes another one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::create::{self, NewRollout, RolloutRecorded};
+use super::read;
+use super::records::RolloutRecord;
+use crate::domain::rollout::{CatchUp, Plan, PlannedWave, Rollback, RollbackOn, RolloutSettings, TargetState, WaveTerms};
+use crate::domain::{EndpointName, RolloutName, Timestamp, digest, json};
+use crate::store::Retry;
+use crate::store::columns::{corrupt, name};
+use crate::store::fault::Fault;
+use crate::store::sql::Conn;
+
+/// What it is called behind the identifier of the rollout that it undoes.
+const SUFFIX: &str = "-rollback";
+/// Characters of that identifier that it keeps: there is room for the suffix and a number.
+const KEPT: usize = 100;
+/// When it is given up.
+const EXPIRES: Duration = Duration::from_secs(30 * 86_400);
+/// Members of `rollback` that its own document has too.
+const MEMBERS: [&str; 5] = ["payload", "window", "receive_within", "finish_within", "healthy"];
+
+/// Records the rollout that undoes one: a single wave of the endpoints that have received something, newest first, without budgets and windows.
+/// It is due at once.
+pub(super) async fn record(conn: &mut Conn<'_>, rollout: &RolloutRecord, now: Timestamp) -> Result<Uuid, Fault> {
+    let missing = || corrupt(format!("rollout {}, column settings", rollout.id), "it is rolled back and does not say how");
+    let rollback = rollout.settings.rollback.as_ref().ok_or_else(missing)?;
+    let targets = changed(conn, rollout, rollback.on).await?;
+    let size = u32::try_from(targets.len()).unwrap_or(u32::MAX);
+    let terms = terms(rollback);
+    let wave = PlannedWave {
+        name: None,
+        targets,
+        absent: 0,
+        window: terms.window.rounded_down(size).clamp(1, size.max(1)),
+        allowed_failed: None,
+        allowed_unreachable: None,
+        terms,
+    };
+    let id = Uuid::now_v7();
+    let of: String = rollout.identifier.as_str().chars().take(KEPT).collect();
+    let number = id.simple().to_string();
+    // The first name may be taken by a rollout that somebody has submitted.
+    for identifier in [format!("{of}{SUFFIX}"), format!("{of}{SUFFIX}-{}", number.get(24..).unwrap_or(&number))] {
+        let identifier: RolloutName = name(&identifier, || "the identifier of a rollback".to_owned())?;
+        let document = document(conn, rollout, rollback, &identifier).await?;
+        let new = NewRollout {
+            id,
+            identifier,
+            task_type: rollback.task_type.clone(),
+            lane: rollout.lane.clone(),
+            payload: rollback.payload.clone(),
+            digest: digest(document.get(), &[]),
+            document,
+            settings: RolloutSettings { catch_up: CatchUp::Run, catch_up_for: rollout.settings.catch_up_for, ..RolloutSettings::default() },
+            plan: Plan { waves: vec![wave.clone()], allowed_failed: None, allowed_unreachable: None, max_absent: None },
+            created_by: rollout.created_by.clone(),
+            parent: Some(rollout.id),
+            created: now,
+            start_at: Some(now),
+            expires_at: now.after(EXPIRES),
+        };
+        if create::record(conn, Arc::new(new)).await? == RolloutRecorded::New {
+            return Ok(id);
+        }
+    }
+    Err(Fault::Again(Retry::Conflict, format!("the identifiers of the rollback of rollout {} are taken", rollout.identifier)))
+}
+
+/// The endpoints to roll back, newest first.
+async fn changed(conn: &mut Conn<'_>, rollout: &RolloutRecord, on: RollbackOn) -> Result<Vec<EndpointName>, Fault> {
+    let only = if on == RollbackOn::Failed { " AND state = ?" } else { "" };
+    let mut select =
+        conn.sql(format!("SELECT endpoint FROM rollout_target WHERE rollout = ? AND changed = 1{only} ORDER BY wave DESC, position DESC"));
+    select.bind(rollout.id);
+    if on == RollbackOn::Failed {
+        select.bind(TargetState::Failed.code());
+    }
+    select.fetch_all().await?.iter().map(|row| row.get(0)).collect()
+}
+
+/// Whether there is an endpoint to roll back.
+pub(super) async fn has_changed(conn: &mut Conn<'_>, rollout: &RolloutRecord) -> Result<bool, Fault> {
+    let Some(rollback) = &rollout.settings.rollback else { return Ok(false) };
+    Ok(!changed(conn, rollout, rollback.on).await?.is_empty())
+}
+
+fn terms(rollback: &Rollback) -> WaveTerms {
+    WaveTerms {
+        window: rollback.window,
+        receive_within: rollback.receive_within,
+        finish_within: rollback.finish_within,
+        healthy: rollback.healthy.clone(),
+        failed: None,
+        unreachable: None,
+        soak: Duration::ZERO,
+        approval: None,
+    }
+}
+
+/// A document that means the same, for those who read it or rerun it.
+async fn document(
+    conn: &mut Conn<'_>,
+    rollout: &RolloutRecord,
+    rollback: &Rollback,
+    identifier: &RolloutName,
+) -> Result<crate::domain::Json, Fault> {
+    let kept = read::document(conn, rollout.id).await?;
+    let kept: Value = kept.and_then(|kept| serde_json::from_str(kept.get()).ok()).unwrap_or_default();
+    let mut document = Map::new();
+    document.insert("identifier".to_owned(), identifier.as_str().into());
+    document.insert("type".to_owned(), rollback.task_type.as_str().into());
+    document.insert("lane".to_owned(), rollout.lane.as_str().into());
+    for member in MEMBERS {
+        if let Some(value) = kept.get("rollback").and_then(|rollback| rollback.get(member)) {
+            document.insert(member.to_owned(), value.clone());
+        }
+    }
+    let any = serde_json::json!({"failed": "none", "unreachable": "none"});
+    document.insert("budget".to_owned(), serde_json::json!({"wave": any, "total": any}));
+    document.insert("waves".to_owned(), serde_json::json!(["rest"]));
+    Ok(json(&document))
+}
