@@ -128,7 +128,7 @@ fn form(path: &str, place: &ParameterIn, name: &str) -> Option<&'static str> {
         "state" if of_rollouts => ROLLOUT_TARGETS,
         "status" if of_rollouts => ROLLOUTS,
         "until" if of_rollouts => "^(end|settled)$",
-        "cursor" if path == "/rollouts" => "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$",
+        "cursor" if matches!(path, "/rollouts" | "/census/rollouts") => "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$",
         "cursor" if of_rollouts => r"^[0-9]{1,9}\.[0-9]{1,9}$",
         "state" => "^(ok|failed|running|missing|canceled|expired)$",
         "wait" => "^0*([0-5]?[0-9]s|60s|[01]m|[0-5]?[0-9]{1,4}ms|60000ms)$",

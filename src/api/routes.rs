@@ -67,6 +67,7 @@ pub const ROUTES: Routes = Routes(&[
     Route { pattern: "/openapi.json", about: About::Nothing, operations: &[operation!(GET, READ, openapi::show)] },
     Route { pattern: "/census", about: About::TypeInQuery, operations: &[operation!(GET, READ, take_census::take_census)] },
     Route { pattern: "/census/requests", about: About::AllTypes, operations: &[operation!(GET, READ, take_census::take_request_census)] },
+    Route { pattern: "/census/rollouts", about: About::AllTypes, operations: &[operation!(GET, READ, take_census::take_rollout_census)] },
     Route { pattern: "/endpoints/states", about: About::AllTypes, operations: &[operation!(GET, READ, states::of_endpoints)] },
     Route { pattern: "/endpoints/names", about: About::AllTypes, operations: &[operation!(GET, READ, states::names_of_endpoints)] },
     Route { pattern: "/events", about: About::CoveredTypes, operations: &[operation!(GET, READ, events::watch)] },

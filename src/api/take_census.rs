@@ -1,4 +1,4 @@
-//! `GET /census`: whether the tasks of a type add up, and requests.
+//! `GET /census`: whether the tasks of a type add up, and requests and rollouts.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use actix_web::{HttpRequest, web};
 
 use super::query::{self, Query};
 use super::{Answer, Api, answer, unknown};
-use crate::contract::{self, Census, RequestCensus};
-use crate::store::{CensusQuery, RequestCensusQuery};
+use crate::contract::{self, Census, RequestCensus, RolloutCensus};
+use crate::store::{CensusQuery, RequestCensusQuery, RolloutCensusQuery};
 
-/// Tasks or requests on a page when nothing is said. Each is read with all of its responses, or jobs.
+/// Tasks, requests or rollouts on a page when nothing is said. Each is read with all of its responses, jobs or endpoints.
 const DEFAULT_LIMIT: u32 = 100;
 
 /// Adds up the tasks of a type: each accepted, with a response for every endpoint that must answer.
@@ -85,4 +85,36 @@ pub async fn take_request_census(api: web::Data<Api>, request: HttpRequest) -> A
     let (store, now) = (Arc::clone(&api.state.store), api.now()?);
     let census = api.run(async move { store.request_census(&wanted, now).await }).await?;
     answer(StatusCode::OK, &RequestCensus::from(census), 512)
+}
+
+/// Adds up rollouts: each that is open is looked at again, none that has ended holds an endpoint, and every wave counts its endpoints right.
+///
+/// Goes from the oldest rollout to the newest, page by page.
+#[utoipa::path(
+    get, path = "/census/rollouts", operation_id = "takeRolloutCensus", tag = "operation",
+    params(
+        ("since" = Option<String>, Query, description = "Only rollouts recorded at or after this time (RFC 3339)"),
+        ("until" = Option<String>, Query, description = "Only rollouts recorded before this time (RFC 3339)"),
+        ("limit" = Option<u32>, Query, description = "Rollouts on a page, 1 to 1000, by default 100", minimum = 1, maximum = 1000),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses(
+        (status = 200, description = "The sums of a page", body = RolloutCensus),
+        (status = 422, description = "`invalid_query`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 500, description = "`internal`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 503, description = "`database_unavailable`", body = contract::Problem, content_type = "application/problem+json", headers(("Retry-After" = u32))),
+    )
+)]
+pub async fn take_rollout_census(api: web::Data<Api>, request: HttpRequest) -> Answer {
+    let mut query = Query::new(request.query_string());
+    let wanted = RolloutCensusQuery {
+        since: query.take("since", query::time),
+        until: query.take("until", query::time),
+        after: query.take("cursor", query::read_rollout_cursor),
+        limit: query.take("limit", query::limit).unwrap_or(DEFAULT_LIMIT),
+    };
+    query.finish()?;
+    let store = Arc::clone(&api.state.store);
+    let census = api.run(async move { store.rollout_census(&wanted).await }).await?;
+    answer(StatusCode::OK, &RolloutCensus::from(census), 512)
 }

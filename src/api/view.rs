@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use super::query::{request_cursor, task_cursor};
 use crate::config;
-use crate::contract::{Census, Endpoint, Flaw, RequestCensus, RequestFlaw, ResponseId, Schedule, Standby, Subscription, TaskResponse};
+use crate::contract::{
+    Census, Endpoint, Flaw, RequestCensus, RequestFlaw, ResponseId, RolloutCensus, RolloutFlaw, Schedule, Standby, Subscription,
+    TaskResponse,
+};
 use crate::domain::{self, Presence, Timestamp};
 use crate::store::{self, EndpointRecord, ScheduleRecord, StandbyRecord, SubscriptionRecord};
 
@@ -99,5 +102,14 @@ impl From<store::RequestCensus> for RequestCensus {
         let flaws = flaws.into_iter().map(|store::RequestFlaw { token, reason }| RequestFlaw { token, reason }).collect();
         let next_cursor = next.map(|(created, token)| request_cursor(created, &token));
         Self { accepted, accounted, missing, open, attempts, flaws, next_cursor }
+    }
+}
+
+/// The same of rollouts.
+impl From<store::RolloutCensus> for RolloutCensus {
+    fn from(census: store::RolloutCensus) -> Self {
+        let store::RolloutCensus { accepted, accounted, missing, open, flaws, next } = census;
+        let flaws = flaws.into_iter().map(|store::RolloutFlaw { rollout, reason }| RolloutFlaw { rollout, reason }).collect();
+        Self { accepted, accounted, missing, open, flaws, next_cursor: next.map(|id| id.to_string()) }
     }
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::client::Client;
-use crate::contract::{Census, Flaw, RequestCensus, RequestFlaw};
+use crate::contract::{Census, Flaw, RequestCensus, RequestFlaw, RolloutCensus, RolloutFlaw};
 use crate::domain::{TaskType, Timestamp};
 
 use super::access;
@@ -20,16 +20,16 @@ use super::when::ago;
 /// `tasker verify`.
 #[derive(Debug, Clone, Args)]
 pub struct Verify {
-    /// Task types [default: all that the API is configured with, and requests]
+    /// Task types [default: all that the API is configured with, requests and rollouts]
     #[arg(value_name = "TYPE")]
     pub task_types: Vec<TaskType>,
-    /// Only tasks and requests accepted since then: a time such as 2024-07-12T10:00:00Z, or a span such as 2h before now
+    /// Only tasks, requests and rollouts accepted since then: a time such as 2024-07-12T10:00:00Z, or a span such as 2h before now
     #[arg(long, value_name = "TIME", value_parser = ago)]
     pub since: Option<Timestamp>,
-    /// Only tasks and requests accepted before then
+    /// Only tasks, requests and rollouts accepted before then
     #[arg(long, value_name = "TIME", value_parser = ago)]
     pub until: Option<Timestamp>,
-    /// Fail while any response or request is open, even if it is in time
+    /// Fail while any response, request or rollout is open, even if it is in time
     #[arg(long)]
     pub ended: bool,
 }
@@ -116,12 +116,37 @@ impl VerifiedRequests {
     }
 }
 
-/// What is shown: a list of sums, those of requests last.
+/// The sums of rollouts. No task type can have their name.
+#[derive(Debug, Default, Serialize)]
+struct VerifiedRollouts {
+    r#type: &'static str,
+    accepted: u64,
+    accounted: u64,
+    missing: u64,
+    open: u64,
+    flaws: Vec<RolloutFlaw>,
+}
+
+impl VerifiedRollouts {
+    /// Adds a page; answers where the next one begins.
+    fn add(&mut self, page: RolloutCensus) -> Option<String> {
+        self.accepted += page.accepted;
+        self.accounted += page.accounted;
+        self.missing += page.missing;
+        self.open += page.open;
+        self.flaws.extend(page.flaws);
+        self.flaws.truncate(FLAWS);
+        page.next_cursor
+    }
+}
+
+/// What is shown: a list of sums, those of requests and rollouts last.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Sums {
     Tasks(Verified),
     Requests(VerifiedRequests),
+    Rollouts(VerifiedRollouts),
 }
 
 impl Sums {
@@ -130,6 +155,7 @@ impl Sums {
         match self {
             Self::Tasks(sum) => sum.missing == 0 && sum.double == 0 && sum.excess == 0 && (!ended || sum.open == 0),
             Self::Requests(sum) => sum.missing == 0 && (!ended || sum.open == 0),
+            Self::Rollouts(sum) => sum.missing == 0 && (!ended || sum.open == 0),
         }
     }
 }
@@ -144,6 +170,8 @@ pub(super) async fn run(global: &Global, args: Verify) -> Result<Code, Failure> 
     if args.task_types.is_empty() {
         let requests = add_up_requests(&client, &args).await?;
         verified.extend((requests.accepted > 0).then_some(Sums::Requests(requests)));
+        let rollouts = add_up_rollouts(&client, &args).await?;
+        verified.extend((rollouts.accepted > 0).then_some(Sums::Rollouts(rollouts)));
     }
     output::show(global.json, &verified, |screen| text(&verified, screen))?;
     Ok(if verified.iter().all(|sums| sums.are_good(args.ended)) { Code::Ok } else { Code::SomeFailed })
@@ -155,6 +183,18 @@ async fn add_up_requests(client: &Client, args: &Verify) -> Result<VerifiedReque
     let mut cursor = None;
     loop {
         cursor = sum.add(client.request_census(args.since, args.until, cursor).await?);
+        if cursor.is_none() {
+            return Ok(sum);
+        }
+    }
+}
+
+/// The sums of all pages of rollouts.
+async fn add_up_rollouts(client: &Client, args: &Verify) -> Result<VerifiedRollouts, Failure> {
+    let mut sum = VerifiedRollouts { r#type: "rollouts", ..VerifiedRollouts::default() };
+    let mut cursor = None;
+    loop {
+        cursor = sum.add(client.rollout_census(args.since, args.until, cursor).await?);
         if cursor.is_none() {
             return Ok(sum);
         }
@@ -215,10 +255,21 @@ fn text(verified: &[Sums], screen: Screen) -> String {
                 none(),
                 none(),
             ],
+            Sums::Rollouts(sum) => [
+                sum.r#type.into(),
+                number(&sum.accepted),
+                number(&sum.accounted),
+                wrong(&sum.missing),
+                none(),
+                number(&sum.open),
+                none(),
+                none(),
+                none(),
+            ],
         });
     }
     let mut text = table.text(screen);
-    let (mut tasks, mut requests, mut double, mut excess) = (0, 0, 0, 0);
+    let (mut tasks, mut requests, mut rollouts, mut double, mut excess) = (0, 0, 0, 0, 0);
     for sums in verified {
         match sums {
             Sums::Tasks(sum) => {
@@ -234,14 +285,21 @@ fn text(verified: &[Sums], screen: Screen) -> String {
                 }
                 requests += sum.missing;
             }
+            Sums::Rollouts(sum) => {
+                for flaw in &sum.flaws {
+                    _ = writeln!(text, "rollout {}: {}", flaw.rollout, visible(&flaw.reason));
+                }
+                rollouts += sum.missing;
+            }
         }
     }
-    let (said, colour) = match (tasks, requests, double, excess) {
-        (0, 0, 0, 0) => ("all that was accepted is accounted for, nothing was run twice".to_owned(), Colour::Good),
+    let (said, colour) = match (tasks, requests, rollouts, double, excess) {
+        (0, 0, 0, 0, 0) => ("all that was accepted is accounted for, nothing was run twice".to_owned(), Colour::Good),
         _ => {
             let of_requests = if requests > 0 { format!(", {requests} requests do not add up") } else { String::new() };
+            let of_rollouts = if rollouts > 0 { format!(", {rollouts} rollouts do not add up") } else { String::new() };
             let of_attempts = if excess > 0 { format!(", {excess} had more attempts than their policy allows") } else { String::new() };
-            let what = format!("{tasks} tasks do not add up, {double} responses were run twice{of_attempts}{of_requests}");
+            let what = format!("{tasks} tasks do not add up, {double} responses were run twice{of_attempts}{of_requests}{of_rollouts}");
             (what, Colour::Bad)
         }
     };

@@ -20,8 +20,8 @@ use crate::config::{Secret, is_loopback};
 use crate::contract::{
     Answers, BODY_HEADER, BatchAnswer, BulkAnswer, BulkCancel, Census, ENVELOPE, EndpointPage, Explanation, ForgottenEndpoint,
     ForgottenEndpoints, Group, GroupChange, GroupList, Index, LogPage, NameList, Preview, Queue, QueueList, Readiness, Request,
-    RequestCensus, RequestPage, RequestSubmission, RequestToken, Requeue, Rerun, ResponsePage, Responses, Schedule, ScheduleList,
-    Submission, Task, TaskPage, TaskWithResponses, TasksGiven, TasksWanted, WorkerReports,
+    RequestCensus, RequestPage, RequestSubmission, RequestToken, Requeue, Rerun, ResponsePage, Responses, RolloutCensus, Schedule,
+    ScheduleList, Submission, Task, TaskPage, TaskWithResponses, TasksGiven, TasksWanted, WorkerReports,
 };
 use crate::domain::{AnswerDigest, EndpointName, GroupName, RequestStatus, Selector, States, TaskStatus, TaskType, Timestamp};
 use crate::https;
@@ -555,6 +555,21 @@ impl Client {
     ) -> Result<RequestCensus, ClientError> {
         let parameters = [("since", since.map(|time| time.to_string())), ("until", until.map(|time| time.to_string())), ("cursor", cursor)];
         let request = self.request(Method::GET, &["census", "requests"])?.query(&given(parameters));
+        Ok(self.answer(request, ANSWER).await?.1)
+    }
+
+    /// Adds up a page of rollouts.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn rollout_census(
+        &self,
+        since: Option<Timestamp>,
+        until: Option<Timestamp>,
+        cursor: Option<String>,
+    ) -> Result<RolloutCensus, ClientError> {
+        let parameters = [("since", since.map(|time| time.to_string())), ("until", until.map(|time| time.to_string())), ("cursor", cursor)];
+        let request = self.request(Method::GET, &["census", "rollouts"])?.query(&given(parameters));
         Ok(self.answer(request, ANSWER).await?.1)
     }
 

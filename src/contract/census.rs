@@ -1,9 +1,9 @@
-//! Whether tasks and requests add up.
+//! Whether tasks, requests and rollouts add up.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::domain::{Identifier, TaskId};
+use crate::domain::{Identifier, RolloutName, TaskId};
 
 /// The sums of some tasks.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -77,6 +77,33 @@ pub struct RequestCensus {
 pub struct RequestFlaw {
     /// The token of the request, as its row has it.
     pub token: String,
+    /// For people.
+    pub reason: String,
+}
+
+/// The sums of some rollouts.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct RolloutCensus {
+    /// Rollouts that were recorded.
+    pub accepted: u64,
+    /// Of these, those that add up.
+    pub accounted: u64,
+    /// The others: nobody moves them on, they hold endpoints after their end, or a wave counts its endpoints wrong.
+    pub missing: u64,
+    /// Rollouts that have not ended.
+    pub open: u64,
+    /// What is wrong; the first 20 of a page.
+    pub flaws: Vec<RolloutFlaw>,
+    /// Where to go on; null at the end.
+    #[schema(required = true)]
+    pub next_cursor: Option<String>,
+}
+
+/// What is wrong with a rollout.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct RolloutFlaw {
+    /// The identifier of the rollout.
+    pub rollout: RolloutName,
     /// For people.
     pub reason: String,
 }

@@ -39,7 +39,7 @@ pub use answer::{AnswerGroup, Answers, Exemplar, MoreAnswers};
 pub use bulk::{
     Batch, BatchAnswer, BatchList, BatchSubmission, BatchVerdict, BulkAnswer, BulkCancel, DeadFilter, Requeue, TaskBrief, TaskFilter,
 };
-pub use census::{Census, Flaw, RequestCensus, RequestFlaw};
+pub use census::{Census, Flaw, RequestCensus, RequestFlaw, RolloutCensus, RolloutFlaw};
 pub use endpoint::{Endpoint, EndpointPage, ForgottenEndpoint, ForgottenEndpoints, OwedTask, OwedTasks, Standby, Subscription};
 pub use explain::{Explanation, ReasonGroup};
 pub use group::{Group, GroupChange, GroupList};

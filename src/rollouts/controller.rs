@@ -31,6 +31,8 @@ const GATHER: Duration = Duration::from_millis(10);
 const FOUND: u32 = 256;
 /// Rollouts that are moved on at the same time.
 const AT_ONCE: usize = 4;
+/// How often to look for rollouts that ended long ago.
+const FORGET_EVERY: Duration = Duration::from_secs(600);
 /// How long the process that records a batch has to publish it before any other may.
 const PUBLISH_LEASE: Duration = Duration::from_secs(5);
 
@@ -62,8 +64,12 @@ impl Controller {
 
     /// Moves rollouts on until told to stop; the pass in hand is finished.
     pub async fn run(self, stop: CancellationToken) {
-        let mut failures = 0u32;
+        let (mut failures, mut forget_at) = (0u32, Instant::now());
         while !stop.is_cancelled() {
+            if forget_at <= Instant::now() {
+                self.forget(&stop).await;
+                forget_at = Instant::now() + FORGET_EVERY;
+            }
             match self.pass().await {
                 Ok(true) => failures = 0,
                 Ok(false) => {
@@ -79,6 +85,18 @@ impl Controller {
                     tracing::debug!(%error, "could not move rollouts on");
                     stop.run_until_cancelled(tokio::time::sleep(Backoff::CONNECTION.jittered(failures))).await;
                 }
+            }
+        }
+    }
+
+    /// Forgets rollouts that ended long ago, one after the other: each may have many endpoints.
+    async fn forget(&self, stop: &CancellationToken) {
+        let before = self.clock.now().before(self.retention);
+        while !stop.is_cancelled() {
+            match self.store.forget_rollout(before).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => return tracing::debug!(%error, "could not forget ended rollouts"),
             }
         }
     }

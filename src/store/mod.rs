@@ -65,8 +65,8 @@ pub use requests::{
 };
 pub use responses::OpenRow;
 pub use rollouts::{
-    AdvancedRollout, Commanded, NewRollout, RolloutBatches, RolloutCensus, RolloutDecision, RolloutEventRecord, RolloutHold, RolloutPick,
-    RolloutQuery, RolloutRecord, RolloutRecorded, RolloutTargetQuery, RolloutTargetRecord,
+    AdvancedRollout, Commanded, NewRollout, RolloutBatches, RolloutCensus, RolloutCensusQuery, RolloutDecision, RolloutEventRecord,
+    RolloutFlaw, RolloutHold, RolloutPick, RolloutQuery, RolloutRecord, RolloutRecorded, RolloutTargetQuery, RolloutTargetRecord,
 };
 pub use schedules::ScheduleRecord;
 pub use scratch::{drop_scratch, scratch};

@@ -52,6 +52,8 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("HEAD",   "/census",                  "1111 3.3. .3 33."),
     ("GET",    "/census/requests",         "1111 3.3. 33 33."),
     ("HEAD",   "/census/requests",         "1111 3.3. 33 33."),
+    ("GET",    "/census/rollouts",         "1111 3.3. 33 33."),
+    ("HEAD",   "/census/rollouts",         "1111 3.3. 33 33."),
     ("GET",    "/endpoints",               "1111 3.3. 33 33."),
     ("HEAD",   "/endpoints",               "1111 3.3. 33 33."),
     ("GET",    "/endpoints/states",        "1111 3.3. 33 33."),

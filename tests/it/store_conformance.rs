@@ -89,6 +89,8 @@ conformance! {
         halts_over_its_budget_until_somebody_decides,
         keeps_what_is_not_healthy_failed,
         rolls_back_what_has_changed,
+        adds_rollouts_up,
+        forgets_rollouts_that_ended_long_ago,
         waits_for_who_is_away_and_starts_them_when_they_return,
         moves_an_endpoint_in_one_rollout_of_a_lane_at_a_time,
         a_rollout_is_moved_by_one_of_many;

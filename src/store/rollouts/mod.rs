@@ -1,6 +1,6 @@
 //! Rollouts: their waves, targets, events and holds. `records` has what is read and written, `rows` reads it, `create` records a rollout with its waves and
 //! targets, `read` serves clients, `look` reads what a pass needs, `advance` moves rollouts on, `write` writes a change, `rollback` records
-//! the rollout that undoes one, `census` recounts.
+//! the rollout that undoes one, `census` adds up, `forget` forgets.
 //!
 //! Only the holder of a rollout's row lock changes its rows in the other tables. It inserts tasks and locks none that is there: so the order
 //! of locks is rows of rollouts first, then those of holds.
@@ -8,6 +8,7 @@
 mod advance;
 mod census;
 mod create;
+mod forget;
 mod look;
 mod read;
 mod records;
@@ -16,7 +17,7 @@ mod rows;
 mod write;
 
 pub use advance::RolloutDecision;
-pub use census::RolloutCensus;
+pub use census::{RolloutCensus, RolloutCensusQuery, RolloutFlaw};
 pub use create::{NewRollout, RolloutRecorded};
 pub use read::{RolloutQuery, RolloutTargetQuery};
 pub use records::{

@@ -10,8 +10,8 @@ use tasker::domain::rollout::{
 };
 use tasker::domain::{EndpointName, Labels, NewTask, Presence, PresenceState, TaskStatus, Timestamp, errnr, json};
 use tasker::store::{
-    AdvancedRollout, Commanded, NewRollout, RolloutBatches, RolloutDecision, RolloutPick, RolloutQuery, RolloutRecord, RolloutRecorded,
-    RolloutTargetQuery, SharedStore,
+    AdvancedRollout, Commanded, NewRollout, RolloutBatches, RolloutCensusQuery, RolloutDecision, RolloutPick, RolloutQuery, RolloutRecord,
+    RolloutRecorded, RolloutTargetQuery, SharedStore,
 };
 use uuid::Uuid;
 
@@ -114,8 +114,9 @@ async fn command(ledger: &Ledger, id: Uuid, asked: Command, pick: RolloutPick, n
 }
 
 async fn counts_are_right(ledger: &Ledger) -> Result<()> {
-    let (wrong, _) = ledger.store.recount_rollouts(None, 100).await?;
-    ensure!(wrong.is_empty(), "{wrong:?}");
+    let query = RolloutCensusQuery { limit: 100, ..RolloutCensusQuery::default() };
+    let census = ledger.store.rollout_census(&query).await?;
+    ensure!(census.missing == 0 && census.flaws.is_empty() && census.accounted == census.accepted, "{census:?}");
     Ok(())
 }
 
@@ -320,6 +321,69 @@ pub async fn rolls_back_what_has_changed(ledger: &Ledger) -> Result<()> {
     assert_eq!(record.reason.as_deref(), Some("wave 2 of 3: 1 failed, allowed 0"));
     let kinds: Vec<&str> = ledger.store.rollout_events(id, 0, 100).await?.iter().map(|event| event.kind.as_str()).rev().take(3).collect();
     assert_eq!(kinds, ["ended", "rolling_back", "target_unreachable"]);
+    counts_are_right(ledger).await
+}
+
+pub async fn adds_rollouts_up(ledger: &Ledger) -> Result<()> {
+    let endpoints = fleet(3);
+    there(ledger, &endpoints, noon()).await?;
+    let new: Vec<NewRollout> =
+        (0..3).map(|n| NewRollout { lane: format!("lane{n}"), ..rollout(&format!("r{n}"), &[&endpoints]) }).collect();
+    for new in &new {
+        ledger.store.record_rollout(new.clone()).await?;
+    }
+    let tasks = passes(&ledger.store, new[0].id, noon()).await?;
+    for endpoint in &endpoints {
+        answer(ledger, &tasks[0], endpoint, 0, at(1)).await?;
+    }
+    passes(&ledger.store, new[0].id, at(1)).await?;
+    passes(&ledger.store, new[1].id, at(1)).await?;
+    let query = |after, limit| RolloutCensusQuery { after, limit, ..RolloutCensusQuery::default() };
+    let first = ledger.store.rollout_census(&query(None, 2)).await?;
+    assert_eq!((first.accepted, first.accounted, first.missing, first.open, first.next), (2, 2, 0, 1, Some(new[1].id)));
+    let rest = ledger.store.rollout_census(&query(first.next, 2)).await?;
+    assert_eq!((rest.accepted, rest.open, rest.next), (1, 1, None));
+    let early = RolloutCensusQuery { until: Some(noon()), ..query(None, 10) };
+    assert_eq!(ledger.store.rollout_census(&early).await?.accepted, 0);
+    // A wave that counts wrong, one that nobody looks at, and one that ended and keeps an endpoint from others.
+    let id = |n: usize| new[n].id.simple().to_string();
+    ledger.execute(&format!("UPDATE rollout_hold SET rollout = X'{}' WHERE lane = 'lane1' AND endpoint = 'ep0'", id(0))).await?;
+    ledger.execute(&format!("UPDATE rollout_wave SET count_ok = 1 WHERE rollout = X'{}'", id(1))).await?;
+    ledger.execute(&format!("UPDATE rollout SET due_at = NULL WHERE id = X'{}'", id(2))).await?;
+    let census = ledger.store.rollout_census(&query(None, 10)).await?;
+    assert_eq!((census.accepted, census.accounted, census.missing, census.open), (3, 0, 3, 2));
+    let told: Vec<String> = census.flaws.into_iter().map(|flaw| format!("{} {}", flaw.rollout, flaw.reason)).collect();
+    assert_eq!(
+        told,
+        ["r0 is DONE and holds 1 endpoints", "r1 wave 1 counts 1 endpoints as OK; there are 0", "r2 is CREATED and is not looked at again"]
+    );
+    Ok(())
+}
+
+pub async fn forgets_rollouts_that_ended_long_ago(ledger: &Ledger) -> Result<()> {
+    let endpoints = fleet(2);
+    there(ledger, &endpoints, noon()).await?;
+    let (ended, open) = (rollout("ended", &[&endpoints]), NewRollout { lane: "other".into(), ..rollout("open", &[&endpoints]) });
+    for new in [&ended, &open] {
+        ledger.store.record_rollout(new.clone()).await?;
+    }
+    let tasks = passes(&ledger.store, ended.id, noon()).await?;
+    passes(&ledger.store, open.id, noon()).await?;
+    for endpoint in &endpoints {
+        answer(ledger, &tasks[0], endpoint, 0, at(1)).await?;
+    }
+    passes(&ledger.store, ended.id, at(1)).await?;
+    assert!(!ledger.store.forget_rollout(at(1)).await?, "it ended at that time");
+    let tries = (0..3).map(|_| {
+        let store = ledger.store.clone();
+        async move { Ok(store.forget_rollout(at(2)).await?) }
+    });
+    together(tries.collect::<Vec<_>>()).await?;
+    assert!(!ledger.store.forget_rollout(at(99_999)).await?, "the other one is open");
+    assert!(ledger.store.rollout(&ended.identifier).await?.is_none());
+    assert!(states(ledger, ended.id).await?.is_empty() && ledger.store.rollout_events(ended.id, 0, 10).await?.is_empty());
+    assert_eq!((states(ledger, open.id).await?.len(), ledger.store.rollout_holds(None, 10).await?.len()), (2, 2));
+    assert_eq!(ledger.store.record_rollout(ended).await?, RolloutRecorded::New, "its identifier is free again");
     counts_are_right(ledger).await
 }
 

@@ -1,0 +1,1 @@
+DROP INDEX rollout_ended ON rollout;
