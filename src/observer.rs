@@ -113,6 +113,7 @@ impl Observer {
         for (status, count) in self.store.open_rollouts().await? {
             self.metrics.rollouts.with_label_values(&[status.as_str()]).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
+        self.metrics.rollout_holds.set(i64::try_from(self.store.count_rollout_holds().await?).unwrap_or(i64::MAX));
         self.look_at_queues().await
     }
 

@@ -16,7 +16,7 @@ use super::windows;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::domain::Timestamp;
-use crate::domain::rollout::{RolloutStatus, View, decide};
+use crate::domain::rollout::{View, decide};
 use crate::ledger::Ledger;
 use crate::publisher::{Outgoing, Publisher};
 use crate::store::{AdvancedRollout, RolloutBatches, RolloutDecision, SharedStore, StoreError};
@@ -144,8 +144,10 @@ impl Controller {
 
     /// Publishes the batch, counts, and wakes those who wait.
     async fn follow(&self, id: Uuid, advanced: AdvancedRollout, now: Timestamp) -> Result<bool, StoreError> {
-        let AdvancedRollout { identifier, task_type, moved, reason, targets, tasks, due_at } = advanced;
+        let AdvancedRollout { identifier, task_type, moved, reason, breached, targets, tasks, due_at } = advanced;
         if !tasks.is_empty() {
+            let admitted: usize = tasks.iter().map(|task| task.endpoints.len()).sum();
+            self.metrics.rollout_admitted.with_label_values(&[task_type.as_str()]).inc_by(u64::try_from(admitted).unwrap_or(u64::MAX));
             let outgoing: Vec<Outgoing> = tasks.into_iter().map(Outgoing::from).collect();
             if let Err(error) = self.publisher.publish_frozen(&outgoing).await {
                 tracing::warn!(rollout = %identifier, tasks = outgoing.len(), %error, "could not publish a batch; the reconciler takes over");
@@ -156,9 +158,9 @@ impl Controller {
             self.metrics.rollout_targets.with_label_values(&[task_type.as_str(), state.as_str()]).inc_by(*count);
         }
         if let Some(status) = moved {
-            if status == RolloutStatus::Halted {
+            if breached {
                 self.metrics.rollout_breaches.with_label_values(&[task_type.as_str()]).inc();
-                tracing::warn!(rollout = %identifier, reason, "a rollout was halted");
+                tracing::warn!(rollout = %identifier, status = status.as_str(), reason, "a budget or a gate stopped a rollout");
             } else {
                 tracing::info!(rollout = %identifier, status = status.as_str(), "a rollout has moved");
             }

@@ -79,8 +79,12 @@ pub struct Metrics {
     pub rollouts: IntGaugeVec,
     /// Targets of rollouts that came to a state, by type and state.
     pub rollout_targets: IntCounterVec,
-    /// Rollouts that a budget or a gate halted, by type.
+    /// Rollouts that a budget or a gate stopped, by type.
     pub rollout_breaches: IntCounterVec,
+    /// Endpoints that rollouts have started, by type.
+    pub rollout_admitted: IntCounterVec,
+    /// Endpoints that rollouts have in flight.
+    pub rollout_holds: IntGauge,
     /// Time to move a rollout on.
     pub rollout_pass_seconds: Histogram,
     /// Messages that could not be decoded, by `source`: responses, presence.
@@ -193,7 +197,9 @@ impl Metrics {
             )?,
             rollouts: gauge("tasker_rollouts", "Rollouts that have not ended", &["status"])?,
             rollout_targets: counter("tasker_rollout_targets_total", "Targets of rollouts that came to a state", &["task_type", "state"])?,
-            rollout_breaches: counter("tasker_rollout_breaches_total", "Rollouts that a budget or a gate halted", &["task_type"])?,
+            rollout_breaches: counter("tasker_rollout_breaches_total", "Rollouts that a budget or a gate stopped", &["task_type"])?,
+            rollout_admitted: counter("tasker_rollout_admitted_total", "Endpoints that rollouts have started", &["task_type"])?,
+            rollout_holds: single("tasker_rollout_holds", "Endpoints that rollouts have in flight")?,
             rollout_pass_seconds: histogram("tasker_rollout_pass_seconds", "Time to move a rollout on", SECONDS)?,
             undecodable: counter("tasker_undecodable_total", "Messages put on the dead exchange", &["source"])?,
             dead_dropped: counter("tasker_dead_dropped_total", "Messages lost since the dead exchange did not take them", &["source"])?,

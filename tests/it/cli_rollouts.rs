@@ -13,11 +13,12 @@ use crate::support::place::{Place, Said, Up};
 /// How long a test waits for what must come. Long, because machines are busy; only failures take it.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Notes that it was here, and fails where a file says so.
+/// Notes that it was here with which version, and fails where a file says so, unless it brings the old version.
 const UPDATE: &str = r#"#!/bin/sh
-cat > /dev/null
+case $(cat) in *'"payload":"old"'*) version=old ;; *) version=new ;; esac
 echo "$TASKER_ENDPOINT" >> updated
-[ ! -e "bad-$TASKER_ENDPOINT" ] || { echo 'disk full' >&2; exit 32; }
+echo "$version" > "version-$TASKER_ENDPOINT"
+[ ! -e "bad-$TASKER_ENDPOINT" ] || [ "$version" = old ] || { echo 'disk full' >&2; exit 32; }
 while [ -e hold ]; do sleep 0.05; done
 "#;
 
@@ -134,6 +135,41 @@ fn a_bad_wave_halts_and_goes_on_when_somebody_says_so() -> anyhow::Result<()> {
     }
     let verified = site.typed("verify")?;
     ensure!(verified.code == Some(0), "{verified:?}");
+    Ok(())
+}
+
+#[test]
+fn a_bad_version_is_rolled_back() -> anyhow::Result<()> {
+    let site = Site::new(8)?;
+    let document = json!({
+        "identifier": "v2", "type": "update", "payload": "new", "targets": {"order": "name"}, "waves": [1, 3, "rest"],
+        "on_breach": "rollback", "rollback": {"payload": "old"},
+    });
+    site.place.write("v2.json", &document.to_string())?;
+    std::fs::write(site.file("bad-web2"), "")?;
+    let run = site.typed("rollout run v2.json --wait 60s")?;
+    ensure!(run.code == Some(6) && run.out.starts_with("ROLLED_BACK v2 (update): wave 2 of 3: 1 failed, allowed 0\n"), "{run:?}");
+    ensure!(site.json("rollout show v2")?["rollback"]["rollout"] == "v2-rollback");
+    let undone = site.json("rollout show v2-rollback")?;
+    ensure!(undone["status"] == "DONE" && undone["counts"]["ok"] == 4, "{undone}");
+    for n in 1..=8 {
+        let version = std::fs::read_to_string(site.file(&format!("version-web{n}"))).ok();
+        ensure!(version.as_deref().map(str::trim) == (n <= 4).then_some("old"), "web{n} has {version:?}");
+    }
+    // Somebody may ask for it too, and it is for the failed ones alone where the document says so.
+    let document = json!({
+        "identifier": "v3", "type": "update", "payload": "new", "targets": {"order": "name"}, "waves": [1, 3, "rest"],
+        "rollback": {"payload": "old", "on": "failed"},
+    });
+    site.place.write("v3.json", &document.to_string())?;
+    let run = site.typed("rollout run v3.json --wait 60s")?;
+    ensure!(run.code == Some(6) && run.out.ends_with("| abort [--rollback]\n"), "{run:?}");
+    site.typed("rollout abort v3 --rollback")?;
+    site.until_status("v3", "ROLLED_BACK")?;
+    let undone = site.json("rollout targets v3-rollback")?;
+    let names: Vec<&Value> = undone["targets"].as_array().context("targets")?.iter().map(|target| &target["endpoint"]).collect();
+    ensure!(names == ["web2"], "{undone}");
+    ensure!(site.typed("verify --ended")?.code == Some(0), "all rollouts add up");
     Ok(())
 }
 

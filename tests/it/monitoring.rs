@@ -122,7 +122,7 @@ fn documented() -> anyhow::Result<Known> {
 /// themselves while there are such tasks.
 fn labels_of_vectors() -> BTreeMap<String, BTreeSet<String>> {
     let metrics = Metrics::new();
-    let vectors: [&dyn Collector; 11] = [
+    let vectors: [&dyn Collector; 12] = [
         &metrics.unsubmitted,
         &metrics.undecodable,
         &metrics.dead_dropped,
@@ -134,6 +134,7 @@ fn labels_of_vectors() -> BTreeMap<String, BTreeSet<String>> {
         &metrics.log_pieces,
         &metrics.rollout_targets,
         &metrics.rollout_breaches,
+        &metrics.rollout_admitted,
     ];
     let gauges: [&dyn Collector; 4] = [&metrics.queued, &metrics.queue_paused, &metrics.open_tasks, &metrics.oldest_task_seconds];
     let described = vectors.into_iter().chain(gauges).flat_map(|vector| vector.desc());

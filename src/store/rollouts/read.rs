@@ -86,6 +86,11 @@ impl Store {
         self.transact(move |conn| free(conn, lane.clone(), endpoint.clone()).boxed()).await
     }
 
+    /// How many endpoints rollouts have in flight.
+    pub async fn count_rollout_holds(&self) -> Result<u64> {
+        self.run(|conn| count_holds(conn).boxed()).await
+    }
+
     /// How many rollouts are in each state that is not final.
     pub async fn open_rollouts(&self) -> Result<Vec<(RolloutStatus, u64)>> {
         self.run(|conn| open(conn).boxed()).await
@@ -195,6 +200,10 @@ async fn holds(conn: &mut Conn<'_>, after: Option<(String, EndpointName)>, limit
 async fn free(conn: &mut Conn<'_>, lane: Arc<str>, endpoint: EndpointName) -> Result<bool, Fault> {
     let mut delete = conn.sql("DELETE FROM rollout_hold WHERE lane = ? AND endpoint = ?");
     Ok(delete.bind(&*lane).bind(&endpoint).execute().await? > 0)
+}
+
+async fn count_holds(conn: &mut Conn<'_>) -> Result<u64, Fault> {
+    conn.sql("SELECT COUNT(*) FROM rollout_hold").fetch_one().await?.count(0)
 }
 
 async fn open(conn: &mut Conn<'_>) -> Result<Vec<(RolloutStatus, u64)>, Fault> {

@@ -152,6 +152,8 @@ pub struct AdvancedRollout {
     pub moved: Option<RolloutStatus>,
     /// Why, for a breach.
     pub reason: Option<String>,
+    /// Whether a budget or a gate stopped it.
+    pub breached: bool,
     /// How many targets have changed, by the state they have now.
     pub targets: Vec<(TargetState, u64)>,
     /// Tasks that were recorded, whose expected endpoints are frozen.

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::records::{AdvancedRollout, RolloutBatches, RolloutRecord};
 use super::rollback;
 use super::rows::COUNTS;
-use crate::domain::rollout::{Admission, Change, NewEvent, RolloutStatus, TargetMove, TargetState, WaveChange, WaveState};
+use crate::domain::rollout::{Admission, Change, EventKind, NewEvent, RolloutStatus, TargetMove, TargetState, WaveChange, WaveState};
 use crate::domain::{EndpointName, NewTask, TaskId, Timestamp, TokenName, digest, json};
 use crate::store::fault::Fault;
 use crate::store::sql::Conn;
@@ -50,6 +50,7 @@ pub(super) async fn write(
         task_type: rollout.task_type.clone(),
         moved: change.status,
         reason: change.status.and(change.reason),
+        breached: change.events.iter().any(|event| event.kind == EventKind::Breached),
         targets: targets.into_iter().collect(),
         tasks,
         due_at: change.due_at,
