@@ -14,7 +14,7 @@ use crate::domain::{EndpointName, RolloutName, Timestamp, digest, json};
 use crate::store::Retry;
 use crate::store::columns::{corrupt, name};
 use crate::store::fault::Fault;
-use crate::store::sql::Conn;
+use crate::store::sql::{Conn, Statement};
 
 /// What it is called behind the identifier of the rollout that it undoes.
 const SUFFIX: &str = "-rollback";
@@ -74,20 +74,24 @@ pub(super) async fn record(conn: &mut Conn<'_>, rollout: &RolloutRecord, now: Ti
 
 /// The endpoints to roll back, newest first.
 async fn changed(conn: &mut Conn<'_>, rollout: &RolloutRecord, on: RollbackOn) -> Result<Vec<EndpointName>, Fault> {
-    let only = if on == RollbackOn::Failed { " AND state = ?" } else { "" };
-    let mut select =
-        conn.sql(format!("SELECT endpoint FROM rollout_target WHERE rollout = ? AND changed = 1{only} ORDER BY wave DESC, position DESC"));
-    select.bind(rollout.id);
-    if on == RollbackOn::Failed {
-        select.bind(TargetState::Failed.code());
-    }
-    select.fetch_all().await?.iter().map(|row| row.get(0)).collect()
+    let mut select = select_changed(conn, rollout, on);
+    select.push(" ORDER BY wave DESC, position DESC").fetch_all().await?.iter().map(|row| row.get(0)).collect()
 }
 
 /// Whether there is an endpoint to roll back.
 pub(super) async fn has_changed(conn: &mut Conn<'_>, rollout: &RolloutRecord) -> Result<bool, Fault> {
     let Some(rollback) = &rollout.settings.rollback else { return Ok(false) };
-    Ok(!changed(conn, rollout, rollback.on).await?.is_empty())
+    let mut select = select_changed(conn, rollout, rollback.on);
+    Ok(select.push(" LIMIT 1").fetch_optional().await?.is_some())
+}
+
+fn select_changed<'c>(conn: &'c mut Conn<'_>, rollout: &RolloutRecord, on: RollbackOn) -> Statement<'c> {
+    let mut select = conn.sql("SELECT endpoint FROM rollout_target WHERE rollout = ? AND changed = 1");
+    select.bind(rollout.id);
+    if on == RollbackOn::Failed {
+        select.push(" AND state = ?").bind(TargetState::Failed.code());
+    }
+    select
 }
 
 fn terms(rollback: &Rollback) -> WaveTerms {
