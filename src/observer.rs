@@ -114,6 +114,10 @@ impl Observer {
             self.metrics.rollouts.with_label_values(&[status.as_str()]).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         self.metrics.rollout_holds.set(i64::try_from(self.store.count_rollout_holds().await?).unwrap_or(i64::MAX));
+        for (what, since) in self.store.rollout_waits().await? {
+            let waited = since.map_or(0, |since| i64::try_from(now.since(since).as_secs()).unwrap_or(i64::MAX));
+            self.metrics.rollout_waiting_seconds.with_label_values(&[what]).set(waited);
+        }
         self.look_at_queues().await
     }
 

@@ -85,6 +85,8 @@ pub struct Metrics {
     pub rollout_admitted: IntCounterVec,
     /// Endpoints that rollouts have in flight.
     pub rollout_holds: IntGauge,
+    /// How long rollouts have waited, the longest, by `for`: approval, soak, halted.
+    pub rollout_waiting_seconds: IntGaugeVec,
     /// Time to move a rollout on.
     pub rollout_pass_seconds: Histogram,
     /// Messages that could not be decoded, by `source`: responses, presence.
@@ -200,6 +202,7 @@ impl Metrics {
             rollout_breaches: counter("tasker_rollout_breaches_total", "Rollouts that a budget or a gate stopped", &["task_type"])?,
             rollout_admitted: counter("tasker_rollout_admitted_total", "Endpoints that rollouts have started", &["task_type"])?,
             rollout_holds: single("tasker_rollout_holds", "Endpoints that rollouts have in flight")?,
+            rollout_waiting_seconds: gauge("tasker_rollout_waiting_seconds", "How long rollouts have waited, the longest", &["for"])?,
             rollout_pass_seconds: histogram("tasker_rollout_pass_seconds", "Time to move a rollout on", SECONDS)?,
             undecodable: counter("tasker_undecodable_total", "Messages put on the dead exchange", &["source"])?,
             dead_dropped: counter("tasker_dead_dropped_total", "Messages lost since the dead exchange did not take them", &["source"])?,

@@ -91,6 +91,7 @@ conformance! {
         rolls_back_what_has_changed,
         adds_rollouts_up,
         forgets_rollouts_that_ended_long_ago,
+        tells_how_long_rollouts_wait,
         waits_for_who_is_away_and_starts_them_when_they_return,
         moves_an_endpoint_in_one_rollout_of_a_lane_at_a_time,
         a_rollout_is_moved_by_one_of_many;

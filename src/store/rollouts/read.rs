@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::records::{RolloutEventRecord, RolloutHold, RolloutRecord, RolloutTargetRecord};
 use super::rows::{EVENT, ROLLOUT, TARGET, event, rollout, target, wave, wave_columns};
-use crate::domain::rollout::{RolloutStatus, TargetState};
+use crate::domain::rollout::{EventKind, RolloutStatus, TargetState, WavePhase};
 use crate::domain::{EndpointName, Json, RolloutName, Timestamp};
 use crate::store::columns::{self, sha256};
 use crate::store::fault::Fault;
@@ -89,6 +89,11 @@ impl Store {
     /// How many endpoints rollouts have in flight.
     pub async fn count_rollout_holds(&self) -> Result<u64> {
         self.run(|conn| count_holds(conn).boxed()).await
+    }
+
+    /// What rollouts wait for, each with the time since when the first of them does.
+    pub async fn rollout_waits(&self) -> Result<[(&'static str, Option<Timestamp>); 3]> {
+        self.run(|conn| waits(conn).boxed()).await
     }
 
     /// How many rollouts are in each state that is not final.
@@ -204,6 +209,26 @@ async fn free(conn: &mut Conn<'_>, lane: Arc<str>, endpoint: EndpointName) -> Re
 
 async fn count_holds(conn: &mut Conn<'_>) -> Result<u64, Fault> {
     conn.sql("SELECT COUNT(*) FROM rollout_hold").fetch_one().await?.count(0)
+}
+
+async fn waits(conn: &mut Conn<'_>) -> Result<[(&'static str, Option<Timestamp>); 3], Fault> {
+    let index = conn.dialect().index("rollout_status");
+    let mut since = [None; 2];
+    for (since, phase) in since.iter_mut().zip([WavePhase::Waiting, WavePhase::Soaking]) {
+        // The turn of a wave that has no time has not come.
+        let mut select = conn.sql(format!(
+            "SELECT MIN(w.since) FROM rollout AS o {index} JOIN rollout_wave AS w ON w.rollout = o.id WHERE o.status = ? AND w.phase = ?"
+        ));
+        *since = select.bind(RolloutStatus::Running.code()).bind(phase.code()).fetch_one().await?.get(0)?;
+    }
+    let mut select = conn.sql(format!(
+        "SELECT MAX(v.time) AS since FROM rollout AS o {index} JOIN rollout_event AS v ON v.rollout = o.id AND v.kind IN (?, ?) \
+         WHERE o.status = ? GROUP BY o.id ORDER BY since LIMIT 1"
+    ));
+    select.bind(EventKind::Breached.code()).bind(EventKind::Refused.code()).bind(RolloutStatus::Halted.code());
+    let halted = select.fetch_optional().await?.map(|row| row.get(0)).transpose()?;
+    let [approval, soak] = since;
+    Ok([("approval", approval), ("soak", soak), ("halted", halted)])
 }
 
 async fn open(conn: &mut Conn<'_>) -> Result<Vec<(RolloutStatus, u64)>, Fault> {

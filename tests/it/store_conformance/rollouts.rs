@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tasker::domain::rollout::{
-    Allow, Amount, CatchUp, Command, Healthy, OnBreach, PlannedWave, Refusal, Rollback, RollbackOn, RolloutSettings, RolloutStatus,
-    TargetState, View, WavePhase, WaveTerms, decide,
+    Allow, Amount, Approval, CatchUp, Command, Healthy, OnBreach, PlannedWave, Refusal, Rollback, RollbackOn, RolloutSettings,
+    RolloutStatus, TargetState, View, WavePhase, WaveTerms, decide,
 };
 use tasker::domain::{EndpointName, Labels, NewTask, Presence, PresenceState, TaskStatus, Timestamp, errnr, json};
 use tasker::store::{
@@ -204,6 +204,7 @@ pub async fn halts_over_its_budget_until_somebody_decides(ledger: &Ledger) -> Re
     let record = found(ledger, "r").await?;
     assert_eq!((record.status, record.reason.as_deref()), (RolloutStatus::Halted, Some("wave 1 of 2: 1 failed, allowed 0")));
     assert!(passes(&ledger.store, id, at(5)).await?.is_empty(), "nothing starts");
+    assert_eq!(ledger.store.rollout_waits().await?, [("approval", None), ("soak", None), ("halted", Some(at(1)))]);
     let plain = command(ledger, id, Command::Resume(Allow::default()), RolloutPick::Nobody, at(5)).await?;
     assert!(matches!(plain, Commanded::Refused(Refusal::WrongState(_))), "{plain:?}");
     let stale = ledger.store.command_rollout(id, Command::Abort { roll_back: false }, RolloutPick::Nobody, Some(1), None, at(5)).await?;
@@ -357,6 +358,25 @@ pub async fn adds_rollouts_up(ledger: &Ledger) -> Result<()> {
         told,
         ["r0 is DONE and holds 1 endpoints", "r1 wave 1 counts 1 endpoints as OK; there are 0", "r2 is CREATED and is not looked at again"]
     );
+    Ok(())
+}
+
+pub async fn tells_how_long_rollouts_wait(ledger: &Ledger) -> Result<()> {
+    let endpoints = fleet(2);
+    there(ledger, &endpoints, noon()).await?;
+    let approval = Approval { count: 1, from: Vec::new(), not_creator: false, within: Duration::from_secs(600), otherwise: OnBreach::Halt };
+    for (n, endpoint) in endpoints.iter().enumerate() {
+        let mut new = NewRollout { lane: format!("lane{n}"), ..rollout(&format!("r{n}"), &[std::slice::from_ref(endpoint)]) };
+        let terms = &mut new.plan.waves[0].terms;
+        (terms.approval, terms.soak) = if n == 0 { (Some(approval.clone()), Duration::ZERO) } else { (None, Duration::from_secs(600)) };
+        let id = new.id;
+        ledger.store.record_rollout(new).await?;
+        for task in passes(&ledger.store, id, noon()).await? {
+            answer(ledger, &task, endpoint, 0, at(3)).await?;
+        }
+        passes(&ledger.store, id, at(4)).await?;
+    }
+    assert_eq!(ledger.store.rollout_waits().await?, [("approval", Some(noon())), ("soak", Some(at(4))), ("halted", None)]);
     Ok(())
 }
 
