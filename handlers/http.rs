@@ -172,7 +172,7 @@ impl Handler for Http {
         if self.settings.allow.is_empty() {
             return Outcome::failed(BAD_SETTINGS, format!("nothing is allowed: list the targets under {SECTION}.allow"));
         }
-        let calls = match work.payload::<Vec<Call>>() {
+        let calls = match calls(work.payload()) {
             Ok(calls) if calls.is_empty() => return Outcome::failed(BAD_PAYLOAD, "the list has no call"),
             // Before any is made: without an answer nobody would learn what became of them.
             Ok(calls) if calls.len() > self.most_calls() => {
@@ -182,13 +182,7 @@ impl Handler for Http {
                 return Outcome::failed(BAD_PAYLOAD, why);
             }
             Ok(calls) => calls,
-            // What serde shows of the value could be anything, also a header.
-            Err(error) => {
-                return Outcome::failed(
-                    BAD_PAYLOAD,
-                    format!("the payload is no list of calls (line {}, column {})", error.line(), error.column()),
-                );
-            }
+            Err(why) => return Outcome::failed(BAD_PAYLOAD, why),
         };
         let (mut list, room) = (TaskList::new(), Room::of(READING));
         let names: Vec<String> = calls.iter().enumerate().map(|(place, call)| call.name(place)).collect();
@@ -207,6 +201,27 @@ impl Handler for Http {
             Err(error) => Outcome::failed(BAD_SETTINGS, error.to_string()),
         }
     }
+}
+
+/// The calls of a payload, or what is wrong with it.
+fn calls(payload: serde_json::Result<Vec<&RawValue>>) -> Result<Vec<Call>, String> {
+    let list = payload.map_err(|_| r#"the payload is no list of calls, such as [{"url": "http://server/"}]"#.to_owned())?;
+    let call = |(place, text): (usize, &RawValue)| {
+        serde_json::from_str(text.get()).map_err(|error| format!("call {}: {}", place + 1, without_values(&error)))
+    };
+    list.into_iter().enumerate().map(call).collect()
+}
+
+/// What is wrong with a call, by the names of its members alone: a value could be anything, also a secret in a header.
+fn without_values(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
+    if text.starts_with("unknown field") || text.starts_with("missing field") || text.starts_with("duplicate field") {
+        return text.replace("field", "member");
+    }
+    let expected = text.rsplit_once(", expected ").map_or("a member of another kind", |(_, expected)| expected);
+    let expected = if expected == "struct Call" { "an object" } else { expected };
+    format!("expected {expected} at line {}, column {} of the call", error.line(), error.column())
 }
 
 /// What became of the calls.
@@ -456,5 +471,32 @@ fn shortened(text: &str) -> String {
     match text.char_indices().nth(TEXT_CHARACTERS) {
         None => text.to_owned(),
         Some((end, _)) => format!("{}[...]", &text[..end]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(payload: &str) -> String {
+        calls(serde_json::from_str(payload)).err().expect("it is refused")
+    }
+
+    #[test]
+    fn a_call_that_is_refused_is_named_and_nothing_of_it_shown() {
+        for (payload, text) in [
+            ("1", "the payload is no list of calls, such as"),
+            (r#"{"url": "http://a/"}"#, "the payload is no list of calls, such as"),
+            (r#"[{"url": "http://a/"}, {"url": "http://a/", "bogus": "secret"}]"#, "call 2: unknown member `bogus`, expected one of `url`"),
+            (r#"[{"method": "GET"}]"#, "call 1: missing member `url`"),
+            (r#"[{"url": 1}]"#, "call 1: expected a string at line 1, column 9 of the call"),
+            (r#"[{"url": "http://a/", "repeatable": "secret, expected a fish"}]"#, "call 1: expected a boolean at line 1"),
+            (r#"[{"url": "http://a/", "timeout_ms": "secret"}]"#, "call 1: expected a member of another kind at line 1"),
+            (r#"["secret"]"#, "call 1: expected an object at line 1"),
+        ] {
+            let found = refused(payload);
+            assert!(found.starts_with(text) && !found.contains("secret"), "{payload}: {found}");
+        }
+        assert!(calls(serde_json::from_str(r#"[{"url": "http://a/", "timeout_ms": 5}]"#)).is_ok_and(|calls| calls.len() == 1));
     }
 }

@@ -188,7 +188,7 @@ pub enum BrokerError {
         reason: String,
     },
     /// It will never be taken, such as one that is too long.
-    #[error("the broker refused the message: {reason}")]
+    #[error("the message was refused: {reason}")]
     Refused {
         /// What it said.
         reason: String,

@@ -737,7 +737,7 @@ pub struct Submit {
     #[arg(long, value_name = "FILE", conflicts_with = "payload")]
     pub payload_file: Option<PathBuf>,
     /// For a type with a work queue: its priority, the lower, the sooner [default: the type's]
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = whole_number)]
     pub priority: Option<i32>,
     /// For a type with a work queue: how long the task may wait for a worker [default: as the type says]
     #[arg(long, value_name = "DURATION", value_parser = span::parse)]
@@ -746,7 +746,7 @@ pub struct Submit {
     #[arg(long, value_name = "TIME", value_parser = to_come)]
     pub run_at: Option<Timestamp>,
     /// Endpoints that are to perform it, separated by commas or one at a time [default: all that subscribe to the type]
-    #[arg(short, long, visible_alias = "endpoint", value_name = "NAMES", value_delimiter = ',')]
+    #[arg(short, long, visible_alias = "endpoint", value_name = "NAMES", value_delimiter = ',', value_parser = endpoint_name)]
     pub endpoints: Vec<EndpointName>,
     /// Which endpoints, where they are not named.
     #[command(flatten)]
@@ -1100,6 +1100,16 @@ fn name_or_none(text: &str) -> Result<Option<EndpointName>, String> {
 fn status(text: &str) -> Result<TaskStatus, String> {
     let words = TaskStatus::ALL.map(TaskStatus::as_str).join(", ");
     TaskStatus::ALL.into_iter().find(|status| status.as_str().eq_ignore_ascii_case(text)).ok_or_else(|| format!("expected one of {words}"))
+}
+
+fn whole_number(text: &str) -> Result<i32, String> {
+    text.parse().map_err(|_| "expected a whole number, such as 0 or -5".to_owned())
+}
+
+fn endpoint_name(text: &str) -> Result<EndpointName, String> {
+    let pattern = text.contains(['*', '?']);
+    let hint = if pattern { format!("; a pattern is a selector: --match 'name={text}'") } else { String::new() };
+    text.parse().map_err(|error: crate::domain::InvalidName| format!("{error}{hint}"))
 }
 
 fn rate(text: &str) -> Result<f64, String> {

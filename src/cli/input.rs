@@ -31,5 +31,8 @@ pub(super) fn json(flag: &str, given: Option<&str>, file: Option<&Path>) -> Resu
         }
         (None, None) => return Ok(None),
     };
-    serde_json::from_str(&text).map(Some).map_err(|error| Failure::Usage(format!("{source}: not JSON: {error}")))
+    // As other programs name a file, or standard input.
+    let meant_a_file = given.is_some_and(|text| text == "-" || text.starts_with('@'));
+    let hint = if meant_a_file { format!("; {flag}-file reads a file, and - standard input") } else { String::new() };
+    serde_json::from_str(&text).map(Some).map_err(|error| Failure::Usage(format!("{source}: not JSON: {error}{hint}")))
 }

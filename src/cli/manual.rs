@@ -10,9 +10,7 @@ use super::tree;
 /// Writes `tasker.1`, `tasker-submit.1`, ...
 pub(super) fn write(directory: &Path) -> Result<Code, Failure> {
     let failed = |error: std::io::Error| Failure::Usage(format!("cannot write the manual pages into {}: {error}", directory.display()));
-    if !directory.is_dir() {
-        return Err(Failure::Usage(format!("{} is not a directory: make it first", directory.display())));
-    }
+    fs::create_dir_all(directory).map_err(failed)?;
     let mut count = 0;
     write_page(&tree::command(), "tasker", directory, &mut count).map_err(failed)?;
     print(&format!("{count} pages in {}\n", directory.display()))?;

@@ -76,9 +76,12 @@ pub(super) fn summary(task: &Task, now: Timestamp) -> String {
 
 /// What became of endpoints besides finishing: `1 failed`, `2 canceled (1 never received it)`. Each endpoint is counted once.
 fn others(task: &Task) -> impl Iterator<Item = String> {
-    let Counts { expected, received, failed, canceled, expired, .. } = task.counts;
+    let Counts { expected, received, finished, failed, canceled, expired, .. } = task.counts;
     let unreceived = expected.saturating_sub(received);
     let ended = canceled + expired;
+    // Those that perform a task which has ended hear of it a moment later.
+    let open = task.status == TaskStatus::Canceled || task.status == TaskStatus::Expired;
+    let telling = if open { received.saturating_sub(finished + ended.saturating_sub(unreceived)) } else { 0 };
     // Rows that a cancel or the end of the task has closed may never have been received.
     let (apart, within) = if ended > 0 { (0, unreceived) } else { (unreceived, 0) };
     let never = move |count: u32| match within {
@@ -93,6 +96,7 @@ fn others(task: &Task) -> impl Iterator<Item = String> {
         (apart, waited, String::new()),
         (canceled, "canceled", never(canceled)),
         (expired, "gave up", never(expired)),
+        (telling, "being told", String::new()),
     ];
     counts.into_iter().filter(|(count, ..)| *count > 0).map(|(count, what, never)| format!("{count} {what}{never}"))
 }
@@ -118,6 +122,9 @@ pub(super) fn report(task: &Task, missing: &[EndpointName], responses: &[TaskRes
         text += &table.text(screen);
     }
     _ = writeln!(text, "{}", summary(task, now));
+    if let Some(error) = task.queue.as_ref().and_then(|queue| queue.successor_error.as_deref()) {
+        _ = writeln!(text, "nothing was queued after it: {}", visible(error));
+    }
     text
 }
 
@@ -420,6 +427,10 @@ mod tests {
             (
                 Task { counts: counts([2, 1, 0, 0, 2, 0]), status: TaskStatus::Canceled, ..done.clone() },
                 "0 of 2 endpoints finished, 2 canceled (1 never received it), in 5.0 s",
+            ),
+            (
+                Task { counts: counts([3, 2, 0, 0, 1, 0]), status: TaskStatus::Canceled, ..done.clone() },
+                "0 of 3 endpoints finished, 1 canceled without having received it, 2 being told, in 5.0 s",
             ),
             (Task { counts: counts([2, 2, 1, 0, 0, 1]), ..done }, "1 of 2 endpoints finished, 1 gave up, in 5.0 s"),
         ];

@@ -61,7 +61,7 @@ fn count(tasks: &[RunningTask]) -> String {
 }
 
 fn list(tasks: &[RunningTask]) -> String {
-    let named = tasks.iter().take(NAMED).map(|task| format!("  {} {}", task.task_type, task.id));
+    let named = tasks.iter().take(NAMED).map(|task| format!("  {} {} at {}", task.task_type, task.id, task.endpoint));
     let more = tasks.len().saturating_sub(NAMED);
     named.chain((more > 0).then(|| format!("  and {more} more"))).collect::<Vec<_>>().join("\n")
 }
@@ -72,7 +72,8 @@ mod tests {
 
     fn tasks(waited_for: &[bool]) -> Vec<RunningTask> {
         let id = "0190a6c8-5f5e-7c3a-8000-000000000001".parse().expect("an id");
-        waited_for.iter().map(|&waited_for| RunningTask { id, task_type: "update".parse().expect("a type"), waited_for }).collect()
+        let (task_type, endpoint) = (|| "update".parse().expect("a type"), || "web1".parse().expect("a name"));
+        waited_for.iter().map(|&waited_for| RunningTask { id, task_type: task_type(), endpoint: endpoint(), waited_for }).collect()
     }
 
     #[test]
@@ -98,7 +99,7 @@ mod tests {
         let text = ended(&tasks(&[false]));
         assert_eq!(
             text,
-            "stopped: 1 task still ran and was ended, which is a failed attempt\n  update 0190a6c8-5f5e-7c3a-8000-000000000001"
+            "stopped: 1 task still ran and was ended, which is a failed attempt\n  update 0190a6c8-5f5e-7c3a-8000-000000000001 at web1"
         );
         assert!(
             ended(&tasks(&[false, false])).starts_with("stopped: 2 tasks still ran and were ended, which is a failed attempt of each\n")

@@ -73,7 +73,12 @@ impl<'a> Given<'a> {
             ValueKind::Nil => "nothing".to_owned(),
             ValueKind::Table(_) => "a map".to_owned(),
             ValueKind::Array(items) if items.is_empty() => "an empty list".to_owned(),
-            ValueKind::Array(_) => "a list".to_owned(),
+            ValueKind::Array(_) if secret => "a list".to_owned(),
+            ValueKind::Array(items) => {
+                let mut shown: Vec<String> = items.iter().take(5).map(|item| Given::new(item).describe(false)).collect();
+                shown.extend((items.len() > shown.len()).then(|| "...".to_owned()));
+                format!("a list of {}", shown.join(", "))
+            }
             ValueKind::Boolean(_) if secret => "true or false".to_owned(),
             ValueKind::String(_) if secret => "another text".to_owned(),
             _ if secret => "a number".to_owned(),

@@ -302,6 +302,8 @@ impl Snapshot {
             (false, false) => "the submission does not name the endpoint, or its target did not choose it",
         };
         let mut reasons = vec![Reason::new(ReasonCode::NotExpected, text)];
+        let trouble = self.task.queued.as_ref().and_then(|_| self.trouble(standing));
+        reasons.extend(trouble.map(|reason| Reason { next: None, ..reason }));
         reasons.extend(self.away(standing));
         reasons
     }

@@ -312,11 +312,11 @@ impl Agent {
 /// Waits for running handlers, and stops those that are not through in time, unless their type is to be waited for.
 async fn finish(core: &Core, running: &TaskTracker, deadline: Instant) {
     if tokio::time::timeout_at(deadline - core.grace, running.wait()).await.is_err() {
-        tracing::warn!(tasks = running.len(), "handlers that still run are stopped; that is a failed attempt of each");
+        tracing::warn!(endpoint = %core.endpoint, tasks = running.len(), "handlers that still run are stopped; that is a failed attempt of each");
         core.stopping.cancel();
         // Those ended within the grace, whatever they do; the others are what a type with `on_stop: wait` performs.
         while tokio::time::timeout(core.grace + WAITING, running.wait()).await.is_err() {
-            tracing::warn!(tasks = running.len(), ids = ?core.some_running(), "the stop waits for handlers, as `on_stop: wait` says; a second signal ends them");
+            tracing::warn!(endpoint = %core.endpoint, tasks = running.len(), ids = ?core.some_running(), "the stop waits for handlers, as `on_stop: wait` says; a second signal ends them");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::{TaskId, TaskType};
+use crate::domain::{EndpointName, TaskId, TaskType};
 
 /// A task that runs, or did when the agent was stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct RunningTask {
     pub id: TaskId,
     /// Its type.
     pub task_type: TaskType,
+    /// Who performs it.
+    pub endpoint: EndpointName,
     /// Whether a stop waits for it however long it takes.
     pub waited_for: bool,
 }

@@ -131,7 +131,7 @@ impl Executable {
                 Ok(program) => match self.start(&program, work, context) {
                     Ok((child, group)) => return Ok((program, child, group)),
                     Err(error) => {
-                        let reason = format!("{} cannot be started: {error}", program.display());
+                        let reason = format!("{} cannot be started: {}", program.display(), not_started(&program, &error));
                         if !passes(&error, program.exists()) {
                             return Err(Outcome::failed(errnr::PANIC, reason));
                         }
@@ -300,6 +300,33 @@ impl Answer {
     }
 }
 
+/// Why a program was not started. The system says "no such file" of an interpreter that is missing, as if the program itself were.
+fn not_started(program: &Path, error: &io::Error) -> String {
+    const NO_FORMAT: i32 = 8;
+    let first = || -> Option<String> {
+        let mut start = Vec::new();
+        io::Read::read_to_end(&mut io::Read::take(std::fs::File::open(program).ok()?, 256), &mut start).ok()?;
+        let line = start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+        Some(String::from_utf8_lossy(line).into_owned())
+    };
+    match (error.kind(), error.raw_os_error()) {
+        (io::ErrorKind::NotFound, _) => match first() {
+            Some(line) if line.ends_with('\r') => {
+                "its first line ends with a carriage return, as Windows writes lines: save it with line feeds alone".to_owned()
+            }
+            Some(line) => {
+                let interpreter = line.split_whitespace().next().unwrap_or_default().escape_debug().to_string();
+                format!("its first line names `{interpreter}`, which is not on this machine")
+            }
+            None => error.to_string(),
+        },
+        (_, Some(NO_FORMAT)) => {
+            format!("{error}: a script needs a first line such as #!/bin/sh, and a program must be built for this machine")
+        }
+        _ => error.to_string(),
+    }
+}
+
 /// Text as a JSON string, without its last line's end, and what was lost of it: the work is done, so bytes that no JSON string can hold
 /// are no reason to call it failed.
 fn text(bytes: &[u8]) -> (Option<Json>, Option<String>) {
@@ -307,7 +334,8 @@ fn text(bytes: &[u8]) -> (Option<Json>, Option<String>) {
     let broken = || bytes.utf8_chunks().filter(|chunk| !chunk.invalid().is_empty());
     let damage = std::str::from_utf8(bytes).err().map(|error| {
         let lost: usize = broken().map(|chunk| chunk.invalid().len()).sum();
-        format!("{lost} bytes of the answer are not UTF-8, from byte {} on, and are kept as U+FFFD", error.valid_up_to())
+        let bytes = if lost == 1 { "1 byte of the answer is".to_owned() } else { format!("{lost} bytes of the answer are") };
+        format!("{bytes} not UTF-8, from byte {} on, and kept as U+FFFD", error.valid_up_to())
     });
     (Some(json(&String::from_utf8_lossy(bytes))), damage)
 }

@@ -264,7 +264,7 @@ async fn perform(core: Arc<Core>, lane: Arc<Lane>, turn: Turn, slot: OwnedSemaph
     let id = turn.id;
     let waited_for = lane.policy.on_stop == OnStop::Wait;
     // Before the look at the journal: a cancel writes there first and looks here second, so one of us sees the other.
-    let canceled = core.at_work.begin(RunningTask { id, task_type: lane.policy.name.clone(), waited_for });
+    let canceled = core.at_work.begin(RunningTask { id, task_type: lane.policy.name.clone(), endpoint: core.endpoint.clone(), waited_for });
     let mut stopped = false;
     let done = attempt(&core, &lane, turn, slot, canceled.clone(), &mut stopped).await;
     // What ends with a lease goes on elsewhere, and no stop has to tell of it.

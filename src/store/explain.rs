@@ -247,6 +247,13 @@ async fn workers(conn: &mut Conn<'_>, task_type: &TaskType) -> Result<Workers, F
         let mut last =
             conn.sql(format!("SELECT MAX(s.last_seen) FROM subscription AS s {index} WHERE s.task_type = ? AND s.slots IS NOT NULL"));
         workers.last_seen = last.bind(task_type).fetch_one().await?.get(0)?;
+        // Those that would perform the type and cannot have said why: a worker without its handler does not subscribe.
+        let mut refused = conn.sql(format!(
+            "SELECT s.endpoint, s.trouble FROM subscription AS s {index} JOIN endpoint AS e ON e.name = s.endpoint \
+             WHERE s.task_type = ? AND s.state <> ? AND s.trouble IS NOT NULL AND e.last_seen >= s.last_seen ORDER BY s.endpoint LIMIT ?"
+        ));
+        let rows = refused.bind(task_type).bind(SubscriptionState::Online).bind(NAMED as u32).fetch_all().await?;
+        workers.troubled = rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect::<Result<_, Fault>>()?;
     }
     Ok(workers)
 }

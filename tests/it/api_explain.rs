@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tasker::api::Limits;
-use tasker::domain::{PresenceState, ReportEvent, Scope};
+use tasker::domain::{Presence, PresenceState, RefusedType, ReportEvent, Scope};
 
 use crate::api_access::{ADMIN, create, with};
 use crate::api_rig::{Answer, Rig, finished};
@@ -81,6 +81,15 @@ async fn a_task_of_a_queue_says_what_it_waits_for() {
     assert_eq!(codes(&rig.get("/tasks/b0/explain").await), ["queue_paused", "no_worker", "waits_behind"]);
     let at = rig.get("/builds/b0/explain?endpoint=w").await;
     assert_eq!(codes(&at), ["not_expected", "never_heard_of"]);
+
+    // A worker without the handler is there, and does not subscribe.
+    let reason = "handler_missing: there is no handler `builds`".to_owned();
+    let refused = vec![RefusedType { task_type: "builds".parse().expect("a type"), held: false, reason }];
+    rig.see_this(Presence { refused, ..rig.presence("w", &[], PresenceState::Alive) }).await;
+    let waiting = rig.get("/tasks/b0/explain").await;
+    assert_eq!(codes(&waiting), ["queue_paused", "no_worker", "handler_missing", "waits_behind"], "{waiting:?}");
+    assert_eq!(waiting.json()["reasons"][2]["evidence"]["endpoint"], "w", "{waiting:?}");
+    assert_eq!(codes(&rig.get("/builds/b0/explain?endpoint=w").await), ["not_expected", "handler_missing"]);
     rig.stop().await;
 }
 

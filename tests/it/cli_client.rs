@@ -279,8 +279,10 @@ fn there_is_a_page_of_the_manual_for_each_command() -> anyhow::Result<()> {
         ensure!(text.contains(wanted), "no {wanted} in {page}: {text}");
     }
     ensure!(!place.path().join("tasker-man.1").exists(), "hidden commands have no page");
-    let nowhere = program(&place).args(["man", "nowhere"]).output()?;
-    ensure!(nowhere.status.code() == Some(1) && said(&nowhere).contains("not a directory"), "{}", said(&nowhere));
+    let made = program(&place).args(["man", "share/man1"]).output()?;
+    ensure!(made.status.success() && place.path().join("share/man1/tasker.1").exists(), "{}", said(&made));
+    let file = program(&place).args(["man", "tasker.1"]).output()?;
+    ensure!(file.status.code() == Some(1) && said(&file).contains("cannot write the manual pages into tasker.1"), "{}", said(&file));
     Ok(())
 }
 

@@ -95,6 +95,26 @@ async fn exit_codes_and_texts_become_outcomes() {
     endpoint.stopped().await;
 }
 
+/// The system says "no such file" of a script that is there, whatever else is missing.
+#[tokio::test]
+async fn what_cannot_be_started_says_what_it_lacks() {
+    let table = [
+        ("#!/bin/sh\r\necho hi\r\n", "its first line ends with a carriage return"),
+        ("#!/opt/none/python3 -u\n", "its first line names `/opt/none/python3`, which is not on this machine"),
+        ("echo hi\n", "a script needs a first line such as #!/bin/sh"),
+    ];
+    let mut api = ApiSide::new().await;
+    install(&api, "run", "#!/bin/sh\nexit 1\n");
+    let endpoint = started(&mut api, LONG).await;
+    for (script, reason) in table {
+        install(&api, "run", script);
+        let id = api.submit("run", "1").await;
+        let (found, text, _) = api.finished(id).await;
+        assert!(found == errnr::PANIC && text.contains(reason), "{script:?}: {found} {text}");
+    }
+    endpoint.stopped().await;
+}
+
 /// What the standard output becomes, by what the task type says of it.
 #[tokio::test]
 async fn an_answer_may_be_text() {
@@ -144,7 +164,7 @@ async fn text_that_is_not_utf_8_is_marked() {
     let report = api.end().await;
     let ReportEvent::Finished { errnr: 0, payload: Some(answer), log: Some(log), .. } = report.event else { panic!("{report:?}") };
     assert_eq!(answer.get(), "\"f\u{fffd}r \u{fffd}\u{fffd}\"");
-    assert_eq!(log, "working\n3 bytes of the answer are not UTF-8, from byte 1 on, and are kept as U+FFFD\n");
+    assert_eq!(log, "working\n3 bytes of the answer are not UTF-8, from byte 1 on, and kept as U+FFFD\n");
     endpoint.stopped().await;
 }
 
