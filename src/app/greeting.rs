@@ -70,7 +70,10 @@ pub(super) struct Greeting<'a> {
 impl Greeting<'_> {
     /// The text, without a line's end.
     pub(super) fn text(&self) -> String {
-        let list = |names: &mut dyn Iterator<Item = &str>| names.collect::<Vec<_>>().join(", ");
+        let list = |names: &mut dyn Iterator<Item = &str>| match names.collect::<Vec<_>>() {
+            names if names.is_empty() => "none".to_owned(),
+            names => names.join(", "),
+        };
         let mut text = format!(
             "tasker {version} is up\n  API         {scheme}://{address}\n  dashboard   {url}/dashboard\n  task types  {types}\n  endpoints   {endpoints}\n",
             version = env!("CARGO_PKG_VERSION"),

@@ -57,8 +57,10 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::FromArgMatches;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::app;
+use crate::domain::likeness;
 
 pub use args::{Cli, Command};
 pub use exit::Code;
@@ -73,7 +75,7 @@ pub use tree::command;
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, Code> {
     let words: Vec<OsString> = with_two_dashes(words.into_iter().collect());
     let read = command().try_get_matches_from(&words).and_then(|matches| Cli::from_arg_matches(&matches));
-    let told = read.map_err(|error| {
+    let told = read.map_err(without_far_fetched_tips).map_err(|error| {
         if !error.use_stderr() {
             // Nobody is left to tell when this fails.
             _ = error.print();
@@ -89,6 +91,21 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, Code> {
     let mut cli = told?;
     cli.global.take_environment();
     Ok(cli)
+}
+
+/// The error of a flag that does not exist without a tip that nobody can have meant, and without the usage line that shows it.
+fn without_far_fetched_tips(mut error: clap::Error) -> clap::Error {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        _ => String::new(),
+    };
+    let (typed, tip) = (text(ContextKind::InvalidArg), text(ContextKind::SuggestedArg));
+    if error.kind() == ErrorKind::UnknownArgument && likeness::nearest(&typed, [tip.as_str()]).is_none() {
+        for kind in [ContextKind::SuggestedArg, ContextKind::Suggested, ContextKind::Usage] {
+            error.remove(kind);
+        }
+    }
+    error
 }
 
 /// The program. It is here and not in the executable, because the compiler would generate its futures a second time there.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{self, DeserializeSeed, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Facts that every endpoint has without being told; no label may have their names. `os` and `arch` come from the program, `name` and
 /// `version` from its presence.
@@ -29,9 +30,11 @@ pub enum InvalidLabel {
 }
 
 /// The labels of an endpoint, by name.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Labels(BTreeMap<String, String>);
+///
+/// Kept as one text of lines `key=value`, sorted by key: a selector looks at those of 50,000 endpoints, and maps of them would be a
+/// million small allocations. No key has a `=`, and neither keys nor values have a line break.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Labels(Box<str>);
 
 impl Labels {
     /// Labels at most, the built-in facts not counted.
@@ -54,41 +57,45 @@ impl Labels {
             }
             check_value(key, value)?;
         }
-        if labels.len() > Self::MAX { Err(InvalidLabel::TooMany(labels.len())) } else { Ok(Self(labels)) }
+        if labels.len() > Self::MAX { Err(InvalidLabel::TooMany(labels.len())) } else { Ok(Self::packed(&labels)) }
+    }
+
+    fn packed(labels: &BTreeMap<String, String>) -> Self {
+        Self(labels.iter().map(|(key, value)| format!("{key}={value}\n")).collect::<String>().into())
     }
 
     /// Labels that a message brings. Invalid labels are dropped, and so are labels beyond the limit: a program of another version may have sent them.
     #[must_use]
     pub fn believed(labels: BTreeMap<String, String>) -> Self {
         let fits = |(key, value): &(String, String)| check_key(key).and_then(|()| check_value(key, value)).is_ok();
-        Self(labels.into_iter().filter(fits).take(Self::MAX + BUILT_IN.len()).collect())
+        Self::packed(&labels.into_iter().filter(fits).take(Self::MAX + BUILT_IN.len()).collect())
     }
 
     /// These labels, and the facts `os` and `arch` of the program that runs.
     #[must_use]
-    pub fn with_platform(mut self) -> Self {
-        self.0.insert("os".to_owned(), std::env::consts::OS.to_owned());
-        self.0.insert("arch".to_owned(), std::env::consts::ARCH.to_owned());
-        self
+    pub fn with_platform(self) -> Self {
+        let mut labels = BTreeMap::from(self);
+        labels.insert("os".to_owned(), std::env::consts::OS.to_owned());
+        labels.insert("arch".to_owned(), std::env::consts::ARCH.to_owned());
+        Self::packed(&labels)
     }
 
     /// These labels, and those of `others` whose names are not among them.
     #[must_use]
-    pub fn or(mut self, others: Self) -> Self {
-        for (key, value) in others.0 {
-            self.0.entry(key).or_insert(value);
-        }
-        self
+    pub fn or(self, others: Self) -> Self {
+        let mut labels = BTreeMap::from(others);
+        labels.extend(BTreeMap::from(self));
+        Self::packed(&labels)
     }
 
     /// The value of a label.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key).map(String::as_str)
+        self.0.split_terminator('\n').find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
     }
 
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+        self.0.split_terminator('\n').filter_map(|line| line.split_once('='))
     }
 
     /// Whether the endpoint has no labels.
@@ -98,8 +105,73 @@ impl Labels {
 }
 
 impl From<Labels> for BTreeMap<String, String> {
-    fn from(Labels(labels): Labels) -> Self {
-        labels
+    fn from(labels: Labels) -> Self {
+        labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+    }
+}
+
+/// As a JSON object.
+impl Serialize for Labels {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
+    }
+}
+
+impl<'de> Deserialize<'de> for Labels {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Labels;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a map of labels")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Labels, A::Error> {
+                let mut text = String::with_capacity(256);
+                while entries.next_key_seed(Part { text: &mut text, end: '=', without: &['=', '\n'] })?.is_some() {
+                    entries.next_value_seed(Part { text: &mut text, end: '\n', without: &['\n'] })?;
+                }
+                let labels = Labels(text.into());
+                let sorted = labels.iter().map(|(key, _)| key).is_sorted_by(|one, other| one < other);
+                Ok(if sorted { labels } else { Labels::packed(&labels.into()) })
+            }
+        }
+
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+/// A key or a value on its way into the text.
+struct Part<'a> {
+    text: &'a mut String,
+    end: char,
+    without: &'static [char],
+}
+
+impl<'de> DeserializeSeed<'de> for Part<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Part<'_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a text")
+    }
+
+    fn visit_str<E: de::Error>(self, part: &str) -> Result<(), E> {
+        if part.contains(self.without) {
+            return Err(E::custom("a label with a character that no label may have"));
+        }
+        self.text.push_str(part);
+        self.text.push(self.end);
+        Ok(())
     }
 }
 
@@ -148,6 +220,22 @@ mod tests {
         }
         let many: Vec<(String, String)> = (0..33).map(|n| (format!("k{n}"), String::new())).collect();
         assert_eq!(Labels::of(many), Err(InvalidLabel::TooMany(33)));
+    }
+
+    #[test]
+    fn they_are_asked_by_name_and_read_back() {
+        let labels = of(&[("site", "berlin"), ("site.room", "a=b"), ("a", ""), ("note", r#"say "ü" \"#)]).expect("labels");
+        let asked = ["site", "site.room", "a", "note", "sit", "room", "", "site=berlin"].map(|key| labels.get(key));
+        assert_eq!(asked, [Some("berlin"), Some("a=b"), Some(""), Some(r#"say "ü" \"#), None, None, None, None]);
+        let text = serde_json::to_string(&labels).expect("JSON");
+        assert_eq!(text, r#"{"a":"","note":"say \"ü\" \\","site":"berlin","site.room":"a=b"}"#);
+        assert_eq!(serde_json::from_str::<Labels>(&text).expect("labels"), labels);
+        assert_eq!(serde_json::from_str::<Labels>(r#"{"b":"1","a":"2","b":"3"}"#).expect("labels").to_string(), "a=2 b=3");
+        for bad in [r#"{"a=b":"1"}"#, r#"{"a":"1\n2"}"#, r#"{"a\nb":"1"}"#, r#"{"a":1}"#, "[]"] {
+            assert!(serde_json::from_str::<Labels>(bad).is_err(), "{bad}");
+        }
+        assert_eq!(labels.clone().or(of(&[("a", "1"), ("z", "2")]).expect("labels")).get("a"), Some(""), "the first wins");
+        assert!(Labels::default().is_empty() && Labels::default().iter().next().is_none());
     }
 
     #[test]

@@ -54,9 +54,27 @@ fn payloads_that_cannot_be_sent_are_named() -> anyhow::Result<()> {
     ensure!(fed.code == Some(1) && fed.err.starts_with("tasker: standard input: not JSON: "), "{fed:?}");
     ensure!(place.refused(&line("--payload-file payload.json"))?.starts_with("tasker: payload.json: not JSON: "));
     ensure!(place.refused(&line("--payload {"))?.starts_with("tasker: --payload: not JSON: "));
+    ensure!(place.refused(&line("--payload @payload.json"))?.ends_with("; --payload-file reads a file, and - standard input\n"));
     ensure!(place.refused(&line("--payload-file nowhere.json"))?.starts_with("tasker: cannot read nowhere.json: "));
     let large = place.refused(&line("--payload-file large.json"))?;
     ensure!(large.contains("bytes (2.0 MiB), the limit is 1MiB (api.body_limit)"), "{large}");
+    Ok(())
+}
+
+#[test]
+fn tips_are_of_what_may_have_been_meant() -> anyhow::Result<()> {
+    let place = Place::new()?;
+    for (line, flag) in [("rerun first --failed", "--failed"), ("submit worker --to web1", "--to"), ("submit worker --run-at -5m", "-5")] {
+        let refused = place.refused(line)?;
+        ensure!(refused.starts_with(&format!("error: unexpected argument '{flag}' found\n")) && !refused.contains("tip:"), "{refused}");
+        ensure!(!refused.contains("--ca-file") && !refused.contains("--token-file"), "{refused}");
+    }
+    let meant = place.refused("submit worker --paylod 1")?;
+    ensure!(meant.contains("a similar argument exists: '--payload'"), "{meant}");
+    let pattern = place.refused("submit worker --endpoints web*")?;
+    ensure!(pattern.contains("a pattern is a selector: --match 'name=web*'"), "{pattern}");
+    let priority = place.refused("submit worker --priority high")?;
+    ensure!(priority.contains("expected a whole number, such as 0 or -5"), "{priority}");
     Ok(())
 }
 
