@@ -270,7 +270,7 @@ async fn too_many_are_forgotten_only_when_nobody_asks_for_them() {
     journal.close().await;
 
     // Longer than a busy machine may keep this test from asking, and short enough to wait for.
-    let journal = open(dir.path(), Options { quiet: Duration::from_millis(500), ..options });
+    let journal = open(dir.path(), Options { quiet: Duration::from_millis(200), ..options });
     // Asked for once lasts a while, so it is asked for again and again.
     for _ in 0..1000 {
         journal.ask(ids[0]);
