@@ -205,7 +205,7 @@ impl Handler for Http {
 
 /// The calls of a payload, or what is wrong with it.
 fn calls(payload: serde_json::Result<Vec<&RawValue>>) -> Result<Vec<Call>, String> {
-    let list = payload.map_err(|_| r#"the payload is no list of calls, such as [{"url": "http://server/"}]"#.to_owned())?;
+    let list = payload.map_err(|_| r#"the payload must be a list of calls such as [{"url": "http://server/"}]"#.to_owned())?;
     let call = |(place, text): (usize, &RawValue)| {
         serde_json::from_str(text.get()).map_err(|error| format!("call {}: {}", place + 1, without_values(&error)))
     };
@@ -485,8 +485,8 @@ mod tests {
     #[test]
     fn a_call_that_is_refused_is_named_and_nothing_of_it_shown() {
         for (payload, text) in [
-            ("1", "the payload is no list of calls, such as"),
-            (r#"{"url": "http://a/"}"#, "the payload is no list of calls, such as"),
+            ("1", "the payload must be a list of calls such as"),
+            (r#"{"url": "http://a/"}"#, "the payload must be a list of calls such as"),
             (r#"[{"url": "http://a/"}, {"url": "http://a/", "bogus": "secret"}]"#, "call 2: unknown member `bogus`, expected one of `url`"),
             (r#"[{"method": "GET"}]"#, "call 1: missing member `url`"),
             (r#"[{"url": 1}]"#, "call 1: expected a string at line 1, column 9 of the call"),

@@ -27,7 +27,7 @@ use crate::domain::likeness::quoted;
 use crate::domain::rollout::{
     Allow, Command, Order, Plan, Refusal, RolloutStatus, RolloutTerms, Start, TargetState, WaveTerms, current, plan as plan_of,
 };
-use crate::domain::{EndpointName, Json, RolloutName, TokenName, digest};
+use crate::domain::{EndpointName, Json, RolloutName, TokenName, digest, json_check};
 use crate::request_body::Body;
 use crate::store::{
     Commanded, LIST_BYTES, NewRollout, RolloutPick, RolloutQuery, RolloutRecord, RolloutRecorded, RolloutTargetQuery, RolloutTargetRecord,
@@ -564,7 +564,7 @@ async fn command_body<T: serde::de::DeserializeOwned + Default>(
         return Ok(T::default());
     }
     let read = serde_json::from_str(body::json(&body)?);
-    read.map_err(|error| invalid(vec![ProblemItem::new("", error.to_string())]))
+    read.map_err(|error| invalid(vec![ProblemItem::new("", json_check::in_words(&error))]))
 }
 
 /// Does what is asked of the rollout in the path, and answers with it.
@@ -596,14 +596,17 @@ async fn order(api: &Api, request: &HttpRequest, asked: Command, pick: RolloutPi
     shown(api, request, found, StatusCode::OK).await
 }
 
-/// A command without more to say.
-macro_rules! plain {
-    ($handler:ident, $path:literal, $id:literal, $command:expr, $(#[$doc:meta])*) => {
+/// What a command asks: what to do, with which endpoints, and of which revision.
+type Asked = (Command, RolloutPick, Option<u32>);
+
+/// A path that moves a rollout: each takes a body, and answers with the rollout.
+macro_rules! moves {
+    ($handler:ident, $path:literal, $id:literal, $asked:ident: $body:ident => $order:expr, $(#[$doc:meta])*) => {
         $(#[$doc])*
         #[utoipa::path(
             post, path = $path, operation_id = $id, tag = "rollouts",
             params(("id" = String, Path, description = "The identifier of the rollout")),
-            request_body(content = RolloutCommand, content_type = "application/json"),
+            request_body(content = $body, content_type = "application/json"),
             responses(
                 (status = 200, description = "The rollout as it stands now", body = Rollout),
                 (status = 404, description = "`unknown_rollout`", body = contract::Problem, content_type = "application/problem+json"),
@@ -613,65 +616,42 @@ macro_rules! plain {
             )
         )]
         pub async fn $handler(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
-            let RolloutCommand { revision } = command_body(&api, &request, payload).await?;
-            order(&api, &request, $command, RolloutPick::Nobody, revision).await
+            let $asked: $body = command_body(&api, &request, payload).await?;
+            let (command, pick, revision): Asked = $order;
+            order(&api, &request, command, pick, revision).await
         }
     };
 }
 
-plain!(start, "/rollouts/{id}/start", "startRollout", Command::Start,
+/// A command that is for the rollout as a whole.
+const fn of_all(command: Command, revision: Option<u32>) -> Asked {
+    (command, RolloutPick::Nobody, revision)
+}
+
+moves!(start, "/rollouts/{id}/start", "startRollout", asked: RolloutCommand => of_all(Command::Start, asked.revision),
     /// Starts a rollout whose document says `start_at: manual`, or that waits for its time.
 );
-plain!(pause, "/rollouts/{id}/pause", "pauseRollout", Command::Pause,
+moves!(pause, "/rollouts/{id}/pause", "pauseRollout", asked: RolloutCommand => of_all(Command::Pause, asked.revision),
     /// Pauses a rollout: what has started finishes, nothing new starts.
 );
-plain!(approve, "/rollouts/{id}/approve", "approveRollout", Command::Approve,
+moves!(approve, "/rollouts/{id}/approve", "approveRollout", asked: RolloutCommand => of_all(Command::Approve, asked.revision),
     /// Agrees to the wave whose turn it is.
 );
-plain!(refuse, "/rollouts/{id}/refuse", "refuseRollout", Command::Refuse,
+moves!(refuse, "/rollouts/{id}/refuse", "refuseRollout", asked: RolloutCommand => of_all(Command::Refuse, asked.revision),
     /// Does not agree to the wave whose turn it is: the rollout halts or is given up, as its document says.
 );
 
-/// Gives a rollout up for good: what has started finishes, nothing new starts.
-///
-/// With `rollback` the endpoints that it has changed are rolled back then, as its document says.
-#[utoipa::path(
-    post, path = "/rollouts/{id}/abort", operation_id = "abortRollout", tag = "rollouts",
-    params(("id" = String, Path, description = "The identifier of the rollout")),
-    request_body(content = AbortRollout, content_type = "application/json"),
-    responses(
-        (status = 200, description = "The rollout as it stands now", body = Rollout),
-        (status = 404, description = "`unknown_rollout`", body = contract::Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`wrong_state`, `stale_revision`", body = contract::Problem, content_type = "application/problem+json"),
-        (status = 415, description = "`unsupported_media_type`", body = contract::Problem, content_type = "application/problem+json"),
-        (status = 422, description = "`invalid_submission`", body = contract::Problem, content_type = "application/problem+json"),
-    )
-)]
-pub async fn abort(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
-    let AbortRollout { rollback, revision } = command_body(&api, &request, payload).await?;
-    order(&api, &request, Command::Abort { roll_back: rollback }, RolloutPick::Nobody, revision).await
-}
+moves!(abort, "/rollouts/{id}/abort", "abortRollout", asked: AbortRollout => of_all(Command::Abort { roll_back: asked.rollback }, asked.revision),
+    /// Gives a rollout up for good: what has started finishes, nothing new starts.
+    ///
+    /// With `rollback` the endpoints that it has changed are rolled back then, as its document says.
+);
 
-/// Lets a paused or halted rollout go on where it was.
-///
-/// After a halt the counts must be within the budgets again: `allow` raises those of the waves that have exceeded theirs; `retry` and `skip` lower the counts.
-#[utoipa::path(
-    post, path = "/rollouts/{id}/resume", operation_id = "resumeRollout", tag = "rollouts",
-    params(("id" = String, Path, description = "The identifier of the rollout")),
-    request_body(content = ResumeRollout, content_type = "application/json"),
-    responses(
-        (status = 200, description = "The rollout as it stands now", body = Rollout),
-        (status = 404, description = "`unknown_rollout`", body = contract::Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`wrong_state`, `stale_revision`", body = contract::Problem, content_type = "application/problem+json"),
-        (status = 415, description = "`unsupported_media_type`", body = contract::Problem, content_type = "application/problem+json"),
-        (status = 422, description = "`invalid_submission`", body = contract::Problem, content_type = "application/problem+json"),
-    )
-)]
-pub async fn resume(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
-    let ResumeRollout { allow, revision } = command_body(&api, &request, payload).await?;
-    let allow = Allow { failed: allow.failed, unreachable: allow.unreachable };
-    order(&api, &request, Command::Resume(allow), RolloutPick::Nobody, revision).await
-}
+moves!(resume, "/rollouts/{id}/resume", "resumeRollout", asked: ResumeRollout => of_all(Command::Resume(Allow { failed: asked.allow.failed, unreachable: asked.allow.unreachable }), asked.revision),
+    /// Lets a paused or halted rollout go on where it was.
+    ///
+    /// After a halt the counts must be within the budgets again: `allow` raises those of the waves that have exceeded theirs; `retry` and `skip` lower the counts.
+);
 
 /// The endpoints that a body picks.
 fn picked(asked: &PickTargets, usual: &[TargetState]) -> Result<RolloutPick, Problem> {
@@ -690,52 +670,31 @@ fn picked(asked: &PickTargets, usual: &[TargetState]) -> Result<RolloutPick, Pro
     }
 }
 
-/// Leaves endpoints out that have not succeeded, or passes over the gate that the rollout waits at.
-#[utoipa::path(
-    post, path = "/rollouts/{id}/skip", operation_id = "skipRolloutTargets", tag = "rollouts",
-    params(("id" = String, Path, description = "The identifier of the rollout")),
-    request_body(content = PickTargets, content_type = "application/json"),
-    responses(
-        (status = 200, description = "The rollout as it stands now", body = Rollout),
-        (status = 404, description = "`unknown_rollout`", body = contract::Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`wrong_state`, `stale_revision`", body = contract::Problem, content_type = "application/problem+json"),
-        (status = 415, description = "`unsupported_media_type`", body = contract::Problem, content_type = "application/problem+json"),
-        (status = 422, description = "`invalid_submission`", body = contract::Problem, content_type = "application/problem+json"),
-    )
-)]
-pub async fn skip(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
-    let asked: PickTargets = command_body(&api, &request, payload).await?;
-    if asked.gate {
-        if !asked.endpoints.is_empty() || !asked.states.is_empty() || asked.wave.is_some() {
-            return Err(invalid(vec![ProblemItem::new("/gate", "does not go with endpoints")]));
-        }
-        return order(&api, &request, Command::SkipGate, RolloutPick::Nobody, asked.revision).await;
+fn skipped(asked: &PickTargets) -> Result<Asked, Problem> {
+    if !asked.gate {
+        let usual = [TargetState::Pending, TargetState::Failed, TargetState::Unreachable, TargetState::Absent];
+        return Ok((Command::Skip, picked(asked, &usual)?, asked.revision));
     }
-    let usual = [TargetState::Pending, TargetState::Failed, TargetState::Unreachable, TargetState::Absent];
-    order(&api, &request, Command::Skip, picked(&asked, &usual)?, asked.revision).await
+    if !asked.endpoints.is_empty() || !asked.states.is_empty() || asked.wave.is_some() {
+        return Err(invalid(vec![ProblemItem::new("/gate", "does not go with endpoints")]));
+    }
+    Ok(of_all(Command::SkipGate, asked.revision))
 }
 
-/// Tries endpoints again that have failed, are unreachable or away, or were left out. Endpoints whose task may still run are not touched.
-#[utoipa::path(
-    post, path = "/rollouts/{id}/retry", operation_id = "retryRolloutTargets", tag = "rollouts",
-    params(("id" = String, Path, description = "The identifier of the rollout")),
-    request_body(content = PickTargets, content_type = "application/json"),
-    responses(
-        (status = 200, description = "The rollout as it stands now", body = Rollout),
-        (status = 404, description = "`unknown_rollout`", body = contract::Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`wrong_state`, `stale_revision`", body = contract::Problem, content_type = "application/problem+json"),
-        (status = 415, description = "`unsupported_media_type`", body = contract::Problem, content_type = "application/problem+json"),
-        (status = 422, description = "`invalid_submission`", body = contract::Problem, content_type = "application/problem+json"),
-    )
-)]
-pub async fn retry(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
-    let asked: PickTargets = command_body(&api, &request, payload).await?;
+fn retried(asked: &PickTargets) -> Result<Asked, Problem> {
     if asked.gate {
         return Err(invalid(vec![ProblemItem::new("/gate", "is for `skip`")]));
     }
-    let usual = [TargetState::Failed, TargetState::Unreachable];
-    order(&api, &request, Command::Retry, picked(&asked, &usual)?, asked.revision).await
+    Ok((Command::Retry, picked(asked, &[TargetState::Failed, TargetState::Unreachable])?, asked.revision))
 }
+
+moves!(skip, "/rollouts/{id}/skip", "skipRolloutTargets", asked: PickTargets => skipped(&asked)?,
+    /// Leaves endpoints out that have not succeeded, or passes over the gate that the rollout waits at.
+);
+
+moves!(retry, "/rollouts/{id}/retry", "retryRolloutTargets", asked: PickTargets => retried(&asked)?,
+    /// Tries endpoints again that have failed, are unreachable or away, or were left out. Endpoints whose task may still run are not touched.
+);
 
 /// Makes a new rollout of the same document, for endpoints of the old one that did not succeed.
 #[utoipa::path(
@@ -757,10 +716,8 @@ pub async fn rerun(api: web::Data<Api>, request: HttpRequest, payload: web::Payl
         return Err(Problem::insufficient_scope(text));
     }
     let name = name(&request)?;
-    let body = api.body(&request, payload, Limit { bytes: 4 << 10, setting: None }).await?;
-    let asked: RerunRollout =
-        serde_json::from_str(body::json(&body)?).map_err(|error| invalid(vec![ProblemItem::new("", error.to_string())]))?;
-    drop(body);
+    let wrong = |message| invalid(vec![ProblemItem::new("", message)]);
+    let asked: RerunRollout = api.read(&request, payload, 4 << 10, wrong).await?;
     check_identifier(&asked.identifier)?;
     let old = find(&api, &request, &name).await?;
     let usual = TargetState::ALL.into_iter().filter(|state| *state != TargetState::Ok);

@@ -28,7 +28,7 @@ pub struct Sureness {
     pub expect: Option<u32>,
 }
 
-/// A verb for what is done: one form is for the question, the other for the report at the end.
+/// The verb of what is done: for the question before it, and for the report after it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deed {
     /// `Cancel`.

@@ -177,38 +177,31 @@ pub(super) async fn run(global: &Global, args: Verify) -> Result<Code, Failure> 
     Ok(if verified.iter().all(|sums| sums.are_good(args.ended)) { Code::Ok } else { Code::SomeFailed })
 }
 
-/// The sums of all pages of requests.
-async fn add_up_requests(client: &Client, args: &Verify) -> Result<VerifiedRequests, Failure> {
-    let mut sum = VerifiedRequests { r#type: "requests", ..VerifiedRequests::default() };
-    let mut cursor = None;
-    loop {
-        cursor = sum.add(client.request_census(args.since, args.until, cursor).await?);
-        if cursor.is_none() {
-            return Ok(sum);
-        }
-    }
-}
-
-/// The sums of all pages of rollouts.
-async fn add_up_rollouts(client: &Client, args: &Verify) -> Result<VerifiedRollouts, Failure> {
-    let mut sum = VerifiedRollouts { r#type: "rollouts", ..VerifiedRollouts::default() };
-    let mut cursor = None;
-    loop {
-        cursor = sum.add(client.rollout_census(args.since, args.until, cursor).await?);
-        if cursor.is_none() {
-            return Ok(sum);
-        }
-    }
-}
-
-/// The sums of all pages.
 async fn add_up(client: &Client, task_type: TaskType, args: &Verify) -> Result<Verified, Failure> {
     let mut sum = Verified::none(task_type);
+    each_page(async |cursor| Ok(sum.add(client.census(&sum.task_type, args.since, args.until, cursor).await?))).await?;
+    Ok(sum)
+}
+
+async fn add_up_requests(client: &Client, args: &Verify) -> Result<VerifiedRequests, Failure> {
+    let mut sum = VerifiedRequests { r#type: "requests", ..VerifiedRequests::default() };
+    each_page(async |cursor| Ok(sum.add(client.request_census(args.since, args.until, cursor).await?))).await?;
+    Ok(sum)
+}
+
+async fn add_up_rollouts(client: &Client, args: &Verify) -> Result<VerifiedRollouts, Failure> {
+    let mut sum = VerifiedRollouts { r#type: "rollouts", ..VerifiedRollouts::default() };
+    each_page(async |cursor| Ok(sum.add(client.rollout_census(args.since, args.until, cursor).await?))).await?;
+    Ok(sum)
+}
+
+/// Takes page after page. `take` is given where a page begins, and answers where the next one does.
+async fn each_page(mut take: impl AsyncFnMut(Option<String>) -> Result<Option<String>, Failure>) -> Result<(), Failure> {
     let mut cursor = None;
     loop {
-        cursor = sum.add(client.census(&sum.task_type, args.since, args.until, cursor).await?);
+        cursor = take(cursor).await?;
         if cursor.is_none() {
-            return Ok(sum);
+            return Ok(());
         }
     }
 }
@@ -230,7 +223,10 @@ fn text(verified: &[Sums], screen: Screen) -> String {
     let mut table = Table::new(columns);
     let number = |count: &u64| Cell::from(count.to_string());
     let wrong = |count: &u64| Cell::new(count.to_string(), if *count > 0 { Colour::Bad } else { Colour::Plain });
-    let none = || Cell::from("-");
+    let without_runs = |name: &str, [accepted, accounted, missing, open]: [u64; 4]| {
+        let none = || Cell::from("-");
+        [name.into(), number(&accepted), number(&accounted), wrong(&missing), none(), number(&open), none(), none(), none()]
+    };
     for sums in verified {
         table.push(match sums {
             Sums::Tasks(sum) => [
@@ -244,28 +240,8 @@ fn text(verified: &[Sums], screen: Screen) -> String {
                 number(&sum.interrupted),
                 wrong(&sum.double),
             ],
-            Sums::Requests(sum) => [
-                sum.r#type.into(),
-                number(&sum.accepted),
-                number(&sum.accounted),
-                wrong(&sum.missing),
-                none(),
-                number(&sum.open),
-                none(),
-                none(),
-                none(),
-            ],
-            Sums::Rollouts(sum) => [
-                sum.r#type.into(),
-                number(&sum.accepted),
-                number(&sum.accounted),
-                wrong(&sum.missing),
-                none(),
-                number(&sum.open),
-                none(),
-                none(),
-                none(),
-            ],
+            Sums::Requests(sum) => without_runs(sum.r#type, [sum.accepted, sum.accounted, sum.missing, sum.open]),
+            Sums::Rollouts(sum) => without_runs(sum.r#type, [sum.accepted, sum.accounted, sum.missing, sum.open]),
         });
     }
     let mut text = table.text(screen);

@@ -237,7 +237,7 @@ fn body(pattern: &str, worker: &str) -> Value {
 /// The letter of an answer.
 fn verdict(pattern: &str, answer: &Answer) -> char {
     match (answer.status, answer.header("www-authenticate")) {
-        // Whoever may ask is told so too where a busy machine has kept the database waiting.
+        // The token was let in all the same: a busy machine has kept the database waiting.
         (503, _) if pattern == "/ready" => '.',
         (401, r#"Bearer realm="tasker""# | r#"Bearer realm="tasker", error="invalid_token""#) => '1',
         (403, r#"Bearer realm="tasker", error="insufficient_scope""#) => '3',

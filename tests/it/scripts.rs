@@ -35,7 +35,7 @@ fn shellcheck_is_content() -> anyhow::Result<()> {
 
 /// The shell scripts below a directory, as the file system has them: not every checkout has git.
 ///
-/// What is built or installed there is none of ours.
+/// Directories of what was built or installed are left out.
 fn collect(directory: &Path, scripts: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     for entry in fs::read_dir(directory).with_context(|| directory.display().to_string())? {
         let entry = entry?;

@@ -14,7 +14,7 @@ use crate::store::fault::Fault;
 use crate::store::sql::{Conn, Row};
 use crate::store::{Result, Store};
 
-/// What is wrong that is told of a page at most.
+/// Flaws told in full of one page; the others are counted.
 const FLAWS: usize = 20;
 
 /// The sums of some rollouts.
