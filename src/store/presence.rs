@@ -1,10 +1,12 @@
 //! Who is there.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
+use serde::Deserialize;
 use uuid::Uuid;
 
 use super::batch::{self, padded_rows};
@@ -479,28 +481,42 @@ async fn with_subscriptions(conn: &mut Conn<'_>, rows: &[Row]) -> Result<Vec<End
     Ok(endpoints)
 }
 
+/// A [`Member`] as the database writes it: name, version, labels, state, trouble, and whether the endpoint is there for any type.
+#[derive(Deserialize)]
+struct MemberCells<'a>(#[serde(borrow)] Cow<'a, str>, String, #[serde(borrow)] Option<Cow<'a, str>>, u8, Option<String>, u8);
+
+impl MemberCells<'_> {
+    fn decode(self) -> Result<Member> {
+        let Self(name, version, labels, state, trouble, there) = self;
+        let attendance = match (columns::subscription_state(state)?, there) {
+            (SubscriptionState::Online, _) => Attendance::Subscribed,
+            (_, 0) => Attendance::Away,
+            _ => Attendance::OtherTypes,
+        };
+        Ok(Member { name: columns::endpoint(&name)?, version, labels: columns::labels_of(labels.as_deref())?, attendance, trouble })
+    }
+}
+
+/// Along the keys of both tables, which have the same order: a fleet is read from one end to the other, whatever part of it performs the type.
 async fn members(conn: &mut Conn<'_>, task_type: TaskType) -> Result<Vec<Member>, Fault> {
-    let index = conn.dialect().index("subscription_type");
+    let (in_order, then) = (conn.dialect().in_order(), conn.dialect().then());
+    let member = conn.dialect().gathered(
+        "JSON_ARRAY(e.name, e.version, e.labels, s.state, s.trouble, \
+         CASE WHEN s.state = ? THEN 1 ELSE EXISTS (SELECT 1 FROM subscription AS o WHERE o.endpoint = s.endpoint AND o.state = ?) END)",
+    );
     let mut select = conn.sql(format!(
-        "SELECT e.name, e.version, e.labels, s.state, s.trouble, \
-         CASE WHEN s.state = ? THEN 1 ELSE EXISTS (SELECT 1 FROM subscription AS o WHERE o.endpoint = s.endpoint AND o.state = ?) END \
-         FROM subscription AS s {index} JOIN endpoint AS e ON e.name = s.endpoint WHERE s.task_type = ? ORDER BY e.name"
+        "SELECT {in_order} {member} FROM endpoint AS e {then} subscription AS s ON s.endpoint = e.name WHERE s.task_type = ?"
     ));
     let rows = select.bind(SubscriptionState::Online).bind(SubscriptionState::Online).bind(&task_type).fetch_all().await?;
-    let member = |row: &Row| {
-        Ok(Member {
-            name: row.get(0)?,
-            version: row.get(1)?,
-            labels: columns::labels_of(row.get(2)?)?,
-            attendance: match (columns::subscription_state(row.get(3)?)?, row.count(5)?) {
-                (SubscriptionState::Online, _) => Attendance::Subscribed,
-                (_, 0) => Attendance::Away,
-                _ => Attendance::OtherTypes,
-            },
-            trouble: row.get(4)?,
-        })
-    };
-    rows.iter().map(member).collect()
+    let mut members = Vec::new();
+    for row in &rows {
+        let Some(gathered) = row.get::<Option<&str>>(0)? else { continue };
+        let list = format!("[{gathered}]");
+        let cells: Vec<MemberCells<'_>> = serde_json::from_str(&list).map_err(|error| columns::corrupt("endpoint".into(), error))?;
+        members.extend(cells.into_iter().map(MemberCells::decode).collect::<Result<Vec<_>>>()?);
+    }
+    members.sort_unstable_by(|one: &Member, other| one.name.cmp(&other.name));
+    Ok(members)
 }
 
 async fn gone_since(conn: &mut Conn<'_>, before: Timestamp, limit: u32) -> Result<Vec<EndpointName>, Fault> {

@@ -84,6 +84,15 @@ impl Dialect {
         self.either("GREATEST", "max")
     }
 
+    /// A JSON text of each row, as few rows of such texts with commas between them. SQLite makes one row of all: each row on its own would
+    /// cost more on its way out of SQLite's thread than all else. MySQL has a bound on the length of a row.
+    pub fn gathered(self, json: &str) -> String {
+        match self {
+            Self::MySql => format!("CAST({json} AS CHAR)"),
+            Self::Sqlite => format!("group_concat({json})"),
+        }
+    }
+
     /// The function for the number of elements in a list that is kept as JSON text.
     pub const fn json_length(self) -> &'static str {
         self.either("JSON_LENGTH", "json_array_length")
