@@ -85,6 +85,8 @@ impl Embedded {
             Some(_) => "cannot use the database of manager.db".to_owned(),
             None => format!("cannot use the directory {}; name another with --data-dir", data_dir.display()),
         };
+        // Whoever starts it in another directory by mistake sees why nothing is there.
+        let new = configured.is_none() && !data_dir.join(LEDGER).exists();
         let store = store::open(configured.as_ref().unwrap_or(&file))?;
         store.migrate().await.context(unusable)?;
         let Some(claim) = store.claim().await? else {
@@ -110,7 +112,7 @@ impl Embedded {
             .collect::<anyhow::Result<Vec<_>>>()?;
         let tokens: Vec<_> = [api.died(), claim.lost()].into_iter().chain(started.iter().map(EndpointProcess::died)).cloned().collect();
         let died = any_of(&tokens);
-        let data_dir = data_dir.display().to_string();
+        let data_dir = format!("{}{}", data_dir.display(), if new { " (new)" } else { "" });
         Ok(Self { api, broker, endpoints: started, died, names: endpoints, workers: named, types, data_dir, config, claim, guarded, trial })
     }
 
@@ -156,6 +158,9 @@ impl Embedded {
     }
 }
 
+/// The name of the file that the ledger is in.
+const LEDGER: &str = "tasker.db";
+
 /// The directory, made if need be, and the database in it.
 ///
 /// # Errors
@@ -166,7 +171,7 @@ pub fn database(data_dir: &Path) -> anyhow::Result<(PathBuf, Database)> {
     let unusable = || format!("cannot use the directory {}; name another with --data-dir", data_dir.display());
     let data_dir = data_dir.canonicalize().with_context(unusable)?;
     keep_private(&data_dir);
-    let uri = Secret::new(format!("sqlite://{}", data_dir.join("tasker.db").display()));
+    let uri = Secret::new(format!("sqlite://{}", data_dir.join(LEDGER).display()));
     Ok((data_dir, Database { verbose: false, uri, max_connections: CONNECTIONS }))
 }
 
@@ -177,7 +182,7 @@ fn keep_private(data_dir: &Path) {
         return;
     }
     let ours = |entry: io::Result<fs::DirEntry>| {
-        entry.is_ok_and(|entry| entry.file_name() == "endpoints" || entry.file_name().to_string_lossy().starts_with("tasker.db"))
+        entry.is_ok_and(|entry| entry.file_name() == "endpoints" || entry.file_name().to_string_lossy().starts_with(LEDGER))
     };
     let narrowed = match fs::read_dir(data_dir).map(|mut entries| entries.all(ours)) {
         Ok(true) if mode & 0o1000 == 0 => fs::set_permissions(data_dir, fs::Permissions::from_mode(0o700)),

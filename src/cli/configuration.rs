@@ -60,9 +60,11 @@ async fn check(global: &Global, sources: &Sources, roles: &[Role], connect: bool
         problems.extend(shut_out);
         return tell(&Checked { ok: problems.is_empty(), problems, warnings });
     }
-    if !shut_out.is_empty() {
-        let texts: Vec<String> = shut_out.into_iter().map(|problem| problem.message).collect();
-        return Err(Failure::Setup(texts.join("\n")));
+    if let Some((last, others)) = shut_out.split_last() {
+        for problem in others {
+            note(&format!("tasker: {}", problem.message));
+        }
+        return Err(Failure::Setup(last.message.clone()));
     }
     for warning in &warnings {
         note(&format!("tasker: warning: {warning}"));

@@ -47,7 +47,11 @@ pub(super) async fn open(global: &Global, data_dir: Option<&Path>, make: bool) -
     let place = format!("the database of {}", shown(&file));
     let config = configuration::read(&Sources { file, environment: Environment::of_process(), flags: Vec::new() }, &["manager.db"])?;
     let known = Known { how: "configured", types: config.task_types.iter().map(|policy| policy.name.clone()).collect() };
-    Ok(Opened { store: store::open(config.database()?)?, place, known })
+    let up = |error| {
+        let what = "for the database of `tasker up`, name its directory with --data-dir, or nothing at all";
+        Failure::Setup(format!("{error}; {what}"))
+    };
+    Ok(Opened { store: store::open(config.database().map_err(up)?)?, place, known })
 }
 
 /// The task types that the endpoints of `tasker up` have: its directory does not say what it was started with.

@@ -111,6 +111,9 @@ fn an_api_process_does_not_either() -> anyhow::Result<()> {
     std::fs::write(place.path().join("c.yaml"), config.replace("DIR", &place.path().display().to_string()))?;
     let early = place.any("token create --name a --scope admin --config c.yaml")?;
     ensure!(early.code == Some(1) && early.err.contains("tasker initialize --database") && early.out.is_empty(), "{early:?}");
+    std::fs::write(place.path().join("up.yaml"), "task_types: [worker]")?;
+    let none = place.any("token create --name a --scope admin --config up.yaml")?;
+    ensure!(none.code == Some(1) && none.err.contains("for the database of `tasker up`, name its directory with --data-dir"), "{none:?}");
     place.good("initialize -d --config c.yaml")?;
     let said = place.any("api --listen 0.0.0.0:0 --config c.yaml")?;
     ensure!(said.code == Some(1) && said.err.contains("`tasker token create --name NAME --scope admin --config c.yaml`"), "{said:?}");

@@ -187,6 +187,17 @@ fn a_broker_that_keeps_us_out_says_why() -> anyhow::Result<()> {
             ensure!(said.contains(word.as_str()), "{word} for {queue}: {said}");
         }
     }
+    // Two that are away: each is told in a line of its own.
+    place.write(
+        "c.yaml",
+        &format!(
+            "task_types: [worker]\nmanager: {{db: {{uri: 'mysql://u:p@127.0.0.1:{}/x'}}, message_queue: {}}}",
+            free.number(),
+            queue(free.number(), "u", "p", "virtual_host: x")
+        ),
+    )?;
+    let said = place.refused("config check --for api --connect --config c.yaml")?;
+    ensure!(said.lines().count() == 2 && said.lines().all(|line| line.starts_with("tasker: ")), "{said}");
     place.write(
         "c.yaml",
         &format!("task_types: [worker]\nmanager: {{message_queue: {}}}", queue(amqp, user, password, "virtual_host: /")),
