@@ -78,6 +78,7 @@ impl Collector {
             contradicting,
             doubled,
             to_stop,
+            to_withdraw,
         } = applied;
         crate::failpoint::COLLECTOR_WRITTEN.reach();
         self.metrics.collect_seconds.observe(started.elapsed().as_secs_f64());
@@ -103,6 +104,9 @@ impl Collector {
         }
         if !to_stop.is_empty() {
             self.publisher.stop(by_task(to_stop)).await;
+        }
+        if !to_withdraw.is_empty() {
+            self.publisher.withdraw(by_task(to_withdraw)).await;
         }
         Ok(())
     }

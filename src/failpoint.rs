@@ -39,6 +39,8 @@ failpoints! {
     ROLLOUT_COMMITTED = "rollout.committed",
         "A rollout has moved on, with the next batch; nothing is published yet, nobody is told.";
     ROLLOUT_PUBLISHED = "rollout.published", "The broker has the batch of a rollout; nobody is told of the move.";
+    ROLLOUT_WITHDRAWN = "rollout.withdrawn",
+        "Tasks of a rollout are taken back from endpoints; no endpoint is told.";
     INTAKE_TAKEN = "intake.taken",
         "An endpoint has taken messages from the broker; its journal does not have them yet.";
     INTAKE_JOURNALED = "intake.journaled", "The journal has tasks; the broker has no acknowledgement yet.";

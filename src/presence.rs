@@ -174,11 +174,12 @@ impl PresenceWatch {
             let owed = self.store.owed_by(endpoint, &presence.task_types, after, OWED_PAGE).await?;
             let Some(last) = owed.last() else { return Ok(()) };
             after = Some(last.task.id);
-            let (mut asks, mut stops, mut lost) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut asks, mut stops, mut withdrawals, mut lost) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
             for Owed { task, row } in owed {
                 let endpoints = vec![endpoint.clone()];
                 match row.home {
                     _ if task.status.is_final() => stops.push(Stop { task_type: task.task_type, task_id: task.id, endpoints }),
+                    None if row.withdrawn => withdrawals.push(Stop { task_type: task.task_type, task_id: task.id, endpoints }),
                     Some(home) if home != presence.home => lost.push(replaced(&task, presence, home)),
                     home => asks.push(Ask { task: task.into(), endpoints, received: home.is_some() }),
                 }
@@ -189,6 +190,9 @@ impl PresenceWatch {
             }
             if !stops.is_empty() {
                 self.publisher.stop(stops).await;
+            }
+            if !withdrawals.is_empty() {
+                self.publisher.withdraw(withdrawals).await;
             }
             if !lost.is_empty() {
                 tracing::warn!(%endpoint, tasks = lost.len(), reason = %ReasonCode::JournalGone, "an endpoint returned without its journal: what it had received is unknown");

@@ -192,7 +192,7 @@ impl Publisher {
     /// # Errors
     /// As [`Self::publish_new`].
     pub async fn publish_frozen(&self, tasks: &[Outgoing]) -> Result<(), StoreError> {
-        let readers = self.readers(tasks.iter().map(|task| (&task.task_type, &task.endpoints[..]))).await;
+        let readers = self.readers(tasks.iter().map(|task| (&task.task_type, &task.endpoints[..])), WireVersion::Two).await;
         let sets = tasks.iter().map(|task| (task, task.endpoints.clone(), readers.read(&task.task_type, &task.endpoints)));
         self.send_new(sets).await
     }
@@ -245,7 +245,7 @@ impl Publisher {
 
     /// Sends tasks to just these endpoints; answers whether the broker confirmed each.
     async fn send(&self, asks: &[Ask]) -> Vec<bool> {
-        let readers = self.readers(asks.iter().map(|ask| (&ask.task.task_type, &ask.endpoints[..]))).await;
+        let readers = self.readers(asks.iter().map(|ask| (&ask.task.task_type, &ask.endpoints[..])), WireVersion::Two).await;
         let message = |ask: &Ask| {
             let to = Address::Named(ask.task.task_type.clone(), ask.endpoints.clone());
             self.message(&ask.task, ask.received, to, readers.read(&ask.task.task_type, &ask.endpoints))
@@ -281,6 +281,34 @@ impl Publisher {
         failed
     }
 
+    /// Tells endpoints not to start tasks that were taken back, past all that waits in their queues. Lost for those that are not connected: they
+    /// are told when they return. Those of a version that does not know withdrawals are not told. Answers the tasks whose message the broker did
+    /// not confirm.
+    pub async fn withdraw(&self, withdrawals: Vec<Stop>) -> HashSet<TaskId> {
+        let readers = self.readers(withdrawals.iter().map(|stop| (&stop.task_type, &stop.endpoints[..])), WireVersion::Three).await;
+        let (mut told, mut messages) = (Vec::new(), Vec::new());
+        for Stop { task_type, task_id, endpoints } in withdrawals {
+            let endpoints: Vec<EndpointName> = endpoints.into_iter().filter(|endpoint| readers.has(&task_type, endpoint)).collect();
+            if endpoints.is_empty() {
+                continue;
+            }
+            told.push((task_id, endpoints.len()));
+            let withdraw = wire::encode_command(&Command::Withdraw { task_id }, WireVersion::Three);
+            messages.push(Message::new(Address::Control(task_type, endpoints), withdraw));
+        }
+        let mut failed = HashSet::new();
+        for ((task_id, endpoints), sent) in told.into_iter().zip(self.broker.publish(messages).await) {
+            match sent {
+                Ok(()) => tracing::info!(task = %task_id, endpoints, "told endpoints not to start a task that was taken back"),
+                Err(error) => {
+                    tracing::warn!(task = %task_id, endpoints, %error, "cannot tell endpoints not to start a task");
+                    failed.insert(task_id);
+                }
+            }
+        }
+        failed
+    }
+
     /// Whom each task is expected of, and the version that all of them read.
     async fn expected(&self, tasks: &[Outgoing]) -> Result<(Vec<Freeze>, Vec<WireVersion>), StoreError> {
         let open: BTreeSet<&TaskType> = tasks.iter().filter(|task| task.endpoints.is_empty()).map(|task| &task.task_type).collect();
@@ -292,7 +320,7 @@ impl Publisher {
                 subscribers.extend(self.store.subscribers(&task_types, expect).await?);
             }
         }
-        let readers = self.readers(tasks.iter().map(|task| (&task.task_type, &task.endpoints[..]))).await;
+        let readers = self.readers(tasks.iter().map(|task| (&task.task_type, &task.endpoints[..])), WireVersion::Two).await;
         let who = |task: &Outgoing| match (task.endpoints.is_empty(), subscribers.get(&task.task_type)) {
             (true, Some(Subscribers { names, read })) => (names.clone(), *read),
             _ => (task.endpoints.clone(), readers.read(&task.task_type, &task.endpoints)),
@@ -304,13 +332,13 @@ impl Publisher {
         Ok(tasks.iter().map(set).unzip())
     }
 
-    /// Which of these endpoints read version 2. When the ledger does not say, it is as if none did: everybody reads version 1.
-    async fn readers<'a>(&self, named: impl Iterator<Item = (&'a TaskType, &'a [EndpointName])>) -> Readers {
+    /// Which of these endpoints read a version. When the ledger does not say, it is as if none did: everybody reads version 1.
+    async fn readers<'a>(&self, named: impl Iterator<Item = (&'a TaskType, &'a [EndpointName])>, version: WireVersion) -> Readers {
         let names: BTreeSet<EndpointName> = named.flat_map(|(_, names)| names).cloned().collect();
         if names.is_empty() {
             return Readers::default();
         }
-        Readers(self.store.readers(names).await.unwrap_or_default())
+        Readers(self.store.readers(names, version).await.unwrap_or_default())
     }
 
     fn message(&self, task: &Outgoing, received: bool, to: Address, reads: WireVersion) -> Message {
@@ -342,14 +370,18 @@ impl Publisher {
     }
 }
 
-/// Subscriptions whose process reads version 2.
+/// Subscriptions whose process reads a version.
 #[derive(Debug, Default)]
 struct Readers(HashSet<(TaskType, EndpointName)>);
 
 impl Readers {
-    /// What all these endpoints read.
+    /// The version in which a task is written for all these endpoints, of those who read version 2.
     fn read(&self, task_type: &TaskType, endpoints: &[EndpointName]) -> WireVersion {
-        let reads = |endpoint: &EndpointName| self.0.contains(&(task_type.clone(), endpoint.clone()));
-        if endpoints.iter().all(reads) { WireVersion::Two } else { WireVersion::One }
+        if endpoints.iter().all(|endpoint| self.has(task_type, endpoint)) { WireVersion::Two } else { WireVersion::One }
+    }
+
+    /// Whether an endpoint is among them.
+    fn has(&self, task_type: &TaskType, endpoint: &EndpointName) -> bool {
+        self.0.contains(&(task_type.clone(), endpoint.clone()))
     }
 }

@@ -83,15 +83,17 @@ fn next_try(due: &DueTask, failed: bool, now: Timestamp) -> (u32, Timestamp) {
 }
 
 /// What to ask about a task: those who have not received it, and apart from them those who have and are quiet. Only endpoints
-/// that are there; the others are asked when they return (`presence`).
-fn questions(task: &Task, rows: Vec<OpenRow>, there: Option<&HashSet<EndpointName>>, now: Timestamp) -> Vec<Ask> {
+/// that are there; the others are asked when they return (`presence`). And those from whom it was taken back, which are told so again.
+fn questions(task: &Task, rows: Vec<OpenRow>, there: Option<&HashSet<EndpointName>>, now: Timestamp) -> (Vec<Ask>, Vec<EndpointName>) {
     let is_there = |row: &OpenRow| there.is_some_and(|there| there.contains(&row.endpoint));
     let quiet = |row: &OpenRow| row.last_modified_time.after(QUIET) <= now;
     let (received, missing): (Vec<_>, Vec<_>) = rows.into_iter().filter(is_there).partition(|row| row.home.is_some());
     let received: Vec<EndpointName> = received.into_iter().filter(quiet).map(|row| row.endpoint).collect();
-    let missing: Vec<EndpointName> = missing.into_iter().map(|row| row.endpoint).collect();
+    let (withdrawn, missing): (Vec<_>, Vec<_>) = missing.into_iter().partition(|row| row.withdrawn);
+    let [withdrawn, missing] = [withdrawn, missing].map(|rows| rows.into_iter().map(|row| row.endpoint).collect::<Vec<_>>());
     let ask = |(endpoints, received): (Vec<EndpointName>, bool)| Ask { task: Outgoing::from(task.clone()), endpoints, received };
-    [(missing, false), (received, true)].into_iter().filter(|(endpoints, _)| !endpoints.is_empty()).map(ask).collect()
+    let asks = [(missing, false), (received, true)].into_iter().filter(|(endpoints, _)| !endpoints.is_empty()).map(ask).collect();
+    (asks, withdrawn)
 }
 
 /// The loop.
@@ -181,17 +183,24 @@ impl Reconciler {
         let subscribed = self.store.subscribed(&types.into_iter().collect::<Vec<_>>()).await?;
         let subscribed: HashMap<TaskType, HashSet<EndpointName>> =
             subscribed.into_iter().map(|(task_type, names)| (task_type, names.into_iter().collect())).collect();
-        let (mut asks, mut asked) = (Vec::new(), HashSet::new());
+        let (mut asks, mut asked, mut withdrawals) = (Vec::new(), HashSet::new(), Vec::new());
         for (due, _) in &due {
             let rows = open.remove(&due.task.id).unwrap_or_default();
-            for ask in questions(&due.task, rows, subscribed.get(&due.task.task_type), now) {
+            let (of_task, withdrawn) = questions(&due.task, rows, subscribed.get(&due.task.task_type), now);
+            for ask in of_task {
                 asked.insert(due.task.id);
                 asks.push(ask);
             }
+            if !withdrawn.is_empty() {
+                withdrawals.push(Stop { task_type: due.task.task_type.clone(), task_id: due.task.id, endpoints: withdrawn });
+            }
         }
-        let failed = self.publisher.ask(&asks, |ask| if ask.received { "quiet" } else { "missing" }).await;
+        let mut failed = self.publisher.ask(&asks, |ask| if ask.received { "quiet" } else { "missing" }).await;
         let confirmed: Vec<TaskId> = asked.into_iter().filter(|id| !failed.contains(id)).collect();
         self.ledger.mark_published(&confirmed).await?;
+        if !withdrawals.is_empty() {
+            failed.extend(self.publisher.withdraw(withdrawals).await);
+        }
         let settle = |(due, overdue): (DueTask, bool)| {
             let event = overdue.then_some(TaskEvent::ReceiveDeadline);
             let (asks, due_at) = next_try(&due, failed.contains(&due.task.id), now);
@@ -327,15 +336,25 @@ mod tests {
             endpoint: name.parse().expect("a name"),
             home: home.then(uuid::Uuid::new_v4),
             last_modified_time: at(changed),
+            withdrawn: name == "withdrawn",
         };
-        let rows =
-            vec![row("away", false, 0), row("busy", true, 1000), row("gone", true, 0), row("missing", false, 1000), row("quiet", true, 0)];
-        let there = ["busy", "missing", "quiet"].map(|name| name.parse().expect("a name")).into_iter().collect();
+        let rows = [
+            ("away", false, 0),
+            ("busy", true, 1000),
+            ("gone", true, 0),
+            ("missing", false, 1000),
+            ("quiet", true, 0),
+            ("withdrawn", false, 0),
+        ];
+        let rows = rows.map(|(name, home, changed)| row(name, home, changed)).to_vec();
+        let there = ["busy", "missing", "quiet", "withdrawn"].map(|name| name.parse().expect("a name")).into_iter().collect();
         let task = due(TaskStatus::Sent, true, counts(5, 3, 0)).task;
-        let asked = questions(&task, rows.clone(), Some(&there), at(1001));
+        let (asked, withdrawn) = questions(&task, rows.clone(), Some(&there), at(1001));
+        assert_eq!(withdrawn.iter().map(EndpointName::as_str).collect::<Vec<_>>(), ["withdrawn"]);
         let asked: Vec<_> = asked.iter().map(|ask| (ask.received, ask.endpoints.iter().map(|name| name.as_str()).collect())).collect();
         assert_eq!(asked, [(false, vec!["missing"]), (true, vec!["quiet"])]);
-        assert!(questions(&task, rows, None, at(1001)).is_empty());
+        let nobody = questions(&task, rows, None, at(1001));
+        assert!(nobody.0.is_empty() && nobody.1.is_empty());
     }
 
     #[test]

@@ -183,6 +183,8 @@ impl Shared {
                 let task_type = held.known.get(&task_id).or(types.first()).cloned();
                 (task_type.into_iter().map(|task_type| Origin::Control(task_type, worker())).collect(), false)
             }
+            // For endpoints: a task of a work queue has one worker, and is canceled.
+            Ok(Command::Withdraw { .. }) => (Vec::new(), false),
             Ok(Command::Welcome { .. }) => (types.iter().map(|task_type| Origin::Named(task_type.clone(), worker())).collect(), true),
             Err(error) => {
                 tracing::error!(%error, "the API sent something that is not a command");

@@ -3,8 +3,8 @@
 //! An item of an unknown version or kind is refused, not guessed at: the caller puts it on the dead exchange with the
 //! reason. Members that a version does not know are ignored, so that a newer sender may add some.
 //!
-//! Tasks are written in either version, by what the receiver reads: `reads` in presence and in the welcome says it. Everything else is
-//! written in version 1.
+//! Tasks are written in version 1 or 2, by what the receiver reads: `reads` in presence and in the welcome says it. A withdrawal is written
+//! in version 3, and sent to those alone who read that. Everything else is written in version 1.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::domain::{
     TaskId, TaskMessage, TaskType, Timestamp, WireVersion, WorkPart, errnr, json_check::in_words,
 };
 
-/// The version of everything that is no task.
+/// The version of everything that is neither a task nor a withdrawal.
 pub const VERSION: u32 = WireVersion::One.number() as u32;
 
 /// Why a body is not a message.
@@ -104,7 +104,7 @@ fn bytes(message: &impl Serialize) -> Bytes {
 pub fn encode_command(command: &Command, version: WireVersion) -> Bytes {
     let v = VERSION;
     bytes(&match command {
-        Command::Task(task) if version == WireVersion::Two => return encode_task(task),
+        Command::Task(task) if version >= WireVersion::Two => return encode_task(task),
         Command::Task(task) => {
             let TaskMessage { work, expires_in, received, attempts } = task.clone();
             let WorkPart { id, task_type, identifier, payload, audience: _, not_after: _ } = work;
@@ -112,6 +112,10 @@ pub fn encode_command(command: &Command, version: WireVersion) -> Bytes {
             WorkerCommand::Task { v, id, task_type, identifier, payload, expires_in_ms, received, attempts }
         }
         Command::Cancel { task_id } => WorkerCommand::Cancel { v, task_id: *task_id },
+        Command::Withdraw { task_id } => {
+            let members = CancelBody { task_id: *task_id };
+            return bytes(&Tagged { v: WireVersion::Three.number().into(), kind: "withdraw", members });
+        }
         Command::Welcome { session, presence_interval, reads } => {
             WorkerCommand::Welcome { v, session: *session, presence_interval_ms: millis(*presence_interval), reads: reads.number().into() }
         }
@@ -152,8 +156,8 @@ struct TaskBody {
     attempts: Vec<AttemptError>,
 }
 
-/// The members of [`WorkerCommand::Cancel`].
-#[derive(Deserialize)]
+/// The members of [`WorkerCommand::Cancel`], and of a withdrawal.
+#[derive(Serialize, Deserialize)]
 struct CancelBody {
     task_id: TaskId,
 }
@@ -184,8 +188,12 @@ pub fn decode_versioned(item: &[u8]) -> Result<(Command, WireVersion), WireError
     match v {
         1 => decode_first(&kind, item).map(|command| (command, WireVersion::One)),
         2 if kind == "task" => decode_task(item).map(|task| (Command::Task(task), WireVersion::Two)),
-        2 => Err(WireError::Kind { found: kind }),
-        found => Err(WireError::Version { found, reads: "versions 1 and 2" }),
+        3 if kind == "withdraw" => {
+            let CancelBody { task_id } = serde_json::from_slice(item)?;
+            Ok((Command::Withdraw { task_id }, WireVersion::Three))
+        }
+        2 | 3 => Err(WireError::Kind { found: kind }),
+        found => Err(WireError::Version { found, reads: "versions 1 to 3" }),
     }
 }
 
@@ -545,6 +553,7 @@ mod tests {
             assert!(matches!(back(welcome), Command::Welcome { session: read, reads, .. } if (read, reads) == (session, version)));
             let task_id = TaskId::new();
             assert!(matches!(back(Command::Cancel { task_id }), Command::Cancel { task_id: read } if read == task_id));
+            assert!(matches!(back(Command::Withdraw { task_id }), Command::Withdraw { task_id: read } if read == task_id));
         }
         let presence = Presence {
             endpoint: "console1".parse().expect("an endpoint"),
@@ -641,8 +650,13 @@ mod tests {
 
     #[test]
     fn strangers_are_refused_with_the_reason() {
-        assert!(matches!(decode_command(br#"{"v":3,"kind":"task"}"#), Err(WireError::Version { found: 3, .. })));
-        for other in [&br#"{"v":1,"kind":"dance"}"#[..], br#"{"v":2,"kind":"welcome"}"#] {
+        assert!(matches!(decode_command(br#"{"v":4,"kind":"task"}"#), Err(WireError::Version { found: 4, .. })));
+        for other in [
+            &br#"{"v":1,"kind":"dance"}"#[..],
+            br#"{"v":1,"kind":"withdraw"}"#,
+            br#"{"v":2,"kind":"welcome"}"#,
+            br#"{"v":3,"kind":"task"}"#,
+        ] {
             assert!(matches!(decode_command(other), Err(WireError::Kind { .. })));
         }
         let task = |work: &str| {
@@ -709,10 +723,11 @@ mod tests {
         );
         let task = (work, spans(), any::<bool>(), attempts())
             .prop_map(|(work, expires_in, received, attempts)| Command::Task(TaskMessage { work, expires_in, received, attempts }));
-        let reads = prop_oneof![Just(WireVersion::One), Just(WireVersion::Two)];
+        let reads = prop_oneof![Just(WireVersion::One), Just(WireVersion::Two), Just(WireVersion::Three)];
         prop_oneof![
             task,
             uuids().prop_map(|id| Command::Cancel { task_id: TaskId(id) }),
+            uuids().prop_map(|id| Command::Withdraw { task_id: TaskId(id) }),
             (uuids(), spans(), reads).prop_map(|(session, presence_interval, reads)| Command::Welcome {
                 session,
                 presence_interval,

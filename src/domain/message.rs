@@ -19,6 +19,11 @@ pub enum Command {
         /// Which task.
         task_id: TaskId,
     },
+    /// Never start this. Let it go on if it has begun.
+    Withdraw {
+        /// Which task.
+        task_id: TaskId,
+    },
     /// The ledger knows you as subscribed since this message's place in the queue.
     ///
     /// Sent through the endpoint's own task queue, so that it also proves that the endpoint consumes. What lies in the
@@ -42,17 +47,20 @@ pub enum WireVersion {
     One,
     /// A message may hold many items, and a task has a part that never changes.
     Two,
+    /// A task may be withdrawn ([`Command::Withdraw`]).
+    Three,
 }
 
 impl WireVersion {
     /// The newest that this program reads.
-    pub const NEWEST: Self = Self::Two;
+    pub const NEWEST: Self = Self::Three;
 
     /// As it travels.
     pub const fn number(self) -> u8 {
         match self {
             Self::One => 1,
             Self::Two => 2,
+            Self::Three => 3,
         }
     }
 
@@ -60,7 +68,8 @@ impl WireVersion {
     pub const fn up_to(number: u32) -> Self {
         match number {
             0 | 1 => Self::One,
-            _ => Self::Two,
+            2 => Self::Two,
+            _ => Self::Three,
         }
     }
 }

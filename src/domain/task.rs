@@ -94,6 +94,8 @@ impl TaskStatus {
             (_, E::Cancel) => Self::Canceled,
             (_, E::Expire) => Self::Expired,
             (_, E::Progress) if counts.all_finished() => Self::Done,
+            // What is not finished was taken back.
+            (_, E::Progress) if counts.expected > 0 && counts.open() == 0 => Self::Canceled,
             (Self::Created, E::Progress) if counts.received > 0 => Self::Sent,
             (Self::Incomplete, E::Progress) if counts.all_received() => Self::Sent,
             (Self::Created, E::Published | E::Taken) => Self::Sent,
@@ -245,6 +247,9 @@ mod tests {
             (S::Sent, E::Expire, counts(2, 1, 1), S::Expired),
             (S::Created, E::Expire, counts(0, 0, 0), S::Expired),
             (S::Canceled, E::Cancel, counts(2, 1, 1), S::Canceled),
+            // The one was taken back, and the other has finished.
+            (S::Sent, E::Progress, Counts { canceled: 1, ..counts(2, 1, 1) }, S::Canceled),
+            (S::Created, E::Progress, Counts { canceled: 1, ..counts(2, 1, 0) }, S::Sent),
         ];
         for (from, event, counts, to) in table {
             assert_eq!(from.next(event, &counts), Ok(to), "{from:?} on {event:?} with {counts:?}");

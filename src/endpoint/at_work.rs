@@ -1,6 +1,6 @@
 //! The tasks that an agent performs at the moment, and those that its stop has ended: for cancels, and for whoever waits for a stop.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
@@ -23,21 +23,47 @@ pub struct RunningTask {
 /// What runs. Outlives the agent, so that it can be asked what came of a stop.
 #[derive(Debug, Default)]
 pub(super) struct AtWork {
-    tasks: Mutex<HashMap<TaskId, (RunningTask, CancellationToken)>>,
+    tasks: Mutex<Tasks>,
     stopped: Mutex<Vec<RunningTask>>,
 }
 
+/// Under one lock: a task is held back or begins, never both.
+#[derive(Debug, Default)]
+struct Tasks {
+    running: HashMap<TaskId, (RunningTask, CancellationToken)>,
+    held: HashSet<TaskId>,
+}
+
 impl AtWork {
-    /// A task begins; answers what cancels it.
-    pub(super) fn begin(&self, task: RunningTask) -> CancellationToken {
+    /// A task begins; answers what cancels it. None when it is held back: then it does not begin.
+    pub(super) fn begin(&self, task: RunningTask) -> Option<CancellationToken> {
+        let mut tasks = self.lock();
+        if tasks.held.contains(&task.id) {
+            return None;
+        }
         let canceled = CancellationToken::new();
-        self.lock().insert(task.id, (task, canceled.clone()));
-        canceled
+        tasks.running.insert(task.id, (task, canceled.clone()));
+        Some(canceled)
+    }
+
+    /// Holds a task back until it is let go. Answers whether it is: one that runs is not.
+    pub(super) fn hold_back(&self, id: TaskId) -> bool {
+        let mut tasks = self.lock();
+        let waits = !tasks.running.contains_key(&id);
+        if waits {
+            tasks.held.insert(id);
+        }
+        waits
+    }
+
+    /// Holds a task back no more.
+    pub(super) fn let_go(&self, id: TaskId) {
+        self.lock().held.remove(&id);
     }
 
     /// A task has ended; `by_stop` when it was the stop that ended it.
     pub(super) fn end(&self, id: TaskId, by_stop: bool) {
-        if let Some((task, _)) = self.lock().remove(&id)
+        if let Some((task, _)) = self.lock().running.remove(&id)
             && by_stop
         {
             self.stopped.lock().unwrap_or_else(PoisonError::into_inner).push(task);
@@ -46,17 +72,17 @@ impl AtWork {
 
     /// What cancels a task, if it runs.
     pub(super) fn canceler(&self, id: TaskId) -> Option<CancellationToken> {
-        self.lock().get(&id).map(|(_, canceled)| canceled.clone())
+        self.lock().running.get(&id).map(|(_, canceled)| canceled.clone())
     }
 
     /// The ids of the tasks that run now.
     pub(super) fn ids(&self) -> Vec<TaskId> {
-        self.lock().keys().copied().collect()
+        self.lock().running.keys().copied().collect()
     }
 
     /// The tasks that run now.
     pub(super) fn running(&self) -> Vec<RunningTask> {
-        self.lock().values().map(|(task, _)| task.clone()).collect()
+        self.lock().running.values().map(|(task, _)| task.clone()).collect()
     }
 
     /// The tasks that the stop has ended.
@@ -64,7 +90,7 @@ impl AtWork {
         self.stopped.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<TaskId, (RunningTask, CancellationToken)>> {
+    fn lock(&self) -> MutexGuard<'_, Tasks> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

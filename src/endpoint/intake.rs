@@ -47,6 +47,8 @@ struct Wanted {
     cancels: Vec<(TaskId, TaskType)>,
     /// The same for tasks that wait or run, if they are of that type.
     known_cancels: Vec<(TaskId, TaskType)>,
+    /// The same for tasks that wait or run, if they have not begun.
+    withdrawals: Vec<(TaskId, TaskType)>,
     /// Asked for again while they wait or run.
     received: Vec<(TaskId, TaskType)>,
     /// Asked for again after they ended.
@@ -135,16 +137,19 @@ impl Intake {
             tracing::debug!(tasks = wanted.dropped, "dropped what came before the welcome, or after the last task was taken");
         }
         if !wanted.known_cancels.is_empty() {
-            let ours = self.of_their_type(wanted.known_cancels).await?;
+            let ours = self.of_their_type(std::mem::take(&mut wanted.known_cancels)).await?;
             wanted.cancels.extend(ours);
         }
+        let held = if wanted.withdrawals.is_empty() { Vec::new() } else { self.withdraw(&mut wanted).await? };
         for (id, task_type) in &wanted.cancels {
             let report = self.core.report(*id, task_type.clone(), ReportEvent::Canceled);
             wanted.tombstones.push(Record::Canceled { id: *id, report });
         }
         if !wanted.tombstones.is_empty() {
             // Not held up by a journal that is full: a cancel makes room.
-            self.core.journal.keep(wanted.tombstones).await?;
+            let kept = self.core.journal.keep(wanted.tombstones).await;
+            held.into_iter().for_each(|id| self.core.at_work.let_go(id));
+            kept?;
             wanted.cancels.into_iter().for_each(|(id, _)| self.core.cancel(id));
         }
         if !wanted.parked.is_empty() {
@@ -174,7 +179,11 @@ impl Intake {
                 self.core.note_api_reads(version);
                 self.sort_task(task, item, origin, wanted, seen);
             }
-            Ok((Command::Cancel { task_id }, _)) => self.sort_cancel(task_id, origin, wanted),
+            Ok((Command::Cancel { task_id }, _)) => self.sort_cancel(task_id, false, origin, wanted),
+            Ok((Command::Withdraw { task_id }, version)) => {
+                self.core.note_api_reads(version);
+                self.sort_cancel(task_id, true, origin, wanted);
+            }
             Ok((Command::Welcome { session, presence_interval, reads }, _)) => {
                 self.core.note_api_reads(reads);
                 self.welcome(session, presence_interval, origin);
@@ -267,7 +276,8 @@ impl Intake {
         Ok(tasks)
     }
 
-    fn sort_cancel(&self, id: TaskId, origin: &Origin, wanted: &mut Wanted) {
+    /// With `unless_begun` it does not stop what has begun.
+    fn sort_cancel(&self, id: TaskId, unless_begun: bool, origin: &Origin, wanted: &mut Wanted) {
         let (by_name, task_type) = match origin {
             Origin::Control(task_type, _) => (true, task_type),
             Origin::All(task_type, _) | Origin::Named(task_type, _) => (self.session.borrow().welcomed.contains(task_type), task_type),
@@ -282,8 +292,47 @@ impl Intake {
             // A tombstone for a task that may still come. Not for what lay in the queue before the welcome: it will not.
             None if !by_name => wanted.dropped += 1,
             None => wanted.cancels.push((id, task_type.clone())),
+            Some(State::Pending { started: 1.. }) if unless_begun => wanted.received.push((id, task_type.clone())),
+            Some(State::Pending { .. } | State::Parked) if unless_begun => wanted.withdrawals.push((id, task_type.clone())),
             Some(State::Pending { .. } | State::Parked) => wanted.known_cancels.push((id, task_type.clone())),
         }
+    }
+
+    /// Sorts withdrawals: what has not begun is canceled, and held back until its tombstone is on disk. Answers what is held.
+    async fn withdraw(&self, wanted: &mut Wanted) -> Result<Vec<TaskId>, IntakeError> {
+        let (held, begun): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut wanted.withdrawals).into_iter().partition(|(id, _)| self.core.at_work.hold_back(*id));
+        wanted.received.extend(begun);
+        let ids: Vec<TaskId> = held.iter().map(|(id, _)| *id).collect();
+        // Before the look at the journal: what begins after that is seen there, and what would begin now is held.
+        let journal = self.core.journal.clone();
+        let has_begun = move |id| match journal.state(id) {
+            Some(State::Pending { started: 0 }) => journal.read_task(id).map(|task| task.is_some_and(|task| !task.attempts.is_empty())),
+            Some(State::Parked) => journal.read_attempts(id).map(|attempts| attempts.is_some_and(|attempts| !attempts.is_empty())),
+            // It has ended in the same breath: a tombstone changes nothing of that.
+            None | Some(State::Finished { .. } | State::Canceled { .. } | State::Digest | State::Unknown) => Ok(false),
+            Some(State::Pending { .. }) => Ok(true),
+        };
+        let read = move || held.into_iter().map(|one| (has_begun(one.0), one)).collect::<Vec<_>>();
+        let read = tokio::task::spawn_blocking(read).await.map_err(|_| JournalError::Closed)?;
+        let (mut begun, mut waiting) = (Vec::new(), Vec::new());
+        for (has_begun, withdrawal) in read {
+            match has_begun {
+                Ok(true) => begun.push(withdrawal),
+                Ok(false) => waiting.push(withdrawal),
+                Err(error) => {
+                    tracing::error!(task = %withdrawal.0, %error, "a task in the journal cannot be read: it is withdrawn");
+                    waiting.push(withdrawal);
+                }
+            }
+        }
+        begun.iter().for_each(|(id, _)| self.core.at_work.let_go(*id));
+        wanted.received.extend(begun);
+        let ours = self.of_their_type(waiting).await?;
+        let kept: HashSet<TaskId> = ours.iter().map(|(id, _)| *id).collect();
+        ids.iter().filter(|id| !kept.contains(id)).for_each(|id| self.core.at_work.let_go(*id));
+        wanted.cancels.extend(ours);
+        Ok(kept.into_iter().collect())
     }
 
     /// The cancels for tasks of the type through whose queue they came. Who may cancel tasks of one type need not be let cancel others.

@@ -37,6 +37,9 @@ use crate::domain::{Command, EndpointName, Json, Outcome, ReasonCode, Report, Re
 /// How often progress of one task is reported at most.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
+/// When a task is looked at again that was being withdrawn when its turn came.
+const HELD_BACK: Duration = Duration::from_millis(50);
+
 /// What the parts of one agent share.
 pub(super) struct Core {
     pub(super) endpoint: EndpointName,
@@ -264,7 +267,11 @@ async fn perform(core: Arc<Core>, lane: Arc<Lane>, turn: Turn, slot: OwnedSemaph
     let id = turn.id;
     let waited_for = lane.policy.on_stop == OnStop::Wait;
     // Before the look at the journal: a cancel writes there first and looks here second, so one of us sees the other.
-    let canceled = core.at_work.begin(RunningTask { id, task_type: lane.policy.name.clone(), endpoint: core.endpoint.clone(), waited_for });
+    let task = RunningTask { id, task_type: lane.policy.name.clone(), endpoint: core.endpoint.clone(), waited_for };
+    let Some(canceled) = core.at_work.begin(task) else {
+        // It is being withdrawn. If it turns out that it has begun before, it goes on.
+        return lane.push_at(Instant::now() + HELD_BACK, id);
+    };
     let mut stopped = false;
     let done = attempt(&core, &lane, turn, slot, canceled.clone(), &mut stopped).await;
     // What ends with a lease goes on elsewhere, and no stop has to tell of it.

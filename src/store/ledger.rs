@@ -59,6 +59,8 @@ pub struct Applied {
     pub rollouts: BTreeSet<Uuid>,
     /// Endpoints that say they have a task whose row was withdrawn: they must be told to stop.
     pub to_stop: Vec<(TaskType, TaskId, EndpointName)>,
+    /// Endpoints that say they have a task that was taken back: they must be told not to start it.
+    pub to_withdraw: Vec<(TaskType, TaskId, EndpointName)>,
 }
 
 /// When those who have a canceled task and do not confirm it are told for the second time.
@@ -224,6 +226,8 @@ pub(super) struct RowState {
     pub errnr: Option<i32>,
     /// Whether another answer that came after its end is kept.
     pub late: bool,
+    /// Whether the task was taken back from its endpoint, unless that has begun it.
+    pub withdrawn: bool,
 }
 
 impl RowState {
@@ -237,6 +241,7 @@ impl RowState {
         doubled: false,
         errnr: None,
         late: false,
+        withdrawn: false,
     };
 
     /// The row after a report, or `None` if the report is a repeat or a straggler.
@@ -522,7 +527,7 @@ pub(super) fn fold<'a>(
             continue;
         }
         let event = match report.event {
-            ReportEvent::Canceled if !task.status.is_final() => &STOPPED,
+            ReportEvent::Canceled if !task.status.is_final() && !before.withdrawn => &STOPPED,
             _ => &report.event,
         };
         let Some(after) = before.after(report.home, event, now) else {
@@ -553,6 +558,10 @@ pub(super) fn fold<'a>(
             folded.applied.changed += 1;
         }
         count(counts, &before, &after, event);
+        // The message that took it back has missed it. Told once: who has begun answers that it has received it.
+        if before.withdrawn && after.status == ResponseStatus::Created && before.status == ResponseStatus::Expected {
+            folded.applied.to_withdraw.push((task.task_type.clone(), report.task_id, report.endpoint.clone()));
+        }
         folded.applied.rollouts.extend(task.rollout);
         folded.applied.room |= task.queued && !before.status.is_final() && after.status.is_final();
         let answer = matches!(event, ReportEvent::Finished { .. }).then_some(event);

@@ -150,10 +150,10 @@ impl Store {
         self.run(move |conn| away(conn, task_type.clone()).boxed()).await
     }
 
-    /// The subscriptions of these endpoints, present or not, whose process reads messages of version 2.
-    pub async fn readers(&self, endpoints: BTreeSet<EndpointName>) -> Result<HashSet<(TaskType, EndpointName)>> {
+    /// The subscriptions of these endpoints, present or not, whose process reads messages of this version.
+    pub async fn readers(&self, endpoints: BTreeSet<EndpointName>, version: WireVersion) -> Result<HashSet<(TaskType, EndpointName)>> {
         let endpoints: Arc<[EndpointName]> = endpoints.into_iter().collect();
-        self.run(move |conn| readers(conn, endpoints.clone()).boxed()).await
+        self.run(move |conn| readers(conn, endpoints.clone(), version).boxed()).await
     }
 
     /// The types that an endpoint is subscribed to at present, each with the session that has said so.
@@ -428,12 +428,16 @@ async fn subscribers(conn: &mut Conn<'_>, task_types: Arc<[TaskType]>, expect: E
     Ok(subscribers)
 }
 
-async fn readers(conn: &mut Conn<'_>, endpoints: Arc<[EndpointName]>) -> Result<HashSet<(TaskType, EndpointName)>, Fault> {
+async fn readers(
+    conn: &mut Conn<'_>,
+    endpoints: Arc<[EndpointName]>,
+    version: WireVersion,
+) -> Result<HashSet<(TaskType, EndpointName)>, Fault> {
     let names: Vec<&EndpointName> = endpoints.iter().collect();
     let mut readers = HashSet::new();
     for names in names.chunks(batch::KEYS) {
         let mut select = conn.sql("SELECT task_type, endpoint FROM subscription WHERE wire >= ? AND endpoint IN ");
-        for row in select.bind(WireVersion::Two.number()).keys(names).fetch_all().await? {
+        for row in select.bind(version.number()).keys(names).fetch_all().await? {
             readers.insert((row.get(0)?, row.get(1)?));
         }
     }

@@ -91,13 +91,16 @@ selected! {
         doubled: bool = "r.doubled",
         errnr: Option<i32> = "r.errnr",
         late: bool = "r.late IS NOT NULL",
+        withdrawn: bool = "r.withdrawn_at IS NOT NULL",
     }
 }
 
 fn row_state(cells: &mut Cells<'_>) -> Result<((TaskId, EndpointName), RowState), Fault> {
-    let RowColumns { task_id, endpoint, status, progress, start_time, home, run, doubled, errnr, late } = RowColumns::read(cells)?;
+    let row = RowColumns::read(cells)?;
+    let RowColumns { task_id, endpoint, status, progress, start_time, home, run, doubled, errnr, late, withdrawn } = row;
     let at = || format!("response of {endpoint} to task {task_id}, column status");
-    let state = RowState { status: columns::response_status(status, at)?, progress, start_time, home, run, doubled, errnr, late };
+    let status = columns::response_status(status, at)?;
+    let state = RowState { status, progress, start_time, home, run, doubled, errnr, late, withdrawn };
     Ok(((task_id, columns::endpoint(endpoint)?), state))
 }
 
@@ -139,7 +142,7 @@ async fn read_together(
 }
 
 /// The same in SQLite, where a statement costs little, but each value that is read an allocation and a way
-/// from thread to thread: what all responses that nobody has answered have in common is not read, and their
+/// from thread to thread: what all responses that nobody has answered, and that were not taken back, have in common is not read, and their
 /// keys are known by their place.
 async fn read_apart(
     conn: &mut Conn<'_>,
@@ -157,7 +160,7 @@ async fn read_apart(
     select.push(") SELECT key.place, ").push(SUBSCRIBER).push(
         " FROM key CROSS JOIN response AS r ON r.task_id = key.task_id AND r.endpoint = key.endpoint \
          CROSS JOIN task AS t ON t.id = r.task_id \
-         LEFT JOIN subscription AS s ON s.endpoint = r.endpoint AND s.task_type = t.task_type WHERE r.status = ? AND r.home IS NULL",
+         LEFT JOIN subscription AS s ON s.endpoint = r.endpoint AND s.task_type = t.task_type WHERE r.status = ? AND r.home IS NULL AND r.withdrawn_at IS NULL",
     );
     let mut unanswered = vec![false; keys.len()];
     for row in select.bind(ResponseStatus::Expected).fetch_all().await? {

@@ -22,6 +22,8 @@ pub struct OpenRow {
     pub home: Option<Uuid>,
     /// When the row last changed.
     pub last_modified_time: Timestamp,
+    /// Whether the task was taken back from the endpoint: it must not be sent that again.
+    pub withdrawn: bool,
 }
 
 selected! {
@@ -30,6 +32,7 @@ selected! {
         endpoint: &'r str = "r.endpoint",
         home: Option<Uuid> = "r.home",
         last_modified_time: Timestamp = "r.last_modified_time",
+        withdrawn: bool = "r.withdrawn_at IS NOT NULL",
     }
 }
 
@@ -38,8 +41,8 @@ pub(super) const OPEN_ROW: &str = OpenColumns::LIST;
 
 /// The open response that a row goes on with.
 pub(super) fn open_row(cells: &mut Cells<'_>) -> Result<OpenRow, Fault> {
-    let OpenColumns { endpoint, home, last_modified_time } = OpenColumns::read(cells)?;
-    Ok(OpenRow { endpoint: columns::endpoint(endpoint)?, home, last_modified_time })
+    let OpenColumns { endpoint, home, last_modified_time, withdrawn } = OpenColumns::read(cells)?;
+    Ok(OpenRow { endpoint: columns::endpoint(endpoint)?, home, last_modified_time, withdrawn })
 }
 
 selected! {

@@ -212,6 +212,12 @@ impl ApiSide {
         self.send(Address::Control(task_type(name), to), &Command::Cancel { task_id }).await;
     }
 
+    /// Takes a task back, unless it has begun.
+    pub async fn withdraw(&self, name: &str, task_id: TaskId) {
+        let to: Vec<EndpointName> = vec!["console1".parse().expect("a name")];
+        self.send(Address::Control(task_type(name), to), &Command::Withdraw { task_id }).await;
+    }
+
     pub async fn report(&mut self) -> Report {
         loop {
             if let Some(report) = self.reports.pop_front() {

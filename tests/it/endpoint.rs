@@ -199,6 +199,61 @@ async fn a_cancel_stops_what_runs_and_keeps_what_waits_from_running() {
 }
 
 #[tokio::test]
+async fn what_is_withdrawn_does_not_begin_and_what_has_begun_goes_on() {
+    let mut api = ApiSide::new().await;
+    let (gate, mut starts) = Gate::new();
+    let mut one = policy("gate");
+    one.concurrency = 1;
+    let mut endpoint = api.start(api.config(vec![one]), gate.registry()).await;
+    api.welcome().await;
+    soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
+    let running = api.submit("gate", "1").await;
+    assert_eq!(soon("the start", starts.recv()).await, Some((running, 1)));
+    let waiting = api.submit("gate", "2").await;
+    while api.report().await.task_id != waiting {}
+    // What runs goes on, and its endpoint says that it has it.
+    api.withdraw("gate", running).await;
+    let report = api.report().await;
+    assert!(report.task_id == running && matches!(report.event, ReportEvent::Received), "{report:?}");
+    api.withdraw("gate", waiting).await;
+    let report = api.end().await;
+    assert!(report.task_id == waiting && matches!(report.event, ReportEvent::Canceled), "{report:?}");
+    // One that overtakes its task.
+    let task = ApiSide::task("gate", "3");
+    api.withdraw("gate", task.work.id).await;
+    for sends in [false, true] {
+        if sends {
+            api.send_task(&task).await;
+        }
+        let report = api.end().await;
+        assert!(report.task_id == task.work.id && matches!(report.event, ReportEvent::Canceled), "{report:?}");
+    }
+    gate.let_through(1);
+    assert_eq!(api.finished(running).await.0, 0);
+    // What is done cannot be undone, and of all the others none was started.
+    api.withdraw("gate", running).await;
+    assert_eq!(api.finished(running).await.0, 0);
+    assert!(starts.try_recv().is_err());
+    endpoint.stopped().await;
+}
+
+#[tokio::test]
+async fn what_waits_for_its_next_attempt_has_begun() {
+    let mut api = ApiSide::new().await;
+    let endpoint = api.started(&["steered"]).await;
+    let task = ApiSide::task("steered", r#"{"do": "retry", "times": 1, "after_ms": 1000}"#);
+    let item = wire::encode_command(&Command::Task(task.clone()), WireVersion::Two);
+    api.send_bytes(Address::All(task_type("steered")), item.clone()).await;
+    let journal = api.dir.path().join("data/console1/steered/0000000001.journal");
+    // Once as it was taken, and once with what the first attempt died of.
+    let copies = || std::fs::read(&journal).unwrap_or_default().windows(item.len()).filter(|bytes| *bytes == item).count();
+    until("the first attempt to end", || copies() == 2).await;
+    api.withdraw("steered", task.work.id).await;
+    assert_eq!(api.finished(task.work.id).await.0, 0);
+    endpoint.stopped().await;
+}
+
+#[tokio::test]
 async fn a_queue_speaks_for_its_own_type_alone() {
     let mut api = ApiSide::new().await;
     let (gate, mut starts) = Gate::new();

@@ -137,6 +137,10 @@ impl Site {
     /// Has an endpoint join and waits until the ledger knows it.
     async fn is_known(&self, name: &str) {
         self.join(name).await;
+        self.is_known_as(name).await;
+    }
+
+    async fn is_known_as(&self, name: &str) {
         let known = async {
             while self.store.endpoints(None, 100).await.expect("the store answers").iter().all(|known| known.name.as_str() != name) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -313,6 +317,79 @@ async fn who_returns_is_asked_for_what_it_has_and_told_what_was_canceled() {
     site.store.cancel(late, now, Duration::from_secs(60)).await.expect("cancels");
     site.say(late, "here", ReportEvent::Received).await;
     assert!(matches!(command(&mut queue).await, Command::Cancel { task_id } if task_id == late));
+    site.api.stop().await;
+}
+
+/// The next command that is no welcome.
+async fn order(consumer: &mut Consumer) -> Command {
+    loop {
+        match command(consumer).await {
+            Command::Welcome { .. } => {}
+            command => return command,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollout_that_stops_takes_back_what_was_not_received() {
+    let site = Site::new().await;
+    let client = https::client().build().expect("a client");
+    let post = async |path: &str, body: serde_json::Value| {
+        let answer = client.post(format!("http://{}/rollouts{path}", site.address)).json(&body).send().await.expect("answers");
+        assert!(answer.status().is_success(), "{path}: {}", answer.text().await.unwrap_or_default());
+    };
+    let until_counts = async |wanted: &str| {
+        let look = async {
+            loop {
+                let answer = client.get(format!("http://{}/rollouts/r", site.address)).send().await.expect("answers");
+                let shown: serde_json::Value = answer.json().await.expect("JSON");
+                let counts = &shown["counts"];
+                let counts = ["pending", "sent", "ok"].map(|state| counts[state].to_string()).join(" ");
+                if format!("{} {counts}", shown["status"].as_str().unwrap_or_default()) == wanted {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        soon(wanted, look).await;
+    };
+    let said = |name: &str, reads| Presence { reads, interval: Duration::from_secs(60), ..presence(name, home(name)) };
+    let (mut here, mut gone, mut old) = (site.subscribe("here").await, site.subscribe("gone").await, site.subscribe("old").await);
+    for (name, reads) in [("here", WireVersion::NEWEST), ("gone", WireVersion::NEWEST), ("old", WireVersion::Two)] {
+        site.say_so(&said(name, reads)).await;
+        site.is_known_as(name).await;
+    }
+    let targets = serde_json::json!({"endpoints": ["here", "gone", "old"]});
+    post("", serde_json::json!({"identifier": "r", "type": "worker", "targets": targets, "waves": ["rest"], "receive_within": "1h"})).await;
+    let Command::Task(task) = order(&mut here).await else { panic!("not a task") };
+    let id = task.work.id;
+    for queue in [&mut gone, &mut old] {
+        assert!(matches!(order(queue).await, Command::Task(task) if task.work.id == id));
+    }
+    post("/r/pause", serde_json::json!({})).await;
+    for queue in [&mut here, &mut gone] {
+        assert!(matches!(order(queue).await, Command::Withdraw { task_id } if task_id == id));
+    }
+    // One comes back, and is told that in place of its task.
+    site.say_so(&said("gone", WireVersion::NEWEST)).await;
+    assert!(matches!(order(&mut gone).await, Command::Withdraw { task_id } if task_id == id));
+    site.say(id, "here", ReportEvent::Canceled).await;
+    site.say(id, "gone", ReportEvent::Received).await;
+    assert!(matches!(order(&mut gone).await, Command::Withdraw { task_id } if task_id == id), "the message may have missed it");
+    site.finish(id, "gone").await;
+    // An older version knows nothing of this: it finishes what it has, and is not sent the task again.
+    site.say_so(&said("old", WireVersion::Two)).await;
+    site.finish(id, "old").await;
+    until_counts("PAUSED 1 0 2").await;
+    post("/r/resume", serde_json::json!({})).await;
+    let Command::Task(again) = order(&mut here).await else { panic!("not a task") };
+    assert_ne!(again.work.id, id);
+    site.finish(again.work.id, "here").await;
+    until_counts("DONE 0 0 3").await;
+    // All that the older one was sent besides is a welcome.
+    site.publish(Address::Named(worker(), vec![endpoint("old")]), wire::encode_command(&Command::Cancel { task_id: id }, WireVersion::One))
+        .await;
+    assert!(matches!(order(&mut old).await, Command::Cancel { .. }));
     site.api.stop().await;
 }
 

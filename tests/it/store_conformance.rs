@@ -89,6 +89,7 @@ conformance! {
         halts_over_its_budget_until_somebody_decides,
         keeps_what_is_not_healthy_failed,
         rolls_back_what_has_changed,
+        takes_back_what_was_not_received,
         adds_rollouts_up,
         forgets_rollouts_that_ended_long_ago,
         tells_how_long_rollouts_wait,

@@ -132,7 +132,7 @@ async fn an_api_of_version_1_is_sent_one_report_a_message() {
                     api.send_bytes(all.clone(), item).await;
                 }
             }
-            WireVersion::Two => api.send_bytes(all.clone(), envelope::list(&items)).await,
+            WireVersion::Two | WireVersion::Three => api.send_bytes(all.clone(), envelope::list(&items)).await,
         }
     };
     send(&api, WireVersion::One).await;

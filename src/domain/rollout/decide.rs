@@ -3,7 +3,7 @@
 //! The order within a pass is what keeps the promises: outcomes first, then breaches, then waves, and targets are started only after all
 //! that. So whatever is started was started in the knowledge of every outcome that was committed before.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::state::{RolloutEvent, RolloutStatus, TargetEvent, TargetState, WavePhase};
@@ -46,6 +46,7 @@ pub fn decide(view: &View, now: Timestamp) -> Change {
     if pass.status == RolloutStatus::Aborting && pass.in_flight() == 0 {
         pass.drained();
     }
+    pass.withdraw();
     if let Some(undone) = view.rollback.filter(|undone| pass.status == RolloutStatus::RollingBack && undone.is_final()) {
         pass.end(RolloutEvent::End { all_ok: undone == RolloutStatus::Done });
     }
@@ -73,7 +74,7 @@ impl Pass<'_> {
             match target.state {
                 TargetState::Verifying => self.verify(target, terms.healthy.as_ref()),
                 TargetState::Sent | TargetState::Unreachable | TargetState::Failed => {
-                    if let Some((event, number, note)) = outcome(target, terms, self.now) {
+                    if let Some((event, number, note)) = outcome(target, terms, view.status, self.now) {
                         self.shift(target, event, number, note);
                     }
                 }
@@ -141,6 +142,26 @@ impl Pass<'_> {
         if let Some(to) = from.next(event) {
             self.push(TargetMove { fact: fact.clone(), from, to, errnr: None, note: None, present_since: None, instance: None });
         }
+    }
+
+    /// Takes back what targets have not received: in time, or before the rollout stopped. What is taken back starts no more, unless it has begun.
+    fn withdraw(&mut self) {
+        let moved: HashMap<&Fact, TargetState> = self.change.moves.iter().map(|moved| (&moved.fact, moved.to)).collect();
+        let taken_back = |target: &&InFlight| {
+            let state = moved.get(&target.fact).copied().unwrap_or(target.state);
+            let goes = state == TargetState::Unreachable || state == TargetState::Sent && !self.status.admits();
+            goes && target.answered == Answered::Nothing && !target.withdrawn
+        };
+        let withdraw: Vec<Fact> = self.view.in_flight.iter().filter(taken_back).map(|target| target.fact.clone()).collect();
+        if withdraw.is_empty() {
+            return;
+        }
+        let text = match &withdraw[..] {
+            [one] => one.endpoint.to_string(),
+            many => format!("{} targets", many.len()),
+        };
+        self.change.events.push(NewEvent::new(EventKind::Withdrawn, Some(text)));
+        self.change.withdraw = withdraw;
     }
 
     fn start(&mut self) {
@@ -462,7 +483,12 @@ pub(super) fn over_budget(waves: &[WaveState], failed: Option<u32>, unreachable:
 }
 
 /// What has become of a target that was sent its task.
-fn outcome(target: &InFlight, terms: &super::WaveTerms, now: Timestamp) -> Option<(TargetEvent, Option<i32>, Option<String>)> {
+fn outcome(
+    target: &InFlight,
+    terms: &super::WaveTerms,
+    status: RolloutStatus,
+    now: Timestamp,
+) -> Option<(TargetEvent, Option<i32>, Option<String>)> {
     let sent = target.state == TargetState::Sent;
     match &target.answered {
         Answered::Finished { errnr: 0, .. } => Some((TargetEvent::Succeeded { verify: terms.healthy.is_some() }, Some(0), None)),
@@ -477,6 +503,10 @@ fn outcome(target: &InFlight, terms: &super::WaveTerms, now: Timestamp) -> Optio
             let note = format!("not received within {}", span(terms.receive_within));
             Some((TargetEvent::NotReceived, None, Some(note)))
         }
+        // It was taken back, and an end does not wait for an endpoint that is away.
+        Answered::Nothing if sent && target.withdrawn && status == RolloutStatus::Aborting && target.presence.instance.is_none() => {
+            Some((TargetEvent::NotReceived, None, Some("not received when the rollout was given up".to_owned())))
+        }
         Answered::Received { at } if at.after(terms.finish_within) <= now => {
             let note = format!("not finished within {}", span(terms.finish_within));
             Some((TargetEvent::Failed, None, Some(note)))
@@ -484,7 +514,8 @@ fn outcome(target: &InFlight, terms: &super::WaveTerms, now: Timestamp) -> Optio
         Answered::Received { .. } => Some((TargetEvent::Received, None, None)),
         Answered::Nothing => None,
         // What was taken back is tried again when the endpoint is there.
-        Answered::Canceled { received: false } if !sent => None,
+        Answered::Canceled { unbegun: true, .. } if sent => Some((TargetEvent::Withdrawn, None, None)),
+        Answered::Canceled { unbegun: true, .. } | Answered::Canceled { received: false, .. } if !sent => None,
         Answered::Canceled { .. } => Some((TargetEvent::Failed, None, Some("its task was canceled".to_owned()))),
         Answered::Expired { received: false } if sent => {
             Some((TargetEvent::NotReceived, None, Some("not received while its task lived".to_owned())))

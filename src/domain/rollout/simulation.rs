@@ -25,6 +25,8 @@ enum Nature {
     Unwell,
     /// Is away until some second.
     Away(u32),
+    /// Is cut off when its task is sent, and back after so many seconds.
+    CutOff(u32),
 }
 
 #[derive(Debug, Clone)]
@@ -40,6 +42,17 @@ struct One {
     /// When its endpoint answers next.
     answers_at: Option<Timestamp>,
     rounds: u32,
+    /// When its task was sent last.
+    sent_at: Timestamp,
+    /// When its handler begins, unless it is told otherwise before.
+    begins_at: Option<Timestamp>,
+    /// Whether its task was taken back.
+    withdrawn: bool,
+    /// When its endpoint is told that.
+    told_at: Option<Timestamp>,
+    begun: bool,
+    /// How often its handler has begun.
+    executions: u32,
 }
 
 /// A rollout as a store would keep it.
@@ -55,6 +68,9 @@ struct Fleet {
     now: Timestamp,
     due_at: Option<Timestamp>,
     latency: u32,
+    /// Seconds that some wait for their turn once they have their task, below this.
+    queue: u32,
+    executions_before_rollback: Option<u32>,
     ended: bool,
     rolls_back: bool,
     /// When the rollout that undoes it ends, and how.
@@ -71,6 +87,7 @@ impl Fleet {
     fn view(&self) -> View {
         let there = |one: &One| match one.nature {
             Nature::Away(until) => self.now >= START.after(Duration::from_secs(until.into())),
+            Nature::CutOff(_) => one.rounds == 0 || one.sent_at == self.now || one.begins_at.is_none_or(|at| at <= self.now),
             _ => true,
         };
         let news = |one: &&One| match one.state {
@@ -81,7 +98,7 @@ impl Fleet {
         };
         let waits = |one: &&One| one.state.is_waited_for() && one.since.after(self.settings.catch_up_for) <= self.now;
         let back = |one: &&One| {
-            let closed = matches!(one.answered, Answered::Expired { received: false } | Answered::Canceled { received: false });
+            let closed = matches!(one.answered, Answered::Expired { received: false } | Answered::Canceled { unbegun: true, .. });
             there(one) && (one.state == TargetState::Absent || one.state == TargetState::Unreachable && closed && one.rounds < 2)
         };
         let in_flight = |one: &One| InFlight {
@@ -91,6 +108,7 @@ impl Fleet {
             present_since: one.present_since,
             instance: one.instance,
             answered: one.answered.clone(),
+            withdrawn: one.withdrawn,
             presence: Presence { instance: there(one).then_some(Uuid::from_u128(1)), fits: one.nature != Nature::Unwell },
         };
         let returned = |one: &One| Returned { fact: one.fact.clone(), state: one.state };
@@ -147,8 +165,14 @@ impl Fleet {
                 prop_assert_eq!(wave.counts.get(state) as usize, counted(place, state), "wave {} {:?}", place, state);
             }
         }
+        for one in self.targets.iter().filter(|one| one.rounds > 0 && one.answered == Answered::Nothing) {
+            let taken_back = one.state == TargetState::Unreachable || one.state == TargetState::Sent && !self.status.admits();
+            prop_assert!(!taken_back || one.withdrawn, "{:?} may start in {:?}", one, self.status);
+        }
         self.ended = self.status.is_final();
         if self.ended {
+            let may_start = |one: &One| one.rounds > 0 && one.answered == Answered::Nothing && !one.withdrawn;
+            prop_assert!(!self.targets.iter().any(may_start), "nothing may start after the end");
             prop_assert_eq!(slots, 0, "nothing is in flight at the end");
             prop_assert!(change.due_at.is_none());
         } else {
@@ -176,8 +200,26 @@ impl Fleet {
             self.waves[fact.wave as usize].counts.shift(TargetState::Pending, TargetState::Sent);
             (one.state, one.since, one.answered, one.errnr) = (TargetState::Sent, self.now, Answered::Nothing, None);
             one.rounds += 1;
-            one.answers_at = Some(self.now.after(Duration::from_secs(u64::from(1 + fact.position % self.latency))));
+            // Some have other work to do first.
+            let begins_in = match one.nature {
+                Nature::CutOff(until) => until,
+                _ => fact.position % self.queue,
+            };
+            let begins_at = self.now.after(Duration::from_secs(begins_in.into()));
+            (one.sent_at, one.begins_at, one.begun, one.withdrawn, one.told_at) = (self.now, Some(begins_at), false, false, None);
+            one.answers_at = Some(begins_at.after(Duration::from_secs(u64::from(1 + fact.position % self.latency))));
             self.admitted_at = Some(self.now);
+        }
+        for fact in &change.withdraw {
+            let one = self.targets.iter_mut().find(|one| one.fact == *fact).expect("it is there");
+            prop_assert!(!one.withdrawn && one.answered == Answered::Nothing && one.rounds > 0, "{:?} is taken back", one);
+            one.withdrawn = true;
+            let told_at = self.now.after(Duration::from_secs(u64::from(1 + fact.position % 3)));
+            one.told_at = match one.nature {
+                // Presence tells it, in place of its task.
+                Nature::CutOff(_) => one.begins_at.map(|back| back.max(told_at)),
+                _ => Some(told_at),
+            };
         }
         for changed in &change.waves {
             let wave = &mut self.waves[changed.wave as usize];
@@ -188,6 +230,7 @@ impl Fleet {
         self.rolls_back |= change.rolls_back;
         if change.roll_back {
             prop_assert!(self.rollback.is_none(), "it is rolled back once");
+            self.executions_before_rollback = Some(self.executions());
             prop_assert!(self.targets.iter().any(One::has_received) && self.waves.iter().all(|wave| wave.counts.in_flight() == 0));
             let how = if self.latency.is_multiple_of(2) { RolloutStatus::Done } else { RolloutStatus::Partial };
             self.rollback = Some((self.now.after(Duration::from_secs(30)), how));
@@ -206,19 +249,47 @@ impl Fleet {
             if !matches!(one.answered, Answered::Nothing | Answered::Received { .. }) || one.rounds == 0 {
                 continue;
             }
-            let over = one.since.after(terms.receive_within).after(terms.finish_within) <= now;
+            let over = one.sent_at.after(terms.receive_within).after(terms.finish_within) <= now;
+            let told = one.told_at.is_some_and(|at| at <= now);
+            // What was taken back is not sent to who returns.
+            let begins = |one: &One| match one.nature {
+                Nature::Deaf => false,
+                Nature::CutOff(_) if one.withdrawn => false,
+                _ => one.begins_at.is_some_and(|at| at <= now && one.told_at.is_none_or(|told| at < told)),
+            };
+            if !one.begun && !over && begins(one) {
+                (one.begun, one.executions) = (true, one.executions + 1);
+            }
+            let begun = one.begun;
+            if told && !begun && one.nature != Nature::Deaf {
+                one.answered = Answered::Canceled { received: one.fact.position.is_multiple_of(2), unbegun: true };
+                continue;
+            }
+            // Some receipts are lost on the way.
+            let receipt =
+                one.fact.position.is_multiple_of(3) && one.sent_at < now && !matches!(one.nature, Nature::Deaf | Nature::CutOff(_));
+            if (told && begun || receipt) && one.answered == Answered::Nothing {
+                one.answered = Answered::Received { at: now };
+            }
+            if over && !begun {
+                one.answered = Answered::Expired { received: matches!(one.answered, Answered::Received { .. }) };
+            }
             let answers = one.answers_at.is_some_and(|at| at <= now);
             let finished = |errnr| Answered::Finished { errnr, errmsg: "told".to_owned() };
             one.answered = match one.nature {
-                Nature::Deaf if over => Answered::Expired { received: false },
+                _ if !begun => one.answered.clone(),
                 Nature::Hangs if over => Answered::Expired { received: true },
                 Nature::Hangs => Answered::Received { at: one.answers_at.unwrap_or(now).min(now) },
-                Nature::Succeeds | Nature::Unwell | Nature::Away(_) if answers => finished(0),
+                Nature::Succeeds | Nature::Unwell | Nature::Away(_) | Nature::CutOff(_) if answers => finished(0),
                 Nature::Fails if answers => finished(3),
                 Nature::Restarts if answers => finished(errnr::INTERRUPTED),
                 _ => one.answered.clone(),
             };
         }
+    }
+
+    fn executions(&self) -> u32 {
+        self.targets.iter().map(|one| one.executions).sum()
     }
 
     fn people(&mut self, asked: &Command, picked: &[Returned]) -> Result<(), TestCaseError> {
@@ -272,6 +343,7 @@ fn nature() -> impl Strategy<Value = Nature> {
         1 => Just(Nature::Restarts),
         1 => Just(Nature::Unwell),
         1 => (0..400u32).prop_map(Nature::Away),
+        1 => (2..60u32).prop_map(Nature::CutOff),
     ]
 }
 
@@ -283,7 +355,7 @@ prop_compose! {
         allowed in (prop::option::of(0..4u32), prop::option::of(0..4u32)),
         soak in 0..30u64,
         healthy in prop::option::of(0..5u64),
-        latency in 1..9u32,
+        (latency, queue) in (1..7u32, 1..4u32),
         skip in any::<bool>(),
     ) -> Fleet {
         let allowed = if budgets { allowed } else { (None, None) };
@@ -328,6 +400,12 @@ prop_compose! {
                 errnr: None,
                 answers_at: None,
                 rounds: 0,
+                sent_at: START,
+                begins_at: None,
+                withdrawn: false,
+                told_at: None,
+                begun: false,
+                executions: 0,
             }
         };
         let targets: Vec<One> = targets.map(target).collect();
@@ -343,6 +421,8 @@ prop_compose! {
             now: START,
             due_at: Some(START),
             latency,
+            queue,
+            executions_before_rollback: None,
             ended: false,
             rolls_back: false,
             rollback: None,
@@ -368,10 +448,11 @@ proptest! {
                 Nature::Unwell if !verifies => &[TargetState::Ok],
                 Nature::Unwell | Nature::Fails | Nature::Hangs | Nature::Restarts => &[TargetState::Failed],
                 Nature::Deaf => &[TargetState::Skipped, TargetState::Unreachable],
-                Nature::Away(_) => &[TargetState::Ok, TargetState::Skipped],
+                Nature::Away(_) | Nature::CutOff(_) => &[TargetState::Ok, TargetState::Skipped, TargetState::Unreachable],
             };
             prop_assert!(may.contains(&one.state), "{:?}", one);
-            prop_assert!(one.rounds <= 1 || one.nature == Nature::Deaf, "{:?}", one);
+            prop_assert!(one.rounds <= 1 || matches!(one.nature, Nature::Deaf | Nature::CutOff(_)), "{:?}", one);
+            prop_assert!(one.executions <= 1, "nothing runs twice: {:?}", one);
         }
     }
 
@@ -385,7 +466,11 @@ proptest! {
             }
             if fleet.status == RolloutStatus::Halted {
                 let rounds: u32 = fleet.targets.iter().map(|one| one.rounds).sum();
+                // By then each is told that is there.
+                fleet.settle(4)?;
+                let executions = fleet.executions();
                 fleet.settle(200)?;
+                prop_assert_eq!(executions, fleet.executions(), "nothing begins after a halt");
                 prop_assert_eq!(rounds, fleet.targets.iter().map(|one| one.rounds).sum::<u32>(), "nothing starts after a halt");
                 let plain = Command::Resume(Allow::default());
                 fleet.people(&plain, &[])?;
@@ -405,6 +490,7 @@ proptest! {
         (fleet.settings.on_breach, fleet.settings.rollback) = (OnBreach::Rollback, Some(rollback()));
         fleet.settle(8_000)?;
         prop_assert!(fleet.ended, "{:?}", fleet.status);
+        prop_assert!(fleet.executions_before_rollback.is_none_or(|before| before == fleet.executions()), "begun after its rollback was made");
         let undone = fleet.rollback.map(|(_, how)| how);
         let expected = match undone {
             Some(RolloutStatus::Done) => RolloutStatus::RolledBack,
@@ -444,6 +530,11 @@ proptest! {
         fleet.people(&Command::Abort { roll_back }, &[])?;
         fleet.settle(500)?;
         prop_assert!(fleet.ended, "{:?}", fleet.status);
+        let executions = fleet.executions();
+        prop_assert!(fleet.executions_before_rollback.is_none_or(|before| before == executions), "begun after its rollback was made");
+        for one in &fleet.targets {
+            prop_assert!(one.executions <= one.rounds, "{:?}", one);
+        }
         let undone = matches!(fleet.status, RolloutStatus::RolledBack | RolloutStatus::RollbackFailed);
         prop_assert!(matches!(fleet.status, RolloutStatus::Aborted | RolloutStatus::Done | RolloutStatus::Partial) || undone && roll_back);
     }

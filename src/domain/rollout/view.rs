@@ -160,6 +160,8 @@ pub struct InFlight {
     pub instance: Option<Uuid>,
     /// What its endpoint has answered.
     pub answered: Answered,
+    /// Whether its task was taken back, unless the endpoint has begun it.
+    pub withdrawn: bool,
     /// Whether its endpoint is there.
     pub presence: Presence,
 }
@@ -194,6 +196,8 @@ pub enum Answered {
     Canceled {
         /// Whether it had been received.
         received: bool,
+        /// Whether the endpoint has confirmed that it has not begun what was taken back.
+        unbegun: bool,
     },
     /// The time of the task was over.
     Expired {
@@ -246,6 +250,8 @@ pub struct Change {
     pub waves: Vec<WaveChange>,
     /// Targets that are started.
     pub admit: Vec<Admission>,
+    /// Targets from which the task is taken back, unless they have begun it.
+    pub withdraw: Vec<Fact>,
     /// Whether what it has changed is to be undone once nothing is in flight.
     pub rolls_back: bool,
     /// Whether the rollout that undoes it is made now.
@@ -332,7 +338,7 @@ impl NewEvent {
 states! {
     /// What happened to a rollout.
     #[serde(rename_all = "snake_case")]
-    EventKind 21 {
+    EventKind 22 {
         /// It was recorded.
         Created = 0, "created";
         /// It began.
@@ -375,5 +381,7 @@ states! {
         Superseded = 19, "superseded";
         /// Another rollout begins to undo it.
         RollingBack = 20, "rolling_back";
+        /// Tasks were taken back from targets that have not received them.
+        Withdrawn = 21, "withdrawn";
     }
 }

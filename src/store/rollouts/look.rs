@@ -119,7 +119,7 @@ async fn in_flight(conn: &mut Conn<'_>, rollout: &RolloutRecord) -> Result<Vec<I
         let join = if news.is_empty() { "LEFT JOIN" } else { "JOIN" };
         let mut select = conn.sql(format!(
             "SELECT t.wave, t.position, t.endpoint, t.since, t.present_since, t.instance, r.status, r.errnr, SUBSTR(r.errmsg, 1, {NOTE}), \
-             r.start_time, s.state, s.instance FROM rollout_target AS t {index} \
+             r.start_time, s.state, s.instance, r.home, r.withdrawn_at FROM rollout_target AS t {index} \
              {join} response AS r ON r.task_id = t.task_id AND r.endpoint = t.endpoint \
              LEFT JOIN subscription AS s ON s.endpoint = t.endpoint AND s.task_type = ? WHERE t.rollout = ? AND t.state = ? {news}"
         ));
@@ -146,6 +146,7 @@ fn is_online(row: &Row, at: usize) -> Result<bool, Fault> {
 fn one_in_flight(row: &Row, state: TargetState) -> Result<InFlight, Fault> {
     let status = row.get::<Option<u8>>(6)?.map(|code| columns::response_status(code, || "response, column status".to_owned()));
     let received: Option<Timestamp> = row.get(9)?;
+    let withdrawn = row.get::<Option<Timestamp>>(13)?.is_some();
     let answered = match status.transpose()? {
         None => Answered::Forgotten,
         Some(ResponseStatus::Expected) => Answered::Nothing,
@@ -154,7 +155,10 @@ fn one_in_flight(row: &Row, state: TargetState) -> Result<InFlight, Fault> {
             errnr: row.get::<Option<i32>>(7)?.unwrap_or_default(),
             errmsg: row.get::<Option<String>>(8)?.unwrap_or_default(),
         },
-        Some(ResponseStatus::Canceled) => Answered::Canceled { received: received.is_some() },
+        // The ledger itself cancels what nobody has received, without an answer of the endpoint.
+        Some(ResponseStatus::Canceled) => {
+            Answered::Canceled { received: received.is_some(), unbegun: withdrawn && row.get::<Option<Uuid>>(12)?.is_some() }
+        }
         Some(ResponseStatus::Expired) => Answered::Expired { received: received.is_some() },
     };
     let instance = if is_online(row, 10)? { row.get::<Option<Uuid>>(11)? } else { None };
@@ -165,6 +169,7 @@ fn one_in_flight(row: &Row, state: TargetState) -> Result<InFlight, Fault> {
         present_since: row.get(4)?,
         instance: row.get(5)?,
         answered,
+        withdrawn,
         presence: Presence { instance, fits: true },
     })
 }
@@ -223,8 +228,8 @@ async fn returned(conn: &mut Conn<'_>, rollout: &RolloutRecord) -> Result<Vec<Re
         (TargetState::Absent, ""),
         (
             TargetState::Unreachable,
-            "AND t.round < ? AND EXISTS (SELECT 1 FROM response AS r WHERE r.task_id = t.task_id AND r.endpoint = t.endpoint AND r.start_time IS NULL \
-             AND r.status IN (?, ?))",
+            "AND t.round < ? AND EXISTS (SELECT 1 FROM response AS r WHERE r.task_id = t.task_id AND r.endpoint = t.endpoint \
+             AND (r.start_time IS NULL AND r.status IN (?, ?) OR r.status = ? AND r.withdrawn_at IS NOT NULL AND r.home IS NOT NULL))",
         ),
     ] {
         if rollout.waves.iter().all(|wave| wave.counts.get(state) == 0) {
@@ -238,7 +243,7 @@ async fn returned(conn: &mut Conn<'_>, rollout: &RolloutRecord) -> Result<Vec<Re
         ));
         select.bind(&rollout.task_type).bind(rollout.id).bind(state.code()).bind(SubscriptionState::Online);
         if !closed.is_empty() {
-            select.bind(ROUNDS).bind(ResponseStatus::Canceled).bind(ResponseStatus::Expired);
+            select.bind(ROUNDS).bind(ResponseStatus::Canceled).bind(ResponseStatus::Expired).bind(ResponseStatus::Canceled);
         }
         for row in select.bind(NEWS).fetch_all().await? {
             found.push(Returned { fact: key(&row)?, state });

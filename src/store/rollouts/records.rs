@@ -158,6 +158,8 @@ pub struct AdvancedRollout {
     pub targets: Vec<(TargetState, u64)>,
     /// Tasks that were recorded, whose expected endpoints are frozen.
     pub tasks: Vec<NewTask>,
+    /// Tasks that were taken back, each with the endpoints that are to be told.
+    pub withdrawn: Vec<(TaskId, Vec<EndpointName>)>,
     /// When to look again; none when it has ended.
     pub due_at: Option<Timestamp>,
 }

@@ -9,8 +9,8 @@ use uuid::Uuid;
 use super::records::{AdvancedRollout, RolloutBatches, RolloutRecord};
 use super::rollback;
 use super::rows::COUNTS;
-use crate::domain::rollout::{Admission, Change, EventKind, NewEvent, RolloutStatus, TargetMove, TargetState, WaveChange, WaveState};
-use crate::domain::{EndpointName, NewTask, TaskId, Timestamp, TokenName, digest, json};
+use crate::domain::rollout::{Admission, Change, EventKind, Fact, NewEvent, RolloutStatus, TargetMove, TargetState, WaveChange, WaveState};
+use crate::domain::{EndpointName, NewTask, ResponseStatus, TaskId, Timestamp, TokenName, digest, json};
 use crate::store::fault::Fault;
 use crate::store::sql::Conn;
 use crate::store::tasks::all_of;
@@ -35,6 +35,7 @@ pub(super) async fn write(
         Some(batches) if !change.admit.is_empty() => start(conn, rollout, &waves, &change.admit, batches, now).await?,
         _ => Vec::new(),
     };
+    let withdrawn = withdraw(conn, rollout, &change.withdraw, now).await?;
     write_waves(conn, rollout, &waves, &change).await?;
     let revision = rollout.revision + u32::from(!change.events.is_empty());
     write_events(conn, rollout, &change.events, by, revision, now).await?;
@@ -53,6 +54,7 @@ pub(super) async fn write(
         breached: change.events.iter().any(|event| event.kind == EventKind::Breached),
         targets: targets.into_iter().collect(),
         tasks,
+        withdrawn,
         due_at: change.due_at,
     })
 }
@@ -188,6 +190,37 @@ async fn start(
     let sets: Vec<Freeze> = tasks.iter().map(|task| Freeze { id: task.id, expected: task.endpoints.clone() }).collect();
     submit::freeze(conn, sets.into(), now).await?;
     Ok(tasks)
+}
+
+/// Notes that tasks are taken back from endpoints that have not received them, in the order of the keys of the responses. Their tasks are not
+/// locked: whoever has received one meanwhile keeps it.
+async fn withdraw(
+    conn: &mut Conn<'_>,
+    rollout: &RolloutRecord,
+    facts: &[Fact],
+    now: Timestamp,
+) -> Result<Vec<(TaskId, Vec<EndpointName>)>, Fault> {
+    let mut names: Vec<&EndpointName> = facts.iter().map(|fact| &fact.endpoint).collect();
+    names.sort_unstable();
+    let mut tasks: BTreeMap<TaskId, Vec<EndpointName>> = BTreeMap::new();
+    for names in names.chunks(batch::KEYS) {
+        let mut select =
+            conn.sql("SELECT task_id, endpoint FROM rollout_target WHERE rollout = ? AND task_id IS NOT NULL AND endpoint IN ");
+        for row in select.bind(rollout.id).keys(names).push(" ORDER BY endpoint").fetch_all().await? {
+            tasks.entry(row.get(0)?).or_default().push(row.get(1)?);
+        }
+    }
+    let by_key = conn.dialect().by_primary_key();
+    for (id, endpoints) in &tasks {
+        let names: Vec<&EndpointName> = endpoints.iter().collect();
+        for names in names.chunks(batch::KEYS) {
+            let mut update = conn.sql(format!(
+                "UPDATE response {by_key} SET withdrawn_at = ? WHERE +status = ? AND withdrawn_at IS NULL AND task_id = ? AND endpoint IN "
+            ));
+            update.bind(now).bind(ResponseStatus::Expected).bind(*id).keys(names).execute().await?;
+        }
+    }
+    Ok(tasks.into_iter().collect())
 }
 
 async fn write_waves(conn: &mut Conn<'_>, rollout: &RolloutRecord, waves: &[WaveState], change: &Change) -> Result<(), Fault> {

@@ -201,12 +201,13 @@ pub async fn knows_what_all_who_are_there_read(ledger: &Ledger) -> Result<()> {
     use WireVersion::{One, Two};
     let process = |endpoint, reads, state| Presence { reads, ..presence(endpoint, &["worker"], state) };
     let read = async || anyhow::Ok(ledger.store.subscribers(&[worker()], Expect::Subscribed).await?[&worker()].read);
-    let readers = async |names: &[&str]| ledger.store.readers(names.iter().map(|text| name(text)).collect()).await;
-    assert_eq!(read().await?, Two, "nobody is there");
+    let readers = async |names: &[&str]| ledger.store.readers(names.iter().map(|text| name(text)).collect(), WireVersion::Two).await;
+    assert_eq!(read().await?, WireVersion::NEWEST, "nobody is there");
     ledger.store.see(&[process("a", Two, Alive), process("b", One, Alive)], at(0)).await?;
     assert_eq!((read().await?, ledger.store.subscribed(&[worker()]).await?[&worker()].clone()), (One, names(&["a", "b"])));
     assert_eq!(readers(&["a", "b", "nobody"]).await?, [(worker(), name("a"))].into());
     assert_eq!(readers(&[]).await?, [].into());
+    assert_eq!(ledger.store.readers([name("a")].into(), WireVersion::Three).await?, [].into());
     // It is upgraded; the other one goes back to an older version.
     ledger.store.see(&[process("a", One, Alive), process("b", Two, Alive)], at(1)).await?;
     assert_eq!((read().await?, readers(&["a", "b"]).await?), (One, [(worker(), name("b"))].into()));

@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tasker::domain::rollout::{
-    Allow, Amount, Approval, CatchUp, Command, Healthy, OnBreach, PlannedWave, Refusal, Rollback, RollbackOn, RolloutSettings,
+    Allow, Amount, Approval, CatchUp, Command, EventKind, Healthy, OnBreach, PlannedWave, Refusal, Rollback, RollbackOn, RolloutSettings,
     RolloutStatus, TargetState, View, WavePhase, WaveTerms, decide,
 };
-use tasker::domain::{EndpointName, Labels, NewTask, Presence, PresenceState, TaskStatus, Timestamp, errnr, json};
+use tasker::domain::{EndpointName, Labels, NewTask, Presence, PresenceState, ReportEvent, TaskStatus, Timestamp, errnr, json};
 use tasker::store::{
     AdvancedRollout, Commanded, NewRollout, RolloutBatches, RolloutCensusQuery, RolloutDecision, RolloutPick, RolloutQuery, RolloutRecord,
     RolloutRecorded, RolloutTargetQuery, SharedStore,
 };
 use uuid::Uuid;
 
-use super::ledger::{Ledger, RETENTION, at, finished, fleet, name, noon, together, worker};
+use super::ledger::{Ledger, RETENTION, at, finished, fleet, name, noon, received, report, together, worker};
 use super::presence::presence;
 
 fn terms() -> WaveTerms {
@@ -322,6 +322,66 @@ pub async fn rolls_back_what_has_changed(ledger: &Ledger) -> Result<()> {
     assert_eq!(record.reason.as_deref(), Some("wave 2 of 3: 1 failed, allowed 0"));
     let kinds: Vec<&str> = ledger.store.rollout_events(id, 0, 100).await?.iter().map(|event| event.kind.as_str()).rev().take(3).collect();
     assert_eq!(kinds, ["ended", "rolling_back", "target_unreachable"]);
+    counts_are_right(ledger).await
+}
+
+pub async fn takes_back_what_was_not_received(ledger: &Ledger) -> Result<()> {
+    let endpoints = fleet(4);
+    there(ledger, &endpoints, noon()).await?;
+    let new = rollout("r", &[&endpoints]);
+    let id = new.id;
+    ledger.store.record_rollout(new).await?;
+    let tasks = passes(&ledger.store, id, noon()).await?;
+    let task = &tasks[0];
+    let says = async |report, second| {
+        let applied = ledger.store.apply(&[report], &Default::default(), at(second), RETENTION).await;
+        applied.map(|applied| applied.to_withdraw.len())
+    };
+    assert_eq!(says(received(task.id, "ep0"), 1).await?, 0, "nothing is taken back yet");
+    let paused = command(ledger, id, Command::Pause, RolloutPick::Nobody, at(2)).await?;
+    assert!(matches!(paused, Commanded::Done(_)), "{paused:?}");
+    let pass_at = |second| pass(&ledger.store, id, at(second));
+    let taken_back = pass_at(2).await?.context("it is open")?.withdrawn;
+    assert_eq!(taken_back, [(task.id, endpoints[1..].to_vec())], "those who have not said that they have it");
+    assert!(pass_at(3).await?.context("it is open")?.withdrawn.is_empty(), "once");
+    let open = ledger.store.open_rows(&[task.id]).await?.remove(&task.id).context("open rows")?;
+    assert_eq!(open.iter().map(|row| row.withdrawn).collect::<Vec<_>>(), [false, true, true, true]);
+    let owed = ledger.store.owed_by(&endpoints[1], &[worker()], None, 10).await?;
+    assert!(matches!(&owed[..], [owed] if owed.row.withdrawn), "{owed:?}");
+    // The first has not begun it; the second has, and is told again when its receipt comes; the third says nothing.
+    assert_eq!(says(report(task.id, "ep1", ReportEvent::Canceled), 4).await?, 0);
+    assert_eq!((says(received(task.id, "ep2"), 4).await?, says(received(task.id, "ep2"), 4).await?), (1, 0), "told again once");
+    passes(&ledger.store, id, at(4)).await?;
+    answer(ledger, task, &endpoints[0], 0, at(5)).await?;
+    answer(ledger, task, &endpoints[2], 0, at(5)).await?;
+    assert!(passes(&ledger.store, id, at(5)).await?.is_empty(), "nothing starts while it is paused");
+    let stand =
+        async || states(ledger, id).await.map(|states| states.into_iter().map(|(_, state, round)| (state, round)).collect::<Vec<_>>());
+    assert_eq!(stand().await?, [(TargetState::Ok, 1), (TargetState::Pending, 1), (TargetState::Ok, 1), (TargetState::Sent, 1)]);
+    let resumed = command(ledger, id, Command::Resume(Allow::default()), RolloutPick::Nobody, at(6)).await?;
+    assert!(matches!(resumed, Commanded::Done(_)), "{resumed:?}");
+    let again = passes(&ledger.store, id, at(6)).await?;
+    assert_eq!(again.iter().map(|task| task.endpoints.clone()).collect::<Vec<_>>(), [vec![endpoints[1].clone()]]);
+    // What is not received in time is taken back while it runs, too; once that is confirmed, the endpoint is started again.
+    let late = pass_at(36).await?.context("it is open")?.withdrawn;
+    assert_eq!(late, [(again[0].id, vec![endpoints[1].clone()])], "the other one has been told");
+    assert_eq!(stand().await?, [(TargetState::Ok, 1), (TargetState::Unreachable, 2), (TargetState::Ok, 1), (TargetState::Unreachable, 1)]);
+    says(report(task.id, "ep3", ReportEvent::Canceled), 37).await?;
+    let last = passes(&ledger.store, id, at(37)).await?;
+    assert_eq!(last.iter().map(|task| task.endpoints.clone()).collect::<Vec<_>>(), [vec![endpoints[3].clone()]]);
+    let ended = ledger.task(task.id).await?;
+    assert_eq!((ended.status, ended.counts.finished, ended.counts.canceled, ended.counts.open()), (TaskStatus::Canceled, 2, 2, 0));
+    answer(ledger, &last[0], &endpoints[3], 0, at(38)).await?;
+    // A receipt of what was taken back: it is in flight again.
+    says(received(again[0].id, "ep1"), 38).await?;
+    passes(&ledger.store, id, at(38)).await?;
+    assert_eq!(stand().await?[1], (TargetState::Sent, 2));
+    answer(ledger, &again[0], &endpoints[1], 0, at(39)).await?;
+    passes(&ledger.store, id, at(39)).await?;
+    assert_eq!(found(ledger, "r").await?.status, RolloutStatus::Done);
+    let events = ledger.store.rollout_events(id, 0, 100).await?;
+    let told: Vec<_> = events.into_iter().filter(|event| event.kind == EventKind::Withdrawn).filter_map(|event| event.text).collect();
+    assert_eq!(told, ["3 targets", "ep1"]);
     counts_are_right(ledger).await
 }
 
