@@ -199,6 +199,44 @@ test("a rollout that waits is approved, and one that is halted says why", async 
   }
 });
 
+test("all tasks that a filter means are canceled, and never another number than one has seen", async () => {
+  const prefix = `bulk-${Date.now()}-`;
+  for (const number of [1, 2, 3]) await platform.submit("worker", prefix + number, { payload: { seconds: 600 } });
+  await at("/dashboard/tasks", async (page) => {
+    assert.equal(await page.getByRole("button", { name: "Cancel all that fit …" }).isDisabled(), true);
+    await page.goto(`${platform.url}/dashboard/tasks?q=${prefix}&status=DONE`);
+    await page.getByText("No task fits these filters.").waitFor();
+    assert.equal(await page.getByRole("button", { name: "Cancel all that fit …" }).isDisabled(), true);
+    await page.goto(`${platform.url}/dashboard/tasks?q=${prefix}`);
+    await page.getByRole("button", { name: "Cancel all that fit …" }).click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByText("3 tasks are meant now").waitFor();
+    await platform.submit("worker", `${prefix}4`, { payload: { seconds: 600 } });
+    assert.equal(await dialog.getByRole("button", { name: "Cancel 3 tasks" }).isDisabled(), true);
+    await dialog.getByLabel("Type the number 3 to go on").fill("3");
+    await dialog.getByRole("button", { name: "Cancel 3 tasks" }).click();
+    await dialog.getByText("4 tasks match now, and 3 were expected").waitFor();
+    await dialog.getByLabel("Type the number 4 to go on").fill("4");
+    await dialog.getByRole("button", { name: "Cancel 4 tasks" }).click();
+    await page.getByText("4 tasks are canceled.").waitFor();
+    await page.waitForFunction(() => [...document.querySelectorAll("tbody .state")].every((state) => state.textContent.includes("canceled")));
+  });
+});
+
+test("what has ended without success is queued again", async () => {
+  const identifier = `again-${Date.now()}`;
+  await platform.submit("builds", identifier, { payload: { tag: "v3" } });
+  await platform.request("DELETE", `/builds/${identifier}`);
+  await at(`/dashboard/tasks?type=builds&q=${identifier}`, async (page) => {
+    await page.getByRole("button", { name: "Queue again …" }).click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByText("No task is meant now").waitFor();
+    await dialog.getByLabel("been canceled").check();
+    await dialog.getByRole("button", { name: "Queue 1 task" }).click();
+    await page.getByText("1 task is queued again.").waitFor();
+  });
+});
+
 test("a queue is paused and goes on", async () => {
   await at("/dashboard/queues", async (page) => {
     await page.getByRole("button", { name: "Pause" }).click();

@@ -14,10 +14,16 @@ export class Problem extends Error {
     detail: string,
     readonly errors: ProblemItem[] = [],
     readonly requestId = "",
+    /** How many tasks a filter means now. */
+    readonly count?: number,
   ) {
     super(detail);
   }
 }
+
+/** Whatever was thrown, as a problem. */
+export const problemOf = (error: unknown): Problem =>
+  error instanceof Problem ? error : new Problem(0, "unknown", error instanceof Error ? error.message : String(error));
 
 /** When the interface last answered, and since when it does not. */
 export const contact = signal<{ at: number; failingSince?: number; why?: string }>({ at: Date.now() });
@@ -36,10 +42,11 @@ function failing(why: string): void {
   contact.value = { at, failingSince: failingSince ?? Date.now(), why };
 }
 
-async function problemOf(answer: Response): Promise<Problem> {
+async function refusal(answer: Response): Promise<Problem> {
   const body = await answer.json().catch(() => null);
   if (typeof body?.detail !== "string") return new Problem(answer.status, "unknown", `the API answered ${answer.status}`);
-  return new Problem(answer.status, String(body.code), body.detail, Array.isArray(body.errors) ? body.errors : [], String(body.request_id ?? ""));
+  const errors = Array.isArray(body.errors) ? body.errors : [];
+  return new Problem(answer.status, String(body.code), body.detail, errors, String(body.request_id ?? ""), typeof body.count === "number" ? body.count : undefined);
 }
 
 async function send(path: string, init: RequestInit): Promise<Response> {
@@ -55,7 +62,7 @@ async function send(path: string, init: RequestInit): Promise<Response> {
     contact.value = { at: Date.now() };
     return answer;
   }
-  const problem = await problemOf(answer);
+  const problem = await refusal(answer);
   if (answer.status >= 500) failing(problem.message);
   else contact.value = { at: Date.now() };
   if (answer.status === 401) whenUnknown();
@@ -84,10 +91,10 @@ export const getBytes = (path: string, abort?: AbortSignal, headers: Record<stri
   send(path, { signal: abort, headers });
 
 /** Whatever changes something. Every `POST` is JSON, with a body or without. */
-export async function change<T>(method: "POST" | "DELETE", path: string, body?: unknown): Promise<T> {
+export async function change<T>(method: "POST" | "PUT" | "DELETE", path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
   const headers: Record<string, string> = method === "POST" || body !== undefined ? { "Content-Type": "application/json" } : {};
   const text = body === undefined ? (method === "POST" ? "{}" : undefined) : JSON.stringify(body);
-  const answer = await send(path, { method, headers, body: text });
+  const answer = await send(path, { method, headers, body: text, signal });
   return (answer.status === 204 ? undefined : await answer.json()) as T;
 }
 

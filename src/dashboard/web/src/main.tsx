@@ -1,6 +1,6 @@
 import { render, type JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { Problem, contact } from "./api";
+import { type Problem, contact, problemOf } from "./api";
 import { GO, help, listen } from "./keys";
 import { Dialog, Trouble, Waiting, Words } from "./parts";
 import { listenToEvents, streaming } from "./live";
@@ -133,7 +133,7 @@ function Login(): JSX.Element {
     try {
       await logIn(token.trim());
     } catch (error) {
-      setProblem(error instanceof Problem ? error : new Problem(0, "unknown", String(error)));
+      setProblem(problemOf(error));
     }
     setBusy(false);
   };

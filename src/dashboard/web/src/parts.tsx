@@ -1,7 +1,7 @@
 /** The parts that pages are made of. */
 import { type ComponentChildren, type JSX } from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
-import { Problem } from "./api";
+import { Problem, problemOf } from "./api";
 import type { Resource } from "./resource";
 import { may } from "./session";
 import type { Look } from "./state";
@@ -234,26 +234,31 @@ interface ConfirmProps {
   act: string;
   /** How many are affected: above a hundred one types the number. */
   number?: number;
+  /** One types it however small it is. */
+  always?: boolean;
   danger?: boolean;
+  disabled?: boolean;
   run: () => Promise<unknown>;
   close: () => void;
 }
 
-export function Confirm({ title, children, act, number = 0, danger, run, close }: ConfirmProps): JSX.Element {
+export function Confirm({ title, children, act, number = 0, always = false, danger, disabled = false, run, close }: ConfirmProps): JSX.Element {
   const [typed, setTyped] = useState("");
   const [problem, setProblem] = useState<Problem | undefined>();
   const [busy, setBusy] = useState(false);
-  const many = number > CONFIRM_ABOVE;
+  const many = number > (always ? 1 : CONFIRM_ABOVE);
+  const held = disabled || busy || many && typed.trim() !== String(number);
   const id = useId();
   const submit = async (event: Event): Promise<void> => {
     event.preventDefault();
-    if (busy || many && typed.trim() !== String(number)) return;
+    if (held) return;
     setBusy(true);
+    setProblem(undefined);
     try {
       await run();
       close();
     } catch (error) {
-      setProblem(error instanceof Problem ? error : new Problem(0, "unknown", String(error)));
+      setProblem(problemOf(error));
       setBusy(false);
     }
   };
@@ -270,7 +275,7 @@ export function Confirm({ title, children, act, number = 0, danger, run, close }
         {problem && <Trouble problem={problem} />}
         <div class="actions end">
           <button type="button" onClick={close}>Back</button>
-          <button type="submit" class={danger ? "danger" : "primary"} disabled={busy || many && typed.trim() !== String(number)}>{act}</button>
+          <button type="submit" class={danger ? "danger" : "primary"} disabled={held}>{act}</button>
         </div>
       </form>
     </Dialog>

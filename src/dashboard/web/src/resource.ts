@@ -1,6 +1,6 @@
 /** What is read from the interface and read again: while it fails, what was read last stays, with the time. */
 import { useEffect, useRef, useState } from "preact/hooks";
-import { Problem, get, isAbort } from "./api";
+import { type Problem, get, isAbort, problemOf } from "./api";
 import { paused } from "./settings";
 import { changes } from "./live";
 
@@ -49,7 +49,7 @@ export function useResource<T>(path: string | null, { every = 5000, watch, exact
         if (!ended) setState({ path, data, at: Date.now() });
       } catch (error) {
         if (isAbort(error) || ended) return;
-        const problem = error instanceof Problem ? error : new Problem(0, "unknown", String(error));
+        const problem = problemOf(error);
         setState((before) => ({ ...(before.path === path ? before : { path }), problem }));
         if (problem.status === 0 || problem.status >= 500) wait = Math.min(every, 2000);
       }

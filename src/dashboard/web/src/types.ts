@@ -5,6 +5,7 @@ export const TASK_STATUSES: TaskStatus[] = ["CREATED", "SENT", "INCOMPLETE", "DO
 
 export interface Target {
   match?: string[];
+  groups?: string[];
   exclude?: string[];
   percent?: number;
   limit?: number;
@@ -53,6 +54,16 @@ export interface TaskWithResponses {
 export interface TaskPage {
   tasks: Task[];
   next_cursor: string | null;
+}
+
+/** What a filter means, and what was done about it. */
+export interface Matched {
+  matched: number;
+  more: boolean;
+  done: number;
+  refused: number;
+  left: number;
+  examples: { id: string; type: string; identifier: string; status: TaskStatus; start_time: string }[];
 }
 
 export interface Attempt {

@@ -1,6 +1,6 @@
 import type { JSX } from "preact";
 import { useEffect, useId, useState } from "preact/hooks";
-import { Problem, changeWithText, get, path } from "../api";
+import { Problem, changeWithText, get, path, problemOf } from "../api";
 import { CONFIRM_ABOVE, Empty, Page, Section, Show, Trouble, count } from "../parts";
 import { go, search, setQuery, to } from "../place";
 import { useResource } from "../resource";
@@ -87,7 +87,7 @@ function Form({ types, confirmAbove }: { types: TypeInfo[]; confirmAbove: number
         go(to(["tasks", task.type, task.identifier]));
       }
     } catch (error) {
-      setProblem(error instanceof Problem ? error : new Problem(0, "unknown", String(error)));
+      setProblem(problemOf(error));
     }
     setBusy(false);
   };

@@ -1,10 +1,12 @@
 import type { JSX } from "preact";
 import { useMemo, useRef, useState } from "preact/hooks";
 import { path, query } from "../api";
-import { Ago, Bar, Empty, Page, Search, Show, State, Table, Took, count } from "../parts";
+import { Bulk } from "../bulk";
+import { type Filter, WAYS, type Way, filterWords, toCancel, toRequeue, waysOf } from "../filter";
+import { Action, Ago, Bar, Empty, Page, Search, Show, State, Table, Took, count } from "../parts";
 import { search, setQuery, to, withQuery } from "../place";
 import { useResource } from "../resource";
-import { statusLook, taskLook } from "../state";
+import { isOpen, statusLook, taskLook } from "../state";
 import { TASK_STATUSES, type Task, type TaskPage, type TypeList } from "../types";
 
 /** Tasks on a page. */
@@ -32,8 +34,24 @@ export function TasksPage(): JSX.Element {
     const next = states.includes(word) ? states.filter((state) => state !== word) : [...states, word];
     return withQuery({ status: TASK_STATUSES.filter((state) => next.includes(state)).join(","), cursor: undefined });
   };
+  const filter: Filter = {
+    type,
+    status: TASK_STATUSES.filter((state) => states.includes(state)),
+    identifier,
+    since: from,
+    sinceWord: SINCE.find(([name]) => name === since)?.[1],
+  };
+  const queued = types.data?.types.some((info) => info.type === type && info.delivery === "queue") ?? false;
   return (
-    <Page title="Tasks" actions={<a class="button primary" href={to(["submit"], { type })}>New task</a>}>
+    <Page
+      title="Tasks"
+      actions={
+        <>
+          <ActOnAll filter={filter} filtered={filtered} queued={queued} again={tasks.again} />
+          <a class="button primary" href={to(["submit"], { type })}>New task</a>
+        </>
+      }
+    >
       <div class="filters" role="search">
         <Search value={identifier} set={(q) => setQuery({ q, cursor: undefined })} label="Identifier begins with" />
         <select aria-label="Task type" value={type} onChange={(event) => setQuery({ type: event.currentTarget.value, cursor: undefined })}>
@@ -62,6 +80,58 @@ export function TasksPage(): JSX.Element {
     </Page>
   );
 }
+
+/** Acts on whatever the filter means, not only on what the page shows of it. */
+function ActOnAll({ filter, filtered, queued, again }: { filter: Filter; filtered: boolean; queued: boolean; again: () => void }): JSX.Element {
+  const [asking, ask] = useState<"cancel" | "requeue" | undefined>();
+  const cancel = toCancel(filter);
+  const close = (): void => ask(undefined);
+  return (
+    <>
+      {queued && <Action needs="submit" title="New tasks for those that ended without success" run={() => ask("requeue")}>Queue again …</Action>}
+      <Action
+        needs="submit"
+        kind="danger"
+        disabled={!filtered || !cancel}
+        title={!filtered ? "Set a filter first: everything that it means is canceled" : cancel ? undefined : "The filter shows tasks that have ended"}
+        run={() => ask("cancel")}
+      >
+        Cancel all that fit …
+      </Action>
+      {asking === "cancel" && cancel && (
+        <Bulk title="Cancel all that fit?" at="/tasks/cancel" filter={cancel} act="Cancel" done="canceled" danger close={close} again={again}>
+          <p>Open tasks {filterWords({ ...filter, status: filter.status.filter(isOpen) })}. Endpoints that run them are told to stop; the others never begin.</p>
+        </Bulk>
+      )}
+      {asking === "requeue" && <QueueAgain filter={filter} close={close} again={again} />}
+    </>
+  );
+}
+
+function QueueAgain({ filter, close, again }: { filter: Filter; close: () => void; again: () => void }): JSX.Element {
+  const [only, choose] = useState<Way[]>(() => waysOf(filter.status));
+  return (
+    <Bulk title="Queue again?" at={path`/queues/${filter.type}/requeue`} filter={toRequeue(filter, only)} act="Queue" done="queued again" close={close} again={again}>
+      <p>Each is a new task with the payload of the old one. Tasks {filterWords({ ...filter, status: [] })} that have</p>
+      <fieldset>
+        <legend class="hidden">How they ended</legend>
+        {WAYS.map((way) => (
+          <label key={way} class="check">
+            <input
+              type="checkbox"
+              checked={only.includes(way)}
+              disabled={only.length === 1 && only[0] === way}
+              onChange={(event) => choose(WAYS.filter((one) => (one === way ? event.currentTarget.checked : only.includes(one))))}
+            />
+            {WAY_WORDS[way]}
+          </label>
+        ))}
+      </fieldset>
+    </Bulk>
+  );
+}
+
+const WAY_WORDS: Record<Way, string> = { failed: "failed", expired: "expired", canceled: "been canceled" };
 
 /** The configured names, and the one that the address has although it is none. */
 const withChosen = (names: string[], chosen: string): string[] => (chosen === "" || names.includes(chosen) ? names : [...names, chosen]);
