@@ -21,6 +21,8 @@ const PAGES = [
   "/dashboard/queues",
   "/dashboard/schedules",
   "/dashboard/rollouts",
+  "/dashboard/rollouts/careful",
+  "/dashboard/rollouts/careful?tab=events",
   "/dashboard/requests",
   "/dashboard/submit?type=deploy",
   "/dashboard/settings",
@@ -193,6 +195,49 @@ test("a rollout that waits is approved, and one that is halted says why", async 
       await page.getByRole("button", { name: "Approve" }).click();
       await page.locator(".summary .state", { hasText: "done" }).waitFor();
       await page.waitForFunction(() => document.querySelectorAll("table")[1]?.querySelectorAll("tbody tr").length === 4);
+    }, { platform: own });
+  } finally {
+    await own.stop();
+  }
+});
+
+test("a halted rollout is mended: retried, left out, allowed, rerun and rolled back", async () => {
+  const update = `#!/bin/sh\ncat > /dev/null\n[ "$TASKER_ENDPOINT" != web3 ] || { echo 'disk full' >&2; exit 32; }\n`;
+  const own = await Platform.start({ config: "task_types: [update, downgrade]\n", handlers: { update, downgrade: "#!/bin/sh\ncat > /dev/null\n" }, endpoints: "web1,web2,web3,web4" });
+  try {
+    const waves = [{ name: "canary", endpoints: ["web1", "web3"] }, "rest"];
+    const begin = (identifier) => own.request("POST", "/rollouts", { identifier, type: "update", waves, rollback: { type: "downgrade" } });
+    const halted = (page) => page.locator(".summary .state", { hasText: "halted" }).waitFor();
+    await begin("allowed");
+    await at("/dashboard/rollouts/allowed", async (page) => {
+      await halted(page);
+      await page.getByRole("button", { name: "Go on …" }).click();
+      assert.equal(await page.getByLabel("Endpoints of a wave that may fail").inputValue(), "1");
+      await page.getByRole("dialog").getByRole("button", { name: "Go on" }).click();
+      await page.locator(".summary .state", { hasText: "partial" }).waitFor();
+      await page.getByRole("button", { name: "Rerun …" }).click();
+      await page.getByLabel("Identifier of the new rollout").fill("again");
+      await page.getByRole("button", { name: "Rerun for 1" }).click();
+      await page.getByRole("heading", { name: "again" }).waitFor();
+      await halted(page);
+      await page.getByRole("button", { name: "Leave out", exact: true }).click();
+      await page.getByText("web3 is left out.").waitFor();
+      await page.locator("tbody .state", { hasText: "left out" }).waitFor();
+    }, { platform: own });
+    await begin("undone");
+    await at("/dashboard/rollouts/undone?wave=1", async (page) => {
+      await halted(page);
+      await page.getByRole("button", { name: "Retry …" }).click();
+      await page.getByRole("button", { name: "Retry 1 endpoint" }).click();
+      await page.getByText("1 endpoint is tried again.").waitFor();
+      await page.getByRole("button", { name: "Abort …" }).click();
+      await page.getByLabel("Then roll back all endpoints that have received it").check();
+      await page.getByRole("button", { name: "Abort and roll back" }).click();
+      await page.locator(".summary .state", { hasText: "rolled back" }).waitFor();
+      await page.getByText("2 of 2 endpoints").waitFor();
+      await page.getByRole("link", { name: "undone-rollback" }).click();
+      await page.getByRole("heading", { name: "undone-rollback" }).waitFor();
+      await page.getByText("Rolls back undone").waitFor();
     }, { platform: own });
   } finally {
     await own.stop();

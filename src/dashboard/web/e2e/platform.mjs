@@ -1,6 +1,6 @@
 // A platform of its own for a test, and a browser that tells whatever a page does that it must not.
 import { spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -20,6 +20,8 @@ schedules:
   - {name: nightly, type: backup, cron: "30 3 * * *"}
   - {name: hourly, type: worker, cron: "5 * * * *", payload: '{"seconds": 1}'}
 `;
+
+const ENDPOINTS = "console1,console2,web1";
 
 async function freePort() {
   const server = createServer();
@@ -48,6 +50,10 @@ export class Platform {
     platform.url = `http://127.0.0.1:${platform.port}`;
     writeFileSync(join(platform.directory, "config.yaml"), options.config ?? CONFIG);
     platform.options = options;
+    for (const [type, text] of Object.entries(options.handlers ?? {})) {
+      mkdirSync(join(platform.directory, "jobs"), { recursive: true });
+      writeFileSync(join(platform.directory, "jobs", type), text, { mode: 0o755 });
+    }
     if (options.token) platform.secret = await platform.command(["token", "create", "--name", "page", "--scope", options.token]);
     await platform.up();
     return platform;
@@ -68,7 +74,8 @@ export class Platform {
   }
 
   async up() {
-    const args = ["up", ...this.#place, "--endpoints", this.options.endpoints ?? "console1,console2,web1"];
+    const args = ["up", ...this.#place, "--endpoints", this.options.endpoints ?? ENDPOINTS];
+    if (this.options.handlers) args.push("--handlers-dir", join(this.directory, "jobs"));
     this.process = spawn(TASKER, args, {
       cwd: this.directory,
       env: { ...process.env, TASKER_API__PORT: String(this.port) },
@@ -80,6 +87,11 @@ export class Platform {
     await until("the start of tasker", async () => {
       if (this.process.exitCode !== null) throw new Error(err);
       return fetch(`${this.url}/ready`).then((answer) => answer.ok, () => false);
+    });
+    const wanted = (this.options.endpoints ?? ENDPOINTS).split(",").filter(Boolean).length;
+    await until("the presence of its endpoints", async () => {
+      const { endpoints } = await this.request("GET", "/endpoints");
+      return endpoints.filter(({ types }) => types.some((type) => type.subscribed)).length >= wanted;
     });
   }
 
@@ -172,5 +184,6 @@ export async function furnish(platform) {
   await platform.submit("worker", "long-job", { payload: { seconds: 600 } });
   await platform.submit("builds", "image-17", { payload: { tag: "v2" } });
   await platform.submit("worker", "for-nobody-yet", { payload: { seconds: 0 }, endpoints: ["web9", "web1"] });
+  await platform.request("POST", "/rollouts", { identifier: "careful", type: "worker", payload: { seconds: 0 }, waves: [1, "rest"], approval: { before: [2] } });
   await platform.request("POST", "/requests", { action: "release", params: { tag: "v2" }, steps: [{ name: "build", jobs: ["builds"] }, { name: "check", jobs: ["builds"] }] });
 }

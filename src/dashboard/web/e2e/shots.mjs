@@ -1,4 +1,4 @@
-// Pictures of every page in both themes and two widths: `node e2e/shots.mjs DIRECTORY`.
+// Pictures of every page in both themes and two widths: `node e2e/shots.mjs DIRECTORY [NAME,...]`.
 import { mkdirSync } from "node:fs";
 import { Browser, Platform, furnish } from "./platform.mjs";
 
@@ -9,6 +9,9 @@ mkdirSync(out, { recursive: true });
 const PAGES = [
   ["overview", "/dashboard"],
   ["tasks", "/dashboard/tasks"],
+  ["tasks-cancel", "/dashboard/tasks?type=worker", (page) => page.getByRole("button", { name: "Cancel all that fit …" }).click()],
+  ["tasks-queue-again", "/dashboard/tasks?type=builds", (page) => page.getByRole("button", { name: "Queue again …" }).click()],
+  ["tasks-none", "/dashboard/tasks?q=none"],
   ["task", "/dashboard/tasks/backup/nightly-2026-11-28?endpoint=console1"],
   ["task-running", "/dashboard/tasks/worker/long-job"],
   ["task-timeline", "/dashboard/tasks/worker/for-nobody-yet?tab=timeline"],
@@ -16,6 +19,13 @@ const PAGES = [
   ["endpoint", "/dashboard/endpoints/web1"],
   ["queues", "/dashboard/queues"],
   ["schedules", "/dashboard/schedules"],
+  ["rollouts", "/dashboard/rollouts"],
+  ["rollout", "/dashboard/rollouts/careful"],
+  ["rollout-events", "/dashboard/rollouts/careful?tab=events"],
+  ["rollout-halted", "/dashboard/rollouts/broken"],
+  ["rollout-go-on", "/dashboard/rollouts/broken", (page) => page.getByRole("button", { name: "Go on …" }).click()],
+  ["rollout-retry", "/dashboard/rollouts/broken", (page) => page.getByRole("button", { name: "Retry …" }).click()],
+  ["rollout-abort", "/dashboard/rollouts/broken", (page) => page.getByRole("button", { name: "Abort …" }).click()],
   ["requests", "/dashboard/requests"],
   ["submit", "/dashboard/submit?type=deploy"],
   ["settings", "/dashboard/settings"],
@@ -26,18 +36,23 @@ const platform = await Platform.start();
 const browser = await Browser.start();
 try {
   await furnish(platform);
+  await platform.request("POST", "/rollouts", { identifier: "broken", type: "backup", payload: {}, waves: [1, "rest"], rollback: { type: "worker" } });
   for (const theme of ["light", "dark"]) {
     for (const width of [1280, 390]) {
       const page = await browser.open(platform, { width, height: width === 390 ? 800 : 760, theme });
-      const shoot = async (name, at, path) => {
-        if (only && name !== only) return;
+      const shoot = async (name, at, path, act) => {
+        if (only && !only.split(",").includes(name)) return;
         await page.goto(at.url + path, { waitUntil: "load" });
         await page.waitForTimeout(900);
+        if (act) {
+          await act(page);
+          await page.waitForTimeout(600);
+        }
         const wide = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
         if (wide) console.log(`${name} is wider than ${width}`);
         await page.screenshot({ path: `${out}/${name}-${theme}-${width}.png` });
       };
-      for (const [name, path] of PAGES) await shoot(name, platform, path);
+      for (const [name, path, act] of PAGES) await shoot(name, platform, path, act);
       await shoot("first", empty, "/dashboard");
       for (const wrong of page.wrongs.filter((wrong) => !wrong.includes(empty.url))) console.log(wrong);
       await page.context().close();

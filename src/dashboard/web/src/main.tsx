@@ -66,8 +66,14 @@ const LINKS: [string, string, string][] = [
 
 function Navigation(): JSX.Element {
   const first = parts.value[0] ?? "";
+  const bar = useRef<HTMLElement>(null);
+  // On a narrow screen it is wider than that: the page that is shown is in sight.
+  useEffect(() => {
+    const link = bar.current?.querySelector<HTMLElement>("[aria-current]");
+    if (bar.current && link) bar.current.scrollLeft = link.offsetLeft - (bar.current.clientWidth - link.offsetWidth) / 2;
+  }, [first]);
   return (
-    <nav class="main" aria-label="Pages">
+    <nav class="main" aria-label="Pages" ref={bar}>
       <a class="brand" href={to([])} aria-hidden="true" tabIndex={-1}>
         <span class="mark" />tasker
       </a>
@@ -96,7 +102,7 @@ function Contact(): JSX.Element {
   if (paused.value) {
     return (
       <p class="contact warn" role="status">
-        <span class="glyph" aria-hidden="true">⏸</span> paused <button type="button" class="link" onClick={() => (paused.value = false)}>go on</button>
+        <span class="glyph" aria-hidden="true">‖</span> paused <button type="button" class="link" onClick={() => (paused.value = false)}>go on</button>
       </p>
     );
   }

@@ -366,6 +366,11 @@ export function Search({ value, set, label, placeholder }: { value: string; set:
   );
 }
 
+/** The way back to a list without filters. It keeps its place where there are none, so that nothing moves. */
+export function Clear({ off, href }: { off: boolean; href: string }): JSX.Element {
+  return <a class={off ? "clear off" : "clear"} href={href}>Clear</a>;
+}
+
 /** Choices of which one holds, as links: each has an address. */
 export function Tabs({ of, label }: { of: { name: string; href: string; chosen: boolean; aside?: string }[]; label: string }): JSX.Element {
   return (

@@ -78,7 +78,7 @@ const ROLLOUT: Record<RolloutStatus, Look> = {
   CREATED: { word: "not started", glyph: "○", tone: "wait" },
   RUNNING: { word: "running", glyph: "◐", tone: "run" },
   SETTLING: { word: "settling", glyph: "◕", tone: "run" },
-  PAUSED: { word: "paused", glyph: "⏸", tone: "warn" },
+  PAUSED: { word: "paused", glyph: "‖", tone: "warn" },
   HALTED: { word: "halted", glyph: "△", tone: "bad" },
   ABORTING: { word: "aborting", glyph: "◔", tone: "warn" },
   DONE: { word: "done", glyph: "✓", tone: "ok" },

@@ -290,9 +290,11 @@ export interface RolloutCounts {
 export interface RolloutWave {
   wave: number;
   name: string | null;
-  phase: string;
+  phase: "WAITING" | "ADMITTING" | "SOAKING" | "PASSED";
   since: string | null;
   size: number;
+  /** Endpoints in flight at the same time. */
+  window: number;
   allowed_failed: number | null;
   allowed_unreachable: number | null;
   gates: string[];
@@ -307,16 +309,33 @@ export interface Rollout {
   status: RolloutStatus;
   reason: string | null;
   revision: number;
+  created_by: string | null;
+  /** The id of the rollout that it repeats or undoes. */
+  parent: string | null;
   created: string;
   start_at: string | null;
   started_at: string | null;
   ended_at: string | null;
+  expires_at: string;
   wave: number | null;
   size: number;
+  allowed_failed: number | null;
+  allowed_unreachable: number | null;
   counts: RolloutCounts;
   waves: RolloutWave[];
-  rollback: { type: string; on: string; rollout: string | null } | null;
-  document?: unknown;
+  rollback: { type: string; on: "changed" | "failed"; rollout: string | null } | null;
+  document?: { windows?: unknown[] };
+}
+
+export interface RolloutTarget {
+  endpoint: string;
+  wave: number;
+  state: string;
+  since: string;
+  task_id: string | null;
+  errnr: number | null;
+  note: string | null;
+  round: number;
 }
 
 export interface RolloutPage {
@@ -325,7 +344,7 @@ export interface RolloutPage {
 }
 
 export interface RolloutTargetPage {
-  targets: { endpoint: string; wave: number; state: string; since: string; task_id: string | null; errnr: number | null; note: string | null }[];
+  targets: RolloutTarget[];
   next_cursor: string | null;
 }
 

@@ -1,6 +1,6 @@
 import type { JSX } from "preact";
 import { query } from "../api";
-import { Ago, Command, Empty, Page, Search, Show, State, Table, count } from "../parts";
+import { Ago, Clear, Command, Empty, Page, Search, Show, State, Table, count } from "../parts";
 import { FLEET } from "../codes";
 import { Grid } from "../grid";
 import { go, search, setQuery, to, withQuery } from "../place";
@@ -28,7 +28,7 @@ export function EndpointsPage(): JSX.Element {
             <a key={name} class="chip" href={withQuery({ show: name, cursor: undefined })} aria-current={show === name ? "true" : undefined}>{word}</a>
           ))}
         </div>
-        {(match || show) && <a class="clear" href={to(["endpoints"])}>Clear</a>}
+        <Clear off={!(match || show)} href={to(["endpoints"])} />
       </div>
       {(page.data?.next_cursor != null || (page.data?.endpoints.length ?? 0) >= SHOWN_AS_GRID) && (
         <Grid base="/endpoints" topic="endpoints" codes={FLEET} label="The fleet" choose={(name) => go(to(["endpoints", name]))} />

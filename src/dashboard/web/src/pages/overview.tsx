@@ -156,7 +156,7 @@ function Queues({ queues }: { queues: QueueList }): JSX.Element {
             <tr key={queue.type}>
               <td class="name">
                 <a href={to(["tasks"], { type: queue.type, status: "CREATED,SENT" })}>{queue.type}</a>
-                {queue.paused_at && <State look={{ word: "paused", glyph: "⏸", tone: "warn" }} />}
+                {queue.paused_at && <State look={{ word: "paused", glyph: "‖", tone: "warn" }} />}
               </td>
               <td class="num">{count(queue.waiting + queue.held + queue.delayed)}</td>
               <td class="num">{count(queue.running)}</td>

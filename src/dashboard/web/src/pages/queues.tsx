@@ -48,7 +48,7 @@ export function QueuesPage(): JSX.Element {
                     <td class="num"><Ago at={queue.oldest} /></td>
                     <td>
                       {queue.paused_at
-                        ? <><State look={{ word: "paused", glyph: "⏸", tone: "warn" }} /> <span class="dim"><Ago at={queue.paused_at} /></span></>
+                        ? <><State look={{ word: "paused", glyph: "‖", tone: "warn" }} /> <span class="dim"><Ago at={queue.paused_at} /></span></>
                         : <State look={{ word: "open", glyph: "●", tone: "ok" }} />}
                     </td>
                     <td class="acts"><Action needs="admin" run={() => set(queue)}>{queue.paused_at ? "Go on" : "Pause"}</Action></td>

@@ -1,6 +1,6 @@
 import type { JSX } from "preact";
 import { query } from "../api";
-import { Ago, Command, Empty, Page, Search, Show, State, Table, Took } from "../parts";
+import { Ago, Clear, Command, Empty, Page, Search, Show, State, Table, Took } from "../parts";
 import { search, setQuery, to, withQuery } from "../place";
 import { useResource } from "../resource";
 import { requestLook } from "../state";
@@ -26,7 +26,7 @@ export function RequestsPage(): JSX.Element {
             </a>
           ))}
         </div>
-        {(action || status) && <a class="clear" href={to(["requests"])}>Clear</a>}
+        <Clear off={!(action || status)} href={to(["requests"])} />
       </div>
       <Show of={page} lines={12}>
         {({ requests, next_cursor }) => requests.length === 0

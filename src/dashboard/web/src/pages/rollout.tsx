@@ -1,77 +1,33 @@
 import type { JSX } from "preact";
-import { useState } from "preact/hooks";
-import { change, path, query } from "../api";
-import { Action, Ago, Bar, Confirm, Empty, Json, Page, Section, Show, State, Table, Tabs, When, count, say } from "../parts";
+import { path, query } from "../api";
+import { Commands, command } from "../commands";
+import { Action, Ago, Bar, Clear, Empty, Json, Page, Section, Show, State, Table, Tabs, When, count, left, say } from "../parts";
 import { search, to, withQuery } from "../place";
 import { useResource } from "../resource";
+import { LEFT_OUT, RETRIED, gate, isGivenUp, isOver, timeLeft } from "../rollout";
 import { may } from "../session";
 import { rolloutLook, targetLook } from "../state";
-import type { Rollout, RolloutEvents, RolloutTargetPage, RolloutWave } from "../types";
+import { ledgerTime, now, span } from "../time";
+import type { Rollout, RolloutEvents, RolloutTarget, RolloutTargetPage } from "../types";
 import { rolloutProgress } from "./rollouts";
 
 const LIMIT = 100;
 
 const TABS = ["endpoints", "events", "document"] as const;
 
-const isOver = (rollout: Rollout): boolean => ["DONE", "PARTIAL", "ABORTED", "ROLLED_BACK", "ROLLBACK_FAILED"].includes(rollout.status);
-
 export function RolloutPage({ id }: { id: string }): JSX.Element {
   const rollout = useResource<Rollout>(path`/rollouts/${id}`, { every: 2000 });
   const told = rollout.data;
   return (
-    <Page title={<><span class="dim">rollout</span> {told?.identifier ?? id}</>} actions={told && <Acts rollout={told} again={rollout.again} />}>
-      <Show of={rollout} lines={10}>{(rollout) => <Body rollout={rollout} />}</Show>
+    <Page title={<><span class="dim">rollout</span> {told?.identifier ?? id}</>} actions={told && <Commands rollout={told} again={rollout.again} />}>
+      <Show of={rollout} lines={10}>{(told) => <Body rollout={told} again={rollout.again} />}</Show>
     </Page>
   );
 }
 
-function Acts({ rollout, again }: { rollout: Rollout; again: () => void }): JSX.Element {
-  const [asking, ask] = useState(false);
-  // Each command carries the revision that one has seen: with another one it is refused.
-  const command = async (word: string, said: string): Promise<void> => {
-    await change("POST", path`/rollouts/${rollout.identifier}/${word}`, { revision: rollout.revision });
-    say(said);
-    again();
-  };
-  const { status } = rollout;
-  const waits = status === "PAUSED" || status === "HALTED";
-  return (
-    <>
-      {rollout.waves.some(isHeld) && (
-        <>
-          <Action needs="approve" kind="primary" run={() => command("approve", "Approved.")}>Approve</Action>
-          <Action needs="approve" run={() => command("refuse", "Refused.")}>Refuse</Action>
-        </>
-      )}
-      {status === "CREATED" && <Action needs="submit" kind="primary" run={() => command("start", "The rollout starts.")}>Start</Action>}
-      {waits
-        ? <Action needs="submit" kind="primary" run={() => command("resume", "The rollout goes on.")}>Go on</Action>
-        : <Action needs="submit" disabled={isGivenUp(rollout) || status === "CREATED"} run={() => command("pause", "The rollout is paused: endpoints in flight finish.")}>Pause</Action>}
-      <Action needs="submit" kind="danger" disabled={isGivenUp(rollout)} run={() => ask(true)}>Abort …</Action>
-      {asking && (
-        <Confirm
-          title={`Abort ${rollout.identifier}?`}
-          act="Abort the rollout"
-          danger
-          number={rollout.counts.pending}
-          run={() => command("abort", "The rollout is aborted.")}
-          close={() => ask(false)}
-        >
-          <p>{count(rollout.counts.pending)} endpoints will not be started. {count(rollout.counts.sent + rollout.counts.verifying)} are in flight; {count(rollout.counts.ok)} have changed and stay so.</p>
-        </Confirm>
-      )}
-    </>
-  );
-}
-
-/** Whether it is given up already. */
-const isGivenUp = (rollout: Rollout): boolean => isOver(rollout) || rollout.status === "ABORTING" || rollout.status === "ROLLING_BACK";
-
-/** Whether a wave whose turn has come waits for somebody to agree. */
-const isHeld = (wave: RolloutWave): boolean => wave.phase === "WAITING" && wave.since !== null && wave.gates.some((gate) => gate.includes("approv"));
-
-function Body({ rollout }: { rollout: Rollout }): JSX.Element {
+function Body({ rollout, again }: { rollout: Rollout; again: () => void }): JSX.Element {
   const tab = TABS.find((name) => name === search.value.get("tab")) ?? "endpoints";
+  const held = gate(rollout) === "approval" && !isGivenUp(rollout);
   return (
     <>
       <div class="summary">
@@ -82,9 +38,13 @@ function Body({ rollout }: { rollout: Rollout }): JSX.Element {
             {rollout.started_at && <>, started <Ago at={rollout.started_at} /></>}
             {rollout.ended_at && <>, ended <Ago at={rollout.ended_at} /></>}
             {!rollout.started_at && rollout.start_at && <>, starts <Ago at={rollout.start_at} /></>}
+            {!rollout.started_at && !rollout.start_at && !isOver(rollout) && ", waits until somebody starts it"}
+            {rollout.created_by && <>, by {rollout.created_by}</>}
           </span>
+          <span class="left">{remaining(rollout)}</span>
         </p>
-        {rollout.rollback?.rollout && <p>Rolled back by <a href={to(["rollouts", rollout.rollback.rollout])}>{rollout.rollback.rollout}</a></p>}
+        {rollout.rollback?.rollout && <Undoing name={rollout.rollback.rollout} />}
+        {rollout.parent && rollout.identifier.endsWith(UNDOES) && <Undone name={rollout.identifier.slice(0, -UNDOES.length)} id={rollout.parent} />}
         {rollout.reason && <p class={rollout.status === "HALTED" ? "bad" : "warn"}>△ {rollout.reason}</p>}
         <Bar whole={rollout.size} parts={rolloutProgress(rollout.counts)} />
       </div>
@@ -98,14 +58,14 @@ function Body({ rollout }: { rollout: Rollout }): JSX.Element {
               <th scope="col" class="num">Failed</th>
               <th scope="col" class="num">Unreachable</th>
               <th scope="col" class="w-bar roomy"><span class="hidden">Progress</span></th>
-              <th scope="col">Waits for</th>
+              <th scope="col">Gates</th>
             </tr>
           </thead>
           <tbody>
             {rollout.waves.map((wave) => (
               <tr key={wave.wave} aria-selected={wave.wave === rollout.wave}>
-                <td class="name"><a href={withQuery({ wave: String(wave.wave), tab: undefined, cursor: undefined })}>{wave.wave}{wave.name && ` ${wave.name}`}</a></td>
-                <td>{PHASES[wave.phase] ?? wave.phase} <span class="dim">{wave.since && <Ago at={wave.since} />}</span></td>
+                <td class="cut"><a href={withQuery({ wave: String(wave.wave), tab: undefined, cursor: undefined })}>{wave.wave}{wave.name && ` ${wave.name}`}</a></td>
+                <td>{held && wave.wave === rollout.wave ? <span class="warn">waits for approval</span> : PHASES[wave.phase]} <span class="dim">{wave.since && <Ago at={wave.since} />}</span></td>
                 <td class="num">{count(wave.counts.ok)}/{count(wave.size)}</td>
                 <td class="num"><Budget number={wave.counts.failed} allowed={wave.allowed_failed} /></td>
                 <td class="num"><Budget number={wave.counts.unreachable} allowed={wave.allowed_unreachable} /></td>
@@ -118,38 +78,82 @@ function Body({ rollout }: { rollout: Rollout }): JSX.Element {
       </Section>
       <Tabs
         label="Views of the rollout"
-        of={TABS.map((name) => ({ name: WORDS[name], href: withQuery({ tab: name === "endpoints" ? undefined : name, cursor: undefined }), chosen: name === tab }))}
+        of={TABS.map((name) => ({ name: WORDS[name], href: withQuery({ tab: name === "endpoints" ? undefined : name, cursor: undefined, after: undefined }), chosen: name === tab }))}
       />
-      {tab === "endpoints" && <Targets rollout={rollout} />}
+      {tab === "endpoints" && <Targets rollout={rollout} again={again} />}
       {tab === "events" && <Events rollout={rollout} />}
       {tab === "document" && (may("read") ? <Json value={rollout.document} /> : <Empty><p>This needs a token with the scope <code>read</code>.</p></Empty>)}
     </>
   );
 }
 
+/** How long it takes yet, and when it is given up. */
+function remaining(rollout: Rollout): string {
+  if (isOver(rollout) || now.value === 0) return "";
+  const told = timeLeft(rollout, ledgerTime());
+  const parts: string[] = [];
+  if (told) {
+    parts.push(told.soaks ? `wave ${rollout.wave} soaks for another ${span(told.wave)}` : `wave ${rollout.wave}: about ${span(told.wave)} left`);
+    const beside = [told.approvals && "approvals", rollout.document?.windows && "maintenance windows"].filter(Boolean).join(" and ");
+    if (told.all !== undefined && told.all > told.wave) parts.push(`all: about ${span(told.all)}${beside && ` beside ${beside}`}`);
+  }
+  if (rollout.status === "SETTLING") parts.push(`waits for ${count(rollout.counts.absent + rollout.counts.unreachable + rollout.counts.sent + rollout.counts.verifying)} endpoints`);
+  return [...parts, `given up in ${left(rollout.expires_at)}`].join("; ");
+}
+
+/** What the identifier of a rollout ends with that undoes another one. */
+const UNDOES = "-rollback";
+
+/** The rollout that undoes this one, and how far it is. */
+function Undoing({ name }: { name: string }): JSX.Element {
+  const told = useResource<Rollout>(path`/rollouts/${name}`, { every: 3000 }).data;
+  return (
+    <p class="line">
+      <span>Rolled back by <a href={to(["rollouts", name])}>{name}</a></span>
+      {told && <State look={rolloutLook(told.status)} title={told.status} />}
+      {told && <span class="left">{count(told.counts.ok)} of {count(told.size)} endpoints{told.counts.failed > 0 && <>, <span class="bad">{count(told.counts.failed)} failed</span></>}</span>}
+    </p>
+  );
+}
+
+/** The rollout that this one undoes, if it still is the one of that name. */
+function Undone({ name, id }: { name: string; id: string }): JSX.Element | null {
+  const told = useResource<Rollout>(path`/rollouts/${name}`, { every: 30_000 }).data;
+  return told?.id === id ? <p>Rolls back <a href={to(["rollouts", name])}>{name}</a></p> : null;
+}
+
 const WORDS = { endpoints: "Endpoints", events: "Events", document: "Document" };
 
-const PHASES: Record<string, string> = { WAITING: "waiting", ADMITTING: "under way", SOAKING: "soaking", PASSED: "passed" };
+const PHASES = { WAITING: "waiting", ADMITTING: "under way", SOAKING: "soaking", PASSED: "passed" };
 
 function Budget({ number, allowed }: { number: number; allowed: number | null }): JSX.Element {
   const text = `${count(number)}${allowed === null ? "" : ` of ${count(allowed)}`}`;
   return allowed !== null && number > allowed ? <span class="bad">✕ {text}</span> : number > 0 ? <span class="warn">{text}</span> : <span class="dim">{text}</span>;
 }
 
-function Targets({ rollout }: { rollout: Rollout }): JSX.Element {
+function Targets({ rollout, again }: { rollout: Rollout; again: () => void }): JSX.Element {
   const [state, wave, cursor] = ["state", "wave", "cursor"].map((name) => search.value.get(name) ?? "");
   const page = useResource<RolloutTargetPage>(path`/rollouts/${rollout.identifier}/targets` + query({ state, wave, cursor, limit: LIMIT }), { every: isOver(rollout) ? 20_000 : 3000 });
+  const run = async (word: string, said: string, { endpoint }: RolloutTarget): Promise<void> => {
+    await command(rollout, word, { endpoints: [endpoint] });
+    say(`${endpoint} ${said}.`);
+    again();
+    page.again();
+  };
+  const acts = !isGivenUp(rollout);
   return (
     <>
       <div class="filters">
         <div class="chips" role="group" aria-label="State">
           {Object.entries(rollout.counts).filter(([, number]) => number > 0).map(([word, number]) => (
-            <a key={word} class="chip" href={withQuery({ state: state === word.toUpperCase() ? undefined : word.toUpperCase(), cursor: undefined })} aria-current={state === word.toUpperCase() ? "true" : undefined}>
-              {word} {count(number)}
+            <a key={word} class={`chip ${targetLook(word.toUpperCase()).tone}`} href={withQuery({ state: state === word.toUpperCase() ? undefined : word.toUpperCase(), cursor: undefined })} aria-current={state === word.toUpperCase() ? "true" : undefined}>
+              <span class="glyph" aria-hidden="true">{targetLook(word.toUpperCase()).glyph}</span>
+              {targetLook(word.toUpperCase()).word} {count(number)}
             </a>
           ))}
         </div>
-        {(state || wave) && <a class="clear" href={withQuery({ state: undefined, wave: undefined, cursor: undefined })}>Clear</a>}
+        {wave && <span class="dim">of wave {wave}</span>}
+        <Clear off={!(state || wave)} href={withQuery({ state: undefined, wave: undefined, cursor: undefined })} />
       </div>
       <Show of={page} lines={8}>
         {({ targets, next_cursor }) => targets.length === 0 ? <Empty><p>No endpoint of this rollout fits.</p></Empty> : (
@@ -163,6 +167,7 @@ function Targets({ rollout }: { rollout: Rollout }): JSX.Element {
                   <th scope="col" class="num">Code</th>
                   <th scope="col">Note</th>
                   <th scope="col" class="num">Since</th>
+                  {acts && <th scope="col"><span class="hidden">Actions</span></th>}
                 </tr>
               </thead>
               <tbody>
@@ -172,10 +177,16 @@ function Targets({ rollout }: { rollout: Rollout }): JSX.Element {
                     <td class="name">
                       <a class="row" href={target.task_id ? to(["tasks", rollout.type, target.task_id], { endpoint: target.endpoint }) : to(["endpoints", target.endpoint])}>{target.endpoint}</a>
                     </td>
-                    <td class="num">{target.wave}</td>
+                    <td class="num">{target.wave}{target.round > 1 && <span class="dim" title={`Started ${target.round} times`}> ×{target.round}</span>}</td>
                     <td class="num">{target.errnr ?? <span class="dim">–</span>}</td>
                     <td class="cut">{target.note}</td>
                     <td class="num"><Ago at={target.since} /></td>
+                    {acts && (
+                      <td class="acts">
+                        {RETRIED.includes(target.state) && <Action needs="submit" run={() => run("retry", "is tried again", target)}>Retry</Action>}
+                        {LEFT_OUT.includes(target.state) && <Action needs="submit" run={() => run("skip", "is left out", target)}>Leave out</Action>}
+                      </td>
+                    )}
                   </tr>
                 ))}
               </tbody>
@@ -191,22 +202,36 @@ function Targets({ rollout }: { rollout: Rollout }): JSX.Element {
   );
 }
 
+/** Events on a page. */
+const EVENTS = 1000;
+
 function Events({ rollout }: { rollout: Rollout }): JSX.Element {
-  const told = useResource<RolloutEvents>(path`/rollouts/${rollout.identifier}/events`, { every: isOver(rollout) ? 20_000 : 3000 });
+  const after = search.value.get("after") ?? "";
+  const list = path`/rollouts/${rollout.identifier}/events` + query({ after, limit: EVENTS });
+  const told = useResource<RolloutEvents>(list, { every: isOver(rollout) ? 20_000 : 3000 });
   return (
     <Show of={told} lines={6}>
       {({ events }) => (
-        <ol class="timeline">
-          {events.slice(-200).reverse().map((event) => (
-            <li key={event.seq}>
-              <When at={event.time} /> {event.kind.replaceAll("_", " ").toLowerCase()}
-              {event.wave !== null && ` · wave ${event.wave}`}
-              {event.endpoint && ` · ${event.endpoint}`}
-              {event.actor && <span class="dim"> · by {event.actor}</span>}
-              {event.text && <span class="dim"> · {event.text}</span>}
-            </li>
-          ))}
-        </ol>
+        <>
+          {(after || events.length >= EVENTS) && (
+            <nav class="pages" aria-label="Pages of the events">
+              {after && <a href={withQuery({ after: undefined })}>Oldest</a>}
+              {events.length >= EVENTS && <a href={withQuery({ after: String(events.at(-1)?.seq) })}>Later than these {count(EVENTS)}</a>}
+            </nav>
+          )}
+          {events.length === 0 && <Empty><p>Nothing has happened since.</p></Empty>}
+          <ol class="timeline">
+            {[...events].reverse().map((event) => (
+              <li key={event.seq}>
+                <When at={event.time} /> {event.kind.replaceAll("_", " ")}
+                {event.wave !== null && ` · wave ${event.wave}`}
+                {event.endpoint && <> · <a href={to(["endpoints", event.endpoint])}>{event.endpoint}</a></>}
+                {event.actor && <span class="dim"> · by {event.actor}</span>}
+                {event.text && <span class="dim"> · {event.text}</span>}
+              </li>
+            ))}
+          </ol>
+        </>
       )}
     </Show>
   );

@@ -1,6 +1,6 @@
 import type { JSX } from "preact";
 import { query } from "../api";
-import { Ago, Bar, Command, Empty, Page, Show, State, Table, count } from "../parts";
+import { Ago, Bar, Clear, Command, Empty, Page, Show, State, Table, count } from "../parts";
 import { search, to, withQuery } from "../place";
 import { useResource } from "../resource";
 import { rolloutLook } from "../state";
@@ -25,7 +25,7 @@ export function RolloutsPage(): JSX.Element {
             </a>
           ))}
         </div>
-        {status && <a class="clear" href={to(["rollouts"])}>Clear</a>}
+        <Clear off={status === ""} href={to(["rollouts"])} />
       </div>
       <Show of={page} lines={10}>
         {({ rollouts, next_cursor }) => rollouts.length === 0

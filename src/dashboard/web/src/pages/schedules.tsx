@@ -51,7 +51,7 @@ export function SchedulesPage(): JSX.Element {
                     <td>{schedule.next ? <><Ago at={schedule.next} /> <span class="dim"><When at={schedule.next} /></span></> : <span class="dim">never</span>}</td>
                     <td class="wrap">
                       {schedule.paused_at
-                        ? <><State look={{ word: "paused", glyph: "⏸", tone: "warn" }} /> <span class="dim"><Ago at={schedule.paused_at} /></span></>
+                        ? <><State look={{ word: "paused", glyph: "‖", tone: "warn" }} /> <span class="dim"><Ago at={schedule.paused_at} /></span></>
                         : <State look={{ word: "on", glyph: "●", tone: "ok" }} />}
                       {schedule.last_error && <div class="warn">△ <Ago at={schedule.last_error_at} />: {schedule.last_error}</div>}
                     </td>

@@ -1,7 +1,7 @@
 import type { JSX } from "preact";
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { change, path, query } from "../api";
-import { Action, Ago, Bar, Confirm, Empty, Json, Page, Search, Section, Show, State, Table, Tabs, Text, Took, When, count, left, say } from "../parts";
+import { Action, Ago, Bar, Clear, Confirm, Empty, Json, Page, Search, Section, Show, State, Table, Tabs, Text, Took, When, count, left, say } from "../parts";
 import { go, search, setQuery, to, withQuery } from "../place";
 import { Answers } from "../answers";
 import { PART } from "../codes";
@@ -244,7 +244,7 @@ function Responses({ task }: { task: Task }): JSX.Element {
       <div class="filters">
         <Search value={from} set={(name) => setQuery({ from: name, cursor: undefined })} label="Names from" placeholder="Go to a name" />
         {answer && <span class="dim">with one answer</span>}
-        {(state || from || answer) && <a class="clear" href={withQuery({ state: undefined, from: undefined, answer: undefined, cursor: undefined })}>Clear</a>}
+        <Clear off={!(state || from || answer)} href={withQuery({ state: undefined, from: undefined, answer: undefined, cursor: undefined })} />
       </div>
       <Show of={page} lines={10}>
         {({ responses, next_cursor }) => responses.length === 0

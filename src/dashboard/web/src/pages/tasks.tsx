@@ -3,7 +3,7 @@ import { useMemo, useRef, useState } from "preact/hooks";
 import { path, query } from "../api";
 import { Bulk } from "../bulk";
 import { type Filter, WAYS, type Way, filterWords, toCancel, toRequeue, waysOf } from "../filter";
-import { Action, Ago, Bar, Empty, Page, Search, Show, State, Table, Took, count } from "../parts";
+import { Action, Ago, Bar, Clear, Empty, Page, Search, Show, State, Table, Took, count } from "../parts";
 import { search, setQuery, to, withQuery } from "../place";
 import { useResource } from "../resource";
 import { isOpen, statusLook, taskLook } from "../state";
@@ -70,7 +70,7 @@ export function TasksPage(): JSX.Element {
             </a>
           ))}
         </div>
-        {filtered && <a class="clear" href={to(["tasks"])}>Clear</a>}
+        <Clear off={!filtered} href={to(["tasks"])} />
       </div>
       <Show of={tasks} lines={12}>
         {(page) => page.tasks.length === 0
