@@ -18,6 +18,7 @@ const PAGES = [
   "/dashboard/tasks/worker/long-job?tab=timeline",
   "/dashboard/endpoints",
   "/dashboard/endpoints/web1",
+  "/dashboard/groups",
   "/dashboard/queues",
   "/dashboard/schedules",
   "/dashboard/rollouts",
@@ -126,7 +127,7 @@ test("a task is submitted after one has seen for whom, and canceled", async () =
     const identifier = `by-hand-${Date.now()}`;
     await page.getByLabel("Identifier").fill(identifier);
     await page.getByLabel("Payload").fill('{"seconds": 600, "id": 12345678901234567890}');
-    await page.getByLabel("those that fit a selector").check();
+    await page.getByLabel("those that fit a selector or are in a group").check();
     await page.getByLabel("Selector", { exact: true }).fill("name=console*");
     await page.getByRole("button", { name: "Preview" }).click();
     await page.getByRole("heading", { name: "2 endpoints would perform it" }).waitFor();
@@ -279,6 +280,57 @@ test("what has ended without success is queued again", async () => {
     await dialog.getByLabel("been canceled").check();
     await dialog.getByRole("button", { name: "Queue 1 task" }).click();
     await page.getByText("1 task is queued again.").waitFor();
+  });
+});
+
+test("a group is stored, changed, chosen for a task, and deleted", async () => {
+  await at("/dashboard/groups", async (page) => {
+    await page.getByRole("button", { name: "New group …" }).click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByLabel("Name").fill("consoles");
+    await dialog.getByLabel("Selector").fill("name=console");
+    await dialog.getByText("0 endpoints fit now.").waitFor();
+    await dialog.getByLabel("Selector").fill("name=console*");
+    await dialog.getByText("2 endpoints fit now.").waitFor();
+    await dialog.getByLabel("Name").fill("everything");
+    await dialog.getByText("There is a group of this name").waitFor();
+    assert.equal(await dialog.getByRole("button", { name: "Store the group" }).isDisabled(), true);
+    await dialog.getByLabel("Name").fill("consoles");
+    await dialog.getByRole("button", { name: "Store the group" }).click();
+    const row = page.getByRole("row", { name: "consoles" });
+    await row.getByRole("cell", { name: "2", exact: true }).waitFor();
+
+    await row.getByRole("button", { name: "Change …" }).click();
+    await dialog.getByLabel("Selector").fill("name=");
+    await dialog.getByRole("status").filter({ hasText: "selector" }).waitFor();
+    assert.equal(await dialog.getByRole("button", { name: "Change the group" }).isDisabled(), true);
+    await dialog.getByLabel("Selector").fill("name=console* or name=web1");
+    await dialog.getByRole("button", { name: "Change the group" }).click();
+    await row.getByRole("cell", { name: "3", exact: true }).waitFor();
+    await page.keyboard.press("Escape");
+
+    await row.getByRole("link", { name: "New task" }).click();
+    await page.getByLabel("Task type").selectOption("worker");
+    const identifier = `of-a-group-${Date.now()}`;
+    await page.getByLabel("Identifier").fill(identifier);
+    await page.getByLabel("Except").fill("name=console2");
+    await page.getByLabel("How many").selectOption("limit");
+    assert.equal(await page.getByRole("button", { name: "Preview" }).isDisabled(), true);
+    await page.getByLabel("So many at most").fill("1");
+    await page.getByRole("button", { name: "Preview" }).click();
+    await page.getByRole("heading", { name: "1 endpoint would perform it" }).waitFor();
+    await page.getByRole("button", { name: "Submit to 1 endpoint" }).click();
+    await page.getByText("For at most 1 of the endpoints of @consoles, except name=console2.").waitFor();
+    await page.getByRole("link", { name: "Submit a copy" }).click();
+    await page.getByRole("button", { name: "Without the group consoles" }).waitFor();
+    assert.equal(await page.getByLabel("Except").inputValue(), "name=console2");
+    assert.equal(await page.getByLabel("So many at most").inputValue(), "1");
+
+    await page.goto(`${platform.url}/dashboard/groups?q=consoles`);
+    await row.getByRole("button", { name: "Delete …" }).click();
+    await page.getByRole("button", { name: "Delete the group" }).click();
+    await page.getByText("consoles is deleted.").waitFor();
+    await page.getByText("No group fits.").waitFor();
   });
 });
 

@@ -185,5 +185,7 @@ export async function furnish(platform) {
   await platform.submit("builds", "image-17", { payload: { tag: "v2" } });
   await platform.submit("worker", "for-nobody-yet", { payload: { seconds: 0 }, endpoints: ["web9", "web1"] });
   await platform.request("POST", "/rollouts", { identifier: "careful", type: "worker", payload: { seconds: 0 }, waves: [1, "rest"], approval: { before: [2] } });
+  await platform.request("PUT", "/groups/everything", { match: "name=*" });
+  await platform.request("PUT", "/groups/web", { match: "name=web* and os=linux and not site in (lab, staging)" });
   await platform.request("POST", "/requests", { action: "release", params: { tag: "v2" }, steps: [{ name: "build", jobs: ["builds"] }, { name: "check", jobs: ["builds"] }] });
 }

@@ -17,6 +17,8 @@ const PAGES = [
   ["task-timeline", "/dashboard/tasks/worker/for-nobody-yet?tab=timeline"],
   ["endpoints", "/dashboard/endpoints"],
   ["endpoint", "/dashboard/endpoints/web1"],
+  ["groups", "/dashboard/groups"],
+  ["groups-change", "/dashboard/groups", (page) => page.getByRole("button", { name: "Change …" }).last().click()],
   ["queues", "/dashboard/queues"],
   ["schedules", "/dashboard/schedules"],
   ["rollouts", "/dashboard/rollouts"],
@@ -28,6 +30,7 @@ const PAGES = [
   ["rollout-abort", "/dashboard/rollouts/broken", (page) => page.getByRole("button", { name: "Abort …" }).click()],
   ["requests", "/dashboard/requests"],
   ["submit", "/dashboard/submit?type=deploy"],
+  ["submit-groups", "/dashboard/submit?type=worker&groups=web,everything", (page) => page.getByRole("button", { name: "Preview" }).click()],
   ["settings", "/dashboard/settings"],
 ];
 
@@ -54,6 +57,7 @@ try {
       };
       for (const [name, path, act] of PAGES) await shoot(name, platform, path, act);
       await shoot("first", empty, "/dashboard");
+      await shoot("first-groups", empty, "/dashboard/groups");
       for (const wrong of page.wrongs.filter((wrong) => !wrong.includes(empty.url))) console.log(wrong);
       await page.context().close();
     }

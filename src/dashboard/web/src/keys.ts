@@ -9,6 +9,7 @@ export const GO: Record<string, [string, string[]]> = {
   o: ["Overview", []],
   t: ["Tasks", ["tasks"]],
   e: ["Endpoints", ["endpoints"]],
+  g: ["Groups", ["groups"]],
   q: ["Queues", ["queues"]],
   s: ["Schedules", ["schedules"]],
   w: ["Rollouts", ["rollouts"]],

@@ -10,6 +10,7 @@ import { paused } from "./settings";
 import { clock, clockIsOff, now, span } from "./time";
 import { EndpointPage } from "./pages/endpoint";
 import { EndpointsPage } from "./pages/endpoints";
+import { GroupsPage } from "./pages/groups";
 import { Overview } from "./pages/overview";
 import { QueuesPage } from "./pages/queues";
 import { RequestPage } from "./pages/request";
@@ -39,6 +40,7 @@ function Shown(): JSX.Element {
     if (first === "requests" && second === undefined) return <RequestsPage />;
     if (first === "requests" && third === undefined) return <RequestPage key={second} token={second} />;
     if (second === undefined) {
+      if (first === "groups") return <GroupsPage />;
       if (first === "queues") return <QueuesPage />;
       if (first === "schedules") return <SchedulesPage />;
       if (first === "submit") return <SubmitPage />;
@@ -57,6 +59,7 @@ const LINKS: [string, string, string][] = [
   ["", "Overview", "o"],
   ["tasks", "Tasks", "t"],
   ["endpoints", "Endpoints", "e"],
+  ["groups", "Groups", "g"],
   ["queues", "Queues", "q"],
   ["schedules", "Schedules", "s"],
   ["rollouts", "Rollouts", "w"],

@@ -1,7 +1,7 @@
 /** What one types is a selector, or a part of a name. */
 export function selector(text: string): string {
   const typed = text.trim();
-  if (typed === "" || /[=~!(\s]/.test(typed)) return typed;
+  if (typed === "" || /[=~!(\s]|^@/.test(typed)) return typed;
   return /[*?]/.test(typed) ? `name=${typed}` : `name=*${typed}*`;
 }
 

@@ -10,6 +10,7 @@ export interface Target {
   percent?: number;
   limit?: number;
   seed?: string;
+  expect?: "subscribed" | "known";
 }
 
 export interface Queued {
@@ -117,6 +118,17 @@ export interface Endpoint {
 export interface EndpointPage {
   endpoints: Endpoint[];
   next_cursor: string | null;
+}
+
+export interface Group {
+  name: string;
+  match: string;
+  changed_by: string | null;
+  changed_at: string;
+}
+
+export interface GroupList {
+  groups: Group[];
 }
 
 export interface QueueList {

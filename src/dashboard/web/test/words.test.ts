@@ -35,6 +35,7 @@ describe("selectors", () => {
     ["web*", "name=web*"],
     ["site=berlin", "site=berlin"],
     ["!site", "!site"],
+    ["@web", "@web"],
     ["version~\"^1\"", "version~\"^1\""],
     ["site in (a, b)", "site in (a, b)"],
   ])("%s asks for %s", async (typed, asked) => {

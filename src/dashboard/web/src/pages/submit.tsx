@@ -4,8 +4,9 @@ import { Problem, changeWithText, get, path, problemOf } from "../api";
 import { CONFIRM_ABOVE, Empty, Page, Section, Show, Trouble, count } from "../parts";
 import { go, search, setQuery, to } from "../place";
 import { useResource } from "../resource";
-import { selector } from "../selector";
+import { Choose } from "../choose";
 import { may } from "../session";
+import { ALL, type Target, lack, members as targetMembers, targetOf } from "../target";
 import { ledgerTime } from "../time";
 import type { Preview, Task, TaskWithResponses, TypeInfo, TypeList } from "../types";
 
@@ -22,7 +23,12 @@ export function SubmitPage(): JSX.Element {
   );
 }
 
-type Whom = "all" | "names" | "match";
+/** Whom the address means. */
+function targetIn(query: URLSearchParams): Target {
+  const [names, groups, match] = ["endpoints", "groups", "match"].map((name) => query.get(name) ?? "");
+  if (names !== "") return { ...ALL, whom: "names", names };
+  return groups === "" && match === "" ? ALL : { ...ALL, whom: "match", match, groups: groups.split(",").filter(Boolean) };
+}
 
 function Form({ types, confirmAbove }: { types: TypeInfo[]; confirmAbove: number }): JSX.Element {
   const query = search.value;
@@ -31,14 +37,12 @@ function Form({ types, confirmAbove }: { types: TypeInfo[]; confirmAbove: number
   const [identifier, setIdentifier] = useState(fresh);
   const [payload, setPayload] = useState(() => text(info.example));
   const [touched, touch] = useState(false);
-  const [whom, setWhom] = useState<Whom>(query.get("endpoints") ? "names" : "all");
-  const [names, setNames] = useState(query.get("endpoints") ?? "");
-  const [match, setMatch] = useState("");
+  const [target, setTarget] = useState(() => targetIn(query));
   const [preview, setPreview] = useState<Preview | undefined>();
   const [typed, setTyped] = useState("");
   const [problem, setProblem] = useState<Problem | undefined>();
   const [busy, setBusy] = useState(false);
-  const ids = { identifier: useId(), type: useId(), payload: useId(), names: useId(), match: useId(), typed: useId() };
+  const ids = { identifier: useId(), type: useId(), payload: useId(), whom: useId() };
 
   useEffect(() => {
     if (!from) return;
@@ -49,13 +53,7 @@ function Form({ types, confirmAbove }: { types: TypeInfo[]; confirmAbove: number
       touch(true);
       setPayload(text(task.payload));
       setIdentifier(`${task.identifier.slice(0, 150)}-copy-${stamp()}`);
-      if (task.target?.match?.length) {
-        setWhom("match");
-        setMatch(task.target.match.map((one) => `(${one})`).join(" and "));
-      } else if (task.endpoints.length > 0) {
-        setWhom("names");
-        setNames(task.endpoints.join("\n"));
-      }
+      setTarget(targetOf(task));
     }).catch((error) => error instanceof Problem && setProblem(error));
     return () => asked.abort();
   }, [from]);
@@ -63,14 +61,14 @@ function Form({ types, confirmAbove }: { types: TypeInfo[]; confirmAbove: number
     if (!touched) setPayload(text(info.example));
   }, [info.type]);
   // What was previewed is another task from here on.
-  useEffect(() => setPreview(undefined), [info.type, payload, whom, names, match, identifier]);
+  useEffect(() => setPreview(undefined), [info.type, payload, target, identifier]);
 
   const fault = faultOf(payload);
   const body = (): string => {
     const members = [`"identifier": ${JSON.stringify(identifier)}`];
     if (payload.trim() !== "") members.push(`"payload": ${payload.trim()}`);
-    if (info.delivery === "fanout" && whom === "names") members.push(`"endpoints": ${JSON.stringify(listed(names))}`);
-    if (info.delivery === "fanout" && whom === "match") members.push(`"match": ${JSON.stringify(selector(match))}`);
+    const chosen = info.delivery === "fanout" ? targetMembers(target) : {};
+    members.push(...Object.entries(chosen).map(([name, value]) => `"${name}": ${JSON.stringify(value)}`));
     return `{${members.join(", ")}}`;
   };
   const send = async <T,>(dryRun: boolean): Promise<T> =>
@@ -93,7 +91,8 @@ function Form({ types, confirmAbove }: { types: TypeInfo[]; confirmAbove: number
   };
   const number = preview?.endpoints.length ?? 0;
   const many = preview !== undefined && number > Math.min(confirmAbove, CONFIRM_ABOVE);
-  const held = busy || fault !== undefined || !may("submit") || many && typed.trim() !== String(number) || preview !== undefined && number === 0;
+  const lacking = info.delivery === "fanout" ? lack(target) : undefined;
+  const held = busy || lacking !== undefined || fault !== undefined || !may("submit") || many && typed.trim() !== String(number) || preview !== undefined && number === 0;
 
   return (
     <form class="form" onSubmit={(event) => void submit(event)}>
@@ -130,23 +129,14 @@ function Form({ types, confirmAbove }: { types: TypeInfo[]; confirmAbove: number
 
       {info.delivery === "fanout" && (
         <>
-          <span class="label" id={ids.typed}>For</span>
-          <div role="radiogroup" aria-labelledby={ids.typed}>
-            {([["all", "all endpoints of the type"], ["match", "those that fit a selector"], ["names", "these endpoints"]] as [Whom, string][]).map(([value, word]) => (
-              <label key={value} class="check"><input type="radio" name="whom" checked={whom === value} onChange={() => setWhom(value)} /> {word}</label>
-            ))}
-            {whom === "match" && (
-              <input aria-label="Selector" value={match} placeholder="site=berlin and not role=db" spellcheck={false} onInput={(event) => setMatch(event.currentTarget.value)} />
-            )}
-            {whom === "names" && (
-              <textarea aria-label="Names of endpoints" rows={4} value={names} placeholder="One a line, or with spaces between them" spellcheck={false} onInput={(event) => setNames(event.currentTarget.value)} />
-            )}
-          </div>
+          <span class="label" id={ids.whom}>For</span>
+          <Choose target={target} set={(change) => setTarget({ ...target, ...change })} labelledby={ids.whom} />
         </>
       )}
 
       <span />
       <div>
+        {lacking && <p class="warn">△ {lacking}</p>}
         {preview && <Whose preview={preview} />}
         {many && (
           <p>
@@ -186,8 +176,6 @@ const stamp = (): string => new Date(ledgerTime()).toISOString().slice(0, 19).re
 const fresh = (): string => `task-${stamp()}`;
 
 const text = (value: unknown): string => (value === undefined || value === null ? "{}" : JSON.stringify(value, null, 2));
-
-const listed = (names: string): string[] => [...new Set(names.split(/[\s,]+/).filter((name) => name !== ""))];
 
 function faultOf(payload: string): string | undefined {
   if (payload.trim() === "") return undefined;

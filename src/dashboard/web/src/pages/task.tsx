@@ -144,10 +144,11 @@ function Summary({ task }: { task: Task }): JSX.Element {
 }
 
 function targetWords(task: Task): string {
-  const { match = [], exclude = [], percent, limit } = task.target ?? {};
+  const { match = [], groups = [], exclude = [], percent, limit, expect } = task.target ?? {};
   const part = percent !== undefined ? `${percent} % of ` : limit !== undefined ? `at most ${limit} of ` : "";
-  const fits = match.length > 0 ? `the endpoints that fit ${match.join(" and ")}` : "all endpoints";
-  return part + fits + (exclude.length > 0 ? `, except ${exclude.join(" or ")}` : "");
+  const chosen = [match.length > 0 && `that fit ${match.join(" and ")}`, groups.length > 0 && `of ${groups.map((name) => `@${name}`).join(" and ")}`].filter(Boolean);
+  const fits = chosen.length > 0 ? `the endpoints ${chosen.join(" or ")}` : "all endpoints";
+  return part + fits + (exclude.length > 0 ? `, except ${exclude.join(" or ")}` : "") + (expect === "known" ? ", also stopped ones" : "");
 }
 
 /** How long it takes yet: by the rate so far once that says something, and always by when it is given up. */
