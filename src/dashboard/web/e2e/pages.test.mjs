@@ -1,7 +1,8 @@
 // The page on the real program, in Debian's Chromium: `cargo xtask dashboard --measure` runs it.
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { Browser, Platform, furnish, until } from "./platform.mjs";
 
@@ -14,6 +15,7 @@ const PAGES = [
   "/dashboard/tasks/backup/nightly-2026-11-28?endpoint=console1",
   "/dashboard/tasks/worker/long-job?tab=why",
   "/dashboard/tasks/backup/nightly-2026-11-28?tab=answers",
+  "/dashboard/tasks/worker/long-job?tab=log",
   "/dashboard/tasks/worker/long-job?tab=payload",
   "/dashboard/tasks/worker/long-job?tab=timeline",
   "/dashboard/endpoints",
@@ -179,6 +181,26 @@ test("equal answers are one group, from which one goes on", async () => {
     await page.getByRole("button", { name: "Rerun for 3" }).click();
     await page.getByText("A rerun of").waitFor();
   });
+});
+
+test("what handlers log is shown while they run", async () => {
+  const speak = "#!/bin/sh\ncat > /dev/null\necho '<b>first</b> line' >&2\nwhile [ ! -e go ]; do sleep 0.2; done\necho 'last line' >&2\n";
+  const own = await Platform.start({ config: "task_types: [speak]\n", handlers: { speak: speak.replace("-e go", '-e "$(dirname "$0")/../go"') }, endpoints: "web1,web2" });
+  try {
+    await own.submit("speak", "talk");
+    await at("/dashboard/tasks/speak/talk?tab=log", async (page) => {
+      await page.getByRole("region", { name: "Log of web2" }).getByText("<b>first</b> line").waitFor();
+      assert.equal(await page.getByText("last line").count(), 0);
+      await page.getByRole("region", { name: "Log of web1" }).getByRole("link", { name: "web1" }).click();
+      const detail = page.getByRole("complementary", { name: "Endpoint web1" });
+      await detail.getByText("<b>first</b> line").waitFor();
+      writeFileSync(join(own.directory, "go"), "");
+      await detail.getByText("last line").waitFor();
+      assert.equal((await detail.locator("pre").filter({ hasText: "last line" }).innerText()).match(/first/g).length, 1);
+    }, { platform: own });
+  } finally {
+    await own.stop();
+  }
 });
 
 test("a rollout that waits is approved, and one that is halted says why", async () => {

@@ -1,5 +1,6 @@
 /** The interface as the page reads it: `GET` for resources, one function for whatever changes something. */
 import { signal } from "@preact/signals";
+import { PREFIX } from "./base";
 
 export interface ProblemItem {
   pointer: string;
@@ -52,7 +53,7 @@ async function refusal(answer: Response): Promise<Problem> {
 async function send(path: string, init: RequestInit): Promise<Response> {
   let answer: Response;
   try {
-    answer = await fetch(path, { credentials: "same-origin", redirect: "error", ...init });
+    answer = await fetch(PREFIX + path, { credentials: "same-origin", redirect: "error", ...init });
   } catch (error) {
     if (isAbort(error)) throw error;
     failing("the API does not answer");

@@ -6,6 +6,7 @@
  * nothing and does not lead.
  */
 import { signal } from "@preact/signals";
+import { PREFIX } from "./base";
 import { look } from "./session";
 import { paused } from "./settings";
 
@@ -26,7 +27,8 @@ type Message =
 /** Whether events come. Without them, pages read again by the clock. */
 export const streaming = signal(false);
 
-const NAME = "tasker.events";
+/** Another tasker below another path of the same host has a stream of its own. */
+const NAME = `tasker.events${PREFIX}`;
 
 /** What one stream can watch. */
 const MOST = 16;
@@ -120,7 +122,7 @@ class Lead {
     this.end();
     this.topics = topics;
     if (topics === "") return;
-    const source = new EventSource(`/events?watch=${encodeURIComponent(topics)}`);
+    const source = new EventSource(`${PREFIX}/events?watch=${encodeURIComponent(topics)}`);
     this.source = source;
     source.onopen = () => this.tell();
     for (const event of ["task", "endpoints", "queues", "gone"]) {
@@ -144,7 +146,7 @@ class Lead {
   private async refused(): Promise<void> {
     await look();
     for (const topic of this.topics.split(",").filter((topic) => topic.startsWith("task:"))) {
-      const answer = await fetch(`/tasks/${encodeURIComponent(topic.slice("task:".length))}?responses=none`).catch(() => undefined);
+      const answer = await fetch(`${PREFIX}/tasks/${encodeURIComponent(topic.slice("task:".length))}?responses=none`).catch(() => undefined);
       if (answer?.status === 404) this.gone.add(topic);
     }
     this.open(true);

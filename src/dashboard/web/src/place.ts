@@ -1,7 +1,8 @@
 /** Where one is: the path below `/dashboard` and its query. Filters, tabs and selections live there, so that every view has a link. */
 import { computed, signal } from "@preact/signals";
+import { PREFIX } from "./base";
 
-export const ROOT = "/dashboard";
+export const ROOT = `${PREFIX}/dashboard`;
 
 const read = (): string => location.pathname + location.search;
 

@@ -93,6 +93,20 @@ export interface TaskResponse {
   late: { contradicts: boolean; errnr: number; errmsg: string; time: string } | null;
 }
 
+export interface Log {
+  endpoint: string;
+  /** Bytes before the text that are not kept. */
+  begin: number;
+  text: string;
+  time: string;
+}
+
+export interface LogPage {
+  logs: Log[];
+  next: string;
+  ended: boolean;
+}
+
 export interface ResponsePage {
   responses: TaskResponse[];
   next_cursor: string | null;

@@ -40,4 +40,12 @@ describe("the address", () => {
     expect(to(["submit"], { type: "", from: undefined })).toBe("/dashboard/submit");
     expect(to(["tasks"], { q: "a b&c" })).toBe("/dashboard/tasks?q=a+b%26c");
   });
+
+  test("all of it may be below a path of a proxy", async () => {
+    const { prefixOf } = await import("../src/base");
+    expect(prefixOf("https://ops.example/dashboard/assets/app.js?v=1")).toBe("");
+    expect(prefixOf("https://ops.example/tools/tasker/dashboard/assets/app.js")).toBe("/tools/tasker");
+    expect(prefixOf("https://ops.example/dashboard/dashboard/assets/app.js")).toBe("/dashboard");
+    expect(prefixOf("file:///src/base.ts")).toBe("");
+  });
 });

@@ -18,7 +18,7 @@ export function Overview(): JSX.Element {
   const recent = useResource<TaskPage>("/tasks?limit=10", { every: 4000, watch: "tasks" });
   const endpoints = useResource<EndpointPage>(all ? "/endpoints?limit=1000" : null, { every: 10_000, watch: "endpoints" });
   const queues = useResource<QueueList>(all ? "/queues" : null, { every: 5000, watch: "queues" });
-  const rollouts = useResource<RolloutPage>("/rollouts?status=RUNNING,SETTLING,PAUSED,HALTED,ABORTING&limit=5", { every: 5000 });
+  const rollouts = useResource<RolloutPage>("/rollouts?status=RUNNING,SETTLING,PAUSED,HALTED,ABORTING,ROLLING_BACK&limit=5", { every: 5000 });
   const failed = recent.data?.tasks.filter((task) => task.failed > 0 && task.finished_at !== null) ?? [];
   const troubled = endpoints.data?.endpoints.filter(isTroubled) ?? [];
   const away = endpoints.data?.endpoints.filter((endpoint) => !isThere(endpoint)) ?? [];

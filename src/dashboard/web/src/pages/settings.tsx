@@ -1,5 +1,7 @@
 import type { JSX } from "preact";
+import { PREFIX } from "../base";
 import { Page, Section, When } from "../parts";
+import { ROOT } from "../place";
 import { session } from "../session";
 import { THEMES, shortcuts, theme, zone } from "../settings";
 import type { Signal } from "@preact/signals";
@@ -23,7 +25,7 @@ export function SettingsPage(): JSX.Element {
             <dt>Ends</dt>
             <dd><When at={who.expires_at} /></dd>
             <dt>tasker</dt>
-            <dd>{who.version} · <a href="/openapi.json" target="_blank" rel="noreferrer">OpenAPI</a> · <a href="/dashboard/assets/licenses.txt" target="_blank" rel="noreferrer">Licences</a></dd>
+            <dd>{who.version} · <a href={`${PREFIX}/openapi.json`} target="_blank" rel="noreferrer">OpenAPI</a> · <a href={`${ROOT}/assets/licenses.txt`} target="_blank" rel="noreferrer">Licences</a></dd>
           </dl>
         )}
       </Section>

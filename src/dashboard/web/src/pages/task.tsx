@@ -3,11 +3,13 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import { change, path, query } from "../api";
 import { Action, Ago, Bar, Clear, Confirm, Empty, Json, Page, Search, Section, Show, State, Table, Tabs, Text, Took, When, count, left, say } from "../parts";
 import { go, search, setQuery, to, withQuery } from "../place";
+import { PREFIX } from "../base";
 import { Answers } from "../answers";
 import { PART } from "../codes";
 import { Explain } from "../explain";
 import { Grid } from "../grid";
 import { watch } from "../live";
+import { Logs, OneLog } from "../logs";
 import { useResource } from "../resource";
 import { isOpen, responseLook, taskLook } from "../state";
 import { ledgerTime, now, span } from "../time";
@@ -20,7 +22,7 @@ const SHOWN_AS_GRID = 10;
 /** Responses on a page. */
 const LIMIT = 100;
 
-const TABS = ["endpoints", "answers", "why", "payload", "timeline"] as const;
+const TABS = ["endpoints", "answers", "log", "why", "payload", "timeline"] as const;
 type Tab = (typeof TABS)[number];
 
 export function TaskPage({ type, id }: { type: string; id: string }): JSX.Element {
@@ -88,6 +90,7 @@ function Body({ task }: { task: Task }): JSX.Element {
         </div>
       )}
       {tab === "answers" && <Answers task={task} />}
+      {tab === "log" && <Logs task={task} />}
       {tab === "why" && <Explain task={task} />}
       {tab === "payload" && <Json value={task.payload} />}
       {tab === "timeline" && <Timeline task={task} />}
@@ -95,7 +98,7 @@ function Body({ task }: { task: Task }): JSX.Element {
   );
 }
 
-const WORDS: Record<Tab, string> = { endpoints: "Endpoints", answers: "Answers", why: "Why", payload: "Payload", timeline: "Timeline" };
+const WORDS: Record<Tab, string> = { endpoints: "Endpoints", answers: "Answers", log: "Log", why: "Why", payload: "Payload", timeline: "Timeline" };
 
 /** How it stands: the state, the time that is left, and a count for each way an endpoint may have fared. */
 function Summary({ task }: { task: Task }): JSX.Element {
@@ -342,8 +345,8 @@ function OneResponse({ task, endpoint }: { task: Task; endpoint: string }): JSX.
                 <p class="warn">△ Another answer came after the end ({response.late.contradicts ? "it contradicts this one" : "it had been given up"}): code {response.late.errnr} {response.late.errmsg}</p>
               )}
               {response.payload !== null && <Section title="Answer"><Json value={response.payload} /></Section>}
-              {response.log && <Section title="Log"><Text tail>{response.log}</Text></Section>}
-              <p><a href={address} download={`${task.identifier}-${endpoint}.json`}>Download as JSON</a></p>
+              <OneLog task={task} endpoint={endpoint} last={response.log} />
+              <p><a href={PREFIX + address} download={`${task.identifier}-${endpoint}.json`}>Download as JSON</a></p>
             </>
           );
         }}
