@@ -49,7 +49,8 @@ function licenses(): Plugin {
 
 export default defineConfig({
   base: "/dashboard/",
-  oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
+  // With children as arguments the bundle is 6 % smaller than with children as a property.
+  oxc: { jsx: { runtime: "classic", pragma: "h", pragmaFrag: "Fragment" }, jsxInject: 'import { h, Fragment } from "preact";' },
   plugins: [licenses(), hashes()],
   build: {
     outDir: process.env.DASHBOARD_OUT ?? "../dist",

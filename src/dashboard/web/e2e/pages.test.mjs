@@ -421,7 +421,7 @@ test("what a page shows comes by itself", async () => {
 test("an API that is killed is told, and what is shown is right again when it is back", async () => {
   const own = await Platform.start();
   try {
-    await own.submit("worker", "through-it-all", { payload: { seconds: 2 } });
+    await own.submit("worker", "through-it-all", { payload: { seconds: 8 } });
     await at("/dashboard/tasks/worker/through-it-all", async (page) => {
       await page.locator(".summary .state", { hasText: "running" }).waitFor();
       await own.kill();

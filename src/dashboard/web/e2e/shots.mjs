@@ -14,6 +14,7 @@ const PAGES = [
   ["tasks-none", "/dashboard/tasks?q=none"],
   ["task", "/dashboard/tasks/backup/nightly-2026-11-28?endpoint=console1"],
   ["task-running", "/dashboard/tasks/worker/long-job"],
+  ["task-log", "/dashboard/tasks/worker/long-job?tab=log"],
   ["task-timeline", "/dashboard/tasks/worker/for-nobody-yet?tab=timeline"],
   ["endpoints", "/dashboard/endpoints"],
   ["endpoint", "/dashboard/endpoints/web1"],
