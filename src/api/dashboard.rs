@@ -34,8 +34,10 @@ async fn show(api: web::Data<Api>, request: HttpRequest) -> Answer {
             Some(file) => Ok(answer(&request, file)),
             None => unknown::path(&api, &request),
         },
-        None if dashboard::is_place(path) => Ok(answer(&request, dashboard::page())),
-        None => Err(Problem::new(ProblemCode::NotFound, "nothing is at this path of the dashboard")),
+        None => match dashboard::page(path) {
+            Some(page) => Ok(answer(&request, page)),
+            None => Err(Problem::new(ProblemCode::NotFound, "nothing is at this path of the dashboard")),
+        },
     }
 }
 

@@ -21,7 +21,14 @@ macro_rules! file {
     };
 }
 
-static PAGE: LazyLock<File> = LazyLock::new(|| File::new("index.html", HTML, include_bytes!("dist/index.html")));
+/// The page as the build writes it.
+const WRITTEN: &str = include_str!("dist/index.html");
+
+/// How many names the path of a place has at most.
+const DEEPEST: usize = 7;
+
+/// The page for the places at each depth. It names its files relative to its own address, since a proxy may have it below a path of its own.
+static PAGES: LazyLock<[File; DEEPEST + 1]> = LazyLock::new(|| std::array::from_fn(page_at));
 
 static ASSETS: LazyLock<[File; 4]> =
     LazyLock::new(|| [file!("app.js", SCRIPT), file!("app.css", STYLE), file!("icon.svg", PICTURE), file!("licenses.txt", TEXT)]);
@@ -64,6 +71,15 @@ impl File {
     }
 }
 
+fn page_at(depth: usize) -> File {
+    let folder = match depth {
+        0 => "dashboard/".to_owned(),
+        _ => "../".repeat(depth - 1),
+    };
+    let text = WRITTEN.replace("\"/dashboard/assets/", &format!("\"{folder}assets/"));
+    File::new("index.html", HTML, text.leak().as_bytes())
+}
+
 /// Leaked on purpose: each is made once and kept until the process ends.
 fn compress(bytes: &[u8]) -> Option<&'static [u8]> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
@@ -71,20 +87,15 @@ fn compress(bytes: &[u8]) -> Option<&'static [u8]> {
     Some(encoder.finish().ok()?.leak())
 }
 
-/// The one page: which part of it is shown depends on the path, and the script reads that.
-pub fn page() -> &'static File {
-    &PAGE
+/// The one page, where a path below the root of the dashboard may be a place in it: which part is shown depends on the path, and the script reads
+/// that. A name with a slash in it is escaped there, so a path has few parts; of what they name, the interface knows more.
+pub fn page(path: &str) -> Option<&'static File> {
+    PAGES.get(path.matches('/').count())
 }
 
 /// The file of a name.
 pub fn asset(name: &str) -> Option<&'static File> {
     ASSETS.iter().find(|file| file.name == name)
-}
-
-/// Whether a path below the root of the dashboard may be a place in the page. A name with a slash in it is escaped there, so a path has
-/// few parts; of what they name, the interface knows more.
-pub fn is_place(path: &str) -> bool {
-    path.split('/').count() <= 8
 }
 
 #[cfg(test)]
@@ -93,12 +104,15 @@ mod tests {
 
     #[test]
     fn the_page_names_the_files_by_their_hashes() {
-        let text = std::str::from_utf8(page().bytes()).expect("UTF-8");
-        for name in ["app.js", "app.css", "icon.svg"] {
-            let file = asset(name).expect("a file");
-            let link = format!("/dashboard/assets/{name}?v={}", file.hash());
-            assert!(text.contains(&link), "{link} is not in dist/index.html: run `cargo xtask dashboard`");
+        for (path, folder) in [("", "dashboard/"), ("/", ""), ("/tasks", ""), ("/tasks/worker/a%2Fb", "../../")] {
+            let text = std::str::from_utf8(page(path).expect("a place").bytes()).expect("UTF-8");
+            for name in ["app.js", "app.css", "icon.svg"] {
+                let file = asset(name).expect("a file");
+                let link = format!("=\"{folder}assets/{name}?v={}\"", file.hash());
+                assert!(text.contains(&link), "{link} is not in dist/index.html: run `cargo xtask dashboard`");
+            }
         }
+        assert!(page(&"/x".repeat(DEEPEST)).is_some() && page(&"/x".repeat(DEEPEST + 1)).is_none());
         assert!(asset("index.html").is_none() && asset("../mod.rs").is_none() && asset("").is_none());
     }
 
@@ -112,7 +126,7 @@ mod tests {
 
     #[test]
     fn no_script_or_style_stands_in_the_page() {
-        let text = std::str::from_utf8(page().bytes()).expect("UTF-8");
+        let text = WRITTEN;
         assert!(!text.contains("<style") && !text.contains("style=") && !text.contains(" on"), "{text}");
         assert_eq!(text.matches("<script").count(), text.matches("<script type=\"module\" src=").count(), "{text}");
     }

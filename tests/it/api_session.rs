@@ -234,7 +234,11 @@ async fn the_pages_are_for_everybody_and_confined() {
         refused(&rig.post(path, "{}").await, 401, "token_needed");
     }
     let page = rig.get("/dashboard").await;
-    let script = page.text.split('"').find(|part| part.starts_with("/dashboard/assets/app.js?v=")).expect("the script").to_owned();
+    // Relative to the address of the page, which a proxy may have below a path of its own.
+    let script = page.text.split('"').find(|part| part.starts_with("dashboard/assets/app.js?v=")).expect("the script");
+    let deeper = rig.get("/dashboard/tasks/worker/a%2Fb").await;
+    assert!(deeper.text.contains(&format!("\"{}\"", script.replace("dashboard/", "../../"))), "{deeper:?}");
+    let script = format!("/{script}");
     let file = rig.get(&script).await;
     assert_eq!((file.status, file.header("content-type")), (200, "text/javascript; charset=utf-8"));
     assert_eq!(file.header("cache-control"), "public, max-age=31536000, immutable");

@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { Browser, Platform, furnish, until } from "./platform.mjs";
+import { Browser, Platform, Proxy, furnish, until } from "./platform.mjs";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
@@ -464,6 +464,34 @@ test("one logs in with a token, sees what it may do, and is out when it is revok
       assert.equal(new URL(page.url()).search, "?status=DONE", "one comes back to where one was");
     }, { platform: own });
   } finally {
+    await own.stop();
+  }
+});
+
+test("a proxy may have it below a path of its own", async () => {
+  const own = await Platform.start({ token: "admin", config: "task_types: [worker, {name: builds, delivery: queue}]\n" });
+  const proxy = await Proxy.start(own, "/ops/tasker");
+  try {
+    await own.submit("worker", "a/b", { payload: { seconds: 0 } });
+    await own.whenEnded("worker", "a/b");
+    // The page reports every request that is not below the path.
+    await at("/", async (page) => {
+      await page.getByLabel("Token").fill(own.secret);
+      await page.getByRole("button", { name: "Log in" }).click();
+      await page.waitForURL(`${proxy.url}/dashboard`);
+      await page.getByRole("link", { name: "a/b" }).click();
+      await page.waitForURL(`${proxy.url}/dashboard/tasks/worker/a%2Fb`);
+      await page.reload();
+      await page.locator(".summary .state", { hasText: "done" }).waitFor();
+      await page.locator(".contact", { hasText: "live" }).waitFor();
+      await page.getByRole("link", { name: "Queues" }).click();
+      await page.getByRole("button", { name: "Pause" }).click();
+      await page.locator("td .state", { hasText: "paused" }).waitFor();
+      await page.reload();
+      await page.locator("td .state", { hasText: "paused" }).waitFor();
+    }, { platform: proxy });
+  } finally {
+    await proxy.stop();
     await own.stop();
   }
 });

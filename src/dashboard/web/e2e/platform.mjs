@@ -1,6 +1,7 @@
 // A platform of its own for a test, and a browser that tells whatever a page does that it must not.
 import { spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import http from "node:http";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -120,6 +121,32 @@ export class Platform {
 
   whenEnded(type, identifier) {
     return this.request("GET", `/${type}/${encodeURIComponent(identifier)}?wait=30s`);
+  }
+}
+
+/** A reverse proxy that has a platform below a path of its own, as nginx and others do. */
+export class Proxy {
+  static async start(platform, prefix) {
+    const proxy = new Proxy();
+    proxy.server = http.createServer((request, response) => {
+      if (!request.url.startsWith(`${prefix}/`)) return response.writeHead(404).end("not below the path");
+      const { method, headers } = request;
+      const on = http.request(platform.url + request.url.slice(prefix.length), { method, headers }, (answer) => {
+        response.writeHead(answer.statusCode, answer.headers);
+        answer.pipe(response);
+      });
+      on.on("error", () => response.destroy());
+      response.on("close", () => on.destroy());
+      request.pipe(on);
+    });
+    await new Promise((done) => proxy.server.listen(0, "127.0.0.1", done));
+    proxy.url = `http://127.0.0.1:${proxy.server.address().port}${prefix}`;
+    return proxy;
+  }
+
+  async stop() {
+    this.server.closeAllConnections();
+    await new Promise((done) => this.server.close(done));
   }
 }
 

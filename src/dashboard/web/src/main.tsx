@@ -221,6 +221,10 @@ function App(): JSX.Element {
   );
 }
 
+// It is written relative to the address that was loaded, which is another one once a link has been followed.
+const icon = document.querySelector<HTMLLinkElement>("link[rel=icon]");
+if (icon) icon.href = icon.href;
+
 followLinks();
 listen();
 listenToEvents();
