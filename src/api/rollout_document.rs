@@ -13,8 +13,8 @@ use crate::config::{Config, TypePolicy, span};
 use crate::contract::ProblemItem;
 use crate::domain::likeness::unknown;
 use crate::domain::rollout::{
-    Amount, Approval, CatchUp, Healthy, MaintenanceWindow, OnBreach, Order, Own, Part, Rollback, RollbackOn, RolloutSettings,
-    RolloutTargets, RolloutTerms, Start, WaveOf, WaveTerms,
+    Amount, Approval, CatchUp, Healthy, InFlightOnStop, MaintenanceWindow, OnBreach, Order, Own, Part, Rollback, RollbackOn,
+    RolloutSettings, RolloutTargets, RolloutTerms, Start, WaveOf, WaveTerms,
 };
 use crate::domain::{EndpointName, GroupName, Json, RolloutName, Selector, TaskType, Timestamp, TokenName, json};
 use crate::rollouts;
@@ -51,6 +51,7 @@ const MEMBERS: &[&str] = &[
     "approval",
     "windows",
     "on_breach",
+    "in_flight",
     "rollback",
     "catch_up",
     "catch_up_for",
@@ -58,7 +59,7 @@ const MEMBERS: &[&str] = &[
     "expires_after",
 ];
 /// Members that are planned and that this version does not have.
-const NOT_YET: &[&str] = &["spread", "probe", "in_flight"];
+const NOT_YET: &[&str] = &["spread", "probe"];
 
 /// The terms of a document in a text that has passed [`crate::domain::json_check::check`].
 ///
@@ -141,6 +142,7 @@ impl Reader {
         }
         let settings = RolloutSettings {
             on_breach,
+            in_flight: self.word(values, "in_flight", &InFlightOnStop::ALL.map(|one| (one.as_str(), one))).unwrap_or_default(),
             rollback,
             catch_up,
             catch_up_for: if catch_up == CatchUp::Skip { Duration::ZERO } else { catch_up_for },
@@ -799,6 +801,7 @@ mod tests {
             (with("rollback", value!("now")), "/rollback must be an object, not \"now\""),
             (with("on_breach", value!("rollback")), "/on_breach is `rollback`, which needs the member `rollback`"),
             (with("approval", value!({"else": "rollback"})), "/approval/else must be one of halt, abort, not \"rollback\""),
+            (with("in_flight", value!("kill")), "/in_flight must be one of finish, stop, not \"kill\""),
             (with("spread", value!({})), "/spread is not supported yet"),
             (with("targets", value!({"groups": ["a b"]})), "/targets/groups/0 is \"a b\""),
             (with("targets", value!({"match": ["a="]})), "/targets/match/0 is \"a=\""),

@@ -54,6 +54,9 @@ pub struct RolloutDocument {
     /// What a breach of a budget does: `halt`, `abort` or `rollback`.
     #[schema(required = false, example = "halt")]
     pub on_breach: Option<String>,
+    /// What becomes of what has started when the rollout stops: `finish` or `stop`.
+    #[schema(required = false, example = "finish")]
+    pub in_flight: Option<String>,
     /// How endpoints are rolled back: `type`, `payload`, `on`, `window`, `receive_within`, `finish_within`, `healthy`.
     #[schema(value_type = serde_json::Value, required = false)]
     pub rollback: Option<Value>,

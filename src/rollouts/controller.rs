@@ -144,7 +144,7 @@ impl Controller {
 
     /// Publishes the batch, counts, and wakes those who wait.
     async fn follow(&self, id: Uuid, advanced: AdvancedRollout, now: Timestamp) -> Result<bool, StoreError> {
-        let AdvancedRollout { identifier, task_type, moved, reason, breached, targets, tasks, withdrawn, due_at } = advanced;
+        let AdvancedRollout { identifier, task_type, moved, reason, breached, targets, tasks, withdrawn, stopped, due_at } = advanced;
         if !tasks.is_empty() {
             let admitted: usize = tasks.iter().map(|task| task.endpoints.len()).sum();
             self.metrics.rollout_admitted.with_label_values(&[task_type.as_str()]).inc_by(u64::try_from(admitted).unwrap_or(u64::MAX));
@@ -154,11 +154,15 @@ impl Controller {
             }
             crate::failpoint::ROLLOUT_PUBLISHED.reach();
         }
+        let stop = |(task_id, endpoints)| Stop { task_type: task_type.clone(), task_id, endpoints };
         if !withdrawn.is_empty() {
             crate::failpoint::ROLLOUT_WITHDRAWN.reach();
-            let stop = |(task_id, endpoints)| Stop { task_type: task_type.clone(), task_id, endpoints };
             // What does not go out is told by the reconciler, and to those that return.
             self.publisher.withdraw(withdrawn.into_iter().map(stop).collect()).await;
+        }
+        if !stopped.is_empty() {
+            // What does not go out is told by the next pass.
+            self.publisher.stop(stopped.into_iter().map(stop).collect()).await;
         }
         for (state, count) in &targets {
             self.metrics.rollout_targets.with_label_values(&[task_type.as_str(), state.as_str()]).inc_by(*count);

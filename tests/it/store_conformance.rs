@@ -90,6 +90,7 @@ conformance! {
         keeps_what_is_not_healthy_failed,
         rolls_back_what_has_changed,
         takes_back_what_was_not_received,
+        stops_what_is_in_flight_where_that_is_asked_for,
         adds_rollouts_up,
         forgets_rollouts_that_ended_long_ago,
         tells_how_long_rollouts_wait,

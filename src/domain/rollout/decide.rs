@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::state::{RolloutEvent, RolloutStatus, TargetEvent, TargetState, WavePhase};
-use super::terms::{CatchUp, OnBreach};
+use super::terms::{CatchUp, InFlightOnStop, OnBreach};
 use super::view::{Admission, Answered, Change, EventKind, Fact, InFlight, NewEvent, TargetMove, View, WaveChange, WaveState, current};
 use crate::domain::{Timestamp, errnr};
 
@@ -47,6 +47,7 @@ pub fn decide(view: &View, now: Timestamp) -> Change {
         pass.drained();
     }
     pass.withdraw();
+    pass.stop_in_flight();
     if let Some(undone) = view.rollback.filter(|undone| pass.status == RolloutStatus::RollingBack && undone.is_final()) {
         pass.end(RolloutEvent::End { all_ok: undone == RolloutStatus::Done });
     }
@@ -153,15 +154,33 @@ impl Pass<'_> {
             goes && target.answered == Answered::Nothing && !target.withdrawn
         };
         let withdraw: Vec<Fact> = self.view.in_flight.iter().filter(taken_back).map(|target| target.fact.clone()).collect();
-        if withdraw.is_empty() {
+        self.tell_of(EventKind::Withdrawn, &withdraw.iter().collect::<Vec<_>>());
+        self.change.withdraw = withdraw;
+    }
+
+    /// Stops what targets have begun, where the rollout says so when it stops. Said in each pass until they answer: who was not there is told when
+    /// it is.
+    fn stop_in_flight(&mut self) {
+        if self.view.settings.in_flight != InFlightOnStop::Stop || self.status.admits() || self.status == RolloutStatus::RollingBack {
             return;
         }
-        let text = match &withdraw[..] {
+        let runs = |target: &&InFlight| {
+            let received = target.state == TargetState::Sent && matches!(target.answered, Answered::Received { .. });
+            received && target.presence.instance.is_some() && !self.touched.contains(&target.fact)
+        };
+        let targets: Vec<&InFlight> = self.view.in_flight.iter().filter(runs).collect();
+        let anew: Vec<&Fact> = targets.iter().filter(|target| !target.stopped).map(|target| &target.fact).collect();
+        self.change.stop = targets.iter().map(|target| target.fact.clone()).collect();
+        self.tell_of(EventKind::Stopped, &anew);
+    }
+
+    fn tell_of(&mut self, kind: EventKind, facts: &[&Fact]) {
+        let text = match facts {
+            [] => return,
             [one] => one.endpoint.to_string(),
             many => format!("{} targets", many.len()),
         };
-        self.change.events.push(NewEvent::new(EventKind::Withdrawn, Some(text)));
-        self.change.withdraw = withdraw;
+        self.change.events.push(NewEvent::new(kind, Some(text)));
     }
 
     fn start(&mut self) {
@@ -514,6 +533,9 @@ fn outcome(
         Answered::Received { .. } => Some((TargetEvent::Received, None, None)),
         Answered::Nothing => None,
         // What was taken back is tried again when the endpoint is there.
+        Answered::Canceled { .. } if target.stopped => {
+            Some((TargetEvent::Failed, None, Some("stopped, since the rollout stopped (`in_flight: stop`)".to_owned())))
+        }
         Answered::Canceled { unbegun: true, .. } if sent => Some((TargetEvent::Withdrawn, None, None)),
         Answered::Canceled { unbegun: true, .. } | Answered::Canceled { received: false, .. } if !sent => None,
         Answered::Canceled { .. } => Some((TargetEvent::Failed, None, Some("its task was canceled".to_owned()))),

@@ -19,8 +19,8 @@ pub use decide::{ADMITTED, decide};
 pub use plan::{Plan, PlanFault, PlannedWave, plan};
 pub use state::{RolloutEvent, RolloutStatus, TargetEvent, TargetState, WavePhase};
 pub use terms::{
-    Amount, Approval, CatchUp, Healthy, MaintenanceWindow, OnBreach, Order, Own, Part, Rollback, RollbackOn, RolloutSettings,
-    RolloutTargets, RolloutTerms, Start, WaveOf, WaveTerms,
+    Amount, Approval, CatchUp, Healthy, InFlightOnStop, MaintenanceWindow, OnBreach, Order, Own, Part, Rollback, RollbackOn,
+    RolloutSettings, RolloutTargets, RolloutTerms, Start, WaveOf, WaveTerms,
 };
 pub use view::{
     Admission, Answered, Change, EventKind, Fact, InFlight, NewEvent, Presence, Returned, TargetMove, View, WaveChange, WaveCounts,

@@ -51,6 +51,8 @@ struct One {
     /// When its endpoint is told that.
     told_at: Option<Timestamp>,
     begun: bool,
+    /// Since when its endpoint is told to stop it in any case.
+    stopped_at: Option<Timestamp>,
     /// How often its handler has begun.
     executions: u32,
 }
@@ -109,6 +111,7 @@ impl Fleet {
             instance: one.instance,
             answered: one.answered.clone(),
             withdrawn: one.withdrawn,
+            stopped: one.stopped_at.is_some(),
             presence: Presence { instance: there(one).then_some(Uuid::from_u128(1)), fits: one.nature != Nature::Unwell },
         };
         let returned = |one: &One| Returned { fact: one.fact.clone(), state: one.state };
@@ -207,6 +210,7 @@ impl Fleet {
             };
             let begins_at = self.now.after(Duration::from_secs(begins_in.into()));
             (one.sent_at, one.begins_at, one.begun, one.withdrawn, one.told_at) = (self.now, Some(begins_at), false, false, None);
+            one.stopped_at = None;
             one.answers_at = Some(begins_at.after(Duration::from_secs(u64::from(1 + fact.position % self.latency))));
             self.admitted_at = Some(self.now);
         }
@@ -220,6 +224,12 @@ impl Fleet {
                 Nature::CutOff(_) => one.begins_at.map(|back| back.max(told_at)),
                 _ => Some(told_at),
             };
+        }
+        for fact in &change.stop {
+            prop_assert!(self.settings.in_flight == InFlightOnStop::Stop && !self.status.admits());
+            let one = self.targets.iter_mut().find(|one| one.fact == *fact).expect("it is there");
+            prop_assert_eq!(one.state, TargetState::Sent);
+            one.stopped_at = one.stopped_at.or(Some(self.now));
         }
         for changed in &change.waves {
             let wave = &mut self.waves[changed.wave as usize];
@@ -263,6 +273,10 @@ impl Fleet {
             let begun = one.begun;
             if told && !begun && one.nature != Nature::Deaf {
                 one.answered = Answered::Canceled { received: one.fact.position.is_multiple_of(2), unbegun: true };
+                continue;
+            }
+            if one.stopped_at.is_some_and(|at| at < now) {
+                (one.answered, one.begins_at) = (Answered::Canceled { received: true, unbegun: true }, None);
                 continue;
             }
             // Some receipts are lost on the way.
@@ -356,6 +370,7 @@ prop_compose! {
         soak in 0..30u64,
         healthy in prop::option::of(0..5u64),
         (latency, queue) in (1..7u32, 1..4u32),
+        in_flight in prop::sample::select(InFlightOnStop::ALL.to_vec()),
         skip in any::<bool>(),
     ) -> Fleet {
         let allowed = if budgets { allowed } else { (None, None) };
@@ -405,6 +420,7 @@ prop_compose! {
                 withdrawn: false,
                 told_at: None,
                 begun: false,
+                stopped_at: None,
                 executions: 0,
             }
         };
@@ -413,7 +429,7 @@ prop_compose! {
         Fleet {
             status: RolloutStatus::Created,
             resume_to: None,
-            settings: RolloutSettings { catch_up_for, ..RolloutSettings::default() },
+            settings: RolloutSettings { catch_up_for, in_flight, ..RolloutSettings::default() },
             allowed: (None, None),
             waves,
             targets,
@@ -469,6 +485,11 @@ proptest! {
                 // By then each is told that is there.
                 fleet.settle(4)?;
                 let executions = fleet.executions();
+                if fleet.settings.in_flight == InFlightOnStop::Stop {
+                    let runs = |one: &One| one.state == TargetState::Sent && matches!(one.answered, Answered::Received { .. });
+                    fleet.settle(2)?;
+                    prop_assert!(!fleet.targets.iter().any(runs), "what has begun is stopped");
+                }
                 fleet.settle(200)?;
                 prop_assert_eq!(executions, fleet.executions(), "nothing begins after a halt");
                 prop_assert_eq!(rounds, fleet.targets.iter().map(|one| one.rounds).sum::<u32>(), "nothing starts after a halt");

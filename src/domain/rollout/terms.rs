@@ -145,6 +145,9 @@ impl RolloutTerms {
 pub struct RolloutSettings {
     /// What a breach of a budget or a gate does.
     pub on_breach: OnBreach,
+    /// What becomes of what has started when the rollout stops.
+    #[serde(default)]
+    pub in_flight: InFlightOnStop,
     /// What becomes of endpoints that come back late.
     pub catch_up: CatchUp,
     /// For how long they are waited for.
@@ -366,6 +369,30 @@ impl OnBreach {
             Self::Halt => "halt",
             Self::Abort => "abort",
             Self::Rollback => "rollback",
+        }
+    }
+}
+
+/// What becomes of what has started when a rollout stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InFlightOnStop {
+    /// It finishes.
+    #[default]
+    Finish,
+    /// It is canceled.
+    Stop,
+}
+
+impl InFlightOnStop {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Finish, Self::Stop];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Finish => "finish",
+            Self::Stop => "stop",
         }
     }
 }

@@ -162,6 +162,8 @@ pub struct InFlight {
     pub answered: Answered,
     /// Whether its task was taken back, unless the endpoint has begun it.
     pub withdrawn: bool,
+    /// Whether its endpoint was told to stop it although it may have begun.
+    pub stopped: bool,
     /// Whether its endpoint is there.
     pub presence: Presence,
 }
@@ -252,6 +254,8 @@ pub struct Change {
     pub admit: Vec<Admission>,
     /// Targets from which the task is taken back, unless they have begun it.
     pub withdraw: Vec<Fact>,
+    /// Targets that are to stop what they have begun.
+    pub stop: Vec<Fact>,
     /// Whether what it has changed is to be undone once nothing is in flight.
     pub rolls_back: bool,
     /// Whether the rollout that undoes it is made now.
@@ -338,7 +342,7 @@ impl NewEvent {
 states! {
     /// What happened to a rollout.
     #[serde(rename_all = "snake_case")]
-    EventKind 22 {
+    EventKind 23 {
         /// It was recorded.
         Created = 0, "created";
         /// It began.
@@ -383,5 +387,7 @@ states! {
         RollingBack = 20, "rolling_back";
         /// Tasks were taken back from targets that have not received them.
         Withdrawn = 21, "withdrawn";
+        /// Targets were told to stop what they had begun.
+        Stopped = 22, "stopped";
     }
 }

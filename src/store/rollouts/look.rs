@@ -119,7 +119,7 @@ async fn in_flight(conn: &mut Conn<'_>, rollout: &RolloutRecord) -> Result<Vec<I
         let join = if news.is_empty() { "LEFT JOIN" } else { "JOIN" };
         let mut select = conn.sql(format!(
             "SELECT t.wave, t.position, t.endpoint, t.since, t.present_since, t.instance, r.status, r.errnr, SUBSTR(r.errmsg, 1, {NOTE}), \
-             r.start_time, s.state, s.instance, r.home, r.withdrawn_at FROM rollout_target AS t {index} \
+             r.start_time, s.state, s.instance, r.home, r.withdrawn_at, t.stopped FROM rollout_target AS t {index} \
              {join} response AS r ON r.task_id = t.task_id AND r.endpoint = t.endpoint \
              LEFT JOIN subscription AS s ON s.endpoint = t.endpoint AND s.task_type = ? WHERE t.rollout = ? AND t.state = ? {news}"
         ));
@@ -170,6 +170,7 @@ fn one_in_flight(row: &Row, state: TargetState) -> Result<InFlight, Fault> {
         instance: row.get(5)?,
         answered,
         withdrawn,
+        stopped: row.get::<u8>(14)? != 0,
         presence: Presence { instance, fits: true },
     })
 }

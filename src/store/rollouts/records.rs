@@ -160,6 +160,8 @@ pub struct AdvancedRollout {
     pub tasks: Vec<NewTask>,
     /// Tasks that were taken back, each with the endpoints that are to be told.
     pub withdrawn: Vec<(TaskId, Vec<EndpointName>)>,
+    /// Tasks that are to be stopped, each with the endpoints that are to be told.
+    pub stopped: Vec<(TaskId, Vec<EndpointName>)>,
     /// When to look again; none when it has ended.
     pub due_at: Option<Timestamp>,
 }

@@ -35,7 +35,8 @@ pub(super) async fn write(
         Some(batches) if !change.admit.is_empty() => start(conn, rollout, &waves, &change.admit, batches, now).await?,
         _ => Vec::new(),
     };
-    let withdrawn = withdraw(conn, rollout, &change.withdraw, now).await?;
+    let withdrawn = take_back(conn, rollout, &change.withdraw, ResponseStatus::Expected, now).await?;
+    let stopped = stop(conn, rollout, &change.stop, now).await?;
     write_waves(conn, rollout, &waves, &change).await?;
     let revision = rollout.revision + u32::from(!change.events.is_empty());
     write_events(conn, rollout, &change.events, by, revision, now).await?;
@@ -55,6 +56,7 @@ pub(super) async fn write(
         targets: targets.into_iter().collect(),
         tasks,
         withdrawn,
+        stopped,
         due_at: change.due_at,
     })
 }
@@ -175,7 +177,7 @@ async fn start(
         for names in names.chunks(batch::KEYS) {
             let mut update = conn.sql(
                 "UPDATE rollout_target SET state = ?, since = ?, round = round + 1, task_id = ?, errnr = NULL, note = NULL, \
-                 present_since = NULL, instance = NULL WHERE rollout = ? AND state = ? AND endpoint IN ",
+                 present_since = NULL, instance = NULL, stopped = 0 WHERE rollout = ? AND state = ? AND endpoint IN ",
             );
             update.bind(TargetState::Sent.code()).bind(now).bind(task.id).bind(rollout.id).bind(TargetState::Pending.code());
             all_of(update.keys(names).execute().await?, names, "a target was started by another although its rollout was locked")?;
@@ -192,12 +194,13 @@ async fn start(
     Ok(tasks)
 }
 
-/// Notes that tasks are taken back from endpoints that have not received them, in the order of the keys of the responses. Their tasks are not
-/// locked: whoever has received one meanwhile keeps it.
-async fn withdraw(
+/// Notes that tasks are taken back from endpoints whose responses have this status, in the order of the keys of the responses. Their tasks are
+/// not locked: whoever has received one meanwhile keeps it. Answers whom to tell.
+async fn take_back(
     conn: &mut Conn<'_>,
     rollout: &RolloutRecord,
     facts: &[Fact],
+    status: ResponseStatus,
     now: Timestamp,
 ) -> Result<Vec<(TaskId, Vec<EndpointName>)>, Fault> {
     let mut names: Vec<&EndpointName> = facts.iter().map(|fact| &fact.endpoint).collect();
@@ -217,10 +220,26 @@ async fn withdraw(
             let mut update = conn.sql(format!(
                 "UPDATE response {by_key} SET withdrawn_at = ? WHERE +status = ? AND withdrawn_at IS NULL AND task_id = ? AND endpoint IN "
             ));
-            update.bind(now).bind(ResponseStatus::Expected).bind(*id).keys(names).execute().await?;
+            update.bind(now).bind(status).bind(*id).keys(names).execute().await?;
         }
     }
     Ok(tasks.into_iter().collect())
+}
+
+/// Notes that endpoints are told to stop what they have begun. Answers whom to tell.
+async fn stop(
+    conn: &mut Conn<'_>,
+    rollout: &RolloutRecord,
+    facts: &[Fact],
+    now: Timestamp,
+) -> Result<Vec<(TaskId, Vec<EndpointName>)>, Fault> {
+    let mut names: Vec<&EndpointName> = facts.iter().map(|fact| &fact.endpoint).collect();
+    names.sort_unstable();
+    for names in names.chunks(batch::KEYS) {
+        let mut update = conn.sql("UPDATE rollout_target SET stopped = 1 WHERE rollout = ? AND stopped = 0 AND state = ? AND endpoint IN ");
+        update.bind(rollout.id).bind(TargetState::Sent.code()).keys(names).execute().await?;
+    }
+    take_back(conn, rollout, facts, ResponseStatus::Created, now).await
 }
 
 async fn write_waves(conn: &mut Conn<'_>, rollout: &RolloutRecord, waves: &[WaveState], change: &Change) -> Result<(), Fault> {

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tasker::domain::rollout::{
-    Allow, Amount, Approval, CatchUp, Command, EventKind, Healthy, OnBreach, PlannedWave, Refusal, Rollback, RollbackOn, RolloutSettings,
-    RolloutStatus, TargetState, View, WavePhase, WaveTerms, decide,
+    Allow, Amount, Approval, CatchUp, Command, EventKind, Healthy, InFlightOnStop, OnBreach, PlannedWave, Refusal, Rollback, RollbackOn,
+    RolloutSettings, RolloutStatus, TargetState, View, WavePhase, WaveTerms, decide,
 };
-use tasker::domain::{EndpointName, Labels, NewTask, Presence, PresenceState, ReportEvent, TaskStatus, Timestamp, errnr, json};
+use tasker::domain::{EndpointName, Labels, NewTask, Presence, PresenceState, ReportEvent, TaskId, TaskStatus, Timestamp, errnr, json};
 use tasker::store::{
     AdvancedRollout, Commanded, NewRollout, RolloutBatches, RolloutCensusQuery, RolloutDecision, RolloutPick, RolloutQuery, RolloutRecord,
     RolloutRecorded, RolloutTargetQuery, SharedStore,
@@ -382,6 +382,41 @@ pub async fn takes_back_what_was_not_received(ledger: &Ledger) -> Result<()> {
     let events = ledger.store.rollout_events(id, 0, 100).await?;
     let told: Vec<_> = events.into_iter().filter(|event| event.kind == EventKind::Withdrawn).filter_map(|event| event.text).collect();
     assert_eq!(told, ["3 targets", "ep1"]);
+    counts_are_right(ledger).await
+}
+
+pub async fn stops_what_is_in_flight_where_that_is_asked_for(ledger: &Ledger) -> Result<()> {
+    let endpoints = fleet(3);
+    there(ledger, &endpoints, noon()).await?;
+    let mut new = rollout("r", &[&endpoints]);
+    new.settings.in_flight = InFlightOnStop::Stop;
+    let id = new.id;
+    ledger.store.record_rollout(new).await?;
+    let tasks = passes(&ledger.store, id, noon()).await?;
+    let task = &tasks[0];
+    let say = async |report, second| ledger.store.apply(&[report], &Default::default(), at(second), RETENTION).await;
+    say(received(task.id, "ep0"), 1).await?;
+    let told = |second| async move {
+        let advanced = pass(&ledger.store, id, at(second)).await?.context("it is open")?;
+        let names = |told: Vec<(TaskId, Vec<EndpointName>)>| told.into_iter().flat_map(|(_, names)| names).collect::<Vec<_>>();
+        anyhow::Ok((names(advanced.withdrawn), names(advanced.stopped)))
+    };
+    assert_eq!(told(1).await?, (vec![], vec![]), "it runs");
+    command(ledger, id, Command::Abort { roll_back: false }, RolloutPick::Nobody, at(2)).await?;
+    assert_eq!(told(2).await?, (endpoints[1..].to_vec(), endpoints[..1].to_vec()));
+    // One of the others has begun, and its receipt was late. Both are told until they have answered.
+    say(received(task.id, "ep1"), 3).await?;
+    say(report(task.id, "ep2", ReportEvent::Canceled), 3).await?;
+    assert_eq!(told(3).await?, (vec![], endpoints[..2].to_vec()));
+    say(report(task.id, "ep0", ReportEvent::Canceled), 4).await?;
+    answer(ledger, task, &endpoints[1], 0, at(4)).await?;
+    passes(&ledger.store, id, at(4)).await?;
+    assert_eq!(found(ledger, "r").await?.status, RolloutStatus::Aborted);
+    let stand: Vec<TargetState> = states(ledger, id).await?.into_iter().map(|(_, state, _)| state).collect();
+    assert_eq!(stand, [TargetState::Failed, TargetState::Ok, TargetState::Pending], "who has begun and was stopped has failed");
+    let events = ledger.store.rollout_events(id, 0, 100).await?;
+    let told: Vec<_> = events.into_iter().filter(|event| event.kind == EventKind::Stopped).filter_map(|event| event.text).collect();
+    assert_eq!(told, ["ep0", "ep1"]);
     counts_are_right(ledger).await
 }
 

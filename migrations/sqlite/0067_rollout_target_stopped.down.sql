@@ -1,0 +1,1 @@
+ALTER TABLE rollout_target DROP COLUMN stopped;
