@@ -14,7 +14,7 @@ use crate::contract::ProblemItem;
 use crate::domain::likeness::unknown;
 use crate::domain::rollout::{
     Amount, Approval, CatchUp, Healthy, InFlightOnStop, MaintenanceWindow, OnBreach, Order, Own, Part, Rollback, RollbackOn,
-    RolloutSettings, RolloutTargets, RolloutTerms, Start, WaveOf, WaveTerms,
+    RolloutSettings, RolloutTargets, RolloutTerms, Spread, Start, WaveOf, WaveTerms,
 };
 use crate::domain::{EndpointName, GroupName, Json, RolloutName, Selector, TaskType, Timestamp, TokenName, json};
 use crate::rollouts;
@@ -27,6 +27,8 @@ const MAX_ENDPOINTS: usize = 50_000;
 const MAX_SELECTORS: usize = 32;
 /// Waves at most, `rest` included.
 const MAX_WAVES: usize = 100;
+/// Labels of a failure domain at most.
+const MAX_SPREAD: usize = 3;
 /// Windows at most.
 const MAX_WINDOWS: usize = 16;
 
@@ -41,6 +43,7 @@ const MEMBERS: &[&str] = &[
     "payload",
     "lane",
     "targets",
+    "spread",
     "waves",
     "window",
     "receive_within",
@@ -59,7 +62,7 @@ const MEMBERS: &[&str] = &[
     "expires_after",
 ];
 /// Members that are planned and that this version does not have.
-const NOT_YET: &[&str] = &["spread", "probe"];
+const NOT_YET: &[&str] = &["probe"];
 
 /// The terms of a document in a text that has passed [`crate::domain::json_check::check`].
 ///
@@ -156,6 +159,7 @@ impl Reader {
             payload,
             lane,
             targets,
+            spread: values.get("spread").and_then(|value| self.spread(value)),
             own_waves: values.contains_key("waves"),
             waves,
             failed: budget.failed,
@@ -318,6 +322,24 @@ impl Reader {
             targets.max_absent = self.allowance(value, "/targets/max_absent").unwrap_or(targets.max_absent);
         }
         targets
+    }
+
+    /// How targets in flight are spread over failure domains.
+    fn spread(&mut self, value: &Value) -> Option<Spread> {
+        let members = self.object(value, "/spread")?;
+        self.known("/spread", members, &["by", "max_in_flight"], "spread");
+        let Some(by) = members.get("by") else {
+            self.problem("/spread/by", "is missing: the labels whose values make a failure domain");
+            return None;
+        };
+        let keys: Vec<String> = self.list(by, "/spread/by", MAX_SPREAD).iter().filter_map(|key| key.as_str().map(str::to_owned)).collect();
+        let all = by.as_array().map_or(0, Vec::len);
+        if keys.is_empty() || keys.len() < all || (1..keys.len()).any(|at| keys[..at].contains(&keys[at])) {
+            self.problem("/spread/by", format!("must be 1 to {MAX_SPREAD} different labels, not {by}"));
+        }
+        let max_in_flight = members.get("max_in_flight").filter(|value| value.as_str() != Some("none"));
+        let max_in_flight = max_in_flight.and_then(|value| self.amount(value, "/spread/max_in_flight", 1));
+        Some(Spread { by: keys, max_in_flight })
     }
 
     fn groups(&mut self, value: Option<&Value>, at: &str) -> Vec<GroupName> {
@@ -802,7 +824,9 @@ mod tests {
             (with("on_breach", value!("rollback")), "/on_breach is `rollback`, which needs the member `rollback`"),
             (with("approval", value!({"else": "rollback"})), "/approval/else must be one of halt, abort, not \"rollback\""),
             (with("in_flight", value!("kill")), "/in_flight must be one of finish, stop, not \"kill\""),
-            (with("spread", value!({})), "/spread is not supported yet"),
+            (with("spread", value!({})), "/spread/by is missing"),
+            (with("spread", value!({"by": ["rack", "rack"]})), "/spread/by must be 1 to 3 different labels, not [\"rack\",\"rack\"]"),
+            (with("spread", value!({"by": ["rack"], "max_in_flight": 0})), "/spread/max_in_flight must be a number from 1 on"),
             (with("targets", value!({"groups": ["a b"]})), "/targets/groups/0 is \"a b\""),
             (with("targets", value!({"match": ["a="]})), "/targets/match/0 is \"a=\""),
             (with("targets", value!({"endpoints": ["a", "a"]})), "/targets/endpoints/1 is `a` for the second time"),

@@ -25,7 +25,8 @@ use crate::contract::{
 };
 use crate::domain::likeness::quoted;
 use crate::domain::rollout::{
-    Allow, Command, Order, Plan, Refusal, RolloutStatus, RolloutTerms, Start, TargetState, WaveTerms, current, plan as plan_of,
+    Allow, Command, Order, Plan, PlannedDomain, Refusal, RolloutStatus, RolloutTerms, Start, TargetState, WaveTerms, current,
+    plan as plan_of,
 };
 use crate::domain::{EndpointName, Json, RolloutName, TokenName, digest, json_check};
 use crate::request_body::Body;
@@ -177,7 +178,10 @@ pub async fn plan(api: web::Data<Api>, request: HttpRequest, payload: web::Paylo
         gates: gates(&wave.terms),
         endpoints: wave.targets.clone(),
     });
+    let domain =
+        |domain: PlannedDomain| contract::RolloutPlanDomain { domain: domain.name, size: domain.size, max_in_flight: domain.places };
     let size = plan.size();
+    let room = 4096 + usize::try_from(size).unwrap_or(usize::MAX).saturating_mul(32) + plan.domains.len() * ROOM_EACH;
     let answered = RolloutPlan {
         waves: waves.collect(),
         size,
@@ -185,12 +189,12 @@ pub async fn plan(api: web::Data<Api>, request: HttpRequest, payload: web::Paylo
         max_absent: plan.max_absent,
         allowed_failed: plan.allowed_failed,
         allowed_unreachable: plan.allowed_unreachable,
+        domains: plan.domains.into_iter().map(domain).collect(),
         next_window: crate::rollouts::next_opening(&terms.settings.windows, api.now()?),
         identifier: terms.identifier,
         task_type: terms.task_type,
         lane: terms.lane,
     };
-    let room = 4096 + usize::try_from(size).unwrap_or(usize::MAX).saturating_mul(32);
     api.room(&request, room).await?;
     answer(StatusCode::OK, &answered, room)
 }
@@ -841,6 +845,7 @@ impl From<RolloutTargetRecord> for contract::RolloutTarget {
             task_id: target.task_id,
             errnr: target.errnr,
             note: target.note,
+            domain: target.domain,
         }
     }
 }

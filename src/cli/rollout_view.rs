@@ -80,6 +80,16 @@ pub(super) fn plan(plan: &RolloutPlan, with_endpoints: bool, screen: Screen) -> 
     let total = format!("total allowance: failed {}, unreachable {}", limit(plan.allowed_failed), limit(plan.allowed_unreachable));
     let window = plan.next_window.map_or_else(String::new, |time| format!(". Next window {}", clock(time)));
     let _ = writeln!(text, "{total}{window}");
+    if let (Some(least), Some(most)) =
+        (plan.domains.iter().map(|one| one.max_in_flight).min(), plan.domains.iter().map(|one| one.max_in_flight).max())
+    {
+        let places = if least == most { limit(most) } else { format!("{} to {}", limit(least), limit(most)) };
+        let _ = writeln!(
+            text,
+            "failure domains: {}, of each at most {places} in flight",
+            grouped(u32::try_from(plan.domains.len()).unwrap_or(u32::MAX))
+        );
+    }
     if with_endpoints {
         for wave in &plan.waves {
             let names: Vec<&str> = wave.endpoints.iter().map(|name| name.as_str()).collect();
@@ -343,6 +353,7 @@ mod tests {
             task_id: None,
             errnr: Some(32),
             note: Some("disk full".into()),
+            domain: None,
         }];
         let text = rollout(&halted(), &bad, Screen::PLAIN);
         let expected = "\
@@ -387,6 +398,7 @@ next: rollout retry | skip | resume --allow-failed 1 | abort
             allowed_failed: Some(24),
             allowed_unreachable: None,
             next_window: None,
+            domains: vec![crate::contract::RolloutPlanDomain { domain: "rack=1".to_owned(), size: 7, max_in_flight: Some(2) }],
             waves: vec![wave(1, 1, &["soak 30m"]), wave(2, 1203, &["approval (1)"])],
         };
         let expected = "\
@@ -395,6 +407,7 @@ WAVE  SIZE   ABSENT  WINDOW  FAILED/UNREACHABLE  GATES
 1     1      2       1       0 / any             soak 30m
 2     1,203  2       100     0 / any             approval (1)
 total allowance: failed 24, unreachable any
+failure domains: 1, of each at most 2 in flight
 ";
         assert_eq!(plan(&planned, false, Screen::PLAIN), expected);
         assert!(plan(&planned, true, Screen::PLAIN).ends_with("wave 1: web1\nwave 2: web1\n"));

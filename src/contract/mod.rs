@@ -54,8 +54,8 @@ pub use rerun::Rerun;
 pub use response::{ResponseId, ResponsePage, TaskResponse};
 pub use rollout::{
     AbortRollout, FreedHold, PickTargets, RerunRollout, ResumeRollout, Rollout, RolloutAllow, RolloutCommand, RolloutCounts,
-    RolloutDocument, RolloutEvent, RolloutEvents, RolloutHold, RolloutHoldPage, RolloutPage, RolloutPlan, RolloutPlanWave, RolloutRollback,
-    RolloutTarget, RolloutTargetPage, RolloutWave,
+    RolloutDocument, RolloutEvent, RolloutEvents, RolloutHold, RolloutHoldPage, RolloutPage, RolloutPlan, RolloutPlanDomain,
+    RolloutPlanWave, RolloutRollback, RolloutTarget, RolloutTargetPage, RolloutWave,
 };
 pub use schedule::{Schedule, ScheduleList};
 pub use session::{Session, SessionStart};

@@ -24,6 +24,9 @@ pub struct RolloutDocument {
     /// Whom it is for: `endpoints`, `match`, `exclude`, `percent`, `order`, `seed`, `max`, `max_absent`. By default all that are known for the type.
     #[schema(value_type = serde_json::Value, required = false)]
     pub targets: Option<Value>,
+    /// How endpoints in flight are spread over failure domains: `by` (labels), `max_in_flight` (of one domain). By default not at all.
+    #[schema(value_type = serde_json::Value, required = false)]
+    pub spread: Option<Value>,
     /// Its waves: sizes (`1`, `5%`, `rest`), or objects with `name`, `size` or `endpoints` or `match`, and members that differ from the whole. By default 1, 5%, 25%, rest.
     #[schema(value_type = Vec<serde_json::Value>, required = false, max_items = 100)]
     pub waves: Option<Vec<Value>>,
@@ -102,6 +105,22 @@ pub struct RolloutPlan {
     pub next_window: Option<Timestamp>,
     /// Its waves.
     pub waves: Vec<RolloutPlanWave>,
+    /// The failure domains of `spread`, by name; none without it.
+    #[serde(default)]
+    pub domains: Vec<RolloutPlanDomain>,
+}
+
+/// A failure domain of a plan.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct RolloutPlanDomain {
+    /// Its labels with their values.
+    #[schema(example = "rack=r12")]
+    pub domain: String,
+    /// How many endpoints it has.
+    pub size: u32,
+    /// How many of them may be in flight at the same time; null for any number.
+    #[schema(required = true)]
+    pub max_in_flight: Option<u32>,
 }
 
 /// A wave of a plan.
@@ -332,6 +351,10 @@ pub struct RolloutTarget {
     /// What happened.
     #[schema(required = true)]
     pub note: Option<String>,
+    /// Its failure domain; null without `spread`.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub domain: Option<String>,
 }
 
 /// A page of the endpoints of a rollout.

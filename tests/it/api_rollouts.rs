@@ -42,6 +42,10 @@ async fn the_plan_is_what_is_created() {
     let sizes: Vec<_> = plan["waves"].as_array().expect("waves").iter().map(|wave| wave["size"].clone()).collect();
     assert_eq!((sizes, &plan["size"], &plan["max_absent"]), (vec![json!(1), json!(5), json!(4)], &json!(10), &json!(1)), "{plan}");
     assert_eq!(rig.get("/rollouts/r").await.status, 404, "a plan records nothing");
+    let mut spread = document("r");
+    spread["spread"] = json!({"by": ["name"], "max_in_flight": "50%"});
+    let domains = act(&rig, "plan", &spread).await.json()["domains"].clone();
+    assert_eq!((domains.as_array().map(Vec::len), &domains[0]), (Some(10), &json!({"domain": "name=web1", "size": 1, "max_in_flight": 1})));
     let created = submit(&rig, &document("r")).await;
     assert_eq!((created.status, created.header("location")), (201, "/rollouts/r"), "{created:?}");
     let shown = rig.get("/rollouts/r").await.json();
@@ -150,7 +154,8 @@ async fn what_cannot_be_done_is_refused_with_its_place() {
         (with("waves", json!([3, 1])), "/waves/1", "the waves before it have them all"),
         (with("targets", json!({"groups": ["web"]})), "/targets/groups/0", "unknown group \"web\""),
         (with("identifier", json!("plan")), "/identifier", "is a path of the API"),
-        (with("spread", json!({"by": ["rack"]})), "/spread", "not supported yet"),
+        (with("spread", json!({"by": ["rack"]})), "/spread/by/0", "a label that none of the 3 targets has"),
+        (with("probe", json!({"type": "worker"})), "/probe", "not supported yet"),
     ] {
         for path in ["/rollouts", "/rollouts/plan"] {
             let answer = rig.post(path, document.to_string()).await;

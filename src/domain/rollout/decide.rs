@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use super::state::{RolloutEvent, RolloutStatus, TargetEvent, TargetState, WavePhase};
 use super::terms::{CatchUp, InFlightOnStop, OnBreach};
-use super::view::{Admission, Answered, Change, EventKind, Fact, InFlight, NewEvent, TargetMove, View, WaveChange, WaveState, current};
+use super::view::{
+    Admission, Answered, Change, EventKind, Fact, InFlight, NewEvent, Next, TargetMove, View, WaveChange, WaveState, current,
+};
 use crate::domain::{Timestamp, errnr};
 
 /// Targets that are started in one pass at most.
@@ -66,7 +68,7 @@ struct Pass<'a> {
     again: bool,
 }
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
     /// What targets have answered, or did not in time.
     fn outcomes(&mut self) {
         let view = self.view;
@@ -390,12 +392,21 @@ impl Pass<'_> {
             return;
         }
         let most = at(free.min(ADMITTED));
-        for (fact, there) in &self.view.next {
+        let (mut taken, mut passed_over) = (self.taken(), false);
+        for Next { fact, there, slot } in &self.view.next {
             if at(fact.wave) > place || self.touched.contains(fact) {
                 continue;
             }
             if self.change.admit.len() == most {
                 break;
+            }
+            if let Some(slot) = slot.as_ref().filter(|_| *there) {
+                let taken = taken.entry(slot.domain.as_str()).or_default();
+                if *taken >= slot.places {
+                    passed_over = true;
+                    continue;
+                }
+                *taken += 1;
             }
             match there {
                 true => {
@@ -410,7 +421,21 @@ impl Pass<'_> {
                 }
             }
         }
-        self.again |= self.change.admit.len() == at(ADMITTED);
+        // Where some were passed over, there may be others behind them that were not read.
+        self.again |= self.change.admit.len() == at(ADMITTED) || passed_over && !self.change.admit.is_empty();
+    }
+
+    /// How many targets of each failure domain are in flight after the outcomes of this pass.
+    fn taken(&self) -> HashMap<&'a str, u32> {
+        let moved: HashMap<&Fact, TargetState> = self.change.moves.iter().map(|moved| (&moved.fact, moved.to)).collect();
+        let mut taken = HashMap::new();
+        for target in &self.view.in_flight {
+            let state = moved.get(&target.fact).copied().unwrap_or(target.state);
+            if let Some(slot) = target.slot.as_ref().filter(|_| state.is_in_flight()) {
+                *taken.entry(slot.domain.as_str()).or_default() += 1;
+            }
+        }
+        taken
     }
 
     fn in_flight(&self) -> u32 {

@@ -16,13 +16,13 @@ mod simulation;
 
 pub use command::{Allow, Command, Gate, Refusal, command};
 pub use decide::{ADMITTED, decide};
-pub use plan::{Plan, PlanFault, PlannedWave, plan};
+pub use plan::{Plan, PlanFault, PlannedDomain, PlannedWave, plan};
 pub use state::{RolloutEvent, RolloutStatus, TargetEvent, TargetState, WavePhase};
 pub use terms::{
     Amount, Approval, CatchUp, Healthy, InFlightOnStop, MaintenanceWindow, OnBreach, Order, Own, Part, Rollback, RollbackOn,
-    RolloutSettings, RolloutTargets, RolloutTerms, Start, WaveOf, WaveTerms,
+    RolloutSettings, RolloutTargets, RolloutTerms, Spread, Start, WaveOf, WaveTerms,
 };
 pub use view::{
-    Admission, Answered, Change, EventKind, Fact, InFlight, NewEvent, Presence, Returned, TargetMove, View, WaveChange, WaveCounts,
-    WaveState, Windows, current,
+    Admission, Answered, Change, EventKind, Fact, InFlight, NewEvent, Next, Presence, Returned, Slot, TargetMove, View, WaveChange,
+    WaveCounts, WaveState, Windows, current,
 };

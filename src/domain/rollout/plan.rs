@@ -1,6 +1,6 @@
 //! The waves that a document makes of a fleet. The same function answers `plan` and creates the rollout.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::terms::{Order, Part, RolloutTerms, WaveTerms};
 use crate::domain::likeness::unknown;
@@ -23,6 +23,21 @@ pub struct Plan {
     pub allowed_unreachable: Option<u32>,
     /// With more that are away it does not start; none for any number.
     pub max_absent: Option<u32>,
+    /// The failure domains of the targets, by name; none without `spread`.
+    pub domains: Vec<PlannedDomain>,
+    /// The place of the domain of each target among them.
+    pub domain_of: HashMap<EndpointName, usize>,
+}
+
+/// A failure domain with its numbers resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedDomain {
+    /// What it is called: labels with their values.
+    pub name: String,
+    /// How many targets it has.
+    pub size: u32,
+    /// How many of them may be in flight at the same time; none for any number.
+    pub places: Option<u32>,
 }
 
 /// A wave with its numbers resolved.
@@ -106,6 +121,7 @@ pub fn plan(terms: &RolloutTerms, members: &[Member]) -> Result<Plan, Vec<PlanFa
         faults.add("/targets/max", format!("is {max}, and the targets are {total} endpoints"));
     }
     let waves = split(terms, &targets, &known, &mut faults);
+    let (domains, domain_of) = spread(terms, &targets, &known, &mut faults);
     if !faults.0.is_empty() {
         return Err(faults.0);
     }
@@ -115,7 +131,42 @@ pub fn plan(terms: &RolloutTerms, members: &[Member]) -> Result<Plan, Vec<PlanFa
         allowed_failed: of_all(terms.failed),
         allowed_unreachable: of_all(terms.unreachable),
         max_absent: of_all(terms.targets.max_absent),
+        domains,
+        domain_of,
     })
+}
+
+/// The failure domains of targets, and the place of that of each.
+fn spread(
+    terms: &RolloutTerms,
+    targets: &[EndpointName],
+    known: &HashMap<&EndpointName, &Member>,
+    faults: &mut Faults,
+) -> (Vec<PlannedDomain>, HashMap<EndpointName, usize>) {
+    let Some(spread) = &terms.spread else { return (Vec::new(), HashMap::new()) };
+    let value = |target: &EndpointName, key: &str| {
+        let Member { name, version, labels, .. } = known.get(target)?;
+        fact(name, version, labels, key)
+    };
+    for (at, key) in spread.by.iter().enumerate() {
+        if !targets.is_empty() && targets.iter().all(|target| value(target, key).is_none()) {
+            faults.add(format!("/spread/by/{at}"), format!("is `{key}`, a label that none of the {} targets has", targets.len()));
+        }
+    }
+    let mut named: BTreeMap<String, Vec<&EndpointName>> = BTreeMap::new();
+    for target in targets {
+        let parts: Vec<String> = spread.by.iter().map(|key| format!("{key}={}", value(target, key).unwrap_or_default())).collect();
+        named.entry(parts.join(" ")).or_default().push(target);
+    }
+    let mut domain_of = HashMap::with_capacity(targets.len());
+    let mut domains = Vec::with_capacity(named.len());
+    for (name, members) in named {
+        let size = count(members.len());
+        domain_of.extend(members.into_iter().map(|member| (member.clone(), domains.len())));
+        let places = spread.max_in_flight.map(|amount| amount.rounded_down(size).clamp(1, size.max(1)));
+        domains.push(PlannedDomain { name, size, places });
+    }
+    (domains, domain_of)
 }
 
 /// The targets in the order of their turns.
@@ -248,7 +299,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::rollout::{Amount, Own, RolloutSettings, RolloutTargets, Start, WaveOf};
+    use crate::domain::rollout::{Amount, Own, RolloutSettings, RolloutTargets, Spread, Start, WaveOf};
     use crate::domain::{Labels, json};
 
     fn wave_terms() -> WaveTerms {
@@ -271,6 +322,7 @@ mod tests {
             payload: json(&()),
             lane: "update".into(),
             targets: RolloutTargets { percent: 100, seed: "r".into(), ..RolloutTargets::default() },
+            spread: None,
             waves: parts.into_iter().map(|part| WaveOf { name: None, part, terms: wave_terms(), own: Own::default() }).collect(),
             own_waves: true,
             failed: Some(Amount::Percent(200)),
@@ -335,6 +387,21 @@ mod tests {
         let mut outside = terms(vec![elsewhere]);
         outside.targets.without = vec![name("web1")];
         assert!(told(&outside, 5)[0].contains("not a target of the rollout"));
+    }
+
+    #[test]
+    fn each_target_has_one_failure_domain() {
+        let mut wanted = terms(vec![Part::Rest]);
+        wanted.spread = Some(Spread { by: vec!["rack".into()], max_in_flight: Some(Amount::Percent(3_000)) });
+        let plan_of = |wanted: &RolloutTerms| plan(wanted, &fleet(20));
+        let planned = plan_of(&wanted).expect("a plan");
+        let told: Vec<_> = planned.domains.iter().map(|domain| (domain.name.as_str(), domain.size, domain.places)).collect();
+        assert_eq!(told, [("rack=0", 7, Some(2)), ("rack=1", 7, Some(2)), ("rack=2", 6, Some(1))]);
+        assert_eq!((planned.domain_of.len(), planned.domain_of[&name("web4")]), (20, 1));
+        wanted.spread = Some(Spread { by: vec!["rack".into(), "site".into()], max_in_flight: None });
+        let faults = plan_of(&wanted).expect_err("nobody has it");
+        assert_eq!(faults[0].pointer, "/spread/by/1");
+        assert_eq!(faults[0].message, "is `site`, a label that none of the 20 targets has");
     }
 
     #[test]

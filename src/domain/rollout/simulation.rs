@@ -73,6 +73,8 @@ struct Fleet {
     /// Seconds that some wait for their turn once they have their task, below this.
     queue: u32,
     executions_before_rollback: Option<u32>,
+    /// Targets of one failure domain that may be in flight.
+    places: Option<u32>,
     ended: bool,
     rolls_back: bool,
     /// When the rollout that undoes it ends, and how.
@@ -113,7 +115,9 @@ impl Fleet {
             withdrawn: one.withdrawn,
             stopped: one.stopped_at.is_some(),
             presence: Presence { instance: there(one).then_some(Uuid::from_u128(1)), fits: one.nature != Nature::Unwell },
+            slot: self.slot(&one.fact),
         };
+        let next = |one: &One| Next { fact: one.fact.clone(), there: there(one), slot: self.slot(&one.fact) };
         let returned = |one: &One| Returned { fact: one.fact.clone(), state: one.state };
         View {
             status: self.status,
@@ -132,12 +136,17 @@ impl Fleet {
             in_flight: self.targets.iter().filter(news).map(in_flight).collect(),
             returned: self.targets.iter().filter(back).map(returned).collect(),
             waited: self.targets.iter().filter(waits).map(returned).collect(),
-            next: self.targets.iter().filter(|one| one.state == TargetState::Pending).map(|one| (one.fact.clone(), there(one))).collect(),
+            next: self.targets.iter().filter(|one| one.state == TargetState::Pending).map(next).collect(),
             windows: Windows::ALWAYS,
             rolls_back: self.rolls_back,
             changed: self.targets.iter().any(One::has_received),
             rollback: self.rollback.map(|(ends, how)| if ends <= self.now { how } else { RolloutStatus::Running }),
         }
+    }
+
+    /// The failure domain of a target.
+    fn slot(&self, fact: &Fact) -> Option<Slot> {
+        self.places.map(|places| Slot { domain: format!("rack={}", fact.position % 3), places })
     }
 
     /// One pass, with all that a pass promises.
@@ -150,6 +159,11 @@ impl Fleet {
             prop_assert!(self.status.admits() && before.status != RolloutStatus::Paused, "nothing starts in {:?}", self.status);
             let current = self.waves.iter().position(|wave| wave.phase != WavePhase::Passed).unwrap_or(self.waves.len() - 1);
             prop_assert!(slots <= self.waves[current].window, "{slots} slots of {}", self.waves[current].window);
+            for Slot { domain, places } in change.admit.iter().filter_map(|admission| self.slot(&admission.fact)) {
+                let of_it = |one: &&One| one.state.is_in_flight() && self.slot(&one.fact).is_some_and(|slot| slot.domain == domain);
+                let taken = self.targets.iter().filter(of_it).count();
+                prop_assert!(taken <= places as usize, "{taken} of {domain} in flight, allowed {places}");
+            }
             for admission in &change.admit {
                 let wave = admission.fact.wave as usize;
                 prop_assert!(wave <= current, "wave {wave} starts while the turn is at {current}");
@@ -226,7 +240,8 @@ impl Fleet {
             };
         }
         for fact in &change.stop {
-            prop_assert!(self.settings.in_flight == InFlightOnStop::Stop && !self.status.admits());
+            let stops = !change.status.unwrap_or(self.status).admits();
+            prop_assert!(self.settings.in_flight == InFlightOnStop::Stop && stops);
             let one = self.targets.iter_mut().find(|one| one.fact == *fact).expect("it is there");
             prop_assert_eq!(one.state, TargetState::Sent);
             one.stopped_at = one.stopped_at.or(Some(self.now));
@@ -370,6 +385,7 @@ prop_compose! {
         soak in 0..30u64,
         healthy in prop::option::of(0..5u64),
         (latency, queue) in (1..7u32, 1..4u32),
+        places in prop::option::of(1..4u32),
         in_flight in prop::sample::select(InFlightOnStop::ALL.to_vec()),
         skip in any::<bool>(),
     ) -> Fleet {
@@ -439,6 +455,7 @@ prop_compose! {
             latency,
             queue,
             executions_before_rollback: None,
+            places,
             ended: false,
             rolls_back: false,
             rollback: None,
@@ -604,7 +621,7 @@ fn an_approval_is_waited_for_and_counts_people() {
         in_flight: Vec::new(),
         returned: Vec::new(),
         waited: Vec::new(),
-        next: vec![(fact, true)],
+        next: vec![Next { fact, there: true, slot: None }],
         windows: Windows::ALWAYS,
         rolls_back: false,
         changed: false,

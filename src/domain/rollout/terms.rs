@@ -60,6 +60,8 @@ pub struct RolloutTerms {
     pub lane: String,
     /// Whom it is for.
     pub targets: RolloutTargets,
+    /// How its targets in flight are spread over failure domains.
+    pub spread: Option<Spread>,
     /// Its waves, in their order. `rest` is implied.
     pub waves: Vec<WaveOf>,
     /// Whether the document has its own waves: of those, none may be empty.
@@ -246,6 +248,15 @@ pub struct RolloutTargets {
     pub max: Option<u32>,
     /// With more that are away it does not start.
     pub max_absent: Option<Amount>,
+}
+
+/// How many targets of one failure domain may be in flight.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spread {
+    /// Targets with equal values of these labels are of one domain.
+    pub by: Vec<String>,
+    /// So many of a domain, rounded down, at least 1; none for any number.
+    pub max_in_flight: Option<Amount>,
 }
 
 /// In which order the turns of targets come.

@@ -43,7 +43,7 @@ pub struct View {
     /// Targets that were waited for long enough, or that a newer rollout supersedes.
     pub waited: Vec<Returned>,
     /// The next targets, in the order of their turns, without those that another rollout holds.
-    pub next: Vec<(Fact, bool)>,
+    pub next: Vec<Next>,
     /// Whether targets may be started now.
     pub windows: Windows,
     /// Whether what it has changed is to be undone once nothing is in flight.
@@ -166,6 +166,28 @@ pub struct InFlight {
     pub stopped: bool,
     /// Whether its endpoint is there.
     pub presence: Presence,
+    /// Its failure domain, where that limits what is in flight.
+    pub slot: Option<Slot>,
+}
+
+/// A target that may be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Next {
+    /// Which.
+    pub fact: Fact,
+    /// Whether its endpoint is there.
+    pub there: bool,
+    /// Its failure domain, where that limits what is in flight.
+    pub slot: Option<Slot>,
+}
+
+/// A failure domain, of which some targets may be in flight at the same time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// Which domain.
+    pub domain: String,
+    /// How many may be.
+    pub places: u32,
 }
 
 /// Whether an endpoint is there.

@@ -140,6 +140,7 @@ async fn write_targets(conn: &mut Conn<'_>, new: &NewRollout) -> Result<(), Faul
     let waves = (0u32..).zip(&new.plan.waves);
     let targets: Vec<(u32, u32, &EndpointName)> =
         waves.flat_map(|(wave, planned)| (0u32..).zip(&planned.targets).map(move |(at, name)| (wave, at, name))).collect();
+    let domain = |name: &EndpointName| new.plan.domains.get(*new.plan.domain_of.get(name)?);
     for run in targets.chunks(batch::NARROW_ROWS) {
         let mut insert = conn.insert("rollout_target");
         for (wave, position, endpoint) in batch::padded(run) {
@@ -150,7 +151,9 @@ async fn write_targets(conn: &mut Conn<'_>, new: &NewRollout) -> Result<(), Faul
                 .set("position", *position)
                 .set("endpoint", *endpoint)
                 .set("state", TargetState::Pending.code())
-                .set("since", new.created);
+                .set("since", new.created)
+                .set("domain", domain(endpoint).map(|domain| domain.name.as_str()))
+                .set("domain_places", domain(endpoint).and_then(|domain| domain.places));
         }
         // For the repeats that fill the statement up.
         insert.or_keep("state").await?;

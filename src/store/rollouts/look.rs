@@ -8,7 +8,8 @@ use super::records::{RolloutPick, RolloutRecord};
 use super::rollback;
 use super::rows::{rollout_status, target_state};
 use crate::domain::rollout::{
-    ADMITTED, Answered, CatchUp, Fact, InFlight, Presence, Returned, RolloutStatus, TargetState, View, WavePhase, Windows, current,
+    ADMITTED, Answered, CatchUp, Fact, InFlight, Next, Presence, Returned, RolloutStatus, Slot, TargetState, View, WavePhase, Windows,
+    current,
 };
 use crate::domain::{EndpointName, Labels, ResponseStatus, Selector, Timestamp, fact};
 use crate::store::batch;
@@ -45,7 +46,8 @@ pub(super) async fn view(conn: &mut Conn<'_>, rollout: &RolloutRecord, now: Time
         && (wave.phase != WavePhase::Waiting || wave.terms.approval.is_none())
     {
         let last = u32::try_from(current).unwrap_or(u32::MAX);
-        view.next = next(conn, rollout, last, wave.window.min(ADMITTED) + SPARE).await?;
+        let limit = wave.window.min(ADMITTED) + SPARE;
+        view.next = next(conn, rollout, last, &full(&view.in_flight), limit).await?;
     }
     Ok(view)
 }
@@ -119,7 +121,7 @@ async fn in_flight(conn: &mut Conn<'_>, rollout: &RolloutRecord) -> Result<Vec<I
         let join = if news.is_empty() { "LEFT JOIN" } else { "JOIN" };
         let mut select = conn.sql(format!(
             "SELECT t.wave, t.position, t.endpoint, t.since, t.present_since, t.instance, r.status, r.errnr, SUBSTR(r.errmsg, 1, {NOTE}), \
-             r.start_time, s.state, s.instance, r.home, r.withdrawn_at, t.stopped FROM rollout_target AS t {index} \
+             r.start_time, s.state, s.instance, r.home, r.withdrawn_at, t.stopped, t.domain, t.domain_places FROM rollout_target AS t {index} \
              {join} response AS r ON r.task_id = t.task_id AND r.endpoint = t.endpoint \
              LEFT JOIN subscription AS s ON s.endpoint = t.endpoint AND s.task_type = ? WHERE t.rollout = ? AND t.state = ? {news}"
         ));
@@ -137,6 +139,28 @@ async fn in_flight(conn: &mut Conn<'_>, rollout: &RolloutRecord) -> Result<Vec<I
 
 fn key(row: &Row) -> Result<Fact, Fault> {
     Ok(Fact { wave: row.get(0)?, position: row.get(1)?, endpoint: row.get(2)? })
+}
+
+/// The failure domain of a target, where that limits what is in flight.
+fn slot(row: &Row, at: usize) -> Result<Option<Slot>, Fault> {
+    let (domain, places) = (row.get::<Option<String>>(at)?, row.get::<Option<u32>>(at + 1)?);
+    Ok(domain.zip(places).map(|(domain, places)| Slot { domain, places }))
+}
+
+/// The failure domains of which no more targets may be started now. Those that have answered will have left when it is decided.
+fn full(in_flight: &[InFlight]) -> Vec<String> {
+    let mut taken: HashMap<&str, (u32, u32)> = HashMap::new();
+    for target in in_flight {
+        let stays = target.state == TargetState::Verifying
+            || target.state == TargetState::Sent && matches!(target.answered, Answered::Nothing | Answered::Received { .. });
+        if let Some(slot) = target.slot.as_ref().filter(|_| stays) {
+            taken.entry(slot.domain.as_str()).or_insert((0, slot.places)).0 += 1;
+        }
+    }
+    let mut full: Vec<String> = taken.into_iter().filter(|(_, (taken, places))| taken >= places).map(|(name, _)| name.to_owned()).collect();
+    full.sort_unstable();
+    full.truncate(batch::KEYS);
+    full
 }
 
 fn is_online(row: &Row, at: usize) -> Result<bool, Fault> {
@@ -172,6 +196,7 @@ fn one_in_flight(row: &Row, state: TargetState) -> Result<InFlight, Fault> {
         withdrawn,
         stopped: row.get::<u8>(14)? != 0,
         presence: Presence { instance, fits: true },
+        slot: slot(row, 15)?,
     })
 }
 
@@ -253,17 +278,22 @@ async fn returned(conn: &mut Conn<'_>, rollout: &RolloutRecord) -> Result<Vec<Re
     Ok(found)
 }
 
-/// The next targets in the order of their turns, up to a wave, without those that others hold; and whether each is there.
-async fn next(conn: &mut Conn<'_>, rollout: &RolloutRecord, last: u32, limit: u32) -> Result<Vec<(Fact, bool)>, Fault> {
+/// The next targets in the order of their turns, up to a wave, without those that others hold and those of failure domains that are full.
+async fn next(conn: &mut Conn<'_>, rollout: &RolloutRecord, last: u32, full: &[String], limit: u32) -> Result<Vec<Next>, Fault> {
     let index = conn.dialect().index("rollout_target_state");
     let mut select = conn.sql(format!(
-        "SELECT t.wave, t.position, t.endpoint, s.state FROM rollout_target AS t {index} \
+        "SELECT t.wave, t.position, t.endpoint, s.state, t.domain, t.domain_places FROM rollout_target AS t {index} \
          LEFT JOIN subscription AS s ON s.endpoint = t.endpoint AND s.task_type = ? \
          LEFT JOIN rollout_hold AS h ON h.lane = ? AND h.endpoint = t.endpoint \
-         WHERE t.rollout = ? AND t.state = ? AND t.wave <= ? AND h.endpoint IS NULL ORDER BY t.wave, t.position LIMIT ?"
+         WHERE t.rollout = ? AND t.state = ? AND t.wave <= ? AND h.endpoint IS NULL"
     ));
-    select.bind(&rollout.task_type).bind(rollout.lane.as_str()).bind(rollout.id).bind(TargetState::Pending.code()).bind(last).bind(limit);
-    select.fetch_all().await?.iter().map(|row| Ok((key(row)?, is_online(row, 3)?))).collect()
+    select.bind(&rollout.task_type).bind(rollout.lane.as_str()).bind(rollout.id).bind(TargetState::Pending.code()).bind(last);
+    if !full.is_empty() {
+        let full: Vec<&str> = full.iter().map(String::as_str).collect();
+        select.push(" AND (t.domain IS NULL OR t.domain NOT IN ").keys(&full).push(")");
+    }
+    let rows = select.push(" ORDER BY t.wave, t.position LIMIT ?").bind(limit).fetch_all().await?;
+    rows.iter().map(|row| Ok(Next { fact: key(row)?, there: is_online(row, 3)?, slot: slot(row, 4)? })).collect()
 }
 
 /// The targets that a command is about, without those whose task may still run.

@@ -85,6 +85,8 @@ pub struct RolloutTargetRecord {
     pub errnr: Option<i32>,
     /// What happened.
     pub note: Option<String>,
+    /// Its failure domain.
+    pub domain: Option<String>,
 }
 
 /// Something that happened to a rollout.

@@ -1,5 +1,6 @@
 //! The rollout that undoes another one.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,12 +10,12 @@ use uuid::Uuid;
 use super::create::{self, NewRollout, RolloutRecorded};
 use super::read;
 use super::records::RolloutRecord;
-use crate::domain::rollout::{CatchUp, Plan, PlannedWave, Rollback, RollbackOn, RolloutSettings, TargetState, WaveTerms};
+use crate::domain::rollout::{CatchUp, Plan, PlannedDomain, PlannedWave, Rollback, RollbackOn, RolloutSettings, TargetState, WaveTerms};
 use crate::domain::{EndpointName, RolloutName, Timestamp, digest, json};
 use crate::store::Retry;
 use crate::store::columns::{corrupt, name};
 use crate::store::fault::Fault;
-use crate::store::sql::{Conn, Statement};
+use crate::store::sql::{Conn, Row, Statement};
 
 /// What it is called behind the identifier of the rollout that it undoes.
 const SUFFIX: &str = "-rollback";
@@ -30,7 +31,18 @@ const MEMBERS: [&str; 5] = ["payload", "window", "receive_within", "finish_withi
 pub(super) async fn record(conn: &mut Conn<'_>, rollout: &RolloutRecord, now: Timestamp) -> Result<Uuid, Fault> {
     let missing = || corrupt(format!("rollout {}, column settings", rollout.id), "it is rolled back and does not say how");
     let rollback = rollout.settings.rollback.as_ref().ok_or_else(missing)?;
-    let targets = changed(conn, rollout, rollback.on).await?;
+    let (mut targets, mut domains, mut domain_of) = (Vec::new(), Vec::<PlannedDomain>::new(), HashMap::new());
+    for (endpoint, domain) in changed(conn, rollout, rollback.on).await? {
+        if let Some((name, places)) = domain {
+            let place = domains.iter().position(|domain| domain.name == name).unwrap_or(domains.len());
+            if place == domains.len() {
+                domains.push(PlannedDomain { name, size: 0, places });
+            }
+            domains[place].size += 1;
+            domain_of.insert(endpoint.clone(), place);
+        }
+        targets.push(endpoint);
+    }
     let size = u32::try_from(targets.len()).unwrap_or(u32::MAX);
     let terms = terms(rollback);
     let wave = PlannedWave {
@@ -58,7 +70,14 @@ pub(super) async fn record(conn: &mut Conn<'_>, rollout: &RolloutRecord, now: Ti
             digest: digest(document.get(), &[]),
             document,
             settings: RolloutSettings { catch_up: CatchUp::Run, catch_up_for: rollout.settings.catch_up_for, ..RolloutSettings::default() },
-            plan: Plan { waves: vec![wave.clone()], allowed_failed: None, allowed_unreachable: None, max_absent: None },
+            plan: Plan {
+                waves: vec![wave.clone()],
+                allowed_failed: None,
+                allowed_unreachable: None,
+                max_absent: None,
+                domains: domains.clone(),
+                domain_of: domain_of.clone(),
+            },
             created_by: rollout.created_by.clone(),
             parent: Some(rollout.id),
             created: now,
@@ -72,10 +91,19 @@ pub(super) async fn record(conn: &mut Conn<'_>, rollout: &RolloutRecord, now: Ti
     Err(Fault::Again(Retry::Conflict, format!("the identifiers of the rollback of rollout {} are taken", rollout.identifier)))
 }
 
-/// The endpoints to roll back, newest first.
-async fn changed(conn: &mut Conn<'_>, rollout: &RolloutRecord, on: RollbackOn) -> Result<Vec<EndpointName>, Fault> {
+/// A failure domain, and how many of its endpoints may be in flight.
+type Domain = (String, Option<u32>);
+
+/// The endpoints to roll back, newest first, each with its failure domain.
+async fn changed(conn: &mut Conn<'_>, rollout: &RolloutRecord, on: RollbackOn) -> Result<Vec<(EndpointName, Option<Domain>)>, Fault> {
     let mut select = select_changed(conn, rollout, on);
-    select.push(" ORDER BY wave DESC, position DESC").fetch_all().await?.iter().map(|row| row.get(0)).collect()
+    let rows = select.push(" ORDER BY wave DESC, position DESC").fetch_all().await?;
+    let target = |row: &Row| {
+        let domain: Option<String> = row.get(1)?;
+        let places = row.get(2)?;
+        Ok((row.get(0)?, domain.map(|domain| (domain, places))))
+    };
+    rows.iter().map(target).collect()
 }
 
 /// Whether there is an endpoint to roll back.
@@ -86,7 +114,7 @@ pub(super) async fn has_changed(conn: &mut Conn<'_>, rollout: &RolloutRecord) ->
 }
 
 fn select_changed<'c>(conn: &'c mut Conn<'_>, rollout: &RolloutRecord, on: RollbackOn) -> Statement<'c> {
-    let mut select = conn.sql("SELECT endpoint FROM rollout_target WHERE rollout = ? AND changed = 1");
+    let mut select = conn.sql("SELECT endpoint, domain, domain_places FROM rollout_target WHERE rollout = ? AND changed = 1");
     select.bind(rollout.id);
     if on == RollbackOn::Failed {
         select.push(" AND state = ?").bind(TargetState::Failed.code());

@@ -165,6 +165,7 @@ selected! {
         task_id: Option<TaskId> = "t.task_id",
         errnr: Option<i32> = "t.errnr",
         note: Option<&'r str> = "t.note",
+        domain: Option<&'r str> = "t.domain",
     }
 }
 
@@ -184,6 +185,7 @@ pub(super) fn target(row: &Row) -> Result<RolloutTargetRecord, Fault> {
         task_id: columns.task_id,
         errnr: columns.errnr,
         note: columns.note.map(str::to_owned),
+        domain: columns.domain.map(str::to_owned),
     })
 }
 

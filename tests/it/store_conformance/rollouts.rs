@@ -1,12 +1,13 @@
 //! Rollouts: recorded once, moved by one process at a time, and counted as their targets stand.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tasker::domain::rollout::{
-    Allow, Amount, Approval, CatchUp, Command, EventKind, Healthy, InFlightOnStop, OnBreach, PlannedWave, Refusal, Rollback, RollbackOn,
-    RolloutSettings, RolloutStatus, TargetState, View, WavePhase, WaveTerms, decide,
+    Allow, Amount, Approval, CatchUp, Command, EventKind, Healthy, InFlightOnStop, OnBreach, PlannedDomain, PlannedWave, Refusal, Rollback,
+    RollbackOn, RolloutSettings, RolloutStatus, TargetState, View, WavePhase, WaveTerms, decide,
 };
 use tasker::domain::{EndpointName, Labels, NewTask, Presence, PresenceState, ReportEvent, TaskId, TaskStatus, Timestamp, errnr, json};
 use tasker::store::{
@@ -56,6 +57,8 @@ fn rollout(identifier: &str, waves: &[&[EndpointName]]) -> NewRollout {
             allowed_failed: None,
             allowed_unreachable: None,
             max_absent: None,
+            domains: Vec::new(),
+            domain_of: HashMap::new(),
         },
         created_by: None,
         parent: None,
@@ -417,6 +420,29 @@ pub async fn stops_what_is_in_flight_where_that_is_asked_for(ledger: &Ledger) ->
     let events = ledger.store.rollout_events(id, 0, 100).await?;
     let told: Vec<_> = events.into_iter().filter(|event| event.kind == EventKind::Stopped).filter_map(|event| event.text).collect();
     assert_eq!(told, ["ep0", "ep1"]);
+    counts_are_right(ledger).await
+}
+
+pub async fn starts_so_many_of_a_failure_domain(ledger: &Ledger) -> Result<()> {
+    let endpoints = fleet(300);
+    there(ledger, &endpoints, noon()).await?;
+    let mut new = rollout("r", &[&endpoints]);
+    new.plan.waves[0].window = 4;
+    // The first domain has more endpoints than a pass reads.
+    let domain = |name: &str, size, places| PlannedDomain { name: name.to_owned(), size, places };
+    new.plan.domains = vec![domain("rack=1", 298, Some(1)), domain("rack=2", 1, Some(1)), domain("rack=", 1, None)];
+    new.plan.domain_of = endpoints.iter().enumerate().map(|(n, name)| (name.clone(), n.saturating_sub(297))).collect();
+    let id = new.id;
+    ledger.store.record_rollout(new).await?;
+    let started = |tasks: &[NewTask]| tasks.iter().flat_map(|task| task.endpoints.clone()).collect::<Vec<_>>();
+    let tasks = passes(&ledger.store, id, noon()).await?;
+    assert_eq!(started(&tasks), [&endpoints[..1], &endpoints[298..]].concat(), "one of each, and the one without a limit");
+    assert!(passes(&ledger.store, id, at(2)).await?.is_empty(), "a place is free, and no endpoint for it");
+    answer(ledger, &tasks[0], &endpoints[0], 0, at(3)).await?;
+    let next = passes(&ledger.store, id, at(3)).await?;
+    assert_eq!(started(&next), endpoints[1..2], "in the pass that sees the answer");
+    let query = RolloutTargetQuery { limit: 1, after: Some((0, 297)), ..RolloutTargetQuery::default() };
+    assert_eq!(ledger.store.rollout_targets(id, &query).await?[0].domain.as_deref(), Some("rack=2"));
     counts_are_right(ledger).await
 }
 
