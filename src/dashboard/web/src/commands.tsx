@@ -104,7 +104,7 @@ function Abort({ rollout, run, close }: Asked): JSX.Element {
       run={() => run("abort", back ? "The rollout is aborted and rolled back." : "The rollout is aborted.", { rollback: back })}
       close={close}
     >
-      <p>{count(counts.pending)} endpoints will not be started. {count(flight)} are in flight; {count(counts.ok)} have changed{back ? "." : " and stay so."}</p>
+      <p>{count(counts.pending)} endpoints will not be started. {count(flight)} are in flight and {rollout.document?.in_flight === "stop" ? "are stopped" : "finish"}; {count(counts.ok)} have changed{back ? "." : " and stay so."}</p>
       {rollback
         ? (
           <label class="check">

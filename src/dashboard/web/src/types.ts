@@ -350,7 +350,7 @@ export interface Rollout {
   counts: RolloutCounts;
   waves: RolloutWave[];
   rollback: { type: string; on: "changed" | "failed"; rollout: string | null } | null;
-  document?: { windows?: unknown[] };
+  document?: { windows?: unknown[]; in_flight?: "finish" | "stop" };
 }
 
 export interface RolloutTarget {
@@ -362,6 +362,8 @@ export interface RolloutTarget {
   errnr: number | null;
   note: string | null;
   round: number;
+  /** Its failure domain, such as a rack; an API of before does not tell it. */
+  domain?: string | null;
 }
 
 export interface RolloutPage {

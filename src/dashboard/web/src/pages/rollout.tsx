@@ -176,6 +176,7 @@ function Targets({ rollout, again }: { rollout: Rollout; again: () => void }): J
                     <td><State look={targetLook(target.state)} title={target.state} /></td>
                     <td class="name">
                       <a class="row" href={target.task_id ? to(["tasks", rollout.type, target.task_id], { endpoint: target.endpoint }) : to(["endpoints", target.endpoint])}>{target.endpoint}</a>
+                      {target.domain && <span class="dim" title="Failure domain"> {target.domain}</span>}
                     </td>
                     <td class="num">{target.wave}{target.round > 1 && <span class="dim" title={`Started ${target.round} times`}> ×{target.round}</span>}</td>
                     <td class="num">{target.errnr ?? <span class="dim">–</span>}</td>
