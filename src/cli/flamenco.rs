@@ -33,7 +33,7 @@ pub(super) async fn manager(global: &Global, args: FlamencoManager) -> Result<Co
         (false, false) => "warn",
     };
     let format = if global.json { LogFormat::Json } else { LogFormat::Text };
-    start_logging(&Log { filter: filter.to_owned(), format }).map_err(Failure::Usage)?;
+    start_logging(&Log { filter: filter.to_owned(), format }, &[]).map_err(Failure::Usage)?;
     let settings = settings(global)?;
     for warning in &settings.warnings {
         tracing::warn!("{warning}");

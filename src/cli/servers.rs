@@ -26,7 +26,7 @@ use crate::domain::EndpointName;
 use crate::endpoint::HandlersDir;
 use crate::handlers;
 use crate::store;
-use crate::telemetry::start_logging;
+use crate::telemetry::{Quieter, start_logging};
 
 /// How long a command waits for the database before it goes on without: long enough to tell a wrong schema at once.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
@@ -40,7 +40,7 @@ pub(super) async fn up(global: &Global, args: Up) -> Result<Code, Failure> {
     let flags = [certificate, flag("api.tls.key", "--tls-key", args.tls_key.map(shown)), handlers_dir];
     let address = args.listen.map(Listen::flags).unwrap_or_default();
     let flags = flags.into_iter().flatten().chain(address).collect();
-    let mut config = load(global.named_file().unwrap_or(ConfigFile::Embedded), flags)?;
+    let mut config = load_with(global.named_file().unwrap_or(ConfigFile::Embedded), flags, &[GREETED])?;
     if let Some(dir) = &args.handlers_dir {
         add_handlers(&mut config, dir, args.delivery)?;
     }
@@ -260,6 +260,9 @@ async fn on_a_stack(
     Ok(Code::Ok)
 }
 
+/// Each endpoint says that it has subscribed to each type: the greeting names them all.
+const GREETED: Quieter = ("tasker", "tasker::endpoint::intake=warn");
+
 /// The figures are what is to be read.
 fn quiet() -> Vec<Flag> {
     vec![Flag { key: "log.filter", value: "warn".to_owned(), name: "bench" }]
@@ -278,8 +281,12 @@ fn flag(key: &'static str, name: &'static str, value: Option<String>) -> Option<
 
 /// Reads the configuration and starts logging as it says.
 fn load(file: ConfigFile, flags: Vec<Flag>) -> Result<Config, Failure> {
+    load_with(file, flags, &[])
+}
+
+fn load_with(file: ConfigFile, flags: Vec<Flag>, quieter: &[Quieter]) -> Result<Config, Failure> {
     let loaded = config::load(&Sources { file, environment: Environment::of_process(), flags })?;
-    start_logging(&loaded.config.log).map_err(Failure::Usage)?;
+    start_logging(&loaded.config.log, quieter).map_err(Failure::Usage)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }

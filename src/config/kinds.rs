@@ -6,7 +6,7 @@ use std::time::Duration;
 use ::config::{Value, ValueKind};
 
 use super::{Secret, layers, size, span};
-use crate::domain::{BUILT_IN, Labels, TaskType};
+use crate::domain::{BUILT_IN, Json, Labels, TaskType, json};
 
 /// The longest of most spans.
 pub(super) const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -255,6 +255,48 @@ impl Kind for Texts {
     fn show(&self, value: &Vec<String>) -> serde_json::Value {
         value.clone().into()
     }
+}
+
+/// A payload: JSON in a text, or what it says as a map, a list, a number or a truth value of YAML.
+pub(super) struct Payload;
+
+impl Kind for Payload {
+    type Value = Json;
+    fn expected(&self) -> String {
+        "JSON in a text, such as `'{\"full\": true}'`, or a map or a list".to_owned()
+    }
+    fn parse(&self, given: &Given<'_>) -> Option<Json> {
+        match &given.value.kind {
+            ValueKind::Nil => None,
+            ValueKind::String(text) => serde_json::from_str(text).ok(),
+            _ => json_of(given.value).map(|value| json(&value)),
+        }
+    }
+    fn show(&self, value: &Json) -> serde_json::Value {
+        serde_json::from_str(value.get()).unwrap_or_default()
+    }
+}
+
+/// The same in JSON; none for a number that JSON does not have.
+fn json_of(value: &Value) -> Option<serde_json::Value> {
+    Some(match &value.kind {
+        ValueKind::Nil => serde_json::Value::Null,
+        ValueKind::Boolean(truth) => (*truth).into(),
+        ValueKind::I64(number) => (*number).into(),
+        ValueKind::U64(number) => (*number).into(),
+        ValueKind::I128(number) => match i64::try_from(*number) {
+            Ok(number) => number.into(),
+            Err(_) => u64::try_from(*number).ok()?.into(),
+        },
+        ValueKind::U128(number) => u64::try_from(*number).ok()?.into(),
+        ValueKind::Float(number) => serde_json::Number::from_f64(*number)?.into(),
+        ValueKind::String(text) => text.as_str().into(),
+        ValueKind::Array(items) => items.iter().map(json_of).collect::<Option<Vec<_>>>()?.into(),
+        ValueKind::Table(members) => {
+            let members = members.iter().map(|(name, member)| Some((name.clone(), json_of(member)?)));
+            members.collect::<Option<serde_json::Map<_, _>>>()?.into()
+        }
+    })
 }
 
 /// The labels of an endpoint: a map, or `name=value` with commas where the source knows no maps.

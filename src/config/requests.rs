@@ -7,7 +7,7 @@ use std::str::FromStr;
 use ::config::{Value, ValueKind};
 use croner::Cron;
 
-use super::kinds::{Choice, Given, Span, Text, Texts, Truth, TypeName, Whole, YEAR, named};
+use super::kinds::{Choice, Given, Payload, Span, Text, Texts, Truth, TypeName, Whole, YEAR, named};
 use super::layers;
 use super::problem::Problem;
 use super::reader::{Findings, Table};
@@ -15,7 +15,7 @@ use super::request::{JobPolicy, Requests, RetryPolicy};
 use super::settings::TypePolicy;
 use super::yaml::DEFAULT_ORIGIN;
 use crate::backoff::Backoff;
-use crate::domain::{EndpointName, Json, RequestFault, Step, When, faults_of_steps, likeness};
+use crate::domain::{EndpointName, RequestFault, Step, When, faults_of_steps, likeness};
 
 pub(super) fn read(findings: &RefCell<Findings>, mut table: Table<'_>, types: &[TypePolicy]) -> Requests {
     let cron = Text("a cron pattern such as `*/5 * * * *`", |text| Cron::from_str(text).is_ok());
@@ -113,7 +113,7 @@ fn read_jobs(findings: &RefCell<Findings>, given: Value, types: &[TypePolicy], u
     for (path, job, value) in members(findings, "requests.jobs", "jobs with their task types", given) {
         let mut table = Table::new(findings, path, named(value, "type"), Value::default());
         let task_type = table.required("type", &TypeName);
-        let payload = table.optional("payload", &Text("JSON", |text| serde_json::from_str::<Json>(text).is_ok()));
+        let payload = table.optional("payload", &Payload);
         let names = table.optional("endpoints", &Texts("names of endpoints", |text| text.parse::<EndpointName>().is_ok()));
         let endpoints: Vec<EndpointName> = names.unwrap_or_default().iter().filter_map(|text| text.parse().ok()).collect();
         let mut retry = table.table("retry");
@@ -138,7 +138,6 @@ fn read_jobs(findings: &RefCell<Findings>, given: Value, types: &[TypePolicy], u
             _ => {}
         }
         table.finish_needed();
-        let payload = payload.and_then(|text| serde_json::from_str(&text).ok());
         if let Some(task_type) = task_type {
             jobs.insert(job, JobPolicy { task_type, payload, endpoints, retry: policy, finish_within });
         }

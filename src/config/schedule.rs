@@ -106,6 +106,25 @@ mod tests {
     }
 
     #[test]
+    fn payloads_are_json_or_yaml() {
+        for (payload, json) in [
+            (r#"'{"full": true}'"#, r#"{"full": true}"#),
+            ("{Full: true, parts: [1, 2.5, null, '3'], none: {}}", r#"{"Full":true,"none":{},"parts":[1,2.5,null,"3"]}"#),
+            ("[a, -1]", r#"["a",-1]"#),
+            ("7", "7"),
+            ("false", "false"),
+            ("'7'", "7"),
+        ] {
+            let text = format!("task_types: [backup]\nschedules: [{{name: a, type: backup, cron: '0 0 * * *', payload: {payload}}}]");
+            let config = Config::from_yaml(&text).unwrap_or_else(|error| panic!("{payload}: {error}"));
+            assert_eq!(config.schedules[0].payload.get(), json, "{payload}");
+        }
+        let text = "task_types: [backup]\nschedules: [{name: a, type: backup, cron: '0 0 * * *', payload: full}]";
+        let error = Config::from_yaml(text).expect_err("no JSON").to_string();
+        assert!(error.contains("expected JSON in a text, such as `'{\"full\": true}'`, or a map or a list, got `full`"), "{error}");
+    }
+
+    #[test]
     fn what_is_wrong_is_told_with_its_key() {
         let text = "task_types: [backup, {name: q, delivery: queue}]\nschedules:\n  - {name: a, type: none, cron: \"* * *\", time_zone: Mars, missed: some, payload: \"{\"}\n  - {name: b, type: q, cron: \"* * * * *\", endpoints: [x]}\n  - {name: b, type: q, cron: \"* * * * *\"}";
         let error = Config::from_yaml(text).expect_err("invalid").to_string();

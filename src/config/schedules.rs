@@ -7,14 +7,14 @@ use ::config::{Value, ValueKind};
 use chrono_tz::Tz;
 use croner::Cron;
 
-use super::kinds::{Choice, Given, Text, Texts, TypeName};
+use super::kinds::{Choice, Given, Payload, Text, Texts, TypeName};
 use super::layers;
 use super::problem::Problem;
 use super::reader::{Findings, Table};
 use super::schedule::{Missed, Schedule};
 use super::settings::TypePolicy;
 use super::yaml::DEFAULT_ORIGIN;
-use crate::domain::{EndpointName, Json, json, likeness};
+use crate::domain::{EndpointName, json, likeness};
 
 pub(super) fn read(findings: &RefCell<Findings>, given: Option<Value>, types: &[TypePolicy]) -> Vec<Schedule> {
     let problem = |message: String, source: Option<String>| {
@@ -50,7 +50,7 @@ fn schedule(mut table: Table<'_>, types: &[TypePolicy]) -> Option<Schedule> {
     let zone = Text("a time zone such as `Europe/Berlin`", |text| text.parse::<Tz>().is_ok());
     let time_zone = table.or("time_zone", &zone, ("UTC".to_owned(), DEFAULT_ORIGIN)).parse().unwrap_or(Tz::UTC);
     let missed = table.or("missed", &Choice(Missed::WORDS), (Missed::Once, DEFAULT_ORIGIN));
-    let payload = table.optional("payload", &Text("JSON", |text| serde_json::from_str::<Json>(text).is_ok()));
+    let payload = table.optional("payload", &Payload);
     let names = table.optional("endpoints", &Texts("names of endpoints", |text| text.parse::<EndpointName>().is_ok()));
     let endpoints: Vec<EndpointName> = names.unwrap_or_default().iter().filter_map(|text| text.parse().ok()).collect();
     if let Some(task_type) = &task_type {
@@ -66,6 +66,6 @@ fn schedule(mut table: Table<'_>, types: &[TypePolicy]) -> Option<Schedule> {
         }
     }
     table.finish_needed();
-    let payload = payload.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_else(|| json(&""));
+    let payload = payload.unwrap_or_else(|| json(&""));
     Some(Schedule { name: name?, task_type: task_type?, cron: cron?, time_zone, missed, payload, endpoints })
 }

@@ -7,20 +7,24 @@ use tracing_subscriber::fmt;
 
 use crate::config::{Log, LogFormat};
 
+/// A part that says less than the filter lets through, unless the filter names it: the word that names it, and the directive.
+pub type Quieter = (&'static str, &'static str);
+
+/// The HTTP server tells of each of its threads, and the AMQP library of each error that we log with its context.
+const LIBRARIES: [Quieter; 3] = [("actix", "actix_server=warn"), ("actix", "actix_http=off"), ("lapin", "lapin=off")];
+
 /// Starts logging for this process. `RUST_LOG` wins over the configured filter, as everywhere in Rust.
 ///
 /// # Errors
 /// When the filter cannot be read.
-pub fn start_logging(log: &Log) -> Result<(), String> {
+pub fn start_logging(log: &Log, quieter: &[Quieter]) -> Result<(), String> {
     let (source, text) = match std::env::var("RUST_LOG") {
         Ok(text) if !text.is_empty() => ("RUST_LOG", text),
         _ => ("log.filter", log.filter.clone()),
     };
     let mut filter = EnvFilter::try_new(&text).map_err(|error| format!("{source}: {error}"))?;
-    // The HTTP server tells of each of its threads, and the AMQP library of each error that we log with its context.
-    // Whoever wants to read that names them.
-    for (library, quiet) in [("actix", "actix_server=warn"), ("actix", "actix_http=off"), ("lapin", "lapin=off")] {
-        if let (false, Ok(directive)) = (text.contains(library), quiet.parse()) {
+    for (part, quiet) in LIBRARIES.iter().chain(quieter) {
+        if let (false, Ok(directive)) = (text.contains(part), quiet.parse()) {
             filter = filter.add_directive(directive);
         }
     }

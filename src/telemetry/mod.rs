@@ -3,5 +3,5 @@
 mod log;
 mod metrics;
 
-pub use log::start_logging;
+pub use log::{Quieter, start_logging};
 pub use metrics::{Metrics, SharedMetrics};
