@@ -1,6 +1,5 @@
 //! Who is there.
 
-use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -487,7 +486,7 @@ async fn with_subscriptions(conn: &mut Conn<'_>, rows: &[Row]) -> Result<Vec<End
 
 /// A [`Member`] as the database writes it: name, version, labels, state, trouble, and whether the endpoint is there for any type.
 #[derive(Deserialize)]
-struct MemberCells<'a>(#[serde(borrow)] Cow<'a, str>, String, #[serde(borrow)] Option<Cow<'a, str>>, u8, Option<String>, u8);
+struct MemberCells<'a>(&'a str, String, Option<Labels>, u8, Option<String>, u8);
 
 impl MemberCells<'_> {
     fn decode(self) -> Result<Member> {
@@ -497,16 +496,18 @@ impl MemberCells<'_> {
             (_, 0) => Attendance::Away,
             _ => Attendance::OtherTypes,
         };
-        Ok(Member { name: columns::endpoint(&name)?, version, labels: columns::labels_of(labels.as_deref())?, attendance, trouble })
+        Ok(Member { name: columns::endpoint(name)?, version, labels: labels.unwrap_or_default(), attendance, trouble })
     }
 }
 
 /// Along the keys of both tables, which have the same order: a fleet is read from one end to the other, whatever part of it performs the type.
 async fn members(conn: &mut Conn<'_>, task_type: TaskType) -> Result<Vec<Member>, Fault> {
     let (in_order, then) = (conn.dialect().in_order(), conn.dialect().then());
+    // Put together by hand: labels are JSON already, and would be wrapped as a text and unwrapped again.
     let member = conn.dialect().gathered(
-        "JSON_ARRAY(e.name, e.version, e.labels, s.state, s.trouble, \
-         CASE WHEN s.state = ? THEN 1 ELSE EXISTS (SELECT 1 FROM subscription AS o WHERE o.endpoint = s.endpoint AND o.state = ?) END)",
+        "CONCAT('[\"', e.name, '\",', JSON_QUOTE(e.version), ',', COALESCE(e.labels, 'null'), ',', s.state, ',', \
+         COALESCE(JSON_QUOTE(s.trouble), 'null'), ',', \
+         CASE WHEN s.state = ? THEN 1 ELSE EXISTS (SELECT 1 FROM subscription AS o WHERE o.endpoint = s.endpoint AND o.state = ?) END, ']')",
     );
     let mut select = conn.sql(format!(
         "SELECT {in_order} {member} FROM endpoint AS e {then} subscription AS s ON s.endpoint = e.name WHERE s.task_type = ?"

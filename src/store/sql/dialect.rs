@@ -88,7 +88,7 @@ impl Dialect {
     /// cost more on its way out of SQLite's thread than all else. MySQL has a bound on the length of a row.
     pub fn gathered(self, json: &str) -> String {
         match self {
-            Self::MySql => format!("CAST({json} AS CHAR)"),
+            Self::MySql => json.to_owned(),
             Self::Sqlite => format!("group_concat({json})"),
         }
     }
