@@ -65,6 +65,7 @@ impl Collector {
         let applied = self.ledger.apply(reports).await?;
         let Applied {
             moved: _,
+            ended: _,
             room: _,
             followed: _,
             rollouts: _,

@@ -1,7 +1,7 @@
 //! The one place where tasks move: every change of a task's status goes through here to the store, and from here follows what it means
 //! for this process.
 //!
-//! Three things follow a move: it is counted, the requests that wait for the end of a task wake up, and the dispatcher looks whether a task
+//! Three things follow a move: it is counted (for metrics, and for charts of throughput), the requests that wait for the end of a task wake up, and the dispatcher looks whether a task
 //! that waits can be given now. All of them are hints: another process may have made the move, so each loop also looks by itself from time
 //! to time. What has to follow even if this process dies now is written by the store in the transaction of the move (when a task is due
 //! next, and that its successor is still to be queued).
@@ -16,13 +16,16 @@ use uuid::Uuid;
 use crate::bell::{Bell, NamedBell};
 use crate::clock::Clock;
 use crate::domain::rollout::Command;
-use crate::domain::{IgnoredByType, NewRequest, NewTask, Report, RequestToken, TaskId, TaskStatus, TaskType, Timestamp, TokenName};
+use crate::domain::{
+    IgnoredByType, NewRequest, NewTask, Report, RequestToken, Task, TaskId, TaskStatus, TaskType, Throughput, Timestamp, TokenName,
+};
 use crate::store::{
     Accepted, Advanced, AdvancedRollout, Applied, Begun, CancelOutcome, CanceledRequest, Commanded, DueRequest, Freeze, LoggedLines,
     NewRollout, Plan, QueueRule, Recorded, RolloutBatches, RolloutDecision, RolloutPick, RolloutRecorded, Settlement, SharedStore,
     StoreError, TakenBack, Terms, Turns,
 };
 use crate::telemetry::SharedMetrics;
+use crate::throughput::Meter;
 use crate::touched::Touched;
 use crate::watch::Watch;
 
@@ -33,6 +36,7 @@ pub struct Ledger {
     clock: Clock,
     metrics: SharedMetrics,
     watch: Watch,
+    meter: Meter,
     bell: Bell,
     requests: Bell,
     touched: Touched,
@@ -56,7 +60,19 @@ impl Ledger {
     ) -> Self {
         let (bell, requests) = (Bell::default(), Bell::default());
         let (rollouts, touched) = (NamedBell::default(), Touched::default());
-        Self { store, clock, metrics, watch, bell, requests, rollouts, touched, ignored: Arc::new(ignored), retention }
+        Self {
+            store,
+            clock,
+            metrics,
+            watch,
+            meter: Meter::default(),
+            bell,
+            requests,
+            rollouts,
+            touched,
+            ignored: Arc::new(ignored),
+            retention,
+        }
     }
 
     /// Rung when a task that waits in a queue may be given to a worker.
@@ -67,6 +83,11 @@ impl Ledger {
     /// Rung when a request may move on: one was recorded, or the task of a job has ended.
     pub fn requests(&self) -> &Bell {
         &self.requests
+    }
+
+    /// What it has counted, to be kept.
+    pub fn meter(&self) -> Meter {
+        self.meter.clone()
     }
 
     /// What has changed by way of this process, for those who watch.
@@ -85,9 +106,17 @@ impl Ledger {
         let accepted = self.store.accept_and_give(tasks, rules, due_at, self.retention).await?;
         let given = accepted.iter().filter(|accepted| matches!(accepted, Accepted::Given(_))).count();
         self.metrics.count_move(TaskStatus::Sent, given as u64);
+        self.recorded(tasks, &accepted);
         if tasks.iter().zip(&accepted).any(|(task, accepted)| *accepted == Accepted::New && task.place.is_some()) {
             self.bell.ring();
         }
+        Ok(accepted)
+    }
+
+    /// Records tasks that follow others.
+    pub async fn accept_successors(&self, tasks: &[NewTask], now: Timestamp) -> Result<Vec<Accepted>, StoreError> {
+        let accepted = self.store.accept(tasks, now, self.retention).await?;
+        self.recorded(tasks, &accepted);
         Ok(accepted)
     }
 
@@ -110,6 +139,7 @@ impl Ledger {
     pub async fn apply(&self, reports: &[Report]) -> Result<Applied, StoreError> {
         let applied = self.store.apply(reports, &self.ignored, self.clock.now(), self.retention).await?;
         self.moved(&applied.moved);
+        self.ended(applied.ended.iter().cloned());
         self.touched.reported(reports);
         // Also after the end of a canceled task, which does not move any more.
         if applied.room {
@@ -139,6 +169,7 @@ impl Ledger {
         let advanced = self.store.advance(due, plan, terms, now).await?;
         let given = advanced.tasks.iter().filter(|(_, worker)| worker.is_some()).count();
         self.metrics.count_move(TaskStatus::Sent, given as u64);
+        self.came(advanced.tasks.iter().map(|(task, _)| task));
         if advanced.tasks.iter().any(|(task, worker)| task.place.is_some() && worker.is_none()) {
             self.bell.ring();
         }
@@ -183,7 +214,9 @@ impl Ledger {
         batches: RolloutBatches,
         now: Timestamp,
     ) -> Result<Option<AdvancedRollout>, StoreError> {
-        self.store.advance_rollout(id, decide, batches, now).await
+        let advanced = self.store.advance_rollout(id, decide, batches, now).await?;
+        self.came(advanced.iter().flat_map(|advanced| &advanced.tasks));
+        Ok(advanced)
     }
 
     /// Does what somebody asks of a rollout. None when there is none.
@@ -203,12 +236,14 @@ impl Ledger {
     fn stopped(&self, outcomes: &[CancelOutcome]) {
         let moved: Vec<_> = outcomes.iter().map(|outcome| (outcome.task.id, outcome.task.status)).collect();
         self.moved(&moved);
+        self.ended(outcomes.iter().filter_map(|CancelOutcome { task, .. }| end_of(task)));
     }
 
     /// Writes what the reconciler decided.
     pub async fn settle(&self, settlements: &[Settlement], now: Timestamp) -> Result<(), StoreError> {
-        let moved = self.store.settle(settlements, now, self.retention).await?;
-        self.moved(&moved);
+        let settled = self.store.settle(settlements, now, self.retention).await?;
+        self.moved(&settled.moved);
+        self.ended(settled.ended);
         Ok(())
     }
 
@@ -217,6 +252,7 @@ impl Ledger {
         let outcome = self.store.cancel(id, now, self.retention).await?;
         if let Some(CancelOutcome { changed: true, task, .. }) = &outcome {
             self.moved(&[(task.id, task.status)]);
+            self.ended(end_of(task));
         }
         Ok(outcome)
     }
@@ -230,8 +266,9 @@ impl Ledger {
 
     /// Takes tasks back from workers that are gone; answers how many wait again.
     pub async fn take_back(&self, rules: &[QueueRule]) -> Result<u64, StoreError> {
-        let TakenBack { returned, moved } = self.store.take_back(rules, self.clock.now(), self.retention).await?;
+        let TakenBack { returned, moved, ended } = self.store.take_back(rules, self.clock.now(), self.retention).await?;
         self.moved(&moved);
+        self.ended(ended);
         Ok(returned)
     }
 
@@ -249,6 +286,20 @@ impl Ledger {
         Ok(changed)
     }
 
+    fn recorded(&self, tasks: &[NewTask], accepted: &[Accepted]) {
+        let new = tasks.iter().zip(accepted).filter(|(_, accepted)| matches!(accepted, Accepted::New | Accepted::Given(_)));
+        self.came(new.map(|(task, _)| task));
+    }
+
+    /// Counts tasks that were recorded.
+    fn came<'t>(&self, tasks: impl Iterator<Item = &'t NewTask>) {
+        self.ended(tasks.map(|task| (task.task_type.clone(), Throughput::ACCEPTED)));
+    }
+
+    fn ended(&self, of: impl IntoIterator<Item = (TaskType, Throughput)>) {
+        self.meter.count(self.clock.now(), of);
+    }
+
     fn moved(&self, moved: &[(TaskId, TaskStatus)]) {
         for (_, status) in moved {
             self.metrics.count_move(*status, 1);
@@ -259,4 +310,9 @@ impl Ledger {
             self.bell.ring();
         }
     }
+}
+
+/// What a task that was canceled adds to the throughput of its type.
+fn end_of(task: &Task) -> Option<(TaskType, Throughput)> {
+    Some((task.task_type.clone(), Throughput::of_end(task.status, &task.counts)?))
 }

@@ -14,6 +14,8 @@
 //! 8. [`rollouts`] changes a fleet in waves: each batch of a wave is such a task.
 //! 9. [`presence`] knows who is there and asks those that return for what they owe.
 //!
+//! [`throughput`] keeps how many tasks there were, and what became of them.
+//!
 //! [`live`] tells those who watch what goes on; [`touched`] tells it what this process has changed.
 //!
 //! [`http_tasks`] makes thousands of HTTP calls at once and needs none of the rest; the handler `http` calls it, and [`http_remote`] has
@@ -71,6 +73,7 @@ pub mod service;
 pub mod shell;
 pub mod store;
 pub mod telemetry;
+pub mod throughput;
 pub mod touched;
 pub mod watch;
 

@@ -61,6 +61,7 @@ mod segment;
 mod serve_worker;
 mod server;
 mod session;
+mod show_statistics;
 mod show_task;
 mod state;
 mod states;

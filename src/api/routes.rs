@@ -17,7 +17,7 @@ use super::{
 };
 use super::{
     count_tasks, dashboard, list_owed, list_responses, list_types, requeue, rerun_task, rollouts, schedules, serve_worker, session,
-    show_task, states, submit_task, submit_tasks, take_census, tasks, unknown,
+    show_statistics, show_task, states, submit_task, submit_tasks, take_census, tasks, unknown,
 };
 use crate::domain::Scope;
 
@@ -116,6 +116,7 @@ pub const ROUTES: Routes = Routes(&[
         operations: &[operation!(GET, READ, tasks::list), operation!(POST, SUBMIT, submit_tasks::submit_tasks)],
     },
     Route { pattern: "/tasks/counts", about: About::CoveredTypes, operations: &[operation!(GET, READ, count_tasks::count_tasks)] },
+    Route { pattern: "/stats", about: About::CoveredTypes, operations: &[operation!(GET, READ, show_statistics::show_statistics)] },
     Route { pattern: "/tasks/cancel", about: About::CoveredTypes, operations: &[operation!(POST, SUBMIT, cancel_tasks::cancel_tasks)] },
     Route {
         pattern: "/tasks/{id}",

@@ -27,6 +27,7 @@ use crate::scheduler::Scheduler;
 use crate::service::Service;
 use crate::store::SharedStore;
 use crate::telemetry::Metrics;
+use crate::throughput::Recorder;
 use crate::watch::Watch;
 
 /// Tasks that may wait in memory between acceptor and publisher; what finds no place is published by the reconciler.
@@ -45,6 +46,7 @@ pub struct ApiProcess {
     accept: JoinHandle<()>,
     publish: JoinHandle<()>,
     loops: Vec<Service>,
+    throughput: Service,
     store: SharedStore,
     broker: SharedBroker,
     within: Duration,
@@ -111,6 +113,7 @@ impl ApiProcess {
             metrics.clone(),
         );
         let reconciler = Reconciler::new(store.clone(), ledger.clone(), publisher.clone(), clock.clone(), retention);
+        let recorder = Recorder::new(ledger.meter(), store.clone(), clock.clone());
         let dispatcher =
             Dispatcher::new(&config, admission.clone(), store.clone(), ledger, publisher.clone(), clock.clone(), metrics.clone());
         let loops = vec![
@@ -122,6 +125,7 @@ impl ApiProcess {
             Service::start("rollouts", &died, |stop| in_time(clock.clone(), stop.clone(), controller.run(stop))),
             Service::start("observer", &died, |stop| observer.run(stop)),
         ];
+        let throughput = Service::start("throughput", &died, |stop| in_time(clock.clone(), stop.clone(), recorder.run(stop)));
         Ok(Self {
             address,
             admission,
@@ -131,6 +135,7 @@ impl ApiProcess {
             accept: tokio::spawn(accept),
             publish: tokio::spawn(publisher.run(accepted)),
             loops,
+            throughput,
             store,
             broker,
             within: config.api.stop_timeout,
@@ -157,6 +162,8 @@ impl ApiProcess {
             tracing::warn!("not everything accepted was published in time; other processes will");
         }
         futures::future::join_all(self.loops.into_iter().map(|part| part.stop(within))).await;
+        // After those who move tasks.
+        self.throughput.stop(within).await;
         let closed = async {
             self.broker.close().await;
             self.store.close().await;

@@ -21,6 +21,7 @@ use super::queues::Queue;
 use super::request_args::RequestCommand;
 use super::rollout_args::RolloutCommand;
 use super::schedules::Schedules;
+use super::stats::Stats;
 use super::verify::Verify;
 use super::when::{ago, to_come};
 
@@ -249,6 +250,15 @@ Examples:
     /// Change a fleet in waves, within budgets, behind gates: plan, run, follow, pause, resume, abort, retry
     #[command(subcommand)]
     Rollout(RolloutCommand),
+    /// Tell how many tasks there were, hour by hour, and what became of them
+    #[command(after_help = "\
+Examples:
+  tasker stats                          the last 24 hours, all task types
+  tasker stats worker --minutes         the last hour, by the minute
+  tasker stats --since 30d --json
+
+The numbers are a few seconds behind. They are kept for 400 days, those of minutes for seven.")]
+    Stats(Stats),
     /// Add up what was accepted and what became of it: nothing missing, nothing run twice
     #[command(after_help = "\
 Examples:

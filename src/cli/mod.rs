@@ -42,6 +42,7 @@ mod rollouts;
 mod schedules;
 mod servers;
 mod signals;
+mod stats;
 mod stopping;
 mod table;
 mod tasks;
@@ -163,6 +164,7 @@ async fn run(cli: Cli) -> Code {
         Command::Schedules(args) => schedules::run(&global, args).await,
         Command::Request(command) => requests::run(&global, command).await,
         Command::Rollout(command) => rollouts::run(&global, command).await,
+        Command::Stats(args) => stats::run(&global, args).await,
         Command::Verify(args) => verify::run(&global, args).await,
         Command::Token(command) => tokens::run(&global, command).await,
         Command::Config(command) => configuration::run(&global, command).await,

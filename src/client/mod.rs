@@ -21,9 +21,9 @@ use crate::contract::{
     Answers, BODY_HEADER, BatchAnswer, BulkAnswer, BulkCancel, Census, ENVELOPE, EndpointPage, Explanation, ForgottenEndpoint,
     ForgottenEndpoints, Group, GroupChange, GroupList, Index, LogPage, NameList, Preview, Queue, QueueList, Readiness, Request,
     RequestCensus, RequestPage, RequestSubmission, RequestToken, Requeue, Rerun, ResponsePage, Responses, RolloutCensus, Schedule,
-    ScheduleList, Submission, Task, TaskPage, TaskWithResponses, TasksGiven, TasksWanted, WorkerReports,
+    ScheduleList, Statistics, Submission, Task, TaskPage, TaskWithResponses, TasksGiven, TasksWanted, WorkerReports,
 };
-use crate::domain::{AnswerDigest, EndpointName, GroupName, RequestStatus, Selector, States, TaskStatus, TaskType, Timestamp};
+use crate::domain::{AnswerDigest, EndpointName, Grain, GroupName, RequestStatus, Selector, States, TaskStatus, TaskType, Timestamp};
 use crate::https;
 pub use error::ClientError;
 use error::{hint, problem, shown};
@@ -434,6 +434,16 @@ impl Client {
     /// Any [`ClientError`].
     pub async fn queues(&self) -> Result<QueueList, ClientError> {
         Ok(self.answer(self.request(Method::GET, &["queues"])?, ANSWER).await?.1)
+    }
+
+    /// How many tasks there were since a time, of a type or of all, and what became of them.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn statistics(&self, task_type: Option<&TaskType>, grain: Grain, since: Timestamp) -> Result<Statistics, ClientError> {
+        let parameters =
+            [("type", task_type.map(ToString::to_string)), ("step", Some(grain.as_str().to_owned())), ("since", Some(since.to_string()))];
+        Ok(self.answer(self.request(Method::GET, &["stats"])?.query(&given(parameters)), ANSWER).await?.1)
     }
 
     /// The schedules.

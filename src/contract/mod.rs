@@ -1,7 +1,7 @@
 //! The JSON of the HTTP API, described once: each type says how it is written, how it is read, and its schema.
 //!
 //! `task` and `response` the ledger's two rows · `answer` equal answers in groups · `submission` what a customer asks for · `endpoint` who performs
-//! tasks · `queue` and `schedule` how these stand · `request` steps of jobs · `rollout` changes of a fleet in waves · `bulk` many tasks in one request · `explain` why a task does not run · `census` sums of tasks · `problem` why a request is refused ·
+//! tasks · `queue` and `schedule` how these stand · `request` steps of jobs · `rollout` changes of a fleet in waves · `bulk` many tasks in one request · `explain` why a task does not run · `census` sums of tasks · `statistics` throughput · `problem` why a request is refused ·
 //! `session` who one is · `process` what an API process says of itself · `live` what goes on now · `log` what handlers log · `worker` what workers send and get.
 //!
 //! The server moves what it has read from the ledger into these types, so that an answer of thousands of rows is
@@ -29,6 +29,7 @@ mod response;
 mod rollout;
 mod schedule;
 mod session;
+mod statistics;
 mod submission;
 mod target;
 mod task;
@@ -59,6 +60,7 @@ pub use rollout::{
 };
 pub use schedule::{Schedule, ScheduleList};
 pub use session::{Session, SessionStart};
+pub use statistics::{Statistics, StatisticsSpan};
 pub use submission::{BODY_HEADER, ENVELOPE, OneOrMany, Submission};
 pub use target::Target;
 pub use task::{OpenTasks, Queued, Responses, Task, TaskCounts, TaskPage, TaskWithResponses};

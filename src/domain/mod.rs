@@ -32,6 +32,7 @@ mod selector;
 mod states;
 mod target;
 mod task;
+mod throughput;
 mod timestamp;
 mod token;
 
@@ -60,6 +61,7 @@ pub use selector::{Groups, InvalidSelector, Selector};
 pub use states::{FleetState, InvalidChanges, PartState, StateChange, States, decode_changes, encode_changes, generation};
 pub use target::{Attendance, Choice, Expect, LeftOut, Member, Target, fact, holds};
 pub use task::{Counts, IllegalMove, NewTask, Task, TaskEvent, TaskStatus};
+pub use throughput::{Grain, Throughput};
 pub use timestamp::Timestamp;
 pub use token::{InvalidScope, Scope, SecretHash, Token};
 

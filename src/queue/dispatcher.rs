@@ -61,7 +61,7 @@ impl Dispatcher {
         clock: Clock,
         metrics: SharedMetrics,
     ) -> Self {
-        let successors = Successors::new(config.clone(), admission, store.clone(), metrics.clone());
+        let successors = Successors::new(config.clone(), admission, store.clone(), ledger.clone(), metrics.clone());
         Self { rules: rules(config), retention: config.tasks.retention, store, ledger, publisher, successors, clock, metrics }
     }
 

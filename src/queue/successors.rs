@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use crate::admission::{Admission, Asked, Unsubmitted, of_successor};
 use crate::config::{Config, Successor};
 use crate::domain::{Json, NewTask, Task, TaskType, Timestamp, json, value_at};
+use crate::ledger::Ledger;
 use crate::store::{Accepted, SharedStore, StoreError};
 use crate::telemetry::SharedMetrics;
 
@@ -20,6 +21,7 @@ pub struct Successors {
     config: Arc<Config>,
     admission: Arc<Admission>,
     store: SharedStore,
+    ledger: Ledger,
     metrics: SharedMetrics,
     /// Types that have a successor.
     types: Vec<TaskType>,
@@ -27,10 +29,10 @@ pub struct Successors {
 
 impl Successors {
     /// For the types of this configuration.
-    pub fn new(config: Arc<Config>, admission: Arc<Admission>, store: SharedStore, metrics: SharedMetrics) -> Self {
+    pub fn new(config: Arc<Config>, admission: Arc<Admission>, store: SharedStore, ledger: Ledger, metrics: SharedMetrics) -> Self {
         let chains = |policy: &&crate::config::TypePolicy| policy.queue.as_ref().is_some_and(|queue| queue.then.is_some());
         let types = config.of_delivery(true).filter(chains).map(|policy| policy.name.clone()).collect();
-        Self { config, admission, store, metrics, types }
+        Self { config, admission, store, ledger, metrics, types }
     }
 
     /// Queues what is to be queued now. Answers whether anything was. What can never be queued is told in the log and in the task before,
@@ -61,7 +63,7 @@ impl Successors {
                 }
             }
         }
-        let accepted = self.store.accept(&successors, now, self.config.tasks.retention).await?;
+        let accepted = self.ledger.accept_successors(&successors, now).await?;
         crate::failpoint::SUCCESSORS_QUEUED.reach();
         for (task, accepted) in before.into_iter().zip(accepted) {
             if let Accepted::Existing { id, .. } = accepted {

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::domain::{
     AnswerDigest, AttemptError, Counts, EndpointName, FinalAnswer, Ignored, LateAnswer, Report, ReportEvent, ResponseEvent, ResponseStatus,
-    TaskEvent, TaskId, TaskStatus, TaskType, Timestamp, errnr,
+    TaskEvent, TaskId, TaskStatus, TaskType, Throughput, Timestamp, errnr,
 };
 
 /// What to do with a due task, decided by the reconciler.
@@ -32,6 +32,8 @@ pub struct Settlement {
 pub struct Applied {
     /// Tasks whose status changed, with the status they have now.
     pub moved: Vec<(TaskId, TaskStatus)>,
+    /// What became of those of them that ended, by type.
+    pub ended: Vec<(TaskType, Throughput)>,
     /// Reports that changed a row.
     pub changed: u64,
     /// Reports that were repeats or stragglers.
@@ -417,6 +419,12 @@ impl TaskState {
         settlement.event == Some(TaskEvent::Expire) && self.counts.open() > 0
     }
 
+    /// What becomes of it with this change; none while it goes on, or if it had ended before.
+    pub fn ended(&self, change: &TaskChange) -> Option<(TaskType, Throughput)> {
+        let ended = Throughput::of_end(change.to, &counts_of(change.counts)).filter(|_| !self.status.is_final())?;
+        Some((self.task_type.clone(), ended))
+    }
+
     /// What the reconciler decided. Of the rows that are given up, `lost` were received by endpoints that are not there.
     pub fn settle(&self, settlement: &Settlement, lost: u32, now: Timestamp, retention: Duration) -> TaskChange {
         let mut counts = self.counts;
@@ -572,6 +580,7 @@ pub(super) fn fold<'a>(
         let change = task.after(TaskEvent::Progress, &counts, now, retention);
         if change.to != task.status {
             folded.applied.moved.push((id, change.to));
+            folded.applied.ended.extend(task.ended(&change));
         }
         folded.applied.followed |= change.ends_followed();
         folded.tasks.push((id, change));

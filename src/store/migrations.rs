@@ -22,7 +22,7 @@ pub(super) static MYSQL: LazyLock<Migrator> = LazyLock::new(|| migrator(files::M
 pub(super) static SQLITE: LazyLock<Migrator> = LazyLock::new(|| migrator(files::SQLITE));
 
 /// The tables made by all versions so far, in the order in which they can be dropped, for [`super::Store::reset`].
-const TABLES: [&str; 25] = [
+const TABLES: [&str; 26] = [
     "rollout_hold",
     "rollout_event",
     "rollout_target",
@@ -46,6 +46,7 @@ const TABLES: [&str; 25] = [
     "subscription",
     "endpoint",
     "endpoint_group",
+    "throughput",
     "token",
     HISTORY,
 ];

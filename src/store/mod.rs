@@ -44,6 +44,7 @@ mod subscription;
 mod sweep;
 mod tally;
 mod tasks;
+mod throughput;
 mod tokens;
 mod window;
 
@@ -70,13 +71,14 @@ pub use rollouts::{
 };
 pub use schedules::ScheduleRecord;
 pub use scratch::{drop_scratch, scratch};
-pub use settle::{CancelOutcome, DueTask};
+pub use settle::{CancelOutcome, DueTask, Settled};
 pub use states::{Part, Parts, TaskStanding};
 pub use submissions::Accepted;
 pub use submit::Freeze;
 pub use subscription::Seen;
 pub use sweep::{Sweep, Swept};
 pub use tally::{Retry, Tally};
+pub use throughput::OfMinute;
 pub use tokens::TokenCreated;
 
 use std::sync::Arc;

@@ -13,7 +13,7 @@ use super::sql::{Cells, Conn};
 use super::subscription::SubscriptionState;
 use super::tasks::{self, TASK, lock, within_budget};
 use super::{Result, Store, read};
-use crate::domain::{EndpointName, FinalAnswer, Ignored, ResponseStatus, Task, TaskId, TaskStatus, Timestamp, errnr};
+use crate::domain::{EndpointName, FinalAnswer, Ignored, ResponseStatus, Task, TaskId, TaskStatus, TaskType, Throughput, Timestamp, errnr};
 
 /// A task that somebody has to look at, claimed until the lease runs out.
 #[derive(Debug, Clone)]
@@ -24,6 +24,15 @@ pub struct DueTask {
     pub frozen: bool,
     /// How often it was asked for again.
     pub asks: u32,
+}
+
+/// What became of tasks that were settled.
+#[derive(Debug, Default)]
+pub struct Settled {
+    /// Tasks whose status changed, with the status they have now.
+    pub moved: Vec<(TaskId, TaskStatus)>,
+    /// What became of those of them that ended, by type.
+    pub ended: Vec<(TaskType, Throughput)>,
 }
 
 /// What a cancel did.
@@ -47,21 +56,21 @@ impl Store {
         self.transact(move |conn| claim_due(conn, now, lease_until, limit).boxed()).await
     }
 
-    /// Writes what the reconciler decided, guarded by the states found under the lock. Returns the tasks
-    /// whose status changed. `retention` says how long a final task is kept. Of the rows given up at the end
+    /// Writes what the reconciler decided, guarded by the states found under the lock. `retention` says how long a final task is kept. Of the rows given up at the end
     /// of a task, those whose endpoint has received it and is not there with the same memory fail as lost
     /// ([`errnr::LOST`]), the others expire.
-    pub async fn settle(&self, settlements: &[Settlement], now: Timestamp, retention: Duration) -> Result<Vec<(TaskId, TaskStatus)>> {
+    pub async fn settle(&self, settlements: &[Settlement], now: Timestamp, retention: Duration) -> Result<Settled> {
         let mut rest = settlements.to_vec();
         rest.sort_by_key(|settlement| settlement.id);
-        let mut moved = Vec::new();
+        let mut settled = Settled::default();
         while !rest.is_empty() {
             let batch: Arc<[Settlement]> = rest.as_slice().into();
             let (some, done) = self.transact(move |conn| settle(conn, batch.clone(), now, retention).boxed()).await?;
-            moved.extend(some);
+            settled.moved.extend(some.moved);
+            settled.ended.extend(some.ended);
             rest.drain(..done);
         }
-        Ok(moved)
+        Ok(settled)
     }
 
     /// Removes final tasks with their responses.
@@ -109,12 +118,12 @@ async fn settle(
     settlements: Arc<[Settlement]>,
     now: Timestamp,
     retention: Duration,
-) -> Result<(Vec<(TaskId, TaskStatus)>, usize), Fault> {
+) -> Result<(Settled, usize), Fault> {
     let settlements = &settlements[..settlements.len().min(batch::KEYS)];
     let mut ids: Vec<TaskId> = settlements.iter().map(|settlement| settlement.id).collect();
     ids.dedup();
     let tasks = lock(conn, &ids).await?;
-    let (mut changes, mut given_up, mut rows, mut done) = (Vec::new(), Vec::new(), 0, 0);
+    let (mut settled, mut changes, mut given_up, mut rows, mut done) = (Settled::default(), Vec::new(), Vec::new(), 0, 0);
     for same in settlements.chunk_by(|a, b| a.id == b.id) {
         let Some(settlement) = same.last() else { continue };
         let Some(task) = tasks.get(&settlement.id) else {
@@ -129,7 +138,12 @@ async fn settle(
         rows += open;
         done += same.len();
         let lost = if gives_up { lose(conn, settlement.id, now).await? } else { 0 };
-        changes.push((settlement.id, task.settle(settlement, lost, now, retention)));
+        let change = task.settle(settlement, lost, now, retention);
+        if change.from != change.to {
+            settled.moved.push((settlement.id, change.to));
+            settled.ended.extend(task.ended(&change));
+        }
+        changes.push((settlement.id, change));
         if gives_up {
             given_up.push(settlement.id);
         }
@@ -140,9 +154,8 @@ async fn settle(
             conn.sql(format!("UPDATE response {by_key} SET last_modified_time = ?, status = ? WHERE +status < ? AND task_id IN "));
         give_up.bind(now).bind(ResponseStatus::Expired).bind(ENDED).keys(ids).execute().await?;
     }
-    let moved = changes.iter().filter(|(_, change)| change.from != change.to).map(|(id, change)| (*id, change.to)).collect();
     tasks::write(conn, changes).await?;
-    Ok((moved, done))
+    Ok((settled, done))
 }
 
 /// Fails the responses of endpoints that have received a task and are not there any more, or not with the

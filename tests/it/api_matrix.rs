@@ -90,6 +90,8 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("HEAD",   "/types",                   "1111 3.3. .. 33."),
     ("GET",    "/tasks/counts",            "1111 3.3. .. 33."),
     ("HEAD",   "/tasks/counts",            "1111 3.3. .. 33."),
+    ("GET",    "/stats",                   "1111 3.3. .. 33."),
+    ("HEAD",   "/stats",                   "1111 3.3. .. 33."),
     ("GET",    "/tasks",                   "1111 3.3. .. 33."),
     ("HEAD",   "/tasks",                   "1111 3.3. .. 33."),
     ("POST",   "/tasks",                   "1111 .33. .. 33."),

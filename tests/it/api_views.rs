@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tasker::api::Limits;
-use tasker::domain::{PresenceState, ReportEvent, Scope};
+use tasker::domain::{Grain, PresenceState, ReportEvent, Scope, TaskType, Throughput, Timestamp};
 
 use crate::api_access::{create, with};
 use crate::api_rig::{Rig, finished};
@@ -46,6 +46,48 @@ async fn open_tasks_are_counted_by_type_and_status() {
     assert_eq!((&open[0]["type"], &open[0]["status"], &open[0]["count"]), (&json!("worker"), &json!("CREATED"), &json!(1)));
     create(&rig, "tasker_for-builds-alone-in-a-test", &[Scope::Read], &["builds"]).await;
     assert_eq!(with(&rig, "tasker_for-builds-alone-in-a-test", "GET", "/tasks/counts").await.json(), json!({"open": []}));
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn throughput_is_told_by_the_minute_and_by_the_hour() {
+    let rig = rig().await;
+    let empty = rig.get("/stats").await.json();
+    assert_eq!((&empty["step"], &empty["spans"]), (&json!("minute"), &json!([])));
+    let noon: Timestamp = "2026-03-01T12:00:00Z".parse::<chrono::DateTime<chrono::Utc>>().expect("a time").into();
+    let minute = |number: u32| noon.after(Grain::Minute.length() * number);
+    let (worker, builds): (TaskType, TaskType) = ("worker".parse().expect("a type"), "builds".parse().expect("a type"));
+    let done = Throughput { done: 1, answers: 5, errors: 0, ..Throughput::ACCEPTED };
+    let of = [(minute(0), worker.clone(), done), (minute(0), builds, done), (minute(59), worker.clone(), done), (minute(60), worker, done)];
+    rig.state.store.add_throughput(&of).await.expect("written");
+    rig.state.store.add_throughput(&of[..1]).await.expect("added");
+    let spans = async |query: &str| {
+        let told = rig.get(&format!("/stats?since=2026-03-01T12:00:00Z&until=2026-03-01T14:00:00Z{query}")).await.json();
+        let spans = told["spans"].as_array().expect("spans").clone();
+        spans.into_iter().map(|span| (span["time"].as_str().expect("a time")[11..16].to_owned(), span["done"].clone())).collect::<Vec<_>>()
+    };
+    let expected = |spans: &[(&str, u64)]| spans.iter().map(|(time, done)| ((*time).to_owned(), json!(done))).collect::<Vec<_>>();
+    assert_eq!(spans("").await, expected(&[("12:00", 3), ("12:59", 1), ("13:00", 1)]));
+    assert_eq!(spans("&step=hour").await, expected(&[("12:00", 4), ("13:00", 1)]));
+    assert_eq!(spans("&step=hour&type=builds").await, expected(&[("12:00", 1)]));
+    // A token that is limited to types is told of these alone.
+    create(&rig, "tasker_for-builds-alone-in-a-test", &[Scope::Read], &["builds"]).await;
+    let limited =
+        with(&rig, "tasker_for-builds-alone-in-a-test", "GET", "/stats?step=hour&since=2026-03-01T00:00:00Z&until=2026-03-02T00:00:00Z")
+            .await
+            .json();
+    let of_builds = json!({"time": "2026-03-01T12:00:00.000000Z", "accepted": 1, "done": 1, "failed": 0, "canceled": 0, "expired": 0, "answers": 5, "errors": 0});
+    assert_eq!(limited["spans"], json!([of_builds]));
+    for (query, problem) in [
+        ("step=day", "must be out of minute, hour"),
+        ("step=minute,hour", "must be one of minute, hour"),
+        ("since=2026-01-01T00:00:00Z&until=2026-02-01T00:00:00Z", "there are 44640 spans of a minute"),
+    ] {
+        let refused = with(&rig, "tasker_for-builds-alone-in-a-test", "GET", &format!("/stats?{query}")).await;
+        assert_eq!(refused.status, 422);
+        assert!(refused.text.contains(problem), "{refused:?}");
+    }
+    assert_eq!(with(&rig, "tasker_for-builds-alone-in-a-test", "GET", "/stats?type=worker").await.status, 404);
     rig.stop().await;
 }
 

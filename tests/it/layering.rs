@@ -44,7 +44,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("http_remote", &["http_tasks", "backoff", "config", "broker"]),
     // The loops of an API process.
     ("keyring", &["domain", "store"]),
-    ("ledger", &["domain", "store", "bell", "clock", "telemetry", "touched", "watch"]),
+    ("throughput", &["domain", "store", "clock"]),
+    ("ledger", &["domain", "store", "bell", "clock", "telemetry", "throughput", "touched", "watch"]),
     ("live", &["domain", "contract", "store", "clock", "telemetry", "touched"]),
     ("publisher", &["domain", "failpoint", "store", "ledger", "broker", "backoff", "clock", "config", "telemetry", "watch"]),
     ("queue", &["domain", "failpoint", "admission", "store", "ledger", "backoff", "clock", "config", "telemetry", "watch", "publisher"]),
@@ -107,6 +108,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "store",
             "broker",
             "http_remote",
+            "throughput",
             "ledger",
             "publisher",
             "queue",

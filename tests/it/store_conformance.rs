@@ -134,6 +134,7 @@ conformance! {
         keeps_what_endpoints_say_of_themselves,
         tells_who_is_away,
         keeps_groups,
+        adds_up_throughput,
         welcomes_whoever_is_new,
         tells_a_farewell_from_a_silence,
         forgets_endpoints,

@@ -1,7 +1,7 @@
 //! What is said of queues, and what became of the tasks in them.
 
 use super::state::QueueState;
-use crate::domain::{EndpointName, Task, TaskId, TaskStatus, TaskType, Timestamp, TokenName};
+use crate::domain::{EndpointName, Task, TaskId, TaskStatus, TaskType, Throughput, Timestamp, TokenName};
 
 /// What holds for the queue of a type.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +43,8 @@ pub struct TakenBack {
     pub returned: u64,
     /// Tasks whose status changed.
     pub moved: Vec<(TaskId, TaskStatus)>,
+    /// What became of those of them that ended, by type.
+    pub ended: Vec<(TaskType, Throughput)>,
 }
 
 /// How the queue of a type stands.

@@ -57,6 +57,7 @@ pub(super) async fn take_back(
         };
         if change.from != change.to {
             back.moved.push((orphan.id, change.to));
+            back.ended.extend(state.ended(&change));
         }
         let waits_again = !change.to.is_final();
         tasks::write(conn, vec![(orphan.id, change)]).await?;

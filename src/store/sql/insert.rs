@@ -61,6 +61,15 @@ impl<'s> Insert<'s> {
         self.run("INSERT INTO", &end).await.map(drop)
     }
 
+    /// Writes the rows, or adds their numbers to those of rows that have the same key.
+    pub async fn or_add(self, key: &[&str]) -> Result<(), Fault> {
+        let dialect = self.statement.dialect();
+        let added = |column: &&str| format!("{column} = {}.{column} + {}", self.table, dialect.inserted(column));
+        let numbers = self.columns.iter().filter(|column| !key.contains(*column));
+        let end = dialect.or_update(&key.join(", ")) + &numbers.map(added).collect::<Vec<_>>().join(", ");
+        self.run("INSERT INTO", &end).await.map(drop)
+    }
+
     async fn run(mut self, begin: &str, end: &str) -> Result<u64, Fault> {
         let row = format!("({})", vec!["?"; self.columns.len()].join(", "));
         let text = format!("{begin} {} ({}) VALUES ", self.table, self.columns.join(", "));

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use tasker::domain::{Attendance, Expect, FleetState, Labels, NewTask, Presence, PresenceState, RefusedType, TaskType, WireVersion};
+use tasker::domain::{
+    Attendance, Expect, FleetState, Grain, Labels, NewTask, Presence, PresenceState, RefusedType, TaskType, Throughput, WireVersion,
+};
 use tasker::store::{ClockOffsets, EndpointForgotten, Freeze, GroupRecord, GroupWritten, Missed, StandbyRecord, SubscriptionRecord};
 use uuid::Uuid;
 
@@ -90,6 +92,47 @@ pub async fn keeps_groups(ledger: &Ledger) -> Result<()> {
     assert!(store.delete_group(&long.name).await?);
     assert!(!store.delete_group(&long.name).await?);
     assert_eq!(store.groups().await?, [web]);
+    Ok(())
+}
+
+pub async fn adds_up_throughput(ledger: &Ledger) -> Result<()> {
+    let store = &ledger.store;
+    let begin = Grain::Hour.beginning(at(0));
+    let minute = |seconds: u64| begin.after(Duration::from_secs(seconds));
+    let spans = async |grain, types: Option<&[TaskType]>| {
+        let spans = store.throughput(grain, types, begin, minute(7200)).await?;
+        anyhow::Ok(spans.into_iter().map(|(time, of)| (time, of.accepted, of.errors)).collect::<Vec<_>>())
+    };
+    let more = |accepted, errors| Throughput { accepted, errors, ..Throughput::default() };
+    store
+        .add_throughput(&[(minute(0), worker(), more(1, 0)), (minute(0), backup(), more(2, 1)), (minute(120), worker(), more(4, 0))])
+        .await?;
+    store.add_throughput(&[(minute(0), worker(), more(8, u64::from(u32::MAX)))]).await?;
+    let errors = u64::from(u32::MAX);
+    assert_eq!(spans(Grain::Minute, None).await?, [(minute(0), 11, errors + 1), (minute(120), 4, 0)]);
+    assert_eq!(spans(Grain::Hour, None).await?, [(begin, 15, errors + 1)]);
+    assert_eq!(spans(Grain::Minute, Some(&[backup()])).await?, [(minute(0), 2, 1)]);
+    assert_eq!(spans(Grain::Minute, Some(&[])).await?, []);
+    // Many processes add at the same time.
+    let others = [ledger.another()?, ledger.another()?, ledger.another()?];
+    let adds = others.iter().cloned().map(|store| async move {
+        for _ in 0..10 {
+            store.add_throughput(&[(minute(180), worker(), more(1, 0)), (minute(180), backup(), more(1, 0))]).await?;
+        }
+        anyhow::Ok(())
+    });
+    futures::future::try_join_all(adds).await?;
+    assert_eq!(spans(Grain::Minute, None).await?.last(), Some(&(minute(180), 60, 0)));
+    // Minutes go after a week, hours stay.
+    let later = minute(180).after(Grain::Minute.kept_for());
+    assert!(!store.forget_throughput(later).await?);
+    assert_eq!(spans(Grain::Minute, None).await?, [(minute(180), 60, 0)]);
+    assert_eq!(spans(Grain::Hour, None).await?, [(begin, 75, errors + 1)]);
+    assert!(!store.forget_throughput(minute(7200).after(Grain::Hour.kept_for())).await?);
+    assert_eq!(spans(Grain::Hour, None).await?, []);
+    for store in others {
+        store.close().await;
+    }
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::ledger::{Ledger, RETENTION, admin, at, config, task, together};
 
-const TABLES: [&str; 25] = [
+const TABLES: [&str; 26] = [
     "_sqlx_migrations",
     "ended",
     "endpoint",
@@ -34,6 +34,7 @@ const TABLES: [&str; 25] = [
     "schedule",
     "subscription",
     "task",
+    "throughput",
     "token",
 ];
 

@@ -11,7 +11,7 @@ use tasker::domain::{
 use tasker::store::{Accepted, DueTask, ResponseFilter, Settlement};
 use uuid::Uuid;
 
-use super::ledger::{ALL, Ledger, RETENTION, at, finished, fleet, names, received, report, task, tasks, together};
+use super::ledger::{ALL, Ledger, RETENTION, at, finished, fleet, names, received, report, task, tasks, together, worker};
 use super::presence::presence;
 
 fn settlement(id: TaskId, event: Option<TaskEvent>, due_at: Timestamp) -> Settlement {
@@ -103,12 +103,12 @@ pub async fn settles_by_the_state_it_finds(ledger: &Ledger) -> Result<()> {
         deadline(nobody),
         deadline(TaskId::new()),
     ];
-    let mut moved = ledger.store.settle(&settlements, at(30), RETENTION).await?;
+    let mut moved = ledger.store.settle(&settlements, at(30), RETENTION).await?.moved;
     moved.sort_by_key(|(id, _)| *id);
     assert_eq!(moved, [(silent, TaskStatus::Incomplete), (unpublished, TaskStatus::Sent), (nobody, TaskStatus::Incomplete)]);
     assert_eq!(ledger.task(heard).await?.status, TaskStatus::Sent);
     assert_eq!(ledger.task(unpublished).await?.published_at, Some(at(30)));
-    assert!(ledger.store.settle(&settlements, at(31), RETENTION).await?.is_empty(), "a repeat moves nothing");
+    assert!(ledger.store.settle(&settlements, at(31), RETENTION).await?.moved.is_empty(), "a repeat moves nothing");
     assert_eq!(ledger.store.claim_due(at(59), at(100), 10).await?.len(), 0);
     assert_eq!(ledger.store.claim_due(at(60), at(100), 10).await?.len(), 4);
 
@@ -118,7 +118,7 @@ pub async fn settles_by_the_state_it_finds(ledger: &Ledger) -> Result<()> {
     // A decision taken on old news does not undo the end.
     ledger.store.apply(&[finished(heard, "a", 0)], &Default::default(), at(62), RETENTION).await?;
     let late = [settlement(heard, Some(TaskEvent::Expire), at(70)), settlement(heard, None, at(70))];
-    assert!(ledger.store.settle(&late, at(63), RETENTION).await?.is_empty());
+    assert!(ledger.store.settle(&late, at(63), RETENTION).await?.moved.is_empty());
     assert_eq!(ledger.task(heard).await?.status, TaskStatus::Done);
     assert!(!ids(&ledger.store.claim_due(at(100), at(101), 10).await?).contains(&heard), "it is kept, not looked at again");
     Ok(())
@@ -144,7 +144,9 @@ pub async fn gives_up_open_rows(ledger: &Ledger) -> Result<()> {
     };
     assert_eq!(vanished().await?, names(&["elsewhere", "vanished"]));
     let expire = |id| settlement(id, Some(TaskEvent::Expire), at(1));
-    let mut moved = ledger.store.settle(&[expire(id), expire(unfrozen.id)], at(3600), RETENTION).await?;
+    let settled = ledger.store.settle(&[expire(id), expire(unfrozen.id)], at(3600), RETENTION).await?;
+    assert_eq!(settled.ended.iter().map(|(of, ended)| (of, ended.expired)).collect::<Vec<_>>(), [(&worker(), 1), (&worker(), 1)]);
+    let mut moved = settled.moved;
     moved.sort_by_key(|(id, _)| *id);
     assert_eq!(moved, [(id, TaskStatus::Expired), (unfrozen.id, TaskStatus::Expired)]);
     let task = ledger.task(id).await?;
@@ -162,8 +164,8 @@ pub async fn gives_up_open_rows(ledger: &Ledger) -> Result<()> {
 
     // More rows than one transaction should touch.
     let many = ledger.frozen(&tasks(5), &fleet(6000)).await?;
-    let moved = ledger.store.settle(&many.iter().map(|id| expire(*id)).collect::<Vec<_>>(), at(3600), RETENTION).await?;
-    assert_eq!(moved.len(), 5);
+    let settled = ledger.store.settle(&many.iter().map(|id| expire(*id)).collect::<Vec<_>>(), at(3600), RETENTION).await?;
+    assert_eq!((settled.moved.len(), settled.ended.len()), (5, 5));
     for id in many {
         assert_eq!(ledger.task(id).await?.counts.expired, 6000);
     }
@@ -212,7 +214,7 @@ pub async fn gives_up_what_a_cancel_left_open(ledger: &Ledger) -> Result<()> {
     assert!(ledger.store.claim_due(at(39), at(4000), 10).await?.is_empty());
     assert_eq!(ids(&ledger.store.claim_due(at(40), at(4000), 10).await?), [id]);
     let expire = settlement(id, Some(TaskEvent::Expire), at(5000));
-    assert!(ledger.store.settle(&[expire], at(3600), RETENTION).await?.is_empty(), "it stays canceled");
+    assert!(ledger.store.settle(&[expire], at(3600), RETENTION).await?.moved.is_empty(), "it stays canceled");
     let task = ledger.task(id).await?;
     assert_eq!(task.status, TaskStatus::Canceled);
     assert_eq!(task.counts, Counts { expected: 2, received: 2, finished: 1, failed: 1, canceled: 1, expired: 0 }, "nobody is there");

@@ -242,6 +242,24 @@ export interface TaskCounts {
   open: { type: string; status: TaskStatus; count: number; oldest: string }[];
 }
 
+export interface StatisticsSpan {
+  time: string;
+  accepted: number;
+  done: number;
+  failed: number;
+  canceled: number;
+  expired: number;
+  answers: number;
+  errors: number;
+}
+
+export interface Statistics {
+  step: "minute" | "hour";
+  since: string;
+  until: string;
+  spans: StatisticsSpan[];
+}
+
 export interface Preview {
   type: string;
   endpoints: string[];

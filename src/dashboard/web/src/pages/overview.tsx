@@ -1,4 +1,5 @@
 import type { JSX } from "preact";
+import { Day } from "../chart";
 import { Bar, Command, Empty, Page, Section, Show, State, Ago, Table, count } from "../parts";
 import { search, to } from "../place";
 import { isThere, isTroubled } from "../presence";
@@ -67,6 +68,7 @@ export function Overview(): JSX.Element {
           <>
             {rollouts.data && rollouts.data.rollouts.length > 0 && <Rollouts rollouts={rollouts.data} />}
             {queues.data && queues.data.queues.length > 0 && <Queues queues={queues.data} />}
+            <Day />
             <Section title="Latest tasks" aside={<a href={to(["tasks"])}>All tasks</a>}>
               <Show of={recent} lines={10}>{(page) => <TaskTable tasks={page.tasks} label="Latest tasks" />}</Show>
             </Section>
