@@ -10,6 +10,10 @@ use super::certificate::{Certificate, CertificateError};
 use crate::config::TlsFiles;
 use crate::store::{SharedStore, StoreError};
 
+/// Connections that wait to be taken. The listeners of std have 128: when all workers of a fleet come back at once, the system would drop
+/// the others' greetings, which are repeated after seconds, and reset some. The system cuts it at its own limit (`net.core.somaxconn`).
+const WAITING: i32 = 4096;
+
 /// Why there is no door.
 #[derive(Debug, thiserror::Error)]
 pub enum DoorError {
@@ -48,9 +52,10 @@ impl Door {
     /// The door at a listener.
     ///
     /// # Errors
-    /// When the certificate cannot be shown.
+    /// When the certificate cannot be shown, or the listener cannot be used.
     pub fn new(listener: TcpListener, tls: Option<&TlsFiles>) -> Result<Self, DoorError> {
         let address = listener.local_addr()?;
+        rustix::net::listen(&listener, WAITING).map_err(io::Error::from)?;
         let tls = tls.map(|files| Certificate::read(files.clone())).transpose()?.map(|certificate| server(Arc::new(certificate)));
         Ok(Self { listener, tls: tls.transpose()?, address })
     }
@@ -97,6 +102,16 @@ fn server(certificate: Arc<Certificate>) -> Result<ServerConfig, CertificateErro
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Each waits for a second at least once no more are let in.
+    #[test]
+    fn a_thousand_connections_may_wait() {
+        let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok().and_then(|text| text.trim().parse().ok());
+        let door = Door::new(TcpListener::bind("127.0.0.1:0").expect("a free port"), None).expect("a door");
+        let connect = |_| std::net::TcpStream::connect_timeout(&door.address(), std::time::Duration::from_millis(900));
+        let waiting: Vec<_> = (0..most.unwrap_or(1000).min(1000)).map(connect).collect();
+        assert_eq!(waiting.iter().filter(|waiting| waiting.is_err()).count(), 0);
+    }
 
     #[test]
     fn tells_this_machine_from_others() {

@@ -6,15 +6,14 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, web};
 use utoipa::IntoParams;
 
-use super::problem::Problem;
 use super::query::{self, Query};
 use super::tasks::covered;
 use super::{Answer, Api, access, answer, unknown};
-use crate::contract::{self, ProblemCode, ProblemItem, Statistics, StatisticsSpan};
-use crate::domain::Grain;
+use crate::contract::{self, Statistics, StatisticsSpan};
+use crate::domain::{Grain, Timestamp};
 
-/// Spans in an answer at most.
-const MOST: i64 = 10_000;
+/// Spans in an answer at most: of more, the newest.
+const MOST: u32 = 10_000;
 /// Spans that are looked at where nobody says since when: a day of minutes, or a month of hours.
 const USUAL: [(Grain, u32); 2] = [(Grain::Minute, 24 * 60), (Grain::Hour, 30 * 24)];
 
@@ -26,8 +25,8 @@ struct StatisticsQuery {
     /// Only tasks of this type
     r#type: Option<String>,
     /// The length of the spans: `minute` (kept for seven days, the default) or `hour` (kept for 400 days)
-    #[param(example = "hour")]
-    step: Option<String>,
+    #[param(inline, example = "hour")]
+    step: Option<Grain>,
     /// Only spans that begin at or after this time (RFC 3339); without it, those of the last 24 hours for minutes and of the last 30 days for hours
     since: Option<String>,
     /// Only spans that begin before this time (RFC 3339); by default now
@@ -37,7 +36,8 @@ struct StatisticsQuery {
 /// Tells how many tasks were accepted and what became of them, by the minute or by the hour.
 ///
 /// Of all types that the token covers. The numbers are a few seconds behind, and what a process has counted in the last seconds before it is killed is missing: they
-/// are for charts. A span in which nothing was is left out; there may be 10,000 spans between `since` and `until`.
+/// are for charts. A span in which nothing was is left out; of more than 10,000 spans between `since` and `until`
+/// the newest are told, and `since` of the answer says from when on.
 #[utoipa::path(
     get, path = "/stats", operation_id = "showStatistics", tag = "tasks",
     params(StatisticsQuery),
@@ -54,14 +54,11 @@ pub async fn show_statistics(api: web::Data<Api>, request: HttpRequest) -> Answe
     let (since, until) = (query.take("since", query::time), query.take("until", query::time));
     query.finish()?;
 
-    let until = until.unwrap_or_else(|| api.state.clock.now());
+    // Nothing was before 1970, and MySQL has no times before the year 1000.
+    let until = until.unwrap_or_else(|| api.state.clock.now()).max(Timestamp::from_micros(0));
     let usual = USUAL.iter().find(|(of, _)| *of == grain).map_or(0, |(_, spans)| *spans);
-    let since = since.unwrap_or_else(|| grain.beginning(until).before(grain.length() * usual));
-    let spans = (until.as_micros() - since.as_micros()) / grain.length().as_micros() as i64;
-    if spans > MOST {
-        let message = format!("there are {spans} spans of a {} between `since` and `until`, the limit is {MOST}", grain.as_str());
-        return Err(Problem::invalid(ProblemCode::InvalidQuery, vec![ProblemItem::new("?since", message)]));
-    }
+    let before = |spans: u32| grain.beginning(until).before(grain.length() * spans);
+    let since = since.map_or_else(|| before(usual), |since| since.max(before(MOST))).max(Timestamp::from_micros(0));
     let types = match task_type {
         Some(name) => match api.policy(&name).filter(|_| access::covers(&request, &name)) {
             Some(policy) => Some(vec![policy.name.clone()]),

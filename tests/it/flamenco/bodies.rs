@@ -81,7 +81,8 @@ async fn a_body_that_is_too_long_keeps_no_later_report_waiting() -> Result<()> {
 
 #[tokio::test]
 async fn all_bodies_together_have_a_limit_and_nobody_waits_for_it() -> Result<()> {
-    let rig = Rig::start().await?;
+    // The bodies that are held must not run out of time before the refusal has come, however busy the machine is.
+    let rig = Rig::with("", |settings| settings.times.answer = Duration::from_secs(600)).await?;
     let worker = rig.worker("a", &["sleep"]).await?;
     rig.tasks(&[task(1, &json!({}))]).await?;
     worker.gets(1).await?;
@@ -95,7 +96,7 @@ async fn all_bodies_together_have_a_limit_and_nobody_waits_for_it() -> Result<()
     until("the refusal", async || Ok((worker.update(1, &large).await? == 503).then_some(()))).await?;
     let asked = Instant::now();
     ensure!(worker.may_run(1).await? == json!({"may_keep_running": true}) && worker.ask().await?.0 == 200);
-    ensure!(asked.elapsed() < rig.settings.times.answer, "{:?}", asked.elapsed());
+    ensure!(asked.elapsed() < Duration::from_secs(60), "{:?}", asked.elapsed());
     held.clear();
     until("room", async || Ok((worker.update(1, &large).await? == 204).then_some(()))).await
 }
