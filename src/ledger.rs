@@ -1,9 +1,9 @@
 //! The one place where tasks move: every change of a task's status goes through here to the store, and from here follows what it means
 //! for this process.
 //!
-//! Three things follow a move: it is counted (for metrics, and for charts of throughput), the requests that wait for the end of a task wake up, and the dispatcher looks whether a task
-//! that waits can be given now. All of them are hints: another process may have made the move, so each loop also looks by itself from time
-//! to time. What has to follow even if this process dies now is written by the store in the transaction of the move (when a task is due
+//! Three things follow a move: it is counted (for metrics, and for charts of throughput), the requests that wait for the end of a task wake
+//! up, and the dispatcher looks whether a task that waits can be given now. All of them are hints: another process may have made the move, so
+//! each loop also looks by itself from time to time. What has to follow even if this process dies now is written by the store in the transaction of the move (when a task is due
 //! next, and that its successor is still to be queued).
 //!
 //! Telling endpoints is not done here but by the caller, which learns from the answer whom to tell (`publisher`).
@@ -137,9 +137,9 @@ impl Ledger {
 
     /// Applies what endpoints report.
     pub async fn apply(&self, reports: &[Report]) -> Result<Applied, StoreError> {
-        let applied = self.store.apply(reports, &self.ignored, self.clock.now(), self.retention).await?;
+        let mut applied = self.store.apply(reports, &self.ignored, self.clock.now(), self.retention).await?;
         self.moved(&applied.moved);
-        self.ended(applied.ended.iter().cloned());
+        self.count(std::mem::take(&mut applied.ended));
         self.touched.reported(reports);
         // Also after the end of a canceled task, which does not move any more.
         if applied.room {
@@ -236,14 +236,14 @@ impl Ledger {
     fn stopped(&self, outcomes: &[CancelOutcome]) {
         let moved: Vec<_> = outcomes.iter().map(|outcome| (outcome.task.id, outcome.task.status)).collect();
         self.moved(&moved);
-        self.ended(outcomes.iter().filter_map(|CancelOutcome { task, .. }| end_of(task)));
+        self.count(outcomes.iter().filter_map(|CancelOutcome { task, .. }| end_of(task)));
     }
 
     /// Writes what the reconciler decided.
     pub async fn settle(&self, settlements: &[Settlement], now: Timestamp) -> Result<(), StoreError> {
         let settled = self.store.settle(settlements, now, self.retention).await?;
         self.moved(&settled.moved);
-        self.ended(settled.ended);
+        self.count(settled.ended);
         Ok(())
     }
 
@@ -252,7 +252,7 @@ impl Ledger {
         let outcome = self.store.cancel(id, now, self.retention).await?;
         if let Some(CancelOutcome { changed: true, task, .. }) = &outcome {
             self.moved(&[(task.id, task.status)]);
-            self.ended(end_of(task));
+            self.count(end_of(task));
         }
         Ok(outcome)
     }
@@ -268,7 +268,7 @@ impl Ledger {
     pub async fn take_back(&self, rules: &[QueueRule]) -> Result<u64, StoreError> {
         let TakenBack { returned, moved, ended } = self.store.take_back(rules, self.clock.now(), self.retention).await?;
         self.moved(&moved);
-        self.ended(ended);
+        self.count(ended);
         Ok(returned)
     }
 
@@ -286,6 +286,7 @@ impl Ledger {
         Ok(changed)
     }
 
+    /// Counts those of these tasks that are new.
     fn recorded(&self, tasks: &[NewTask], accepted: &[Accepted]) {
         let new = tasks.iter().zip(accepted).filter(|(_, accepted)| matches!(accepted, Accepted::New | Accepted::Given(_)));
         self.came(new.map(|(task, _)| task));
@@ -293,10 +294,11 @@ impl Ledger {
 
     /// Counts tasks that were recorded.
     fn came<'t>(&self, tasks: impl Iterator<Item = &'t NewTask>) {
-        self.ended(tasks.map(|task| (task.task_type.clone(), Throughput::ACCEPTED)));
+        self.count(tasks.map(|task| (task.task_type.clone(), Throughput::ACCEPTED)));
     }
 
-    fn ended(&self, of: impl IntoIterator<Item = (TaskType, Throughput)>) {
+    /// Counts what became of tasks.
+    fn count(&self, of: impl IntoIterator<Item = (TaskType, Throughput)>) {
         self.meter.count(self.clock.now(), of);
     }
 

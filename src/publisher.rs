@@ -7,6 +7,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::broker::{About, Address, BrokerError, Message, SharedBroker, wire};
@@ -263,46 +264,33 @@ impl Publisher {
     /// Tells endpoints to stop a task that was canceled, past all that waits in their queues. Lost for those that are not
     /// connected: they are told when they return, or when they report. Answers the tasks whose message the broker did not confirm.
     pub async fn stop(&self, stops: Vec<Stop>) -> HashSet<TaskId> {
-        let message = |stop: &Stop| {
-            let cancel = wire::encode_command(&Command::Cancel { task_id: stop.task_id }, WireVersion::One);
-            Message::new(Address::Control(stop.task_type.clone(), stop.endpoints.clone()), cancel)
-        };
-        let results = self.broker.publish(stops.iter().map(message).collect()).await;
-        let mut failed = HashSet::new();
-        for (Stop { task_id, endpoints, .. }, told) in stops.iter().zip(results) {
-            match told {
-                Ok(()) => tracing::info!(task = %task_id, endpoints = endpoints.len(), "told endpoints to stop a canceled task"),
-                Err(error) => {
-                    tracing::warn!(task = %task_id, endpoints = endpoints.len(), %error, "cannot tell endpoints to stop a task");
-                    failed.insert(*task_id);
-                }
-            }
-        }
-        failed
+        self.command(stops, "to stop a canceled task", |task_id| wire::encode_command(&Command::Cancel { task_id }, WireVersion::One)).await
     }
 
     /// Tells endpoints not to start tasks that were taken back, past all that waits in their queues. Lost for those that are not connected: they
     /// are told when they return. Those of a version that does not know withdrawals are not told. Answers the tasks whose message the broker did
     /// not confirm.
-    pub async fn withdraw(&self, withdrawals: Vec<Stop>) -> HashSet<TaskId> {
+    pub async fn withdraw(&self, mut withdrawals: Vec<Stop>) -> HashSet<TaskId> {
         let readers = self.readers(withdrawals.iter().map(|stop| (&stop.task_type, &stop.endpoints[..])), WireVersion::Three).await;
-        let (mut told, mut messages) = (Vec::new(), Vec::new());
-        for Stop { task_type, task_id, endpoints } in withdrawals {
-            let endpoints: Vec<EndpointName> = endpoints.into_iter().filter(|endpoint| readers.has(&task_type, endpoint)).collect();
-            if endpoints.is_empty() {
-                continue;
-            }
-            told.push((task_id, endpoints.len()));
-            let withdraw = wire::encode_command(&Command::Withdraw { task_id }, WireVersion::Three);
-            messages.push(Message::new(Address::Control(task_type, endpoints), withdraw));
+        for Stop { task_type, endpoints, .. } in &mut withdrawals {
+            endpoints.retain(|endpoint| readers.has(task_type, endpoint));
         }
+        withdrawals.retain(|stop| !stop.endpoints.is_empty());
+        let encode = |task_id| wire::encode_command(&Command::Withdraw { task_id }, WireVersion::Three);
+        self.command(withdrawals, "not to start a task that was taken back", encode).await
+    }
+
+    /// Tells endpoints something about a task of theirs; `what` says it for people. Answers the tasks whose message the broker did not confirm.
+    async fn command(&self, stops: Vec<Stop>, what: &str, encode: impl Fn(TaskId) -> Bytes) -> HashSet<TaskId> {
+        let message = |stop: &Stop| Message::new(Address::Control(stop.task_type.clone(), stop.endpoints.clone()), encode(stop.task_id));
+        let results = self.broker.publish(stops.iter().map(message).collect()).await;
         let mut failed = HashSet::new();
-        for ((task_id, endpoints), sent) in told.into_iter().zip(self.broker.publish(messages).await) {
-            match sent {
-                Ok(()) => tracing::info!(task = %task_id, endpoints, "told endpoints not to start a task that was taken back"),
+        for (Stop { task_id, endpoints, .. }, told) in stops.iter().zip(results) {
+            match told {
+                Ok(()) => tracing::info!(task = %task_id, endpoints = endpoints.len(), "told endpoints {what}"),
                 Err(error) => {
-                    tracing::warn!(task = %task_id, endpoints, %error, "cannot tell endpoints not to start a task");
-                    failed.insert(task_id);
+                    tracing::warn!(task = %task_id, endpoints = endpoints.len(), %error, "cannot tell endpoints {what}");
+                    failed.insert(*task_id);
                 }
             }
         }

@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::domain::{Grain, TaskType, Throughput, Timestamp};
 use crate::store::{OfMinute, SharedStore};
 
-/// How often what was counted is added to the ledger.
+/// How often the counts are added to the ledger.
 const WRITE_EVERY: Duration = Duration::from_secs(5);
 /// How often old spans are removed.
 const FORGET_EVERY: Duration = Duration::from_secs(3600);
@@ -55,7 +55,7 @@ impl Meter {
     }
 }
 
-/// The loop that adds what was counted to the ledger.
+/// The loop that adds the counts to the ledger.
 #[derive(Debug)]
 pub struct Recorder {
     meter: Meter,
@@ -69,7 +69,7 @@ impl Recorder {
         Self { meter, store, clock }
     }
 
-    /// Adds what was counted until told to stop; then once more.
+    /// Adds the counts until told to stop; then once more.
     pub async fn run(self, stop: CancellationToken) {
         let mut forget_at = self.clock.now();
         loop {

@@ -14,9 +14,6 @@ use crate::domain::{Grain, Timestamp};
 
 /// Spans in an answer at most: of more, the newest.
 const MOST: u32 = 10_000;
-/// Spans that are looked at where nobody says since when: a day of minutes, or a month of hours.
-const USUAL: [(Grain, u32); 2] = [(Grain::Minute, 24 * 60), (Grain::Hour, 30 * 24)];
-
 /// What a client may ask for.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -56,7 +53,11 @@ pub async fn show_statistics(api: web::Data<Api>, request: HttpRequest) -> Answe
 
     // Nothing was before 1970, and MySQL has no times before the year 1000.
     let until = until.unwrap_or_else(|| api.state.clock.now()).max(Timestamp::from_micros(0));
-    let usual = USUAL.iter().find(|(of, _)| *of == grain).map_or(0, |(_, spans)| *spans);
+    // A day of minutes, or a month of hours.
+    let usual = match grain {
+        Grain::Minute => 24 * 60,
+        Grain::Hour => 30 * 24,
+    };
     let before = |spans: u32| grain.beginning(until).before(grain.length() * spans);
     let since = since.map_or_else(|| before(usual), |since| since.max(before(MOST))).max(Timestamp::from_micros(0));
     let types = match task_type {

@@ -47,6 +47,8 @@ pub struct Embedded {
     workers: Vec<EndpointName>,
     types: Vec<TaskType>,
     data_dir: String,
+    /// Whether the directory had no ledger before.
+    new: bool,
     config: Arc<Config>,
     /// Nobody else serves this ledger: its endpoints would be gone for the broker in that process.
     claim: Claim,
@@ -85,7 +87,7 @@ impl Embedded {
             Some(_) => "cannot use the database of manager.db".to_owned(),
             None => format!("cannot use the directory {}; name another with --data-dir", data_dir.display()),
         };
-        // Whoever starts it in another directory by mistake sees why nothing is there.
+        // The greeting says so: it explains an empty ledger to whoever took another directory by mistake.
         let new = configured.is_none() && !data_dir.join(LEDGER).exists();
         let store = store::open(configured.as_ref().unwrap_or(&file))?;
         store.migrate().await.context(unusable)?;
@@ -112,8 +114,22 @@ impl Embedded {
             .collect::<anyhow::Result<Vec<_>>>()?;
         let tokens: Vec<_> = [api.died(), claim.lost()].into_iter().chain(started.iter().map(EndpointProcess::died)).cloned().collect();
         let died = any_of(&tokens);
-        let data_dir = format!("{}{}", data_dir.display(), if new { " (new)" } else { "" });
-        Ok(Self { api, broker, endpoints: started, died, names: endpoints, workers: named, types, data_dir, config, claim, guarded, trial })
+        let data_dir = data_dir.display().to_string();
+        Ok(Self {
+            api,
+            broker,
+            endpoints: started,
+            died,
+            names: endpoints,
+            workers: named,
+            types,
+            data_dir,
+            new,
+            config,
+            claim,
+            guarded,
+            trial,
+        })
     }
 
     /// Where the API listens.
@@ -140,6 +156,7 @@ impl Embedded {
             endpoints: &self.names,
             workers: &self.workers,
             data_dir: &self.data_dir,
+            new: self.new,
             guarded: self.guarded,
             trial: self.trial.as_ref(),
         }

@@ -62,6 +62,8 @@ pub(super) struct Greeting<'a> {
     pub(super) endpoints: &'a [EndpointName],
     pub(super) workers: &'a [EndpointName],
     pub(super) data_dir: &'a str,
+    /// Whether the directory had no ledger before.
+    pub(super) new: bool,
     /// Whether there is a token.
     pub(super) guarded: bool,
     pub(super) trial: Option<&'a Trial>,
@@ -86,7 +88,7 @@ impl Greeting<'_> {
         if !self.workers.is_empty() {
             _ = writeln!(text, "  workers     {}", list(&mut self.workers.iter().map(EndpointName::as_str)));
         }
-        _ = writeln!(text, "  data        {}\n", self.data_dir);
+        _ = writeln!(text, "  data        {}{}\n", self.data_dir, if self.new { " (new)" } else { "" });
         if let Some(trial) = self.trial {
             text += &self.commands(trial);
         }
@@ -186,6 +188,7 @@ mod tests {
                 endpoints: &[],
                 workers: &[],
                 data_dir: "/d",
+                new: false,
                 guarded,
                 trial: Some(trial),
             }

@@ -269,34 +269,12 @@ impl Kind for Payload {
         match &given.value.kind {
             ValueKind::Nil => None,
             ValueKind::String(text) => serde_json::from_str(text).ok(),
-            _ => json_of(given.value).map(|value| json(&value)),
+            _ => given.value.clone().try_deserialize::<serde_json::Value>().ok().map(|value| json(&value)),
         }
     }
     fn show(&self, value: &Json) -> serde_json::Value {
         serde_json::from_str(value.get()).unwrap_or_default()
     }
-}
-
-/// The same in JSON; none for a number that JSON does not have.
-fn json_of(value: &Value) -> Option<serde_json::Value> {
-    Some(match &value.kind {
-        ValueKind::Nil => serde_json::Value::Null,
-        ValueKind::Boolean(truth) => (*truth).into(),
-        ValueKind::I64(number) => (*number).into(),
-        ValueKind::U64(number) => (*number).into(),
-        ValueKind::I128(number) => match i64::try_from(*number) {
-            Ok(number) => number.into(),
-            Err(_) => u64::try_from(*number).ok()?.into(),
-        },
-        ValueKind::U128(number) => u64::try_from(*number).ok()?.into(),
-        ValueKind::Float(number) => serde_json::Number::from_f64(*number)?.into(),
-        ValueKind::String(text) => text.as_str().into(),
-        ValueKind::Array(items) => items.iter().map(json_of).collect::<Option<Vec<_>>>()?.into(),
-        ValueKind::Table(members) => {
-            let members = members.iter().map(|(name, member)| Some((name.clone(), json_of(member)?)));
-            members.collect::<Option<serde_json::Map<_, _>>>()?.into()
-        }
-    })
 }
 
 /// The labels of an endpoint: a map, or `name=value` with commas where the source knows no maps.

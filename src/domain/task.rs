@@ -94,7 +94,7 @@ impl TaskStatus {
             (_, E::Cancel) => Self::Canceled,
             (_, E::Expire) => Self::Expired,
             (_, E::Progress) if counts.all_finished() => Self::Done,
-            // What is not finished was taken back.
+            // The responses that are not finished were taken back.
             (_, E::Progress) if counts.expected > 0 && counts.open() == 0 => Self::Canceled,
             (Self::Created, E::Progress) if counts.received > 0 => Self::Sent,
             (Self::Incomplete, E::Progress) if counts.all_received() => Self::Sent,

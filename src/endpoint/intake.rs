@@ -298,7 +298,8 @@ impl Intake {
         }
     }
 
-    /// Sorts withdrawals: what has not begun is canceled, and held back until its tombstone is on disk. Answers what is held.
+    /// Sorts withdrawals: a task that has not begun is canceled, and held back until its tombstone is on disk. Answers the tasks that are held
+    /// back.
     async fn withdraw(&self, wanted: &mut Wanted) -> Result<Vec<TaskId>, IntakeError> {
         let (held, begun): (Vec<_>, Vec<_>) =
             std::mem::take(&mut wanted.withdrawals).into_iter().partition(|(id, _)| self.core.at_work.hold_back(*id));

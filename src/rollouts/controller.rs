@@ -157,11 +157,11 @@ impl Controller {
         let stop = |(task_id, endpoints)| Stop { task_type: task_type.clone(), task_id, endpoints };
         if !withdrawn.is_empty() {
             crate::failpoint::ROLLOUT_WITHDRAWN.reach();
-            // What does not go out is told by the reconciler, and to those that return.
+            // If the broker does not confirm a message, the reconciler sends it again. Endpoints that return are told by presence.
             self.publisher.withdraw(withdrawn.into_iter().map(stop).collect()).await;
         }
         if !stopped.is_empty() {
-            // What does not go out is told by the next pass.
+            // If the broker does not confirm a message, the next pass sends it again.
             self.publisher.stop(stopped.into_iter().map(stop).collect()).await;
         }
         for (state, count) in &targets {

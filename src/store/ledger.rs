@@ -32,7 +32,7 @@ pub struct Settlement {
 pub struct Applied {
     /// Tasks whose status changed, with the status they have now.
     pub moved: Vec<(TaskId, TaskStatus)>,
-    /// What became of those of them that ended, by type.
+    /// What became of those of them that ended, by type. [`crate::ledger`] takes it.
     pub ended: Vec<(TaskType, Throughput)>,
     /// Reports that changed a row.
     pub changed: u64,

@@ -515,9 +515,7 @@ async fn members(conn: &mut Conn<'_>, task_type: TaskType) -> Result<Vec<Member>
     let rows = select.bind(SubscriptionState::Online).bind(SubscriptionState::Online).bind(&task_type).fetch_all().await?;
     let mut members = Vec::new();
     for row in &rows {
-        let Some(gathered) = row.get::<Option<&str>>(0)? else { continue };
-        let list = format!("[{gathered}]");
-        let cells: Vec<MemberCells<'_>> = serde_json::from_str(&list).map_err(|error| columns::corrupt("endpoint".into(), error))?;
+        let cells: Vec<MemberCells<'_>> = serde_json::from_str(row.get(0)?).map_err(|error| columns::corrupt("endpoint".into(), error))?;
         members.extend(cells.into_iter().map(MemberCells::decode).collect::<Result<Vec<_>>>()?);
     }
     members.sort_unstable_by(|one: &Member, other| one.name.cmp(&other.name));

@@ -142,8 +142,8 @@ async fn read_together(
 }
 
 /// The same in SQLite, where a statement costs little, but each value that is read an allocation and a way
-/// from thread to thread: what all responses that nobody has answered, and that were not taken back, have in common is not read, and their
-/// keys are known by their place.
+/// from thread to thread: what all responses that nobody has answered, and that were not taken back, have in
+/// common is not read, and their keys are known by their place.
 async fn read_apart(
     conn: &mut Conn<'_>,
     tasks: &HashMap<TaskId, TaskState>,
@@ -160,7 +160,8 @@ async fn read_apart(
     select.push(") SELECT key.place, ").push(SUBSCRIBER).push(
         " FROM key CROSS JOIN response AS r ON r.task_id = key.task_id AND r.endpoint = key.endpoint \
          CROSS JOIN task AS t ON t.id = r.task_id \
-         LEFT JOIN subscription AS s ON s.endpoint = r.endpoint AND s.task_type = t.task_type WHERE r.status = ? AND r.home IS NULL AND r.withdrawn_at IS NULL",
+         LEFT JOIN subscription AS s ON s.endpoint = r.endpoint AND s.task_type = t.task_type \
+         WHERE r.status = ? AND r.home IS NULL AND r.withdrawn_at IS NULL",
     );
     let mut unanswered = vec![false; keys.len()];
     for row in select.bind(ResponseStatus::Expected).fetch_all().await? {

@@ -56,9 +56,9 @@ impl Store {
         self.transact(move |conn| claim_due(conn, now, lease_until, limit).boxed()).await
     }
 
-    /// Writes what the reconciler decided, guarded by the states found under the lock. `retention` says how long a final task is kept. Of the rows given up at the end
-    /// of a task, those whose endpoint has received it and is not there with the same memory fail as lost
-    /// ([`errnr::LOST`]), the others expire.
+    /// Writes what the reconciler decided, guarded by the states found under the lock. `retention` says how
+    /// long a final task is kept. Of the rows given up at the end of a task, those whose endpoint has received
+    /// it and is not there with the same memory fail as lost ([`errnr::LOST`]), the others expire.
     pub async fn settle(&self, settlements: &[Settlement], now: Timestamp, retention: Duration) -> Result<Settled> {
         let mut rest = settlements.to_vec();
         rest.sort_by_key(|settlement| settlement.id);

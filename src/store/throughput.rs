@@ -1,5 +1,6 @@
 //! What became of tasks, by minute and by hour.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -46,21 +47,16 @@ impl Store {
 
 async fn add(conn: &mut Conn<'_>, minutes: Arc<[OfMinute]>) -> Result<(), Fault> {
     // In the order of the key, in which all processes lock.
-    let mut rows: Vec<(Grain, Timestamp, &TaskType, Throughput)> = Vec::new();
+    let mut rows: BTreeMap<(Grain, Timestamp, &TaskType), Throughput> = BTreeMap::new();
     for grain in Grain::ALL {
-        rows.extend(minutes.iter().map(|(minute, task_type, added)| (grain, grain.beginning(*minute), task_type, *added)));
-    }
-    rows.sort_by(|a, b| (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2)));
-    rows.dedup_by(|next, kept| {
-        let same = (next.0, next.1, next.2) == (kept.0, kept.1, kept.2);
-        if same {
-            kept.3 += next.3;
+        for (minute, task_type, added) in minutes.iter() {
+            *rows.entry((grain, grain.beginning(*minute), task_type)).or_default() += *added;
         }
-        same
-    });
+    }
+    let rows: Vec<_> = rows.into_iter().collect();
     for run in rows.chunks(batch::WIDE_ROWS) {
         let mut insert = conn.insert("throughput");
-        for (grain, begins_at, task_type, added) in run {
+        for ((grain, begins_at, task_type), added) in run {
             insert.row().set("step", grain.code()).set("begins_at", *begins_at).set("task_type", *task_type);
             for (column, number) in columns(added) {
                 insert.set(column, i64::try_from(number).unwrap_or(i64::MAX));
@@ -113,7 +109,7 @@ async fn read(
 async fn forget(conn: &mut Conn<'_>, now: Timestamp) -> Result<bool, Fault> {
     let mut more = false;
     for grain in Grain::ALL {
-        let mut old = conn.sql("SELECT begins_at, task_type FROM throughput WHERE step = ? AND begins_at < ? ORDER BY begins_at LIMIT ?");
+        let mut old = conn.sql("SELECT begins_at FROM throughput WHERE step = ? AND begins_at < ? ORDER BY begins_at LIMIT ?");
         let old = old.bind(grain.code()).bind(now.before(grain.kept_for())).bind(REMOVED).fetch_all().await?;
         more |= old.len() >= REMOVED as usize;
         let Some(last) = old.last() else { continue };

@@ -12,7 +12,7 @@ use tasker::domain::{Command, Outcome, PresenceState, ReportEvent, TaskId, TaskM
 use tasker::endpoint::{Agent, AgentError, Context, Handler, Health, JournalError, Registry, Work};
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::api_side::{ApiSide, PATIENCE, policy, soon, task_type, until};
+use crate::api_side::{ApiSide, PATIENCE, Running, policy, soon, task_type, until};
 
 /// A handler that says when it starts and ends when it is told to.
 #[derive(Clone)]
@@ -158,10 +158,12 @@ async fn nothing_counts_before_the_welcome() {
     }
 }
 
-#[tokio::test]
-async fn a_cancel_stops_what_runs_and_keeps_what_waits_from_running() {
-    let mut api = ApiSide::new().await;
-    let (gate, mut starts) = Gate::new();
+/// An endpoint that performs one task at a time, with a task that runs and one that waits.
+async fn one_runs_and_one_waits(
+    api: &mut ApiSide,
+    gate: &Gate,
+    starts: &mut mpsc::UnboundedReceiver<(TaskId, u32)>,
+) -> (Running, TaskId, TaskId) {
     let mut one = policy("gate");
     one.concurrency = 1;
     let mut endpoint = api.start(api.config(vec![one]), gate.registry()).await;
@@ -171,6 +173,14 @@ async fn a_cancel_stops_what_runs_and_keeps_what_waits_from_running() {
     assert_eq!(soon("the start", starts.recv()).await, Some((running, 1)));
     let waiting = api.submit("gate", "2").await;
     while api.report().await.task_id != waiting {}
+    (endpoint, running, waiting)
+}
+
+#[tokio::test]
+async fn a_cancel_stops_what_runs_and_keeps_what_waits_from_running() {
+    let mut api = ApiSide::new().await;
+    let (gate, mut starts) = Gate::new();
+    let (endpoint, running, waiting) = one_runs_and_one_waits(&mut api, &gate, &mut starts).await;
     api.cancel("gate", waiting).await;
     let report = api.end().await;
     assert!(report.task_id == waiting && matches!(report.event, ReportEvent::Canceled), "{report:?}");
@@ -202,15 +212,7 @@ async fn a_cancel_stops_what_runs_and_keeps_what_waits_from_running() {
 async fn what_is_withdrawn_does_not_begin_and_what_has_begun_goes_on() {
     let mut api = ApiSide::new().await;
     let (gate, mut starts) = Gate::new();
-    let mut one = policy("gate");
-    one.concurrency = 1;
-    let mut endpoint = api.start(api.config(vec![one]), gate.registry()).await;
-    api.welcome().await;
-    soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
-    let running = api.submit("gate", "1").await;
-    assert_eq!(soon("the start", starts.recv()).await, Some((running, 1)));
-    let waiting = api.submit("gate", "2").await;
-    while api.report().await.task_id != waiting {}
+    let (endpoint, running, waiting) = one_runs_and_one_waits(&mut api, &gate, &mut starts).await;
     // What runs goes on, and its endpoint says that it has it.
     api.withdraw("gate", running).await;
     let report = api.report().await;

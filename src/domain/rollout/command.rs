@@ -283,14 +283,10 @@ fn pick(view: &View, change: &mut Change, picked: &[Returned], event: TargetEven
             change.moves.push(TargetMove { fact, from: *state, to, errnr: None, note: None, present_since: None, instance: None });
         }
     }
-    if change.moves.is_empty() {
+    let Some(event) = NewEvent::of_targets(kind, change.moves.iter().map(|moved| &moved.fact)) else {
         return Err(Refusal::Nothing("no target is in a state that allows this, or its task is still open".to_owned()));
-    }
-    let text = match &change.moves[..] {
-        [one] => one.fact.endpoint.to_string(),
-        many => format!("{} targets", many.len()),
     };
-    change.events.push(NewEvent::new(kind, Some(text)));
+    change.events.push(event);
     Ok(())
 }
 

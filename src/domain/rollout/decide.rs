@@ -68,6 +68,15 @@ struct Pass<'a> {
     again: bool,
 }
 
+/// States of targets that a pass has moved.
+struct States<'p>(HashMap<&'p Fact, TargetState>);
+
+impl States<'_> {
+    fn of(&self, target: &InFlight) -> TargetState {
+        self.0.get(&target.fact).copied().unwrap_or(target.state)
+    }
+}
+
 impl<'a> Pass<'a> {
     /// What targets have answered, or did not in time.
     fn outcomes(&mut self) {
@@ -149,14 +158,14 @@ impl<'a> Pass<'a> {
 
     /// Takes back what targets have not received: in time, or before the rollout stopped. What is taken back starts no more, unless it has begun.
     fn withdraw(&mut self) {
-        let moved: HashMap<&Fact, TargetState> = self.change.moves.iter().map(|moved| (&moved.fact, moved.to)).collect();
+        let states = self.states();
         let taken_back = |target: &&InFlight| {
-            let state = moved.get(&target.fact).copied().unwrap_or(target.state);
+            let state = states.of(target);
             let goes = state == TargetState::Unreachable || state == TargetState::Sent && !self.status.admits();
             goes && target.answered == Answered::Nothing && !target.withdrawn
         };
         let withdraw: Vec<Fact> = self.view.in_flight.iter().filter(taken_back).map(|target| target.fact.clone()).collect();
-        self.tell_of(EventKind::Withdrawn, &withdraw.iter().collect::<Vec<_>>());
+        self.change.events.extend(NewEvent::of_targets(EventKind::Withdrawn, withdraw.iter()));
         self.change.withdraw = withdraw;
     }
 
@@ -171,18 +180,9 @@ impl<'a> Pass<'a> {
             received && target.presence.instance.is_some() && !self.touched.contains(&target.fact)
         };
         let targets: Vec<&InFlight> = self.view.in_flight.iter().filter(runs).collect();
-        let anew: Vec<&Fact> = targets.iter().filter(|target| !target.stopped).map(|target| &target.fact).collect();
+        let anew = targets.iter().filter(|target| !target.stopped).map(|target| &target.fact);
+        self.change.events.extend(NewEvent::of_targets(EventKind::Stopped, anew));
         self.change.stop = targets.iter().map(|target| target.fact.clone()).collect();
-        self.tell_of(EventKind::Stopped, &anew);
-    }
-
-    fn tell_of(&mut self, kind: EventKind, facts: &[&Fact]) {
-        let text = match facts {
-            [] => return,
-            [one] => one.endpoint.to_string(),
-            many => format!("{} targets", many.len()),
-        };
-        self.change.events.push(NewEvent::new(kind, Some(text)));
     }
 
     fn start(&mut self) {
@@ -427,15 +427,19 @@ impl<'a> Pass<'a> {
 
     /// How many targets of each failure domain are in flight after the outcomes of this pass.
     fn taken(&self) -> HashMap<&'a str, u32> {
-        let moved: HashMap<&Fact, TargetState> = self.change.moves.iter().map(|moved| (&moved.fact, moved.to)).collect();
+        let states = self.states();
         let mut taken = HashMap::new();
         for target in &self.view.in_flight {
-            let state = moved.get(&target.fact).copied().unwrap_or(target.state);
-            if let Some(slot) = target.slot.as_ref().filter(|_| state.is_in_flight()) {
+            if let Some(slot) = target.slot.as_ref().filter(|_| states.of(target).is_in_flight()) {
                 *taken.entry(slot.domain.as_str()).or_default() += 1;
             }
         }
         taken
+    }
+
+    /// The states that targets have after what this pass has decided so far.
+    fn states(&self) -> States<'_> {
+        States(self.change.moves.iter().map(|moved| (&moved.fact, moved.to)).collect())
     }
 
     fn in_flight(&self) -> u32 {
@@ -557,10 +561,10 @@ fn outcome(
         }
         Answered::Received { .. } => Some((TargetEvent::Received, None, None)),
         Answered::Nothing => None,
-        // What was taken back is tried again when the endpoint is there.
         Answered::Canceled { .. } if target.stopped => {
             Some((TargetEvent::Failed, None, Some("stopped, since the rollout stopped (`in_flight: stop`)".to_owned())))
         }
+        // What was taken back is tried again when the endpoint is there.
         Answered::Canceled { unbegun: true, .. } if sent => Some((TargetEvent::Withdrawn, None, None)),
         Answered::Canceled { unbegun: true, .. } | Answered::Canceled { received: false, .. } if !sent => None,
         Answered::Canceled { .. } => Some((TargetEvent::Failed, None, Some("its task was canceled".to_owned()))),

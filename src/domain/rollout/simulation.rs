@@ -276,7 +276,7 @@ impl Fleet {
             }
             let over = one.sent_at.after(terms.receive_within).after(terms.finish_within) <= now;
             let told = one.told_at.is_some_and(|at| at <= now);
-            // What was taken back is not sent to who returns.
+            // An endpoint that returns is not sent a task that was taken back.
             let begins = |one: &One| match one.nature {
                 Nature::Deaf => false,
                 Nature::CutOff(_) if one.withdrawn => false,
@@ -505,7 +505,7 @@ proptest! {
                 if fleet.settings.in_flight == InFlightOnStop::Stop {
                     let runs = |one: &One| one.state == TargetState::Sent && matches!(one.answered, Answered::Received { .. });
                     fleet.settle(2)?;
-                    prop_assert!(!fleet.targets.iter().any(runs), "what has begun is stopped");
+                    prop_assert!(!fleet.targets.iter().any(runs), "a task that had begun still runs although it was to be stopped");
                 }
                 fleet.settle(200)?;
                 prop_assert_eq!(executions, fleet.executions(), "nothing begins after a halt");

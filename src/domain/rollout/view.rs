@@ -350,6 +350,17 @@ impl NewEvent {
         Self { kind, wave: None, endpoint: None, text }
     }
 
+    /// An event about some targets; none about nobody.
+    pub fn of_targets<'f>(kind: EventKind, targets: impl Iterator<Item = &'f Fact>) -> Option<Self> {
+        let targets: Vec<&Fact> = targets.collect();
+        let text = match targets[..] {
+            [] => return None,
+            [one] => one.endpoint.to_string(),
+            _ => format!("{} targets", targets.len()),
+        };
+        Some(Self::new(kind, Some(text)))
+    }
+
     /// An event about a wave.
     pub const fn of_wave(kind: EventKind, wave: u32, text: Option<String>) -> Self {
         Self { kind, wave: Some(wave), endpoint: None, text }

@@ -194,8 +194,8 @@ async fn start(
     Ok(tasks)
 }
 
-/// Notes that tasks are taken back from endpoints whose responses have this status, in the order of the keys of the responses. Their tasks are
-/// not locked: whoever has received one meanwhile keeps it. Answers whom to tell.
+/// Notes that tasks are taken back from endpoints whose responses have this status, in the order of the keys of the responses. The tasks are
+/// not locked: an endpoint that has received its task meanwhile keeps it. Answers which endpoints to tell, by task.
 async fn take_back(
     conn: &mut Conn<'_>,
     rollout: &RolloutRecord,
@@ -226,7 +226,7 @@ async fn take_back(
     Ok(tasks.into_iter().collect())
 }
 
-/// Notes that endpoints are told to stop what they have begun. Answers whom to tell.
+/// Notes that endpoints are told to stop the tasks that they have begun. Answers which endpoints to tell, by task.
 async fn stop(
     conn: &mut Conn<'_>,
     rollout: &RolloutRecord,

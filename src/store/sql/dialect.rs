@@ -84,12 +84,12 @@ impl Dialect {
         self.either("GREATEST", "max")
     }
 
-    /// A JSON text of each row, as few rows of such texts with commas between them. SQLite makes one row of all: each row on its own would
-    /// cost more on its way out of SQLite's thread than all else. MySQL has a bound on the length of a row.
+    /// The JSON texts of rows in JSON lists. SQLite makes one list of all: each row on its own would cost more on its way out of SQLite's
+    /// thread than all else. MySQL makes a list of each row: it bounds the length of a row.
     pub fn gathered(self, json: &str) -> String {
         match self {
-            Self::MySql => json.to_owned(),
-            Self::Sqlite => format!("group_concat({json})"),
+            Self::MySql => format!("CONCAT('[', {json}, ']')"),
+            Self::Sqlite => format!("CONCAT('[', group_concat({json}), ']')"),
         }
     }
 

@@ -24,8 +24,10 @@ const QUEUE_FAILPOINTS: [Failpoint; 3] = [failpoint::DISPATCHER_GIVEN, failpoint
 const REQUEST_FAILPOINTS: [Failpoint; 1] = [failpoint::ADVANCER_MOVED];
 
 /// Between which steps an API process can be killed that moves rollouts on.
-const ROLLOUT_FAILPOINTS: [Failpoint; 4] =
-    [failpoint::ROLLOUT_DECIDED, failpoint::ROLLOUT_COMMITTED, failpoint::ROLLOUT_PUBLISHED, failpoint::ROLLOUT_WITHDRAWN];
+const ROLLOUT_FAILPOINTS: [Failpoint; 3] = [failpoint::ROLLOUT_DECIDED, failpoint::ROLLOUT_COMMITTED, failpoint::ROLLOUT_PUBLISHED];
+
+/// Between which steps one can be killed that takes tasks of a rollout back.
+const WITHDRAWAL_FAILPOINTS: [Failpoint; 1] = [failpoint::ROLLOUT_WITHDRAWN];
 
 /// The type of the tasks that follow those of [`QUEUE`].
 const AFTER: &str = "after";
@@ -34,6 +36,7 @@ const AFTER: &str = "after";
 fn every_failpoint_ends_a_process_in_a_test() {
     let killed =
         API_FAILPOINTS.iter().chain(&ENDPOINT_FAILPOINTS).chain(&QUEUE_FAILPOINTS).chain(&REQUEST_FAILPOINTS).chain(&ROLLOUT_FAILPOINTS);
+    let killed = killed.chain(&WITHDRAWAL_FAILPOINTS);
     let killed: BTreeSet<&str> = killed.map(|point| point.name()).collect();
     let missed = failpoint::ALL.iter().filter(|point| !killed.contains(point.name()));
     let missed: Vec<_> = missed.map(|point| format!("{}: {}", point.name(), point.after())).collect();
@@ -220,6 +223,23 @@ fn endpoints_die_at_any_time() -> anyhow::Result<()> {
     killed_at_random(&["console1", "console2"], 4)
 }
 
+/// A process dies before it tells endpoints of withdrawals. An endpoint is frozen now and then: otherwise it would have received most tasks by
+/// the time that their rollout pauses. It is thawed before its silence counts.
+fn dies_when_it_withdraws(fleet: &mut Fleet) -> anyhow::Result<()> {
+    fleet.arm("api1", [2, 1].map(|time| (WITHDRAWAL_FAILPOINTS[0], time)))?;
+    fleet.tend()?;
+    for _ in 0..40 {
+        if fleet.lives().is_empty() {
+            break;
+        }
+        fleet.freeze("console2")?;
+        fleet.pass(Duration::from_secs(1))?;
+        fleet.thaw("console2")?;
+        fleet.pass(Duration::from_secs(1))?;
+    }
+    fleet.until_lives_are_spent()
+}
+
 /// Rollouts of two waves each over the endpoints, one after the other for as long as a process is to die. Some are paused at once, so that what
 /// was just sent is taken back. Each must be done, and each endpoint has run its task once, however often the process dies that moves them.
 #[test]
@@ -270,7 +290,7 @@ fn an_api_process_dies_between_every_two_steps_of_rollouts() -> anyhow::Result<(
             Ok(count)
         })
     });
-    let died = dies_at_each_of(&mut fleet, "api1", &ROLLOUT_FAILPOINTS, [2, 1]);
+    let died = dies_at_each_of(&mut fleet, "api1", &ROLLOUT_FAILPOINTS, [2, 1]).and_then(|()| dies_when_it_withdraws(&mut fleet));
     stop.cancel();
     let count = submitter.join().map_err(|_| anyhow::anyhow!("the submitter panicked"))??;
     died?;

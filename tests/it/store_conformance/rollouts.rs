@@ -365,7 +365,7 @@ pub async fn takes_back_what_was_not_received(ledger: &Ledger) -> Result<()> {
     assert!(matches!(resumed, Commanded::Done(_)), "{resumed:?}");
     let again = passes(&ledger.store, id, at(6)).await?;
     assert_eq!(again.iter().map(|task| task.endpoints.clone()).collect::<Vec<_>>(), [vec![endpoints[1].clone()]]);
-    // What is not received in time is taken back while it runs, too; once that is confirmed, the endpoint is started again.
+    // A task that is not received in time is taken back while the rollout runs, too. Once its endpoint has confirmed that, it is started again.
     let late = pass_at(36).await?.context("it is open")?.withdrawn;
     assert_eq!(late, [(again[0].id, vec![endpoints[1].clone()])], "the other one has been told");
     assert_eq!(stand().await?, [(TargetState::Ok, 1), (TargetState::Unreachable, 2), (TargetState::Ok, 1), (TargetState::Unreachable, 1)]);
@@ -382,10 +382,14 @@ pub async fn takes_back_what_was_not_received(ledger: &Ledger) -> Result<()> {
     answer(ledger, &again[0], &endpoints[1], 0, at(39)).await?;
     passes(&ledger.store, id, at(39)).await?;
     assert_eq!(found(ledger, "r").await?.status, RolloutStatus::Done);
-    let events = ledger.store.rollout_events(id, 0, 100).await?;
-    let told: Vec<_> = events.into_iter().filter(|event| event.kind == EventKind::Withdrawn).filter_map(|event| event.text).collect();
-    assert_eq!(told, ["3 targets", "ep1"]);
+    assert_eq!(told_of(ledger, id, EventKind::Withdrawn).await?, ["3 targets", "ep1"]);
     counts_are_right(ledger).await
+}
+
+/// The texts of the events of a kind.
+async fn told_of(ledger: &Ledger, id: Uuid, kind: EventKind) -> Result<Vec<String>> {
+    let events = ledger.store.rollout_events(id, 0, 100).await?;
+    Ok(events.into_iter().filter(|event| event.kind == kind).filter_map(|event| event.text).collect())
 }
 
 pub async fn stops_what_is_in_flight_where_that_is_asked_for(ledger: &Ledger) -> Result<()> {
@@ -417,9 +421,7 @@ pub async fn stops_what_is_in_flight_where_that_is_asked_for(ledger: &Ledger) ->
     assert_eq!(found(ledger, "r").await?.status, RolloutStatus::Aborted);
     let stand: Vec<TargetState> = states(ledger, id).await?.into_iter().map(|(_, state, _)| state).collect();
     assert_eq!(stand, [TargetState::Failed, TargetState::Ok, TargetState::Pending], "who has begun and was stopped has failed");
-    let events = ledger.store.rollout_events(id, 0, 100).await?;
-    let told: Vec<_> = events.into_iter().filter(|event| event.kind == EventKind::Stopped).filter_map(|event| event.text).collect();
-    assert_eq!(told, ["ep0", "ep1"]);
+    assert_eq!(told_of(ledger, id, EventKind::Stopped).await?, ["ep0", "ep1"]);
     counts_are_right(ledger).await
 }
 

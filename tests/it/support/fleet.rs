@@ -268,10 +268,15 @@ impl Fleet {
         &self.kills
     }
 
+    /// The lives that failpoints take and have not taken yet: for each process that has one now, those that come after it.
+    pub fn lives(&self) -> Vec<&VecDeque<String>> {
+        self.posts.values().filter(|post| post.armed || !post.lives.is_empty()).map(|post| &post.lives).collect()
+    }
+
     /// Waits until every life that a failpoint takes has been taken.
     pub fn until_lives_are_spent(&mut self) -> anyhow::Result<()> {
         self.until("every failpoint has been reached", |fleet| {
-            let left: Vec<_> = fleet.posts.values().filter(|post| post.armed || !post.lives.is_empty()).map(|post| &post.lives).collect();
+            let left = fleet.lives();
             ensure!(left.is_empty(), "one, and then {left:?}");
             Ok(())
         })
